@@ -1,0 +1,3 @@
+//! The `tiered` command.
+
+fn main() {}

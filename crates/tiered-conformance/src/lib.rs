@@ -1,0 +1,1 @@
+//! The conformance suite that every tiered adapter, and every stack of them, must pass.

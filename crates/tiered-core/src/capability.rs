@@ -1,0 +1,253 @@
+//! Capabilities: what a store declares about itself, as data.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use crate::key::Key;
+
+/// Something that a store can do, or a property that it has. Absent means: it refuses, or does not promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum Feature {
+    /// Preconditions on puts are judged atomically with the write.
+    ConditionalPut,
+    /// Preconditions on deletes are judged atomically with the delete.
+    ConditionalDelete,
+    /// Batches are all-or-nothing, also under a crash.
+    AtomicBatch,
+    /// Entries keep version, time, expiry, attributes and [`Note`](crate::Note) verbatim. Required of a frontend.
+    KeepsMetadata,
+    /// Marks can be stored ([`Store::mark`](crate::Store::mark)).
+    KeepsMarks,
+    /// Entries may vanish at any time without an error, to make room. A read returns the last value or nothing.
+    Evicts,
+    /// [`Store::peek`](crate::Store::peek) answers: a memory tier.
+    Peeks,
+    /// Listings carry full metadata for free.
+    ListsMetadata,
+    /// Listings hide expired entries. Without it only reads do.
+    ListsExpiry,
+    /// Two different writes never share a validator.
+    UniqueValidators,
+    /// Damage of stored data is detected and reported, never returned as data.
+    DetectsCorruption,
+    /// [`Store::changes`](crate::Store::changes) yields what others wrote.
+    Changes,
+}
+
+impl Feature {
+    /// Every feature.
+    pub const ALL: [Self; 12] = [
+        Self::ConditionalPut,
+        Self::ConditionalDelete,
+        Self::AtomicBatch,
+        Self::KeepsMetadata,
+        Self::KeepsMarks,
+        Self::Evicts,
+        Self::Peeks,
+        Self::ListsMetadata,
+        Self::ListsExpiry,
+        Self::UniqueValidators,
+        Self::DetectsCorruption,
+        Self::Changes,
+    ];
+}
+
+/// What survives what, once a write is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Durability {
+    /// Gone with the process.
+    Volatile,
+    /// Survives the end of the process through a clean close only.
+    CleanClose,
+    /// Survives a killed process, not a loss of power.
+    ProcessKill,
+    /// Survives a loss of power.
+    PowerLoss,
+}
+
+/// Who else can write to the place while it is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sharing {
+    /// Nobody: it lives in this process, or a file lock keeps others out.
+    Exclusive,
+    /// Other processes, at any time.
+    Shared,
+}
+
+/// What a store declares about itself. It must be true: the conformance suite checks it, `build()` relies on it.
+///
+/// # Examples
+/// ```
+/// use tiered_core::{Capabilities, Durability, Feature, Sharing};
+///
+/// let memory = Capabilities::new("memory", Durability::Volatile, Sharing::Exclusive)
+///     .with(Feature::ConditionalPut)
+///     .max_value(1 << 20);
+/// assert!(memory.has(Feature::ConditionalPut));
+/// assert!(!memory.has(Feature::AtomicBatch));
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Capabilities {
+    name: Cow<'static, str>,
+    features: u32,
+    durability: Durability,
+    sharing: Sharing,
+    max_key: usize,
+    max_value: u64,
+    request_lifetime: Duration,
+}
+
+impl Capabilities {
+    /// The default [`max_value`](Capabilities::max_value): 1 GiB. It guards memory, since values move as a whole;
+    /// raise it where machines are large, lower it where keys come from strangers.
+    pub const DEFAULT_MAX_VALUE: u64 = 1 << 30;
+
+    /// A store named `name` (a short noun such as `redb`, shown in errors) without any feature.
+    pub fn new(name: impl Into<Cow<'static, str>>, durability: Durability, sharing: Sharing) -> Self {
+        Self {
+            name: name.into(),
+            features: 0,
+            durability,
+            sharing,
+            max_key: Key::MAX_LEN,
+            max_value: Self::DEFAULT_MAX_VALUE,
+            request_lifetime: Duration::ZERO,
+        }
+    }
+
+    /// With `feature`.
+    #[must_use]
+    pub fn with(mut self, feature: Feature) -> Self {
+        self.features |= 1 << feature as u32;
+        self
+    }
+
+    /// Without `feature`.
+    #[must_use]
+    pub fn without(mut self, feature: Feature) -> Self {
+        self.features &= !(1 << feature as u32);
+        self
+    }
+
+    /// With another name.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// With a longest key, in bytes; at most [`Key::MAX_LEN`].
+    #[must_use]
+    pub fn max_key(mut self, bytes: usize) -> Self {
+        self.max_key = bytes.min(Key::MAX_LEN);
+        self
+    }
+
+    /// With a largest value, in bytes.
+    #[must_use]
+    pub fn max_value(mut self, bytes: u64) -> Self {
+        self.max_value = bytes;
+        self
+    }
+
+    /// With the longest time that a request can still take effect after its call returned
+    /// [`Outcome::Unknown`](crate::Outcome::Unknown). Zero (the default) where nothing goes on after the call.
+    #[must_use]
+    pub fn request_lifetime(mut self, lifetime: Duration) -> Self {
+        self.request_lifetime = lifetime;
+        self
+    }
+
+    /// Whether the store has `feature`.
+    pub const fn has(&self, feature: Feature) -> bool {
+        self.features & (1 << feature as u32) != 0
+    }
+
+    /// The store's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What survives what.
+    pub const fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// Who else can write.
+    pub const fn sharing(&self) -> Sharing {
+        self.sharing
+    }
+
+    /// Longest key, in bytes.
+    pub const fn key_limit(&self) -> usize {
+        self.max_key
+    }
+
+    /// Largest value, in bytes.
+    pub const fn value_limit(&self) -> u64 {
+        self.max_value
+    }
+
+    /// Longest time for which an unknown write can still take effect.
+    pub const fn lifetime(&self) -> Duration {
+        self.request_lifetime
+    }
+
+    /// Refuses a key that is too long for this store.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidKey`](crate::ErrorKind::InvalidKey).
+    pub fn check_key(&self, key: &Key) -> crate::Result<()> {
+        if key.len() <= self.max_key {
+            return Ok(());
+        }
+        let message =
+            format!("the key has {} bytes; the limit of {} is {}", key.len(), self.name, self.max_key);
+        Err(crate::Error::new(crate::ErrorKind::InvalidKey, message))
+    }
+
+    /// Refuses a value that is too large for this store.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge), with [`Outcome::NotApplied`](crate::Outcome).
+    pub fn check_value(&self, size: u64) -> crate::Result<()> {
+        if size <= self.max_value {
+            return Ok(());
+        }
+        let message = format!(
+            "the value has {size} bytes; the limit of {} is {}; raise max_value or split it",
+            self.name, self.max_value
+        );
+        Err(crate::Error::new(crate::ErrorKind::TooLarge, message).outcome_is(crate::Outcome::NotApplied))
+    }
+
+    /// Refuses an operation that needs `feature` where the store lacks it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), with [`Outcome::NotApplied`](crate::Outcome).
+    pub fn require(&self, feature: Feature) -> crate::Result<()> {
+        if self.has(feature) {
+            return Ok(());
+        }
+        let message = format!("{} does not declare {feature:?}", self.name);
+        Err(crate::Error::new(crate::ErrorKind::Unsupported, message).outcome_is(crate::Outcome::NotApplied))
+    }
+}
+
+impl fmt::Debug for Capabilities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let features: Vec<_> = Feature::ALL.into_iter().filter(|feature| self.has(*feature)).collect();
+        f.debug_struct("Capabilities")
+            .field("name", &self.name)
+            .field("features", &features)
+            .field("durability", &self.durability)
+            .field("sharing", &self.sharing)
+            .field("max_key", &self.max_key)
+            .field("max_value", &self.max_value)
+            .field("request_lifetime", &self.request_lifetime)
+            .finish()
+    }
+}

@@ -1,0 +1,321 @@
+//! Entries: a value and its metadata.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind};
+use crate::version::{Validator, Version};
+
+/// CRC-32C (Castagnoli) of a whole value. It detects damage, not malice.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Checksum(u32);
+
+impl Checksum {
+    /// The checksum of `value`.
+    pub fn of(value: &[u8]) -> Self {
+        Self(crc32c::crc32c(value))
+    }
+
+    /// From a stored checksum.
+    pub const fn from_u32(crc: u32) -> Self {
+        Self(crc)
+    }
+
+    /// The CRC-32C.
+    pub const fn as_u32(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Debug for Checksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
+/// A user's own name-value pairs beside a value.
+///
+/// Names match `[a-z0-9._-]{1,64}` and names and values take [`Attributes::MAX_SIZE`] bytes in all, because S3
+/// lower-cases names and limits the whole. Cloning copies a pointer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes(Option<Arc<BTreeMap<String, String>>>);
+
+impl Attributes {
+    /// Names and values in all, in bytes: the limit of S3.
+    pub const MAX_SIZE: usize = 2048;
+    /// Longest name, in bytes.
+    pub const MAX_NAME: usize = 64;
+
+    /// No attributes.
+    pub const fn new() -> Self {
+        Self(None)
+    }
+
+    /// These attributes with one more, or with another value for `name`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] when the name or the whole break the limits, or the value contains a control
+    /// character.
+    pub fn with(self, name: &str, value: &str) -> Result<Self, Error> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+        if name.is_empty() || name.len() > Self::MAX_NAME || !name.chars().all(allowed) {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("the attribute name {name:?} must match [a-z0-9._-]{{1,64}}"),
+            ));
+        }
+        if value.chars().any(char::is_control) {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("the value of attribute {name} contains a control character"),
+            ));
+        }
+        let mut map = self.0.map(Arc::unwrap_or_clone).unwrap_or_default();
+        map.insert(name.to_owned(), value.to_owned());
+        let size: usize = map.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if size > Self::MAX_SIZE {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("the attributes take {size} bytes; the limit is {}", Self::MAX_SIZE),
+            ));
+        }
+        Ok(Self(Some(Arc::new(map))))
+    }
+
+    /// The value of `name`.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.as_ref().and_then(|map| map.get(name)).map(String::as_str)
+    }
+
+    /// All pairs, ordered by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().flat_map(|map| map.iter()).map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |map| map.len())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Where an entry of a frontend comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// A copy of what the backend has.
+    #[default]
+    Backend,
+    /// Written locally under [`WritePolicy::FrontendOnly`](crate::WritePolicy::FrontendOnly).
+    Local,
+    /// Deleted locally under that policy: an empty entry that hides the backend's.
+    Tombstone,
+}
+
+/// The tiering engine's bookkeeping beside an entry of a frontend.
+///
+/// A store keeps it verbatim and gives it no meaning, but for [`Origin::Tombstone`], which reads and listings
+/// hide unless asked ([`Metadata::is_visible`] does both that and expiry). It is no part of an entry's equality.
+#[derive(Clone, Debug, Default)]
+pub struct Note {
+    /// The session of the tiered store in which the entry was last compared with the backend; 0 for none.
+    pub session: u64,
+    /// When it was, in milliseconds of that session's [uptime](crate::Clock::uptime).
+    pub validated: u64,
+    /// Where the entry comes from.
+    pub origin: Origin,
+    /// The backend's validator, where that is not the version itself.
+    pub validator: Option<Validator>,
+}
+
+/// Everything about an entry but its value.
+#[derive(Clone, Debug)]
+pub struct Metadata {
+    /// The write's identity.
+    pub version: Version,
+    /// The writer's clock when it was made.
+    pub modified: Timestamp,
+    /// From when on it does not exist any more.
+    pub expires_at: Option<Timestamp>,
+    /// The user's own pairs.
+    pub attributes: Attributes,
+    /// Size of the whole value, in bytes.
+    pub size: u64,
+    /// Checksum of the whole value.
+    pub checksum: Checksum,
+    /// The engine's bookkeeping; no part of equality.
+    pub note: Note,
+}
+
+impl PartialEq for Metadata {
+    fn eq(&self, other: &Self) -> bool {
+        self.version == other.version
+            && self.modified == other.modified
+            && self.expires_at == other.expires_at
+            && self.attributes == other.attributes
+            && self.size == other.size
+            && self.checksum == other.checksum
+    }
+}
+
+impl Eq for Metadata {}
+
+/// Whether reads and listings see tombstones. Only the tiering engine asks for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tombstones {
+    /// A tombstone counts as absent.
+    #[default]
+    Hide,
+    /// A tombstone is returned as the empty entry that it is.
+    Show,
+}
+
+impl Metadata {
+    /// Whether the entry exists at `now`: `now < expires_at`, and it is no tombstone.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.is_visible(now, Tombstones::Hide)
+    }
+
+    /// Whether a read at `now` returns the entry. A tombstone is visible only where they are to be shown.
+    pub fn is_visible(&self, now: Timestamp, tombstones: Tombstones) -> bool {
+        let expired = self.expires_at.is_some_and(|at| now >= at);
+        let hidden = self.note.origin == Origin::Tombstone && tombstones == Tombstones::Hide;
+        !expired && !hidden
+    }
+}
+
+/// A value and its metadata. Cloning copies two pointers and allocates nothing.
+///
+/// A range read returns a part of the value with the metadata of the whole; [`Entry::is_whole`] tells.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entry {
+    value: Bytes,
+    metadata: Arc<Metadata>,
+}
+
+impl Entry {
+    /// From a value (or a part of one) and the metadata of the whole.
+    pub fn from_parts(value: Bytes, metadata: Arc<Metadata>) -> Self {
+        Self { value, metadata }
+    }
+
+    /// The value, or the part that was asked for.
+    pub fn value(&self) -> &Bytes {
+        &self.value
+    }
+
+    /// Takes the value out.
+    pub fn into_value(self) -> Bytes {
+        self.value
+    }
+
+    /// The metadata of the whole value.
+    pub fn metadata(&self) -> &Arc<Metadata> {
+        &self.metadata
+    }
+
+    /// The write's identity.
+    pub fn version(&self) -> &Version {
+        &self.metadata.version
+    }
+
+    /// Size of the whole value, in bytes.
+    pub fn size(&self) -> u64 {
+        self.metadata.size
+    }
+
+    /// Whether the value is the whole and not a part of it.
+    pub fn is_whole(&self) -> bool {
+        self.value.len() as u64 == self.metadata.size
+    }
+
+    /// The same entry with other bookkeeping.
+    #[must_use]
+    pub fn with_note(self, note: Note) -> Self {
+        let metadata = Metadata { note, ..(*self.metadata).clone() };
+        Self { value: self.value, metadata: Arc::new(metadata) }
+    }
+
+    /// The part of the value in `range`; metadata stay those of the whole.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRange`] when the range begins beyond the value's or its own end.
+    pub fn slice(&self, range: &Range<u64>) -> Result<Self, Error> {
+        let clamped = clamp_range(range, self.size())?;
+        let (start, end) = (usize::try_from(clamped.start), usize::try_from(clamped.end));
+        match (start, end) {
+            (Ok(start), Ok(end)) if end <= self.value.len() => {
+                Ok(Self { value: self.value.slice(start..end), metadata: Arc::clone(&self.metadata) })
+            }
+            _ => Err(Error::new(ErrorKind::InvalidRange, "the range lies outside of the part at hand")),
+        }
+    }
+
+    /// Compares the whole value with its size and checksum.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] when they differ.
+    pub fn verify(&self) -> Result<(), Error> {
+        if self.is_whole() && Checksum::of(&self.value) == self.metadata.checksum {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Corrupt,
+            "the value does not match its checksum; restore it from another tier or a backup",
+        ))
+    }
+}
+
+/// A half-open range within a value of `size` bytes, with its end clamped to `size`.
+///
+/// # Errors
+/// [`ErrorKind::InvalidRange`] when the start lies beyond the size or beyond the range's own end.
+pub fn clamp_range(range: &Range<u64>, size: u64) -> Result<Range<u64>, Error> {
+    if range.start > range.end || range.start > size {
+        return Err(Error::new(
+            ErrorKind::InvalidRange,
+            format!("the range {}..{} does not fit a value of {size} bytes", range.start, range.end),
+        ));
+    }
+    Ok(range.start..range.end.min(size))
+}
+
+impl fmt::Debug for Entry {
+    // The value stays out: values do not belong into logs and errors.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("bytes", &self.value.len()).field("metadata", &self.metadata).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_half_open_and_clamped() {
+        assert_eq!(clamp_range(&(0..10), 4).expect("fits"), 0..4);
+        assert_eq!(clamp_range(&(4..10), 4).expect("a start at the end is empty"), 4..4);
+        assert!(clamp_range(&(5..10), 4).is_err());
+        #[expect(clippy::reversed_empty_ranges, reason = "that is what is refused")]
+        let reversed = 3..2;
+        assert!(clamp_range(&reversed, 4).is_err());
+    }
+
+    #[test]
+    fn attributes_are_limited() {
+        assert!(Attributes::new().with("content-type", "text/plain").is_ok());
+        assert!(Attributes::new().with("Content-Type", "x").is_err());
+        assert!(Attributes::new().with("", "x").is_err());
+        assert!(Attributes::new().with(&"n".repeat(65), "x").is_err());
+        assert!(Attributes::new().with("n", &"x".repeat(2047)).is_ok());
+        assert!(Attributes::new().with("n", &"x".repeat(2048)).is_err());
+    }
+}

@@ -1,0 +1,353 @@
+//! The one error type: a kind, an operation, a tier, and for writes an outcome.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use crate::key::Key;
+
+/// A result with this crate's error.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, as coarsely as callers act differently on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The key breaks the rules or the store's limit. Use another key.
+    InvalidKey,
+    /// An argument breaks the rules. Mend the call.
+    InvalidInput,
+    /// The value is larger than the store's limit. Split it or raise `max_value`.
+    TooLarge,
+    /// The range begins beyond the value or its own end. Ask for another range.
+    InvalidRange,
+    /// The precondition does not hold. Read again and decide anew.
+    PreconditionFailed,
+    /// The store declares that it cannot do this. Use another store or another way.
+    Unsupported,
+    /// Settings, a URL or a combination of stores cannot work. Change the configuration.
+    Config,
+    /// The place (file, directory, table, bucket) does not exist. Create it.
+    NotFound,
+    /// The place holds something else than a store of ours. It was not touched.
+    Foreign,
+    /// Another process or handle holds the place. Wait, or close it there.
+    Locked,
+    /// The operating system or the server forbids it. Grant the permission.
+    PermissionDenied,
+    /// The store cannot be reached, or refuses for now. Try again later.
+    Unavailable,
+    /// The deadline passed. Try again with care: see the outcome.
+    TimedOut,
+    /// No room: a full disk, or a bound on pending writes. Free some.
+    Full,
+    /// Stored data are damaged. Restore them from another tier or a backup.
+    Corrupt,
+    /// The store was closed. Open it again.
+    Closed,
+    /// Anything else, unfamiliar errors of a driver among it. Read the chain.
+    Other,
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InvalidKey => "invalid key",
+            Self::InvalidInput => "invalid input",
+            Self::TooLarge => "too large",
+            Self::InvalidRange => "invalid range",
+            Self::PreconditionFailed => "precondition failed",
+            Self::Unsupported => "unsupported",
+            Self::Config => "configuration",
+            Self::NotFound => "not found",
+            Self::Foreign => "not a store",
+            Self::Locked => "locked",
+            Self::PermissionDenied => "permission denied",
+            Self::Unavailable => "unavailable",
+            Self::TimedOut => "timed out",
+            Self::Full => "full",
+            Self::Corrupt => "corrupt",
+            Self::Closed => "closed",
+            Self::Other => "failed",
+        })
+    }
+}
+
+/// What a failed write did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// No effect, ever.
+    NotApplied,
+    /// It took effect; something after it failed.
+    Applied,
+    /// It takes effect at most once, possibly later. Read back before deciding.
+    Unknown,
+}
+
+/// The operation of a store that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Opening or creating.
+    Open,
+    /// Reading one key, or its metadata.
+    Load,
+    /// Reading several keys.
+    LoadMany,
+    /// Writing one key.
+    Put,
+    /// Deleting one key.
+    Delete,
+    /// Applying a batch.
+    Apply,
+    /// Listing.
+    List,
+    /// Reading or writing a mark.
+    Mark,
+    /// Waiting for what came before.
+    Flush,
+    /// Closing.
+    Close,
+    /// Copying between stores.
+    Sync,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Load => "load",
+            Self::LoadMany => "load many",
+            Self::Put => "put",
+            Self::Delete => "delete",
+            Self::Apply => "apply",
+            Self::List => "list",
+            Self::Mark => "mark",
+            Self::Flush => "flush",
+            Self::Close => "close",
+            Self::Sync => "sync",
+        })
+    }
+}
+
+/// An error of a store.
+///
+/// Prints as one line without its source; the chain ([`std::error::Error::source`]) carries that once. Keys may
+/// appear in it; values and secrets never do.
+///
+/// # Examples
+/// ```
+/// use tiered_core::{Error, ErrorKind, Outcome};
+///
+/// let error = Error::new(ErrorKind::Unavailable, "the server does not answer").outcome_is(Outcome::Unknown);
+/// assert_eq!(error.outcome(), Some(Outcome::Unknown));
+/// assert_eq!(error.to_string(), "unavailable: the server does not answer (the write may have taken effect)");
+/// ```
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    operation: Option<Operation>,
+    tier: Option<String>,
+    key: Option<Key>,
+    outcome: Option<Outcome>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of `kind`. The message is lower case, one line, and says what to do where there is something.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            operation: None,
+            tier: None,
+            key: None,
+            outcome: None,
+            source: None,
+        }))
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Says which operation failed, unless a deeper tier said so already.
+    #[must_use]
+    pub fn during(mut self, operation: Operation) -> Self {
+        self.0.operation.get_or_insert(operation);
+        self
+    }
+
+    /// Says in which tier it failed, unless a deeper tier said so already.
+    #[must_use]
+    pub fn in_tier(mut self, tier: &str) -> Self {
+        self.0.tier.get_or_insert_with(|| tier.to_owned());
+        self
+    }
+
+    /// Says for which key it failed, unless that is known already.
+    #[must_use]
+    pub fn for_key(mut self, key: &Key) -> Self {
+        self.0.key.get_or_insert_with(|| key.clone());
+        self
+    }
+
+    /// Says what the failed write did, replacing what was said before.
+    #[must_use]
+    pub fn outcome_is(mut self, outcome: Outcome) -> Self {
+        self.0.outcome = Some(outcome);
+        self
+    }
+
+    /// The kind.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The message alone.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The operation that failed.
+    pub fn operation(&self) -> Option<Operation> {
+        self.0.operation
+    }
+
+    /// The name of the tier that failed.
+    pub fn tier(&self) -> Option<&str> {
+        self.0.tier.as_deref()
+    }
+
+    /// The key concerned.
+    pub fn key(&self) -> Option<&Key> {
+        self.0.key.as_ref()
+    }
+
+    /// What a failed write did; `None` for reads. A write without a stated outcome counts as
+    /// [`Outcome::Unknown`]: [`Error::write_outcome`].
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.0.outcome
+    }
+
+    /// What a failed write did, with the cautious answer where the store did not say.
+    pub fn write_outcome(&self) -> Outcome {
+        self.0.outcome.unwrap_or(match self.0.kind {
+            // Refused before anything was sent.
+            ErrorKind::InvalidKey
+            | ErrorKind::InvalidInput
+            | ErrorKind::TooLarge
+            | ErrorKind::PreconditionFailed
+            | ErrorKind::Unsupported => Outcome::NotApplied,
+            _ => Outcome::Unknown,
+        })
+    }
+
+    /// A copy that every waiter of one failed call can have. The source survives as text.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        let source = self.0.source.as_ref().map(|source| chain_text(source.as_ref()).into());
+        Self(Box::new(Inner {
+            kind: self.0.kind,
+            message: self.0.message.clone(),
+            operation: self.0.operation,
+            tier: self.0.tier.clone(),
+            key: self.0.key.clone(),
+            outcome: self.0.outcome,
+            source,
+        }))
+    }
+
+    /// The error and its sources on one line, each once, for logs and terminals.
+    pub fn chain(&self) -> String {
+        chain_text(self)
+    }
+}
+
+fn chain_text(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(tier) = &self.0.tier {
+            write!(f, "{tier}: ")?;
+        }
+        if let Some(operation) = self.0.operation {
+            write!(f, "{operation}")?;
+            if let Some(key) = &self.0.key {
+                write!(f, " {key:?}")?;
+            }
+            write!(f, ": ")?;
+        } else if let Some(key) = &self.0.key {
+            write!(f, "{key:?}: ")?;
+        }
+        write!(f, "{}: {}", self.0.kind, self.0.message)?;
+        if let Some(outcome) = self.0.outcome {
+            f.write_str(match outcome {
+                Outcome::NotApplied => " (nothing was written)",
+                Outcome::Applied => " (the write took effect)",
+                Outcome::Unknown => " (the write may have taken effect)",
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("message", &self.0.message)
+            .field("operation", &self.0.operation)
+            .field("tier", &self.0.tier)
+            .field("key", &self.0.key)
+            .field("outcome", &self.0.outcome)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_one_line_and_the_source_once() {
+        let key = Key::new("k").expect("valid");
+        let error = Error::new(ErrorKind::Unavailable, "no answer")
+            .with_source(std::io::Error::other("reset"))
+            .during(Operation::Put)
+            .in_tier("postgres")
+            .in_tier("outer")
+            .for_key(&key)
+            .outcome_is(Outcome::Unknown);
+        let line = "postgres: put \"k\": unavailable: no answer (the write may have taken effect)";
+        assert_eq!(error.to_string(), line);
+        assert_eq!(error.chain(), format!("{line}: reset"));
+        assert_eq!(error.duplicate().chain(), error.chain());
+    }
+
+    #[test]
+    fn an_unfamiliar_write_error_is_unknown() {
+        assert_eq!(Error::new(ErrorKind::Other, "?").write_outcome(), Outcome::Unknown);
+        assert_eq!(Error::new(ErrorKind::PreconditionFailed, "?").write_outcome(), Outcome::NotApplied);
+    }
+}

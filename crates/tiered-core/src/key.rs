@@ -1,0 +1,151 @@
+//! Keys: UTF-8, bounded, ordered by bytes, cheap to clone.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind};
+
+/// A key of a store.
+///
+/// UTF-8, 1 to [`Key::MAX_LEN`] bytes, without control characters (Unicode category Cc). Keys are ordered by
+/// their bytes, which for UTF-8 is the order of their code points. Cloning copies a pointer.
+///
+/// # Examples
+/// ```
+/// use tiered_core::Key;
+///
+/// let key = Key::new("users/42")?;
+/// assert_eq!(key.as_str(), "users/42");
+/// assert!(Key::new("").is_err());
+/// assert!(Key::new("line\nbreak").is_err());
+/// # Ok::<(), tiered_core::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(Arc<str>);
+
+impl Key {
+    /// Longest key, in bytes: what S3 allows for an object's name. A store may declare less
+    /// ([`Capabilities::max_key`](crate::Capabilities::max_key)).
+    pub const MAX_LEN: usize = 1024;
+
+    /// Checks `text` and makes a key of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidKey`] when it is empty, too long, or contains a control character.
+    pub fn new(text: impl AsRef<str>) -> Result<Self, Error> {
+        let text = text.as_ref();
+        check(text)?;
+        Ok(Self(Arc::from(text)))
+    }
+
+    /// Encodes binary ids as lower-case hexadecimal, which keeps their byte order.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidKey`] when `bytes` is empty or longer than half of [`Key::MAX_LEN`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        use fmt::Write as _;
+        let mut text = String::with_capacity(bytes.len() * 2);
+        for byte in bytes {
+            // Writing to a `String` cannot fail.
+            if write!(text, "{byte:02x}").is_err() {
+                break;
+            }
+        }
+        Self::new(text)
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Length in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "a key is never empty")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+fn check(text: &str) -> Result<(), Error> {
+    let refuse = |why: String| Err(Error::new(ErrorKind::InvalidKey, why));
+    if text.is_empty() {
+        return refuse("the key is empty; a key has 1 to 1024 bytes".to_owned());
+    }
+    if text.len() > Key::MAX_LEN {
+        return refuse(format!("the key has {} bytes; the limit is {}", text.len(), Key::MAX_LEN));
+    }
+    if let Some(control) = text.chars().find(|c| c.is_control()) {
+        return refuse(format!(
+            "the key {text:?} contains the control character {control:?}; encode binary ids with Key::from_bytes"
+        ));
+    }
+    Ok(())
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for Key {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<&str> for Key {
+    type Error = Error;
+    fn try_from(text: &str) -> Result<Self, Error> {
+        Self::new(text)
+    }
+}
+
+impl TryFrom<String> for Key {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self, Error> {
+        check(&text)?;
+        Ok(Self(Arc::from(text)))
+    }
+}
+
+impl std::str::FromStr for Key {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::new(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_in_bytes() {
+        assert!(Key::new("é".repeat(512)).is_ok());
+        assert!(Key::new("é".repeat(513)).is_err());
+        assert!(Key::new("a").is_ok());
+        assert!(Key::new("\u{85}").is_err(), "C1 control characters are control characters");
+    }
+
+    #[test]
+    fn hex_keeps_byte_order() {
+        let low = Key::from_bytes(&[0x0f, 0xff]).expect("valid");
+        let high = Key::from_bytes(&[0x10]).expect("valid");
+        assert!(low < high);
+        assert_eq!(low.as_str(), "0fff");
+    }
+}

@@ -1,0 +1,36 @@
+//! Traits, policies and the tiering engine of `tiered`: a key-value store in tiers.
+//!
+//! A `TieredStore` puts a fast *frontend* before an authoritative *backend*. Both are [`Store`]s, and so is the
+//! tiered store itself, so tiers nest to any depth. This crate names no driver; adapters live in crates of their
+//! own (`tiered-moka`, `tiered-redb`, …) and prove themselves with `tiered-conformance`.
+
+mod batch;
+mod capability;
+mod clock;
+mod entry;
+mod error;
+mod journal;
+mod key;
+mod list;
+mod memory;
+mod policy;
+mod read;
+pub mod record;
+pub mod store;
+mod version;
+mod write;
+
+pub use batch::{Action, Applied, Atomicity, Batch, BatchOutcomes};
+pub use capability::{Capabilities, Durability, Feature, Sharing};
+pub use clock::{Clock, ManualClock, Stamp, SystemClock, Timestamp};
+pub use entry::{Attributes, Checksum, Entry, Metadata, Note, Origin, Tombstones, clamp_range};
+pub use error::{Error, ErrorKind, Operation, Outcome, Result};
+pub use journal::{Journal, JournalRecord, Sequence, VolatileJournal};
+pub use key::Key;
+pub use list::{ListOptions, ListStream, Listed};
+pub use memory::MemoryStore;
+pub use policy::{Freshness, ReadPolicy, WritePolicy};
+pub use read::{Known, Lookup, Read, ReadOptions, Source};
+pub use store::{ByteStream, Change, ChangeStream, Store, StoreExt};
+pub use version::{Precondition, Validator, Version, VersionMint};
+pub use write::{Delete, Deleted, Expiry, Level, Put, Receipt, Written};

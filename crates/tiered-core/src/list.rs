@@ -1,0 +1,96 @@
+//! Listings: ordered, streamed.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_core::Stream;
+
+use crate::entry::{Metadata, Tombstones};
+use crate::error::Result;
+use crate::key::Key;
+use crate::version::{Validator, Version};
+
+/// Which keys to list. [`ListOptions::default`] lists all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListOptions {
+    /// Only keys that begin with this.
+    pub prefix: String,
+    /// Only keys after this one, by bytes. It need not exist, nor begin with the prefix.
+    pub start_after: Option<Key>,
+    /// At most so many.
+    pub limit: Option<usize>,
+    /// Whether tombstones are seen. For the tiering engine.
+    pub tombstones: Tombstones,
+}
+
+impl ListOptions {
+    /// All keys.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Only keys that begin with `prefix`.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Only keys after `key`.
+    #[must_use]
+    pub fn start_after(mut self, key: Key) -> Self {
+        self.start_after = Some(key);
+        self
+    }
+
+    /// At most `limit` keys.
+    #[must_use]
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// With tombstones seen or hidden.
+    #[must_use]
+    pub fn tombstones(mut self, tombstones: Tombstones) -> Self {
+        self.tombstones = tombstones;
+        self
+    }
+
+    /// Whether a listing with these options, but for the limit, contains `key`.
+    pub fn contains(&self, key: &Key) -> bool {
+        key.as_str().starts_with(&self.prefix) && self.start_after.as_ref().is_none_or(|after| key > after)
+    }
+}
+
+/// A key of a listing, with what the backend lists for free.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The key.
+    pub key: Key,
+    /// Size of the value, in bytes.
+    pub size: u64,
+    /// The version, where listings carry it.
+    pub version: Option<Version>,
+    /// The validator, where that is not the version itself.
+    pub validator: Option<Validator>,
+    /// All metadata, where listings carry them ([`Feature::ListsMetadata`](crate::Feature::ListsMetadata)).
+    pub metadata: Option<Arc<Metadata>>,
+}
+
+impl Listed {
+    /// A listed key with all its metadata.
+    pub fn with_metadata(key: Key, metadata: Arc<Metadata>) -> Self {
+        Self {
+            key,
+            size: metadata.size,
+            version: Some(metadata.version.clone()),
+            validator: metadata.note.validator.clone(),
+            metadata: Some(metadata),
+        }
+    }
+}
+
+/// A listing: keys in the order of their bytes, each once. An error ends it.
+pub type ListStream = Pin<Box<dyn Stream<Item = Result<Listed>> + Send>>;

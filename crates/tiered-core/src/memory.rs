@@ -1,0 +1,321 @@
+//! The reference store: a `BTreeMap` behind a lock.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream;
+use parking_lot::Mutex;
+
+use crate::batch::{Action, Applied, Batch, BatchOutcomes};
+use crate::capability::{Capabilities, Durability, Feature, Sharing};
+use crate::clock::{Stamp, Timestamp};
+use crate::entry::{Entry, Metadata};
+use crate::error::{Operation, Result};
+use crate::key::Key;
+use crate::list::{ListOptions, ListStream, Listed};
+use crate::read::{Read, ReadOptions};
+use crate::store::{Store, answer, check_mark, closed, precondition_failed};
+use crate::version::Version;
+use crate::write::{Delete, Deleted, Put, Written};
+
+/// How many keys a listing takes from the map at a time: the lock is free in between.
+const PAGE: usize = 256;
+
+/// A store in the memory of this process: the reference for every clause of [`Store`], and the oracle of tests.
+///
+/// It keeps everything until it is dropped; for a bounded memory tier use `tiered-moka`. Cloning shares the data.
+#[derive(Clone, Debug)]
+pub struct MemoryStore {
+    capabilities: Capabilities,
+    stamp: Stamp,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: BTreeMap<Key, Entry>,
+    marks: BTreeMap<String, Bytes>,
+    closed: bool,
+}
+
+impl MemoryStore {
+    /// An empty store on the system's clock.
+    pub fn new() -> Self {
+        Self::with_stamp(Stamp::system())
+    }
+
+    /// An empty store on an injected clock and mint.
+    pub fn with_stamp(stamp: Stamp) -> Self {
+        let capabilities = [
+            Feature::ConditionalPut,
+            Feature::ConditionalDelete,
+            Feature::AtomicBatch,
+            Feature::KeepsMetadata,
+            Feature::KeepsMarks,
+            Feature::Peeks,
+            Feature::ListsMetadata,
+            Feature::ListsExpiry,
+            Feature::UniqueValidators,
+        ]
+        .into_iter()
+        .fold(Capabilities::new("memory", Durability::Volatile, Sharing::Exclusive), Capabilities::with);
+        Self { capabilities, stamp, state: Arc::default() }
+    }
+
+    /// The same store with other declared capabilities: fewer features, or tighter limits, which it then keeps.
+    #[must_use]
+    pub fn declaring(mut self, change: impl FnOnce(Capabilities) -> Capabilities) -> Self {
+        self.capabilities = change(self.capabilities);
+        self
+    }
+
+    /// Everything that is live now, for comparison in tests.
+    pub fn snapshot(&self) -> BTreeMap<Key, Entry> {
+        let now = self.stamp.now();
+        let state = self.state.lock();
+        state
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.metadata().is_live(now))
+            .map(|(key, entry)| (key.clone(), entry.clone()))
+            .collect()
+    }
+
+    fn check(&self, key: &Key, action: &Action) -> Result<()> {
+        self.capabilities.check_key(key)?;
+        match action {
+            Action::Put(put) => {
+                self.capabilities.check_value(put.value.len() as u64)?;
+                if put.precondition != crate::Precondition::None {
+                    self.capabilities.require(Feature::ConditionalPut)?;
+                }
+            }
+            Action::Delete(delete) => {
+                if delete.precondition != crate::Precondition::None {
+                    self.capabilities.require(Feature::ConditionalDelete)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn one(&self, key: &Key, action: Action, operation: Operation) -> Result<Applied> {
+        let run = || {
+            self.check(key, &action)?;
+            let mut state = self.state.lock();
+            if state.closed {
+                return Err(closed(operation));
+            }
+            let now = self.stamp.now();
+            state.judge(key, &action, now)?;
+            Ok(state.carry_out(key, action.clone(), &self.stamp))
+        };
+        run().map_err(|error| error.during(operation).in_tier(self.capabilities.name()).for_key(key))
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl State {
+    fn live(&self, key: &Key, now: Timestamp) -> Option<&Entry> {
+        self.entries.get(key).filter(|entry| entry.metadata().is_live(now))
+    }
+
+    fn judge(&self, key: &Key, action: &Action, now: Timestamp) -> Result<()> {
+        let current: Option<&Version> = self.live(key, now).map(Entry::version);
+        let precondition = match action {
+            Action::Put(put) => &put.precondition,
+            Action::Delete(delete) => &delete.precondition,
+        };
+        if precondition.holds(current) { Ok(()) } else { Err(precondition_failed(key)) }
+    }
+
+    fn carry_out(&mut self, key: &Key, action: Action, stamp: &Stamp) -> Applied {
+        match action {
+            Action::Put(put) => {
+                let entry = stamp.entry(&put);
+                let version = entry.version().clone();
+                self.entries.insert(key.clone(), entry);
+                Applied::Put(Written::committed(version))
+            }
+            Action::Delete(_) => {
+                let existed = self.live(key, stamp.now()).is_some();
+                self.entries.remove(key);
+                Applied::Delete(Deleted::committed(existed))
+            }
+        }
+    }
+
+    fn page(&self, options: &ListOptions, now: Timestamp, size: usize) -> Vec<Listed> {
+        use std::ops::Bound::{Excluded, Included, Unbounded};
+        let from = match &options.start_after {
+            Some(after) if after.as_str() >= options.prefix.as_str() => Excluded(after.as_str()),
+            _ if options.prefix.is_empty() => Unbounded,
+            _ => Included(options.prefix.as_str()),
+        };
+        self.entries
+            .range::<str, _>((from, Unbounded))
+            .take_while(|(key, _)| key.as_str().starts_with(&options.prefix))
+            .filter(|(_, entry)| entry.metadata().is_visible(now, options.tombstones))
+            .take(size)
+            .map(|(key, entry)| Listed::with_metadata(key.clone(), Arc::clone(entry.metadata())))
+            .collect()
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+        let entry = {
+            let state = self.state.lock();
+            if state.closed {
+                return Err(closed(Operation::Load).in_tier(self.capabilities.name()));
+            }
+            state.entries.get(key).cloned()
+        };
+        answer(entry, self.stamp.now(), options)
+            .map_err(|error| error.in_tier(self.capabilities.name()).for_key(key))
+    }
+
+    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
+        let version = put.version.clone();
+        match self.one(key, Action::Put(put), Operation::Put)? {
+            Applied::Put(written) => Ok(written),
+            Applied::Delete(_) => Ok(Written::committed(version.unwrap_or(Version::from_u128(0)))),
+        }
+    }
+
+    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+        match self.one(key, Action::Delete(delete), Operation::Delete)? {
+            Applied::Delete(deleted) => Ok(deleted),
+            Applied::Put(_) => Ok(Deleted::committed(false)),
+        }
+    }
+
+    fn list(&self, options: ListOptions) -> ListStream {
+        let store = self.clone();
+        let pages = stream::unfold(Some(options), move |options| {
+            let store = store.clone();
+            async move {
+                let mut options = options?;
+                let size = options.limit.map_or(PAGE, |limit| limit.min(PAGE));
+                let page = {
+                    let state = store.state.lock();
+                    if state.closed {
+                        let error = closed(Operation::List).in_tier(store.capabilities.name());
+                        return Some((vec![Err(error)], None));
+                    }
+                    state.page(&options, store.stamp.now(), size)
+                };
+                let next = page.last().filter(|_| page.len() == size && size > 0).map(|last| {
+                    options.start_after = Some(last.key.clone());
+                    options.limit = options.limit.map(|limit| limit - size);
+                    options
+                });
+                Some((page.into_iter().map(Ok).collect(), next))
+            }
+        });
+        Box::pin(futures_util::StreamExt::flat_map(pages, stream::iter::<Vec<Result<Listed>>>))
+    }
+
+    fn peek(&self, key: &Key) -> Option<Entry> {
+        let state = self.state.lock();
+        if state.closed || !self.capabilities.has(Feature::Peeks) {
+            return None;
+        }
+        state.live(key, self.stamp.now()).cloned()
+    }
+
+    async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
+        let options = ReadOptions { unless: None, range: None, ..options.clone() };
+        Ok(self.load(key, &options).await?.entry().map(|entry| Arc::clone(entry.metadata())))
+    }
+
+    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
+        let failed = |error: crate::Error| error.during(Operation::Apply).in_tier(self.capabilities.name());
+        if !self.capabilities.has(Feature::AtomicBatch) {
+            if batch.atomicity() == crate::Atomicity::Required && !batch.is_empty() {
+                self.capabilities.require(Feature::AtomicBatch).map_err(failed)?;
+            }
+            return Ok(self.apply_separately(batch));
+        }
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(failed(closed(Operation::Apply)));
+        }
+        let now = self.stamp.now();
+        for (key, action) in batch.operations() {
+            self.check(key, action)
+                .and_then(|()| state.judge(key, action, now))
+                .map_err(|error| failed(error.for_key(key)))?;
+        }
+        let existed: Vec<bool> =
+            batch.operations().iter().map(|(key, _)| state.live(key, now).is_some()).collect();
+        let operations = batch.into_operations().into_iter().zip(existed);
+        Ok(operations
+            .map(|((key, action), existed)| {
+                Ok(match state.carry_out(&key, action, &self.stamp) {
+                    Applied::Delete(_) => Applied::Delete(Deleted::committed(existed)),
+                    written @ Applied::Put(_) => written,
+                })
+            })
+            .collect())
+    }
+
+    async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
+        self.capabilities.require(Feature::KeepsMarks)?;
+        check_mark(name, None)?;
+        Ok(self.state.lock().marks.get(name).cloned())
+    }
+
+    async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
+        self.capabilities.require(Feature::KeepsMarks)?;
+        check_mark(name, value.as_ref())?;
+        let mut state = self.state.lock();
+        match value {
+            Some(value) => state.marks.insert(name.to_owned(), value),
+            None => state.marks.remove(name),
+        };
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.state.lock().closed = true;
+        Ok(())
+    }
+}
+
+impl MemoryStore {
+    /// One outcome per operation, judged against the state before the batch.
+    fn apply_separately(&self, batch: Batch) -> BatchOutcomes {
+        let mut state = self.state.lock();
+        let now = self.stamp.now();
+        let judged: Vec<Result<()>> = batch
+            .operations()
+            .iter()
+            .map(|(key, action)| self.check(key, action).and_then(|()| state.judge(key, action, now)))
+            .collect();
+        let existed: Vec<bool> =
+            batch.operations().iter().map(|(key, _)| state.live(key, now).is_some()).collect();
+        let operations = batch.into_operations().into_iter().zip(judged).zip(existed);
+        operations
+            .map(|(((key, action), judged), existed)| {
+                judged?;
+                Ok(match state.carry_out(&key, action, &self.stamp) {
+                    Applied::Delete(_) => Applied::Delete(Deleted::committed(existed)),
+                    written @ Applied::Put(_) => written,
+                })
+            })
+            .collect()
+    }
+}

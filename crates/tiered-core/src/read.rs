@@ -1,0 +1,161 @@
+//! What a read asks for and what it returns.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use crate::entry::{Entry, Tombstones};
+use crate::policy::Freshness;
+use crate::version::{Validator, Version};
+
+/// An entry that the reader has already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Its version.
+    pub version: Version,
+    /// Its validator, where the backend gave one.
+    pub validator: Option<Validator>,
+}
+
+impl Known {
+    /// What is known of `entry`.
+    pub fn of(entry: &Entry) -> Self {
+        Self { version: entry.version().clone(), validator: entry.metadata().note.validator.clone() }
+    }
+}
+
+/// What a read asks for. [`ReadOptions::default`] asks for the whole entry, as fresh as the store's policy has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReadOptions {
+    /// How fresh it must be. A store without tiers below it is always authoritative.
+    pub freshness: Freshness,
+    /// Answer [`Lookup::Unchanged`] when the entry is still this one.
+    pub unless: Option<Known>,
+    /// Only these bytes of the value, half-open, clamped at its end.
+    pub range: Option<Range<u64>>,
+    /// Whether tombstones are seen. For the tiering engine.
+    pub tombstones: Tombstones,
+}
+
+impl ReadOptions {
+    /// The default options.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With another freshness.
+    #[must_use]
+    pub fn freshness(mut self, freshness: Freshness) -> Self {
+        self.freshness = freshness;
+        self
+    }
+
+    /// From the authority, now.
+    #[must_use]
+    pub fn authoritative(self) -> Self {
+        self.freshness(Freshness::Authoritative)
+    }
+
+    /// Answer [`Lookup::Unchanged`] when the entry is still `known`.
+    #[must_use]
+    pub fn unless(mut self, known: Known) -> Self {
+        self.unless = Some(known);
+        self
+    }
+
+    /// Only these bytes of the value.
+    #[must_use]
+    pub fn range(mut self, range: Range<u64>) -> Self {
+        self.range = Some(range);
+        self
+    }
+
+    /// With tombstones seen or hidden.
+    #[must_use]
+    pub fn tombstones(mut self, tombstones: Tombstones) -> Self {
+        self.tombstones = tombstones;
+        self
+    }
+}
+
+/// The tier that answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// A store without tiers.
+    Store,
+    /// A tiered store's frontend.
+    Frontend,
+    /// A tiered store's backend.
+    Backend,
+    /// A write that is acknowledged and not yet in the backend.
+    Pending,
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// A live entry.
+    Found(Entry),
+    /// The entry is still the one that the reader knows.
+    Unchanged,
+    /// No live entry.
+    Absent,
+}
+
+/// The answer to a read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// What was found.
+    pub lookup: Lookup,
+    /// The tier that answered.
+    pub source: Source,
+    /// Time since the answer was compared with the authority; zero where the authority gave it.
+    pub age: Duration,
+    /// Whether the answer is staler than was asked for (only where serving stale answers was chosen).
+    pub stale: bool,
+}
+
+impl Read {
+    /// A fresh answer of a store without tiers.
+    pub const fn from_store(lookup: Lookup) -> Self {
+        Self::fresh(lookup, Source::Store)
+    }
+
+    /// A fresh answer of `source`.
+    pub const fn fresh(lookup: Lookup, source: Source) -> Self {
+        Self { lookup, source, age: Duration::ZERO, stale: false }
+    }
+
+    /// The answer to a read with `options` where `entry` is the live, whole entry. What an adapter that holds
+    /// whole entries returns.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRange`](crate::ErrorKind::InvalidRange) when the range does not fit the value.
+    pub fn answer(entry: Option<Entry>, options: &ReadOptions) -> crate::Result<Self> {
+        let Some(entry) = entry else { return Ok(Self::from_store(Lookup::Absent)) };
+        if options.unless.as_ref().is_some_and(|known| known.version == *entry.version()) {
+            return Ok(Self::from_store(Lookup::Unchanged));
+        }
+        let entry = match &options.range {
+            Some(range) => entry.slice(range)?,
+            None => entry,
+        };
+        Ok(Self::from_store(Lookup::Found(entry)))
+    }
+
+    /// The entry, where one was found.
+    pub fn entry(&self) -> Option<&Entry> {
+        match &self.lookup {
+            Lookup::Found(entry) => Some(entry),
+            Lookup::Unchanged | Lookup::Absent => None,
+        }
+    }
+
+    /// Takes the entry, where one was found.
+    pub fn into_entry(self) -> Option<Entry> {
+        match self.lookup {
+            Lookup::Found(entry) => Some(entry),
+            Lookup::Unchanged | Lookup::Absent => None,
+        }
+    }
+}

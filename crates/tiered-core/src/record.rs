@@ -1,0 +1,258 @@
+//! How a disk tier writes an entry: one record of metadata, and chunks for a large value.
+//!
+//! Shared by the embedded adapters. Every record and chunk carries a CRC-32C over its key, position and content,
+//! so that neither a flipped bit nor a record that strayed to another key is ever returned as data.
+//!
+//! ```text
+//! record  magic "tR" | format 1 | flags | crc32c | metadata … | inline value (rest, where flagged)
+//! chunk   crc32c(key, version, index, content) | content
+//! ```
+//! Integers are little-endian. Lengths are checked against what is there before anything is allocated.
+
+use bytes::Bytes;
+
+use crate::clock::Timestamp;
+use crate::entry::{Attributes, Checksum, Metadata, Note, Origin};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::Key;
+use crate::version::{Validator, Version};
+
+const MAGIC: [u8; 2] = *b"tR";
+const FORMAT: u8 = 1;
+const HEADER: usize = 8;
+const FLAG_INLINE: u8 = 1;
+const FLAG_EXPIRES: u8 = 2;
+const FLAG_TOKEN: u8 = 4;
+const FLAG_VALIDATOR: u8 = 8;
+
+/// A stored entry's metadata and, for a small value, the value itself.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The entry's metadata.
+    pub metadata: Metadata,
+    /// The value, where it is stored inline.
+    pub inline: Option<Bytes>,
+}
+
+/// Encodes the record of `key`.
+pub fn encode(key: &Key, metadata: &Metadata, inline: Option<&[u8]>) -> Vec<u8> {
+    let mut flags = 0;
+    let mut body = Vec::with_capacity(96 + inline.map_or(0, <[u8]>::len));
+    match (metadata.version.as_u128(), metadata.version.as_token()) {
+        (Some(id), _) => body.extend_from_slice(&id.to_le_bytes()),
+        (None, token) => {
+            flags |= FLAG_TOKEN;
+            put_text(&mut body, token.unwrap_or_default());
+        }
+    }
+    body.extend_from_slice(&metadata.modified.as_millis().to_le_bytes());
+    if let Some(at) = metadata.expires_at {
+        flags |= FLAG_EXPIRES;
+        body.extend_from_slice(&at.as_millis().to_le_bytes());
+    }
+    body.extend_from_slice(&metadata.size.to_le_bytes());
+    body.extend_from_slice(&metadata.checksum.as_u32().to_le_bytes());
+    body.extend_from_slice(&metadata.note.session.to_le_bytes());
+    body.extend_from_slice(&metadata.note.validated.to_le_bytes());
+    body.push(match metadata.note.origin {
+        Origin::Backend => 0,
+        Origin::Local => 1,
+        Origin::Tombstone => 2,
+    });
+    if let Some(validator) = &metadata.note.validator {
+        flags |= FLAG_VALIDATOR;
+        put_text(&mut body, validator.as_str());
+    }
+    let count = u16::try_from(metadata.attributes.len()).unwrap_or(u16::MAX);
+    body.extend_from_slice(&count.to_le_bytes());
+    for (name, value) in metadata.attributes.iter().take(usize::from(count)) {
+        put_text(&mut body, name);
+        put_text(&mut body, value);
+    }
+    if let Some(inline) = inline {
+        flags |= FLAG_INLINE;
+        body.extend_from_slice(inline);
+    }
+    let head = [MAGIC[0], MAGIC[1], FORMAT, flags];
+    let crc = crc_of(&[key.as_str().as_bytes(), &head, &body]);
+    let mut record = Vec::with_capacity(HEADER + body.len());
+    record.extend_from_slice(&head);
+    record.extend_from_slice(&crc.to_le_bytes());
+    record.extend_from_slice(&body);
+    record
+}
+
+/// Decodes the record of `key`.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`], with the key, when anything about it is not as [`encode`] writes it.
+pub fn decode(key: &Key, bytes: &[u8]) -> Result<Record> {
+    parse(key, bytes).ok_or_else(|| corrupt(key, "its record is damaged"))
+}
+
+fn parse(key: &Key, bytes: &[u8]) -> Option<Record> {
+    let (header, body) = bytes.split_at_checked(HEADER)?;
+    let (head, crc) = header.split_at_checked(4)?;
+    let flags = *head.get(3)?;
+    let known = FLAG_INLINE | FLAG_EXPIRES | FLAG_TOKEN | FLAG_VALIDATOR;
+    if head.get(..2)? != MAGIC || *head.get(2)? != FORMAT || flags & !known != 0 {
+        return None;
+    }
+    if crc_of(&[key.as_str().as_bytes(), head, body]).to_le_bytes() != *crc {
+        return None;
+    }
+    let mut rest = body;
+    let version = if flags & FLAG_TOKEN == 0 {
+        Version::from_u128(u128::from_le_bytes(take(&mut rest)?))
+    } else {
+        Version::from_token(take_text(&mut rest)?).ok()?
+    };
+    let modified = Timestamp::from_millis(take_u64(&mut rest)?);
+    let expires_at =
+        if flags & FLAG_EXPIRES == 0 { None } else { Some(Timestamp::from_millis(take_u64(&mut rest)?)) };
+    let size = take_u64(&mut rest)?;
+    let checksum = Checksum::from_u32(u32::from_le_bytes(take(&mut rest)?));
+    let session = take_u64(&mut rest)?;
+    let validated = take_u64(&mut rest)?;
+    let origin = match take::<1>(&mut rest)? {
+        [0] => Origin::Backend,
+        [1] => Origin::Local,
+        [2] => Origin::Tombstone,
+        _ => return None,
+    };
+    let validator =
+        if flags & FLAG_VALIDATOR == 0 { None } else { Some(Validator::new(take_text(&mut rest)?).ok()?) };
+    let mut attributes = Attributes::new();
+    for _ in 0..u16::from_le_bytes(take(&mut rest)?) {
+        let name = take_text(&mut rest)?;
+        attributes = attributes.with(name, take_text(&mut rest)?).ok()?;
+    }
+    let inline = if flags & FLAG_INLINE == 0 {
+        rest.is_empty().then_some(None)?
+    } else {
+        (rest.len() as u64 == size).then(|| Some(Bytes::copy_from_slice(rest)))?
+    };
+    let note = Note { session, validated, origin, validator };
+    let metadata = Metadata { version, modified, expires_at, attributes, size, checksum, note };
+    Some(Record { metadata, inline })
+}
+
+/// Encodes chunk number `index` of the value that `key` has under `version`.
+pub fn seal_chunk(key: &Key, version: &Version, index: u32, content: &[u8]) -> Vec<u8> {
+    let mut chunk = Vec::with_capacity(4 + content.len());
+    chunk.extend_from_slice(&chunk_crc(key, version, index, content).to_le_bytes());
+    chunk.extend_from_slice(content);
+    chunk
+}
+
+/// The content of chunk number `index` of the value that `key` has under `version`.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`], with the key, when it is damaged or belongs to something else.
+pub fn open_chunk<'a>(key: &Key, version: &Version, index: u32, chunk: &'a [u8]) -> Result<&'a [u8]> {
+    chunk
+        .split_at_checked(4)
+        .filter(|(crc, content)| chunk_crc(key, version, index, content).to_le_bytes() == **crc)
+        .map(|(_, content)| content)
+        .ok_or_else(|| corrupt(key, "a chunk of its value is damaged"))
+}
+
+/// The error for damaged data of `key`.
+pub fn corrupt(key: &Key, what: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("{what}; restore it from another tier or a backup")).for_key(key)
+}
+
+fn chunk_crc(key: &Key, version: &Version, index: u32, content: &[u8]) -> u32 {
+    let id = version.as_u128().unwrap_or_default().to_le_bytes();
+    let token = version.as_token().unwrap_or_default().as_bytes();
+    crc_of(&[key.as_str().as_bytes(), &id, token, &index.to_le_bytes(), content])
+}
+
+fn crc_of(parts: &[&[u8]]) -> u32 {
+    parts.iter().fold(0, |crc, part| {
+        // The length goes in as well, so that bytes cannot move from one part to the next.
+        let crc = crc32c::crc32c_append(crc, &(part.len() as u64).to_le_bytes());
+        crc32c::crc32c_append(crc, part)
+    })
+}
+
+fn put_text(body: &mut Vec<u8>, text: &str) {
+    let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
+    body.extend_from_slice(&len.to_le_bytes());
+    body.extend_from_slice(text.as_bytes().get(..usize::from(len)).unwrap_or_default());
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (first, after) = rest.split_first_chunk::<N>()?;
+    *rest = after;
+    Some(*first)
+}
+
+fn take_u64(rest: &mut &[u8]) -> Option<u64> {
+    take(rest).map(u64::from_le_bytes)
+}
+
+fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    let len = usize::from(u16::from_le_bytes(take(rest)?));
+    let (text, after) = rest.split_at_checked(len)?;
+    *rest = after;
+    std::str::from_utf8(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Stamp;
+    use crate::write::Put;
+
+    fn sample() -> (Key, Metadata) {
+        let attributes = Attributes::new().with("content-type", "text/plain").expect("valid");
+        let put = Put::new("value").expires_at(Timestamp::from_millis(9)).attributes(attributes);
+        let note = Note {
+            session: 3,
+            validated: 4,
+            origin: Origin::Local,
+            validator: Some(Validator::new("\"tag\"").expect("short")),
+        };
+        let entry = Stamp::system().entry(&put.note(note));
+        (Key::new("k").expect("valid"), (**entry.metadata()).clone())
+    }
+
+    #[test]
+    fn round_trips() {
+        let (key, metadata) = sample();
+        let token = Metadata { version: Version::from_token("\"etag\"").expect("valid"), ..metadata.clone() };
+        for metadata in [metadata, token] {
+            for inline in [None, Some(b"value".as_slice())] {
+                let record = decode(&key, &encode(&key, &metadata, inline)).expect("decodes");
+                assert_eq!(record.metadata, metadata);
+                assert_eq!(record.metadata.note.validator, metadata.note.validator);
+                assert_eq!(record.metadata.note.origin, Origin::Local);
+                assert_eq!(record.inline.as_deref(), inline);
+            }
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_noticed() {
+        let (key, metadata) = sample();
+        let good = encode(&key, &metadata, Some(b"value"));
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode(&key, &bad).expect_err("damaged").kind(), ErrorKind::Corrupt);
+        }
+        for len in 0..good.len() {
+            assert!(decode(&key, &good[..len]).is_err());
+        }
+        assert!(decode(&Key::new("other").expect("valid"), &good).is_err(), "a stray record");
+        let chunk = seal_chunk(&key, &metadata.version, 0, b"content");
+        assert_eq!(open_chunk(&key, &metadata.version, 0, &chunk).expect("good"), b"content");
+        assert!(open_chunk(&key, &metadata.version, 1, &chunk).is_err());
+        for bit in 0..chunk.len() * 8 {
+            let mut bad = chunk.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(open_chunk(&key, &metadata.version, 0, &bad).is_err());
+        }
+    }
+}

@@ -1,0 +1,470 @@
+//! The [`Store`] trait: the contract between adapters and the tiering engine.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+use futures_util::{StreamExt as _, stream};
+
+use crate::batch::{Action, Applied, Atomicity, Batch, BatchOutcomes};
+use crate::capability::{Capabilities, Feature};
+use crate::entry::{Entry, Metadata};
+use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
+use crate::key::Key;
+use crate::list::{ListOptions, ListStream};
+#[cfg(doc)]
+use crate::read::Lookup;
+use crate::read::{Read, ReadOptions};
+use crate::write::{Delete, Deleted, Put, Written};
+
+/// A value as a stream of parts, in order. An error ends it.
+pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
+
+/// What writers of others changed, as far as the backend tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// This key was written or deleted.
+    Key(Key),
+    /// Changes may have been missed: whatever was learnt before is to be compared again.
+    Resync,
+}
+
+/// A feed of changes. It never ends by itself while the store is open.
+pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
+
+/// A key-value store: one tier, or a stack of them.
+///
+/// This documentation is the specification. Each clause has a name in brackets; the conformance suite
+/// (`tiered-conformance`) has a case for each and cites it; the tiering engine relies on nothing else. Five
+/// methods are required; the others have bodies that are correct for every store and that an adapter overrides
+/// where its engine does better. A *wrapper* overrides all of them and denies `clippy::missing_trait_methods`, so
+/// that no body given here shadows one of the store inside.
+///
+/// A store is shared as `Arc<dyn Store>`; every method takes `&self` and may be called concurrently.
+///
+/// # Reading
+/// * **`[read.whole]`** [`load`](Store::load) of a key returns the entry of the last write that took effect:
+///   value, and all metadata that the writer gave or the store stamped. A missing key is
+///   [`Lookup::Absent`], never an error; an error is never an absence.
+/// * **`[read.unless]`** With [`ReadOptions::unless`], an entry that is still the known one answers
+///   [`Lookup::Unchanged`]; any other answers as without it.
+/// * **`[read.range]`** With [`ReadOptions::range`], the entry's value is the bytes of the half-open range, its
+///   end clamped to the value's; its metadata are the whole value's. A start equal to the size gives an empty
+///   value; a start beyond it, or beyond the end, is [`ErrorKind::InvalidRange`]. On an absent key the answer is
+///   `Absent`.
+/// * **`[read.expired]`** No read returns an entry at or after its `expires_at`, by the store's clock.
+/// * **`[read.peek]`** [`peek`](Store::peek) never blocks, does no I/O, allocates nothing; it answers the whole
+///   live entry as `load` would, or `None`, which says nothing. Only a store with [`Feature::Peeks`] answers.
+/// * **`[read.head]`** [`head`](Store::head) returns the metadata that `load` would, without the value.
+/// * **`[read.many]`** [`get_many`](Store::get_many) answers in the order asked, duplicates included, each as
+///   `load` would. It is no snapshot.
+/// * **`[read.stream]`** [`read_stream`](Store::read_stream) gives the metadata and then the same bytes, in parts.
+///
+/// # Writing
+/// * **`[put.replace]`** [`put`](Store::put) stores the whole entry: nothing of an earlier one survives. Fields
+///   that the put sets are kept verbatim, the rest is stamped ([`Stamp::entry`](crate::Stamp::entry)). A read that
+///   begins after the put returned sees it, or a later write.
+/// * **`[put.version]`** The version returned is the version that reads then show: the put's own, where it names
+///   one.
+/// * **`[put.absent]`**, **`[put.matches]`** With a precondition, judging it and writing are one atomic step
+///   ([`Feature::ConditionalPut`]); if it does not hold: [`ErrorKind::PreconditionFailed`], [`Outcome::NotApplied`].
+///   An expired entry is absent. A store without the feature refuses every precondition but
+///   [`Precondition::None`](crate::Precondition::None) with [`ErrorKind::Unsupported`], before it writes.
+/// * **`[put.limits]`** A key longer than [`Capabilities::key_limit`] is [`ErrorKind::InvalidKey`], a value larger
+///   than [`Capabilities::value_limit`] is [`ErrorKind::TooLarge`], and nothing was written. Empty values are values.
+/// * **`[put.stream]`** [`put_stream`](Store::put_stream) is a put whose value arrives in parts. A stream that
+///   ends in an error, or is dropped before its end, is [`Outcome::NotApplied`]; the limit holds while it streams.
+/// * **`[delete.existed]`** [`delete`](Store::delete) removes the entry and tells whether a *live* one existed.
+///   Deleting an absent key is no error. **`[delete.matches]`** Preconditions as with puts, under
+///   [`Feature::ConditionalDelete`].
+/// * **`[write.outcome]`** A write ends as exactly one of: `Ok`, then it took effect at the declared
+///   [durability](Capabilities::durability); an error whose [`write_outcome`](Error::write_outcome) is
+///   [`Outcome::NotApplied`], then it never takes effect; or [`Outcome::Unknown`], then it takes effect at most
+///   once, at the latest [`Capabilities::lifetime`] after the call returned. An unfamiliar error of a driver is
+///   `Unknown`, never `NotApplied`.
+/// * **`[write.retry]`** A put under the version that the live entry has already, whose precondition would
+///   otherwise have failed because of that, may answer `Ok`: the writer recognises its own write.
+///
+/// # Batches
+/// * **`[batch.judged]`** [`apply`](Store::apply) judges preconditions against the state before the batch.
+///   **`[batch.last]`** The last operation on a key wins.
+/// * **`[batch.atomic]`** With [`Feature::AtomicBatch`] a batch is all-or-nothing, also under a crash: a failed
+///   precondition fails the call and nothing was written. Without it a batch that
+///   [requires](Atomicity::Required) atomicity is [`ErrorKind::Unsupported`], and one that does not gives one
+///   outcome per operation. **`[batch.empty]`** An empty batch is `Ok`.
+///
+/// # Listing
+/// * **`[list.order]`** [`list`](Store::list) yields keys in the order of their bytes, each at most once.
+///   **`[list.prefix]`**, **`[list.after]`**, **`[list.limit]`** as [`ListOptions`] says.
+/// * **`[list.complete]`** Every key that was live when the listing began and is not written during it is in it;
+///   every key that was absent and is not written is not. A write during the listing may or may not show.
+/// * **`[list.metadata]`** With [`Feature::ListsMetadata`] each key carries the metadata that `head` would return.
+/// * **`[list.expired]`** With [`Feature::ListsExpiry`] expired entries are hidden.
+/// * A listing takes memory for a page, not for the whole.
+///
+/// # Tombstones
+/// * **`[tombstone.hidden]`** With [`Feature::KeepsMetadata`], an entry whose note says
+///   [`Origin::Tombstone`](crate::Origin::Tombstone) is absent to every read, listing, precondition and delete,
+///   unless the options say [`Tombstones::Show`](crate::Tombstones::Show).
+///
+/// # Marks
+/// * **`[marks]`** With [`Feature::KeepsMarks`], a store keeps small named values of its own beside the entries
+///   ([`mark`](Store::mark), [`set_mark`](Store::set_mark)). They are never listed, and are as durable as the store
+///   can make them when the call returns, whatever the entries' durability.
+///
+/// # Life
+/// * **`[flush]`** [`flush`](Store::flush) returns when every write acknowledged before it is as durable as the
+///   store can make it. **`[close]`** [`close`](Store::close) flushes and releases the place; every later call is
+///   [`ErrorKind::Closed`]; closing twice is `Ok`.
+///
+/// # Cancel safety
+/// Dropping the future of a read has no effect. Dropping the future of a write leaves it as with
+/// [`Outcome::Unknown`]; the store stays usable, and no lock, connection or permit leaks (**`[cancel]`**).
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use tiered_core::{Key, MemoryStore, Put, Store, StoreExt};
+///
+/// let store = MemoryStore::new();
+/// let key = Key::new("greeting")?;
+/// store.put(&key, Put::new("hello")).await?;
+/// let entry = store.get(&key).await?.expect("just written");
+/// assert_eq!(entry.value(), "hello");
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// What the store declares about itself. The same for as long as it is open.
+    fn capabilities(&self) -> &Capabilities;
+
+    /// Reads one key.
+    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read>;
+
+    /// Writes one key.
+    async fn put(&self, key: &Key, put: Put) -> Result<Written>;
+
+    /// Deletes one key.
+    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted>;
+
+    /// Lists keys in order. The stream owns what it needs and may outlive the borrow.
+    fn list(&self, options: ListOptions) -> ListStream;
+
+    /// The whole live entry, if it can be had at once from memory.
+    fn peek(&self, _key: &Key) -> Option<Entry> {
+        None
+    }
+
+    /// Reads one key's metadata.
+    async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
+        let options = ReadOptions { unless: None, range: Some(0..0), ..options.clone() };
+        let read = self.load(key, &options).await?;
+        Ok(read.entry().map(|entry| Arc::clone(entry.metadata())))
+    }
+
+    /// Reads several keys. Here: one after the other.
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Read>> {
+        let mut reads = Vec::with_capacity(keys.len());
+        for key in keys {
+            reads.push(self.load(key, options).await?);
+        }
+        Ok(reads)
+    }
+
+    /// Applies a batch. Here: refuses to be atomic; otherwise judges every precondition first, then writes one
+    /// after the other, unconditionally where a key occurs twice.
+    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
+        apply_one_by_one(self, batch).await
+    }
+
+    /// Reads one key's value in parts. Here: loads it whole and yields it as one part.
+    async fn read_stream(
+        &self,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
+        let options = ReadOptions { unless: None, ..options.clone() };
+        Ok(self.load(key, &options).await?.into_entry().map(|entry| {
+            let metadata = Arc::clone(entry.metadata());
+            let body: ByteStream = Box::pin(stream::iter([Ok(entry.into_value())]));
+            (metadata, body)
+        }))
+    }
+
+    /// Writes one key from parts; `put.value` is ignored. Here: collects them, within the limit, and puts.
+    async fn put_stream(&self, key: &Key, put: Put, body: ByteStream) -> Result<Written> {
+        let value = collect(self.capabilities(), body).await.map_err(|error| error.for_key(key))?;
+        self.put(key, Put { value, checksum: None, ..put }).await
+    }
+
+    /// What others change, where the backend tells ([`Feature::Changes`]).
+    fn changes(&self) -> Option<ChangeStream> {
+        None
+    }
+
+    /// A mark's value.
+    async fn mark(&self, _name: &str) -> Result<Option<Bytes>> {
+        self.capabilities().require(Feature::KeepsMarks).map_err(|e| e.during(Operation::Mark))?;
+        Ok(None)
+    }
+
+    /// Sets or removes a mark. The name matches `[a-z0-9._-]{1,64}`; the value has at most 4 KiB.
+    async fn set_mark(&self, _name: &str, _value: Option<Bytes>) -> Result<()> {
+        self.capabilities().require(Feature::KeepsMarks).map_err(|e| e.during(Operation::Mark))
+    }
+
+    /// Waits until what was acknowledged is as durable as the store can make it.
+    async fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Flushes and releases the place.
+    async fn close(&self) -> Result<()> {
+        self.flush().await
+    }
+}
+
+/// Collects a streamed value, within the limit of `capabilities`.
+///
+/// # Errors
+/// The stream's own error, or [`ErrorKind::TooLarge`]; always [`Outcome::NotApplied`].
+pub async fn collect(capabilities: &Capabilities, mut body: ByteStream) -> Result<Bytes> {
+    let mut value = BytesMut::new();
+    while let Some(part) = body.next().await {
+        let part = part.map_err(|error| error.outcome_is(Outcome::NotApplied))?;
+        capabilities.check_value((value.len() + part.len()) as u64)?;
+        value.extend_from_slice(&part);
+    }
+    Ok(value.freeze())
+}
+
+/// Checks a mark's name and value.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`].
+pub fn check_mark(name: &str, value: Option<&Bytes>) -> Result<()> {
+    const MAX_VALUE: usize = 4096;
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+    let named = (1..=64).contains(&name.len()) && name.chars().all(allowed);
+    if named && value.is_none_or(|value| value.len() <= MAX_VALUE) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::InvalidInput,
+        "a mark's name matches [a-z0-9._-]{1,64}; its value has 4 KiB at most",
+    )
+    .during(Operation::Mark))
+}
+
+async fn apply_one_by_one<S: Store + ?Sized>(store: &S, batch: Batch) -> Result<BatchOutcomes> {
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
+    if batch.atomicity() == Atomicity::Required {
+        store.capabilities().require(Feature::AtomicBatch).map_err(|error| error.during(Operation::Apply))?;
+    }
+    let operations = batch.into_operations();
+    // Only the last operation on a key is carried out; the precondition of an earlier one is judged by a read.
+    let last = |index: usize, key: &Key| !operations.iter().skip(index + 1).any(|(later, _)| later == key);
+    let mut outcomes: Vec<Option<Result<Applied>>> = Vec::with_capacity(operations.len());
+    for (index, (key, action)) in operations.iter().enumerate() {
+        outcomes.push(if last(index, key) { None } else { Some(judge(store, key, action).await) });
+    }
+    let mut answers = Vec::with_capacity(outcomes.len());
+    for ((key, action), judged) in operations.into_iter().zip(outcomes) {
+        answers.push(match (judged, action) {
+            (Some(judged), _) => judged,
+            (None, Action::Put(put)) => store.put(&key, put).await.map(Applied::Put),
+            (None, Action::Delete(delete)) => store.delete(&key, delete).await.map(Applied::Delete),
+        });
+    }
+    Ok(answers)
+}
+
+/// What an operation that a later one of its batch replaces would have answered.
+async fn judge<S: Store + ?Sized>(store: &S, key: &Key, action: &Action) -> Result<Applied> {
+    let current = store.head(key, &ReadOptions::new().authoritative()).await?;
+    let version = current.as_ref().map(|metadata| &metadata.version);
+    let (precondition, operation) = match action {
+        Action::Put(put) => (&put.precondition, Operation::Put),
+        Action::Delete(delete) => (&delete.precondition, Operation::Delete),
+    };
+    if !precondition.holds(version) {
+        return Err(precondition_failed(key).during(operation));
+    }
+    Ok(match action {
+        Action::Put(put) => {
+            let version = put.version.clone().or_else(|| version.cloned());
+            Applied::Put(Written::committed(version.unwrap_or(crate::Version::from_u128(0))))
+        }
+        Action::Delete(_) => Applied::Delete(Deleted::committed(current.is_some())),
+    })
+}
+
+/// The error of a write whose precondition does not hold.
+pub fn precondition_failed(key: &Key) -> Error {
+    Error::new(
+        ErrorKind::PreconditionFailed,
+        "the entry is not what the write expects; read it again and retry",
+    )
+    .for_key(key)
+    .outcome_is(Outcome::NotApplied)
+}
+
+/// The error of a call after [`Store::close`].
+pub fn closed(operation: Operation) -> Error {
+    Error::new(ErrorKind::Closed, "the store was closed; open it again")
+        .during(operation)
+        .outcome_is(Outcome::NotApplied)
+}
+
+/// Conveniences over any [`Store`].
+#[async_trait]
+pub trait StoreExt: Store {
+    /// The live entry: from memory where that is possible (then nothing is allocated), else by
+    /// [`load`](Store::load).
+    ///
+    /// # Cancel safety
+    /// Dropping it has no effect.
+    fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Entry>>> + Send {
+        async move {
+            if let Some(entry) = self.peek(key) {
+                return Ok(Some(entry));
+            }
+            Ok(self.load(key, &ReadOptions::default()).await?.into_entry())
+        }
+    }
+
+    /// The bytes of `range` of the live entry's value; see `[read.range]`.
+    ///
+    /// # Cancel safety
+    /// Dropping it has no effect.
+    async fn get_range(&self, key: &Key, range: std::ops::Range<u64>) -> Result<Option<Entry>> {
+        Ok(self.load(key, &ReadOptions::new().range(range)).await?.into_entry())
+    }
+
+    /// Whether a live entry exists.
+    ///
+    /// # Cancel safety
+    /// Dropping it has no effect.
+    async fn contains(&self, key: &Key) -> Result<bool> {
+        Ok(self.head(key, &ReadOptions::default()).await?.is_some())
+    }
+
+    /// Replaces the value by `change` of the authoritative one, retried until nobody wrote in between. Returns
+    /// the entry before and the version after. `change` may run several times; it gives `None` to leave the
+    /// entry as it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where the store lacks [`Feature::ConditionalPut`].
+    ///
+    /// # Cancel safety
+    /// As a put: dropping it leaves the outcome unknown.
+    async fn update<F>(&self, key: &Key, mut change: F) -> Result<(Option<Entry>, Option<Written>)>
+    where
+        F: FnMut(Option<&Entry>) -> Option<Put> + Send,
+    {
+        loop {
+            let old = self.load(key, &ReadOptions::new().authoritative()).await?.into_entry();
+            let Some(put) = change(old.as_ref()) else { return Ok((old, None)) };
+            let put = match &old {
+                Some(old) => put.if_version(old.version().clone()),
+                None => put.if_absent(),
+            };
+            match self.put(key, put).await {
+                Ok(written) => return Ok((old, Some(written))),
+                Err(error) if error.kind() == ErrorKind::PreconditionFailed => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// All keys with `prefix`, in order. Takes memory for all of them: use [`list`](Store::list) for many.
+    ///
+    /// # Cancel safety
+    /// Dropping it has no effect.
+    async fn keys(&self, prefix: &str) -> Result<Vec<Key>> {
+        let mut listing = self.list(ListOptions::new().prefix(prefix));
+        let mut keys = Vec::new();
+        while let Some(listed) = listing.next().await {
+            keys.push(listed?.key);
+        }
+        Ok(keys)
+    }
+}
+
+impl<S: Store + ?Sized> StoreExt for S {}
+
+/// A shared store is a store.
+#[deny(clippy::missing_trait_methods, reason = "no provided body may shadow an inner override")]
+#[async_trait]
+impl<S: Store + ?Sized> Store for Arc<S> {
+    fn capabilities(&self) -> &Capabilities {
+        (**self).capabilities()
+    }
+    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+        (**self).load(key, options).await
+    }
+    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
+        (**self).put(key, put).await
+    }
+    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+        (**self).delete(key, delete).await
+    }
+    fn list(&self, options: ListOptions) -> ListStream {
+        (**self).list(options)
+    }
+    fn peek(&self, key: &Key) -> Option<Entry> {
+        (**self).peek(key)
+    }
+    async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
+        (**self).head(key, options).await
+    }
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Read>> {
+        (**self).get_many(keys, options).await
+    }
+    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
+        (**self).apply(batch).await
+    }
+    async fn read_stream(
+        &self,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
+        (**self).read_stream(key, options).await
+    }
+    async fn put_stream(&self, key: &Key, put: Put, body: ByteStream) -> Result<Written> {
+        (**self).put_stream(key, put, body).await
+    }
+    fn changes(&self) -> Option<ChangeStream> {
+        (**self).changes()
+    }
+    async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
+        (**self).mark(name).await
+    }
+    async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
+        (**self).set_mark(name, value).await
+    }
+    async fn flush(&self) -> Result<()> {
+        (**self).flush().await
+    }
+    async fn close(&self) -> Result<()> {
+        (**self).close().await
+    }
+}
+
+/// The live, visible entry of a read, for adapters that hold whole entries. Same as
+/// [`Read::answer`], after hiding what is expired or a tombstone.
+///
+/// # Errors
+/// As [`Read::answer`].
+pub fn answer(entry: Option<Entry>, now: crate::Timestamp, options: &ReadOptions) -> Result<Read> {
+    let visible = entry.filter(|entry| entry.metadata().is_visible(now, options.tombstones));
+    match Read::answer(visible, options) {
+        Ok(read) => Ok(read),
+        Err(error) => Err(error.during(Operation::Load)),
+    }
+}

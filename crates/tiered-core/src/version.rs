@@ -1,0 +1,219 @@
+//! Versions, validators and preconditions.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::{Error, ErrorKind};
+
+/// The identity of one write.
+///
+/// Minted by the writer, 128 bits, never reused, stored with the entry. It is also the operation's id: a writer
+/// whose answer was lost recognises its own write by it. An object that others wrote where versions cannot be
+/// kept (a plain S3 bucket) has the server's token instead. Versions have equality only: no order.
+///
+/// # Examples
+/// ```
+/// use tiered_core::{Version, VersionMint};
+///
+/// let mint = VersionMint::from_entropy();
+/// assert_ne!(mint.mint(), mint.mint());
+/// let version = Version::from_u128(7);
+/// assert_eq!(version.to_string().parse::<Version>()?, version);
+/// # Ok::<(), tiered_core::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Version(Inner);
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Inner {
+    Id(u128),
+    Token(Arc<str>),
+}
+
+impl Version {
+    /// Longest server token, in bytes.
+    pub const MAX_TOKEN_LEN: usize = 255;
+
+    /// A version from its 128-bit id.
+    pub const fn from_u128(id: u128) -> Self {
+        Self(Inner::Id(id))
+    }
+
+    /// A version that stands for a server's token, for an object that this library did not write.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] when the token is empty, longer than [`Version::MAX_TOKEN_LEN`] bytes, or
+    /// contains a control character.
+    pub fn from_token(token: &str) -> Result<Self, Error> {
+        if token.is_empty() || token.len() > Self::MAX_TOKEN_LEN || token.chars().any(char::is_control) {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "a version token has 1 to 255 bytes and no control characters",
+            ));
+        }
+        Ok(Self(Inner::Token(Arc::from(token))))
+    }
+
+    /// The 128-bit id, where this library wrote the entry.
+    pub fn as_u128(&self) -> Option<u128> {
+        match self.0 {
+            Inner::Id(id) => Some(id),
+            Inner::Token(_) => None,
+        }
+    }
+
+    /// The server's token, where another program wrote the object.
+    pub fn as_token(&self) -> Option<&str> {
+        match &self.0 {
+            Inner::Id(_) => None,
+            Inner::Token(token) => Some(token),
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Inner::Id(id) => write!(f, "{id:032x}"),
+            Inner::Token(token) => write!(f, "token:{token}"),
+        }
+    }
+}
+
+impl fmt::Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::str::FromStr for Version {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if let Some(token) = text.strip_prefix("token:") {
+            return Self::from_token(token);
+        }
+        let id = u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32);
+        id.map(Self::from_u128).ok_or_else(|| {
+            Error::new(
+                ErrorKind::InvalidInput,
+                format!("{text:?} is no version; 32 hexadecimal digits, or token:…"),
+            )
+        })
+    }
+}
+
+/// Mints versions: a random 64-bit prefix per mint, then a counter.
+///
+/// Two mints made [from entropy](VersionMint::from_entropy) share a prefix with probability 2⁻⁶⁴.
+#[derive(Debug)]
+pub struct VersionMint {
+    prefix: u64,
+    next: AtomicU64,
+}
+
+impl VersionMint {
+    /// A mint with a prefix from the operating system's random source.
+    ///
+    /// # Panics
+    /// When the operating system has no random source: uniqueness could not be promised.
+    pub fn from_entropy() -> Self {
+        #[expect(clippy::expect_used, reason = "without entropy no version is unique, and nothing is safe")]
+        let prefix = getrandom::u64().expect("the operating system gives random bytes");
+        Self::seeded(prefix)
+    }
+
+    /// A mint with a known prefix, so that a simulation repeats itself exactly.
+    pub const fn seeded(prefix: u64) -> Self {
+        Self { prefix, next: AtomicU64::new(1) }
+    }
+
+    /// A version that this mint never returns again.
+    pub fn mint(&self) -> Version {
+        let count = self.next.fetch_add(1, Ordering::Relaxed);
+        Version::from_u128((u128::from(self.prefix) << 64) | u128::from(count))
+    }
+}
+
+/// What a backend lists, and can be conditional on, when that is not the version itself (S3: the `ETag`).
+///
+/// Opaque; at most [`Validator::MAX_LEN`] bytes. Whether two different writes can share one is the capability
+/// [`Feature::UniqueValidators`](crate::Feature::UniqueValidators).
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Validator(Arc<str>);
+
+impl Validator {
+    /// Longest validator, in bytes.
+    pub const MAX_LEN: usize = 255;
+
+    /// A validator from the server's text, kept verbatim.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] when it is longer than [`Validator::MAX_LEN`] bytes.
+    pub fn new(text: &str) -> Result<Self, Error> {
+        if text.len() > Self::MAX_LEN {
+            return Err(Error::new(ErrorKind::InvalidInput, "a validator has at most 255 bytes"));
+        }
+        Ok(Self(Arc::from(text)))
+    }
+
+    /// The server's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Validator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// What must be so for a put or a delete to take effect, judged atomically with it.
+///
+/// An expired entry counts as absent, and so does a tombstone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Precondition {
+    /// Nothing: the write always takes effect.
+    #[default]
+    None,
+    /// No live entry exists.
+    Absent,
+    /// A live entry exists and has this version.
+    Matches(Version),
+}
+
+impl Precondition {
+    /// Whether a write with this precondition may take effect over an entry of version `current`
+    /// (`None`: no live entry).
+    pub fn holds(&self, current: Option<&Version>) -> bool {
+        match self {
+            Self::None => true,
+            Self::Absent => current.is_none(),
+            Self::Matches(version) => current == Some(version),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_round_trips() {
+        for version in [Version::from_u128(u128::MAX), Version::from_token("\"etag\"").expect("valid")] {
+            assert_eq!(version.to_string().parse::<Version>().expect("parses"), version);
+        }
+        assert!("12".parse::<Version>().is_err());
+        assert!(Version::from_token("").is_err());
+    }
+
+    #[test]
+    fn preconditions() {
+        let (a, b) = (Version::from_u128(1), Version::from_u128(2));
+        assert!(Precondition::None.holds(Some(&a)) && Precondition::None.holds(None));
+        assert!(Precondition::Absent.holds(None) && !Precondition::Absent.holds(Some(&a)));
+        assert!(Precondition::Matches(a.clone()).holds(Some(&a)));
+        assert!(!Precondition::Matches(a.clone()).holds(Some(&b)) && !Precondition::Matches(a).holds(None));
+    }
+}

@@ -1,0 +1,1 @@
+//! Memory tier for tiered, over moka.

@@ -1,0 +1,1 @@
+//! Embedded disk tier for tiered, over RocksDB.

@@ -1,0 +1,1 @@
+//! Seeded simulation, oracle and linearizability checker for tiered (not published).

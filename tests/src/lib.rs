@@ -1,0 +1,1 @@
+//! Every combination of adapters, run through the conformance suite.
