@@ -17,8 +17,11 @@ pub enum Feature {
     ConditionalDelete,
     /// Batches are all-or-nothing, also under a crash.
     AtomicBatch,
-    /// Entries keep version, time, expiry, attributes and [`Note`](crate::Note) verbatim. Required of a frontend.
+    /// Entries keep version, time, expiry and attributes verbatim.
     KeepsMetadata,
+    /// Entries keep the engine's [`Note`](crate::Note) verbatim, and tombstones are hidden. Required of a frontend.
+    /// A tiered store lacks it, since the notes in its own frontend are its own.
+    KeepsNotes,
     /// Marks can be stored ([`Store::mark`](crate::Store::mark)).
     KeepsMarks,
     /// Entries may vanish at any time without an error, to make room. A read returns the last value or nothing.
@@ -39,11 +42,12 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ConditionalPut,
         Self::ConditionalDelete,
         Self::AtomicBatch,
         Self::KeepsMetadata,
+        Self::KeepsNotes,
         Self::KeepsMarks,
         Self::Evicts,
         Self::Peeks,

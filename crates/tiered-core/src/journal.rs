@@ -56,7 +56,7 @@ pub trait Journal: fmt::Debug + Send + Sync + 'static {
 }
 
 /// A journal in memory: write-behind without durability. What is not flushed is lost with the process, and
-/// `TieredStore::guarantees` says so.
+/// [`TieredStore::guarantees`](crate::TieredStore::guarantees) says so.
 #[derive(Debug, Default)]
 pub struct VolatileJournal {
     state: Mutex<State>,

@@ -1,9 +1,10 @@
 //! Traits, policies and the tiering engine of `tiered`: a key-value store in tiers.
 //!
-//! A `TieredStore` puts a fast *frontend* before an authoritative *backend*. Both are [`Store`]s, and so is the
+//! A [`TieredStore`] puts a fast *frontend* before an authoritative *backend*. Both are [`Store`]s, and so is the
 //! tiered store itself, so tiers nest to any depth. This crate names no driver; adapters live in crates of their
 //! own (`tiered-moka`, `tiered-redb`, …) and prove themselves with `tiered-conformance`.
 
+mod backoff;
 mod batch;
 mod capability;
 mod clock;
@@ -13,10 +14,15 @@ mod journal;
 mod key;
 mod list;
 mod memory;
+mod observe;
+mod planted;
 mod policy;
 mod read;
 pub mod record;
+mod slot;
 pub mod store;
+pub mod sync;
+mod tiered;
 mod version;
 mod write;
 
@@ -29,8 +35,15 @@ pub use journal::{Journal, JournalRecord, Sequence, VolatileJournal};
 pub use key::Key;
 pub use list::{ListOptions, ListStream, Listed};
 pub use memory::MemoryStore;
+pub use observe::{Event, Events, Stats};
+#[cfg(feature = "planted")]
+pub use planted::Plant;
 pub use policy::{Freshness, ReadPolicy, WritePolicy};
 pub use read::{Known, Lookup, Read, ReadOptions, Source};
 pub use store::{ByteStream, Change, ChangeStream, Store, StoreExt};
+pub use tiered::{
+    FlushOrder, FrontendFailure, Guarantees, MaxStale, OnFull, Reopen, Requirement, TieredBuilder,
+    TieredSettings, TieredStore,
+};
 pub use version::{Precondition, Validator, Version, VersionMint};
 pub use write::{Delete, Deleted, Expiry, Level, Put, Receipt, Written};

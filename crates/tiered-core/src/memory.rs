@@ -53,6 +53,7 @@ impl MemoryStore {
             Feature::ConditionalDelete,
             Feature::AtomicBatch,
             Feature::KeepsMetadata,
+            Feature::KeepsNotes,
             Feature::KeepsMarks,
             Feature::Peeks,
             Feature::ListsMetadata,
@@ -101,15 +102,15 @@ impl MemoryStore {
         Ok(())
     }
 
-    fn one(&self, key: &Key, action: Action, operation: Operation) -> Result<Applied> {
+    fn one(&self, key: &Key, action: &Action, operation: Operation) -> Result<Applied> {
         let run = || {
-            self.check(key, &action)?;
+            self.check(key, action)?;
             let mut state = self.state.lock();
             if state.closed {
                 return Err(closed(operation));
             }
             let now = self.stamp.now();
-            state.judge(key, &action, now)?;
+            state.judge(key, action, now)?;
             Ok(state.carry_out(key, action.clone(), &self.stamp))
         };
         run().map_err(|error| error.during(operation).in_tier(self.capabilities.name()).for_key(key))
@@ -189,14 +190,14 @@ impl Store for MemoryStore {
 
     async fn put(&self, key: &Key, put: Put) -> Result<Written> {
         let version = put.version.clone();
-        match self.one(key, Action::Put(put), Operation::Put)? {
+        match self.one(key, &Action::Put(put), Operation::Put)? {
             Applied::Put(written) => Ok(written),
             Applied::Delete(_) => Ok(Written::committed(version.unwrap_or(Version::from_u128(0)))),
         }
     }
 
     async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
-        match self.one(key, Action::Delete(delete), Operation::Delete)? {
+        match self.one(key, &Action::Delete(delete), Operation::Delete)? {
             Applied::Delete(deleted) => Ok(deleted),
             Applied::Put(_) => Ok(Deleted::committed(false)),
         }

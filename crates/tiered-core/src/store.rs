@@ -106,7 +106,7 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 /// * A listing takes memory for a page, not for the whole.
 ///
 /// # Tombstones
-/// * **`[tombstone.hidden]`** With [`Feature::KeepsMetadata`], an entry whose note says
+/// * **`[tombstone.hidden]`** With [`Feature::KeepsNotes`], an entry whose note says
 ///   [`Origin::Tombstone`](crate::Origin::Tombstone) is absent to every read, listing, precondition and delete,
 ///   unless the options say [`Tombstones::Show`](crate::Tombstones::Show).
 ///

@@ -244,11 +244,10 @@ impl Deleted {
 }
 
 /// The state of a write that its receipt watches.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     Journaled,
     Committed,
-    Failed(std::sync::Arc<Error>),
 }
 
 /// A claim on the further fate of an acknowledged write.
@@ -269,7 +268,8 @@ impl Receipt {
     /// that one is.
     ///
     /// # Errors
-    /// The backend's refusal, where the write was parked; [`ErrorKind::Closed`] when the store went away first.
+    /// [`ErrorKind::Closed`] when the store went away first. A write that the backend refuses stays journaled, and
+    /// this waits with it: the refusal shows in [`Store::flush`](crate::Store::flush).
     ///
     /// # Cancel safety
     /// Waiting changes nothing; drop it at any time.
@@ -281,11 +281,8 @@ impl Receipt {
         let mut progress = progress.clone();
         let closed =
             |_| Error::new(ErrorKind::Closed, "the store went away before the write reached the backend");
-        let reached = progress.wait_for(|p| !matches!(p, Progress::Journaled)).await.map_err(closed)?;
-        match &*reached {
-            Progress::Failed(error) => Err(error.duplicate()),
-            Progress::Journaled | Progress::Committed => Ok(()),
-        }
+        progress.wait_for(|progress| *progress == Progress::Committed).await.map_err(closed)?;
+        Ok(())
     }
 }
 

@@ -1,0 +1,83 @@
+//! Deliberate bugs, to show that the simulation finds such bugs. Never compiled into a release: the feature
+//! `planted` is for `tiered-sim` alone.
+
+/// A deliberate bug of the engine.
+#[cfg_attr(not(feature = "planted"), allow(dead_code, reason = "chosen only with the feature"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Plant {
+    /// A fill installs although its lease was revoked.
+    FillIgnoresLease,
+    /// A writer does not wait for an install that has begun.
+    InstallNotWaitedFor,
+    /// A read joins a flight that a write has detached.
+    FollowerJoinsOldFlight,
+    /// A gated key serves hits.
+    GatedKeyServesHits,
+    /// A key is opened at once after an unknown outcome.
+    UnknownReopenedAtOnce,
+    /// A frontend that failed to install or remove is trusted.
+    FrontendFailureIgnored,
+    /// The flusher applies a batch in reverse order.
+    FlushReordersKey,
+    /// A conditional write is decided against the backend although a write is pending.
+    ConditionalBypassesJournal,
+    /// A pending write is cleared before the frontend has it.
+    PendingClearedBeforeFrontend,
+    /// A pending write is cleared although a later one superseded it.
+    PendingClearedThoughSuperseded,
+    /// A pending delete leaves no tombstone.
+    DeleteWithoutTombstone,
+    /// Listings do not consult pending writes.
+    ListingMissesPending,
+    /// An unknown outcome is reported as not applied.
+    TimeoutReportedNotApplied,
+    /// A write is acknowledged before the journal has it.
+    AcknowledgeBeforeDurable,
+}
+
+#[cfg(feature = "planted")]
+impl Plant {
+    /// Every deliberate bug.
+    pub const ALL: [Self; 14] = [
+        Self::FillIgnoresLease,
+        Self::InstallNotWaitedFor,
+        Self::FollowerJoinsOldFlight,
+        Self::GatedKeyServesHits,
+        Self::UnknownReopenedAtOnce,
+        Self::FrontendFailureIgnored,
+        Self::FlushReordersKey,
+        Self::ConditionalBypassesJournal,
+        Self::PendingClearedBeforeFrontend,
+        Self::PendingClearedThoughSuperseded,
+        Self::DeleteWithoutTombstone,
+        Self::ListingMissesPending,
+        Self::TimeoutReportedNotApplied,
+        Self::AcknowledgeBeforeDurable,
+    ];
+}
+
+/// The planted bug of one store, if any. Without the feature there never is one, and the checks compile away.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Planted {
+    #[cfg(feature = "planted")]
+    plant: Option<Plant>,
+}
+
+impl Planted {
+    #[cfg(feature = "planted")]
+    pub(crate) const fn new(plant: Plant) -> Self {
+        Self { plant: Some(plant) }
+    }
+
+    #[cfg(feature = "planted")]
+    pub(crate) fn has(self, plant: Plant) -> bool {
+        self.plant == Some(plant)
+    }
+
+    #[cfg(not(feature = "planted"))]
+    #[expect(clippy::unused_self, reason = "the same signature as with the feature")]
+    pub(crate) const fn has(self, _plant: Plant) -> bool {
+        false
+    }
+}

@@ -1,0 +1,201 @@
+//! The tiered store: a fast frontend over an authoritative backend.
+
+mod apply;
+mod behind;
+mod builder;
+mod engine;
+mod guarantee;
+mod lifecycle;
+mod listing;
+mod local;
+mod read;
+mod session;
+mod settings;
+mod streaming;
+mod synchronise;
+mod write;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::batch::{Batch, BatchOutcomes};
+use crate::capability::Capabilities;
+use crate::entry::{Entry, Metadata};
+use crate::error::{Operation, Result};
+use crate::key::Key;
+use crate::list::{ListOptions, ListStream};
+use crate::observe::{Events, Stats};
+use crate::read::{Read, ReadOptions};
+use crate::store::{ByteStream, ChangeStream, Store};
+use crate::write::{Delete, Deleted, Put, Written};
+
+pub use builder::TieredBuilder;
+pub use guarantee::{FlushOrder, Guarantees, Requirement};
+pub use settings::{FrontendFailure, MaxStale, OnFull, Reopen, TieredSettings};
+
+use engine::{Alive, Engine};
+
+/// A store of two tiers. Cloning it is cheap, and it is a [`Store`] itself, so it can be the backend of another.
+///
+/// What it promises for each policy stands in the book's chapter on durability, and for a given stack in
+/// [`TieredStore::guarantees`].
+///
+/// # Durability
+/// As the backend's, for write-through and write-around; as the journal's, for write-behind; as the frontend's,
+/// for frontend-only.
+///
+/// # Cancel safety
+/// A write that is dropped either never passed its key's gate, or runs to its end in a task of the runtime that
+/// the store was built in. Reads can be dropped at any time.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// use std::sync::Arc;
+/// use tiered_core::{Key, MemoryStore, Put, Store, StoreExt, TieredStore};
+///
+/// let store = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new())).build().await?;
+/// let key = Key::new("greeting")?;
+/// store.put(&key, Put::new("hello")).await?;
+/// assert_eq!(store.get(&key).await?.expect("just written").value(), "hello");
+/// store.close().await?;
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
+#[derive(Clone, Debug)]
+pub struct TieredStore {
+    engine: Arc<Engine>,
+    _alive: Arc<Alive>,
+}
+
+impl TieredStore {
+    /// Begins to build a store of these two tiers.
+    pub fn builder(frontend: Arc<dyn Store>, backend: Arc<dyn Store>) -> TieredBuilder {
+        TieredBuilder::new(frontend, backend)
+    }
+
+    fn new(engine: Arc<Engine>) -> Self {
+        let alive = Alive::new(&engine);
+        Self { engine, _alive: Arc::new(alive) }
+    }
+
+    /// The frontend. Writing to it directly goes past every promise.
+    pub fn frontend(&self) -> &Arc<dyn Store> {
+        &self.engine.frontend
+    }
+
+    /// The backend. What is written to it directly is seen as another process's write would be.
+    pub fn backend(&self) -> &Arc<dyn Store> {
+        &self.engine.backend
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &TieredSettings {
+        &self.engine.settings
+    }
+
+    /// What this stack promises.
+    pub fn guarantees(&self) -> &Guarantees {
+        &self.engine.guarantees
+    }
+
+    /// Counts and gauges. Scans the table of exceptional keys; no I/O.
+    pub fn stats(&self) -> Stats {
+        self.engine.stats()
+    }
+
+    /// What happens from now on.
+    pub fn subscribe(&self) -> Events {
+        self.engine.events.subscribe()
+    }
+
+    /// Drops `key` from the frontend. A fill that is under way does not bring it back.
+    ///
+    /// # Errors
+    /// The frontend's, after which the key serves no hits until a removal has succeeded.
+    ///
+    /// # Cancel safety
+    /// As a write.
+    pub async fn invalidate(&self, key: &Key) -> Result<()> {
+        self.engine.invalidate(key).await
+    }
+}
+
+#[deny(clippy::missing_trait_methods, reason = "no provided body may shadow what a tier does better")]
+#[async_trait]
+impl Store for TieredStore {
+    fn capabilities(&self) -> &Capabilities {
+        &self.engine.capabilities
+    }
+
+    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+        self.engine.load(key, options).await.map_err(|error| error.during(Operation::Load).for_key(key))
+    }
+
+    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
+        self.engine.put(key, put).await.map_err(|error| error.during(Operation::Put).for_key(key))
+    }
+
+    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+        self.engine.delete(key, delete).await.map_err(|error| error.during(Operation::Delete).for_key(key))
+    }
+
+    fn list(&self, options: ListOptions) -> ListStream {
+        self.engine.list(options)
+    }
+
+    fn peek(&self, key: &Key) -> Option<Entry> {
+        self.engine.peek(key)
+    }
+
+    async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
+        self.engine.head(key, options).await.map_err(|error| error.during(Operation::Load).for_key(key))
+    }
+
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Read>> {
+        self.engine.get_many(keys, options).await.map_err(|error| error.during(Operation::LoadMany))
+    }
+
+    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
+        self.engine.apply(batch).await.map_err(|error| error.during(Operation::Apply))
+    }
+
+    async fn read_stream(
+        &self,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
+        self.engine
+            .read_stream(key, options)
+            .await
+            .map_err(|error| error.during(Operation::Load).for_key(key))
+    }
+
+    async fn put_stream(&self, key: &Key, put: Put, body: ByteStream) -> Result<Written> {
+        self.engine
+            .put_stream(key, put, body)
+            .await
+            .map_err(|error| error.during(Operation::Put).for_key(key))
+    }
+
+    fn changes(&self) -> Option<ChangeStream> {
+        self.engine.backend.changes()
+    }
+
+    async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
+        self.engine.home().mark(name).await
+    }
+
+    async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
+        self.engine.home().set_mark(name, value).await
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.engine.flush().await.map_err(|error| error.during(Operation::Flush))
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.engine.close().await.map_err(|error| error.during(Operation::Close))
+    }
+}

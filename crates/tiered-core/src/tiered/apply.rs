@@ -1,0 +1,200 @@
+//! Batches: all their keys' gates, then as a single write.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::engine::{Change, Engine};
+use crate::batch::{Action, Applied, Atomicity, Batch, BatchOutcomes};
+use crate::capability::Feature;
+use crate::entry::{Entry, Note};
+use crate::error::{Operation, Result};
+use crate::journal::JournalRecord;
+use crate::key::Key;
+use crate::observe::Event;
+use crate::policy::WritePolicy;
+use crate::slot::{Call, Gate};
+use crate::version::{Precondition, Version};
+use crate::write::{Deleted, Level, Put, Written};
+
+/// A batch whose puts are complete entries.
+struct Stamped {
+    key: Key,
+    action: Action,
+    entry: Option<Entry>,
+}
+
+impl Engine {
+    pub(super) async fn apply(self: &Arc<Self>, batch: Batch) -> Result<BatchOutcomes> {
+        self.check_open(Operation::Apply)?;
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let atomicity = batch.atomicity();
+        if atomicity == Atomicity::Required {
+            self.capabilities.require(Feature::AtomicBatch)?;
+        }
+        for (key, action) in batch.operations() {
+            self.check_action(key, action).map_err(|error| error.for_key(key))?;
+        }
+        let stamped: Vec<Stamped> = batch.into_operations().into_iter().map(|op| self.stamp(op)).collect();
+        let keys: Vec<Key> = stamped.iter().map(|op| op.key.clone()).collect();
+        let outcomes = match self.settings.write_policy {
+            WritePolicy::WriteBehind => {
+                let bytes = stamped.iter().map(|op| op.entry.as_ref().map_or(0, Entry::size)).sum();
+                let room = self.room_for(stamped.len(), bytes).await?;
+                let gates = self.slots.close_gates(keys).await;
+                let engine = Arc::clone(self);
+                self.answer_in_time(async move {
+                    let mut existed = Vec::with_capacity(stamped.len());
+                    for op in &stamped {
+                        existed.push(engine.decide_action(op).await?);
+                    }
+                    let records = stamped.iter().map(|op| JournalRecord {
+                        key: op.key.clone(),
+                        action: unconditional(op.action.clone()),
+                    });
+                    let receipts = engine.journal_batch(gates, records.collect(), room).await?;
+                    let answers = stamped.iter().zip(existed).zip(receipts);
+                    Ok(answers
+                        .map(|((op, existed), receipt)| {
+                            Ok(match &op.entry {
+                                Some(entry) => Applied::Put(Written {
+                                    version: entry.version().clone(),
+                                    level: Level::Journaled,
+                                    receipt,
+                                }),
+                                None => {
+                                    Applied::Delete(Deleted { existed, level: Level::Journaled, receipt })
+                                }
+                            })
+                        })
+                        .collect())
+                })
+                .await?
+            }
+            WritePolicy::FrontendOnly => return self.apply_locally(stamped).await,
+            WritePolicy::WriteThrough | WritePolicy::WriteAround => {
+                let gates = self.slots.close_gates(keys).await;
+                let engine = Arc::clone(self);
+                self.answer_in_time(
+                    async move { engine.apply_synchronously(gates, stamped, atomicity).await },
+                )
+                .await?
+            }
+        };
+        Ok(outcomes)
+    }
+
+    fn stamp(&self, (key, action): (Key, Action)) -> Stamped {
+        match action {
+            Action::Put(put) => {
+                let precondition = put.precondition.clone();
+                let entry = self.stamp.entry(&put.note(Note::default()));
+                let action = Action::Put(Put::copy_of(&entry).precondition(precondition));
+                Stamped { key, action, entry: Some(entry) }
+            }
+            Action::Delete(delete) => {
+                Stamped { key, action: Action::Delete(self.stamp_delete(delete)), entry: None }
+            }
+        }
+    }
+
+    /// Judges one operation; for a delete, whether the entry exists.
+    async fn decide_action(&self, op: &Stamped) -> Result<bool> {
+        match &op.action {
+            Action::Put(put) if put.precondition == Precondition::None => Ok(false),
+            Action::Put(put) => Ok(self.decide(&op.key, &put.precondition).await?.is_some()),
+            Action::Delete(delete) => Ok(self.decide(&op.key, &delete.precondition).await?.is_some()),
+        }
+    }
+
+    async fn apply_synchronously(
+        self: Arc<Self>,
+        gates: Vec<Gate>,
+        stamped: Vec<Stamped>,
+        atomicity: Atomicity,
+    ) -> Result<BatchOutcomes> {
+        // Gates come in the order of their keys, without duplicates.
+        let mut keys: Vec<Key> = stamped.iter().map(|op| op.key.clone()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let mut held: HashMap<Key, (Gate, Option<Call>)> = HashMap::new();
+        for (key, gate) in keys.into_iter().zip(gates) {
+            let call = self.reserve_call(&key).await;
+            held.insert(key, (gate, call));
+        }
+        let mut batch =
+            if atomicity == Atomicity::Required { Batch::new() } else { Batch::new().best_effort() };
+        for op in &stamped {
+            batch.push(op.key.clone(), op.action.clone());
+        }
+        let (session, sent) = (self.session(), self.uptime_millis());
+        let outcomes = match self.backend.apply(batch).await {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                for (key, (gate, call)) in held {
+                    self.fail(gate, key, call, error.duplicate()).await;
+                }
+                return Err(error);
+            }
+        };
+        let mut answers: BatchOutcomes = Vec::with_capacity(outcomes.len());
+        for (index, (op, outcome)) in stamped.iter().zip(outcomes).enumerate() {
+            let is_last = !stamped.iter().skip(index + 1).any(|later| later.key == op.key);
+            // An earlier operation on the key changed nothing; the last one opens it.
+            let Some((gate, call)) = is_last.then(|| held.remove(&op.key)).flatten() else {
+                answers.push(outcome);
+                continue;
+            };
+            answers.push(match outcome {
+                Ok(applied) => {
+                    let change = match (&applied, &op.entry) {
+                        (Applied::Put(written), Some(entry)) if written.version == *entry.version() => {
+                            self.change_for(&op.key, Some(entry), sent, session)
+                        }
+                        _ => Change::Remove,
+                    };
+                    let concluded = self.conclude(&op.key, change, call).await;
+                    drop(gate);
+                    self.announce(&op.key, op.entry.as_ref().map(Entry::version));
+                    concluded.map(|()| applied)
+                }
+                Err(error) => Err(self.fail(gate, op.key.clone(), call, error).await),
+            });
+        }
+        Ok(answers)
+    }
+
+    async fn apply_locally(self: &Arc<Self>, stamped: Vec<Stamped>) -> Result<BatchOutcomes> {
+        let mut answers = Vec::with_capacity(stamped.len());
+        for op in stamped {
+            answers.push(match (op.action, op.entry) {
+                (Action::Put(put), Some(entry)) => {
+                    self.put_locally(&op.key, entry, put.precondition).await.map(Applied::Put)
+                }
+                (Action::Delete(delete), _) => {
+                    self.delete_locally(&op.key, delete).await.map(Applied::Delete)
+                }
+                (Action::Put(_), None) => continue,
+            });
+        }
+        Ok(answers)
+    }
+
+    fn announce(&self, key: &Key, version: Option<&Version>) {
+        if let Some(version) = version {
+            self.counters.puts.add(1);
+            self.events.send(|| Event::Written { key: key.clone(), version: version.clone() });
+        } else {
+            self.counters.deletes.add(1);
+            self.events.send(|| Event::Deleted { key: key.clone() });
+        }
+    }
+}
+
+fn unconditional(action: Action) -> Action {
+    match action {
+        Action::Put(put) => Action::Put(put.precondition(Precondition::None)),
+        Action::Delete(delete) => Action::Delete(delete.precondition(Precondition::None)),
+    }
+}

@@ -1,0 +1,315 @@
+//! Building a tiered store: components, settings, and the check that they fit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::TieredStore;
+use super::behind::Behind;
+use super::engine::{Busy, Engine};
+use super::guarantee::{Guarantees, Requirement};
+use super::session;
+use super::settings::{MaxStale, Reopen, TieredSettings};
+use crate::capability::{Capabilities, Durability, Feature, Sharing};
+use crate::clock::Stamp;
+use crate::error::{Error, ErrorKind, Operation, Result};
+use crate::journal::Journal;
+use crate::observe::{Counters, EventSender};
+use crate::planted::Planted;
+use crate::policy::{ReadPolicy, WritePolicy};
+use crate::slot::Slots;
+use crate::store::Store;
+use crate::sync::{SyncOptions, SyncStrategy};
+
+/// Staleness allowed where other processes can write to the backend, unless set otherwise: a minute is short
+/// enough for most caches and long enough to spare the backend.
+const SHARED_MAX_STALE: Duration = Duration::from_mins(1);
+
+/// Builds a [`TieredStore`].
+#[derive(Debug)]
+pub struct TieredBuilder {
+    frontend: Arc<dyn Store>,
+    backend: Arc<dyn Store>,
+    settings: TieredSettings,
+    stamp: Stamp,
+    journal: Option<Arc<dyn Journal>>,
+    backend_id: Option<String>,
+    on_connect: Option<Arc<dyn SyncStrategy>>,
+    requirement: Option<Requirement>,
+    sole_writer: bool,
+    planted: Planted,
+}
+
+impl TieredBuilder {
+    pub(super) fn new(frontend: Arc<dyn Store>, backend: Arc<dyn Store>) -> Self {
+        Self {
+            frontend,
+            backend,
+            settings: TieredSettings::default(),
+            stamp: Stamp::system(),
+            journal: None,
+            backend_id: None,
+            on_connect: None,
+            requirement: None,
+            sole_writer: false,
+            planted: Planted::default(),
+        }
+    }
+
+    /// All settings at once, replacing those made before.
+    #[must_use]
+    pub fn settings(mut self, settings: TieredSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// How it writes.
+    #[must_use]
+    pub fn write_policy(mut self, policy: WritePolicy) -> Self {
+        self.settings.write_policy = policy;
+        self
+    }
+
+    /// How it reads.
+    #[must_use]
+    pub fn read_policy(mut self, policy: ReadPolicy) -> Self {
+        self.settings.read_policy = policy;
+        self
+    }
+
+    /// How stale a hit may be.
+    #[must_use]
+    pub fn max_stale(mut self, max_stale: MaxStale) -> Self {
+        self.settings.max_stale = max_stale;
+        self
+    }
+
+    /// What a persistent frontend's entries are worth after opening.
+    #[must_use]
+    pub fn reopen(mut self, reopen: Reopen) -> Self {
+        self.settings.reopen = reopen;
+        self
+    }
+
+    /// The journal of a write-behind store.
+    #[must_use]
+    pub fn journal(mut self, journal: Arc<dyn Journal>) -> Self {
+        self.journal = Some(journal);
+        self
+    }
+
+    /// The clock and the source of versions.
+    #[must_use]
+    pub fn stamp(mut self, stamp: Stamp) -> Self {
+        self.stamp = stamp;
+        self
+    }
+
+    /// A name for the backend, by which a persistent frontend recognises it, instead of a mark in the backend.
+    #[must_use]
+    pub fn backend_id(mut self, id: &str) -> Self {
+        self.backend_id = Some(id.to_owned());
+        self
+    }
+
+    /// A strategy to run from backend to frontend before the store is handed out.
+    #[must_use]
+    pub fn on_connect(mut self, strategy: Arc<dyn SyncStrategy>) -> Self {
+        self.on_connect = Some(strategy);
+        self
+    }
+
+    /// Refuses to build a stack that promises less.
+    #[must_use]
+    pub fn require(mut self, requirement: Requirement) -> Self {
+        self.requirement = Some(requirement);
+        self
+    }
+
+    /// Declares that this store is the only writer of a backend that could be shared. Write-behind needs it
+    /// there; a second writer would lose data.
+    #[must_use]
+    pub fn declare_sole_writer(mut self) -> Self {
+        self.sole_writer = true;
+        self
+    }
+
+    /// Plants a deliberate bug.
+    #[cfg(feature = "planted")]
+    #[must_use]
+    pub fn plant(mut self, plant: crate::Plant) -> Self {
+        self.planted = Planted::new(plant);
+        self
+    }
+
+    /// Checks that the parts fit, begins a session, takes over what the journal holds, and runs `on_connect`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a combination that cannot keep its promises, saying what to change; else the
+    /// errors of the tiers.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, it may leave a persistent frontend marked as in use, which costs a revalidation.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with its time driver enabled.
+    pub async fn build(self) -> Result<TieredStore> {
+        self.check().map_err(|error| error.during(Operation::Open))?;
+        let runtime = Handle::try_current().map_err(|error| {
+            Error::new(ErrorKind::Config, "a tiered store is built inside a tokio runtime").with_source(error)
+        })?;
+        let (front, back) = (self.frontend.capabilities(), self.backend.capabilities());
+        let max_stale = match self.settings.max_stale {
+            MaxStale::Millis(millis) => Some(Duration::from_millis(millis)),
+            MaxStale::Auto if back.sharing() == Sharing::Shared && !self.sole_writer => {
+                Some(SHARED_MAX_STALE)
+            }
+            MaxStale::Auto | MaxStale::Unlimited => None,
+        };
+        let journal_durability = self.journal.as_ref().map(|journal| journal.durability());
+        let (read, write) = (self.settings.read_policy, self.settings.write_policy);
+        let guarantees = Guarantees::of(read, write, front, back, journal_durability, max_stale);
+        if let Some(requirement) = self.requirement {
+            guarantees.require(requirement)?;
+        }
+        let capabilities = derive(&self.settings, front, back, &guarantees);
+        let backend_id = self.backend_id.as_deref();
+        let session =
+            session::begin(&self.frontend, &self.backend, backend_id, self.settings.reopen, &self.stamp)
+                .await?;
+        let (behind, appends) = match self.journal {
+            Some(journal) if write == WritePolicy::WriteBehind => {
+                let (behind, appends) = Behind::new(journal, &self.settings);
+                (Some(behind), Some(appends))
+            }
+            _ => (None, None),
+        };
+        let max_stale_millis =
+            max_stale.map_or(u64::MAX, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX - 1));
+        let engine = Arc::new(Engine {
+            persistent: session::is_persistent(self.frontend.as_ref()),
+            frontend: self.frontend,
+            backend: self.backend,
+            capabilities,
+            guarantees,
+            stamp: self.stamp,
+            slots: Slots::new(self.planted),
+            behind,
+            counters: Counters::default(),
+            events: EventSender::new(),
+            runtime,
+            planted: self.planted,
+            session: AtomicU64::new(session),
+            max_stale_millis,
+            closed: AtomicBool::new(false),
+            busy: Busy::new(),
+            leaving: watch::Sender::new(false),
+            settings: self.settings,
+        });
+        engine.recover().await?;
+        if let Some(appends) = appends {
+            engine.runtime.spawn(Arc::clone(&engine).append_loop(appends));
+            engine.runtime.spawn(Arc::clone(&engine).flush_loop());
+        }
+        let named = engine.settings.on_connect.map(crate::sync::StrategyName::strategy);
+        let store = TieredStore::new(engine);
+        if let Some(strategy) = self.on_connect.or(named) {
+            store.sync(strategy.as_ref(), &SyncOptions::default()).await?;
+        }
+        Ok(store)
+    }
+
+    fn check(&self) -> Result<()> {
+        let refuse = |why: String| Err(Error::new(ErrorKind::Config, why));
+        let (front, back) = (self.frontend.capabilities(), self.backend.capabilities());
+        let write = self.settings.write_policy;
+        if Arc::ptr_eq(&self.frontend, &self.backend) {
+            return refuse(
+                "frontend and backend are the same store; a tier needs a store of its own".to_owned(),
+            );
+        }
+        if !front.has(Feature::KeepsMetadata) || !front.has(Feature::KeepsNotes) {
+            return refuse(format!(
+                "{} cannot be a frontend, since it does not keep metadata and notes; make it the backend, and nest stacks to the right: a over (b over c)",
+                front.name()
+            ));
+        }
+        if write == WritePolicy::WriteBehind {
+            if self.journal.is_none() {
+                return refuse("write-behind needs a journal; give one with journal(…), a VolatileJournal where losing writes is acceptable".to_owned());
+            }
+            if back.sharing() == Sharing::Shared && !self.sole_writer {
+                return refuse(format!(
+                    "write-behind needs to be the only writer, and {} can be shared; declare_sole_writer() where nobody else writes",
+                    back.name()
+                ));
+            }
+            if self.settings.max_pending_operations == 0 || self.settings.max_pending_bytes == 0 {
+                return refuse("max-pending-operations and max-pending-bytes must be at least 1".to_owned());
+            }
+        } else if self.journal.is_some() {
+            return refuse(format!(
+                "a journal is of no use under {write}; leave it out or choose write-behind"
+            ));
+        }
+        if write == WritePolicy::WriteAround && self.settings.read_policy == ReadPolicy::FrontendOnly {
+            return refuse(
+                "write-around with reads from the frontend alone never sees a write; read frontend-first"
+                    .to_owned(),
+            );
+        }
+        if self.settings.frontend_patience_millis == 0 {
+            return refuse("frontend-patience-millis must be at least 1".to_owned());
+        }
+        if self.settings.reopen == Reopen::Trust && back.sharing() == Sharing::Shared && !self.sole_writer {
+            return refuse(format!(
+                "reopen = trust serves what others may have overwritten in {}; revalidate, or declare_sole_writer()",
+                back.name()
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What the stack declares about itself.
+fn derive(
+    settings: &TieredSettings,
+    front: &Capabilities,
+    back: &Capabilities,
+    guarantees: &Guarantees,
+) -> Capabilities {
+    let local = settings.write_policy == WritePolicy::FrontendOnly;
+    let home = if local { front } else { back };
+    let limits = |front: u64, home: u64| if local { front.min(home) } else { home };
+    let mut derived =
+        Capabilities::new(format!("{}/{}", front.name(), back.name()), guarantees.durability, home.sharing())
+            .max_key(if local { front.key_limit().min(back.key_limit()) } else { back.key_limit() })
+            .max_value(limits(front.value_limit(), home.value_limit()))
+            .request_lifetime(home.lifetime());
+    let decides = matches!(settings.write_policy, WritePolicy::WriteBehind | WritePolicy::FrontendOnly);
+    let lists_front = local || settings.read_policy == ReadPolicy::FrontendOnly;
+    let lists = if lists_front { front } else { back };
+    for feature in Feature::ALL {
+        let has = match feature {
+            Feature::ConditionalPut | Feature::ConditionalDelete => decides || home.has(feature),
+            Feature::AtomicBatch => !local && back.has(feature),
+            Feature::KeepsMetadata | Feature::KeepsMarks | Feature::Changes => home.has(feature),
+            Feature::KeepsNotes => false,
+            Feature::Evicts => home.has(feature) || (lists_front && front.has(feature)),
+            Feature::Peeks => front.has(feature),
+            Feature::ListsMetadata | Feature::ListsExpiry => lists.has(feature),
+            Feature::UniqueValidators => back.has(feature),
+            // What vanishes with the process is not damaged on a disk.
+            Feature::DetectsCorruption => {
+                back.has(feature) && (front.has(feature) || front.durability() == Durability::Volatile)
+            }
+        };
+        if has {
+            derived = derived.with(feature);
+        }
+    }
+    derived
+}

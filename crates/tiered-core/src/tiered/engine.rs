@@ -1,0 +1,348 @@
+//! The engine behind a tiered store: what its parts share.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::behind::Behind;
+use super::guarantee::Guarantees;
+use super::settings::{FrontendFailure, TieredSettings};
+use crate::backoff::Backoff;
+use crate::capability::Capabilities;
+use crate::clock::Stamp;
+use crate::entry::{Entry, Metadata, Note, Origin};
+use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
+use crate::key::Key;
+use crate::observe::{Counters, Event, EventSender, Stats};
+use crate::planted::{Plant, Planted};
+use crate::policy::{ReadPolicy, WritePolicy};
+use crate::slot::{Call, Slots, wait_for_end};
+use crate::store::{Store, closed};
+use crate::write::{Delete, Put};
+
+/// What all operations share. Held by the store's handles and by the tasks that outlive a call.
+#[derive(Debug)]
+pub(super) struct Engine {
+    pub(super) frontend: Arc<dyn Store>,
+    pub(super) backend: Arc<dyn Store>,
+    pub(super) settings: TieredSettings,
+    pub(super) capabilities: Capabilities,
+    pub(super) guarantees: Guarantees,
+    pub(super) stamp: Stamp,
+    pub(super) slots: Arc<Slots>,
+    pub(super) behind: Option<Behind>,
+    pub(super) counters: Counters,
+    pub(super) events: EventSender,
+    pub(super) runtime: Handle,
+    pub(super) planted: Planted,
+    /// Entries of the frontend that were validated in another session are in doubt.
+    pub(super) session: AtomicU64,
+    /// How old a validation may be, in milliseconds; `u64::MAX` for any age.
+    pub(super) max_stale_millis: u64,
+    /// Whether the frontend outlives the process and carries the store's marks.
+    pub(super) persistent: bool,
+    pub(super) closed: AtomicBool,
+    /// Writes that are past their gate.
+    pub(super) busy: Busy,
+    /// Set when the last handle is gone or the store is closed: background tasks end.
+    pub(super) leaving: watch::Sender<bool>,
+}
+
+/// Counts what closing waits for.
+#[derive(Clone, Debug)]
+pub(super) struct Busy(Arc<watch::Sender<usize>>);
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Working(Arc<watch::Sender<usize>>);
+
+impl Busy {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(0)))
+    }
+
+    pub(super) fn enter(&self) -> Working {
+        self.0.send_modify(|count| *count += 1);
+        Working(Arc::clone(&self.0))
+    }
+
+    /// Waits until nothing is under way.
+    pub(super) async fn idle(&self) {
+        // The sender is held here, so the wait cannot fail.
+        self.0.subscribe().wait_for(|count| *count == 0).await.ok();
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+/// Dropped with the last handle of a store.
+#[derive(Debug)]
+pub(super) struct Alive(watch::Sender<bool>);
+
+impl Alive {
+    pub(super) fn new(engine: &Engine) -> Self {
+        Self(engine.leaving.clone())
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// A change of the frontend.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    Install(Entry),
+    Remove,
+}
+
+/// How a change of the frontend ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Changed {
+    Done,
+    /// It failed or has not returned: the key is in quarantine.
+    Quarantined,
+}
+
+impl Engine {
+    /// The store that writes go to in the end.
+    pub(super) fn home(&self) -> &Arc<dyn Store> {
+        match self.settings.write_policy {
+            WritePolicy::FrontendOnly => &self.frontend,
+            _ => &self.backend,
+        }
+    }
+
+    pub(super) fn check_open(&self, operation: Operation) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(closed(operation).in_tier(self.capabilities.name()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let census = self.slots.census();
+        Stats {
+            slots: census.slots,
+            gated: census.gated,
+            flights: census.flights,
+            pending: census.pending,
+            quarantined: self.slots.quarantined() as u64,
+            backlog: self.behind.as_ref().map_or(0, Behind::backlog),
+            ..self.counters.read()
+        }
+    }
+
+    pub(super) fn uptime_millis(&self) -> u64 {
+        u64::try_from(self.stamp.clock().uptime().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn session(&self) -> u64 {
+        self.session.load(Ordering::Acquire)
+    }
+
+    /// Bookkeeping for a copy of what the backend answered to a request sent at `sent` (uptime).
+    pub(super) fn note(session: u64, sent: u64, of: &Metadata) -> Note {
+        Note { session, validated: sent, origin: Origin::Backend, validator: of.note.validator.clone() }
+    }
+
+    /// Whether an entry of the frontend may be served without asking the backend; `max_stale` in milliseconds.
+    pub(super) fn is_fresh(&self, metadata: &Metadata, max_stale: u64) -> bool {
+        let note = &metadata.note;
+        if note.origin != Origin::Backend || self.settings.read_policy == ReadPolicy::FrontendOnly {
+            return true;
+        }
+        if note.session != self.session() {
+            return false;
+        }
+        max_stale == u64::MAX
+            || self.uptime_millis().checked_sub(note.validated).is_some_and(|age| age <= max_stale)
+    }
+
+    /// Whether the frontend takes this entry at all.
+    pub(super) fn fits_frontend(&self, key: &Key, size: u64) -> bool {
+        let frontend = self.frontend.capabilities();
+        key.len() <= frontend.key_limit()
+            && size <= frontend.value_limit().min(self.settings.max_fill.unwrap_or(u64::MAX))
+    }
+
+    /// The change that brings the frontend in step with a write of the backend.
+    pub(super) fn change_for(&self, key: &Key, entry: Option<&Entry>, sent: u64, session: u64) -> Change {
+        match entry {
+            Some(entry)
+                if self.settings.write_policy != WritePolicy::WriteAround
+                    && entry.is_whole()
+                    && self.fits_frontend(key, entry.size()) =>
+            {
+                Change::Install(entry.clone().with_note(Self::note(session, sent, entry.metadata())))
+            }
+            _ => Change::Remove,
+        }
+    }
+
+    /// Waits for a call to the frontend that has begun on `key`, then begins one. `None`: patience ran out, and
+    /// the key is in quarantine.
+    pub(super) async fn begin_call(self: &Arc<Self>, key: &Key) -> Option<Call> {
+        let deadline = tokio::time::Instant::now() + self.settings.frontend_patience();
+        loop {
+            match self.slots.begin_call(key) {
+                Ok(call) => return Some(call),
+                Err(earlier) => {
+                    if tokio::time::timeout_at(deadline, wait_for_end(earlier)).await.is_err() {
+                        self.quarantine(key);
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Changes the frontend. The call runs to its end even if nobody waits for it any longer.
+    pub(super) async fn change_frontend(self: &Arc<Self>, key: &Key, change: Change, call: Call) -> Changed {
+        let (frontend, owned) = (Arc::clone(&self.frontend), key.clone());
+        let mut running = Box::pin(async move {
+            let result = match change {
+                Change::Install(entry) => frontend.put(&owned, Put::copy_of(&entry)).await.map(drop),
+                Change::Remove => frontend.delete(&owned, Delete::new()).await.map(drop),
+            };
+            (result, call)
+        });
+        match tokio::time::timeout(self.settings.frontend_patience(), running.as_mut()).await {
+            Ok((Ok(()), _call)) => Changed::Done,
+            Ok((Err(error), call)) => {
+                tracing::warn!(key = %key, error = %error.chain(), "the frontend failed; the key is quarantined");
+                self.quarantine(key);
+                drop(call);
+                Changed::Quarantined
+            }
+            Err(_) => {
+                tracing::warn!(key = %key, "the frontend does not answer; the key is quarantined");
+                self.quarantine(key);
+                self.runtime.spawn(async move {
+                    // Whatever it answers, a removal that begins after this decides.
+                    drop(running.await);
+                });
+                Changed::Quarantined
+            }
+        }
+    }
+
+    /// Brings the frontend in step under a closed gate, or quarantines the key.
+    pub(super) async fn settle_frontend(self: &Arc<Self>, key: &Key, change: Change) -> Changed {
+        if self.slots.is_quarantined(key) {
+            return Changed::Quarantined;
+        }
+        match self.begin_call(key).await {
+            Some(call) => self.change_frontend(key, change, call).await,
+            None => Changed::Quarantined,
+        }
+    }
+
+    /// What a failure of the frontend means for a write that the backend has.
+    pub(super) fn after_write(&self, changed: Changed) -> Result<()> {
+        if changed == Changed::Quarantined && self.settings.frontend_failure == FrontendFailure::Fail {
+            return Err(Error::new(ErrorKind::Unavailable, "the backend has the write, the frontend failed")
+                .in_tier(self.frontend.capabilities().name())
+                .outcome_is(Outcome::Applied));
+        }
+        Ok(())
+    }
+
+    /// Stops hits of `key` until a removal that begins after now has succeeded; past the bound, puts every entry
+    /// of the frontend in doubt instead.
+    pub(super) fn quarantine(self: &Arc<Self>, key: &Key) {
+        self.counters.frontend_errors.add(1);
+        if self.planted.has(Plant::FrontendFailureIgnored) {
+            return;
+        }
+        let (begun, count) = self.slots.quarantine(key);
+        if !begun {
+            return;
+        }
+        self.events.send(|| Event::Quarantined { key: key.clone() });
+        // Without revalidation a new session would be no protection.
+        if count > self.settings.max_quarantined && self.settings.read_policy == ReadPolicy::FrontendFirst {
+            tracing::warn!(count, "the frontend fails for too many keys; all its entries are in doubt");
+            self.begin_session();
+            self.slots.release_all();
+            return;
+        }
+        let (engine, key) = (Arc::clone(self), key.clone());
+        self.runtime.spawn(async move { engine.repair(&key).await });
+    }
+
+    /// Entries validated before this are compared with the backend on their next use.
+    pub(super) fn begin_session(&self) {
+        self.session.store(super::session::fresh_session(&self.stamp), Ordering::Release);
+    }
+
+    /// Retries the removal that ends a quarantine.
+    async fn repair(self: Arc<Self>, key: &Key) {
+        let mut backoff = Backoff::new(self.uptime_millis());
+        let mut leaving = self.leaving.subscribe();
+        while self.slots.is_quarantined(key) {
+            let gate = self.slots.close_gate(key).await;
+            // Taken before the removal begins: an earlier call must have returned.
+            if let Ok(call) = self.slots.begin_call(key) {
+                let frontend = Arc::clone(&self.frontend);
+                let owned = key.clone();
+                let mut removal = Box::pin(async move {
+                    let result = frontend.delete(&owned, Delete::new()).await;
+                    drop(call);
+                    result
+                });
+                match tokio::time::timeout(self.settings.frontend_patience(), removal.as_mut()).await {
+                    Ok(Ok(_)) => {
+                        self.slots.release(key);
+                        return;
+                    }
+                    Ok(Err(_)) => self.counters.frontend_errors.add(1),
+                    Err(_) => {
+                        self.counters.frontend_errors.add(1);
+                        self.runtime.spawn(async move { drop(removal.await) });
+                    }
+                }
+            }
+            drop(gate);
+            if sleep_unless(&mut leaving, backoff.next_delay()).await {
+                return;
+            }
+        }
+    }
+
+    /// Runs `operation` as a task that nothing but its own end stops, and waits for it.
+    pub(super) async fn run_to_end<T: Send + 'static>(
+        &self,
+        operation: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let busy = self.busy.enter();
+        let task = async move {
+            let result = operation.await;
+            drop(busy);
+            result
+        };
+        self.runtime.spawn(task).await.unwrap_or_else(|error| {
+            let message = if error.is_panic() { "a store panicked" } else { "the runtime shut down" };
+            Err(Error::new(ErrorKind::Other, message).with_source(error).outcome_is(Outcome::Unknown))
+        })
+    }
+}
+
+/// Sleeps; `true` at once when the store is being left.
+pub(super) async fn sleep_unless(leaving: &mut watch::Receiver<bool>, delay: Duration) -> bool {
+    tokio::select! {
+        biased;
+        left = leaving.wait_for(|left| *left) => left.is_ok() || left.is_err(),
+        () = tokio::time::sleep(delay) => false,
+    }
+}

@@ -1,0 +1,112 @@
+//! What a stack promises, as data.
+
+use std::time::Duration;
+
+use crate::capability::{Capabilities, Durability, Feature, Sharing};
+use crate::error::{Error, ErrorKind, Result};
+use crate::policy::{ReadPolicy, WritePolicy};
+
+/// In which order a backend receives the acknowledged writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FlushOrder {
+    /// Each before it is acknowledged.
+    Synchronous,
+    /// The backend always holds a prefix of the acknowledged history.
+    Prefix,
+    /// The backend holds, for each key, a prefix of that key's history.
+    PerKey,
+    /// Never: writes stay in the frontend.
+    Never,
+}
+
+/// What a stack promises. Each field follows from the policies and from what the tiers declare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Guarantees {
+    /// Whether the operations on each key are linearizable within this process.
+    pub linearizable: bool,
+    /// How far behind the writes of other processes a read may be; `None`: not at all (nobody else writes), or
+    /// without limit where the policy says so.
+    pub max_stale: Option<Duration>,
+    /// What an acknowledged write survives.
+    pub durability: Durability,
+    /// In which order the backend receives writes.
+    pub flush_order: FlushOrder,
+    /// Whether batches are all-or-nothing, also under a crash.
+    pub atomic_batches: bool,
+    /// Whether preconditions are judged atomically with the write.
+    pub conditional_writes: bool,
+}
+
+/// A level of guarantees to insist on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Requirement {
+    /// Linearizable per key, conditional writes, and acknowledged writes survive a killed process.
+    Strict,
+    /// Linearizable per key.
+    Linearizable,
+    /// Acknowledged writes survive at least this.
+    Survives(Durability),
+}
+
+impl Guarantees {
+    pub(crate) fn of(
+        read: ReadPolicy,
+        write: WritePolicy,
+        frontend: &Capabilities,
+        backend: &Capabilities,
+        journal: Option<Durability>,
+        max_stale: Option<Duration>,
+    ) -> Self {
+        let local = write == WritePolicy::FrontendOnly;
+        let home = if local { frontend } else { backend };
+        let durability = match (write, journal) {
+            (WritePolicy::WriteBehind, Some(journal)) => journal.min(backend.durability()),
+            _ => home.durability(),
+        };
+        let flush_order = match write {
+            WritePolicy::WriteThrough | WritePolicy::WriteAround => FlushOrder::Synchronous,
+            WritePolicy::WriteBehind if backend.has(Feature::AtomicBatch) => FlushOrder::Prefix,
+            WritePolicy::WriteBehind => FlushOrder::PerKey,
+            WritePolicy::FrontendOnly => FlushOrder::Never,
+        };
+        // The owner decides preconditions under the key's gate, where the backend need not be able to.
+        let decides = matches!(write, WritePolicy::WriteBehind | WritePolicy::FrontendOnly);
+        Self {
+            linearizable: read == ReadPolicy::FrontendFirst
+                && !local
+                && (backend.sharing() == Sharing::Exclusive || write == WritePolicy::WriteBehind),
+            max_stale,
+            durability,
+            flush_order,
+            atomic_batches: home.has(Feature::AtomicBatch)
+                && (write != WritePolicy::WriteBehind
+                    || durability > Durability::Volatile
+                    || home.durability() == Durability::Volatile),
+            conditional_writes: decides || home.has(Feature::ConditionalPut),
+        }
+    }
+
+    /// Refuses less than `requirement`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], saying what is missing.
+    pub fn require(&self, requirement: Requirement) -> Result<()> {
+        let missing = match requirement {
+            Requirement::Linearizable | Requirement::Strict if !self.linearizable => {
+                "reads may miss acknowledged writes; use ReadPolicy::FrontendFirst over a backend that nobody else writes"
+            }
+            Requirement::Strict if !self.conditional_writes => {
+                "the backend has no atomic conditional writes; use one that has"
+            }
+            Requirement::Strict if self.durability < Durability::ProcessKill => {
+                "acknowledged writes do not survive a killed process; use a durable backend and no volatile journal"
+            }
+            Requirement::Survives(durability) if self.durability < durability => {
+                "acknowledged writes survive less than required; use a durable backend and no volatile journal"
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::Config, format!("the stack does not keep {requirement:?}: {missing}")))
+    }
+}

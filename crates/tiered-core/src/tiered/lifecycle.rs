@@ -1,0 +1,75 @@
+//! Flushing and closing.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::engine::Engine;
+use super::session;
+use crate::capability::Durability;
+use crate::error::{Error, ErrorKind, Result};
+
+impl Engine {
+    /// Waits for the fills that have begun and for the writes that are journaled, then flushes the home tier.
+    pub(super) async fn flush(&self) -> Result<()> {
+        for under_way in self.slots.under_way() {
+            under_way.ended().await;
+        }
+        if let Some(behind) = &self.behind {
+            behind.drained().await?;
+        }
+        self.home().flush().await
+    }
+
+    /// Refuses new calls, lets those under way end, drains what is pending, and closes both tiers.
+    pub(super) async fn close(self: &Arc<Self>) -> Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let deadline = tokio::time::Instant::now() + self.settings.close_deadline();
+        let quiet = async {
+            self.busy.idle().await;
+            for under_way in self.slots.under_way() {
+                under_way.ended().await;
+            }
+            match &self.behind {
+                Some(behind) => behind.drained().await,
+                None => Ok(()),
+            }
+        };
+        let drained = tokio::time::timeout_at(deadline, quiet).await;
+        self.leaving.send_replace(true);
+        let in_time = drained.is_ok();
+        let mut result = drained.unwrap_or(Ok(()));
+        if let Some(behind) = &self.behind {
+            let rest = behind.backlog();
+            if rest > 0 && behind.journal.durability() == Durability::Volatile {
+                let lost = Error::new(
+                    ErrorKind::Unavailable,
+                    format!(
+                        "{rest} acknowledged writes did not reach the backend in time and are lost: the journal is volatile"
+                    ),
+                );
+                result = Err(match result {
+                    Ok(()) => lost,
+                    Err(error) => lost.with_source(error),
+                });
+            } else if rest > 0 {
+                tracing::warn!(
+                    rest,
+                    "closed with writes in the journal; they are flushed when the store is opened again"
+                );
+                result = Ok(());
+            }
+            result = result.and(behind.journal.close().await);
+        }
+        if self.persistent && in_time && self.slots.quarantined() == 0 {
+            // Without the mark the next session only trusts less.
+            if let Err(error) = session::end(&self.frontend, self.session()).await {
+                tracing::warn!(error = %error.chain(), "the frontend's session was not ended cleanly");
+            }
+        }
+        let frontend = self.frontend.close().await;
+        let backend = self.backend.close().await;
+        result.and(backend).and(frontend)
+    }
+}

@@ -1,0 +1,117 @@
+//! Listings: the backend's, overlaid with what is pending.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, stream};
+
+use super::engine::Engine;
+use crate::error::{Operation, Result};
+use crate::key::Key;
+use crate::list::{ListOptions, ListStream, Listed};
+use crate::planted::Plant;
+use crate::policy::{ReadPolicy, WritePolicy};
+use crate::slot::PendingState;
+
+impl Engine {
+    pub(super) fn list(self: &Arc<Self>, options: ListOptions) -> ListStream {
+        let engine = Arc::clone(self);
+        // Nothing is looked at before the first key is asked for.
+        Box::pin(stream::once(async move { engine.begin_list(&options) }).flatten())
+    }
+
+    fn begin_list(&self, options: &ListOptions) -> ListStream {
+        if let Err(error) = self.check_open(Operation::List) {
+            return Box::pin(stream::iter([Err(error)]));
+        }
+        let local = self.settings.write_policy == WritePolicy::FrontendOnly
+            || self.settings.read_policy == ReadPolicy::FrontendOnly;
+        let base = if local { &self.frontend } else { &self.backend };
+        // Before the base's listing begins: a write that leaves the overlay after this is in the base.
+        let overlay = self.pending_within(options);
+        if overlay.is_empty() {
+            return base.list(options.clone());
+        }
+        let hidden = overlay.iter().filter(|(_, listed)| listed.is_none()).count();
+        let limit = options.limit.map(|limit| limit.saturating_add(hidden));
+        let merge = Merge {
+            base: base.list(ListOptions { limit, ..options.clone() }),
+            ahead: None,
+            overlay,
+            left: options.limit.unwrap_or(usize::MAX),
+        };
+        Box::pin(stream::unfold(Some(merge), |merge| async move {
+            let mut merge = merge?;
+            match merge.next().await {
+                Some(Ok(listed)) => Some((Ok(listed), Some(merge))),
+                Some(Err(error)) => Some((Err(error), None)),
+                None => None,
+            }
+        }))
+    }
+
+    /// The pending writes that a listing with these options meets: a listed key, or `None` for a deleted one.
+    fn pending_within(&self, options: &ListOptions) -> VecDeque<(Key, Option<Listed>)> {
+        if self.planted.has(Plant::ListingMissesPending) || self.behind.is_none() {
+            return VecDeque::new();
+        }
+        let now = self.stamp.now();
+        self.slots
+            .all_pending()
+            .into_iter()
+            .filter(|(key, _)| options.contains(key))
+            .map(|(key, state)| {
+                let listed = match state {
+                    PendingState::Written(entry) if entry.metadata().is_live(now) => {
+                        Some(Listed::with_metadata(key.clone(), Arc::clone(entry.metadata())))
+                    }
+                    PendingState::Written(_) | PendingState::Deleted => None,
+                };
+                (key, listed)
+            })
+            .collect()
+    }
+}
+
+/// Two ordered sequences as one; where both have a key, the overlay's counts.
+struct Merge {
+    base: ListStream,
+    /// The base's next key, where it was read already.
+    ahead: Option<Listed>,
+    overlay: VecDeque<(Key, Option<Listed>)>,
+    left: usize,
+}
+
+impl Merge {
+    async fn next(&mut self) -> Option<Result<Listed>> {
+        while self.left > 0 {
+            if self.ahead.is_none() {
+                match self.base.next().await {
+                    Some(Ok(listed)) => self.ahead = Some(listed),
+                    Some(Err(error)) => return Some(Err(error)),
+                    None => {}
+                }
+            }
+            let from_overlay = match (&self.ahead, self.overlay.front()) {
+                (None, None) => return None,
+                (Some(_), None) => false,
+                (None, Some(_)) => true,
+                (Some(ahead), Some((key, _))) => *key <= ahead.key,
+            };
+            let listed = if from_overlay {
+                let Some((key, listed)) = self.overlay.pop_front() else { continue };
+                if self.ahead.as_ref().is_some_and(|ahead| ahead.key == key) {
+                    self.ahead = None;
+                }
+                listed
+            } else {
+                self.ahead.take()
+            };
+            if let Some(listed) = listed {
+                self.left -= 1;
+                return Some(Ok(listed));
+            }
+        }
+        None
+    }
+}

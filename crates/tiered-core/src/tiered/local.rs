@@ -1,0 +1,124 @@
+//! The frontend-only policy: writes stay in the frontend, and the backend is never touched.
+
+use std::sync::Arc;
+
+use super::engine::Engine;
+use crate::entry::{Entry, Note, Origin, Tombstones};
+use crate::error::{Error, Outcome, Result};
+use crate::key::Key;
+use crate::read::ReadOptions;
+use crate::slot::{Call, Gate};
+use crate::store::precondition_failed;
+use crate::version::{Precondition, Version};
+use crate::write::{Delete, Deleted, Put, Written};
+
+/// What a reader of the stack sees under a key.
+struct Current {
+    version: Option<Version>,
+    /// Whether the backend has the key, as far as it was asked.
+    in_backend: bool,
+}
+
+impl Engine {
+    pub(super) async fn put_locally(
+        self: &Arc<Self>,
+        key: &Key,
+        entry: Entry,
+        precondition: Precondition,
+    ) -> Result<Written> {
+        let gate = self.slots.close_gate(key).await;
+        let (engine, owned) = (Arc::clone(self), key.clone());
+        self.answer_in_time(async move {
+            if precondition != Precondition::None {
+                let current = engine.current_locally(&owned).await?;
+                if !precondition.holds(current.version.as_ref()) {
+                    return Err(precondition_failed(&owned));
+                }
+            }
+            engine.store_locally(gate, &owned, &entry, Origin::Local).await?;
+            Ok(Written::committed(entry.version().clone()))
+        })
+        .await
+    }
+
+    pub(super) async fn delete_locally(self: &Arc<Self>, key: &Key, delete: Delete) -> Result<Deleted> {
+        let gate = self.slots.close_gate(key).await;
+        let (engine, owned) = (Arc::clone(self), key.clone());
+        self.answer_in_time(async move {
+            let current = engine.current_locally(&owned).await?;
+            if !delete.precondition.holds(current.version.as_ref()) {
+                return Err(precondition_failed(&owned));
+            }
+            engine.erase_locally(gate, &owned, delete, current.in_backend).await?;
+            Ok(Deleted::committed(current.version.is_some()))
+        })
+        .await
+    }
+
+    /// Stores an entry of the given origin under a closed gate.
+    pub(super) async fn store_locally(
+        self: &Arc<Self>,
+        gate: Gate,
+        key: &Key,
+        entry: &Entry,
+        origin: Origin,
+    ) -> Result<()> {
+        let Some(call) = self.begin_call(key).await else { return Err(self.frontend_hangs()) };
+        let note = Note { session: self.session(), origin, ..Note::default() };
+        let put = Put::copy_of(&entry.clone().with_note(note));
+        let result = self.frontend.put(key, put).await.map(drop);
+        self.open_locally(gate, call, result)
+    }
+
+    /// Hides the backend's entry behind a tombstone, or just drops what only the frontend has.
+    async fn erase_locally(
+        self: &Arc<Self>,
+        gate: Gate,
+        key: &Key,
+        delete: Delete,
+        in_backend: bool,
+    ) -> Result<()> {
+        if in_backend {
+            let version = self.version_or_mint(delete.version.as_ref());
+            let tombstone = self.stamp.entry(&Put::new("").version(version));
+            return self.store_locally(gate, key, &tombstone, Origin::Tombstone).await;
+        }
+        let Some(call) = self.begin_call(key).await else { return Err(self.frontend_hangs()) };
+        let result = self.frontend.delete(key, Delete::new()).await.map(drop);
+        self.open_locally(gate, call, result)
+    }
+
+    /// Opens the key; after an unknown outcome only when the frontend's request cannot be alive any more.
+    fn open_locally(&self, gate: Gate, call: Call, result: Result<()>) -> Result<()> {
+        let lifetime = self.frontend.capabilities().lifetime();
+        let unknown = result.as_ref().is_err_and(|error| error.write_outcome() == Outcome::Unknown);
+        if unknown && !lifetime.is_zero() {
+            let busy = self.busy.enter();
+            self.runtime.spawn(async move {
+                tokio::time::sleep(lifetime).await;
+                drop((call, gate, busy));
+            });
+        }
+        result
+    }
+
+    fn frontend_hangs(&self) -> Error {
+        Error::new(crate::ErrorKind::TimedOut, "an earlier call to the frontend has not returned")
+            .in_tier(self.frontend.capabilities().name())
+            .outcome_is(Outcome::NotApplied)
+    }
+
+    /// What a reader sees now: the local entry or tombstone, else the backend's.
+    async fn current_locally(&self, key: &Key) -> Result<Current> {
+        let nothing_done = |error: Error| error.outcome_is(Outcome::NotApplied);
+        let options = ReadOptions::new().range(0..0).tombstones(Tombstones::Show);
+        let local = self.frontend.load(key, &options).await.map_err(nothing_done)?;
+        let head = self.backend.head(key, &ReadOptions::new().authoritative()).await.map_err(nothing_done)?;
+        let version = match local.into_entry() {
+            Some(entry) if entry.metadata().note.origin == Origin::Tombstone => None,
+            Some(entry) if entry.metadata().note.origin == Origin::Local => Some(entry.version().clone()),
+            _ => head.as_ref().map(|metadata| metadata.version.clone()),
+        };
+        Ok(Current { version, in_backend: head.is_some() })
+    }
+}

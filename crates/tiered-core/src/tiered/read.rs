@@ -1,0 +1,413 @@
+//! Reads: slot first, then frontend, then one backend read for all who wait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::engine::{Change, Engine};
+use super::settings::FrontendFailure;
+use crate::entry::{Entry, Metadata, Origin, Tombstones};
+use crate::error::{Error, ErrorKind, Operation, Result};
+use crate::key::Key;
+use crate::observe::Event;
+use crate::planted::Plant;
+use crate::policy::{Freshness, ReadPolicy, WritePolicy};
+use crate::read::{Known, Lookup, Read, ReadOptions, Source};
+use crate::slot::{Boarding, Glance, PendingState, Pilot};
+use crate::store::answer;
+
+/// What the frontend had for a read.
+enum Found {
+    /// An entry that may be served, or a tombstone.
+    Fresh(Entry),
+    /// An entry that is to be compared with the backend first.
+    Doubtful(Entry),
+    /// Something that cannot be read; a fill replaces it.
+    Damaged,
+    Nothing,
+}
+
+/// What a flight replaces in the frontend.
+#[derive(Clone, Debug)]
+pub(super) enum Replaces {
+    Nothing,
+    Damaged,
+    Doubtful(Entry),
+}
+
+impl Engine {
+    pub(super) fn peek(&self, key: &Key) -> Option<Entry> {
+        if self.closed.load(std::sync::atomic::Ordering::Acquire) {
+            return None;
+        }
+        match self.slots.glance(key) {
+            Glance::Clear => {}
+            Glance::Pending(PendingState::Written(entry)) => {
+                self.counters.pending_hits.add(1);
+                return Some(entry).filter(|entry| self.is_live(entry.metadata()));
+            }
+            Glance::Gated if self.planted.has(Plant::GatedKeyServesHits) => {}
+            Glance::Pending(PendingState::Deleted) | Glance::Gated | Glance::Quarantined => return None,
+        }
+        let entry = self.frontend.peek(key)?;
+        if !self.is_fresh(entry.metadata(), self.max_stale_millis) {
+            return None;
+        }
+        self.counters.hits.add(1);
+        Some(entry)
+    }
+
+    /// Whether the entry has not expired. Reads the clock only where that matters.
+    fn is_live(&self, metadata: &Metadata) -> bool {
+        metadata.expires_at.is_none() || metadata.is_live(self.stamp.now())
+    }
+
+    pub(super) async fn load(self: &Arc<Self>, key: &Key, options: &ReadOptions) -> Result<Read> {
+        self.check_open(Operation::Load)?;
+        loop {
+            match self.slots.glance(key) {
+                Glance::Pending(state) => return self.answer_pending(state, options),
+                Glance::Gated if self.planted.has(Plant::GatedKeyServesHits) => {}
+                Glance::Gated if self.reads_locally(options) => {
+                    self.wait_for_gate(key).await;
+                    continue;
+                }
+                Glance::Quarantined if self.settings.read_policy == ReadPolicy::FrontendOnly => {
+                    return Ok(Read::fresh(Lookup::Absent, Source::Frontend));
+                }
+                // What the backend answers now may be overtaken by the write under way, so nobody shares it.
+                Glance::Gated => return self.load_from_backend(key, options).await,
+                Glance::Clear | Glance::Quarantined => {}
+            }
+            if let Some(read) = self.load_once(key, options).await? {
+                return Ok(read);
+            }
+        }
+    }
+
+    /// Whether the frontend alone answers this read.
+    fn reads_locally(&self, options: &ReadOptions) -> bool {
+        self.settings.write_policy == WritePolicy::FrontendOnly
+            || (self.settings.read_policy == ReadPolicy::FrontendOnly
+                && options.freshness != Freshness::Authoritative)
+    }
+
+    pub(super) async fn wait_for_gate(&self, key: &Key) {
+        drop(self.slots.close_gate(key).await);
+    }
+
+    fn answer_pending(&self, state: PendingState, options: &ReadOptions) -> Result<Read> {
+        self.counters.pending_hits.add(1);
+        let entry = match state {
+            PendingState::Written(entry) => Some(entry),
+            PendingState::Deleted => None,
+        };
+        let read = answer(entry, self.stamp.now(), options)?;
+        Ok(Read { source: Source::Pending, ..read })
+    }
+
+    async fn load_from_backend(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+        self.counters.backend_reads.add(1);
+        let options = ReadOptions { tombstones: Tombstones::Hide, ..options.clone() };
+        let read = self.backend.load(key, &options).await?;
+        Ok(Read { source: Source::Backend, ..read })
+    }
+
+    /// One attempt; `None` when the key's state changed under it.
+    async fn load_once(self: &Arc<Self>, key: &Key, options: &ReadOptions) -> Result<Option<Read>> {
+        let replaces = match self.look_in_frontend(key, options).await? {
+            Found::Fresh(entry) => return Ok(Some(self.answer_hit(entry, options))),
+            _ if self.settings.read_policy == ReadPolicy::FrontendOnly
+                && options.freshness != Freshness::Authoritative =>
+            {
+                self.counters.misses.add(1);
+                return Ok(Some(Read::fresh(Lookup::Absent, Source::Frontend)));
+            }
+            Found::Doubtful(entry) => Replaces::Doubtful(entry),
+            Found::Damaged => Replaces::Damaged,
+            Found::Nothing => Replaces::Nothing,
+        };
+        self.counters.misses.add(1);
+        if options.range.is_some() {
+            // A part of a value is no entry of the frontend: it is passed on and not kept.
+            return self.load_from_backend(key, options).await.map(Some);
+        }
+        let flight = match self.slots.board(key, options.freshness != Freshness::Cached) {
+            Boarding::Look if self.planted.has(Plant::GatedKeyServesHits) => {
+                return self.load_from_backend(key, options).await.map(Some);
+            }
+            Boarding::Look => return Ok(None),
+            Boarding::Join(flight) => {
+                self.counters.joined.add(1);
+                flight
+            }
+            Boarding::Lead(flight, pilot) => {
+                let (engine, key, freshness) = (Arc::clone(self), key.clone(), options.freshness);
+                self.runtime.spawn(async move { engine.fly(pilot, key, replaces, freshness).await });
+                flight
+            }
+        };
+        match flight.answer().await {
+            Ok(lookup) => self.answer_flight(lookup, options).map(Some),
+            Err(error) => Err(error.duplicate()),
+        }
+    }
+
+    async fn look_in_frontend(&self, key: &Key, options: &ReadOptions) -> Result<Found> {
+        let local = self.settings.write_policy == WritePolicy::FrontendOnly;
+        if self.slots.is_quarantined(key) && !local {
+            return Ok(Found::Nothing);
+        }
+        let max_stale = match options.freshness {
+            Freshness::Authoritative if !local => return Ok(Found::Nothing),
+            Freshness::Authoritative => 0,
+            Freshness::Cached => self.max_stale_millis,
+            Freshness::MaxStale(age) => {
+                u64::try_from(age.as_millis()).unwrap_or(u64::MAX - 1).min(self.max_stale_millis)
+            }
+        };
+        let found = if let Some(entry) = self.frontend.peek(key) {
+            Some(match &options.range {
+                Some(range) => entry.slice(range)?,
+                None => entry,
+            })
+        } else {
+            match self.ask_frontend(key, options).await {
+                Ok(found) => found,
+                Err(error) if local => return Err(error),
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    self.counters.frontend_corruptions.add(1);
+                    tracing::warn!(key = %key, error = %error.chain(), "damaged entry in the frontend");
+                    return Ok(Found::Damaged);
+                }
+                // The entry in the frontend may be of another size than the backend's: that one decides.
+                Err(error) if error.kind() == ErrorKind::InvalidRange => return Ok(Found::Damaged),
+                Err(error) => {
+                    self.counters.frontend_errors.add(1);
+                    return match self.settings.frontend_failure {
+                        FrontendFailure::Fail => Err(error),
+                        FrontendFailure::Skip => Ok(Found::Nothing),
+                    };
+                }
+            }
+        };
+        Ok(match found {
+            Some(entry) if entry.metadata().note.origin != Origin::Backend && !local => {
+                // Written under another policy: not the backend's, so a fill replaces it.
+                Found::Damaged
+            }
+            Some(entry) if self.is_fresh(entry.metadata(), max_stale) => Found::Fresh(entry),
+            Some(entry) => Found::Doubtful(entry),
+            None => Found::Nothing,
+        })
+    }
+
+    /// Loads from the frontend, tombstones included, for as long as patience lasts.
+    async fn ask_frontend(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
+        let options = ReadOptions {
+            freshness: Freshness::Cached,
+            unless: None,
+            range: options.range.clone(),
+            tombstones: Tombstones::Show,
+        };
+        let load = self.frontend.load(key, &options);
+        match tokio::time::timeout(self.settings.frontend_patience(), load).await {
+            Ok(read) => Ok(read?.into_entry()),
+            Err(_) => Err(Error::new(ErrorKind::TimedOut, "the frontend does not answer")
+                .in_tier(self.frontend.capabilities().name())),
+        }
+    }
+
+    fn answer_hit(&self, entry: Entry, options: &ReadOptions) -> Read {
+        self.counters.hits.add(1);
+        let note = &entry.metadata().note;
+        let age = if note.origin == Origin::Backend {
+            Duration::from_millis(self.uptime_millis().saturating_sub(note.validated))
+        } else {
+            Duration::ZERO
+        };
+        let unchanged = options.unless.as_ref().is_some_and(|known| known.version == *entry.version());
+        let lookup = if note.origin == Origin::Tombstone {
+            Lookup::Absent
+        } else if unchanged {
+            Lookup::Unchanged
+        } else {
+            Lookup::Found(entry)
+        };
+        Read { lookup, source: Source::Frontend, age, stale: false }
+    }
+
+    fn answer_flight(&self, lookup: Lookup, options: &ReadOptions) -> Result<Read> {
+        let entry = match lookup {
+            Lookup::Found(entry) => Some(entry),
+            Lookup::Unchanged | Lookup::Absent => None,
+        };
+        let read = answer(entry, self.stamp.now(), options)?;
+        Ok(Read { source: Source::Backend, ..read })
+    }
+
+    /// Reads the backend for everybody who waits, then fills the frontend if the lease still stands.
+    async fn fly(self: Arc<Self>, pilot: Pilot, key: Key, replaces: Replaces, freshness: Freshness) {
+        let (session, sent) = (self.session(), self.uptime_millis());
+        let mut options = ReadOptions::new().freshness(freshness);
+        if let Replaces::Doubtful(entry) = &replaces
+            && entry.is_whole()
+        {
+            options = options.unless(Known::of(entry));
+        }
+        self.counters.backend_reads.add(1);
+        let read = self.backend.load(&key, &options).await;
+        self.land(&pilot, &key, read, &replaces, session, sent).await;
+    }
+
+    /// Tells the followers of a flight what the backend answered, and fills the frontend.
+    pub(super) async fn land(
+        self: &Arc<Self>,
+        pilot: &Pilot,
+        key: &Key,
+        read: Result<Read>,
+        replaces: &Replaces,
+        session: u64,
+        sent: u64,
+    ) {
+        let read = match read {
+            Ok(read) => read,
+            Err(error) => return pilot.announce(Err(Arc::new(error))),
+        };
+        // What a nested store answered from its own cache is as old there as it says.
+        let validated = sent.saturating_sub(u64::try_from(read.age.as_millis()).unwrap_or(u64::MAX));
+        let entry = match (read.lookup, replaces) {
+            (Lookup::Found(entry), _) => Some(entry),
+            (Lookup::Unchanged, Replaces::Doubtful(entry)) => {
+                self.counters.revalidated.add(1);
+                Some(entry.clone())
+            }
+            (Lookup::Unchanged | Lookup::Absent, _) => None,
+        };
+        let change = if let Some(entry) = entry {
+            let note = Self::note(session, validated, entry.metadata());
+            let entry = entry.with_note(note);
+            pilot.announce(Ok(Lookup::Found(entry.clone())));
+            let fits = self.fits_frontend(key, entry.size());
+            if fits { Some(Change::Install(entry)) } else { removal(replaces) }
+        } else {
+            pilot.announce(Ok(Lookup::Absent));
+            removal(replaces)
+        };
+        let Some(change) = change else { return };
+        let call = if self.planted.has(Plant::FillIgnoresLease) {
+            pilot.begin_fill_without_lease()
+        } else {
+            pilot.begin_fill()
+        };
+        let Some(call) = call else { return };
+        let filled = matches!(change, Change::Install(_));
+        if self.change_frontend(key, change, call).await == super::engine::Changed::Done && filled {
+            self.counters.fills.add(1);
+            self.events.send(|| Event::Filled { key: key.clone() });
+        }
+    }
+
+    pub(super) async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
+        self.check_open(Operation::Load)?;
+        loop {
+            match self.slots.glance(key) {
+                Glance::Pending(PendingState::Written(entry)) => {
+                    return Ok(Some(Arc::clone(entry.metadata())).filter(|metadata| self.is_live(metadata)));
+                }
+                Glance::Pending(PendingState::Deleted) => return Ok(None),
+                Glance::Gated if self.reads_locally(options) => self.wait_for_gate(key).await,
+                Glance::Quarantined if self.settings.read_policy == ReadPolicy::FrontendOnly => {
+                    return Ok(None);
+                }
+                Glance::Gated | Glance::Quarantined => return self.backend.head(key, options).await,
+                Glance::Clear => break,
+            }
+        }
+        let options = ReadOptions { unless: None, range: Some(0..0), ..options.clone() };
+        match self.look_in_frontend(key, &options).await? {
+            Found::Fresh(entry) if entry.metadata().note.origin == Origin::Tombstone => Ok(None),
+            Found::Fresh(entry) => Ok(Some(Arc::clone(entry.metadata()))),
+            _ if self.settings.read_policy == ReadPolicy::FrontendOnly
+                && options.freshness != Freshness::Authoritative =>
+            {
+                Ok(None)
+            }
+            _ => {
+                let options = ReadOptions { range: None, tombstones: Tombstones::Hide, ..options };
+                self.backend.head(key, &options).await
+            }
+        }
+    }
+
+    /// Several keys: hits one by one, the misses in one read of the backend.
+    pub(super) async fn get_many(self: &Arc<Self>, keys: &[Key], options: &ReadOptions) -> Result<Vec<Read>> {
+        self.check_open(Operation::LoadMany)?;
+        let plain = options.range.is_none() && options.freshness == Freshness::Cached;
+        let batched = plain
+            && self.settings.read_policy == ReadPolicy::FrontendFirst
+            && self.settings.write_policy != WritePolicy::FrontendOnly;
+        let mut flights = std::collections::HashMap::new();
+        if batched {
+            let mut leads = Vec::new();
+            for key in keys {
+                if flights.contains_key(key) || !matches!(self.slots.glance(key), Glance::Clear) {
+                    continue;
+                }
+                let replaces = match self.look_in_frontend(key, options).await? {
+                    Found::Nothing => Replaces::Nothing,
+                    Found::Damaged => Replaces::Damaged,
+                    // Fresh ones are read below; doubtful ones are compared one by one.
+                    Found::Fresh(_) | Found::Doubtful(_) => continue,
+                };
+                if let Boarding::Lead(flight, pilot) = self.slots.board(key, false) {
+                    flights.insert(key.clone(), flight);
+                    leads.push((key.clone(), pilot, replaces));
+                }
+            }
+            if !leads.is_empty() {
+                let engine = Arc::clone(self);
+                self.runtime.spawn(async move { engine.fly_together(leads).await });
+            }
+        }
+        let mut reads = Vec::with_capacity(keys.len());
+        for key in keys {
+            reads.push(match flights.get(key) {
+                Some(flight) => match flight.clone().answer().await {
+                    Ok(lookup) => {
+                        self.counters.misses.add(1);
+                        self.answer_flight(lookup, options)?
+                    }
+                    Err(error) => return Err(error.duplicate()),
+                },
+                None => self.load(key, options).await?,
+            });
+        }
+        Ok(reads)
+    }
+
+    async fn fly_together(self: Arc<Self>, leads: Vec<(Key, Pilot, Replaces)>) {
+        let (session, sent) = (self.session(), self.uptime_millis());
+        let keys: Vec<Key> = leads.iter().map(|(key, ..)| key.clone()).collect();
+        self.counters.backend_reads.add(1);
+        match self.backend.get_many(&keys, &ReadOptions::new()).await {
+            Ok(reads) => {
+                let landings = leads.into_iter().zip(reads).map(|((key, pilot, replaces), read)| {
+                    let engine = Arc::clone(&self);
+                    async move { engine.land(&pilot, &key, Ok(read), &replaces, session, sent).await }
+                });
+                futures_util::future::join_all(landings).await;
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                for (_, pilot, _) in leads {
+                    pilot.announce(Err(Arc::clone(&error)));
+                }
+            }
+        }
+    }
+}
+
+/// What to do where the backend has nothing to fill with.
+fn removal(replaces: &Replaces) -> Option<Change> {
+    (!matches!(replaces, Replaces::Nothing)).then_some(Change::Remove)
+}

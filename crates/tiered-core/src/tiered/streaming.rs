@@ -1,0 +1,116 @@
+//! Values as streams. A streamed value passes by the frontend: it is usually too large to keep.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::mpsc;
+
+use super::engine::{Change, Engine};
+use crate::batch::Action;
+use crate::entry::Metadata;
+use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
+use crate::key::Key;
+use crate::policy::WritePolicy;
+use crate::read::ReadOptions;
+use crate::slot::Glance;
+use crate::store::{ByteStream, collect};
+use crate::write::{Put, Written};
+
+/// Parts of a streamed put on their way to the backend: enough to keep it busy.
+const PARTS_AHEAD: usize = 4;
+
+impl Engine {
+    pub(super) async fn read_stream(
+        self: &Arc<Self>,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
+        self.check_open(Operation::Load)?;
+        let options = ReadOptions { unless: None, ..options.clone() };
+        let known = self.head(key, &options).await?;
+        // What fits the frontend is read as any other value, and kept there.
+        let keeps = known.is_some_and(|metadata| self.fits_frontend(key, metadata.size));
+        let pending = matches!(self.slots.glance(key), Glance::Pending(_));
+        let local = self.settings.write_policy == WritePolicy::FrontendOnly
+            || self.settings.read_policy == crate::ReadPolicy::FrontendOnly;
+        if keeps || pending || local {
+            return Ok(self.load(key, &options).await?.into_entry().map(|entry| {
+                let metadata = Arc::clone(entry.metadata());
+                let body: ByteStream = Box::pin(stream::iter([Ok(entry.into_value())]));
+                (metadata, body)
+            }));
+        }
+        self.counters.backend_reads.add(1);
+        self.backend.read_stream(key, &options).await
+    }
+
+    pub(super) async fn put_stream(
+        self: &Arc<Self>,
+        key: &Key,
+        put: Put,
+        body: ByteStream,
+    ) -> Result<Written> {
+        self.check_open(Operation::Put)?;
+        let piped =
+            matches!(self.settings.write_policy, WritePolicy::WriteThrough | WritePolicy::WriteAround);
+        if !piped {
+            let value = collect(&self.capabilities, body).await?;
+            return self.put(key, Put { value, checksum: None, ..put }).await;
+        }
+        self.check_action(key, &Action::Put(put.clone()))?;
+        let stamped = self.stamp.entry(&Put { value: Bytes::new(), checksum: None, ..put.clone() });
+        let put = Put { checksum: None, ..Put::copy_of(&stamped) }.precondition(put.precondition);
+        let gate = self.slots.close_gate(key).await;
+        let (parts, receiver) = mpsc::channel(PARTS_AHEAD);
+        let (engine, owned) = (Arc::clone(self), key.clone());
+        let write = self.answer_in_time(async move {
+            let call = engine.reserve_call(&owned).await;
+            match engine.backend.put_stream(&owned, put, receive(receiver)).await {
+                Ok(written) => {
+                    engine.conclude(&owned, Change::Remove, call).await?;
+                    drop(gate);
+                    engine.counters.puts.add(1);
+                    Ok(written)
+                }
+                Err(error) => Err(engine.fail(gate, owned, call, error).await),
+            }
+        });
+        let pump = send(body, parts);
+        // The write is a task of its own: dropping this call stops the pump alone, which the write notices.
+        let (written, ()) = futures_util::future::join(write, pump).await;
+        written
+    }
+}
+
+/// A part, or the end. A channel that closes without the end was abandoned.
+enum Part {
+    Bytes(Result<Bytes>),
+    End,
+}
+
+async fn send(mut body: ByteStream, parts: mpsc::Sender<Part>) {
+    while let Some(part) = body.next().await {
+        let failed = part.is_err();
+        if parts.send(Part::Bytes(part)).await.is_err() || failed {
+            return;
+        }
+    }
+    // A write that ended already needs no end.
+    parts.send(Part::End).await.ok();
+}
+
+fn receive(parts: mpsc::Receiver<Part>) -> ByteStream {
+    Box::pin(stream::unfold(Some(parts), |parts| async move {
+        let mut parts = parts?;
+        match parts.recv().await {
+            Some(Part::Bytes(part)) => Some((part, Some(parts))),
+            Some(Part::End) => None,
+            None => {
+                let error = Error::new(ErrorKind::Other, "the writer went away before the value's end")
+                    .outcome_is(Outcome::NotApplied);
+                Some((Err(error), None))
+            }
+        }
+    }))
+}

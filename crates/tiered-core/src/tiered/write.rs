@@ -1,0 +1,250 @@
+//! Synchronous writes: gate, backend, frontend, open, acknowledge.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use super::engine::{Change, Engine};
+use crate::batch::Action;
+use crate::capability::{Feature, Sharing};
+use crate::entry::{Entry, Note};
+use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
+use crate::key::Key;
+use crate::observe::Event;
+use crate::planted::Plant;
+use crate::policy::WritePolicy;
+use crate::slot::{Call, Gate};
+use crate::version::{Precondition, Version};
+use crate::write::{Delete, Deleted, Put, Written};
+
+impl Engine {
+    pub(super) async fn put(self: &Arc<Self>, key: &Key, put: Put) -> Result<Written> {
+        self.check_open(Operation::Put)?;
+        self.check_action(key, &Action::Put(put.clone()))?;
+        let precondition = put.precondition.clone();
+        let entry = self.stamp.entry(&put.note(Note::default()));
+        let written = match self.settings.write_policy {
+            WritePolicy::WriteBehind => self.put_behind(key, entry, precondition).await,
+            WritePolicy::FrontendOnly => self.put_locally(key, entry, precondition).await,
+            WritePolicy::WriteThrough | WritePolicy::WriteAround => {
+                let gate = self.slots.close_gate(key).await;
+                let (engine, owned) = (Arc::clone(self), key.clone());
+                self.answer_in_time(async move {
+                    engine.put_synchronously(gate, owned, entry, precondition).await
+                })
+                .await
+            }
+        }?;
+        self.counters.puts.add(1);
+        self.events.send(|| Event::Written { key: key.clone(), version: written.version.clone() });
+        Ok(written)
+    }
+
+    pub(super) async fn delete(self: &Arc<Self>, key: &Key, delete: Delete) -> Result<Deleted> {
+        self.check_open(Operation::Delete)?;
+        self.check_action(key, &Action::Delete(delete.clone()))?;
+        let delete = self.stamp_delete(delete);
+        let deleted = match self.settings.write_policy {
+            WritePolicy::WriteBehind => self.delete_behind(key, delete).await,
+            WritePolicy::FrontendOnly => self.delete_locally(key, delete).await,
+            WritePolicy::WriteThrough | WritePolicy::WriteAround => {
+                let gate = self.slots.close_gate(key).await;
+                let (engine, owned) = (Arc::clone(self), key.clone());
+                self.answer_in_time(async move { engine.delete_synchronously(gate, owned, delete).await })
+                    .await
+            }
+        }?;
+        self.counters.deletes.add(1);
+        self.events.send(|| Event::Deleted { key: key.clone() });
+        Ok(deleted)
+    }
+
+    /// Refuses what cannot work, before anything is touched.
+    pub(super) fn check_action(&self, key: &Key, action: &Action) -> Result<()> {
+        self.capabilities.check_key(key)?;
+        let conditional = |precondition: &Precondition, feature| {
+            if *precondition == Precondition::None { Ok(()) } else { self.capabilities.require(feature) }
+        };
+        match action {
+            Action::Put(put) => {
+                self.capabilities.check_value(put.value.len() as u64)?;
+                conditional(&put.precondition, Feature::ConditionalPut)
+            }
+            Action::Delete(delete) => conditional(&delete.precondition, Feature::ConditionalDelete),
+        }
+    }
+
+    /// The delete under an operation id of its own.
+    pub(super) fn stamp_delete(&self, delete: Delete) -> Delete {
+        let version = delete.version.clone().unwrap_or_else(|| self.stamp.versions().mint());
+        delete.version(version)
+    }
+
+    /// Runs a write to its end; where there is a deadline, answers by then, while the write goes on.
+    pub(super) async fn answer_in_time<T: Send + 'static>(
+        &self,
+        write: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let running = self.run_to_end(write);
+        let Some(deadline) = self.settings.write_deadline() else { return running.await };
+        if let Ok(result) = tokio::time::timeout(deadline, running).await {
+            return result;
+        }
+        self.counters.unknowns.add(1);
+        Err(Error::new(ErrorKind::TimedOut, "the backend did not answer in time; the write goes on")
+            .outcome_is(Outcome::Unknown))
+    }
+
+    async fn put_synchronously(
+        self: Arc<Self>,
+        gate: Gate,
+        key: Key,
+        entry: Entry,
+        precondition: Precondition,
+    ) -> Result<Written> {
+        let call = self.reserve_call(&key).await;
+        let (session, sent) = (self.session(), self.uptime_millis());
+        let put = Put::copy_of(&entry).precondition(precondition);
+        match self.backend.put(&key, put).await {
+            Ok(written) => {
+                // A backend that gave the entry another version keeps something else than what we have here.
+                let same = written.version == *entry.version();
+                let change = self.change_for(&key, Some(&entry).filter(|_| same), sent, session);
+                self.conclude(&key, change, call).await?;
+                drop(gate);
+                Ok(written)
+            }
+            Err(error) => Err(self.fail(gate, key, call, error).await),
+        }
+    }
+
+    async fn delete_synchronously(self: Arc<Self>, gate: Gate, key: Key, delete: Delete) -> Result<Deleted> {
+        let call = self.reserve_call(&key).await;
+        match self.backend.delete(&key, delete).await {
+            Ok(deleted) => {
+                self.conclude(&key, Change::Remove, call).await?;
+                drop(gate);
+                Ok(deleted)
+            }
+            Err(error) => Err(self.fail(gate, key, call, error).await),
+        }
+    }
+
+    /// Waits for an install that has begun and takes its place, so that none begins before the write is concluded.
+    /// `None`: the key is in quarantine, and needs none.
+    pub(super) async fn reserve_call(self: &Arc<Self>, key: &Key) -> Option<Call> {
+        if self.planted.has(Plant::InstallNotWaitedFor) || self.slots.is_quarantined(key) {
+            return None;
+        }
+        self.begin_call(key).await
+    }
+
+    /// Brings the frontend in step with what the backend has.
+    pub(super) async fn conclude(
+        self: &Arc<Self>,
+        key: &Key,
+        change: Change,
+        call: Option<Call>,
+    ) -> Result<()> {
+        let changed = match call {
+            Some(call) => self.change_frontend(key, change, call).await,
+            None if self.planted.has(Plant::InstallNotWaitedFor) => {
+                let result = match change {
+                    Change::Install(entry) => self.frontend.put(key, Put::copy_of(&entry)).await.map(drop),
+                    Change::Remove => self.frontend.delete(key, Delete::new()).await.map(drop),
+                };
+                if result.is_err() {
+                    self.quarantine(key);
+                }
+                super::engine::Changed::Done
+            }
+            None => super::engine::Changed::Quarantined,
+        };
+        self.after_write(changed)
+    }
+
+    /// What a failed backend write means for the key: open at once, after a removal, or when it is settled.
+    pub(super) async fn fail(
+        self: &Arc<Self>,
+        gate: Gate,
+        key: Key,
+        call: Option<Call>,
+        error: Error,
+    ) -> Error {
+        match error.write_outcome() {
+            Outcome::NotApplied => {
+                if error.kind() == ErrorKind::PreconditionFailed
+                    && self.backend.capabilities().sharing() == Sharing::Shared
+                {
+                    // Somebody else wrote: what the frontend has is old.
+                    self.conclude(&key, Change::Remove, call).await.ok();
+                }
+                error
+            }
+            Outcome::Applied => {
+                self.conclude(&key, Change::Remove, call).await.ok();
+                error
+            }
+            Outcome::Unknown => {
+                self.counters.unknowns.add(1);
+                if self.planted.has(Plant::UnknownReopenedAtOnce) {
+                    return error.outcome_is(Outcome::Unknown);
+                }
+                self.settle(gate, key, call).await;
+                if self.planted.has(Plant::TimeoutReportedNotApplied) {
+                    return error.outcome_is(Outcome::NotApplied);
+                }
+                error.outcome_is(Outcome::Unknown)
+            }
+        }
+    }
+
+    /// Keeps the key closed for as long as its unknown write can still take effect, then lets reads ask the
+    /// backend. The caller does not wait for that.
+    pub(super) async fn settle(self: &Arc<Self>, gate: Gate, key: Key, call: Option<Call>) {
+        let lifetime = self.backend.capabilities().lifetime();
+        if lifetime.is_zero() {
+            self.conclude(&key, Change::Remove, call).await.ok();
+            drop(gate);
+            return;
+        }
+        tracing::warn!(key = %key, ?lifetime, "the outcome of a write is unknown; the key is closed to hits");
+        let (engine, busy) = (Arc::clone(self), self.busy.enter());
+        self.runtime.spawn(async move {
+            tokio::time::sleep(lifetime).await;
+            engine.conclude(&key, Change::Remove, call).await.ok();
+            drop(gate);
+            drop(busy);
+        });
+    }
+
+    pub(super) async fn invalidate(self: &Arc<Self>, key: &Key) -> Result<()> {
+        self.check_open(Operation::Delete)?;
+        let gate = self.slots.close_gate(key).await;
+        let (engine, owned) = (Arc::clone(self), key.clone());
+        self.run_to_end(async move {
+            let call = engine.begin_call(&owned).await;
+            let failed = match call {
+                Some(call) => engine.change_frontend(&owned, Change::Remove, call).await,
+                None => super::engine::Changed::Quarantined,
+            };
+            drop(gate);
+            if failed == super::engine::Changed::Quarantined {
+                return Err(Error::new(
+                    ErrorKind::Unavailable,
+                    "the frontend did not drop the key; it serves no hits until it has",
+                )
+                .in_tier(engine.frontend.capabilities().name())
+                .outcome_is(Outcome::Unknown));
+            }
+            engine.counters.invalidations.add(1);
+            engine.events.send(|| Event::Invalidated { key: owned.clone() });
+            Ok(())
+        })
+        .await
+    }
+
+    /// What a write of an earlier operation in a batch, replaced by a later one, answers.
+    pub(super) fn version_or_mint(&self, version: Option<&Version>) -> Version {
+        version.cloned().unwrap_or_else(|| self.stamp.versions().mint())
+    }
+}

@@ -1,0 +1,3 @@
+//! Public behaviour of the core.
+
+mod tiering;
