@@ -15,6 +15,7 @@ mod key;
 mod list;
 mod memory;
 mod observe;
+#[cfg_attr(not(feature = "planted"), allow(unreachable_pub, reason = "public only with the feature"))]
 mod planted;
 mod policy;
 mod read;

@@ -1,6 +1,6 @@
 //! Batches: all their keys' gates, then as a single write.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::engine::{Change, Engine};
@@ -34,7 +34,11 @@ impl Engine {
             self.capabilities.require(Feature::AtomicBatch)?;
         }
         for (key, action) in batch.operations() {
-            self.check_action(key, action).map_err(|error| error.for_key(key))?;
+            match action {
+                Action::Put(put) => self.check_put(key, put),
+                Action::Delete(delete) => self.check_delete(key, delete),
+            }
+            .map_err(|error| error.for_key(key))?;
         }
         let stamped: Vec<Stamped> = batch.into_operations().into_iter().map(|op| self.stamp(op)).collect();
         let keys: Vec<Key> = stamped.iter().map(|op| op.key.clone()).collect();
@@ -118,7 +122,7 @@ impl Engine {
         let mut keys: Vec<Key> = stamped.iter().map(|op| op.key.clone()).collect();
         keys.sort_unstable();
         keys.dedup();
-        let mut held: HashMap<Key, (Gate, Option<Call>)> = HashMap::new();
+        let mut held: BTreeMap<Key, (Gate, Option<Call>)> = BTreeMap::new();
         for (key, gate) in keys.into_iter().zip(gates) {
             let call = self.reserve_call(&key).await;
             held.insert(key, (gate, call));

@@ -7,7 +7,6 @@ use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
 
 use super::engine::{Change, Engine};
-use crate::batch::Action;
 use crate::entry::Metadata;
 use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
 use crate::key::Key;
@@ -58,7 +57,7 @@ impl Engine {
             let value = collect(&self.capabilities, body).await?;
             return self.put(key, Put { value, checksum: None, ..put }).await;
         }
-        self.check_action(key, &Action::Put(put.clone()))?;
+        self.check_put(key, &put)?;
         let stamped = self.stamp.entry(&Put { value: Bytes::new(), checksum: None, ..put.clone() });
         let put = Put { checksum: None, ..Put::copy_of(&stamped) }.precondition(put.precondition);
         let gate = self.slots.close_gate(key).await;

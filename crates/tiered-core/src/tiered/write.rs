@@ -4,7 +4,6 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::engine::{Change, Engine};
-use crate::batch::Action;
 use crate::capability::{Feature, Sharing};
 use crate::entry::{Entry, Note};
 use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
@@ -19,7 +18,7 @@ use crate::write::{Delete, Deleted, Put, Written};
 impl Engine {
     pub(super) async fn put(self: &Arc<Self>, key: &Key, put: Put) -> Result<Written> {
         self.check_open(Operation::Put)?;
-        self.check_action(key, &Action::Put(put.clone()))?;
+        self.check_put(key, &put)?;
         let precondition = put.precondition.clone();
         let entry = self.stamp.entry(&put.note(Note::default()));
         let written = match self.settings.write_policy {
@@ -41,7 +40,7 @@ impl Engine {
 
     pub(super) async fn delete(self: &Arc<Self>, key: &Key, delete: Delete) -> Result<Deleted> {
         self.check_open(Operation::Delete)?;
-        self.check_action(key, &Action::Delete(delete.clone()))?;
+        self.check_delete(key, &delete)?;
         let delete = self.stamp_delete(delete);
         let deleted = match self.settings.write_policy {
             WritePolicy::WriteBehind => self.delete_behind(key, delete).await,
@@ -58,19 +57,21 @@ impl Engine {
         Ok(deleted)
     }
 
-    /// Refuses what cannot work, before anything is touched.
-    pub(super) fn check_action(&self, key: &Key, action: &Action) -> Result<()> {
+    /// Refuses a put that cannot work, before anything is touched.
+    pub(super) fn check_put(&self, key: &Key, put: &Put) -> Result<()> {
         self.capabilities.check_key(key)?;
-        let conditional = |precondition: &Precondition, feature| {
-            if *precondition == Precondition::None { Ok(()) } else { self.capabilities.require(feature) }
-        };
-        match action {
-            Action::Put(put) => {
-                self.capabilities.check_value(put.value.len() as u64)?;
-                conditional(&put.precondition, Feature::ConditionalPut)
-            }
-            Action::Delete(delete) => conditional(&delete.precondition, Feature::ConditionalDelete),
-        }
+        self.capabilities.check_value(put.value.len() as u64)?;
+        self.check_condition(&put.precondition, Feature::ConditionalPut)
+    }
+
+    /// Refuses a delete that cannot work, before anything is touched.
+    pub(super) fn check_delete(&self, key: &Key, delete: &Delete) -> Result<()> {
+        self.capabilities.check_key(key)?;
+        self.check_condition(&delete.precondition, Feature::ConditionalDelete)
+    }
+
+    fn check_condition(&self, precondition: &Precondition, feature: Feature) -> Result<()> {
+        if *precondition == Precondition::None { Ok(()) } else { self.capabilities.require(feature) }
     }
 
     /// The delete under an operation id of its own.
