@@ -248,7 +248,7 @@ impl Store for MemoryStore {
             if batch.atomicity() == crate::Atomicity::Required && !batch.is_empty() {
                 self.capabilities.require(Feature::AtomicBatch).map_err(failed)?;
             }
-            return Ok(self.apply_separately(batch));
+            return self.apply_separately(batch).map_err(failed);
         }
         let mut state = self.state.lock();
         if state.closed {
@@ -276,17 +276,31 @@ impl Store for MemoryStore {
     async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
         self.capabilities.require(Feature::KeepsMarks)?;
         check_mark(name, None)?;
-        Ok(self.state.lock().marks.get(name).cloned())
+        let state = self.state.lock();
+        if state.closed {
+            return Err(closed(Operation::Mark).in_tier(self.capabilities.name()));
+        }
+        Ok(state.marks.get(name).cloned())
     }
 
     async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
         self.capabilities.require(Feature::KeepsMarks)?;
         check_mark(name, value.as_ref())?;
         let mut state = self.state.lock();
+        if state.closed {
+            return Err(closed(Operation::Mark).in_tier(self.capabilities.name()));
+        }
         match value {
             Some(value) => state.marks.insert(name.to_owned(), value),
             None => state.marks.remove(name),
         };
+        Ok(())
+    }
+
+    async fn flush(&self) -> Result<()> {
+        if self.state.lock().closed {
+            return Err(closed(Operation::Flush).in_tier(self.capabilities.name()));
+        }
         Ok(())
     }
 
@@ -298,8 +312,11 @@ impl Store for MemoryStore {
 
 impl MemoryStore {
     /// One outcome per operation, judged against the state before the batch.
-    fn apply_separately(&self, batch: Batch) -> BatchOutcomes {
+    fn apply_separately(&self, batch: Batch) -> Result<BatchOutcomes> {
         let mut state = self.state.lock();
+        if state.closed {
+            return Err(closed(Operation::Apply));
+        }
         let now = self.stamp.now();
         let judged: Vec<Result<()>> = batch
             .operations()
@@ -309,7 +326,7 @@ impl MemoryStore {
         let existed: Vec<bool> =
             batch.operations().iter().map(|(key, _)| state.live(key, now).is_some()).collect();
         let operations = batch.into_operations().into_iter().zip(judged).zip(existed);
-        operations
+        Ok(operations
             .map(|(((key, action), judged), existed)| {
                 judged?;
                 Ok(match state.carry_out(&key, action, &self.stamp) {
@@ -317,6 +334,6 @@ impl MemoryStore {
                     written @ Applied::Put(_) => written,
                 })
             })
-            .collect()
+            .collect())
     }
 }

@@ -1,19 +1,103 @@
-//! TEMP
-#![allow(missing_docs, clippy::all, clippy::pedantic, missing_debug_implementations)]
-use serde::{Deserialize, Serialize};
+//! Synchronising stores: two ordered listings, merge-joined, in constant memory.
+//!
+//! [`sync`] brings a target in step with a source under a [`SyncStrategy`]; [`sync_keys`] copies named keys;
+//! [`walk_sync`] copies what is reachable from roots. Any two stores can be synchronised. Inside a live tiered
+//! store use [`TieredStore::sync`](crate::TieredStore::sync), which is fenced against its reads and writes.
+
+mod merge;
+mod options;
+mod plain;
+mod report;
+mod run;
+mod strategy;
+mod walk;
+
 use std::sync::Arc;
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum StrategyName {
-    PopulateMissing,
+
+use crate::error::{Error, ErrorKind, Operation, Result};
+use crate::key::Key;
+use crate::store::Store;
+
+pub use options::{DryRun, Races, SyncOptions, SyncProgress};
+pub use report::{Failure, SyncReport};
+pub use strategy::{Decision, FullSync, PopulateMissing, Refresh, StrategyName, SyncStrategy};
+pub use walk::{Walk, WalkReport, walk_sync};
+
+pub(crate) use plain::PlainTarget;
+pub(crate) use run::{Copied, Removed, Target, run, run_keys};
+pub(crate) use walk::run_walk;
+
+/// Brings `target` in step with `source`, under the prefix of the options.
+///
+/// Both listings are read as streams and joined; values move in concurrent copies within the options' bounds on
+/// number and bytes. Every overwrite and removal is conditional on the version that was listed, and a removal looks
+/// at the source once more, so a write that happens meanwhile is never undone. Entries that belong to the target
+/// alone (local ones of a frontend) are left as they are.
+///
+/// # Errors
+/// [`ErrorKind::Config`] for a store onto itself, or for a strategy that overwrites or removes in a target without
+/// conditional writes (unless [`Races::Allow`]); [`ErrorKind::Corrupt`] when a listing is out of order; the
+/// listings' own errors. Single entries that fail are counted, up to the options' bound.
+///
+/// # Cancel safety
+/// Dropping it stops it between copies; what was copied stays. The checkpoint of the last progress resumes it.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use std::sync::Arc;
+/// use tiered_core::sync::{FullSync, SyncOptions, sync};
+/// use tiered_core::{Key, MemoryStore, Put, Store};
+///
+/// let source: Arc<dyn Store> = Arc::new(MemoryStore::new());
+/// let target: Arc<dyn Store> = Arc::new(MemoryStore::new());
+/// source.put(&Key::new("a")?, Put::new("1")).await?;
+/// target.put(&Key::new("extra")?, Put::new("2")).await?;
+/// let report = sync(&source, &target, &FullSync, &SyncOptions::new()).await?;
+/// assert_eq!((report.copied, report.removed), (1, 1));
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
+pub async fn sync(
+    source: &Arc<dyn Store>,
+    target: &Arc<dyn Store>,
+    strategy: &dyn SyncStrategy,
+    options: &SyncOptions,
+) -> Result<SyncReport> {
+    let target = plain(source, target, options, strategy.changes())?;
+    run(source, &target, strategy, options).await.map_err(|error| error.during(Operation::Sync))
 }
-impl StrategyName {
-    pub fn strategy(self) -> Arc<dyn SyncStrategy> {
-        unreachable!()
+
+/// Copies the named keys from `source` to `target`, replacing what is there.
+///
+/// # Errors
+/// As [`sync`]. A key that the source does not have is counted as vanished.
+///
+/// # Cancel safety
+/// As [`sync`].
+pub async fn sync_keys(
+    source: &Arc<dyn Store>,
+    target: &Arc<dyn Store>,
+    keys: &[Key],
+    options: &SyncOptions,
+) -> Result<SyncReport> {
+    let target = plain(source, target, options, strategy::Changes::Overwrites)?;
+    run_keys(source, &target, keys, options).await.map_err(|error| error.during(Operation::Sync))
+}
+
+fn plain(
+    source: &Arc<dyn Store>,
+    target: &Arc<dyn Store>,
+    options: &SyncOptions,
+    changes: strategy::Changes,
+) -> Result<PlainTarget> {
+    if Arc::ptr_eq(source, target) {
+        return Err(Error::new(
+            ErrorKind::Config,
+            "source and target are the same store; name two different ones",
+        )
+        .during(Operation::Sync));
     }
+    PlainTarget::new(source, target, options.races, changes).map_err(|error| error.during(Operation::Sync))
 }
-pub trait SyncStrategy: std::fmt::Debug + Send + Sync + 'static {}
-#[derive(Default, Debug)]
-pub struct SyncOptions;
-#[derive(Default, Debug)]
-pub struct SyncReport;
+
+pub use strategy::Changes;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use futures_util::stream::Fuse;
 use futures_util::{StreamExt as _, stream};
 
 use super::engine::Engine;
@@ -35,7 +36,7 @@ impl Engine {
         let hidden = overlay.iter().filter(|(_, listed)| listed.is_none()).count();
         let limit = options.limit.map(|limit| limit.saturating_add(hidden));
         let merge = Merge {
-            base: base.list(ListOptions { limit, ..options.clone() }),
+            base: base.list(ListOptions { limit, ..options.clone() }).fuse(),
             ahead: None,
             overlay,
             left: options.limit.unwrap_or(usize::MAX),
@@ -75,7 +76,7 @@ impl Engine {
 
 /// Two ordered sequences as one; where both have a key, the overlay's counts.
 struct Merge {
-    base: ListStream,
+    base: Fuse<ListStream>,
     /// The base's next key, where it was read already.
     ahead: Option<Listed>,
     overlay: VecDeque<(Key, Option<Listed>)>,

@@ -246,7 +246,13 @@ impl Engine {
     }
 
     /// Reads the backend for everybody who waits, then fills the frontend if the lease still stands.
-    async fn fly(self: Arc<Self>, pilot: Pilot, key: Key, replaces: Replaces, freshness: Freshness) {
+    pub(super) async fn fly(
+        self: Arc<Self>,
+        pilot: Pilot,
+        key: Key,
+        replaces: Replaces,
+        freshness: Freshness,
+    ) {
         let (session, sent) = (self.session(), self.uptime_millis());
         let mut options = ReadOptions::new().freshness(freshness);
         if let Replaces::Doubtful(entry) = &replaces

@@ -10,7 +10,7 @@ use super::engine::{Change, Engine};
 use crate::entry::Metadata;
 use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
 use crate::key::Key;
-use crate::policy::WritePolicy;
+use crate::policy::{ReadPolicy, WritePolicy};
 use crate::read::ReadOptions;
 use crate::slot::Glance;
 use crate::store::{ByteStream, collect};
@@ -32,7 +32,7 @@ impl Engine {
         let keeps = known.is_some_and(|metadata| self.fits_frontend(key, metadata.size));
         let pending = matches!(self.slots.glance(key), Glance::Pending(_));
         let local = self.settings.write_policy == WritePolicy::FrontendOnly
-            || self.settings.read_policy == crate::ReadPolicy::FrontendOnly;
+            || self.settings.read_policy == ReadPolicy::FrontendOnly;
         if keeps || pending || local {
             return Ok(self.load(key, &options).await?.into_entry().map(|entry| {
                 let metadata = Arc::clone(entry.metadata());
@@ -51,8 +51,10 @@ impl Engine {
         body: ByteStream,
     ) -> Result<Written> {
         self.check_open(Operation::Put)?;
+        // What passes by the frontend would not be there for a store that reads nothing else.
         let piped =
-            matches!(self.settings.write_policy, WritePolicy::WriteThrough | WritePolicy::WriteAround);
+            matches!(self.settings.write_policy, WritePolicy::WriteThrough | WritePolicy::WriteAround)
+                && self.settings.read_policy == ReadPolicy::FrontendFirst;
         if !piped {
             let value = collect(&self.capabilities, body).await?;
             return self.put(key, Put { value, checksum: None, ..put }).await;

@@ -1,3 +1,4 @@
 //! Public behaviour of the core.
 
+mod synchronisation;
 mod tiering;

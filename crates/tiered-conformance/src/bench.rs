@@ -1,0 +1,231 @@
+//! What a case works with: the store, its own keys, and the expectations that several cases share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tiered_core::{
+    Attributes, Capabilities, Clock as _, Entry, ErrorKind, Feature, Key, ListOptions, Listed, ManualClock,
+    Outcome, Put, ReadOptions, Result, Store, SystemClock, Timestamp, Version, VersionMint, Written,
+};
+
+use crate::case::{Stop, Verdict, check, check_equal, fail};
+use crate::dice::Dice;
+use crate::factory::Place;
+
+/// The workplace of one case.
+#[derive(Clone)]
+pub(crate) struct Bench {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) prefix: String,
+    pub(crate) clock: Option<Arc<ManualClock>>,
+    pub(crate) place: Option<Arc<dyn Place>>,
+    /// Whether an entry may be absent where it was put.
+    pub(crate) evicts: bool,
+    pub(crate) seed: u64,
+}
+
+impl Bench {
+    pub(crate) fn has(&self, feature: Feature) -> bool {
+        self.capabilities.has(feature)
+    }
+
+    /// The case's key with this suffix, which has 20 bytes at most.
+    pub(crate) fn key(&self, suffix: &str) -> Verdict<Key> {
+        Ok(Key::new(format!("{}{suffix}", self.prefix))?)
+    }
+
+    pub(crate) fn dice(&self) -> Dice {
+        Dice::new(self.seed)
+    }
+
+    /// A version that nobody else has.
+    pub(crate) fn version() -> Version {
+        VersionMint::from_entropy().mint()
+    }
+
+    /// Wall time by the store's clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.as_ref().map_or_else(|| SystemClock::new().now(), |clock| clock.now())
+    }
+
+    pub(crate) fn attributes(pairs: &[(&str, &str)]) -> Verdict<Attributes> {
+        let mut attributes = Attributes::new();
+        for (name, value) in pairs {
+            attributes = attributes.with(name, value)?;
+        }
+        Ok(attributes)
+    }
+
+    /// The place of the case's own.
+    pub(crate) fn place(&self) -> Verdict<&Arc<dyn Place>> {
+        self.place.as_ref().ok_or_else(|| Stop::Skipped("the factory has no place of its own".to_owned()))
+    }
+
+    pub(crate) async fn put(&self, key: &Key, put: impl Into<Put>) -> Verdict<Written> {
+        Ok(self.store.put(key, put.into()).await?)
+    }
+
+    /// A put that expires. A store that does not keep metadata may refuse it, but must not forget the expiry.
+    pub(crate) async fn put_expiring(&self, key: &Key, put: Put) -> Verdict<Written> {
+        match self.store.put(key, put).await {
+            Ok(written) => Ok(written),
+            Err(error) if error.kind() == ErrorKind::Unsupported && !self.has(Feature::KeepsMetadata) => {
+                Err(Stop::Refused("expiry is refused, as metadata are not kept".to_owned()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(crate) async fn load(&self, key: &Key) -> Verdict<Option<Entry>> {
+        Ok(self.store.load(key, &ReadOptions::new()).await?.into_entry())
+    }
+
+    /// The entry of `key`, which was put and must be there: `None` only where the store evicts.
+    pub(crate) async fn present(&self, clause: &'static str, key: &Key) -> Verdict<Option<Entry>> {
+        match self.load(key).await? {
+            None if !self.evicts => fail(clause, format!("expected an entry at {key:?}, saw none")),
+            entry => Ok(entry),
+        }
+    }
+
+    /// `key` holds `value`, whole.
+    pub(crate) async fn expect(&self, clause: &'static str, key: &Key, value: &[u8]) -> Verdict {
+        match self.present(clause, key).await? {
+            Some(entry) => same_value(clause, key, value, &entry),
+            None => Ok(()),
+        }
+    }
+
+    /// `key` is absent to `load`, `head` and `peek`.
+    pub(crate) async fn expect_absent(&self, clause: &'static str, key: &Key) -> Verdict {
+        let seen = self.load(key).await?;
+        check(clause, seen.is_none(), || format!("expected {key:?} to be absent, load saw {seen:?}"))?;
+        let head = self.store.head(key, &ReadOptions::new()).await?;
+        check(clause, head.is_none(), || format!("expected {key:?} to be absent, head saw {head:?}"))?;
+        let peek = self.store.peek(key);
+        check(clause, peek.is_none(), || format!("expected {key:?} to be absent, peek saw {peek:?}"))
+    }
+
+    /// `result` is an error of `kind` by which nothing was written. `false` where the store evicts and the write
+    /// may have met an evicted entry.
+    pub(crate) fn refused<T>(
+        &self,
+        clause: &'static str,
+        kind: ErrorKind,
+        result: Result<T>,
+    ) -> Verdict<bool> {
+        match result {
+            Ok(_) if self.evicts && kind == ErrorKind::PreconditionFailed => Ok(false),
+            Ok(_) => fail(clause, format!("expected the error \"{kind}\", saw success")),
+            Err(error) => {
+                refusal(clause, kind, &error)?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// The listing with `options`, of which an error fails the case.
+    pub(crate) async fn list(&self, options: ListOptions) -> Verdict<Vec<Listed>> {
+        let mut listing = self.store.list(options);
+        let mut all = Vec::new();
+        while let Some(listed) = listing.next().await {
+            all.push(listed?);
+        }
+        Ok(all)
+    }
+
+    /// The listed keys, without the case's prefix.
+    pub(crate) async fn names(&self, options: ListOptions) -> Verdict<Vec<String>> {
+        let listed = self.list(options).await?;
+        let strip = |listed: &Listed| {
+            let key = listed.key.as_str();
+            key.strip_prefix(&self.prefix)
+                .map_or_else(|| format!("(outside of the prefix) {key}"), str::to_owned)
+        };
+        Ok(listed.iter().map(strip).collect())
+    }
+
+    /// The names listed with `options` are `expected`; a part of them, in order, where the store evicts.
+    pub(crate) async fn expect_names(
+        &self,
+        clause: &'static str,
+        options: ListOptions,
+        expected: &[&str],
+    ) -> Verdict {
+        let seen = self.names(options.clone()).await?;
+        if self.evicts && options.limit.is_none() {
+            let mut rest = expected.iter();
+            let part = seen.iter().all(|name| rest.any(|other| other == name));
+            return check(clause, part, || {
+                format!("expected a part of {expected:?} in that order, saw {seen:?}")
+            });
+        }
+        if self.evicts {
+            return Ok(());
+        }
+        check(clause, seen == expected, || format!("{options:?}: expected {expected:?}, saw {seen:?}"))
+    }
+
+    /// All of this case's keys.
+    pub(crate) fn everything(&self) -> ListOptions {
+        ListOptions::new().prefix(self.prefix.clone())
+    }
+
+    /// Spawns a part of a case.
+    pub(crate) fn spawn<T: Send + 'static>(
+        part: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        tokio::runtime::Handle::current().spawn(part)
+    }
+
+    /// The result of a spawned part; a panic in it is a panic of the case.
+    pub(crate) async fn join<T>(task: tokio::task::JoinHandle<Verdict<T>>) -> Verdict<T> {
+        match task.await {
+            Ok(verdict) => verdict,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => fail("cancel", "a part of the case was cancelled"),
+            },
+        }
+    }
+
+    /// Fails when `part` has not ended after 20 seconds: a lock or a permit has leaked.
+    pub(crate) async fn in_time<T>(
+        clause: &'static str,
+        what: &str,
+        part: impl Future<Output = T> + Send,
+    ) -> Verdict<T> {
+        match tokio::time::timeout(Duration::from_secs(20), part).await {
+            Ok(done) => Ok(done),
+            Err(_) => fail(clause, format!("{what}: expected it to complete, saw nothing for 20 s")),
+        }
+    }
+}
+
+/// `error` has `kind`, and says that nothing was written.
+pub(crate) fn refusal(clause: &'static str, kind: ErrorKind, error: &tiered_core::Error) -> Verdict {
+    check(clause, error.kind() == kind, || {
+        format!("expected the error \"{kind}\", saw \"{}\"", error.chain())
+    })?;
+    check_equal(clause, "the outcome of a refused write", &Outcome::NotApplied, &error.write_outcome())
+}
+
+/// `entry` is whole, undamaged, and has this value.
+pub(crate) fn same_value(clause: &'static str, key: &Key, value: &[u8], entry: &Entry) -> Verdict {
+    check(clause, entry.value() == value, || {
+        format!("{key:?}: expected {}, saw {}", describe(value), describe(entry.value()))
+    })?;
+    check(clause, entry.is_whole(), || {
+        format!("{key:?}: expected a whole entry of {} bytes, its metadata say {}", value.len(), entry.size())
+    })?;
+    entry.verify().or_else(|error| fail(clause, format!("{key:?}: {error}")))
+}
+
+/// A value in words, short: its size and its beginning.
+pub(crate) fn describe(value: &[u8]) -> String {
+    let beginning: Bytes = value.iter().copied().take(12).collect();
+    format!("{} bytes beginning {beginning:?}", value.len())
+}

@@ -1,0 +1,303 @@
+//! Flushing, closing, opening again; operations that are dropped half-way.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use futures_util::StreamExt as _;
+use tiered_core::{Batch, Delete, Error, ErrorKind, Feature, ListOptions, Put, ReadOptions, Result, Store};
+
+use crate::bench::{Bench, same_value};
+use crate::case::{Need, Stop, Verdict, check, check_equal, declare, fail};
+use crate::dice::bytes;
+
+declare! {
+    life_flush ["flush"];
+    life_close ["close"] needs [Need::Place];
+    life_close_busy ["close"] needs [Need::Place];
+    life_reopen ["close", "write.outcome"] needs [Need::Place, Need::Lasting];
+    life_reopen_marks ["marks"] needs [Need::Place, Need::Lasting, Need::Has(Feature::KeepsMarks)];
+    life_locked ["close"] needs [Need::Place, Need::Exclusive];
+    cancel_reads ["cancel"];
+    cancel_writes ["cancel", "write.outcome"];
+    capabilities_stable ["write.outcome"];
+}
+
+async fn life_flush(bench: Bench) -> Verdict {
+    let key = bench.key("k")?;
+    bench.store.flush().await?;
+    let written = bench.put(&key, "value").await?;
+    bench.store.flush().await?;
+    bench.expect("flush", &key, b"value").await?;
+    // What was flushed is where it should be: the receipt has nothing left to wait for.
+    let durable = written.receipt.durable(tiered_core::Level::Committed);
+    Bench::in_time("flush", "the receipt of a flushed put", durable).await??;
+    let fresh = bench.store.load(&key, &ReadOptions::new().authoritative()).await?;
+    let right = fresh.entry().map_or(bench.evicts, |entry| entry.value() == "value");
+    check("flush", right, || format!("expected the authority to have the flushed value, saw {fresh:?}"))
+}
+
+fn closed<T>(what: &str, result: Result<T>) -> Verdict {
+    match result {
+        Err(error) if error.kind() == ErrorKind::Closed => Ok(()),
+        Err(error) => {
+            fail("close", format!("{what} after close: expected the error closed, saw \"{error}\""))
+        }
+        Ok(_) => fail("close", format!("{what} after close: expected the error closed, saw success")),
+    }
+}
+
+async fn life_close(bench: Bench) -> Verdict {
+    let store = bench.place()?.open().await?;
+    let (key, options) = (bench.key("k")?, ReadOptions::new());
+    store.put(&key, Put::new("value")).await?;
+    let mut begun = store.list(ListOptions::new());
+    begun.next().await.transpose()?;
+    store.close().await?;
+    closed("load", store.load(&key, &options).await)?;
+    closed("put", store.put(&key, Put::new("late")).await)?;
+    closed("delete", store.delete(&key, Delete::new()).await)?;
+    closed("head", store.head(&key, &options).await)?;
+    closed("get_many", store.get_many(std::slice::from_ref(&key), &options).await)?;
+    closed(
+        "a best-effort batch",
+        match store.apply(Batch::new().best_effort().put(key.clone(), "late")).await {
+            Ok(outcomes) => {
+                outcomes.into_iter().next().unwrap_or_else(|| Err(Error::new(ErrorKind::Other, "no outcome")))
+            }
+            Err(error) => Err(error),
+        },
+    )?;
+    if bench.has(Feature::AtomicBatch) {
+        closed("an atomic batch", store.apply(Batch::new().put(key.clone(), "late")).await)?;
+    }
+    closed("read_stream", store.read_stream(&key, &options).await)?;
+    let body = futures_util::stream::iter([Ok(bytes::Bytes::from("late"))]);
+    closed("put_stream", store.put_stream(&key, Put::new(""), Box::pin(body)).await)?;
+    match store.list(ListOptions::new()).next().await {
+        Some(listed) => closed("list", listed)?,
+        None => return fail("close", "list after close: expected the error closed, saw an empty listing"),
+    }
+    if bench.has(Feature::KeepsMarks) {
+        closed("mark", store.mark("conformance").await)?;
+        closed("set_mark", store.set_mark("conformance", None).await)?;
+    }
+    closed("flush", store.flush().await)?;
+    let peek = store.peek(&key);
+    check("close", peek.is_none(), || format!("peek after close: expected nothing, saw {peek:?}"))?;
+    store
+        .close()
+        .await
+        .or_else(|error| fail("close", format!("closing twice: expected success, saw \"{error}\"")))
+}
+
+async fn life_close_busy(bench: Bench) -> Verdict {
+    let store = bench.place()?.open().await?;
+    let mut tasks = Vec::new();
+    for task in 0..4 {
+        let (store, key) = (Arc::clone(&store), bench.key(&format!("k{task}"))?);
+        tasks.push(Bench::spawn(async move {
+            for round in 0..10_000u32 {
+                match store.put(&key, Put::new(round.to_string())).await {
+                    Ok(_) => tokio::task::yield_now().await,
+                    Err(error) if error.kind() == ErrorKind::Closed => return Ok(()),
+                    Err(error) => {
+                        return fail("close", format!("expected success or closed, saw \"{error}\""));
+                    }
+                }
+            }
+            Ok(())
+        }));
+    }
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    Bench::in_time("close", "close beside running writes", store.close()).await??;
+    for task in tasks {
+        Bench::in_time("close", "a write beside close", Bench::join(task)).await??;
+    }
+    closed("load", store.load(&bench.key("k0")?, &ReadOptions::new()).await)
+}
+
+async fn life_reopen(bench: Bench) -> Verdict {
+    let place = bench.place()?;
+    let (key, gone, empty) = (bench.key("k")?, bench.key("gone")?, bench.key("empty")?);
+    let (large, batched) = (bench.key("large")?, bench.key("batched")?);
+    let size = bench.capabilities.value_limit().min(200_000).try_into().unwrap_or(0);
+    let value = bytes(size, bench.seed);
+    let store = place.open().await?;
+    store.put(&key, Put::new("old")).await?;
+    let mut put = Put::new("value");
+    if bench.has(Feature::KeepsMetadata) {
+        put = put.attributes(Bench::attributes(&[("a", "b")])?);
+    }
+    store.put(&key, put).await?;
+    store.put(&gone, Put::new("gone")).await?;
+    store.delete(&gone, Delete::new()).await?;
+    store.put(&empty, Put::new("")).await?;
+    store.put(&large, Put::new(value.clone())).await?;
+    for outcome in store.apply(Batch::new().best_effort().put(batched.clone(), "batched")).await? {
+        outcome?;
+    }
+    let before = store.load(&key, &ReadOptions::new()).await?.into_entry();
+    store.close().await?;
+    drop(store);
+    // Twice: what the first reopening writes must not harm either.
+    for _ in 0..2 {
+        let bench = Bench { store: place.open().await?, ..bench.clone() };
+        check_equal("write.outcome", "the entry after reopening", &before, &bench.load(&key).await?)?;
+        bench.expect("write.outcome", &empty, b"").await?;
+        bench.expect("write.outcome", &large, &value).await?;
+        bench.expect("write.outcome", &batched, b"batched").await?;
+        bench.expect_absent("delete.existed", &gone).await?;
+        bench.expect_names("list.complete", bench.everything(), &["batched", "empty", "k", "large"]).await?;
+        bench.store.close().await?;
+    }
+    Ok(())
+}
+
+async fn life_reopen_marks(bench: Bench) -> Verdict {
+    let place = bench.place()?;
+    let store = place.open().await?;
+    store.set_mark("conformance.kept", Some("value".into())).await?;
+    store.set_mark("conformance.gone", Some("value".into())).await?;
+    store.set_mark("conformance.gone", None).await?;
+    store.close().await?;
+    drop(store);
+    let store = place.open().await?;
+    check_equal(
+        "marks",
+        "a mark after reopening",
+        &Some("value".into()),
+        &store.mark("conformance.kept").await?,
+    )?;
+    check_equal("marks", "a removed mark after reopening", &None, &store.mark("conformance.gone").await?)?;
+    Ok(store.close().await?)
+}
+
+async fn life_locked(bench: Bench) -> Verdict {
+    let place = bench.place()?;
+    let key = bench.key("k")?;
+    let store = place.open().await?;
+    store.put(&key, Put::new("value")).await?;
+    match place.open().await {
+        Err(error) if error.kind() == ErrorKind::Locked => {}
+        Err(error) => {
+            return fail("close", format!("a second open: expected the error locked, saw \"{error}\""));
+        }
+        Ok(_) => {
+            return fail(
+                "close",
+                "a second open of an exclusive place: expected the error locked, saw success",
+            );
+        }
+    }
+    // The failed attempt leaves the first handle as it was.
+    let read = store.load(&key, &ReadOptions::new()).await?;
+    check("close", read.entry().is_some(), || "expected the first handle to go on, saw no entry".to_owned())?;
+    store.close().await?;
+    // Closing releases the place, although the handle is still there.
+    let again = place.open().await?;
+    if let Some(entry) = again.load(&key, &ReadOptions::new()).await?.into_entry() {
+        same_value("close", &key, b"value", &entry)?;
+    }
+    Ok(again.close().await?)
+}
+
+/// Polls `future` `polls` times at most, then drops it.
+async fn impatient<T>(future: impl Future<Output = T>, polls: usize) -> Option<T> {
+    let mut future = pin!(future);
+    let mut left = polls;
+    poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            // Nothing more may wake this task once the last poll is spent.
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+const POLLS: usize = 6;
+
+async fn cancel_reads(bench: Bench) -> Verdict {
+    let (key, absent) = (bench.key("k")?, bench.key("absent")?);
+    bench.put(&key, "value").await?;
+    let (store, options) = (&bench.store, ReadOptions::new());
+    let keys = [key.clone(), absent.clone()];
+    for _ in 0..20 {
+        for polls in 0..POLLS {
+            for key in &keys {
+                drop(impatient(store.load(key, &options), polls).await);
+                drop(impatient(store.head(key, &options), polls).await);
+                drop(impatient(store.read_stream(key, &options), polls).await);
+                let fresh = options.clone().authoritative();
+                drop(impatient(store.load(key, &fresh), polls).await);
+            }
+            drop(impatient(store.get_many(&keys, &options), polls).await);
+            drop(impatient(store.list(bench.everything()).next(), polls).await);
+            let read = bench.expect("cancel", &key, b"value");
+            Bench::in_time("cancel", "a read after dropped reads", read).await??;
+        }
+    }
+    Bench::in_time("cancel", "a read after dropped reads", bench.expect_absent("cancel", &absent)).await??;
+    let put = bench.store.put(&key, Put::new("after"));
+    Bench::in_time("cancel", "a put after dropped reads", put).await??;
+    bench.expect("cancel", &key, b"after").await
+}
+
+async fn cancel_writes(bench: Bench) -> Verdict {
+    let key = bench.key("k")?;
+    let store = &bench.store;
+    // Where a request can outlive its call, a dropped write may land after a later one: only the use goes on.
+    let settles = bench.capabilities.lifetime().is_zero();
+    for round in 0..6 {
+        for polls in 0..POLLS {
+            let value = format!("value {round} {polls}");
+            drop(impatient(store.put(&key, Put::new("dropped put")), polls).await);
+            drop(impatient(store.delete(&key, Delete::new()), polls).await);
+            let batch = Batch::new().best_effort().put(key.clone(), "dropped batch");
+            drop(impatient(store.apply(batch), polls).await);
+            let read = Bench::in_time("cancel", "a read after dropped writes", bench.load(&key)).await??;
+            if let Some(entry) = read {
+                let value = String::from_utf8_lossy(entry.value()).into_owned();
+                let known =
+                    ["dropped put", "dropped batch"].contains(&value.as_str()) || value.starts_with("value ");
+                check("cancel", known, || format!("expected a value that was written, saw {value:?}"))?;
+                entry.verify()?;
+            }
+            let put = store.put(&key, Put::new(value.clone()));
+            Bench::in_time("cancel", "a put after dropped writes", put).await??;
+            if settles {
+                for _ in 0..3 {
+                    bench.expect("cancel", &key, value.as_bytes()).await?;
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+    Bench::in_time("cancel", "a flush after dropped writes", store.flush()).await??;
+    Ok(())
+}
+
+async fn capabilities_stable(bench: Bench) -> Verdict {
+    let expected = &bench.capabilities;
+    check("write.outcome", !expected.name().is_empty(), || "expected a name in the capabilities".to_owned())?;
+    bench.put(&bench.key("k")?, "value").await?;
+    check_equal("write.outcome", "the capabilities", expected, bench.store.capabilities())?;
+    let store: Arc<dyn Store> = Arc::clone(&bench.store);
+    let changes = store.changes().is_some();
+    if changes == bench.has(Feature::Changes) {
+        return Ok(());
+    }
+    Err(Stop::Failed {
+        clause: "write.outcome",
+        text: format!("the declared Changes: expected {}, saw {changes}", bench.has(Feature::Changes)),
+    })
+}

@@ -1,0 +1,293 @@
+//! Reading whole values, metadata, several keys, and parts of a stream.
+
+use futures_util::StreamExt as _;
+use tiered_core::{Delete, Entry, Feature, Key, Known, Lookup, Put, Read, ReadOptions, StoreExt as _};
+
+use crate::bench::{Bench, describe, same_value};
+use crate::case::{Need, Verdict, check, check_equal, declare, fail};
+use crate::dice::bytes;
+
+declare! {
+    read_whole ["read.whole"];
+    read_absent ["read.whole"];
+    read_sizes ["read.whole"];
+    read_keys ["read.whole", "put.limits"];
+    read_key_longest ["read.whole", "put.limits"];
+    read_key_shortest ["read.whole", "put.limits"] needs [Need::Place];
+    read_unless_unchanged ["read.unless"];
+    read_unless_changed ["read.unless"];
+    read_head ["read.head"];
+    read_many ["read.many"];
+    read_many_range ["read.many", "read.range"];
+    read_stream ["read.stream"];
+    read_stream_range ["read.stream", "read.range"];
+    read_peek ["read.peek"] needs [Need::Has(Feature::Peeks)] else read_peek_refused;
+}
+
+/// Sizes around the chunks of 64 KiB in which adapters store values, in bytes.
+const SIZES: [usize; 12] =
+    [0, 1, 2, 4096, 65_279, 65_280, 65_281, 65_535, 65_536, 65_537, 200 * 1024, 1024 * 1024];
+
+async fn read_whole(bench: Bench) -> Verdict {
+    let key = bench.key("k")?;
+    let every_byte: Vec<u8> = (0..=255).collect();
+    for value in [b"hello".to_vec(), every_byte, vec![0; 100], b"null".to_vec(), b"false".to_vec()] {
+        bench.put(&key, Put::new(value.clone())).await?;
+        bench.expect("read.whole", &key, &value).await?;
+        let gotten = bench.store.get(&key).await?;
+        if let Some(entry) = gotten {
+            same_value("read.whole", &key, &value, &entry)?;
+        }
+    }
+    Ok(())
+}
+
+async fn read_absent(bench: Bench) -> Verdict {
+    let key = bench.key("never")?;
+    bench.put(&bench.key("never-but-longer")?, "x").await?;
+    for _ in 0..2 {
+        bench.expect_absent("read.whole", &key).await?;
+        let gotten = bench.store.get(&key).await?;
+        check("read.whole", gotten.is_none(), || format!("expected no entry, get saw {gotten:?}"))?;
+        let many = bench.store.get_many(std::slice::from_ref(&key), &ReadOptions::new()).await?;
+        let absent = matches!(many.as_slice(), [Read { lookup: Lookup::Absent, .. }]);
+        check("read.many", absent, || format!("expected one absent answer, saw {many:?}"))?;
+        let stream = bench.store.read_stream(&key, &ReadOptions::new()).await?;
+        check("read.stream", stream.is_none(), || "expected no stream for an absent key".to_owned())?;
+    }
+    Ok(())
+}
+
+async fn read_sizes(bench: Bench) -> Verdict {
+    let limit = bench.capabilities.value_limit();
+    for size in SIZES.into_iter().filter(|size| *size as u64 <= limit) {
+        let key = bench.key(&format!("size-{size}"))?;
+        let value = bytes(size, bench.seed);
+        bench.put(&key, value.clone()).await?;
+        bench.expect("read.whole", &key, &value).await?;
+    }
+    Ok(())
+}
+
+async fn read_keys(bench: Bench) -> Verdict {
+    let names = [
+        "a", "a/b", "a/", "a//b", "ab", "A", "%", "%2F", "%00", " ", "a b", " a", "a ", "+", "?q=1&r#f",
+        "\\", "'\"", ".", "..", "../x", "~", "é", "e\u{301}", "ключ", "鍵", "🔑", "\u{ffff}", "\u{feff}",
+        "LIKE_%", "{}[]*", "CON", "x\u{a0}y",
+    ];
+    for (index, name) in names.iter().enumerate() {
+        bench.put(&bench.key(name)?, format!("value {index}")).await?;
+    }
+    for (index, name) in names.iter().enumerate() {
+        bench.expect("read.whole", &bench.key(name)?, format!("value {index}").as_bytes()).await?;
+    }
+    let mut sorted = names.to_vec();
+    sorted.sort_unstable();
+    bench.expect_names("list.order", bench.everything(), &sorted).await?;
+    for name in names {
+        bench.store.delete(&bench.key(name)?, Delete::new()).await?;
+        bench.expect_absent("delete.existed", &bench.key(name)?).await?;
+    }
+    Ok(())
+}
+
+async fn read_key_longest(bench: Bench) -> Verdict {
+    let room = bench.capabilities.key_limit() - bench.prefix.len();
+    let (key, other) = (bench.key(&"k".repeat(room))?, bench.key(&"k".repeat(room - 1))?);
+    bench.put(&key, "longest").await?;
+    bench.put(&other, "one less").await?;
+    bench.expect("put.limits", &key, b"longest").await?;
+    bench.expect("put.limits", &other, b"one less").await?;
+    // Two bytes per character: limits are in bytes.
+    let wide = bench.key(&"é".repeat(room / 2))?;
+    bench.put(&wide, "wide").await?;
+    bench.expect("put.limits", &wide, b"wide").await
+}
+
+async fn read_key_shortest(bench: Bench) -> Verdict {
+    let store = bench.place()?.open().await?;
+    let bench = Bench { store, ..bench };
+    for name in ["a", "0", "~", "/", "%", " "] {
+        let key = Key::new(name)?;
+        bench.put(&key, name.to_owned()).await?;
+        bench.expect("put.limits", &key, name.as_bytes()).await?;
+    }
+    Ok(bench.store.close().await?)
+}
+
+async fn read_unless_unchanged(bench: Bench) -> Verdict {
+    let key = bench.key("k")?;
+    bench.put(&key, "value").await?;
+    let Some(entry) = bench.present("read.whole", &key).await? else { return Ok(()) };
+    let options = ReadOptions::new().unless(Known::of(&entry));
+    let read = bench.store.load(&key, &options).await?;
+    let evicted = bench.evicts && read.lookup == Lookup::Absent;
+    check("read.unless", read.lookup == Lookup::Unchanged || evicted, || {
+        format!("expected Unchanged for the known version, saw {:?}", read.lookup)
+    })?;
+    // A range does not matter where nothing is read.
+    let read = bench.store.load(&key, &options.range(1..2)).await?;
+    let evicted = bench.evicts && read.lookup == Lookup::Absent;
+    check("read.unless", read.lookup == Lookup::Unchanged || evicted, || {
+        format!("expected Unchanged for the known version with a range, saw {:?}", read.lookup)
+    })
+}
+
+async fn read_unless_changed(bench: Bench) -> Verdict {
+    let key = bench.key("k")?;
+    bench.put(&key, "old").await?;
+    let Some(entry) = bench.present("read.whole", &key).await? else { return Ok(()) };
+    let options = ReadOptions::new().unless(Known::of(&entry));
+    bench.put(&key, "new").await?;
+    match bench.store.load(&key, &options).await?.lookup {
+        Lookup::Found(entry) => same_value("read.unless", &key, b"new", &entry)?,
+        Lookup::Absent if bench.evicts => {}
+        other => return fail("read.unless", format!("expected the new entry, saw {other:?}")),
+    }
+    bench.store.delete(&key, Delete::new()).await?;
+    let read = bench.store.load(&key, &options).await?;
+    check_equal("read.unless", "a known entry that was deleted", &Lookup::Absent, &read.lookup)
+}
+
+async fn read_head(bench: Bench) -> Verdict {
+    let key = bench.key("k")?;
+    for value in ["value", "", "longer value"] {
+        bench.put(&key, value).await?;
+        let Some(entry) = bench.present("read.head", &key).await? else { continue };
+        match bench.store.head(&key, &ReadOptions::new()).await? {
+            Some(head) => check_equal("read.head", "metadata", entry.metadata(), &head)?,
+            None if bench.evicts => {}
+            None => return fail("read.head", "expected metadata, saw none"),
+        }
+    }
+    Ok(())
+}
+
+/// Each of `reads` has the expected value; `None` stands for absent.
+fn same_reads(bench: &Bench, keys: &[Key], expected: &[Option<&[u8]>], reads: &[Read]) -> Verdict {
+    check_equal("read.many", "the number of answers", &expected.len(), &reads.len())?;
+    for ((key, expected), read) in keys.iter().zip(expected).zip(reads) {
+        let seen = read.entry().map(Entry::value);
+        match (expected, seen) {
+            (Some(_), None) if bench.evicts => {}
+            (Some(expected), Some(seen)) if seen == expected => {}
+            (None, None) if read.lookup == Lookup::Absent => {}
+            _ => {
+                let words = |value: Option<&[u8]>| value.map_or_else(|| "absent".to_owned(), describe);
+                let (expected, seen) = (words(*expected), words(seen.map(AsRef::as_ref)));
+                return fail("read.many", format!("{key:?}: expected {expected}, saw {seen}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn read_many(bench: Bench) -> Verdict {
+    let (a, b, c) = (bench.key("a")?, bench.key("b")?, bench.key("c")?);
+    let absent = bench.key("absent")?;
+    for (key, value) in [(&a, "1"), (&b, "22"), (&c, "")] {
+        bench.put(key, value).await?;
+    }
+    let keys = [c.clone(), absent.clone(), a.clone(), b.clone(), a, absent, c];
+    let reads = bench.store.get_many(&keys, &ReadOptions::new()).await?;
+    let (one, two, empty): (&[u8], &[u8], &[u8]) = (b"1", b"22", b"");
+    let expected = [Some(empty), None, Some(one), Some(two), Some(one), None, Some(empty)];
+    same_reads(&bench, &keys, &expected, &reads)?;
+    let none = bench.store.get_many(&[], &ReadOptions::new()).await?;
+    check("read.many", none.is_empty(), || format!("expected no answers for no keys, saw {none:?}"))
+}
+
+async fn read_many_range(bench: Bench) -> Verdict {
+    let (a, b, absent) = (bench.key("a")?, bench.key("b")?, bench.key("absent")?);
+    bench.put(&a, "abcdef").await?;
+    bench.put(&b, "bcd").await?;
+    let keys = [b, absent, a];
+    let reads = bench.store.get_many(&keys, &ReadOptions::new().range(1..4)).await?;
+    let expected: [Option<&[u8]>; 3] = [Some(b"cd"), None, Some(b"bcd")];
+    same_reads(&bench, &keys, &expected, &reads)
+}
+
+async fn streamed(bench: &Bench, key: &Key, options: &ReadOptions) -> Verdict<Option<(Entry, Vec<u8>)>> {
+    let Some((metadata, mut body)) = bench.store.read_stream(key, options).await? else { return Ok(None) };
+    let mut value = Vec::new();
+    while let Some(part) = body.next().await {
+        value.extend_from_slice(&part?);
+    }
+    Ok(Some((Entry::from_parts(value.clone().into(), metadata), value)))
+}
+
+async fn read_stream(bench: Bench) -> Verdict {
+    let limit = bench.capabilities.value_limit();
+    for size in [0, 5, 65_280, 65_537, 300_000].into_iter().filter(|size| *size as u64 <= limit) {
+        let key = bench.key(&format!("size-{size}"))?;
+        let value = bytes(size, bench.seed);
+        bench.put(&key, value.clone()).await?;
+        let head = bench.store.head(&key, &ReadOptions::new()).await?;
+        match streamed(&bench, &key, &ReadOptions::new()).await? {
+            Some((entry, _)) => {
+                same_value("read.stream", &key, &value, &entry)?;
+                check_equal("read.stream", "metadata", &head.as_ref(), &Some(entry.metadata()))?;
+            }
+            None if bench.evicts => {}
+            None => return fail("read.stream", format!("expected a stream of {size} bytes, saw none")),
+        }
+    }
+    Ok(())
+}
+
+async fn read_stream_range(bench: Bench) -> Verdict {
+    let key = bench.key("k")?;
+    let size = usize::try_from(bench.capabilities.value_limit()).map_or(200_000, |limit| limit.min(200_000));
+    let value = bytes(size, bench.seed);
+    bench.put(&key, value.clone()).await?;
+    for range in [0..size, size / 3..size / 2, size..size] {
+        let part = value.slice(range.clone());
+        let options = ReadOptions::new().range(range.start as u64..range.end as u64);
+        match streamed(&bench, &key, &options).await? {
+            Some((entry, seen)) => {
+                check("read.stream", seen == part, || {
+                    format!("range {range:?}: expected {}, saw {}", describe(&part), describe(&seen))
+                })?;
+                check_equal("read.range", "the size of the whole", &(size as u64), &entry.size())?;
+            }
+            None if bench.evicts => {}
+            None => return fail("read.stream", format!("expected the range {range:?}, saw no entry")),
+        }
+    }
+    Ok(())
+}
+
+async fn read_peek(bench: Bench) -> Verdict {
+    let key = bench.key("k")?;
+    let peek = |what: &str, value: Option<&[u8]>| {
+        let Some(entry) = bench.store.peek(&key) else { return Ok(()) };
+        match value {
+            Some(value) => same_value("read.peek", &key, value, &entry),
+            None => fail("read.peek", format!("{what}: expected nothing, saw {entry:?}")),
+        }
+    };
+    peek("before any put", None)?;
+    for value in ["one", "two", ""] {
+        bench.put(&key, value).await?;
+        peek("after a put", Some(value.as_bytes()))?;
+        let loaded = bench.load(&key).await?;
+        if let (Some(loaded), Some(peeked)) = (loaded, bench.store.peek(&key)) {
+            check_equal("read.peek", "the peeked entry", &loaded, &peeked)?;
+        }
+        let range = ReadOptions::new().range(0..1);
+        bench.store.load(&key, &range).await?;
+        peek("after a range was read", Some(value.as_bytes()))?;
+    }
+    bench.store.delete(&key, Delete::new()).await?;
+    peek("after the delete", None)
+}
+
+async fn read_peek_refused(bench: Bench) -> Verdict {
+    let key = bench.key("k")?;
+    bench.put(&key, "value").await?;
+    bench.load(&key).await?;
+    let peek = bench.store.peek(&key);
+    check("read.peek", peek.is_none(), || {
+        "expected nothing, since Peeks is not declared; saw an entry".to_owned()
+    })
+}

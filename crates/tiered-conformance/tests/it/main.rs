@@ -1,0 +1,5 @@
+//! The suite on the reference store, on stacks of it, and on deliberately broken ones.
+
+mod broken;
+mod memory;
+mod stacks;

@@ -1,0 +1,109 @@
+//! The reference store passes, in every declared shape.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tiered_conformance::{Ending, Factory, Place, RunOptions, cases, run};
+use tiered_core::{Feature, ManualClock, MemoryStore, Result, Stamp, Store, Timestamp, VersionMint};
+
+/// Memory on a manual clock, with places of its own.
+struct Memory {
+    store: MemoryStore,
+    stamp: Stamp,
+    clock: Arc<ManualClock>,
+}
+
+impl Memory {
+    fn new() -> Self {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000_000_000)));
+        let stamp = Stamp::new(clock.clone(), Arc::new(VersionMint::from_entropy()));
+        let store = MemoryStore::with_stamp(stamp.clone())
+            .declaring(|capabilities| capabilities.max_value(2 << 20).max_key(200));
+        Self { store, stamp, clock }
+    }
+
+    fn without(mut self, features: &[Feature]) -> Self {
+        self.store = self.store.declaring(|capabilities| {
+            features.iter().fold(capabilities, |capabilities, feature| capabilities.without(*feature))
+        });
+        self
+    }
+}
+
+struct Room(MemoryStore);
+
+#[async_trait]
+impl Place for Room {
+    async fn open(&self) -> Result<Arc<dyn Store>> {
+        Ok(Arc::new(self.0.clone()))
+    }
+}
+
+#[async_trait]
+impl Factory for Memory {
+    async fn open(&self) -> Result<Arc<dyn Store>> {
+        Ok(Arc::new(self.store.clone()))
+    }
+
+    async fn place(&self) -> Option<Arc<dyn Place>> {
+        let capabilities = self.store.capabilities().clone();
+        Some(Arc::new(Room(MemoryStore::with_stamp(self.stamp.clone()).declaring(|_| capabilities))))
+    }
+
+    fn clock(&self) -> Option<Arc<ManualClock>> {
+        Some(Arc::clone(&self.clock))
+    }
+}
+
+mod suite {
+    //! One test per case, none of them skipped unnoticed.
+    tiered_conformance::suite!(
+        super::Memory::new(),
+        skips: ["batch_outcomes", "life_reopen", "life_reopen_marks", "life_locked"],
+    );
+}
+
+#[test]
+fn the_macro_and_the_list_name_the_same_cases() {
+    let names: Vec<&str> = cases().map(|case| case.name).collect();
+    assert_eq!(tiered_conformance::__catalogue!(names).as_slice(), names);
+    let mut unique = names.clone();
+    unique.sort_unstable();
+    unique.dedup();
+    assert_eq!(unique.len(), names.len(), "names are unique");
+}
+
+#[tokio::test]
+async fn memory_passes_without_clock_and_places() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let shared = Arc::clone(&store);
+    let report = run(
+        move || {
+            let store = Arc::clone(&shared);
+            async move { store }
+        },
+        RunOptions::new(),
+    )
+    .await;
+    assert!(report.is_ok(), "{report}");
+    let last = report.to_string().lines().last().map(str::to_owned);
+    let counts = format!("{} passed, 0 failed, {} skipped", report.passed(), report.skipped());
+    assert_eq!(last, Some(counts));
+}
+
+/// Whatever a store does not declare, it refuses as specified.
+#[tokio::test]
+async fn memory_with_fewer_features_refuses_what_it_lacks() {
+    for feature in [
+        Feature::ConditionalPut,
+        Feature::ConditionalDelete,
+        Feature::AtomicBatch,
+        Feature::KeepsMarks,
+        Feature::Peeks,
+    ] {
+        let report = run(Memory::new().without(&[feature]), RunOptions::new()).await;
+        assert!(report.is_ok(), "without {feature:?}\n{report}");
+        let refused = report.cases.iter().filter(|case| matches!(case.ending, Ending::Refused(_))).count();
+        assert!(refused > 0 || feature == Feature::Peeks, "without {feature:?} nothing was refused");
+    }
+}

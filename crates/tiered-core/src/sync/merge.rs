@@ -1,0 +1,75 @@
+//! The merge-join of two ordered listings.
+
+use std::cmp::Ordering;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::Fuse;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::Key;
+use crate::list::{ListStream, Listed};
+
+/// A listing with one key looked ahead, that checks its order.
+struct Side {
+    name: &'static str,
+    stream: Fuse<ListStream>,
+    ahead: Option<Listed>,
+    last: Option<Key>,
+}
+
+impl Side {
+    fn new(name: &'static str, stream: ListStream) -> Self {
+        Self { name, stream: stream.fuse(), ahead: None, last: None }
+    }
+
+    async fn look(&mut self) -> Result<Option<&Key>> {
+        if self.ahead.is_none()
+            && let Some(listed) = self.stream.next().await
+        {
+            let listed = listed?;
+            // A store that lists out of order would make extras of keys that are there.
+            if self.last.as_ref().is_some_and(|last| *last >= listed.key) {
+                return Err(Error::new(
+                    ErrorKind::Corrupt,
+                    format!("the listing of the {} is not in the order of its keys", self.name),
+                )
+                .for_key(&listed.key));
+            }
+            self.last = Some(listed.key.clone());
+            self.ahead = Some(listed);
+        }
+        Ok(self.ahead.as_ref().map(|listed| &listed.key))
+    }
+}
+
+/// A key, with what either side lists of it.
+#[derive(Debug)]
+pub(super) struct Pair {
+    pub(super) source: Option<Listed>,
+    pub(super) target: Option<Listed>,
+}
+
+/// Two ordered listings, read side by side.
+pub(super) struct Merge {
+    source: Side,
+    target: Side,
+}
+
+impl Merge {
+    pub(super) fn new(source: ListStream, target: ListStream) -> Self {
+        Self { source: Side::new("source", source), target: Side::new("target", target) }
+    }
+
+    /// The next key of either side.
+    pub(super) async fn next(&mut self) -> Result<Option<Pair>> {
+        let order = match (self.source.look().await?, self.target.look().await?) {
+            (None, None) => return Ok(None),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(source), Some(target)) => source.cmp(target),
+        };
+        let source = if order == Ordering::Greater { None } else { self.source.ahead.take() };
+        let target = if order == Ordering::Less { None } else { self.target.ahead.take() };
+        Ok(Some(Pair { source, target }))
+    }
+}

@@ -1,0 +1,145 @@
+//! How a sync runs.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::report::SyncReport;
+use crate::key::Key;
+
+/// Whether a sync writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DryRun {
+    /// It writes.
+    #[default]
+    No,
+    /// It only counts what it would do.
+    Yes,
+}
+
+/// Whether a sync may overwrite and remove in a target that cannot do so conditionally.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Races {
+    /// No: such a target is refused, since a write that happens meanwhile would be lost.
+    #[default]
+    Refuse,
+    /// Yes: nobody else writes to the target meanwhile.
+    Allow,
+}
+
+/// How far a sync is.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SyncProgress {
+    /// The counts so far.
+    pub report: SyncReport,
+    /// Every key up to and including this one is done: a sync with
+    /// [`resume_after`](SyncOptions::resume_after) this key continues from here.
+    pub checkpoint: Option<Key>,
+}
+
+type OnProgress = Arc<dyn Fn(&SyncProgress) + Send + Sync>;
+
+/// How a sync runs.
+#[derive(Clone)]
+pub struct SyncOptions {
+    pub(crate) prefix: String,
+    pub(crate) resume_after: Option<Key>,
+    pub(crate) dry_run: DryRun,
+    pub(crate) races: Races,
+    pub(crate) concurrency: usize,
+    pub(crate) byte_budget: u64,
+    pub(crate) max_failures: u64,
+    pub(crate) progress: Option<OnProgress>,
+}
+
+impl SyncOptions {
+    /// All keys, for real, 16 copies and 64 MiB of values at a time, until 100 entries have failed.
+    pub fn new() -> Self {
+        Self {
+            prefix: String::new(),
+            resume_after: None,
+            dry_run: DryRun::No,
+            races: Races::Refuse,
+            concurrency: 16,
+            byte_budget: 64 << 20,
+            max_failures: 100,
+            progress: None,
+        }
+    }
+
+    /// Only keys that begin with `prefix`.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Continues behind the checkpoint of an earlier run.
+    #[must_use]
+    pub fn resume_after(mut self, checkpoint: Key) -> Self {
+        self.resume_after = Some(checkpoint);
+        self
+    }
+
+    /// Whether it writes.
+    #[must_use]
+    pub fn dry_run(mut self, dry_run: DryRun) -> Self {
+        self.dry_run = dry_run;
+        self
+    }
+
+    /// Whether unconditional overwrites are acceptable.
+    #[must_use]
+    pub fn races(mut self, races: Races) -> Self {
+        self.races = races;
+        self
+    }
+
+    /// At most so many copies at a time; at least 1.
+    #[must_use]
+    pub fn concurrency(mut self, copies: usize) -> Self {
+        self.concurrency = copies.max(1);
+        self
+    }
+
+    /// At most so many bytes of values at a time. A single larger value moves alone.
+    #[must_use]
+    pub fn byte_budget(mut self, bytes: u64) -> Self {
+        self.byte_budget = bytes.max(1);
+        self
+    }
+
+    /// Ends with an error when more entries than this have failed.
+    #[must_use]
+    pub fn max_failures(mut self, failures: u64) -> Self {
+        self.max_failures = failures;
+        self
+    }
+
+    /// Called after each group of keys. It must not block.
+    #[must_use]
+    pub fn on_progress(mut self, call: impl Fn(&SyncProgress) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(call));
+        self
+    }
+}
+
+impl Default for SyncOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for SyncOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SyncOptions")
+            .field("prefix", &self.prefix)
+            .field("resume_after", &self.resume_after)
+            .field("dry_run", &self.dry_run)
+            .field("races", &self.races)
+            .field("concurrency", &self.concurrency)
+            .field("byte_budget", &self.byte_budget)
+            .field("max_failures", &self.max_failures)
+            .finish_non_exhaustive()
+    }
+}

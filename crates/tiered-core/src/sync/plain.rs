@@ -1,0 +1,129 @@
+//! A plain store as the target of a sync.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::options::Races;
+use super::run::{Copied, Removed, Target};
+use super::strategy::Changes;
+use crate::capability::Feature;
+use crate::entry::{Note, Tombstones};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::Key;
+use crate::list::{ListOptions, ListStream, Listed};
+use crate::read::ReadOptions;
+use crate::store::Store;
+use crate::version::Precondition;
+use crate::write::{Delete, Put};
+
+/// Values from this size on move as streams: a copy then holds parts, not the whole. 8 MiB, since below that a
+/// whole value is cheaper than a second look at its version.
+const STREAM_FROM: u64 = 8 << 20;
+
+/// Copies between two stores, each overwrite and removal conditional on what was listed.
+#[derive(Debug)]
+pub(crate) struct PlainTarget {
+    source: Arc<dyn Store>,
+    target: Arc<dyn Store>,
+    puts: bool,
+    deletes: bool,
+}
+
+impl PlainTarget {
+    pub(crate) fn new(
+        source: &Arc<dyn Store>,
+        target: &Arc<dyn Store>,
+        races: Races,
+        changes: Changes,
+    ) -> Result<Self> {
+        let capabilities = target.capabilities();
+        let puts = capabilities.has(Feature::ConditionalPut);
+        let deletes = capabilities.has(Feature::ConditionalDelete);
+        let safe = match changes {
+            Changes::Adds => true,
+            Changes::Overwrites => puts,
+            Changes::Removes => puts && deletes,
+        };
+        if !safe && races == Races::Refuse {
+            let message = format!(
+                "{} has no conditional writes, so the sync could undo a write that happens meanwhile; allow races where nobody else writes",
+                capabilities.name()
+            );
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        Ok(Self { source: Arc::clone(source), target: Arc::clone(target), puts, deletes })
+    }
+
+    /// The condition for replacing `listed`; `None` where the target could have changed unseen.
+    async fn condition(&self, key: &Key, listed: Option<&Listed>) -> Result<Precondition> {
+        Ok(match listed {
+            _ if !self.puts => Precondition::None,
+            None => Precondition::Absent,
+            Some(Listed { version: Some(version), .. }) => Precondition::Matches(version.clone()),
+            // The listing does not carry versions: what is there now counts as listed.
+            Some(_) => match self.target.head(key, &ReadOptions::new().authoritative()).await? {
+                Some(metadata) => Precondition::Matches(metadata.version.clone()),
+                None => Precondition::Absent,
+            },
+        })
+    }
+}
+
+#[async_trait]
+impl Target for PlainTarget {
+    fn list(&self, options: ListOptions) -> ListStream {
+        self.target.list(options.tombstones(Tombstones::Show))
+    }
+
+    async fn copy(&self, key: &Key, listed: Option<&Listed>) -> Result<Copied> {
+        let condition = self.condition(key, listed).await?;
+        let fresh = ReadOptions::new().authoritative();
+        let overtaken = |error: Error| match error.kind() {
+            ErrorKind::PreconditionFailed => Ok(Copied::Overtaken),
+            _ => Err(error),
+        };
+        if listed.is_some_and(|listed| listed.size >= STREAM_FROM) || self.is_large(key).await? {
+            let Some((metadata, body)) = self.source.read_stream(key, &fresh).await? else {
+                return Ok(Copied::Vanished);
+            };
+            let empty = crate::entry::Entry::from_parts(bytes::Bytes::new(), Arc::clone(&metadata));
+            let put = Put::copy_of(&empty).note(Note::default()).precondition(condition);
+            return match self.target.put_stream(key, put, body).await {
+                Ok(_) => Ok(Copied::Done(metadata.size)),
+                Err(error) => overtaken(error),
+            };
+        }
+        let Some(entry) = self.source.load(key, &fresh).await?.into_entry() else {
+            return Ok(Copied::Vanished);
+        };
+        let put = Put::copy_of(&entry).note(Note::default()).precondition(condition);
+        match self.target.put(key, put).await {
+            Ok(_) => Ok(Copied::Done(entry.size())),
+            Err(error) => overtaken(error),
+        }
+    }
+
+    async fn remove(&self, listed: &Listed) -> Result<Removed> {
+        let key = &listed.key;
+        // The source may have got the key after its listing passed it.
+        if self.source.head(key, &ReadOptions::new().authoritative()).await?.is_some() {
+            return Ok(Removed::Overtaken);
+        }
+        let condition =
+            if self.deletes { self.condition(key, Some(listed)).await? } else { Precondition::None };
+        match self.target.delete(key, Delete::new().precondition(condition)).await {
+            Ok(_) => Ok(Removed::Done),
+            Err(error) if error.kind() == ErrorKind::PreconditionFailed => Ok(Removed::Overtaken),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl PlainTarget {
+    async fn is_large(&self, key: &Key) -> Result<bool> {
+        // One more look where it may spare the memory of a large value.
+        let head = self.source.head(key, &ReadOptions::new()).await?;
+        Ok(head.is_some_and(|metadata| metadata.size >= STREAM_FROM))
+    }
+}

@@ -1,0 +1,49 @@
+//! What a sync did.
+
+use crate::error::Error;
+use crate::key::Key;
+
+/// An entry that could not be handled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The key.
+    pub key: Key,
+    /// The error and its causes.
+    pub error: String,
+}
+
+/// What a sync did; a dry run counts what it would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SyncReport {
+    /// Keys that the source listed.
+    pub listed_from: u64,
+    /// Keys that the target listed, local entries of a frontend left out.
+    pub listed_to: u64,
+    /// Entries copied.
+    pub copied: u64,
+    /// Keys left as they were, those among them that somebody else changed meanwhile.
+    pub skipped: u64,
+    /// Entries removed from the target.
+    pub removed: u64,
+    /// Entries that the source listed and no longer had when they were to be copied.
+    pub vanished: u64,
+    /// Entries that could not be read or written.
+    pub failed: u64,
+    /// Bytes of the values copied.
+    pub bytes: u64,
+    /// The first failures, at most [`SyncReport::MAX_FAILURES`].
+    pub failures: Vec<Failure>,
+}
+
+impl SyncReport {
+    /// How many failures a report describes.
+    pub const MAX_FAILURES: usize = 10;
+
+    pub(crate) fn fail(&mut self, key: &Key, error: &Error) {
+        self.failed += 1;
+        if self.failures.len() < Self::MAX_FAILURES {
+            self.failures.push(Failure { key: key.clone(), error: error.chain() });
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Strategies: what to do with a key, from both sides' listings. Pure: no I/O, no clock.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind};
+use crate::list::Listed;
+
+/// What to do with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Decision {
+    /// Copy the source's entry, replacing the target's if it is still the listed one.
+    Copy,
+    /// Leave the target as it is.
+    Skip,
+    /// Remove the target's entry, if it is still the listed one and the source still has none.
+    Remove,
+}
+
+/// What a strategy may do to entries that the target has already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Changes {
+    /// Nothing: it only adds.
+    Adds,
+    /// It replaces them.
+    Overwrites,
+    /// It replaces and removes them.
+    Removes,
+}
+
+/// Decides, key by key, from what both sides list.
+///
+/// A closure `Fn(Option<&Listed>, Option<&Listed>) -> Decision` (source, target) is a strategy as well. At least one
+/// side is given; each side carries what its store lists for free.
+pub trait SyncStrategy: fmt::Debug + Send + Sync + 'static {
+    /// A name for reports and logs.
+    fn name(&self) -> &str;
+
+    /// What to do with a key that the source lists as `source` and the target as `target`.
+    fn decide(&self, source: Option<&Listed>, target: Option<&Listed>) -> Decision;
+
+    /// What it may do to entries that the target has. Decisions beyond this are refused.
+    fn changes(&self) -> Changes {
+        Changes::Removes
+    }
+}
+
+/// A strategy from a closure.
+pub struct Custom<F>(F);
+
+impl<F> fmt::Debug for Custom<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Custom")
+    }
+}
+
+impl<F> SyncStrategy for Custom<F>
+where
+    F: Fn(Option<&Listed>, Option<&Listed>) -> Decision + Send + Sync + 'static,
+{
+    fn name(&self) -> &'static str {
+        "custom"
+    }
+    fn decide(&self, source: Option<&Listed>, target: Option<&Listed>) -> Decision {
+        (self.0)(source, target)
+    }
+}
+
+impl dyn SyncStrategy {
+    /// A strategy from a closure.
+    pub fn custom<F>(decide: F) -> Custom<F>
+    where
+        F: Fn(Option<&Listed>, Option<&Listed>) -> Decision + Send + Sync + 'static,
+    {
+        Custom(decide)
+    }
+}
+
+/// Copies only what the target lacks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PopulateMissing;
+
+impl SyncStrategy for PopulateMissing {
+    fn name(&self) -> &'static str {
+        "populate-missing"
+    }
+    fn decide(&self, source: Option<&Listed>, target: Option<&Listed>) -> Decision {
+        if source.is_some() && target.is_none() { Decision::Copy } else { Decision::Skip }
+    }
+    fn changes(&self) -> Changes {
+        Changes::Adds
+    }
+}
+
+/// Makes the target equal to the source: copies what is missing or differs, removes what is extra.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FullSync;
+
+impl SyncStrategy for FullSync {
+    fn name(&self) -> &'static str {
+        "full-sync"
+    }
+    fn decide(&self, source: Option<&Listed>, target: Option<&Listed>) -> Decision {
+        match (source, target) {
+            (Some(source), Some(target)) if same(source, target) => Decision::Skip,
+            (Some(_), _) => Decision::Copy,
+            (None, _) => Decision::Remove,
+        }
+    }
+}
+
+/// Copies what is missing or differs; extras stay.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Refresh;
+
+impl SyncStrategy for Refresh {
+    fn name(&self) -> &'static str {
+        "refresh"
+    }
+    fn decide(&self, source: Option<&Listed>, target: Option<&Listed>) -> Decision {
+        match (source, target) {
+            (Some(source), Some(target)) if same(source, target) => Decision::Skip,
+            (Some(_), _) => Decision::Copy,
+            (None, _) => Decision::Skip,
+        }
+    }
+    fn changes(&self) -> Changes {
+        Changes::Overwrites
+    }
+}
+
+/// Whether both sides list the same entry: by version, else by size and checksum. What cannot be told is different.
+fn same(source: &Listed, target: &Listed) -> bool {
+    match (&source.version, &target.version) {
+        (Some(ours), Some(theirs)) if ours == theirs => true,
+        (Some(_), Some(_)) => false,
+        _ => match (&source.metadata, &target.metadata) {
+            (Some(ours), Some(theirs)) => ours.size == theirs.size && ours.checksum == theirs.checksum,
+            _ => false,
+        },
+    }
+}
+
+/// The strategies that settings and the command line know by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StrategyName {
+    /// [`PopulateMissing`].
+    PopulateMissing,
+    /// [`FullSync`].
+    FullSync,
+    /// [`Refresh`].
+    Refresh,
+}
+
+impl StrategyName {
+    /// Every name.
+    pub const ALL: [Self; 3] = [Self::PopulateMissing, Self::FullSync, Self::Refresh];
+
+    /// The strategy.
+    pub fn strategy(self) -> Arc<dyn SyncStrategy> {
+        match self {
+            Self::PopulateMissing => Arc::new(PopulateMissing),
+            Self::FullSync => Arc::new(FullSync),
+            Self::Refresh => Arc::new(Refresh),
+        }
+    }
+}
+
+impl FromStr for StrategyName {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::ALL.into_iter().find(|name| name.strategy().name() == text).ok_or_else(|| {
+            let message =
+                format!("unknown strategy {text:?}; use one of populate-missing, full-sync, refresh");
+            Error::new(ErrorKind::Config, message)
+        })
+    }
+}

@@ -1,0 +1,179 @@
+//! Strategies, walks, and what may happen meanwhile.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tiered_core::sync::{
+    Decision, DryRun, FullSync, PopulateMissing, Refresh, StrategyName, SyncOptions, SyncStrategy, sync,
+    sync_keys, walk_sync,
+};
+use tiered_core::{Entry, ErrorKind, Feature, Key, Listed, MemoryStore, Put, Result, Store, TieredStore};
+
+fn key(text: &str) -> Key {
+    Key::new(text).expect("valid")
+}
+
+fn shared(store: &MemoryStore) -> Arc<dyn Store> {
+    Arc::new(store.clone())
+}
+
+fn values(store: &MemoryStore) -> BTreeMap<String, String> {
+    let text = |entry: Entry| String::from_utf8(entry.into_value().to_vec()).expect("text");
+    store.snapshot().into_iter().map(|(key, entry)| (key.as_str().to_owned(), text(entry))).collect()
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("builds")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+    /// For random sides each strategy gives what a model gives, a dry run counts the same and writes nothing.
+    #[test]
+    fn a_strategy_equals_its_model(
+        ours in prop::collection::btree_map("[a-d]{1,2}", "[xy]", 0..12),
+        theirs in prop::collection::btree_map("[a-d]{1,2}", "[xy]", 0..12),
+        which in 0..3_usize,
+    ) {
+        let name = StrategyName::ALL[which];
+        runtime().block_on(async {
+            let (source, target) = (MemoryStore::new(), MemoryStore::new());
+            for (k, v) in &ours {
+                source.put(&key(k), Put::new(v.clone())).await.expect("written");
+            }
+            for (k, v) in &theirs {
+                target.put(&key(k), Put::new(v.clone())).await.expect("written");
+            }
+            let mut model = match name {
+                StrategyName::FullSync => BTreeMap::new(),
+                StrategyName::PopulateMissing | StrategyName::Refresh => theirs.clone(),
+            };
+            for (k, v) in &ours {
+                if name != StrategyName::PopulateMissing || !theirs.contains_key(k) {
+                    model.insert(k.clone(), v.clone());
+                }
+            }
+            let strategy = name.strategy();
+            let dry = SyncOptions::new().dry_run(DryRun::Yes);
+            let counted = sync(&shared(&source), &shared(&target), strategy.as_ref(), &dry).await.expect("counts");
+            assert_eq!(values(&target), theirs);
+            let done =
+                sync(&shared(&source), &shared(&target), strategy.as_ref(), &SyncOptions::new()).await.expect("syncs");
+            assert_eq!(values(&target), model);
+            assert_eq!(done, counted);
+            assert_eq!((done.listed_from, done.listed_to), (ours.len() as u64, theirs.len() as u64));
+            for (k, entry) in source.snapshot() {
+                if target.snapshot().get(&k).is_some_and(|copy| copy.version() == entry.version()) {
+                    assert_eq!(target.snapshot().get(&k), Some(&entry), "copies are verbatim");
+                }
+            }
+            let again =
+                sync(&shared(&source), &shared(&target), strategy.as_ref(), &SyncOptions::new()).await.expect("syncs");
+            assert_eq!((again.copied, again.removed), (0, 0), "a second run has nothing to do");
+        });
+    }
+}
+
+#[tokio::test]
+async fn refused_combinations_say_what_to_do() {
+    let store = shared(&MemoryStore::new());
+    let onto_itself = sync(&store, &store, &FullSync, &SyncOptions::new()).await.expect_err("the same store");
+    assert_eq!(onto_itself.kind(), ErrorKind::Config);
+    let plain = shared(&MemoryStore::new().declaring(|all| all.without(Feature::ConditionalPut)));
+    let racy = sync(&store, &plain, &Refresh, &SyncOptions::new()).await.expect_err("racy");
+    assert_eq!(racy.kind(), ErrorKind::Config);
+    sync(&store, &plain, &PopulateMissing, &SyncOptions::new()).await.expect("adds only");
+}
+
+#[derive(Debug)]
+struct OnlyLarge;
+
+impl SyncStrategy for OnlyLarge {
+    fn name(&self) -> &'static str {
+        "only-large"
+    }
+    fn decide(&self, source: Option<&Listed>, target: Option<&Listed>) -> Decision {
+        match (source, target) {
+            (Some(source), None) if source.size > 3 => Decision::Copy,
+            _ => Decision::Skip,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_strategy_of_ones_own_and_named_keys() {
+    let (source, target) = (MemoryStore::new(), MemoryStore::new());
+    for (k, v) in [("a", "1"), ("b", "four"), ("c", "3")] {
+        source.put(&key(k), Put::new(v)).await.expect("written");
+    }
+    let (from, to) = (shared(&source), shared(&target));
+    let report = sync(&from, &to, &OnlyLarge, &SyncOptions::new()).await.expect("syncs");
+    assert_eq!((report.copied, report.bytes), (1, 4));
+    let report = sync_keys(&from, &to, &[key("a"), key("none")], &SyncOptions::new()).await.expect("syncs");
+    assert_eq!((report.copied, report.vanished), (1, 1));
+    assert_eq!(values(&target).into_keys().collect::<Vec<_>>(), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_run_resumes_behind_its_checkpoint() {
+    let (source, target) = (MemoryStore::new(), MemoryStore::new());
+    for index in 0..100 {
+        source.put(&key(&format!("{index:03}")), Put::new("v")).await.expect("written");
+    }
+    let options = SyncOptions::new().resume_after(key("089"));
+    let report = sync(&shared(&source), &shared(&target), &FullSync, &options).await.expect("syncs");
+    assert_eq!(report.copied, 10);
+}
+
+fn references(_: &Key, entry: &Entry) -> Result<Vec<Key>> {
+    String::from_utf8_lossy(entry.value()).split_whitespace().map(Key::new).collect()
+}
+
+#[tokio::test]
+async fn a_walk_copies_what_is_reachable_and_no_root_without_its_parts() {
+    let (source, target) = (MemoryStore::new(), MemoryStore::new());
+    let graph = [
+        ("root", "left right"),
+        ("left", "leaf"),
+        ("right", "leaf"),
+        ("leaf", ""),
+        ("apart", ""),
+        ("torn", "leaf gone"),
+        ("a", "b"),
+        ("b", "a leaf"),
+    ];
+    for (k, v) in graph {
+        source.put(&key(k), Put::new(v)).await.expect("written");
+    }
+    let roots = [key("root"), key("torn"), key("a"), key("root")];
+    let report = walk_sync(&shared(&source), &shared(&target), &roots, &references, &SyncOptions::new())
+        .await
+        .expect("walks");
+    let copied: Vec<String> = values(&target).into_keys().collect();
+    assert_eq!(copied, ["a", "b", "leaf", "left", "right", "root"]);
+    assert_eq!((report.roots, report.reached, report.missing, report.held_back), (3, 8, 1, 2));
+    assert!(report.cycles > 0);
+}
+
+#[tokio::test]
+async fn a_live_store_syncs_its_frontend() {
+    let (front, back) = (MemoryStore::new(), MemoryStore::new());
+    for k in ["a", "b", "c"] {
+        back.put(&key(k), Put::new(k)).await.expect("written");
+    }
+    front.put(&key("extra"), Put::new("old")).await.expect("written");
+    front.put(&key("a"), Put::new("stale")).await.expect("written");
+    let store = TieredStore::builder(shared(&front), shared(&back)).build().await.expect("builds");
+    let report = store.sync(&FullSync, &SyncOptions::new()).await.expect("syncs");
+    assert_eq!((report.copied, report.removed), (3, 1));
+    assert_eq!(values(&front), values(&back));
+    assert_eq!(store.stats().slots, 0);
+    let connected = TieredStore::builder(shared(&MemoryStore::new()), shared(&back))
+        .on_connect(Arc::new(PopulateMissing))
+        .build()
+        .await
+        .expect("builds");
+    assert_eq!(connected.stats().fills, 3);
+}

@@ -1,0 +1,68 @@
+//! What a memory tier needs to know.
+
+use std::time::Duration;
+
+use tiered_core::{Capabilities, Error, ErrorKind, Operation, Result, Stamp};
+
+use crate::MokaStore;
+
+/// Configures a [`MokaStore`].
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use tiered_moka::MokaConfig;
+///
+/// let store = MokaConfig::new(64 << 20).ttl(Duration::from_secs(60)).build()?;
+/// # Ok::<(), tiered_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct MokaConfig {
+    pub(crate) capacity: u64,
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) max_value: u64,
+    pub(crate) stamp: Stamp,
+}
+
+impl MokaConfig {
+    /// A tier that holds at most `capacity` bytes of keys, values and bookkeeping.
+    pub fn new(capacity: u64) -> Self {
+        Self { capacity, ttl: None, max_value: Capabilities::DEFAULT_MAX_VALUE, stamp: Stamp::system() }
+    }
+
+    /// Drops entries so long after they were written here, whatever their own expiry.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// The largest value, in bytes; never more than the capacity.
+    #[must_use]
+    pub fn max_value(mut self, bytes: u64) -> Self {
+        self.max_value = bytes;
+        self
+    }
+
+    /// The clock and the source of versions.
+    #[must_use]
+    pub fn stamp(mut self, stamp: Stamp) -> Self {
+        self.stamp = stamp;
+        self
+    }
+
+    /// Makes the tier.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a capacity or a time to live of zero.
+    pub fn build(self) -> Result<MokaStore> {
+        let refuse = |why| Err(Error::new(ErrorKind::Config, why).during(Operation::Open).in_tier("moka"));
+        if self.capacity == 0 {
+            return refuse("capacity is 0; give the bytes that the cache may hold, such as 64MiB");
+        }
+        if self.ttl.is_some_and(|ttl| ttl.is_zero()) {
+            return refuse("ttl is 0; leave it out for no time limit");
+        }
+        Ok(MokaStore::new(self))
+    }
+}

@@ -1,0 +1,249 @@
+//! The memory tier.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::BuildHasher as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+use parking_lot::Mutex;
+use tiered_core::store::{answer, check_mark, closed, precondition_failed};
+use tiered_core::{
+    Capabilities, Delete, Deleted, Durability, Entry, Feature, Key, ListOptions, ListStream, Listed,
+    Operation, Put, Read, ReadOptions, Result, Sharing, Stamp, Store, Version, Written,
+};
+
+use crate::MokaConfig;
+
+type Hasher = foldhash::fast::RandomState;
+
+/// What an entry costs beyond its key and value: metadata, two reference counts, and moka's own node. Measured at
+/// about 300 bytes with short attributes; rounded up, since too small a figure overruns the capacity.
+const OVERHEAD: usize = 384;
+
+/// Locks for writers, by hash of the key, so that judging a precondition and writing are one step.
+const STRIPES: usize = 64;
+
+/// A bounded cache in memory. Cloning shares the data.
+#[derive(Clone)]
+pub struct MokaStore(Arc<Inner>);
+
+struct Inner {
+    capabilities: Capabilities,
+    cache: Cache<Key, Entry, Hasher>,
+    hasher: Hasher,
+    stripes: Box<[Mutex<()>]>,
+    marks: Mutex<BTreeMap<String, Bytes>>,
+    stamp: Stamp,
+    closed: AtomicBool,
+}
+
+impl fmt::Debug for MokaStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MokaStore")
+            .field("capabilities", &self.0.capabilities)
+            .field("entries", &self.0.cache.entry_count())
+            .finish_non_exhaustive()
+    }
+}
+
+impl MokaStore {
+    pub(crate) fn new(config: MokaConfig) -> Self {
+        let hasher = Hasher::default();
+        let mut builder = Cache::builder()
+            .max_capacity(config.capacity)
+            .eviction_policy(EvictionPolicy::lru())
+            .weigher(|key: &Key, entry: &Entry| {
+                u32::try_from(key.len() + entry.value().len() + OVERHEAD).unwrap_or(u32::MAX)
+            });
+        if let Some(ttl) = config.ttl {
+            builder = builder.time_to_live(ttl);
+        }
+        let features = [
+            Feature::ConditionalPut,
+            Feature::ConditionalDelete,
+            Feature::KeepsMetadata,
+            Feature::KeepsNotes,
+            Feature::KeepsMarks,
+            Feature::Evicts,
+            Feature::Peeks,
+            Feature::ListsMetadata,
+            Feature::ListsExpiry,
+            Feature::UniqueValidators,
+        ];
+        let capabilities = features
+            .into_iter()
+            .fold(Capabilities::new("moka", Durability::Volatile, Sharing::Exclusive), Capabilities::with)
+            .max_value(config.max_value.min(config.capacity));
+        Self(Arc::new(Inner {
+            capabilities,
+            cache: builder.build_with_hasher(hasher.clone()),
+            hasher,
+            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            marks: Mutex::default(),
+            stamp: config.stamp,
+            closed: AtomicBool::new(false),
+        }))
+    }
+
+    /// Runs moka's housekeeping now, so that counts and evictions are exact. For tests and statistics.
+    pub fn settle(&self) {
+        self.0.cache.run_pending_tasks();
+    }
+
+    /// Bytes held, by the tier's own count; exact after [`settle`](MokaStore::settle).
+    pub fn used(&self) -> u64 {
+        self.0.cache.weighted_size()
+    }
+}
+
+impl Inner {
+    fn check_open(&self, operation: Operation) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(closed(operation).in_tier("moka"));
+        }
+        Ok(())
+    }
+
+    #[expect(
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        reason = "the index is taken modulo the length"
+    )]
+    fn stripe(&self, key: &Key) -> &Mutex<()> {
+        &self.stripes[self.hasher.hash_one(key) as usize % STRIPES]
+    }
+
+    /// The version of the live entry. Reads the cache, which counts as a use.
+    fn current(&self, key: &Key) -> Option<Version> {
+        let now = self.stamp.now();
+        self.cache.get(key).filter(|entry| entry.metadata().is_live(now)).map(|entry| entry.version().clone())
+    }
+
+    fn put(&self, key: &Key, put: &Put) -> Result<Written> {
+        self.check_open(Operation::Put)?;
+        self.capabilities.check_key(key)?;
+        self.capabilities.check_value(put.value.len() as u64)?;
+        let _turn = self.stripe(key).lock();
+        if !put.precondition.holds(self.current(key).as_ref()) {
+            return Err(precondition_failed(key));
+        }
+        let entry = self.stamp.entry(put);
+        let version = entry.version().clone();
+        self.cache.insert(key.clone(), entry);
+        Ok(Written::committed(version))
+    }
+
+    fn delete(&self, key: &Key, delete: &Delete) -> Result<Deleted> {
+        self.check_open(Operation::Delete)?;
+        self.capabilities.check_key(key)?;
+        let _turn = self.stripe(key).lock();
+        let current = self.current(key);
+        if !delete.precondition.holds(current.as_ref()) {
+            return Err(precondition_failed(key));
+        }
+        self.cache.invalidate(key);
+        Ok(Deleted::committed(current.is_some()))
+    }
+
+    /// The keys of a listing, in order.
+    fn keys(&self, options: &ListOptions) -> Vec<Key> {
+        let keys = self.cache.iter().map(|(key, _)| Key::clone(&key));
+        let mut keys: Vec<Key> = keys.filter(|key| options.contains(key)).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Looks a listed key up again, at the moment it is yielded.
+    fn listed(&self, key: Key, options: &ListOptions) -> Option<Listed> {
+        let entry = self.cache.get(&key)?;
+        let metadata = entry.metadata();
+        metadata
+            .is_visible(self.stamp.now(), options.tombstones)
+            .then(|| Listed::with_metadata(key, Arc::clone(metadata)))
+    }
+}
+
+#[async_trait]
+impl Store for MokaStore {
+    fn capabilities(&self) -> &Capabilities {
+        &self.0.capabilities
+    }
+
+    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+        self.0.check_open(Operation::Load)?;
+        answer(self.0.cache.get(key), self.0.stamp.now(), options)
+            .map_err(|error| error.in_tier("moka").for_key(key))
+    }
+
+    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
+        self.0.put(key, &put).map_err(|error| error.during(Operation::Put).in_tier("moka").for_key(key))
+    }
+
+    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+        self.0
+            .delete(key, &delete)
+            .map_err(|error| error.during(Operation::Delete).in_tier("moka").for_key(key))
+    }
+
+    fn list(&self, options: ListOptions) -> ListStream {
+        let store = self.clone();
+        // `None` before the first key is asked for: nothing is collected before.
+        let state = (None::<std::vec::IntoIter<Key>>, options.limit.unwrap_or(usize::MAX), false);
+        Box::pin(stream::unfold(state, move |(keys, left, failed)| {
+            let (store, options) = (store.clone(), options.clone());
+            async move {
+                if left == 0 || failed {
+                    return None;
+                }
+                if let Err(error) = store.0.check_open(Operation::List) {
+                    return Some((Err(error), (keys, 0, true)));
+                }
+                let mut keys = keys.unwrap_or_else(|| store.0.keys(&options).into_iter());
+                let listed = keys.by_ref().find_map(|key| store.0.listed(key, &options))?;
+                Some((Ok(listed), (Some(keys), left - 1, false)))
+            }
+        }))
+    }
+
+    fn peek(&self, key: &Key) -> Option<Entry> {
+        let entry = self.0.cache.get(key)?;
+        let metadata = entry.metadata();
+        let plain = metadata.expires_at.is_none() && metadata.note.origin != tiered_core::Origin::Tombstone;
+        if plain || metadata.is_live(self.0.stamp.now()) { Some(entry) } else { None }
+    }
+
+    async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
+        self.0.check_open(Operation::Mark)?;
+        check_mark(name, None)?;
+        Ok(self.0.marks.lock().get(name).cloned())
+    }
+
+    async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
+        self.0.check_open(Operation::Mark)?;
+        check_mark(name, value.as_ref())?;
+        let mut marks = self.0.marks.lock();
+        match value {
+            Some(value) => marks.insert(name.to_owned(), value),
+            None => marks.remove(name),
+        };
+        Ok(())
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.0.check_open(Operation::Flush)
+    }
+
+    async fn close(&self) -> Result<()> {
+        // The memory goes with the cache's last handle; closing only ends its use, and empties it.
+        if !self.0.closed.swap(true, Ordering::AcqRel) {
+            self.0.cache.invalidate_all();
+        }
+        Ok(())
+    }
+}

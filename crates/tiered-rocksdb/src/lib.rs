@@ -1,1 +1,0 @@
-//! Embedded disk tier for tiered, over RocksDB.

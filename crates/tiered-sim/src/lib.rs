@@ -1,1 +1,0 @@
-//! Seeded simulation, oracle and linearizability checker for tiered (not published).

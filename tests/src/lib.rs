@@ -1,1 +1,0 @@
-//! Every combination of adapters, run through the conformance suite.
