@@ -3,24 +3,36 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::behind::BatchRoom;
 use super::engine::{Change, Engine};
+use super::local::Current;
 use crate::batch::{Action, Applied, Atomicity, Batch, BatchOutcomes};
 use crate::capability::Feature;
-use crate::entry::{Entry, Note};
+use crate::entry::{Entry, Note, Origin};
 use crate::error::{Operation, Result};
 use crate::journal::JournalRecord;
 use crate::key::Key;
 use crate::observe::Event;
 use crate::policy::WritePolicy;
 use crate::slot::{Call, Gate};
+use crate::store::precondition_failed;
 use crate::version::{Precondition, Version};
-use crate::write::{Deleted, Level, Put, Written};
+use crate::write::{Deleted, Level, Put, Receipt, Written};
 
 /// A batch whose puts are complete entries.
 struct Stamped {
     key: Key,
     action: Action,
     entry: Option<Entry>,
+}
+
+impl Stamped {
+    fn precondition(&self) -> &Precondition {
+        match &self.action {
+            Action::Put(put) => &put.precondition,
+            Action::Delete(delete) => &delete.precondition,
+        }
+    }
 }
 
 impl Engine {
@@ -49,30 +61,11 @@ impl Engine {
                 let gates = self.slots.close_gates(keys).await;
                 let engine = Arc::clone(self);
                 self.answer_in_time(async move {
-                    let mut existed = Vec::with_capacity(stamped.len());
+                    let mut judged = Vec::with_capacity(stamped.len());
                     for op in &stamped {
-                        existed.push(engine.decide_action(op).await?);
+                        judged.push(engine.decide_action(op).await);
                     }
-                    let records = stamped.iter().map(|op| JournalRecord {
-                        key: op.key.clone(),
-                        action: unconditional(op.action.clone()),
-                    });
-                    let receipts = engine.journal_batch(gates, records.collect(), room).await?;
-                    let answers = stamped.iter().zip(existed).zip(receipts);
-                    Ok(answers
-                        .map(|((op, existed), receipt)| {
-                            Ok(match &op.entry {
-                                Some(entry) => Applied::Put(Written {
-                                    version: entry.version().clone(),
-                                    level: Level::Journaled,
-                                    receipt,
-                                }),
-                                None => {
-                                    Applied::Delete(Deleted { existed, level: Level::Journaled, receipt })
-                                }
-                            })
-                        })
-                        .collect())
+                    engine.journal_judged(gates, &stamped, judged, room).await
                 })
                 .await?
             }
@@ -169,20 +162,84 @@ impl Engine {
         Ok(answers)
     }
 
+    /// Journals the operations whose preconditions hold; where batches are atomic, all or none.
+    async fn journal_judged(
+        &self,
+        gates: Vec<Gate>,
+        stamped: &[Stamped],
+        judged: Vec<Result<bool>>,
+        room: BatchRoom,
+    ) -> Result<BatchOutcomes> {
+        let atomic = self.capabilities.has(Feature::AtomicBatch);
+        let judged: Vec<Result<bool>> =
+            if atomic { judged.into_iter().map(|held| held.map(Ok)).collect::<Result<_>>()? } else { judged };
+        let records = stamped.iter().zip(&judged).filter(|(_, held)| held.is_ok());
+        let records: Vec<JournalRecord> = records
+            .map(|(op, _)| JournalRecord { key: op.key.clone(), action: unconditional(op.action.clone()) })
+            .collect();
+        let mut receipts = if records.is_empty() {
+            Vec::new().into_iter()
+        } else {
+            self.journal_batch(gates, records, room).await?.into_iter()
+        };
+        let answers = stamped.iter().zip(judged).map(|(op, held)| {
+            let existed = held?;
+            let receipt = receipts.next().unwrap_or_else(Receipt::committed);
+            self.announce(&op.key, op.entry.as_ref().map(Entry::version));
+            Ok(match &op.entry {
+                Some(entry) => Applied::Put(Written {
+                    version: entry.version().clone(),
+                    level: Level::Journaled,
+                    receipt,
+                }),
+                None => Applied::Delete(Deleted { existed, level: Level::Journaled, receipt }),
+            })
+        });
+        Ok(answers.collect())
+    }
+
     async fn apply_locally(self: &Arc<Self>, stamped: Vec<Stamped>) -> Result<BatchOutcomes> {
-        let mut answers = Vec::with_capacity(stamped.len());
-        for op in stamped {
-            answers.push(match (op.action, op.entry) {
-                (Action::Put(put), Some(entry)) => {
-                    self.put_locally(&op.key, entry, put.precondition).await.map(Applied::Put)
-                }
-                (Action::Delete(delete), _) => {
-                    self.delete_locally(&op.key, delete).await.map(Applied::Delete)
-                }
-                (Action::Put(_), None) => continue,
-            });
-        }
-        Ok(answers)
+        let keys = stamped.iter().map(|op| op.key.clone()).collect();
+        let gates = self.slots.close_gates(keys).await;
+        let engine = Arc::clone(self);
+        self.answer_in_time(async move {
+            // Every precondition is judged before anything is written.
+            let mut judged = Vec::with_capacity(stamped.len());
+            for op in &stamped {
+                let current = engine.current_locally(&op.key).await;
+                judged.push(current.and_then(|current| {
+                    let holds = op.precondition().holds(current.version.as_ref());
+                    if holds { Ok(current) } else { Err(precondition_failed(&op.key)) }
+                }));
+            }
+            let mut answers: BatchOutcomes = Vec::with_capacity(stamped.len());
+            for (op, current) in stamped.iter().zip(judged) {
+                answers.push(match current {
+                    Ok(current) => engine.carry_out_locally(op, &current).await,
+                    Err(error) => Err(error),
+                });
+            }
+            drop(gates);
+            Ok(answers)
+        })
+        .await
+    }
+
+    async fn carry_out_locally(self: &Arc<Self>, op: &Stamped, current: &Current) -> Result<Applied> {
+        let applied = match (&op.entry, &op.action) {
+            (Some(entry), _) => {
+                self.store_locally(&op.key, entry, Origin::Local).await?;
+                Applied::Put(Written::committed(entry.version().clone()))
+            }
+            (None, Action::Delete(delete)) => {
+                self.erase_locally(&op.key, delete, current.in_backend).await?;
+                Applied::Delete(Deleted::committed(current.version.is_some()))
+            }
+            // A put always has its entry.
+            (None, Action::Put(_)) => Applied::Delete(Deleted::committed(false)),
+        };
+        self.announce(&op.key, op.entry.as_ref().map(Entry::version));
+        Ok(applied)
     }
 
     fn announce(&self, key: &Key, version: Option<&Version>) {

@@ -7,16 +7,16 @@ use crate::entry::{Entry, Note, Origin, Tombstones};
 use crate::error::{Error, Outcome, Result};
 use crate::key::Key;
 use crate::read::ReadOptions;
-use crate::slot::{Call, Gate};
 use crate::store::precondition_failed;
 use crate::version::{Precondition, Version};
 use crate::write::{Delete, Deleted, Put, Written};
 
 /// What a reader of the stack sees under a key.
-struct Current {
-    version: Option<Version>,
-    /// Whether the backend has the key, as far as it was asked.
-    in_backend: bool,
+#[derive(Debug)]
+pub(super) struct Current {
+    pub(super) version: Option<Version>,
+    /// Whether the backend has the key.
+    pub(super) in_backend: bool,
 }
 
 impl Engine {
@@ -35,7 +35,9 @@ impl Engine {
                     return Err(precondition_failed(&owned));
                 }
             }
-            engine.store_locally(gate, &owned, &entry, Origin::Local).await?;
+            let stored = engine.store_locally(&owned, &entry, Origin::Local).await;
+            drop(gate);
+            stored?;
             Ok(Written::committed(entry.version().clone()))
         })
         .await
@@ -49,16 +51,17 @@ impl Engine {
             if !delete.precondition.holds(current.version.as_ref()) {
                 return Err(precondition_failed(&owned));
             }
-            engine.erase_locally(gate, &owned, delete, current.in_backend).await?;
+            let erased = engine.erase_locally(&owned, &delete, current.in_backend).await;
+            drop(gate);
+            erased?;
             Ok(Deleted::committed(current.version.is_some()))
         })
         .await
     }
 
-    /// Stores an entry of the given origin under a closed gate.
+    /// Stores an entry of the given origin, under a closed gate.
     pub(super) async fn store_locally(
         self: &Arc<Self>,
-        gate: Gate,
         key: &Key,
         entry: &Entry,
         origin: Origin,
@@ -67,39 +70,35 @@ impl Engine {
         let note = Note { session: self.session(), origin, ..Note::default() };
         let put = Put::copy_of(&entry.clone().with_note(note));
         let result = self.frontend.put(key, put).await.map(drop);
-        self.open_locally(gate, call, result)
+        self.await_unknown(&result).await;
+        drop(call);
+        result
     }
 
     /// Hides the backend's entry behind a tombstone, or just drops what only the frontend has.
-    async fn erase_locally(
+    pub(super) async fn erase_locally(
         self: &Arc<Self>,
-        gate: Gate,
         key: &Key,
-        delete: Delete,
+        delete: &Delete,
         in_backend: bool,
     ) -> Result<()> {
         if in_backend {
             let version = self.version_or_mint(delete.version.as_ref());
             let tombstone = self.stamp.entry(&Put::new("").version(version));
-            return self.store_locally(gate, key, &tombstone, Origin::Tombstone).await;
+            return self.store_locally(key, &tombstone, Origin::Tombstone).await;
         }
         let Some(call) = self.begin_call(key).await else { return Err(self.frontend_hangs()) };
         let result = self.frontend.delete(key, Delete::new()).await.map(drop);
-        self.open_locally(gate, call, result)
+        self.await_unknown(&result).await;
+        drop(call);
+        result
     }
 
-    /// Opens the key; after an unknown outcome only when the frontend's request cannot be alive any more.
-    fn open_locally(&self, gate: Gate, call: Call, result: Result<()>) -> Result<()> {
-        let lifetime = self.frontend.capabilities().lifetime();
-        let unknown = result.as_ref().is_err_and(|error| error.write_outcome() == Outcome::Unknown);
-        if unknown && !lifetime.is_zero() {
-            let busy = self.busy.enter();
-            self.runtime.spawn(async move {
-                tokio::time::sleep(lifetime).await;
-                drop((call, gate, busy));
-            });
+    /// After an unknown outcome, waits until the frontend's request cannot be alive any more.
+    async fn await_unknown(&self, result: &Result<()>) {
+        if result.as_ref().is_err_and(|error| error.write_outcome() == Outcome::Unknown) {
+            tokio::time::sleep(self.frontend.capabilities().lifetime()).await;
         }
-        result
     }
 
     fn frontend_hangs(&self) -> Error {
@@ -109,7 +108,7 @@ impl Engine {
     }
 
     /// What a reader sees now: the local entry or tombstone, else the backend's.
-    async fn current_locally(&self, key: &Key) -> Result<Current> {
+    pub(super) async fn current_locally(&self, key: &Key) -> Result<Current> {
         let nothing_done = |error: Error| error.outcome_is(Outcome::NotApplied);
         let options = ReadOptions::new().range(0..0).tombstones(Tombstones::Show);
         let local = self.frontend.load(key, &options).await.map_err(nothing_done)?;

@@ -165,29 +165,31 @@ impl Engine {
                 u64::try_from(age.as_millis()).unwrap_or(u64::MAX - 1).min(self.max_stale_millis)
             }
         };
-        let found = if let Some(entry) = self.frontend.peek(key) {
-            Some(match &options.range {
-                Some(range) => entry.slice(range)?,
-                None => entry,
-            })
-        } else {
-            match self.ask_frontend(key, options).await {
-                Ok(found) => found,
-                Err(error) if local => return Err(error),
-                Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    self.counters.frontend_corruptions.add(1);
-                    tracing::warn!(key = %key, error = %error.chain(), "damaged entry in the frontend");
-                    return Ok(Found::Damaged);
-                }
-                // The entry in the frontend may be of another size than the backend's: that one decides.
-                Err(error) if error.kind() == ErrorKind::InvalidRange => return Ok(Found::Damaged),
-                Err(error) => {
-                    self.counters.frontend_errors.add(1);
-                    return match self.settings.frontend_failure {
-                        FrontendFailure::Fail => Err(error),
-                        FrontendFailure::Skip => Ok(Found::Nothing),
-                    };
-                }
+        let alone = local || self.settings.read_policy == ReadPolicy::FrontendOnly;
+        let asked = match self.frontend.peek(key) {
+            Some(entry) => match &options.range {
+                Some(range) => entry.slice(range).map(Some),
+                None => Ok(Some(entry)),
+            },
+            None => self.ask_frontend(key, options).await,
+        };
+        let found = match asked {
+            Ok(found) => found,
+            Err(error) if local => return Err(error),
+            Err(error) if alone && error.kind() == ErrorKind::InvalidRange => return Err(error),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                self.counters.frontend_corruptions.add(1);
+                tracing::warn!(key = %key, error = %error.chain(), "damaged entry in the frontend");
+                return Ok(Found::Damaged);
+            }
+            // The entry in the frontend may be of another size than the backend's: that one decides.
+            Err(error) if error.kind() == ErrorKind::InvalidRange => return Ok(Found::Damaged),
+            Err(error) => {
+                self.counters.frontend_errors.add(1);
+                return match self.settings.frontend_failure {
+                    FrontendFailure::Fail => Err(error),
+                    FrontendFailure::Skip => Ok(Found::Nothing),
+                };
             }
         };
         Ok(match found {
