@@ -31,7 +31,7 @@ pub struct RunOptions {
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self { concurrency: 8, deadline: Duration::from_secs(120), seed: None, only: Vec::new() }
+        Self { concurrency: 8, deadline: Duration::from_mins(2), seed: None, only: Vec::new() }
     }
 }
 
@@ -96,7 +96,12 @@ pub(crate) async fn run_shared(factory: Arc<dyn Factory>, options: RunOptions) -
         let task = tokio::runtime::Handle::current().spawn(async move {
             let started = clock.uptime();
             let ending = attempt(factory.as_ref(), case, seed, deadline).await;
-            CaseReport { name: case.name, clauses: case.clauses, ending, elapsed: clock.uptime() - started }
+            CaseReport {
+                name: case.name,
+                clauses: case.clauses,
+                ending,
+                elapsed: clock.uptime().checked_sub(started).unwrap(),
+            }
         });
         async move {
             task.await.unwrap_or_else(|error| CaseReport {

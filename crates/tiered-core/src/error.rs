@@ -175,6 +175,13 @@ impl Error {
         self
     }
 
+    /// Puts the place (a path, an address without secrets) before the message.
+    #[must_use]
+    pub fn at_place(mut self, place: impl fmt::Display) -> Self {
+        self.0.message = format!("{place}: {}", self.0.message);
+        self
+    }
+
     /// Says which operation failed, unless a deeper tier said so already.
     #[must_use]
     pub fn during(mut self, operation: Operation) -> Self {

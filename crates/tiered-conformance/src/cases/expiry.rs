@@ -29,10 +29,10 @@ async fn expired(bench: &Bench, key: &Key) -> Verdict<tiered_core::Version> {
     let Some(clock) = &bench.clock else {
         return Ok(bench.put_expiring(key, Put::new("expired").expires_at(bench.now())).await?.version);
     };
-    let put = Put::new("expired").expires_in(Duration::from_secs(60));
+    let put = Put::new("expired").expires_in(Duration::from_mins(1));
     let version = bench.put_expiring(key, put).await?.version;
     bench.expect("read.expired", key, b"expired").await?;
-    clock.advance(Duration::from_secs(60));
+    clock.advance(Duration::from_mins(1));
     Ok(version)
 }
 
@@ -47,7 +47,7 @@ async fn expiry_past(bench: Bench) -> Verdict {
 async fn expiry_after(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     if let Some(clock) = bench.clock.clone() {
-        bench.put_expiring(&key, Put::new("value").expires_in(Duration::from_secs(60))).await?;
+        bench.put_expiring(&key, Put::new("value").expires_in(Duration::from_mins(1))).await?;
         clock.advance(Duration::from_secs(59));
         bench.expect("read.expired", &key, b"value").await?;
         clock.advance(Duration::from_secs(1));
@@ -78,7 +78,7 @@ fn clock(bench: &Bench) -> Verdict<&Arc<ManualClock>> {
 async fn expiry_boundary(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     let clock = clock(&bench)?;
-    let at = clock.now().saturating_add(Duration::from_millis(1000));
+    let at = clock.now().saturating_add(Duration::from_secs(1));
     bench.put_expiring(&key, Put::new("value").expires_at(at)).await?;
     clock.advance(Duration::from_millis(999));
     bench.expect("read.expired", &key, b"value").await?;
@@ -158,7 +158,7 @@ async fn expiry_replaced(bench: Bench) -> Verdict {
     bench.put(&key, "stays").await?;
     bench.expect("put.replace", &key, b"stays").await?;
     // A put without an expiry takes that of the entry before it away.
-    bench.put_expiring(&key, Put::new("short").expires_in(Duration::from_secs(60))).await?;
+    bench.put_expiring(&key, Put::new("short").expires_in(Duration::from_mins(1))).await?;
     bench.put(&key, "stays again").await?;
     if let Some(clock) = &bench.clock {
         clock.advance(Duration::from_secs(61));

@@ -112,7 +112,7 @@ async fn put_retry(bench: Bench) -> Verdict {
     bench.put(&key, put.clone()).await?;
     match bench.store.put(&key, put).await {
         Ok(written) => {
-            check_equal("write.retry", "the version of the retried put", &version, &written.version)?
+            check_equal("write.retry", "the version of the retried put", &version, &written.version)?;
         }
         Err(error) => crate::bench::refusal("write.retry", FAILED, &error)?,
     }

@@ -1,0 +1,133 @@
+//! What a redb tier needs to know.
+
+use std::path::{Path, PathBuf};
+
+use tiered_core::{Capabilities, Result, Stamp};
+
+use crate::RedbStore;
+
+/// When a write counts as done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RedbDurability {
+    /// When it is on disk.
+    #[default]
+    Sync,
+    /// When it is in memory; on disk by the next flush. A killed process loses what was not flushed.
+    Buffer,
+}
+
+/// Whether the whole file is checked on opening. The check reads all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// Up to 256 MiB.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never: a damaged file may make redb panic, which is contained, or miss a key, which is not noticed.
+    Never,
+}
+
+/// What to do where there is no database yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Create {
+    /// Make one. The folder must exist.
+    #[default]
+    IfAbsent,
+    /// Fail with [`ErrorKind::NotFound`](tiered_core::ErrorKind::NotFound).
+    Never,
+}
+
+/// Configures a [`RedbStore`].
+///
+/// # Examples
+/// ```no_run
+/// # async fn open() -> tiered_core::Result<()> {
+/// use tiered_redb::RedbConfig;
+///
+/// let store = RedbConfig::new("data.redb").cache(256 << 20).open().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct RedbConfig {
+    pub(crate) path: PathBuf,
+    pub(crate) cache: usize,
+    pub(crate) durability: RedbDurability,
+    pub(crate) verify: Verify,
+    pub(crate) create: Create,
+    pub(crate) max_value: u64,
+    pub(crate) stamp: Stamp,
+}
+
+impl RedbConfig {
+    /// The cache of pages unless set otherwise, in bytes. redb's own default is 1 GiB, more than a tier should take
+    /// unasked.
+    pub const DEFAULT_CACHE: usize = 64 << 20;
+
+    /// A database in the file at exactly `path`.
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        Self {
+            path: path.as_ref().to_owned(),
+            cache: Self::DEFAULT_CACHE,
+            durability: RedbDurability::default(),
+            verify: Verify::default(),
+            create: Create::default(),
+            max_value: Capabilities::DEFAULT_MAX_VALUE,
+            stamp: Stamp::system(),
+        }
+    }
+
+    /// Bytes of memory for pages.
+    #[must_use]
+    pub fn cache(mut self, bytes: usize) -> Self {
+        self.cache = bytes;
+        self
+    }
+
+    /// When a write counts as done.
+    #[must_use]
+    pub fn durability(mut self, durability: RedbDurability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Whether the whole file is checked on opening.
+    #[must_use]
+    pub fn verify(mut self, verify: Verify) -> Self {
+        self.verify = verify;
+        self
+    }
+
+    /// What to do where there is no database yet.
+    #[must_use]
+    pub fn create(mut self, create: Create) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// The largest value, in bytes; at most 3 GiB are of use.
+    #[must_use]
+    pub fn max_value(mut self, bytes: u64) -> Self {
+        self.max_value = bytes;
+        self
+    }
+
+    /// The clock and the source of versions.
+    #[must_use]
+    pub fn stamp(mut self, stamp: Stamp) -> Self {
+        self.stamp = stamp;
+        self
+    }
+
+    /// Opens the database, after making it where that is asked for.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none (or no folder for it), `Foreign` where the file is no database of ours, `Locked`
+    /// where it is open elsewhere, `Corrupt` where it is damaged, `PermissionDenied`, `Full`, `Unavailable`.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way it may leave an empty database or a temporary file, which the next opening uses or removes.
+    pub async fn open(self) -> Result<RedbStore> {
+        RedbStore::open(self).await
+    }
+}

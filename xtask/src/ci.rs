@@ -1,0 +1,33 @@
+//! `cargo xtask ci`: what CI runs.
+
+use crate::stage::{self, cargo};
+use crate::{test, tidy};
+
+/// The features of the facade and of the command, alone and together.
+const FEATURES: [&str; 4] = ["", "moka", "redb", "moka,redb"];
+
+pub(crate) fn run() -> Result<(), String> {
+    stage::run("formatting", cargo(&["fmt", "--all", "--check"]))?;
+    tidy::run()?;
+    stage::run(
+        "lints",
+        cargo(&["clippy", "--workspace", "--all-features", "--all-targets", "--", "--deny", "warnings"]),
+    )?;
+    for features in FEATURES {
+        for package in ["tiered", "tiered-cli"] {
+            let arguments =
+                ["check", "--quiet", "--package", package, "--no-default-features", "--features", features];
+            stage::run(&format!("{package} with features [{features}]"), cargo(&arguments))?;
+        }
+    }
+    let mut documentation = cargo(&["doc", "--workspace", "--all-features", "--no-deps"]);
+    documentation.env("RUSTDOCFLAGS", "--deny warnings");
+    stage::run("documentation", documentation)?;
+    match cargo(&["deny", "--version"]).output() {
+        Ok(found) if found.status.success() => {
+            stage::run("dependencies", cargo(&["deny", "check", "bans", "licenses", "sources"]))?;
+        }
+        _ => println!("--- dependencies: not checked, cargo-deny is not installed; cargo install cargo-deny"),
+    }
+    test::run()
+}

@@ -1,0 +1,86 @@
+//! A stage of a run: a command, its output passed on, its seconds printed.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// What a test stage counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) stacks: u64,
+}
+
+impl Counts {
+    /// Reads a line of a test run: libtest's summary, or a stack of the matrix.
+    fn read(&mut self, line: &str) {
+        if line.starts_with("stack ") {
+            self.stacks += 1;
+        }
+        let Some(summary) = line.strip_prefix("test result:") else { return };
+        let number = |word: &str| {
+            let before = summary.split(word).next()?.trim_end();
+            before.rsplit([' ', ';']).next()?.parse::<u64>().ok()
+        };
+        self.passed += number("passed").unwrap_or(0);
+        self.failed += number("failed").unwrap_or(0);
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.stacks += other.stacks;
+    }
+}
+
+/// The workspace's root.
+pub(crate) fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+/// A cargo command in the workspace's root.
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(root());
+    command
+}
+
+/// Runs a stage to its end; its seconds and what it counted.
+pub(crate) fn run(name: &str, mut command: Command) -> Result<Counts, String> {
+    println!("--- {name}");
+    #[expect(clippy::disallowed_methods, reason = "a build tool has no injected clock")]
+    let begun = Instant::now();
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stdin(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("{name}: cannot start {command:?}: {error}"))?;
+    let mut counts = Counts::default();
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            counts.read(&line);
+            println!("{line}");
+        }
+    }
+    let status = child.wait().map_err(|error| format!("{name}: {error}"))?;
+    println!("--- {name}: {} s", begun.elapsed().as_secs());
+    if status.success() { Ok(counts) } else { Err(format!("{name} failed: {command:?}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Counts;
+
+    #[test]
+    fn counts_are_read_from_libtest() {
+        let mut counts = Counts::default();
+        counts.read(
+            "test result: ok. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+        );
+        counts.read("stack moka/redb write-through frontend-first: 100 passed, 0 failed, 20 skipped");
+        assert_eq!((counts.passed, counts.failed, counts.stacks), (12, 3, 1));
+    }
+}

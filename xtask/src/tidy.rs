@@ -1,0 +1,170 @@
+//! `cargo xtask tidy`: the rules of ARCHITECTURE.md that a machine can check.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::stage::{cargo, root};
+
+/// Longest source file, tests not counted.
+const MAX_LINES: usize = 600;
+
+/// The modules of tiered-core, by level: a module uses only modules of lower levels or its own.
+const LEVELS: &[(&str, u8)] = &[
+    ("key", 0),
+    ("entry", 0),
+    ("version", 0),
+    ("capability", 0),
+    ("error", 0),
+    ("clock", 0),
+    ("policy", 0),
+    ("planted", 0),
+    ("read", 0),
+    ("write", 0),
+    ("store", 1),
+    ("batch", 1),
+    ("list", 1),
+    ("journal", 1),
+    ("record", 1),
+    ("observe", 1),
+    ("url", 1),
+    ("backoff", 2),
+    ("memory", 3),
+    ("slot", 3),
+    ("sync", 4),
+    ("tiered", 5),
+];
+
+/// Most crates in a dependency tree, normal edges, the crate itself included.
+const TREES: [(&str, usize); 2] = [("tiered-core", 40), ("tiered", 90)];
+
+pub(crate) fn run() -> Result<(), String> {
+    println!("--- tidy");
+    let mut faults = Vec::new();
+    let files = tracked()?;
+    for file in &files {
+        // A file that is deleted and not yet committed.
+        let Ok(text) = fs::read_to_string(root().join(file)) else { continue };
+        words(file, &text, &mut faults);
+        if file.extension().is_some_and(|extension| extension == "rs") {
+            source(file, &text, &mut faults);
+        }
+    }
+    trees(&mut faults)?;
+    for fault in &faults {
+        eprintln!("{fault}");
+    }
+    if faults.is_empty() { Ok(()) } else { Err(format!("tidy found {} faults", faults.len())) }
+}
+
+fn tracked() -> Result<Vec<PathBuf>, String> {
+    let output = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root())
+        .output()
+        .map_err(|error| format!("git ls-files: {error}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).lines().map(PathBuf::from).collect())
+}
+
+fn is_test(file: &Path) -> bool {
+    file.components().any(|part| part.as_os_str() == "tests") || file.ends_with("tests.rs")
+}
+
+/// Words that do not belong into the project.
+fn words(file: &Path, text: &str, faults: &mut Vec<String>) {
+    if file.extension().is_some_and(|extension| extension == "lock") || file.ends_with("xtask/src/tidy.rs") {
+        return;
+    }
+    for (number, line) in text.lines().enumerate() {
+        for word in [
+            "/root/",
+            "/work/",
+            "todo!(",
+            "unimplemented!(",
+            "#[ignore",
+            "```ignore",
+            "FIXME",
+            "static.crates",
+        ] {
+            if line.contains(word) {
+                faults.push(format!("{}:{}: {word} does not belong here", file.display(), number + 1));
+            }
+        }
+    }
+}
+
+fn source(file: &Path, text: &str, faults: &mut Vec<String>) {
+    let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count();
+    if lines > MAX_LINES && !is_test(file) {
+        faults.push(format!("{}: {lines} lines; {MAX_LINES} is the most", file.display()));
+    }
+    if !text.starts_with("//!") {
+        faults.push(format!("{}: the first line must say what the file is, after //!", file.display()));
+    }
+    let Ok(inside) = file.strip_prefix("crates/tiered-core/src") else { return };
+    let Some(module) = inside.components().next() else { return };
+    let module = module.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned();
+    let level = |name: &str| LEVELS.iter().find(|(known, _)| *known == name).map(|(_, level)| *level);
+    if module == "lib" {
+        return;
+    }
+    let Some(own) = level(&module) else {
+        faults.push(format!("{}: the module {module} has no level in xtask/src/tidy.rs", file.display()));
+        return;
+    };
+    for (number, line) in text.lines().enumerate() {
+        let Some(used) = line.strip_prefix("use crate::") else { continue };
+        let name = used.split([':', ';', '{']).next().unwrap_or_default();
+        // Level 0 and 1 are one vocabulary: their types mention each other.
+        if level(name).is_some_and(|used| used > own.max(1)) {
+            faults.push(format!(
+                "{}:{}: {module} uses {name}, which is above it",
+                file.display(),
+                number + 1
+            ));
+        }
+    }
+}
+
+fn tree(package: &str) -> Result<Vec<String>, String> {
+    let output =
+        cargo(&["tree", "--package", package, "--edges", "normal,build", "--prefix", "none", "--no-dedupe"])
+            .output()
+            .map_err(|error| format!("cargo tree: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("cargo tree --package {package}: {}", String::from_utf8_lossy(&output.stderr)));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut crates: Vec<String> =
+        text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect();
+    crates.sort_unstable();
+    crates.dedup();
+    Ok(crates)
+}
+
+/// Who depends on whom, and on how many.
+fn trees(faults: &mut Vec<String>) -> Result<(), String> {
+    for (package, most) in TREES {
+        let count = tree(package)?.len();
+        println!("{package}: {count} crates, at most {most}");
+        if count > most {
+            faults.push(format!("{package} depends on {count} crates; {most} is the most"));
+        }
+    }
+    let adapters = ["tiered-moka", "tiered-redb"];
+    for adapter in adapters {
+        for other in tree(adapter)? {
+            let foreign = adapters.contains(&other.as_str()) && other != adapter;
+            if foreign || ["tiered-conformance", "tiered-tests", "tiered"].contains(&other.as_str()) {
+                faults.push(format!("{adapter} must not depend on {other}"));
+            }
+        }
+    }
+    if tree("tiered-core")?.iter().any(|name| name.starts_with("tiered-") && name != "tiered-core") {
+        faults.push("tiered-core must not depend on another crate of ours".to_owned());
+    }
+    if tree("tiered-cli")?.iter().any(|name| name == "cc") {
+        faults.push("tiered-cli must build without a C compiler".to_owned());
+    }
+    Ok(())
+}
