@@ -65,11 +65,6 @@ impl Pilot {
             Some(Call { slots: Arc::clone(&self.slots), key: self.key.clone(), _ended: ended })
         })
     }
-
-    /// Begins the call although the lease may be gone: a deliberate bug.
-    pub(crate) fn begin_fill_without_lease(&self) -> Option<Call> {
-        self.slots.begin_call(&self.key).ok()
-    }
 }
 
 impl Drop for Pilot {

@@ -303,7 +303,7 @@ impl Engine {
         };
         let Some(change) = change else { return };
         let call = if self.planted.has(Plant::FillIgnoresLease) {
-            pilot.begin_fill_without_lease()
+            self.begin_call(key).await
         } else {
             pilot.begin_fill()
         };

@@ -1,4 +1,5 @@
 //! Public behaviour of the core.
 
+mod coherence;
 mod synchronisation;
 mod tiering;
