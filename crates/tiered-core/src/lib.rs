@@ -24,6 +24,7 @@ mod slot;
 pub mod store;
 pub mod sync;
 mod tiered;
+pub mod url;
 mod version;
 mod write;
 

@@ -1,1 +1,35 @@
 //! A key-value store in tiers: a fast frontend over an authoritative backend, with explicit policies.
+//!
+//! This crate gathers the others by feature: `moka` (default) and `redb`. [`open`] opens a store by URL, [`Stack`]
+//! builds a stack of any depth from data (TOML); everything else is re-exported from `tiered-core`.
+//!
+//! # Examples
+//! ```
+//! # #[cfg(feature = "moka")]
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! use tiered::{Create, Key, Put, Store, StoreExt, TieredStore};
+//!
+//! let frontend = tiered::open("moka:?capacity=16MiB", Create::IfAbsent).await?;
+//! let backend = tiered::open("memory:", Create::IfAbsent).await?;
+//! let store = TieredStore::builder(frontend, backend).build().await?;
+//! let key = Key::new("greeting")?;
+//! store.put(&key, Put::new("hello")).await?;
+//! assert_eq!(store.get(&key).await?.expect("just written").value(), "hello");
+//! store.close().await?;
+//! # Ok::<(), tiered::Error>(()) }).unwrap();
+//! ```
+
+mod open;
+mod stack;
+
+pub use open::{Create, SCHEMES, open};
+pub use stack::Stack;
+#[doc(inline)]
+pub use tiered_core::*;
+
+/// The memory tier.
+#[cfg(feature = "moka")]
+pub use tiered_moka as moka;
+/// The embedded disk tier in pure Rust.
+#[cfg(feature = "redb")]
+pub use tiered_redb as redb;

@@ -97,7 +97,7 @@ async fn race_replace_stamped(bench: Bench) -> Verdict {
         let put = Put::new(format!("writer {index}")).if_version(version.clone());
         bench.store.put(&key, put)
     });
-    let winners = join_all(puts).await.into_iter().filter(Result::is_ok).count();
+    let winners = join_all(puts).await.iter().filter(|put| put.is_ok()).count();
     check("put.matches", winners == 1 || bench.evicts, || format!("expected one winner of 16, saw {winners}"))
 }
 

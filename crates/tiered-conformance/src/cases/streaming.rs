@@ -72,9 +72,8 @@ async fn stream_put_failing(bench: Bench) -> Verdict {
             let error =
                 Error::new(ErrorKind::Unavailable, "the source of the value broke").during(Operation::Load);
             let body = parts(&bytes(size, bench.seed), 4096).chain(stream::iter([Err(error)]));
-            let error = match bench.store.put_stream(key, Put::new(""), Box::pin(body)).await {
-                Ok(_) => return fail("put.stream", "expected the error of the stream, saw success"),
-                Err(error) => error,
+            let Err(error) = bench.store.put_stream(key, Put::new(""), Box::pin(body)).await else {
+                return fail("put.stream", "expected the error of the stream, saw success");
             };
             check_equal(
                 "put.stream",

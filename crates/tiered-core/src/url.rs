@@ -1,0 +1,185 @@
+//! Store URLs: `scheme:PATH?name=value&…`, naming one store.
+//!
+//! PATH is literal up to the first `?`: no escapes, so any path can be pasted. Parameters are optional; unknown and
+//! repeated ones are errors, so that a misspelling never silently means the default.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Operation, Result};
+
+/// A parsed store URL. Take its parameters, then [`finish`](StoreUrl::finish).
+///
+/// # Examples
+/// ```
+/// use tiered_core::url::{StoreUrl, parse_bytes};
+///
+/// let mut url = StoreUrl::parse("moka:?capacity=64MiB")?;
+/// let capacity = url.take("capacity").map(|text| parse_bytes(&text)).transpose()?;
+/// url.finish(&["capacity", "ttl"])?;
+/// assert_eq!(capacity, Some(64 << 20));
+/// # Ok::<(), tiered_core::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoreUrl {
+    scheme: String,
+    path: String,
+    parameters: BTreeMap<String, String>,
+}
+
+fn refuse<T>(message: String) -> Result<T> {
+    Err(Error::new(ErrorKind::Config, message).during(Operation::Open))
+}
+
+impl StoreUrl {
+    /// Parses `text`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] where the scheme is missing or a parameter is malformed or repeated.
+    pub fn parse(text: &str) -> Result<Self> {
+        let scheme_end = text.find(':').filter(|end| *end > 0);
+        let Some((scheme, rest)) = scheme_end.and_then(|end| Some((text.get(..end)?, text.get(end + 1..)?)))
+        else {
+            return refuse(
+                "a store is named by a URL such as redb:data.redb, moka:?capacity=64MiB or memory:"
+                    .to_owned(),
+            );
+        };
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let mut parameters = BTreeMap::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let Some((name, value)) = pair.split_once('=') else {
+                return refuse(format!("the parameter {pair:?} of {scheme}: has no value; write name=value"));
+            };
+            if parameters.insert(name.to_owned(), value.to_owned()).is_some() {
+                return refuse(format!("the parameter {name} of {scheme}: is given twice; give it once"));
+            }
+        }
+        Ok(Self { scheme: scheme.to_owned(), path: path.to_owned(), parameters })
+    }
+
+    /// What stands before the colon.
+    pub fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// What stands between the colon and the question mark.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Takes a parameter.
+    pub fn take(&mut self, name: &str) -> Option<String> {
+        self.parameters.remove(name)
+    }
+
+    /// Refuses parameters that nobody took.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], naming the `known` ones.
+    pub fn finish(&self, known: &[&str]) -> Result<()> {
+        match self.parameters.keys().next() {
+            None => Ok(()),
+            Some(name) => {
+                refuse(format!("{}: has no parameter {name}; it has {}", self.scheme, known.join(", ")))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for StoreUrl {
+    // Values of parameters may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.parameters.keys().collect();
+        f.debug_struct("StoreUrl")
+            .field("scheme", &self.scheme)
+            .field("parameters", &names)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A number of bytes: a plain number, or one with `KiB`, `MiB`, `GiB`, `kB`, `MB` or `GB`.
+///
+/// # Errors
+/// [`ErrorKind::Config`].
+pub fn parse_bytes(text: &str) -> Result<u64> {
+    let units = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("kB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("", 1),
+    ];
+    for (unit, factor) in units {
+        if let Some(number) = text.strip_suffix(unit)
+            && let Ok(number) = number.trim_end().parse::<u64>()
+            && let Some(bytes) = number.checked_mul(factor)
+        {
+            return Ok(bytes);
+        }
+    }
+    refuse(format!("{text:?} is no number of bytes; write 4096, 64MiB or 1GiB"))
+}
+
+/// A duration: a number with `ms`, `s`, `m`, `h` or `d`.
+///
+/// # Errors
+/// [`ErrorKind::Config`].
+pub fn parse_duration(text: &str) -> Result<Duration> {
+    for (unit, millis) in [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)] {
+        if let Some(number) = text.strip_suffix(unit)
+            && let Ok(number) = number.trim_end().parse::<u64>()
+            && let Some(millis) = number.checked_mul(millis)
+        {
+            return Ok(Duration::from_millis(millis));
+        }
+    }
+    refuse(format!("{text:?} is no duration; write 500ms, 60s, 5m or 1h"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_literal_up_to_the_first_question_mark() {
+        let mut url = StoreUrl::parse("redb:/a b/%20&c=d?cache=1MiB").expect("parses");
+        assert_eq!((url.scheme(), url.path()), ("redb", "/a b/%20&c=d"));
+        assert_eq!(url.take("cache").as_deref(), Some("1MiB"));
+        assert!(url.finish(&[]).is_ok());
+    }
+
+    #[test]
+    fn what_is_misspelt_is_refused() {
+        assert!(StoreUrl::parse("no-colon").is_err());
+        assert!(StoreUrl::parse(":path").is_err());
+        assert!(StoreUrl::parse("moka:?ttl").is_err());
+        assert!(StoreUrl::parse("moka:?ttl=1s&ttl=2s").is_err());
+        let url = StoreUrl::parse("moka:?tll=1s").expect("parses");
+        let message = url.finish(&["capacity", "ttl"]).expect_err("unknown").to_string();
+        assert!(message.contains("no parameter tll") && message.contains("capacity, ttl"), "{message}");
+    }
+
+    #[test]
+    fn quantities() {
+        assert_eq!(parse_bytes("64MiB").expect("bytes"), 64 << 20);
+        assert_eq!(parse_bytes("10").expect("bytes"), 10);
+        assert!(
+            parse_bytes("64 MB ").is_err()
+                && parse_bytes("-1").is_err()
+                && parse_bytes("99999999999GiB").is_err()
+        );
+        assert_eq!(parse_duration("60s").expect("duration"), Duration::from_mins(1));
+        assert_eq!(parse_duration("5ms").expect("duration"), Duration::from_millis(5));
+        assert!(parse_duration("5").is_err());
+    }
+
+    #[test]
+    fn values_of_parameters_are_not_shown() {
+        let url = StoreUrl::parse("s3:bucket?secret=hunter2").expect("parses");
+        assert!(!format!("{url:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,204 @@
+//! Stacks of any depth from data.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use serde::Deserialize;
+use tiered_core::{
+    Error, ErrorKind, Operation, Result, Store, TieredSettings, TieredStore, VolatileJournal, WritePolicy,
+};
+
+use crate::open::{Create, open};
+
+/// A store, or a tiered store of two stacks, as settings describe it.
+///
+/// # Examples
+/// ```
+/// let stack = tiered::Stack::from_toml(r#"
+///     [frontend]
+///     url = "memory:"
+///     [backend]
+///     url = "memory:"
+///     [policy]
+///     write-policy = "write-around"
+/// "#)?;
+/// # Ok::<(), tiered::Error>(())
+/// ```
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Stack {
+    /// A single store.
+    url: Option<String>,
+    /// The fast tier.
+    frontend: Option<Box<Stack>>,
+    /// The authoritative tier; may be a stack itself.
+    backend: Option<Box<Stack>>,
+    /// The journal of write-behind: `volatile:`.
+    journal: Option<String>,
+    /// How the tiers work together.
+    policy: Option<TieredSettings>,
+}
+
+impl Stack {
+    /// A single store.
+    pub fn store(url: impl Into<String>) -> Self {
+        Self { url: Some(url.into()), frontend: None, backend: None, journal: None, policy: None }
+    }
+
+    /// Two tiers.
+    pub fn tiers(frontend: Self, backend: Self, policy: TieredSettings, journal: Option<String>) -> Self {
+        Self {
+            url: None,
+            frontend: Some(Box::new(frontend)),
+            backend: Some(Box::new(backend)),
+            journal,
+            policy: Some(policy),
+        }
+    }
+
+    /// Reads a stack from TOML. `docs/stack.toml` is a documented sample.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], with line and column.
+    pub fn from_toml(text: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|error| {
+            Error::new(ErrorKind::Config, format!("the settings cannot be read: {error}"))
+                .during(Operation::Open)
+        })
+    }
+
+    /// Opens the stack. A frontend is created where it is absent; `create` is for the rest.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a combination that cannot work, saying what to change; else the tiers' own.
+    ///
+    /// # Cancel safety
+    /// As the opening of the tiers.
+    pub fn open(&self, create: Create) -> BoxFuture<'_, Result<Arc<dyn Store>>> {
+        async move {
+            let refuse = |why: &str| Err(Error::new(ErrorKind::Config, why).during(Operation::Open));
+            match (&self.url, &self.frontend, &self.backend) {
+                (Some(url), None, None) if self.policy.is_none() && self.journal.is_none() => {
+                    open(url, create).await
+                }
+                (None, Some(frontend), Some(backend)) => {
+                    let store = self.open_tiers(frontend, backend, create).await?;
+                    Ok(Arc::new(store) as Arc<dyn Store>)
+                }
+                (Some(_), ..) => {
+                    refuse("a stack has either a url, or a frontend, a backend and their policy")
+                }
+                _ => refuse("a stack needs a url, or a frontend and a backend"),
+            }
+        }
+        .boxed()
+    }
+
+    async fn open_tiers(&self, frontend: &Self, backend: &Self, create: Create) -> Result<TieredStore> {
+        let settings = self.policy.clone().unwrap_or_default();
+        let behind = settings.write_policy == WritePolicy::WriteBehind;
+        let journal = match self.journal.as_deref() {
+            None => None,
+            Some("volatile:") => Some(Arc::new(VolatileJournal::new())),
+            Some(other) => {
+                let message = format!("unknown journal {other:?}; use volatile:, which a crash loses");
+                return Err(Error::new(ErrorKind::Config, message).during(Operation::Open));
+            }
+        };
+        if behind && journal.is_none() {
+            let message =
+                "write-behind needs a journal; use volatile: where a crash may lose what is not flushed";
+            return Err(Error::new(ErrorKind::Config, message).during(Operation::Open));
+        }
+        // The backend first: a frontend is not made for a backend that is not there.
+        let backend = backend.open(create).await?;
+        let opened = frontend.open(Create::IfAbsent).await;
+        let frontend = match opened {
+            Ok(frontend) => frontend,
+            Err(error) => {
+                backend.close().await.ok();
+                return Err(error);
+            }
+        };
+        let builder = TieredStore::builder(Arc::clone(&frontend), Arc::clone(&backend)).settings(settings);
+        let builder = match journal {
+            Some(journal) => builder.journal(journal),
+            None => builder,
+        };
+        match builder.build().await {
+            Ok(store) => Ok(store),
+            Err(error) => {
+                // A stack that cannot be built leaves nothing open.
+                frontend.close().await.ok();
+                backend.close().await.ok();
+                Err(error)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Stack {
+    // URLs may carry secrets: only the scheme is shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = self.url.as_ref().map(|url| url.split(':').next().unwrap_or_default().to_owned());
+        f.debug_struct("Stack")
+            .field("scheme", &scheme)
+            .field("frontend", &self.frontend)
+            .field("backend", &self.backend)
+            .field("journal", &self.journal)
+            .field("policy", &self.policy)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let stack = Stack::store("s3:bucket?secret=hunter2");
+        assert!(!format!("{stack:?}").contains("hunter2"));
+    }
+
+    #[tokio::test]
+    async fn wrong_settings_say_what_to_change() {
+        for (toml, hint) in [
+            ("", "needs a url"),
+            ("url = 'memory:'\n[frontend]\nurl = 'memory:'", "either a url"),
+            ("uri = 'memory:'", "unknown field"),
+            (
+                "[frontend]\nurl='memory:'\n[backend]\nurl='memory:'\n[policy]\nwrite-policy='write-back'",
+                "unknown variant",
+            ),
+            (
+                "[frontend]\nurl='memory:'\n[backend]\nurl='memory:'\n[policy]\nwrite-policy='write-behind'",
+                "needs a journal",
+            ),
+        ] {
+            let error = match Stack::from_toml(toml) {
+                Ok(stack) => stack.open(Create::IfAbsent).await.map(drop).expect_err(toml),
+                Err(error) => error,
+            };
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.to_string().contains(hint), "{error}");
+        }
+    }
+
+    #[cfg(all(feature = "moka", feature = "redb"))]
+    #[tokio::test]
+    async fn the_sample_opens() {
+        use tiered_core::{Key, Put, StoreExt as _};
+        let folder = tempfile::tempdir().expect("a folder");
+        let sample = include_str!("../../../docs/stack.toml");
+        let place = folder.path().to_str().expect("utf-8");
+        let stack = Stack::from_toml(&sample.replace("redb:", &format!("redb:{place}/"))).expect("reads");
+        let store = stack.open(Create::IfAbsent).await.expect("opens");
+        let key = Key::new("k").expect("valid");
+        store.put(&key, Put::new("v")).await.expect("written");
+        assert_eq!(store.get(&key).await.expect("reads").expect("found").value(), "v");
+        store.close().await.expect("closes");
+    }
+}
