@@ -51,7 +51,10 @@ mod suite {
     // atomic.
     tiered_conformance::suite!(
         super::Maps::new(),
-        skips: ["put_value_limit", "stream_put_limit", "race_batches", "life_reopen", "life_reopen_marks", "life_locked"],
+        skips: [
+            "put_value_limit", "stream_put_limit", "race_batches", "life_reopen", "life_reopen_marks", "life_locked",
+            "tier_cold", "tier_cold_update",
+        ],
     );
 }
 
