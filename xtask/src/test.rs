@@ -7,26 +7,14 @@ const STACKS: u64 = 40;
 
 fn run_tests() -> Result<Counts, String> {
     let mut counts = Counts::default();
-    // Unit and integration tests; the matrix prints one line a stack, so its output must not be captured.
-    counts.add(stage::run(
-        "tests",
-        cargo(&["test", "--workspace", "--all-features", "--all-targets", "--no-fail-fast"]),
-    )?);
-    counts.add(stage::run("doctests", cargo(&["test", "--workspace", "--all-features", "--doc"]))?);
-    counts.add(stage::run(
-        "matrix",
-        cargo(&[
-            "test",
-            "--package",
-            "tiered-tests",
-            "--test",
-            "it",
-            "--",
-            "--nocapture",
-            "--test-threads=2",
-            "matrix",
-        ]),
-    )?);
+    // Everything but the matrix, which prints one line a stack, so that its output must not be captured.
+    let all =
+        ["test", "--workspace", "--all-features", "--lib", "--bins", "--tests", "--exclude", "tiered-tests"];
+    counts.add(stage::run("tests", cargo(&all))?);
+    counts
+        .add(stage::run("documentation tests", cargo(&["test", "--workspace", "--all-features", "--doc"]))?);
+    let matrix = ["test", "--package", "tiered-tests", "--lib", "--tests", "--", "--nocapture"];
+    counts.add(stage::run("matrix", cargo(&matrix))?);
     let manifest = root().join("examples/custom-adapter/Cargo.toml");
     let mut example = cargo(&["test", "--manifest-path"]);
     example.arg(manifest);

@@ -43,7 +43,7 @@ pub(crate) fn run() -> Result<(), String> {
     let mut faults = Vec::new();
     let files = tracked()?;
     for file in &files {
-        // A file that is deleted and not yet committed.
+        // Passes over a file that is deleted and not yet committed.
         let Ok(text) = fs::read_to_string(root().join(file)) else { continue };
         words(file, &text, &mut faults);
         if file.extension().is_some_and(|extension| extension == "rs") {

@@ -1,3 +1,43 @@
-//! The `tiered` command.
+//! The `tiered` command: read, write, list, synchronise and check stores in tiers.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks on the terminal")]
 
-fn main() {}
+mod arguments;
+mod commands;
+mod demo;
+mod exit;
+mod output;
+mod stack;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let arguments = match arguments::Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no errors; what cannot be printed any more has no reader.
+            error.print().ok();
+            return if error.use_stderr() { ExitCode::from(exit::USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the runtime cannot start: {error}");
+            return ExitCode::from(exit::FAILED);
+        }
+    };
+    let code = match runtime.block_on(commands::run(arguments)) {
+        Ok(code) => code,
+        Err(error) => {
+            if !error.is_broken_pipe() {
+                eprintln!("error: {error}");
+            }
+            error.code()
+        }
+    };
+    // A call to a store that hangs must not keep the command.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}

@@ -1,91 +1,74 @@
-//! A complete adapter over a `BTreeMap`: the model for an adapter of your own.
+//! A complete adapter: a store over a `BTreeMap`, as a model for authors.
 //!
-//! An adapter is a type that declares its [`Capabilities`] and implements the five required methods of [`Store`];
-//! everything else has a provided body. What it declares must be true, and what it does not declare it must refuse;
-//! `tests/conformance.rs` proves both, clause by clause. Replace the map by your engine, and keep the order of the
-//! steps in `write`: check the limits, take the lock, judge the precondition, write.
+//! Five methods are required; everything else has a correct body in the trait. What the adapter declares in its
+//! [`Capabilities`] must be true: the conformance suite (`tests/conformance.rs`) checks it.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::stream;
 use tiered_core::store::{answer, closed, precondition_failed};
 use tiered_core::{
     Capabilities, Delete, Deleted, Durability, Entry, Error, Feature, Key, ListOptions, ListStream, Listed,
-    Operation, Precondition, Put, Read, ReadOptions, Result, Sharing, Stamp, Store, Written,
+    Operation, Put, Read, ReadOptions, Result, Sharing, Stamp, Store, Written,
 };
 
-/// How many keys a listing takes from the map at a time: a listing takes memory for a page, not for the whole.
-const PAGE: usize = 256;
-
-/// Says where an error comes from.
-fn explain(error: Error, operation: Operation, key: &Key) -> Error {
-    error.during(operation).in_tier("map").for_key(key)
-}
-
-/// A store in a `BTreeMap`. Cloning shares the data.
-#[derive(Clone, Debug)]
+/// A store over a `BTreeMap`.
+#[derive(Debug)]
 pub struct MapStore {
     capabilities: Capabilities,
     stamp: Stamp,
-    /// `None` once the store is closed.
+    // `None` when closed.
     entries: Arc<Mutex<Option<BTreeMap<Key, Entry>>>>,
 }
 
 impl MapStore {
-    /// An empty store on the clock and the versions of `stamp`: tests inject a clock that they can move.
-    pub fn new(stamp: Stamp) -> Self {
-        let capabilities = Capabilities::new("map", Durability::Volatile, Sharing::Exclusive)
-            .with(Feature::ConditionalPut)
-            .with(Feature::ConditionalDelete)
-            .with(Feature::KeepsMetadata)
-            .with(Feature::KeepsNotes)
-            .with(Feature::ListsMetadata)
-            .with(Feature::ListsExpiry)
-            .with(Feature::UniqueValidators);
-        Self { capabilities, stamp, entries: Arc::new(Mutex::new(Some(BTreeMap::new()))) }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<BTreeMap<Key, Entry>>> {
-        // No code that holds the lock can leave the map half-changed, so a panic elsewhere does not matter.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Replaces the live entry by `new`, if `expected` holds: one atomic step. Tells whether there was one.
-    fn write(&self, key: &Key, expected: &Precondition, new: Option<Entry>, what: Operation) -> Result<bool> {
-        let mut entries = self.lock();
-        let entries = entries.as_mut().ok_or_else(|| closed(what))?;
-        // An entry that has expired, or is a tombstone, is absent to preconditions and deletes.
-        let live = entries.get(key).filter(|entry| entry.metadata().is_live(self.stamp.now()));
-        if !expected.holds(live.map(Entry::version)) {
-            return Err(precondition_failed(key));
+    /// An empty store.
+    pub fn new() -> Self {
+        let features = [
+            Feature::ConditionalPut,
+            Feature::ConditionalDelete,
+            Feature::KeepsMetadata,
+            Feature::KeepsNotes,
+            Feature::ListsMetadata,
+            Feature::ListsExpiry,
+            Feature::UniqueValidators,
+        ];
+        let plain = Capabilities::new("map", Durability::Volatile, Sharing::Exclusive);
+        Self {
+            capabilities: features.into_iter().fold(plain, Capabilities::with),
+            stamp: Stamp::system(),
+            entries: Arc::new(Mutex::new(Some(BTreeMap::new()))),
         }
-        let existed = live.is_some();
-        match new {
-            Some(entry) => entries.insert(key.clone(), entry),
-            None => entries.remove(key),
-        };
-        Ok(existed)
     }
 
-    /// The next keys of a listing.
-    fn page(&self, options: &ListOptions, size: usize) -> Result<Vec<Listed>> {
-        let entries = self.lock();
-        let entries = entries.as_ref().ok_or_else(|| closed(Operation::List))?;
-        let from = match &options.start_after {
-            Some(after) if after.as_str() >= options.prefix.as_str() => Bound::Excluded(after.as_str()),
-            _ => Bound::Included(options.prefix.as_str()),
+    /// Runs `change` on the map, under its lock: judging a precondition and writing are one step.
+    fn with<T>(
+        &self,
+        operation: Operation,
+        key: &Key,
+        change: impl FnOnce(&mut BTreeMap<Key, Entry>) -> Result<T>,
+    ) -> Result<T> {
+        let mut entries = lock(&self.entries);
+        let done = match entries.as_mut() {
+            Some(entries) => self.capabilities.check_key(key).and_then(|()| change(entries)),
+            None => Err(closed(operation)),
         };
-        Ok(entries
-            .range::<str, _>((from, Bound::Unbounded))
-            .take_while(|(key, _)| key.as_str().starts_with(&options.prefix))
-            .filter(|(_, entry)| entry.metadata().is_visible(self.stamp.now(), options.tombstones))
-            .take(size)
-            .map(|(key, entry)| Listed::with_metadata(key.clone(), Arc::clone(entry.metadata())))
-            .collect())
+        done.map_err(|error: Error| error.during(operation).in_tier("map").for_key(key))
     }
+}
+
+impl Default for MapStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The map is never left half-changed, so a panic elsewhere does it no harm.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[async_trait]
@@ -95,56 +78,71 @@ impl Store for MapStore {
     }
 
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
-        let entry =
-            self.lock().as_ref().ok_or_else(|| closed(Operation::Load)).map(|all| all.get(key).cloned());
-        // `answer` hides what has expired and cuts out the range that was asked for.
-        let read = entry.and_then(|entry| answer(entry, self.stamp.now(), options));
-        read.map_err(|error| explain(error, Operation::Load, key))
+        self.with(Operation::Load, key, |entries| {
+            answer(entries.get(key).cloned(), self.stamp.now(), options)
+        })
     }
 
     async fn put(&self, key: &Key, put: Put) -> Result<Written> {
-        // Before the entry is made: a value over the limit must not cost the memory that the limit guards.
-        let checked = self.capabilities.check_key(key);
-        let checked = checked.and_then(|()| self.capabilities.check_value(put.value.len() as u64));
-        let entry = checked.map(|()| self.stamp.entry(&put));
-        let written = entry.and_then(|entry| {
+        self.with(Operation::Put, key, |entries| {
+            self.capabilities.check_value(put.value.len() as u64)?;
+            let now = self.stamp.now();
+            let current = entries.get(key).filter(|entry| entry.metadata().is_live(now));
+            if !put.precondition.holds(current.map(Entry::version)) {
+                return Err(precondition_failed(key));
+            }
+            let entry = self.stamp.entry(&put);
             let version = entry.version().clone();
-            self.write(key, &put.precondition, Some(entry), Operation::Put)?;
+            entries.insert(key.clone(), entry);
             Ok(Written::committed(version))
-        });
-        written.map_err(|error| explain(error, Operation::Put, key))
+        })
     }
 
     async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
-        let existed = self.write(key, &delete.precondition, None, Operation::Delete);
-        existed.map(Deleted::committed).map_err(|error| explain(error, Operation::Delete, key))
+        self.with(Operation::Delete, key, |entries| {
+            let now = self.stamp.now();
+            let current = entries.get(key).filter(|entry| entry.metadata().is_live(now));
+            if !delete.precondition.holds(current.map(Entry::version)) {
+                return Err(precondition_failed(key));
+            }
+            let existed = current.is_some();
+            entries.remove(key);
+            Ok(Deleted::committed(existed))
+        })
     }
 
     fn list(&self, options: ListOptions) -> ListStream {
-        let store = self.clone();
-        let pages = stream::unfold(Some(options), move |options| {
-            let next = options.map(|mut options| {
-                let size = options.limit.map_or(PAGE, |limit| limit.min(PAGE));
-                let page = match store.page(&options, size) {
-                    Ok(page) => page,
-                    Err(error) => return (vec![Err(error.in_tier("map"))], None),
+        let (entries, stamp) = (Arc::clone(&self.entries), self.stamp.clone());
+        // One key at a time, so that the lock is free in between.
+        Box::pin(stream::unfold(Some(options), move |options| {
+            let (entries, stamp) = (Arc::clone(&entries), stamp.clone());
+            async move {
+                let mut options = options.filter(|options| options.limit != Some(0))?;
+                let entries = lock(&entries);
+                let Some(map) = entries.as_ref() else { return Some((Err(closed(Operation::List)), None)) };
+                let from = match &options.start_after {
+                    Some(after) if after.as_str() >= options.prefix.as_str() => {
+                        Bound::Excluded(after.as_str())
+                    }
+                    _ => Bound::Included(options.prefix.as_str()),
                 };
-                options.limit = options.limit.map(|limit| limit - page.len());
-                options.start_after = page.last().map(|last| last.key.clone());
-                let full = page.len() == PAGE;
-                (page.into_iter().map(Ok).collect(), full.then_some(options))
-            });
-            std::future::ready(next)
-        });
-        Box::pin(pages.map(stream::iter).flatten())
+                let (key, entry) = map
+                    .range::<str, _>((from, Bound::Unbounded))
+                    .take_while(|(key, _)| key.as_str().starts_with(&options.prefix))
+                    .find(|(_, entry)| entry.metadata().is_visible(stamp.now(), options.tombstones))?;
+                options.start_after = Some(key.clone());
+                options.limit = options.limit.map(|limit| limit - 1);
+                Some((Ok(Listed::with_metadata(key.clone(), Arc::clone(entry.metadata()))), Some(options)))
+            }
+        }))
     }
 
     async fn flush(&self) -> Result<()> {
-        self.lock().as_ref().map(drop).ok_or_else(|| closed(Operation::Flush).in_tier("map"))
+        if lock(&self.entries).is_none() { Err(closed(Operation::Flush)) } else { Ok(()) }
     }
 
     async fn close(&self) -> Result<()> {
-        *self.lock() = None;
+        *lock(&self.entries) = None;
         Ok(())
     }
 }

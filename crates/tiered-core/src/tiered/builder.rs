@@ -299,7 +299,8 @@ fn derive(
             Feature::KeepsMetadata | Feature::KeepsMarks | Feature::Changes => home.has(feature),
             Feature::KeepsNotes => false,
             Feature::Evicts => home.has(feature) || (lists_front && front.has(feature)),
-            Feature::Peeks => front.has(feature),
+            // A pending write is in memory, whatever the frontend is.
+            Feature::Peeks => front.has(feature) || settings.write_policy == WritePolicy::WriteBehind,
             Feature::ListsMetadata | Feature::ListsExpiry => lists.has(feature),
             Feature::UniqueValidators => back.has(feature),
             // What vanishes with the process is not damaged on a disk.

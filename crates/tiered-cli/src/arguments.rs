@@ -1,0 +1,118 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A key-value store in tiers.
+#[derive(Debug, Parser)]
+#[command(name = "tiered", version, about, after_help = AFTER)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Answers as JSON: one object, or one a line for listings.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER: &str = "\
+Stores by URL
+  redb:FILE?cache=64MiB&durability=sync|buffer&verify=auto|always|never   a file
+  moka:?capacity=64MiB&ttl=60s   memory of this process, bounded
+  memory:   memory of this process
+  max_value=1GiB on each; PATH is literal up to the first `?`
+
+Exit codes
+  0 done   1 the key is absent   2 usage, URL, configuration, key, value over the limit, no such database
+  3 precondition failed   4 locked, unavailable, absent place, any other failure   5 damaged data
+  6 check found a difference, or a conformance case failed";
+
+/// Where a command reads and writes.
+#[derive(Args, Debug)]
+pub(crate) struct Place {
+    /// A single store.
+    #[arg(long, global = true, value_name = "URL", conflicts_with_all = ["frontend", "backend", "config"])]
+    pub(crate) store: Option<String>,
+    /// The fast tier of a stack.
+    #[arg(long, global = true, value_name = "URL", requires = "backend")]
+    pub(crate) frontend: Option<String>,
+    /// The authoritative tier of a stack.
+    #[arg(long, global = true, value_name = "URL", requires = "frontend")]
+    pub(crate) backend: Option<String>,
+    /// write-through (default), write-behind, write-around or frontend-only.
+    #[arg(long, global = true, value_name = "POLICY", requires = "frontend")]
+    pub(crate) write_policy: Option<String>,
+    /// frontend-first (default) or frontend-only.
+    #[arg(long, global = true, value_name = "POLICY", requires = "frontend")]
+    pub(crate) read_policy: Option<String>,
+    /// The journal of write-behind: `volatile:`.
+    #[arg(long, global = true, value_name = "URL", requires = "frontend")]
+    pub(crate) journal: Option<String>,
+    /// A stack described in TOML.
+    #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["frontend", "backend"])]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Prints a value.
+    Get {
+        key: String,
+        /// Writes the value to a file instead.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Writes a value, from standard input where no file is named.
+    Put { key: String, file: Option<PathBuf> },
+    /// Deletes a key.
+    Delete { key: String },
+    /// Lists keys in order.
+    List {
+        #[arg(default_value = "")]
+        prefix: String,
+        #[arg(long, value_name = "KEY")]
+        start_after: Option<String>,
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
+    },
+    /// Prints what is known of a key, without its value.
+    Head { key: String },
+    /// Brings one store in step with another.
+    Sync {
+        #[arg(long, value_name = "URL")]
+        from: String,
+        #[arg(long, value_name = "URL")]
+        to: String,
+        /// populate-missing, full-sync or refresh.
+        #[arg(long)]
+        strategy: String,
+        #[arg(long, default_value = "")]
+        prefix: String,
+        /// Only counts what it would do.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Compares two stores.
+    Check {
+        #[arg(long, value_name = "URL")]
+        from: String,
+        #[arg(long, value_name = "URL")]
+        to: String,
+        /// By bytes instead of by version and size.
+        #[arg(long)]
+        values: bool,
+    },
+    /// Runs the conformance suite under a fresh prefix of a store.
+    Conformance { url: String },
+    /// Shows the main job on real files.
+    Demo {
+        /// Where the files come from.
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+        /// Where it works; a new temporary folder unless given.
+        #[arg(long, value_name = "PATH")]
+        data: Option<PathBuf>,
+    },
+}

@@ -1,0 +1,97 @@
+//! `check`.
+
+use std::cmp::Ordering;
+
+use futures_util::StreamExt as _;
+use serde::Serialize;
+use tiered::{Create, Key, ListOptions, ListStream, Listed, ReadOptions, Store};
+
+use super::closing;
+use crate::exit::{DIFFERENT, Failure, OK};
+use crate::{output, stack};
+
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    key: &'a str,
+    kind: &'static str,
+}
+
+pub(super) async fn run(from: &str, to: &str, values: bool, json: bool) -> Result<u8, Failure> {
+    if stack::same(from, to) {
+        return Err(Failure::Usage(format!("{from} is both sides; name two stores")));
+    }
+    let from = tiered::open(from, Create::Never).await?;
+    let to = match tiered::open(to, Create::Never).await {
+        Ok(to) => to,
+        Err(error) => return closing(&*from, Err(error.into())).await,
+    };
+    let found = compare(&*from, &*to, values, json).await;
+    let found = closing(&*to, found).await;
+    let differences = closing(&*from, found).await?;
+    if differences == 0 {
+        return Ok(OK);
+    }
+    eprintln!("{differences} keys differ");
+    Ok(DIFFERENT)
+}
+
+async fn next(listing: &mut ListStream) -> Result<Option<Listed>, Failure> {
+    Ok(listing.next().await.transpose()?)
+}
+
+async fn compare(from: &dyn Store, to: &dyn Store, values: bool, json: bool) -> Result<u64, Failure> {
+    let (mut ours, mut theirs) = (from.list(ListOptions::new()), to.list(ListOptions::new()));
+    let (mut our, mut their) = (next(&mut ours).await?, next(&mut theirs).await?);
+    let mut differences = 0;
+    loop {
+        let order = match (&our, &their) {
+            (None, None) => return Ok(differences),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(our), Some(their)) => our.key.cmp(&their.key),
+        };
+        let kind = match order {
+            Ordering::Less => Some("missing"),
+            Ordering::Greater => Some("extra"),
+            Ordering::Equal => match (&our, &their) {
+                (Some(our), Some(their)) if differ(from, to, our, their, values).await? => Some("differs"),
+                _ => None,
+            },
+        };
+        let key: Option<Key> =
+            if order == Ordering::Greater { &their } else { &our }.as_ref().map(|listed| listed.key.clone());
+        if let (Some(kind), Some(key)) = (kind, key) {
+            differences += 1;
+            if json {
+                output::json(&Line { key: key.as_str(), kind })?;
+            } else {
+                output::bytes(format!("{kind} {key}\n").as_bytes())?;
+            }
+        }
+        if order != Ordering::Greater {
+            our = next(&mut ours).await?;
+        }
+        if order != Ordering::Less {
+            their = next(&mut theirs).await?;
+        }
+    }
+}
+
+async fn differ(
+    from: &dyn Store,
+    to: &dyn Store,
+    our: &Listed,
+    their: &Listed,
+    values: bool,
+) -> Result<bool, Failure> {
+    if our.size != their.size {
+        return Ok(true);
+    }
+    if !values {
+        return Ok(our.version != their.version);
+    }
+    let fresh = ReadOptions::new().authoritative();
+    let ours = from.load(&our.key, &fresh).await?.into_entry();
+    let theirs = to.load(&their.key, &fresh).await?.into_entry();
+    Ok(ours.as_ref().map(tiered::Entry::value) != theirs.as_ref().map(tiered::Entry::value))
+}

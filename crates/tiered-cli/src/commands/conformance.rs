@@ -1,0 +1,23 @@
+//! `conformance`.
+
+use std::sync::Arc;
+
+use tiered::{Create, Store};
+use tiered_conformance::RunOptions;
+
+use super::closing;
+use crate::exit::{DIFFERENT, Failure, OK};
+use crate::output;
+
+pub(super) async fn run(url: &str) -> Result<u8, Failure> {
+    let store = tiered::open(url, Create::IfAbsent).await?;
+    let shared = Arc::clone(&store);
+    let factory = move || {
+        let store: Arc<dyn Store> = Arc::clone(&shared);
+        async move { store }
+    };
+    let report = tiered_conformance::run(factory, RunOptions::new()).await;
+    let printed = output::bytes(format!("{report}\n").as_bytes());
+    closing(&*store, printed).await?;
+    Ok(if report.is_ok() { OK } else { DIFFERENT })
+}

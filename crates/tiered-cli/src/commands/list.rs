@@ -1,0 +1,52 @@
+//! `list`.
+
+use futures_util::StreamExt as _;
+use serde::Serialize;
+use tiered::{Create, Key, ListOptions, Store};
+
+use super::closing;
+use crate::arguments::Place;
+use crate::exit::{Failure, OK};
+use crate::output;
+use crate::stack;
+
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    key: &'a str,
+    size: u64,
+    version: Option<String>,
+}
+
+pub(super) async fn run(
+    place: &Place,
+    json: bool,
+    prefix: String,
+    start_after: Option<&str>,
+    limit: Option<usize>,
+) -> Result<u8, Failure> {
+    let mut options = ListOptions::new().prefix(prefix);
+    if let Some(after) = start_after {
+        options = options.start_after(Key::new(after)?);
+    }
+    if let Some(limit) = limit {
+        options = options.limit(limit);
+    }
+    let store = stack::open(place, Create::Never).await?;
+    let listed = print(&*store, options, json).await;
+    closing(&*store, listed).await?;
+    Ok(OK)
+}
+
+async fn print(store: &dyn Store, options: ListOptions, json: bool) -> Result<(), Failure> {
+    let mut listing = store.list(options);
+    while let Some(listed) = listing.next().await {
+        let listed = listed?;
+        if json {
+            let version = listed.version.as_ref().map(ToString::to_string);
+            output::json(&Line { key: listed.key.as_str(), size: listed.size, version })?;
+        } else {
+            output::bytes(format!("{}\n", listed.key).as_bytes())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! `sync`.
+
+use std::sync::Arc;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use tiered::sync::{DryRun, StrategyName, SyncOptions, SyncReport, sync};
+use tiered::{Clock as _, Create, ErrorKind, MemoryStore, Store, SystemClock};
+
+use super::closing;
+use crate::exit::{CORRUPT, FAILED, Failure, OK};
+use crate::{output, stack};
+
+/// What `sync` is asked to do.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) from: String,
+    pub(super) to: String,
+    pub(super) strategy: String,
+    pub(super) prefix: String,
+    pub(super) dry_run: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Line {
+    listed_from: u64,
+    listed_to: u64,
+    copied: u64,
+    skipped: u64,
+    removed: u64,
+    vanished: u64,
+    failed: u64,
+    bytes: u64,
+    seconds: f64,
+}
+
+pub(super) async fn run(order: &Order, json: bool) -> Result<u8, Failure> {
+    let strategy = order.strategy.parse::<StrategyName>()?.strategy();
+    if stack::same(&order.from, &order.to) {
+        return Err(Failure::Usage(format!("{} is source and target; name two stores", order.from)));
+    }
+    let from = tiered::open(&order.from, Create::Never).await?;
+    let to = match target(order).await {
+        Ok(to) => to,
+        Err(error) => return closing(&*from, Err(error)).await,
+    };
+    let bar = ProgressBar::new_spinner();
+    bar.set_style(
+        ProgressStyle::with_template("{spinner} {msg} {elapsed}")
+            .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+    );
+    let shown = bar.clone();
+    let options = SyncOptions::new()
+        .prefix(order.prefix.clone())
+        .dry_run(if order.dry_run { DryRun::Yes } else { DryRun::No })
+        .on_progress(move |progress| {
+            let report = &progress.report;
+            shown.set_message(format!(
+                "{} copied, {} skipped, {} removed",
+                report.copied, report.skipped, report.removed
+            ));
+            shown.tick();
+        });
+    let clock = SystemClock::new();
+    let report = sync(&from, &to, strategy.as_ref(), &options).await.map_err(Failure::from);
+    let seconds = clock.uptime().as_secs_f64();
+    bar.finish_and_clear();
+    let closed = closing(&*to, report).await;
+    let report = closing(&*from, closed).await?;
+    print(&report, seconds, json)?;
+    for failure in &report.failures {
+        eprintln!("failed: {}: {}", failure.key, failure.error);
+    }
+    let damaged =
+        report.failures.iter().any(|failure| failure.error.contains(&ErrorKind::Corrupt.to_string()));
+    Ok(match report.failed {
+        0 => OK,
+        _ if damaged => CORRUPT,
+        _ => FAILED,
+    })
+}
+
+/// A dry run makes nothing: a target that is absent, or empty still, counts as empty.
+async fn target(order: &Order) -> Result<Arc<dyn Store>, Failure> {
+    if !order.dry_run {
+        return Ok(tiered::open(&order.to, Create::IfAbsent).await?);
+    }
+    match tiered::open(&order.to, Create::Never).await {
+        Ok(store) => Ok(store),
+        Err(error) => {
+            let path =
+                order.to.split_once(':').map_or("", |(_, rest)| rest.split('?').next().unwrap_or_default());
+            let empty = std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0);
+            let folder = std::path::Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty());
+            let makeable = error.kind() == ErrorKind::NotFound && folder.is_none_or(std::path::Path::is_dir);
+            if makeable || empty { Ok(Arc::new(MemoryStore::new())) } else { Err(error.into()) }
+        }
+    }
+}
+
+fn print(report: &SyncReport, seconds: f64, json: bool) -> Result<(), Failure> {
+    let line = Line {
+        listed_from: report.listed_from,
+        listed_to: report.listed_to,
+        copied: report.copied,
+        skipped: report.skipped,
+        removed: report.removed,
+        vanished: report.vanished,
+        failed: report.failed,
+        bytes: report.bytes,
+        seconds,
+    };
+    if json {
+        return output::json(&line);
+    }
+    let text = format!(
+        "listed {} and {}; copied {} ({} bytes), skipped {}, removed {}, vanished {}, failed {}; {seconds:.1} s\n",
+        line.listed_from,
+        line.listed_to,
+        line.copied,
+        line.bytes,
+        line.skipped,
+        line.removed,
+        line.vanished,
+        line.failed
+    );
+    output::bytes(text.as_bytes())
+}

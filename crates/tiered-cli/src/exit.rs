@@ -1,0 +1,73 @@
+//! How the command ends.
+
+use std::fmt;
+use std::io;
+
+use tiered::{Error, ErrorKind};
+
+/// Done.
+pub(crate) const OK: u8 = 0;
+/// `get`, `head` or `delete` of a key that is absent.
+pub(crate) const ABSENT: u8 = 1;
+/// Usage, URL, configuration, key, value over the limit, or a place that is no such database.
+pub(crate) const USAGE: u8 = 2;
+/// A precondition did not hold.
+pub(crate) const PRECONDITION: u8 = 3;
+/// Locked, unavailable, absent place, permission, time limit, and any other failure.
+pub(crate) const FAILED: u8 = 4;
+/// Damaged data.
+pub(crate) const CORRUPT: u8 = 5;
+/// `check` found a difference, or a conformance case failed.
+pub(crate) const DIFFERENT: u8 = 6;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Store(Error),
+    /// A file or stream of the user's own.
+    Io(String, io::Error),
+    /// The command line itself.
+    Usage(String),
+}
+
+impl Failure {
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => USAGE,
+            Self::Io(..) => FAILED,
+            Self::Store(error) => match error.kind() {
+                ErrorKind::InvalidKey
+                | ErrorKind::InvalidInput
+                | ErrorKind::TooLarge
+                | ErrorKind::InvalidRange
+                | ErrorKind::Unsupported
+                | ErrorKind::Config
+                | ErrorKind::Foreign => USAGE,
+                ErrorKind::PreconditionFailed => PRECONDITION,
+                ErrorKind::Corrupt => CORRUPT,
+                _ => FAILED,
+            },
+        }
+    }
+
+    /// Whether the reader of our output has left: no error of ours.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Io(_, error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => f.write_str(&error.chain()),
+            Self::Io(what, error) => write!(f, "{what}: {error}"),
+            Self::Usage(why) => f.write_str(why),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What the command prints.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+use tiered::{Metadata, Source, Timestamp};
+
+use crate::exit::Failure;
+
+/// An entry, without its value.
+#[derive(Debug, Serialize)]
+pub(crate) struct Described<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) size: u64,
+    pub(crate) version: String,
+    pub(crate) modified: Option<String>,
+    pub(crate) expires_at: Option<String>,
+    pub(crate) attributes: BTreeMap<&'a str, &'a str>,
+    pub(crate) tier: &'static str,
+}
+
+impl<'a> Described<'a> {
+    pub(crate) fn new(key: &'a str, metadata: &'a Metadata, source: Source) -> Self {
+        Self {
+            key,
+            size: metadata.size,
+            version: metadata.version.to_string(),
+            modified: Some(rfc3339(metadata.modified)),
+            expires_at: metadata.expires_at.map(rfc3339),
+            attributes: metadata.attributes.iter().collect(),
+            tier: tier(source),
+        }
+    }
+
+    /// For people.
+    pub(crate) fn print(&self) -> Result<(), Failure> {
+        let mut text = format!(
+            "key         {}\nsize        {}\nversion     {}\nmodified    {}\nexpires     {}\ntier        {}\n",
+            self.key,
+            self.size,
+            self.version,
+            self.modified.as_deref().unwrap_or("-"),
+            self.expires_at.as_deref().unwrap_or("never"),
+            self.tier
+        );
+        for (name, value) in &self.attributes {
+            text.push_str("attribute   ");
+            text.push_str(name);
+            text.push('=');
+            text.push_str(value);
+            text.push('\n');
+        }
+        bytes(text.as_bytes())
+    }
+}
+
+fn tier(source: Source) -> &'static str {
+    match source {
+        Source::Store => "store",
+        Source::Frontend => "frontend",
+        Source::Backend => "backend",
+        Source::Pending => "pending",
+    }
+}
+
+/// RFC 3339 with milliseconds, in UTC.
+pub(crate) fn rfc3339(at: Timestamp) -> String {
+    let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
+    match jiff::Timestamp::from_millisecond(millis) {
+        Ok(time) => format!("{time:.3}"),
+        // Beyond the year 9999.
+        Err(_) => "9999-12-31T23:59:59.999Z".to_owned(),
+    }
+}
+
+/// Prints bytes as they are.
+pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::Io("standard output".to_owned(), error))
+}
+
+/// Prints one object of JSON on a line of its own.
+pub(crate) fn json(object: &impl Serialize) -> Result<(), Failure> {
+    let mut line = serde_json::to_string(object)
+        .map_err(|error| Failure::Io("standard output".to_owned(), io::Error::other(error)))?;
+    line.push('\n');
+    bytes(line.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_has_milliseconds() {
+        assert_eq!(rfc3339(Timestamp::from_millis(1_500)), "1970-01-01T00:00:01.500Z");
+        assert_eq!(rfc3339(Timestamp::from_millis(0)), "1970-01-01T00:00:00.000Z");
+    }
+}

@@ -1,0 +1,254 @@
+//! The real command: what it prints, and how it ends.
+#![cfg(all(feature = "moka", feature = "redb"))]
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn url(&self, name: &str) -> String {
+        format!("redb:{}", self.path(name).display())
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        self.run_with(arguments, b"")
+    }
+
+    fn run_with(&self, arguments: &[&str], input: &[u8]) -> Ran {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tiered"))
+            .args(arguments)
+            .current_dir(self.0.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        // A command that fails early does not read.
+        child.stdin.take().expect("piped").write_all(input).ok();
+        Ran(child.wait_with_output().expect("ends"))
+    }
+
+    fn put(&self, store: &str, key: &str, value: &[u8]) {
+        self.run_with(&["--store", store, "put", key], value).ends(0);
+    }
+}
+
+struct Ran(Output);
+
+impl Ran {
+    fn ends(self, code: i32) -> Self {
+        assert_eq!(self.0.status.code(), Some(code), "{}\n{}", self.text(), self.errors());
+        assert!(!self.errors().contains("panicked"), "{}", self.errors());
+        self
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.stdout).into_owned()
+    }
+
+    fn errors(&self) -> String {
+        String::from_utf8_lossy(&self.0.stderr).into_owned()
+    }
+
+    fn says(self, hint: &str) -> Self {
+        assert!(self.errors().contains(hint), "{hint:?} is not in {}", self.errors());
+        self
+    }
+}
+
+#[test]
+fn values_are_bytes() {
+    let place = Place::new();
+    let store = place.url("d.redb");
+    let value: Vec<u8> = (0..=255).chain([b'\n', 0, b'\r']).collect();
+    place.put(&store, "k", &value);
+    assert_eq!(place.run(&["--store", &store, "get", "k"]).ends(0).0.stdout, value);
+    let out = place.path("out");
+    place.run(&["--store", &store, "get", "k", "-o", out.to_str().expect("utf-8")]).ends(0);
+    assert_eq!(fs::read(&out).expect("reads"), value);
+    place.run(&["--store", &store, "put", "from-file", out.to_str().expect("utf-8")]).ends(0);
+    assert_eq!(place.run(&["--store", &store, "get", "from-file"]).ends(0).0.stdout, value);
+    let head = place.run(&["--store", &store, "--json", "head", "k"]).ends(0).text();
+    for field in
+        ["\"key\":\"k\"", "\"size\":259", "\"expires_at\":null", "\"attributes\":{}", "\"tier\":\"store\""]
+    {
+        assert!(head.contains(field), "{field} is not in {head}");
+    }
+    place.run(&["--store", &store, "delete", "k"]).ends(0);
+    place.run(&["--store", &store, "delete", "k"]).ends(1);
+    place.run(&["--store", &store, "get", "k"]).ends(1);
+    place.run(&["--store", &store, "head", "k"]).ends(1);
+}
+
+#[test]
+fn a_stack_says_which_tier_answered() {
+    let place = Place::new();
+    let (front, back) = (place.url("front.redb"), place.url("back.redb"));
+    place.put(&back, "k", b"v");
+    let stack = ["--frontend", &front, "--backend", &back, "--json"];
+    let get = |tier: &str| {
+        let text = place.run(&[&stack[..], &["get", "k"]].concat()).ends(0).text();
+        assert!(text.contains(&format!("\"tier\":\"{tier}\"")), "{text}");
+    };
+    get("backend");
+    // The fill that the first read began was finished before the command ended; on reopening it is compared once.
+    place.run(&["--store", &front, "get", "k"]).ends(0);
+    get("backend");
+    for policy in ["write-through", "write-around", "write-behind"] {
+        let mut arguments = vec!["--frontend", &front, "--backend", &back, "--write-policy", policy];
+        if policy == "write-behind" {
+            arguments.extend(["--journal", "volatile:"]);
+        }
+        arguments.extend(["put", policy]);
+        place.run_with(&arguments, b"v").ends(0);
+        place.run(&["--store", &back, "get", policy]).ends(0);
+    }
+    let local = ["--frontend", &front, "--backend", &back, "--write-policy", "frontend-only", "put", "local"];
+    place.run_with(&local, b"v").ends(0);
+    place.run(&["--store", &back, "get", "local"]).ends(1);
+    let behind = ["--frontend", &front, "--backend", &back, "--write-policy", "write-behind", "put", "x"];
+    place.run_with(&behind, b"v").ends(2).says("journal");
+    let other = place.url("other.redb");
+    place.put(&other, "k", b"v");
+    place.run(&["--frontend", &front, "--backend", &other, "get", "k"]).ends(2).says("another backend");
+}
+
+#[test]
+fn listings_are_ordered_and_limited() {
+    let place = Place::new();
+    let store = place.url("d.redb");
+    for key in ["b", "a/2", "a/1", "c"] {
+        place.put(&store, key, b"v");
+    }
+    let list = |more: &[&str]| place.run(&[&["--store", &store, "list"], more].concat()).ends(0).text();
+    assert_eq!(list(&[]), "a/1\na/2\nb\nc\n");
+    assert_eq!(list(&["a/"]), "a/1\na/2\n");
+    assert_eq!(list(&["--start-after", "a/1", "--limit", "2"]), "a/2\nb\n");
+    let json = place.run(&["--store", &store, "--json", "list", "--limit", "1"]).ends(0).text();
+    assert!(json.starts_with("{\"key\":\"a/1\",\"size\":1,\"version\":\""), "{json}");
+}
+
+#[test]
+fn sync_and_check() {
+    let place = Place::new();
+    let (from, to) = (place.url("from.redb"), place.url("to.redb"));
+    for key in ["a", "b"] {
+        place.put(&from, key, key.as_bytes());
+    }
+    let sync = |more: &[&str]| {
+        place.run(&[&["sync", "--from", &from, "--to", &to, "--json", "--strategy"], more].concat())
+    };
+    let counts = sync(&["full-sync", "--dry-run"]).ends(0).text();
+    assert!(counts.contains("\"listed_from\":2,\"listed_to\":0,\"copied\":2"), "{counts}");
+    assert!(!place.path("to.redb").exists(), "a dry run creates nothing");
+    sync(&["populate-missing"]).ends(0);
+    place.run(&["check", "--from", &from, "--to", &to]).ends(0);
+    place.put(&from, "a", b"other");
+    place.put(&from, "new", b"v");
+    place.put(&to, "extra", b"v");
+    let check = ["check", "--from", &from, "--to", &to, "--json"];
+    let found = place.run(&check).ends(6).text();
+    let expected = "{\"key\":\"a\",\"kind\":\"differs\"}\n{\"key\":\"extra\",\"kind\":\"extra\"}\n{\"key\":\"new\",\"kind\":\"missing\"}\n";
+    assert_eq!(found, expected);
+    sync(&["refresh"]).ends(0);
+    assert_eq!(place.run(&check).ends(6).text(), "{\"key\":\"extra\",\"kind\":\"extra\"}\n");
+    let removed = sync(&["full-sync"]).ends(0).text();
+    assert!(removed.contains("\"removed\":1"), "{removed}");
+    place.run(&["check", "--from", &from, "--to", &to, "--values"]).ends(0);
+    place.run(&["sync", "--from", &from, "--to", &from, "--strategy", "refresh"]).ends(2).says("two stores");
+}
+
+#[test]
+fn bad_input_is_said_clearly() {
+    let place = Place::new();
+    let store = place.url("d.redb");
+    place.put(&store, "k", b"v");
+    fs::write(place.path("text"), "no database, and longer than the header of one").expect("written");
+    fs::write(place.path("empty"), "").expect("written");
+    let get = |url: &str| place.run(&["--store", url, "get", "k"]);
+    get("redbb:d.redb").ends(2).says("unknown scheme");
+    get(&format!("{store}?cashe=1MiB")).ends(2).says("no parameter cashe");
+    get(&format!("{store}?cache=1MiB&cache=2MiB")).ends(2).says("twice");
+    get(&format!("{store}?durability=maybe")).ends(2).says("sync, buffer");
+    get("moka:?capacity=0").ends(2).says("capacity is 0");
+    get("moka:?capacity=lots").ends(2).says("64MiB");
+    get(&place.url("absent.redb")).ends(4).says("absent.redb");
+    get(&place.url("text")).ends(2).says("not touched");
+    get(&place.url("empty")).ends(2).says("empty");
+    get(&place.url("")).ends(2);
+    place.run(&["--store", &store, "get", "bad\nkey"]).ends(2).says("control character");
+    place.run(&["--store", &store, "get", ""]).ends(2).says("empty");
+    place.run(&["get", "k"]).ends(2).says("--store");
+    place.run(&["--store", &store, "frobnicate"]).ends(2);
+    place.run(&["--store", &place.url("text/below"), "put", "k"]).ends(4);
+    let small = format!("{store}?max_value=4");
+    place.run_with(&["--store", &small, "put", "k"], b"12345").ends(2).says("5 bytes");
+    assert_eq!(get(&store).ends(0).text(), "v", "nothing is lost");
+    let policy = ["--frontend", "moka:", "--backend", &store, "--write-policy", "write-back", "get", "k"];
+    place.run(&policy).ends(2).says("write-through");
+    place.run(&["sync", "--from", &store, "--to", "memory:", "--strategy", "all"]).ends(2).says("full-sync");
+    place.run_with(&["--store", &place.url("empty"), "put", "k"], b"v").ends(0);
+}
+
+#[test]
+fn a_locked_and_a_damaged_database() {
+    let place = Place::new();
+    let store = place.url("d.redb");
+    place.put(&store, "k", &vec![7; 100_000]);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("builds");
+    let open = runtime.block_on(tiered_redb::RedbConfig::new(place.path("d.redb")).open()).expect("opens");
+    place.run(&["--store", &store, "get", "k"]).ends(4).says("open elsewhere");
+    runtime.block_on(close(&open));
+    damage(&place.path("d.redb"));
+    place.run(&["--store", &store, "get", "k"]).ends(5).says("damaged");
+}
+
+async fn close(store: &tiered_redb::RedbStore) {
+    use tiered::Store as _;
+    store.close().await.expect("closes");
+}
+
+/// Flips a bit in the middle of the large value.
+fn damage(path: &Path) {
+    let mut bytes = fs::read(path).expect("reads");
+    let at = bytes.windows(1000).position(|window| window == [7; 1000]).expect("the value is there");
+    *bytes.get_mut(at + 500).expect("inside") ^= 1;
+    fs::write(path, bytes).expect("written");
+}
+
+#[test]
+fn conformance_passes() {
+    let place = Place::new();
+    for url in ["memory:", "moka:", &format!("{}?durability=buffer", place.url("d.redb"))] {
+        let text = place.run(&["conformance", url]).ends(0).text();
+        assert!(
+            text.trim_end().lines().last().is_some_and(|last| last.contains(" passed, 0 failed, ")),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn the_demo_runs_on_real_files() {
+    let place = Place::new();
+    let source = env!("CARGO_MANIFEST_DIR");
+    let data = place.path("data");
+    let text = place.run(&["demo", source, "--data", data.to_str().expect("utf-8")]).ends(0).text();
+    for part in ["1. Import", "2. Reads", "3. Fifty writes", "4. Synchronising", "The data is in"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert!(data.join("backend.redb").is_file());
+}

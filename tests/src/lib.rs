@@ -1,0 +1,8 @@
+//! Every combination of adapters: which stacks there are, as data.
+//!
+//! The README's program is compiled and run as a documentation test of this crate:
+#![doc = include_str!("../../README.md")]
+
+mod stack;
+
+pub use stack::{Tier, Tiers, stacks};
