@@ -53,6 +53,9 @@ pub enum Need {
     Has(Feature),
     /// A feature that is not declared.
     Lacks(Feature),
+    /// A store that keeps what it was given: one that does not evict, or has room for the whole suite
+    /// ([`Eviction::Never`](crate::Eviction::Never)).
+    Keeps,
     /// A clock that is moved by hand ([`Factory::clock`](crate::Factory::clock)).
     Clock,
     /// A place of its own ([`Factory::place`](crate::Factory::place)).
@@ -75,6 +78,7 @@ impl Need {
             Self::Lacks(feature) if capabilities.has(feature) => {
                 Some(format!("the store declares {feature:?}"))
             }
+            Self::Keeps if bench.evicts => Some("the store evicts".to_owned()),
             Self::Clock if bench.clock.is_none() => Some("the factory has no manual clock".to_owned()),
             Self::Place if bench.place.is_none() => Some("the factory has no place of its own".to_owned()),
             Self::Lasting | Self::Exclusive if !lasting => Some("the store is declared volatile".to_owned()),

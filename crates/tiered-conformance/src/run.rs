@@ -120,18 +120,19 @@ pub(crate) async fn run_shared(factory: Arc<dyn Factory>, options: RunOptions) -
     }
     let place = |report: &CaseReport| cases().position(|case| case.name == report.name);
     reports.sort_by_key(place);
-    let store = match factory.open().await {
-        Ok(store) => store.capabilities().name().to_owned(),
-        Err(_) => "a store that does not open".to_owned(),
+    let store = match tokio::time::timeout(options.deadline, factory.open()).await {
+        Ok(Ok(store)) => store.capabilities().name().to_owned(),
+        _ => "a store that does not open".to_owned(),
     };
     Report { store, seed, cases: reports }
 }
 
 /// Opens a bench, runs the case on it, and removes its keys.
 async fn attempt(factory: &dyn Factory, case: &'static Case, seed: u64, deadline: Duration) -> Ending {
-    let store = match factory.open().await {
-        Ok(store) => store,
-        Err(error) => return Ending::Failed(format!("the store does not open: {}", error.chain())),
+    let store = match tokio::time::timeout(deadline, factory.open()).await {
+        Ok(Ok(store)) => store,
+        Ok(Err(error)) => return Ending::Failed(format!("the store does not open: {}", error.chain())),
+        Err(_) => return Ending::Failed(format!("the store did not open within {} s", deadline.as_secs())),
     };
     let capabilities = store.capabilities().clone();
     let Some(prefix) = scratch::prefix(&capabilities, case.name) else {
@@ -154,12 +155,19 @@ async fn attempt(factory: &dyn Factory, case: &'static Case, seed: u64, deadline
     if let (Ending::Passed, Some(why)) = (&ending, refusing) {
         ending = Ending::Refused(format!("{why}, and refuses as specified"));
     }
-    if let Err(error) = scratch::clean(&bench.store, &bench.prefix).await
-        && !matches!(ending, Ending::Failed(_))
-    {
-        ending = Ending::Failed(format!("removing the keys of the case failed: {}", error.chain()));
+    // A store that hangs in a case hangs here as well; the first reason is the one to tell.
+    let cleaned = tokio::time::timeout(deadline, scratch::clean(&bench.store, &bench.prefix)).await;
+    let left = match cleaned {
+        Ok(Ok(())) => return ending,
+        Ok(Err(error)) => format!("removing the keys of the case failed: {}", error.chain()),
+        Err(_) => format!("removing the keys of the case took more than {} s", deadline.as_secs()),
+    };
+    if let Ending::Failed(why) = &mut ending {
+        why.push_str("; ");
+        why.push_str(&left);
+        return ending;
     }
-    ending
+    Ending::Failed(left)
 }
 
 async fn carry_out(body: Body, bench: Bench, case: &'static Case, deadline: Duration) -> Ending {

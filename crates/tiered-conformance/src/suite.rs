@@ -89,7 +89,8 @@ macro_rules! __catalogue {
             cancel_writes capabilities_stable
             model_sequence model_listing
             tier_range_first tier_deleted_everywhere tier_absent_then_written tier_same_hot_and_cold
-            tier_update_cold tier_list_counts tier_write_order tier_empty_value
+            tier_update_cold tier_list_counts tier_write_order tier_empty_value tier_batch_order tier_cold
+            tier_cold_update
         }
     };
 }

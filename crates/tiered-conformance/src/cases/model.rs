@@ -11,8 +11,8 @@ use crate::case::{Need, Verdict, check, check_equal, declare};
 use crate::dice::bytes;
 
 declare! {
-    model_sequence ["put.replace", "read.whole", "delete.existed"] needs [Need::Lacks(Feature::Evicts)];
-    model_listing ["list.prefix", "list.after", "list.limit"] needs [Need::Lacks(Feature::Evicts)];
+    model_sequence ["put.replace", "read.whole", "delete.existed"] needs [Need::Keeps];
+    model_listing ["list.prefix", "list.after", "list.limit"] needs [Need::Keeps];
 }
 
 /// Few names, so that operations meet; some are prefixes of others.

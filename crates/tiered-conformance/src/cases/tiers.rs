@@ -1,9 +1,10 @@
 //! What went wrong in the tiered store that this one started from. A store without tiers passes them as well.
 
-use tiered_core::{Delete, Feature, Put, ReadOptions, StoreExt as _};
+use tiered_core::{Batch, Delete, Entry, Feature, Put, Read, ReadOptions, StoreExt as _};
 
 use crate::bench::Bench;
-use crate::case::{Need, Verdict, check, check_equal, declare};
+use crate::case::{Need, Verdict, check, check_equal, declare, fail};
+use crate::dice::bytes;
 
 declare! {
     tier_range_first ["read.range", "read.whole"];
@@ -11,9 +12,12 @@ declare! {
     tier_absent_then_written ["read.whole"];
     tier_same_hot_and_cold ["read.whole", "read.head"];
     tier_update_cold ["put.matches", "read.whole"] needs [Need::Has(Feature::ConditionalPut)];
-    tier_list_counts ["list.complete"] needs [Need::Lacks(Feature::Evicts)];
+    tier_list_counts ["list.complete"] needs [Need::Keeps];
     tier_write_order ["put.replace"];
     tier_empty_value ["read.whole"];
+    tier_batch_order ["batch.last", "put.replace"];
+    tier_cold ["read.range", "read.whole", "read.head", "read.many"] needs [Need::Place, Need::Lasting];
+    tier_cold_update ["put.matches", "read.whole"] needs [Need::Place, Need::Lasting, Need::Has(Feature::ConditionalPut)];
 }
 
 /// Reading a fragment first must not make the fragment the whole value.
@@ -137,4 +141,90 @@ async fn tier_empty_value(bench: Bench) -> Verdict {
         bench.store.flush().await?;
     }
     Ok(())
+}
+
+/// Batches must land in the order in which they were acknowledged, and the operations of one in theirs.
+async fn tier_batch_order(bench: Bench) -> Verdict {
+    let (leaf, root) = (bench.key("leaf")?, bench.key("root")?);
+    for round in 0..20 {
+        let batch = Batch::new()
+            .best_effort()
+            .put(leaf.clone(), format!("leaf {round}, too early"))
+            .delete(root.clone(), Delete::new())
+            .put(leaf.clone(), format!("leaf {round}"))
+            .put(root.clone(), format!("root {round}"));
+        for outcome in bench.store.apply(batch).await? {
+            outcome?;
+        }
+        bench.expect("batch.last", &leaf, format!("leaf {round}").as_bytes()).await?;
+        bench.expect("batch.last", &root, format!("root {round}").as_bytes()).await?;
+    }
+    bench.store.flush().await?;
+    for (key, last) in [(&leaf, "leaf 19"), (&root, "root 19")] {
+        let read = bench.store.load(key, &ReadOptions::new().authoritative()).await?;
+        let right = read.entry().map_or(bench.evicts, |entry| entry.value() == last);
+        check("put.replace", right, || format!("expected {last:?} in the authority, saw {read:?}"))?;
+    }
+    Ok(())
+}
+
+/// A place of the case's own that holds `small` and `large` and was closed: opened again, a tier of memory is cold.
+async fn cold(bench: &Bench) -> Verdict<(Bench, Entry, Entry)> {
+    let place = bench.place()?;
+    let warm = Bench { store: place.open().await?, ..bench.clone() };
+    let size = bench.capabilities.value_limit().min(150_000).try_into().unwrap_or(0);
+    let (small, large) = (bench.key("small")?, bench.key("large")?);
+    warm.put(&small, "1").await?;
+    warm.put(&large, bytes(size, bench.seed)).await?;
+    let before = (warm.load(&small).await?, warm.load(&large).await?);
+    warm.store.close().await?;
+    let cold = Bench { store: place.open().await?, ..warm };
+    match before {
+        (Some(small), Some(large)) => Ok((cold, small, large)),
+        _ => fail("read.whole", "expected the entries just written, saw none"),
+    }
+}
+
+/// The first reads after opening must neither truncate what they fill, nor change its metadata.
+async fn tier_cold(bench: Bench) -> Verdict {
+    let (bench, small, large) = cold(&bench).await?;
+    let keys = [bench.key("large")?, bench.key("absent")?, bench.key("small")?];
+    let [key, absent, other] = &keys;
+    let part = bench.store.get_range(key, 3..9).await?;
+    let right = part.as_ref().is_some_and(|part| *part.value() == large.value().slice(3..9));
+    check("read.range", right, || format!("expected bytes 3 to 9, saw {part:?}"))?;
+    bench.expect_absent("read.whole", absent).await?;
+    for _ in 0..3 {
+        // One of them is warm by now, another is not.
+        let many = bench.store.get_many(&keys, &ReadOptions::new()).await?;
+        let found: Vec<Option<&Entry>> = many.iter().map(Read::entry).collect();
+        check_equal(
+            "read.many",
+            "a warm, an absent and a cold key",
+            &vec![Some(&large), None, Some(&small)],
+            &found,
+        )?;
+        check_equal("read.whole", "the whole value", &Some(large.clone()), &bench.load(key).await?)?;
+        let head = bench.store.head(other, &ReadOptions::new()).await?;
+        check_equal("read.head", "the metadata", &Some(small.metadata()), &head.as_ref())?;
+        bench.store.flush().await?;
+    }
+    Ok(bench.store.close().await?)
+}
+
+/// An update of a cold key starts from the stored value, and runs on it once and not once in each tier.
+async fn tier_cold_update(bench: Bench) -> Verdict {
+    let (bench, small, _) = cold(&bench).await?;
+    let key = bench.key("small")?;
+    let (old, written) = bench
+        .store
+        .update(&key, |old| Some(Put::new(format!("{}2", old.map_or("", |old| utf8(old.value()))))))
+        .await?;
+    check_equal("put.matches", "the entry before the update", &Some(small), &old)?;
+    check("put.matches", written.is_some(), || "expected the update to be written".to_owned())?;
+    bench.expect("read.whole", &key, b"12").await?;
+    let read = bench.store.load(&key, &ReadOptions::new().authoritative()).await?;
+    let right = read.entry().is_some_and(|entry| entry.value() == "12");
+    check("read.whole", right, || format!("expected the update in the authority, saw {read:?}"))?;
+    Ok(bench.store.close().await?)
 }

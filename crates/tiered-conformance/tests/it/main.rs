@@ -2,4 +2,5 @@
 
 mod broken;
 mod memory;
+mod running;
 mod stacks;

@@ -1,0 +1,384 @@
+//! A wrapper around the reference store that breaks it in one way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
+use tiered_core::store::precondition_failed;
+use tiered_core::{
+    Action, Applied, Atomicity, Attributes, Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream,
+    Delete, Deleted, Durability, Entry, ErrorKind, Expiry, Feature, Key, ListOptions, ListStream, Lookup,
+    MemoryStore, Metadata, Note, Outcome, Precondition, Put, Read, ReadOptions, Result, Sharing, Stamp,
+    Store, Tombstones, Version, Written,
+};
+
+use super::fault::Fault;
+
+/// Largest value and longest key that the store declares, in bytes.
+const LARGEST: u64 = 2 << 20;
+const LONGEST: usize = 200;
+
+/// A store with one fault. Cloning shares the data.
+#[derive(Clone, Debug)]
+pub(super) struct Broken {
+    pub(super) inner: MemoryStore,
+    fault: Fault,
+    capabilities: Capabilities,
+    /// What a faulty cache remembers of each key; `None` for an absence.
+    memory: Arc<Mutex<BTreeMap<Key, Option<Entry>>>>,
+}
+
+impl Broken {
+    pub(super) fn new(fault: Fault, stamp: Stamp) -> Self {
+        let declare = |all: Capabilities| match fault {
+            Fault::PeekStale => all,
+            // `get` would go round the faults of `load`.
+            _ => all.without(Feature::Peeks),
+        };
+        // The inner store has room beyond the declared limits, and checks those that the fault does not concern.
+        let inner = MemoryStore::with_stamp(stamp).declaring(|all| match fault {
+            Fault::ValueLimitUnchecked => declare(all).max_key(LONGEST),
+            Fault::KeyLimitUnchecked => declare(all).max_value(LARGEST),
+            Fault::AtomicityIgnored | Fault::BatchPartial => {
+                declare(all).without(Feature::AtomicBatch).max_key(LONGEST).max_value(LARGEST)
+            }
+            _ => declare(all).max_key(LONGEST).max_value(LARGEST),
+        });
+        let mut capabilities = inner.capabilities().clone().max_key(LONGEST).max_value(LARGEST);
+        if fault == Fault::ConditionIgnored {
+            capabilities = capabilities.without(Feature::ConditionalPut);
+        }
+        if matches!(fault, Fault::LockMissing | Fault::ReopenEmpty) {
+            let lasting = Capabilities::new("broken", Durability::PowerLoss, Sharing::Exclusive);
+            capabilities = Feature::ALL
+                .into_iter()
+                .filter(|feature| capabilities.has(*feature))
+                .fold(lasting.max_key(LONGEST).max_value(LARGEST), Capabilities::with);
+        }
+        Self { inner, fault, capabilities, memory: Arc::default() }
+    }
+
+    fn has(&self, fault: Fault) -> bool {
+        self.fault == fault
+    }
+
+    /// The key under which a store that folds case keeps `key`.
+    fn folded(&self, key: &Key) -> Key {
+        let folded = key.as_str().to_lowercase();
+        if self.has(Fault::KeyFolded) {
+            Key::new(folded).unwrap_or_else(|_| key.clone())
+        } else {
+            key.clone()
+        }
+    }
+
+    /// What the fault does to a put before it is stored.
+    fn spoil(&self, put: &mut Put) {
+        match self.fault {
+            Fault::MetadataDropped => put.attributes = Attributes::new(),
+            Fault::ExpiryDropped => put.expiry = Expiry::Never,
+            Fault::ModifiedRestamped => put.modified = None,
+            Fault::NoteDropped => put.note = Note { origin: put.note.origin, ..Note::default() },
+            Fault::VersionReused => put.version = Some(Version::from_u128(7)),
+            Fault::ConditionIgnored => put.precondition = Precondition::None,
+            Fault::ValueTruncated if !put.value.is_empty() => {
+                put.value = put.value.slice(..put.value.len() - 1);
+                put.checksum = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// What the fault makes of an answer.
+    fn distort(&self, key: &Key, options: &ReadOptions, read: Read) -> Read {
+        let absent = read.lookup == Lookup::Absent;
+        let found = |entry: Entry| Read::from_store(Lookup::Found(entry));
+        match self.fault {
+            Fault::AbsentIsEmpty if absent => found(Stamp::system().entry(&Put::new(""))),
+            Fault::EmptyIsAbsent if read.entry().is_some_and(|entry| entry.size() == 0) => {
+                Read::from_store(Lookup::Absent)
+            }
+            Fault::UnchangedAlways if options.unless.is_some() && !absent => {
+                Read::from_store(Lookup::Unchanged)
+            }
+            Fault::ExpiredReturned if absent => match self.memory.lock().get(key) {
+                Some(Some(entry)) => found(entry.clone()),
+                _ => read,
+            },
+            Fault::AbsentRemembered => {
+                match self.memory.lock().entry(key.clone()).or_insert_with(|| read.entry().cloned()) {
+                    None => Read::from_store(Lookup::Absent),
+                    Some(_) => read,
+                }
+            }
+            Fault::RangeRemembered => {
+                let fragment =
+                    options.range.as_ref().and(read.entry()).filter(|part| !part.value().is_empty());
+                let mut memory = self.memory.lock();
+                if let Some(part) = fragment {
+                    memory.insert(key.clone(), Some(part.clone()));
+                }
+                match memory.get(key) {
+                    Some(Some(part)) if options.range.is_none() && !absent => found(part.clone()),
+                    _ => read,
+                }
+            }
+            // Answers with what it saw the time before.
+            Fault::ReadStale => match self.memory.lock().insert(key.clone(), read.entry().cloned()) {
+                Some(Some(before)) if options.range.is_none() => found(before),
+                _ => read,
+            },
+            _ => read,
+        }
+    }
+
+    async fn one_by_one(&self, batch: Batch) -> Result<BatchOutcomes> {
+        let mut outcomes = Vec::new();
+        for (key, action) in batch.into_operations() {
+            let outcome = match action {
+                Action::Put(put) => self.inner.put(&key, put).await.map(Applied::Put),
+                Action::Delete(delete) => self.inner.delete(&key, delete).await.map(Applied::Delete),
+            };
+            match (outcome, self.fault) {
+                // Nothing is said about the operations after the one that failed.
+                (Err(error), Fault::BatchPartial) => {
+                    outcomes.push(Err(error));
+                    break;
+                }
+                // What was written before stays.
+                (Err(error), _) => return Err(error),
+                (applied, _) => outcomes.push(applied),
+            }
+        }
+        Ok(outcomes)
+    }
+}
+
+#[deny(clippy::missing_trait_methods, reason = "no provided body may stand in for the store inside")]
+#[async_trait]
+impl Store for Broken {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+        let key = self.folded(key);
+        let mut asked = options.clone();
+        match self.fault {
+            Fault::TombstoneShown => asked.tombstones = Tombstones::Show,
+            Fault::UnlessIgnored => asked.unless = None,
+            Fault::RangeOffByOne => {
+                asked.range = asked.range.map(|range| range.start..range.end.saturating_add(1));
+            }
+            _ => {}
+        }
+        let read = self.inner.load(&key, &asked).await?;
+        Ok(self.distort(&key, options, read))
+    }
+
+    async fn put(&self, key: &Key, mut put: Put) -> Result<Written> {
+        let key = &self.folded(key);
+        self.spoil(&mut put);
+        if self.has(Fault::CheckThenAct) {
+            let current = self.inner.head(key, &ReadOptions::new()).await?;
+            if !put.precondition.holds(current.as_ref().map(|metadata| &metadata.version)) {
+                return Err(precondition_failed(key));
+            }
+            tokio::task::yield_now().await;
+            put.precondition = Precondition::None;
+        }
+        if self.has(Fault::ValueTorn) && put.value.len() > 1 {
+            let mut half = put.clone();
+            half.value = put.value.slice(..put.value.len() / 2);
+            self.inner.put(key, half).await?;
+            tokio::task::yield_now().await;
+        }
+        if self.has(Fault::ExpiredReturned) {
+            let entry = Stamp::system().entry(&put);
+            self.memory.lock().insert(key.clone(), Some(entry));
+        }
+        let written = self.inner.put(key, put).await;
+        if self.has(Fault::PeekStale)
+            && let Some(entry) = self.inner.peek(key)
+        {
+            self.memory.lock().entry(key.clone()).or_insert(Some(entry));
+        }
+        match (written, self.fault) {
+            (Ok(_), Fault::VersionMisreported) => Ok(Written::committed(Version::from_u128(9))),
+            (Err(error), Fault::OutcomeUnstated) if error.kind() == ErrorKind::PreconditionFailed => {
+                Err(error.outcome_is(Outcome::Unknown))
+            }
+            (written, _) => written,
+        }
+    }
+
+    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+        let key = &self.folded(key);
+        if self.has(Fault::DeleteLost) {
+            let current = self.inner.head(key, &ReadOptions::new()).await?;
+            return Ok(Deleted::committed(current.is_some()));
+        }
+        self.memory.lock().remove(key).filter(|_| self.has(Fault::ExpiredReturned));
+        let deleted = self.inner.delete(key, delete).await?;
+        Ok(if self.has(Fault::ExistedWrong) { Deleted::committed(true) } else { deleted })
+    }
+
+    fn list(&self, mut options: ListOptions) -> ListStream {
+        let after = options.start_after.clone();
+        match self.fault {
+            Fault::LimitIgnored => options.limit = None,
+            Fault::PrefixLeaks => {
+                // Matches one character too few.
+                options.prefix.pop();
+            }
+            Fault::TombstoneShown => options.tombstones = Tombstones::Show,
+            Fault::StartAfterIncluded => options.start_after = None,
+            _ => {}
+        }
+        let all = self.inner.list(options);
+        match self.fault {
+            Fault::StartAfterIncluded => Box::pin(all.filter(move |listed| {
+                let before = matches!((&after, listed), (Some(after), Ok(listed)) if listed.key < *after);
+                std::future::ready(!before)
+            })),
+            Fault::ListsBackwards => {
+                let reversed = async move {
+                    let mut all: Vec<_> = all.collect().await;
+                    all.reverse();
+                    stream::iter(all)
+                };
+                Box::pin(stream::once(reversed).flatten())
+            }
+            Fault::ListsTwice => Box::pin(all.flat_map(|listed| match listed {
+                Ok(listed) => stream::iter(vec![Ok(listed.clone()), Ok(listed)]),
+                Err(error) => stream::iter(vec![Err(error)]),
+            })),
+            // The first key after a page of 256 falls between two pages.
+            Fault::PageLost => {
+                Box::pin(all.enumerate().filter_map(|(index, listed)| async move {
+                    if index == 256 { None } else { Some(listed) }
+                }))
+            }
+            Fault::MetadataUnlisted => Box::pin(
+                all.map(|listed| listed.map(|listed| tiered_core::Listed { metadata: None, ..listed })),
+            ),
+            _ => all,
+        }
+    }
+
+    fn peek(&self, key: &Key) -> Option<Entry> {
+        if self.has(Fault::PeekStale) {
+            return self.memory.lock().get(key).cloned().flatten();
+        }
+        self.inner.peek(key)
+    }
+
+    async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
+        // Through `load`, so that its faults are those of `head`.
+        let whole = ReadOptions::new().freshness(options.freshness).tombstones(options.tombstones);
+        let head = self.load(key, &whole).await?.into_entry().map(|entry| Arc::clone(entry.metadata()));
+        if self.has(Fault::HeadTruncated) {
+            return Ok(head.map(|head| Arc::new(Metadata { size: 0, ..(*head).clone() })));
+        }
+        Ok(head)
+    }
+
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Read>> {
+        let mut reads = Vec::new();
+        for key in keys {
+            reads.push(self.load(key, options).await?);
+        }
+        if self.has(Fault::ManyReordered) {
+            reads.reverse();
+        }
+        Ok(reads)
+    }
+
+    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
+        match self.fault {
+            Fault::BatchNotAtomic | Fault::BatchJudgedLate => self.one_by_one(batch).await,
+            Fault::BatchPartial if batch.atomicity() == Atomicity::BestEffort => self.one_by_one(batch).await,
+            Fault::AtomicityIgnored => self.inner.apply(batch.best_effort()).await,
+            Fault::BatchFirstWins => {
+                let mut operations = batch.into_operations();
+                operations.reverse();
+                let mut reversed = Batch::new();
+                for (key, action) in operations {
+                    reversed.push(key, action);
+                }
+                let mut outcomes = self.inner.apply(reversed).await?;
+                outcomes.reverse();
+                Ok(outcomes)
+            }
+            _ => self.inner.apply(batch).await,
+        }
+    }
+
+    async fn read_stream(
+        &self,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
+        let mut whole = options.clone();
+        whole.unless = None;
+        Ok(self.load(key, &whole).await?.into_entry().map(|entry| {
+            let metadata = Arc::clone(entry.metadata());
+            let body: ByteStream = Box::pin(stream::iter([Ok(entry.into_value())]));
+            (metadata, body)
+        }))
+    }
+
+    async fn put_stream(&self, key: &Key, mut put: Put, mut body: ByteStream) -> Result<Written> {
+        if !self.has(Fault::StreamKeepsParts) {
+            return self.inner.put_stream(key, put, body).await;
+        }
+        let mut value = Vec::new();
+        let mut failed = None;
+        while let Some(part) = body.next().await {
+            match part {
+                Ok(part) => value.extend_from_slice(&part),
+                Err(error) => {
+                    failed = Some(error.outcome_is(Outcome::NotApplied));
+                    break;
+                }
+            }
+        }
+        put.value = Bytes::from(value);
+        let written = self.inner.put(key, put).await?;
+        failed.map_or(Ok(written), Err)
+    }
+
+    fn changes(&self) -> Option<ChangeStream> {
+        None
+    }
+
+    async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
+        self.inner.mark(name).await
+    }
+
+    async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
+        if self.has(Fault::MarksListed)
+            && let Ok(key) = Key::new(name)
+        {
+            match &value {
+                Some(value) => self.inner.put(&key, Put::new(value.clone())).await.map(drop)?,
+                None => self.inner.delete(&key, Delete::new()).await.map(drop)?,
+            }
+        }
+        self.inner.set_mark(name, value).await
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.inner.flush().await
+    }
+
+    async fn close(&self) -> Result<()> {
+        if self.has(Fault::CloseIgnored) {
+            return Ok(());
+        }
+        self.inner.close().await
+    }
+}
