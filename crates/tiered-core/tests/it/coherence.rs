@@ -2,11 +2,7 @@
 //! agrees with the backend. With the feature `planted`, deliberate bugs of the engine are shown to be caught.
 //!
 //! Time is virtual and every choice comes from the seed, so a seed repeats itself.
-#![expect(
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test that indexes wrongly fails, as it should"
-)]
+#![expect(clippy::indexing_slicing, reason = "a test that indexes wrongly fails, as it should")]
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
