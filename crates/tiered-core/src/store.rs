@@ -55,7 +55,9 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 ///   end clamped to the value's; its metadata are the whole value's. A start equal to the size gives an empty
 ///   value; a start beyond it, or beyond the end, is [`ErrorKind::InvalidRange`]. On an absent key the answer is
 ///   `Absent`.
-/// * **`[read.expired]`** No read returns an entry at or after its `expires_at`, by the store's clock.
+/// * **`[read.expired]`** No read returns an entry at or after its `expires_at`, by the store's clock. A store
+///   without [`Feature::KeepsMetadata`] honours an expiry too, or refuses the put with [`ErrorKind::Unsupported`]; it
+///   never forgets one.
 /// * **`[read.peek]`** [`peek`](Store::peek) never blocks, does no I/O, allocates nothing; it answers the whole
 ///   live entry as `load` would, or `None`, which says nothing. Only a store with [`Feature::Peeks`] answers.
 /// * **`[read.head]`** [`head`](Store::head) returns the metadata that `load` would, without the value.
@@ -118,7 +120,8 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 /// # Life
 /// * **`[flush]`** [`flush`](Store::flush) returns when every write acknowledged before it is as durable as the
 ///   store can make it. **`[close]`** [`close`](Store::close) flushes and releases the place; every later call is
-///   [`ErrorKind::Closed`]; closing twice is `Ok`.
+///   [`ErrorKind::Closed`]; closing twice is `Ok`. The bodies given here cannot know that a store was closed: an
+///   adapter that can be closed overrides both.
 ///
 /// # Cancel safety
 /// Dropping the future of a read has no effect. Dropping the future of a write leaves it as with
