@@ -3,9 +3,37 @@
 
 use std::sync::Arc;
 
-use tiered::Store;
-use tiered_conformance::RunOptions;
-use tiered_tests::stacks;
+use tempfile::TempDir;
+use tiered::{Result, Store};
+use tiered_conformance::{Factory, Place, RunOptions};
+use tiered_tests::{Tiers, stacks};
+
+/// A stack that is open, and places to open others like it.
+struct Stacks {
+    tiers: Tiers,
+    store: Arc<dyn Store>,
+}
+
+/// A folder that holds the files of one stack: opening it again reopens the stack.
+struct Folder(TempDir, Tiers);
+
+#[async_trait::async_trait]
+impl Place for Folder {
+    async fn open(&self) -> Result<Arc<dyn Store>> {
+        self.1.open(self.0.path()).await
+    }
+}
+
+#[async_trait::async_trait]
+impl Factory for Stacks {
+    async fn open(&self) -> Result<Arc<dyn Store>> {
+        Ok(Arc::clone(&self.store))
+    }
+
+    async fn place(&self) -> Option<Arc<dyn Place>> {
+        Some(Arc::new(Folder(tempfile::tempdir().ok()?, self.tiers.clone())))
+    }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn matrix_of_stacks() {
@@ -20,11 +48,7 @@ async fn matrix_of_stacks() {
                 continue;
             }
         };
-        let shared = Arc::clone(&store);
-        let factory = move || {
-            let store: Arc<dyn Store> = Arc::clone(&shared);
-            async move { store }
-        };
+        let factory = Stacks { tiers: stack.clone(), store: Arc::clone(&store) };
         let report = tiered_conformance::run(factory, RunOptions::new()).await;
         println!(
             "stack {name}: {} passed ({} by refusal), {} failed, {} skipped",
