@@ -25,10 +25,8 @@ pub(super) struct Latencies(Option<Histogram<u64>>);
 
 impl Latencies {
     pub(super) fn new() -> Self {
-        let mut histogram = Histogram::new(3).ok();
-        if let Some(histogram) = &mut histogram {
-            histogram.auto(true);
-        }
+        // From a nanosecond to a minute.
+        let histogram = Histogram::new_with_bounds(1, 60_000_000_000, 3).ok();
         Self(histogram)
     }
 
@@ -58,5 +56,21 @@ fn time(nanos: u64) -> String {
         0..1_000 => format!("{nanos} ns"),
         1_000..1_000_000 => format!("{}.{} µs", nanos / 1_000, nanos % 1_000 / 100),
         _ => format!("{}.{} ms", nanos / 1_000_000, nanos % 1_000_000 / 100_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_of_every_size_are_kept() {
+        for (nanos, shown) in
+            [(150, "150 ns"), (2_500, "2.5 µs"), (1_100_000, "1.1 ms"), (2_000_000_000, "2000.")]
+        {
+            let mut latencies = Latencies::new();
+            latencies.record(Duration::from_nanos(nanos));
+            assert!(latencies.show().starts_with(shown), "{} for {nanos}", latencies.show());
+        }
     }
 }

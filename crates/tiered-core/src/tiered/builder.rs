@@ -284,11 +284,15 @@ fn derive(
     let local = settings.write_policy == WritePolicy::FrontendOnly;
     let home = if local { front } else { back };
     let limits = |front: u64, home: u64| if local { front.min(home) } else { home };
-    let mut derived =
-        Capabilities::new(format!("{}/{}", front.name(), back.name()), guarantees.durability, home.sharing())
-            .max_key(if local { front.key_limit().min(back.key_limit()) } else { back.key_limit() })
-            .max_value(limits(front.value_limit(), home.value_limit()))
-            .request_lifetime(home.lifetime());
+    // What only the frontend shows lasts no longer than the frontend, wherever else it is.
+    let shown = match settings.read_policy {
+        ReadPolicy::FrontendFirst => guarantees.durability,
+        ReadPolicy::FrontendOnly => guarantees.durability.min(front.durability()),
+    };
+    let mut derived = Capabilities::new(format!("{}/{}", front.name(), back.name()), shown, home.sharing())
+        .max_key(if local { front.key_limit().min(back.key_limit()) } else { back.key_limit() })
+        .max_value(limits(front.value_limit(), home.value_limit()))
+        .request_lifetime(home.lifetime());
     let decides = matches!(settings.write_policy, WritePolicy::WriteBehind | WritePolicy::FrontendOnly);
     let lists_front = local || settings.read_policy == ReadPolicy::FrontendOnly;
     let lists = if lists_front { front } else { back };
