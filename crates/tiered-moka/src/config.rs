@@ -6,6 +6,9 @@ use tiered_core::{Capabilities, Error, ErrorKind, Operation, Result, Stamp};
 
 use crate::MokaStore;
 
+/// The longest time to live: moka panics beyond it.
+const MAX_TTL: Duration = Duration::from_hours(1_000 * 365 * 24);
+
 /// Configures a [`MokaStore`].
 ///
 /// # Examples
@@ -54,7 +57,7 @@ impl MokaConfig {
     /// Makes the tier.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a capacity or a time to live of zero.
+    /// [`ErrorKind::Config`] for a capacity or a time to live of zero, or one longer than 1,000 years.
     pub fn build(self) -> Result<MokaStore> {
         let refuse = |why| Err(Error::new(ErrorKind::Config, why).during(Operation::Open).in_tier("moka"));
         if self.capacity == 0 {
@@ -62,6 +65,9 @@ impl MokaConfig {
         }
         if self.ttl.is_some_and(|ttl| ttl.is_zero()) {
             return refuse("ttl is 0; leave it out for no time limit");
+        }
+        if self.ttl.is_some_and(|ttl| ttl > MAX_TTL) {
+            return refuse("ttl is longer than 1,000 years; leave it out for no time limit");
         }
         Ok(MokaStore::new(self))
     }

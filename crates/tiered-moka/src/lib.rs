@@ -8,7 +8,7 @@
 //! * **Hits.** [`peek`](tiered_core::Store::peek) is one look-up in the cache and two reference counts. Keys are
 //!   hashed by foldhash with a random seed: several times as fast as moka's default `SipHash` on short keys.
 //! * **Listing.** moka has no order, so a listing collects the keys under the prefix and sorts them: O(n log n) time
-//!   and 16 bytes a key. Entries are looked up as the listing proceeds, without counting as used.
+//!   and 16 bytes a key. Entries are looked up as the listing proceeds, which counts as a use.
 //! * **Durability.** None: everything is gone with the process.
 
 mod config;

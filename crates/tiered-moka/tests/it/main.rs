@@ -32,6 +32,7 @@ fn settings_that_cannot_work_are_refused() {
     let kind = |config: MokaConfig| config.build().expect_err("refused").kind();
     assert_eq!(kind(MokaConfig::new(0)), ErrorKind::Config);
     assert_eq!(kind(MokaConfig::new(1).ttl(Duration::ZERO)), ErrorKind::Config);
+    assert_eq!(kind(MokaConfig::new(1).ttl(Duration::MAX)), ErrorKind::Config);
 }
 
 #[tokio::test]
