@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 /// A key-value store in tiers.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "tiered", version, about, after_help = AFTER)]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -30,7 +30,7 @@ Exit codes
   6 check found a difference, or a conformance case failed";
 
 /// Where a command reads and writes.
-#[derive(Args, Debug)]
+#[derive(Args)]
 pub(crate) struct Place {
     /// A single store.
     #[arg(long, global = true, value_name = "URL", conflicts_with_all = ["frontend", "backend", "config"])]
@@ -55,7 +55,7 @@ pub(crate) struct Place {
     pub(crate) config: Option<PathBuf>,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub(crate) enum Command {
     /// Prints a value.
     Get {

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: the runtime cannot start: {error}");
+            output::complain(&format!("error: the runtime cannot start: {error}"));
             return ExitCode::from(exit::FAILED);
         }
     };
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             if !error.is_broken_pipe() {
-                eprintln!("error: {error}");
+                output::complain(&format!("error: {error}"));
             }
             error.code()
         }

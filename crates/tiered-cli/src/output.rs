@@ -74,6 +74,11 @@ pub(crate) fn rfc3339(at: Timestamp) -> String {
     }
 }
 
+/// Says something to a person, on standard error. Nobody may be listening, which is no reason to fail.
+pub(crate) fn complain(text: &str) {
+    writeln!(io::stderr().lock(), "{text}").ok();
+}
+
 /// Prints bytes as they are.
 pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();

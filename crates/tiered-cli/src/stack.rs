@@ -26,6 +26,12 @@ fn describe(place: &Place) -> Result<Stack, Failure> {
             "name a store: --store URL, or --frontend URL --backend URL, or --config FILE".to_owned(),
         ));
     };
+    if same(frontend, backend) {
+        return Err(Failure::Usage(format!(
+            "{} is frontend and backend; name two stores",
+            without_parameters(backend)
+        )));
+    }
     let mut settings = TieredSettings::default();
     if let Some(policy) = &place.write_policy {
         settings.write_policy = policy.parse()?;
@@ -34,6 +40,11 @@ fn describe(place: &Place) -> Result<Stack, Failure> {
         settings.read_policy = policy.parse()?;
     }
     Ok(Stack::tiers(Stack::store(frontend), Stack::store(backend), settings, place.journal.clone()))
+}
+
+/// A URL as it may be shown: parameters can be secrets.
+pub(crate) fn without_parameters(url: &str) -> &str {
+    url.split('?').next().unwrap_or_default()
 }
 
 /// Whether two URLs name the same store.

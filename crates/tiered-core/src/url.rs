@@ -50,7 +50,8 @@ impl StoreUrl {
         let mut parameters = BTreeMap::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let Some((name, value)) = pair.split_once('=') else {
-                return refuse(format!("the parameter {pair:?} of {scheme}: has no value; write name=value"));
+                // What it says may be a piece of a secret.
+                return refuse(format!("a parameter of {scheme}: has no value; write name=value"));
             };
             if parameters.insert(name.to_owned(), value.to_owned()).is_some() {
                 return refuse(format!("the parameter {name} of {scheme}: is given twice; give it once"));
@@ -181,5 +182,7 @@ mod tests {
     fn values_of_parameters_are_not_shown() {
         let url = StoreUrl::parse("s3:bucket?secret=hunter2").expect("parses");
         assert!(!format!("{url:?}").contains("hunter2"));
+        let error = StoreUrl::parse("s3:bucket?secret=hunt&er2").expect_err("malformed");
+        assert!(!error.to_string().contains("er2"), "{error}");
     }
 }

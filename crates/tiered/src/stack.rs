@@ -61,10 +61,14 @@ impl Stack {
     /// Reads a stack from TOML. `docs/stack.toml` is a documented sample.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], with line and column.
+    /// [`ErrorKind::Config`], with the line; never with its text, which may hold a secret.
     pub fn from_toml(text: &str) -> Result<Self> {
         toml::from_str(text).map_err(|error| {
-            Error::new(ErrorKind::Config, format!("the settings cannot be read: {error}"))
+            // Not the error's own text: that shows the line, and with it what may be a secret.
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            let message = error.message().replace('\n', ", ");
+            Error::new(ErrorKind::Config, format!("the settings cannot be read: line {line}: {message}"))
                 .during(Operation::Open)
         })
     }
@@ -161,6 +165,10 @@ mod tests {
     fn secrets_are_not_shown() {
         let stack = Stack::store("s3:bucket?secret=hunter2");
         assert!(!format!("{stack:?}").contains("hunter2"));
+        let error =
+            Stack::from_toml("[frontend]\nurl = \"s3:bucket?secret=hunter2\" oops").expect_err("no TOML");
+        let text = error.chain();
+        assert!(!text.contains("hunter2") && !text.contains('\n') && text.contains("line 2"), "{text}");
     }
 
     #[tokio::test]

@@ -18,7 +18,10 @@ struct Line<'a> {
 
 pub(super) async fn run(from: &str, to: &str, values: bool, json: bool) -> Result<u8, Failure> {
     if stack::same(from, to) {
-        return Err(Failure::Usage(format!("{from} is both sides; name two stores")));
+        return Err(Failure::Usage(format!(
+            "{} is both sides; name two stores",
+            stack::without_parameters(from)
+        )));
     }
     let from = tiered::open(from, Create::Never).await?;
     let to = match tiered::open(to, Create::Never).await {
@@ -31,7 +34,7 @@ pub(super) async fn run(from: &str, to: &str, values: bool, json: bool) -> Resul
     if differences == 0 {
         return Ok(OK);
     }
-    eprintln!("{differences} keys differ");
+    output::complain(&format!("{differences} keys differ"));
     Ok(DIFFERENT)
 }
 

@@ -1,10 +1,10 @@
 //! `get`, `put`, `delete`, `head`.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::Read;
 use std::path::Path;
 
-use tiered::{Create, Delete, Key, Put, ReadOptions, Source, Store};
+use tiered::{Create, Delete, Key, Put, ReadOptions, Store};
 
 use super::closing;
 use crate::arguments::Place;
@@ -19,7 +19,7 @@ pub(super) async fn get(place: &Place, json: bool, key: &str, to: Option<&Path>)
     let read = closing(&*store, read).await?;
     let source = read.source;
     let Some(entry) = read.into_entry() else {
-        eprintln!("{key} is absent");
+        output::complain(&format!("{key} is absent"));
         return Ok(ABSENT);
     };
     if let Some(path) = to {
@@ -35,40 +35,36 @@ pub(super) async fn get(place: &Place, json: bool, key: &str, to: Option<&Path>)
 
 pub(super) async fn put(place: &Place, json: bool, key: &str, file: Option<&Path>) -> Result<u8, Failure> {
     let key = Key::new(key)?;
-    let mut value = Vec::new();
-    match file {
+    // What cannot be read makes no store.
+    let mut input: Box<dyn Read + Send> = match file {
         Some(path) => {
-            value = fs::read(path).map_err(|error| Failure::Io(path.display().to_string(), error))?;
+            Box::new(fs::File::open(path).map_err(|error| Failure::Io(path.display().to_string(), error))?)
         }
-        None => {
-            std::io::stdin()
-                .read_to_end(&mut value)
-                .map_err(|error| Failure::Io("standard input".to_owned(), error))?;
-        }
-    }
+        None => Box::new(std::io::stdin()),
+    };
     let store = stack::open(place, Create::IfAbsent).await?;
     let write = async {
+        let value = read_within(&mut input, store.capabilities().value_limit(), file)?;
+        store.capabilities().check_value(value.len() as u64)?;
         store.put(&key, Put::new(value)).await?;
-        Ok(store.head(&key, &ReadOptions::new()).await?)
+        Ok(store.load(&key, &ReadOptions::new().range(0..0)).await?)
     };
-    let written = closing(&*store, write.await).await?;
-    match written {
-        Some(metadata) if json => {
-            output::json(&Described::new(key.as_str(), &metadata, source_of(place)))?;
-        }
-        _ => {}
+    let read = closing(&*store, write.await).await?;
+    if let Some(entry) = read.entry().filter(|_| json) {
+        output::json(&Described::new(key.as_str(), entry.metadata(), read.source))?;
     }
     Ok(OK)
 }
 
-/// Where a write goes in the end.
-fn source_of(place: &Place) -> Source {
-    match (&place.backend, place.write_policy.as_deref()) {
-        (Some(_), Some("frontend-only")) => Source::Frontend,
-        (Some(_), _) => Source::Backend,
-        (None, _) if place.config.is_some() => Source::Backend,
-        (None, _) => Source::Store,
-    }
+/// Reads a value, but no more than one byte beyond the limit: what is too large is refused, not collected.
+fn read_within(input: &mut dyn Read, limit: u64, file: Option<&Path>) -> Result<Vec<u8>, Failure> {
+    let mut value = Vec::new();
+    let name = || file.map_or_else(|| "standard input".to_owned(), |path| path.display().to_string());
+    input
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut value)
+        .map_err(|error| Failure::Io(name(), error))?;
+    Ok(value)
 }
 
 pub(super) async fn delete(place: &Place, key: &str) -> Result<u8, Failure> {
@@ -79,7 +75,7 @@ pub(super) async fn delete(place: &Place, key: &str) -> Result<u8, Failure> {
     if deleted.existed {
         return Ok(OK);
     }
-    eprintln!("{key} is absent");
+    output::complain(&format!("{key} is absent"));
     Ok(ABSENT)
 }
 
@@ -90,7 +86,7 @@ pub(super) async fn head(place: &Place, json: bool, key: &str) -> Result<u8, Fai
     let read = store.load(&key, &ReadOptions::new().range(0..0)).await.map_err(Failure::from);
     let read = closing(&*store, read).await?;
     let Some(entry) = read.entry() else {
-        eprintln!("{key} is absent");
+        output::complain(&format!("{key} is absent"));
         return Ok(ABSENT);
     };
     let described = Described::new(key.as_str(), entry.metadata(), read.source);

@@ -12,7 +12,6 @@ use crate::exit::{CORRUPT, FAILED, Failure, OK};
 use crate::{output, stack};
 
 /// What `sync` is asked to do.
-#[derive(Debug)]
 pub(super) struct Order {
     pub(super) from: String,
     pub(super) to: String,
@@ -37,7 +36,10 @@ struct Line {
 pub(super) async fn run(order: &Order, json: bool) -> Result<u8, Failure> {
     let strategy = order.strategy.parse::<StrategyName>()?.strategy();
     if stack::same(&order.from, &order.to) {
-        return Err(Failure::Usage(format!("{} is source and target; name two stores", order.from)));
+        return Err(Failure::Usage(format!(
+            "{} is source and target; name two stores",
+            stack::without_parameters(&order.from)
+        )));
     }
     let from = tiered::open(&order.from, Create::Never).await?;
     let to = match target(order).await {
@@ -69,7 +71,7 @@ pub(super) async fn run(order: &Order, json: bool) -> Result<u8, Failure> {
     let report = closing(&*from, closed).await?;
     print(&report, seconds, json)?;
     for failure in &report.failures {
-        eprintln!("failed: {}: {}", failure.key, failure.error);
+        output::complain(&format!("failed: {}: {}", failure.key, failure.error));
     }
     let damaged =
         report.failures.iter().any(|failure| failure.error.contains(&ErrorKind::Corrupt.to_string()));

@@ -230,6 +230,42 @@ fn damage(path: &Path) {
 }
 
 #[test]
+fn secrets_and_closed_streams() {
+    let place = Place::new();
+    let config = place.path("stack.toml");
+    fs::write(&config, "url = \"s3:bucket?secret=hunter2\" oops").expect("written");
+    let ran = place.run(&["--config", config.to_str().expect("utf-8"), "get", "k"]).ends(2);
+    assert!(!ran.errors().contains("hunter2"), "{}", ran.errors());
+    let store = place.url("d.redb");
+    let twice = ["--frontend", &store, "--backend", &store, "get", "k"];
+    place.run(&twice).ends(2).says("two stores");
+    // Nobody reads the error: no panic, the same code.
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tiered"))
+        .args(["--store", "no-url", "get", "k"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    drop(child.stderr.take());
+    assert_eq!(child.wait().expect("ends").code(), Some(2));
+}
+
+#[test]
+fn put_says_which_tier_has_the_value() {
+    let place = Place::new();
+    let store = place.url("d.redb");
+    let config = place.path("stack.toml");
+    fs::write(&config, format!("url = {store:?}")).expect("written");
+    let config = config.to_str().expect("utf-8");
+    let text = place.run_with(&["--config", config, "--json", "put", "k"], b"v").ends(0).text();
+    assert!(text.contains("\"tier\":\"store\""), "{text}");
+    let local =
+        ["--frontend", "moka:", "--backend", &store, "--write-policy", "frontend-only", "--json", "put", "k"];
+    let text = place.run_with(&local, b"v").ends(0).text();
+    assert!(text.contains("\"tier\":\"frontend\""), "{text}");
+}
+
+#[test]
 fn conformance_passes() {
     let place = Place::new();
     for url in ["memory:", "moka:", &format!("{}?durability=buffer", place.url("d.redb"))] {
