@@ -79,10 +79,9 @@ impl Guarantees {
             max_stale,
             durability,
             flush_order,
-            atomic_batches: home.has(Feature::AtomicBatch)
-                && (write != WritePolicy::WriteBehind
-                    || durability > Durability::Volatile
-                    || home.durability() == Durability::Volatile),
+            // Local batches are judged together and written one by one. Journaled ones reach the backend in whole
+            // groups, so that a crash keeps all of a batch or none, whatever the journal survives.
+            atomic_batches: !local && backend.has(Feature::AtomicBatch),
             conditional_writes: decides || home.has(Feature::ConditionalPut),
         }
     }

@@ -1,0 +1,299 @@
+//! Promises about trouble: bounds, outages, a frontend that fails or hangs, reopening, deadlines.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tiered_core::{
+    Batch, BatchOutcomes, Capabilities, Delete, Deleted, Durability, Entry, Error, ErrorKind, Event, Feature,
+    Key, Level, ListOptions, ListStream, MemoryStore, OnFull, Outcome, Put, Read, ReadOptions, Reopen,
+    Result, Sharing, Source, Store, StoreExt as _, TieredBuilder, TieredSettings, TieredStore,
+    VolatileJournal, WritePolicy, Written,
+};
+
+/// What a store does with calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Mood {
+    Well,
+    /// Every call fails before it takes effect.
+    Down,
+    /// Writes never return.
+    Hangs,
+}
+
+/// A memory store in a mood, that may pretend to outlive the process.
+#[derive(Clone, Debug)]
+struct Moody {
+    inner: MemoryStore,
+    capabilities: Capabilities,
+    mood: Arc<AtomicU8>,
+}
+
+impl Moody {
+    fn new() -> Self {
+        let inner = MemoryStore::new();
+        Self {
+            capabilities: inner.capabilities().clone(),
+            inner,
+            mood: Arc::new(AtomicU8::new(Mood::Well as u8)),
+        }
+    }
+
+    /// Declares that it lasts, so that sessions are kept in it.
+    fn lasting() -> Self {
+        let plain = Self::new();
+        let lasting = Feature::ALL.into_iter().filter(|feature| plain.capabilities.has(*feature)).fold(
+            Capabilities::new("lasting", Durability::CleanClose, Sharing::Exclusive),
+            Capabilities::with,
+        );
+        Self { capabilities: lasting, ..plain }
+    }
+
+    fn be(&self, mood: Mood) {
+        self.mood.store(mood as u8, Ordering::Relaxed);
+    }
+
+    fn is(&self, mood: Mood) -> bool {
+        self.mood.load(Ordering::Relaxed) == mood as u8
+    }
+
+    async fn write(&self) -> Result<()> {
+        if self.is(Mood::Hangs) {
+            std::future::pending::<()>().await;
+        }
+        self.call()
+    }
+
+    fn call(&self) -> Result<()> {
+        if self.is(Mood::Down) {
+            return Err(Error::new(ErrorKind::Unavailable, "down").outcome_is(Outcome::NotApplied));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Store for Moody {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+        self.call()?;
+        self.inner.load(key, options).await
+    }
+    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
+        self.write().await?;
+        self.inner.put(key, put).await
+    }
+    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+        self.write().await?;
+        self.inner.delete(key, delete).await
+    }
+    fn list(&self, options: ListOptions) -> ListStream {
+        self.inner.list(options)
+    }
+    fn peek(&self, key: &Key) -> Option<Entry> {
+        self.inner.peek(key)
+    }
+    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
+        self.write().await?;
+        self.inner.apply(batch).await
+    }
+    async fn mark(&self, name: &str) -> Result<Option<bytes::Bytes>> {
+        self.inner.mark(name).await
+    }
+    async fn set_mark(&self, name: &str, value: Option<bytes::Bytes>) -> Result<()> {
+        self.inner.set_mark(name, value).await
+    }
+    async fn close(&self) -> Result<()> {
+        // The data outlive the handle, as a file's would.
+        Ok(())
+    }
+}
+
+fn key(text: &str) -> Key {
+    Key::new(text).expect("valid")
+}
+
+fn over(front: &Moody, back: &Moody) -> TieredBuilder {
+    TieredStore::builder(Arc::new(front.clone()), Arc::new(back.clone()))
+}
+
+fn behind(front: &Moody, back: &Moody, change: impl FnOnce(&mut TieredSettings)) -> TieredBuilder {
+    let mut settings = TieredSettings { write_policy: WritePolicy::WriteBehind, ..TieredSettings::default() };
+    change(&mut settings);
+    over(front, back).settings(settings).journal(Arc::new(VolatileJournal::new()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_acknowledged_to_the_bound_and_drains_in_order() {
+    let (front, back) = (Moody::new(), Moody::new());
+    let store = behind(&front, &back, |settings| {
+        settings.max_pending_operations = 10;
+        settings.on_full = OnFull::Fail;
+    })
+    .build()
+    .await
+    .expect("builds");
+    back.be(Mood::Down);
+    let mut last = None;
+    for round in 0..10 {
+        last = Some(store.put(&key("k"), Put::new(format!("{round}"))).await.expect("within the bound"));
+    }
+    let full = store.put(&key("other"), Put::new("v")).await.expect_err("beyond the bound");
+    assert_eq!((full.kind(), full.write_outcome()), (ErrorKind::Full, Outcome::NotApplied));
+    let read = store.load(&key("k"), &ReadOptions::new()).await.expect("reads");
+    assert_eq!(read.source, Source::Pending);
+    assert_eq!(read.into_entry().expect("found").value(), "9");
+    assert!(back.inner.snapshot().is_empty());
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(store.stats().backlog, 10, "an outage parks nothing and loses nothing");
+    back.be(Mood::Well);
+    last.expect("written").receipt.durable(Level::Committed).await.expect("lands");
+    assert_eq!(back.inner.peek(&key("k")).expect("there").value(), "9");
+    store.put(&key("other"), Put::new("v")).await.expect("there is room again");
+    store.flush().await.expect("drains");
+    assert_eq!((store.stats().backlog, store.stats().slots), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_store_can_wait_instead() {
+    let (front, back) = (Moody::new(), Moody::new());
+    let store =
+        behind(&front, &back, |settings| settings.max_pending_operations = 1).build().await.expect("builds");
+    back.be(Mood::Down);
+    store.put(&key("a"), Put::new("v")).await.expect("within the bound");
+    let (k, put) = (key("b"), Put::new("v"));
+    let waiting = store.put(&k, put);
+    let healing = async {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        back.be(Mood::Well);
+    };
+    let (written, ()) = futures_util::future::join(waiting, healing).await;
+    written.expect("written when there was room");
+    store.flush().await.expect("drains");
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_over_a_dead_backend_says_what_is_lost() {
+    let (front, back) = (Moody::new(), Moody::new());
+    let store = behind(&front, &back, |settings| settings.close_deadline_millis = 1_000)
+        .build()
+        .await
+        .expect("builds");
+    back.be(Mood::Down);
+    for name in ["a", "b"] {
+        store.put(&key(name), Put::new("v")).await.expect("journaled");
+    }
+    let lost = store.close().await.expect_err("the journal is volatile");
+    assert!(lost.to_string().contains("2 acknowledged writes"), "{lost}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frontend_that_fails_never_serves_what_is_old() {
+    for mood in [Mood::Down, Mood::Hangs] {
+        let (front, back) = (Moody::new(), Moody::new());
+        let store = over(&front, &back).build().await.expect("builds");
+        let mut events = store.subscribe();
+        store.put(&key("k"), Put::new("old")).await.expect("written");
+        front.be(mood);
+        store.put(&key("k"), Put::new("new")).await.expect("the backend has it");
+        assert_eq!(front.inner.peek(&key("k")).expect("still there").value(), "old");
+        assert_eq!(store.get(&key("k")).await.expect("reads").expect("found").value(), "new", "{mood:?}");
+        assert_eq!(store.stats().quarantined, 1);
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            seen.extend(events.next().await);
+        }
+        assert!(seen.contains(&Event::Quarantined { key: key("k") }), "{seen:?}");
+        if mood == Mood::Down {
+            front.be(Mood::Well);
+            tokio::time::sleep(Duration::from_mins(1)).await;
+            assert_eq!((store.stats().quarantined, store.stats().slots), (0, 0), "a removal has succeeded");
+            assert!(front.inner.peek(&key("k")).is_none());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn past_the_bound_of_quarantines_the_whole_frontend_is_in_doubt() {
+    let (front, back) = (Moody::new(), Moody::new());
+    let settings = TieredSettings { max_quarantined: 3, ..TieredSettings::default() };
+    let store = over(&front, &back).settings(settings).build().await.expect("builds");
+    let names: Vec<Key> = (0..8).map(|index| key(&format!("k{index}"))).collect();
+    for name in &names {
+        store.put(name, Put::new("old")).await.expect("written");
+    }
+    front.be(Mood::Down);
+    for name in &names {
+        store.put(name, Put::new("new")).await.expect("the backend has it");
+    }
+    assert!(store.stats().quarantined <= 3, "the quarantine is bounded");
+    front.be(Mood::Well);
+    for name in &names {
+        assert_eq!(store.get(name).await.expect("reads").expect("found").value(), "new");
+    }
+}
+
+#[tokio::test]
+async fn a_reopened_frontend_is_compared_trusted_or_cleared_as_asked() {
+    for (reopen, expected) in
+        [(Reopen::Revalidate, "theirs"), (Reopen::Trust, "ours"), (Reopen::Clear, "theirs")]
+    {
+        let (front, back) = (Moody::lasting(), Moody::new());
+        let store = over(&front, &back).build().await.expect("builds");
+        store.put(&key("k"), Put::new("ours")).await.expect("written");
+        store.close().await.expect("closes");
+        back.inner.put(&key("k"), Put::new("theirs")).await.expect("another process writes");
+        let store = over(&front, &back).reopen(reopen).build().await.expect("builds");
+        assert_eq!(
+            store.get(&key("k")).await.expect("reads").expect("found").value(),
+            expected,
+            "{reopen:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn trust_is_not_given_after_a_crash() {
+    let (front, back) = (Moody::lasting(), Moody::new());
+    let store = over(&front, &back).build().await.expect("builds");
+    store.put(&key("k"), Put::new("ours")).await.expect("written");
+    // No close: the mark that the frontend is in use stays behind.
+    drop(store);
+    back.inner.put(&key("k"), Put::new("theirs")).await.expect("another process writes");
+    let store = over(&front, &back).reopen(Reopen::Trust).build().await.expect("builds");
+    assert_eq!(store.get(&key("k")).await.expect("reads").expect("found").value(), "theirs");
+}
+
+#[tokio::test(start_paused = true)]
+async fn past_its_deadline_a_write_is_unknown_and_its_key_closed_to_hits() {
+    let (front, back) = (Moody::new(), Moody::new());
+    let settings = TieredSettings { write_deadline_millis: Some(500), ..TieredSettings::default() };
+    let store = over(&front, &back).settings(settings).build().await.expect("builds");
+    store.put(&key("k"), Put::new("v")).await.expect("written");
+    back.be(Mood::Hangs);
+    let error = store.put(&key("k"), Put::new("w")).await.expect_err("hangs");
+    assert_eq!((error.kind(), error.write_outcome()), (ErrorKind::TimedOut, Outcome::Unknown));
+    assert!(store.peek(&key("k")).is_none(), "a gated key serves no hits");
+    assert_eq!(store.stats().gated, 1);
+}
+
+#[tokio::test]
+async fn guarantees_and_capabilities_agree() {
+    for policy in WritePolicy::ALL {
+        let (front, back) = (Moody::new(), Moody::new());
+        let builder = if policy == WritePolicy::WriteBehind {
+            behind(&front, &back, |_| {})
+        } else {
+            over(&front, &back)
+        };
+        let store = builder.write_policy(policy).build().await.expect("builds");
+        let (promised, declared) = (store.guarantees().clone(), store.capabilities());
+        assert_eq!(promised.atomic_batches, declared.has(Feature::AtomicBatch), "{policy}");
+        assert_eq!(promised.conditional_writes, declared.has(Feature::ConditionalPut), "{policy}");
+        assert_eq!(promised.durability, declared.durability(), "{policy}");
+    }
+}
