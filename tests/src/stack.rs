@@ -14,11 +14,25 @@ pub enum Tier {
     Moka,
     /// The embedded disk tier. Buffered in a stack, since that is about tiering; synced when alone.
     Redb,
+    /// The embedded disk tier over RocksDB, buffered in a stack as well.
+    #[cfg(feature = "rocksdb")]
+    Rocksdb,
 }
 
 impl Tier {
     /// Every adapter.
-    pub const ALL: [Self; 3] = [Self::Memory, Self::Moka, Self::Redb];
+    pub const ALL: &[Self] = &[
+        Self::Memory,
+        Self::Moka,
+        Self::Redb,
+        #[cfg(feature = "rocksdb")]
+        Self::Rocksdb,
+    ];
+
+    /// Whether what it holds is still there when it is opened again.
+    pub const fn lasts(self) -> bool {
+        !matches!(self, Self::Memory | Self::Moka)
+    }
 
     /// Its name in a table.
     pub const fn name(self) -> &'static str {
@@ -26,6 +40,8 @@ impl Tier {
             Self::Memory => "memory",
             Self::Moka => "moka",
             Self::Redb => "redb",
+            #[cfg(feature = "rocksdb")]
+            Self::Rocksdb => "rocksdb",
         }
     }
 
@@ -33,8 +49,9 @@ impl Tier {
         let url = match self {
             Self::Memory => "memory:?max_value=4MiB".to_owned(),
             Self::Moka => "moka:?capacity=256MiB&max_value=4MiB".to_owned(),
-            Self::Redb => {
-                format!("redb:{}?durability={durability}&max_value=4MiB", folder.join(name).display())
+            disk => {
+                let (scheme, path) = (disk.name(), folder.join(name));
+                format!("{scheme}:{}?durability={durability}&max_value=4MiB&cache=4MiB", path.display())
             }
         };
         tiered::open(&url, Create::IfAbsent).await
@@ -73,9 +90,9 @@ impl Tiers {
             return Err(tiered::Error::new(tiered::ErrorKind::Config, "a stack has at least one tier"));
         };
         let durability = if self.tiers.len() == 1 { "sync" } else { "buffer" };
-        let mut store = last.open(folder, "last.redb", durability).await?;
+        let mut store = last.open(folder, "last", durability).await?;
         for (index, tier) in tiers {
-            let frontend = tier.open(folder, &format!("{index}.redb"), durability).await?;
+            let frontend = tier.open(folder, &index.to_string(), durability).await?;
             let mut builder = TieredStore::builder(frontend, store);
             if index + 1 == self.tiers.len() {
                 builder = builder.write_policy(self.write).read_policy(self.read);
@@ -93,11 +110,12 @@ impl Tiers {
 pub fn stacks() -> Vec<Tiers> {
     let mut stacks: Vec<Tiers> = Vec::new();
     let mut add = |tiers: &[Tier], write, read| stacks.push(Tiers { tiers: tiers.to_vec(), write, read });
-    for tier in Tier::ALL {
+    for &tier in Tier::ALL {
         add(&[tier], WritePolicy::WriteThrough, ReadPolicy::FrontendFirst);
     }
-    for frontend in Tier::ALL {
-        for backend in [Tier::Memory, Tier::Redb] {
+    for &frontend in Tier::ALL {
+        // What evicts is refused as a backend: a test of the engine shows it.
+        for &backend in Tier::ALL.iter().filter(|tier| **tier != Tier::Moka) {
             for write in WritePolicy::ALL {
                 for read in ReadPolicy::ALL {
                     // Refused when built: a test of the engine shows it.
@@ -111,6 +129,8 @@ pub fn stacks() -> Vec<Tiers> {
     for write in WritePolicy::ALL {
         add(&[Tier::Moka, Tier::Redb, Tier::Redb], write, ReadPolicy::FrontendFirst);
         add(&[Tier::Memory, Tier::Moka, Tier::Redb], write, ReadPolicy::FrontendFirst);
+        #[cfg(feature = "rocksdb")]
+        add(&[Tier::Moka, Tier::Redb, Tier::Rocksdb], write, ReadPolicy::FrontendFirst);
     }
     stacks
 }

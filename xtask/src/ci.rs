@@ -1,12 +1,14 @@
 //! `cargo xtask ci`: what CI runs.
 
 use crate::stage::{self, cargo};
-use crate::{test, tidy};
+use crate::{setup, test, tidy};
 
-/// The features of the facade and of the command, alone and together.
+/// The features of the facade and of the command, alone and together; `rocksdb`, which would be built again for each,
+/// is compiled with all of them.
 const FEATURES: [&str; 4] = ["", "moka", "redb", "moka,redb"];
 
 pub(crate) fn run() -> Result<(), String> {
+    setup::run()?;
     stage::run("formatting", cargo(&["fmt", "--all", "--check"]))?;
     tidy::run()?;
     stage::run(

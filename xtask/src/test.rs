@@ -1,9 +1,10 @@
 //! `cargo xtask test`: every test there is.
 
+use crate::setup;
 use crate::stage::{self, Counts, cargo, root};
 
 /// Stacks of tiers that the matrix runs at least. Fewer means that some did not run.
-const STACKS: u64 = 40;
+const STACKS: u64 = 100;
 
 fn run_tests() -> Result<Counts, String> {
     let mut counts = Counts::default();
@@ -13,7 +14,18 @@ fn run_tests() -> Result<Counts, String> {
     counts.add(stage::run("tests", cargo(&all))?);
     counts
         .add(stage::run("documentation tests", cargo(&["test", "--workspace", "--all-features", "--doc"]))?);
-    let matrix = ["test", "--package", "tiered-tests", "--lib", "--tests", "--", "--nocapture"];
+    // The same selection of features as above: RocksDB would be built again for another.
+    let matrix = [
+        "test",
+        "--workspace",
+        "--all-features",
+        "--test",
+        "matrix",
+        "--test",
+        "allocations",
+        "--",
+        "--nocapture",
+    ];
     counts.add(stage::run("matrix", cargo(&matrix))?);
     let manifest = root().join("examples/custom-adapter/Cargo.toml");
     let mut example = cargo(&["test", "--manifest-path"]);
@@ -26,6 +38,7 @@ fn run_tests() -> Result<Counts, String> {
 }
 
 pub(crate) fn run() -> Result<(), String> {
+    setup::run()?;
     let counts = run_tests()?;
     println!("{} stacks of tiers ran", counts.stacks);
     println!("{} passed, {} failed", counts.passed, counts.failed);

@@ -25,7 +25,6 @@ const LEVELS: &[(&str, u8)] = &[
     ("batch", 1),
     ("list", 1),
     ("journal", 1),
-    ("record", 1),
     ("observe", 1),
     ("url", 1),
     ("backoff", 2),
@@ -151,7 +150,7 @@ fn trees(faults: &mut Vec<String>) -> Result<(), String> {
             faults.push(format!("{package} depends on {count} crates; {most} is the most"));
         }
     }
-    let adapters = ["tiered-moka", "tiered-redb"];
+    let adapters = ["tiered-moka", "tiered-redb", "tiered-rocksdb"];
     for adapter in adapters {
         for other in tree(adapter)? {
             let foreign = adapters.contains(&other.as_str()) && other != adapter;

@@ -20,6 +20,7 @@ pub(crate) struct Arguments {
 const AFTER: &str = "\
 Stores by URL
   redb:FILE?cache=64MiB&durability=sync|buffer&verify=auto|always|never   a file
+  rocksdb:DIR?cache=64MiB&write_buffer=64MiB&durability=sync|buffer       a folder; needs the feature rocksdb
   moka:?capacity=64MiB&ttl=60s   memory of this process, bounded
   memory:   memory of this process
   max_value=1GiB on each; PATH is literal up to the first `?`

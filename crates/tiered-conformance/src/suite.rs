@@ -119,6 +119,9 @@ pub fn prove<F: Factory>(name: &str, skips: Option<&[&str]>, factory: impl Futur
         }
         run_shared(Arc::new(factory.await), options).await
     });
+    for skip in skips.unwrap_or_default() {
+        assert!(crate::cases().any(|case| case.name == *skip), "there is no case {skip} to skip");
+    }
     let pinned = skips.is_some_and(|skips| skips.contains(&name));
     let seed = report.seed;
     match report.case(name).map(|case| &case.ending) {

@@ -19,7 +19,6 @@ mod observe;
 mod planted;
 mod policy;
 mod read;
-pub mod record;
 mod slot;
 pub mod store;
 pub mod sync;

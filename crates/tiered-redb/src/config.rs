@@ -1,10 +1,13 @@
 //! What a redb tier needs to know.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
-use tiered_core::{Capabilities, Result, Stamp};
+use redb::StorageBackend;
+use tiered_core::{Capabilities, Durability, Result, Stamp};
+use tiered_embedded::{Executor, Settings, io_error};
 
-use crate::RedbStore;
+use crate::{RedbStore, create};
 
 /// When a write counts as done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +60,7 @@ pub struct RedbConfig {
     pub(crate) create: Create,
     pub(crate) max_value: u64,
     pub(crate) stamp: Stamp,
+    executor: Executor,
 }
 
 impl RedbConfig {
@@ -74,6 +78,7 @@ impl RedbConfig {
             create: Create::default(),
             max_value: Capabilities::DEFAULT_MAX_VALUE,
             stamp: Stamp::system(),
+            executor: Executor::default(),
         }
     }
 
@@ -119,6 +124,13 @@ impl RedbConfig {
         self
     }
 
+    /// Where redb's blocking calls run: [`Executor::Inline`] makes a store on a simulated disk replayable.
+    #[must_use]
+    pub fn executor(mut self, executor: Executor) -> Self {
+        self.executor = executor;
+        self
+    }
+
     /// Opens the database, after making it where that is asked for.
     ///
     /// # Errors
@@ -128,6 +140,37 @@ impl RedbConfig {
     /// # Cancel safety
     /// Dropped half-way it may leave an empty database or a temporary file, which the next opening uses or removes.
     pub async fn open(self) -> Result<RedbStore> {
-        RedbStore::open(self).await
+        RedbStore::open(self.settings(), move |opening| create::open(&self, opening)).await
+    }
+
+    /// Opens the database on a storage backend instead of a file: a simulated disk, memory, a block device. `backend`
+    /// is asked for one at first and after each failure; the path is a name only. An empty one is made a database.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    ///
+    /// # Cancel safety
+    /// Dropped half-way it may leave an empty database.
+    pub async fn open_on<B: StorageBackend>(
+        self,
+        backend: impl Fn() -> io::Result<B> + Send + Sync + 'static,
+    ) -> Result<RedbStore> {
+        let open = move |config: &Self| create::open_on(config, backend().map_err(io_error)?);
+        RedbStore::open(self.settings(), move |_| open(&self)).await
+    }
+
+    fn settings(&self) -> Settings {
+        let durability = match self.durability {
+            RedbDurability::Sync => Durability::PowerLoss,
+            RedbDurability::Buffer => Durability::CleanClose,
+        };
+        Settings {
+            name: "redb",
+            place: self.path.display().to_string(),
+            durability,
+            max_value: self.max_value,
+            stamp: self.stamp.clone(),
+            executor: self.executor,
+        }
     }
 }

@@ -1,9 +1,8 @@
 //! The one mapping of redb's errors.
 
-use std::io;
-
 use redb::{CommitError, DatabaseError, StorageError, TableError, TransactionError};
 use tiered_core::{Error, ErrorKind};
+use tiered_embedded::io_kind;
 
 /// Any error of redb, in our words. The outcome of a write is the caller's to say.
 pub(crate) fn map(error: impl Into<Failure>) -> Error {
@@ -53,42 +52,16 @@ impl Failure {
                 (ErrorKind::Unavailable, "the disk failed; the database is opened anew")
             }
             redb::Error::DatabaseClosed => (ErrorKind::Closed, "the database is closed"),
-            redb::Error::Io(error) => io(error.kind()),
+            redb::Error::Io(error) => io_kind(error.kind()),
             _ => (ErrorKind::Other, "redb failed"),
         }
     }
 }
 
-/// Errors of the operating system.
-pub(crate) fn io(kind: io::ErrorKind) -> (ErrorKind, &'static str) {
-    match kind {
-        io::ErrorKind::NotFound => (ErrorKind::NotFound, "there is no such file or folder; create it first"),
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            (ErrorKind::PermissionDenied, "the operating system forbids it; grant the permission")
-        }
-        io::ErrorKind::NotADirectory => (ErrorKind::NotFound, "a part of the path is no folder"),
-        io::ErrorKind::IsADirectory => (ErrorKind::Foreign, "the path is a folder; name a file"),
-        io::ErrorKind::InvalidData => {
-            (ErrorKind::Foreign, "the file is no database; name another, it was not touched")
-        }
-        io::ErrorKind::UnexpectedEof => {
-            (ErrorKind::Corrupt, "the file is cut short; restore it from another tier or a backup")
-        }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            (ErrorKind::Full, "there is no room on the disk; free some")
-        }
-        _ => (ErrorKind::Unavailable, "the disk failed"),
-    }
-}
-
-/// An error of the operating system, in our words.
-pub(crate) fn map_io(error: io::Error) -> Error {
-    let (kind, message) = io(error.kind());
-    Error::new(kind, message).with_source(error)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     #[test]

@@ -1,10 +1,7 @@
 //! Embedded disk tier for `tiered`, over [redb]: pure Rust, ACID, one file. The zero-setup default.
 //!
-//! # Layout
-//! Four tables: `tiered` marks the file as ours and names the format; `meta` has one record a key (metadata, and
-//! values up to 1 KiB inline); `chunks` has larger values in pieces just under 64 KiB; `marks` has the store's marks.
-//! Records and chunks carry a CRC-32C over key, position and content. A listing never reads values of `chunks`, and a
-//! range read only the chunks that it needs.
+//! Layout, group commit, damage of single entries and expiry are those of [`tiered_embedded`]; a fourth table,
+//! `tiered`, marks the file as ours and names the format.
 //!
 //! # Durability
 //! With [`RedbDurability::Sync`] (the default) a write is on disk when it returns, by a two-phase commit: after a
@@ -21,13 +18,14 @@
 //! atomic: a kill leaves at most a `FILE.new-…` behind, which the next creation removes. The file is locked while it
 //! is open; it shrinks only when compacted.
 
-mod codec;
 mod config;
 mod create;
+mod engine;
 mod error;
-mod list;
-mod store;
-mod writer;
 
 pub use config::{Create, RedbConfig, RedbDurability, Verify};
-pub use store::RedbStore;
+use tiered_embedded::EmbeddedStore;
+pub use tiered_embedded::Executor;
+
+/// A store in one redb file. Cloning shares it.
+pub type RedbStore = EmbeddedStore;

@@ -1,6 +1,6 @@
 //! A key-value store in tiers: a fast frontend over an authoritative backend, with explicit policies.
 //!
-//! This crate gathers the others by feature: `moka` (default) and `redb`. [`open`] opens a store by URL, [`Stack`]
+//! This crate gathers the others by feature: `moka` (default), `redb` and `rocksdb`. [`open`] opens a store by URL, [`Stack`]
 //! builds a stack of any depth from data (TOML); everything else is re-exported from `tiered-core`.
 //!
 //! # Examples
@@ -33,3 +33,6 @@ pub use tiered_moka as moka;
 /// The embedded disk tier in pure Rust.
 #[cfg(feature = "redb")]
 pub use tiered_redb as redb;
+/// The embedded disk tier over RocksDB.
+#[cfg(feature = "rocksdb")]
+pub use tiered_rocksdb as rocksdb;

@@ -6,13 +6,18 @@ use tiered_core::url::{StoreUrl, parse_bytes};
 use tiered_core::{Capabilities, Error, ErrorKind, MemoryStore, Operation, Result, Store};
 
 /// The schemes, with the feature that each needs (none: always there) and what it opens.
-pub const SCHEMES: [(&str, Option<&str>, &str); 3] = [
+pub const SCHEMES: [(&str, Option<&str>, &str); 4] = [
     ("memory", None, "memory:?max_value=… — in this process, unbounded"),
     ("moka", Some("moka"), "moka:?capacity=64MiB&ttl=60s&max_value=… — in this process, bounded"),
     (
         "redb",
         Some("redb"),
         "redb:FILE?cache=64MiB&durability=sync|buffer&verify=auto|always|never&max_value=…",
+    ),
+    (
+        "rocksdb",
+        Some("rocksdb"),
+        "rocksdb:DIR?cache=64MiB&write_buffer=64MiB&durability=sync|buffer&max_value=…",
     ),
 ];
 
@@ -41,6 +46,8 @@ pub async fn open(url: &str, create: Create) -> Result<Arc<dyn Store>> {
         "moka" => moka(url),
         #[cfg(feature = "redb")]
         "redb" => redb(url, create).await,
+        #[cfg(feature = "rocksdb")]
+        "rocksdb" => rocksdb(url, create).await,
         other => Err(unknown(other, create)),
     }
 }
@@ -95,6 +102,19 @@ fn moka(mut url: StoreUrl) -> Result<Arc<dyn Store>> {
     Ok(Arc::new(config.build()?))
 }
 
+/// Bytes of memory.
+#[cfg(any(feature = "redb", feature = "rocksdb"))]
+fn memory_of(text: &str) -> Result<usize> {
+    Ok(usize::try_from(parse_bytes(text)?).unwrap_or(usize::MAX))
+}
+
+/// Refuses a value that is none of `choices`.
+#[cfg(any(feature = "redb", feature = "rocksdb"))]
+fn choice(name: &str, given: &str, choices: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("{name}={given} is unknown; use one of {choices}"))
+        .during(Operation::Open)
+}
+
 #[cfg(feature = "redb")]
 async fn redb(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
     use tiered_redb::{RedbConfig, RedbDurability, Verify};
@@ -104,12 +124,8 @@ async fn redb(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
     }
     let mut config = RedbConfig::new(url.path()).max_value(max_value(&mut url)?);
     if let Some(cache) = url.take("cache") {
-        config = config.cache(usize::try_from(parse_bytes(&cache)?).unwrap_or(usize::MAX));
+        config = config.cache(memory_of(&cache)?);
     }
-    let choice = |name: &str, given: &str, choices: &str| {
-        Error::new(ErrorKind::Config, format!("{name}={given} is unknown; use one of {choices}"))
-            .during(Operation::Open)
-    };
     if let Some(durability) = url.take("durability") {
         config = config.durability(match durability.as_str() {
             "sync" => RedbDurability::Sync,
@@ -129,6 +145,40 @@ async fn redb(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
     let config = config.create(match create {
         Create::IfAbsent => tiered_redb::Create::IfAbsent,
         Create::Never => tiered_redb::Create::Never,
+    });
+    Ok(Arc::new(config.open().await?))
+}
+
+#[cfg(feature = "rocksdb")]
+async fn rocksdb(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
+    use tiered_rocksdb::{RocksdbConfig, RocksdbDurability};
+    if url.path().is_empty() {
+        return Err(Error::new(ErrorKind::Config, "rocksdb: needs a folder, such as rocksdb:data.rocksdb")
+            .during(Operation::Open));
+    }
+    let mut config = RocksdbConfig::new(url.path()).max_value(max_value(&mut url)?);
+    if let Some(cache) = url.take("cache") {
+        let cache = memory_of(&cache)?;
+        if cache < RocksdbConfig::MIN_CACHE {
+            return Err(Error::new(ErrorKind::Config, "cache must be at least 1MiB for rocksdb:")
+                .during(Operation::Open));
+        }
+        config = config.cache(cache);
+    }
+    if let Some(buffer) = url.take("write_buffer") {
+        config = config.write_buffer(memory_of(&buffer)?);
+    }
+    if let Some(durability) = url.take("durability") {
+        config = config.durability(match durability.as_str() {
+            "sync" => RocksdbDurability::Sync,
+            "buffer" => RocksdbDurability::Buffer,
+            other => return Err(choice("durability", other, "sync, buffer")),
+        });
+    }
+    url.finish(&["cache", "write_buffer", "durability", "max_value"])?;
+    let config = config.create(match create {
+        Create::IfAbsent => tiered_rocksdb::Create::IfAbsent,
+        Create::Never => tiered_rocksdb::Create::Never,
     });
     Ok(Arc::new(config.open().await?))
 }

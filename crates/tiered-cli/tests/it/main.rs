@@ -288,3 +288,30 @@ fn the_demo_runs_on_real_files() {
     }
     assert!(data.join("backend.redb").is_file());
 }
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn rocksdb_is_a_folder() {
+    let place = Place::new();
+    let url = format!("rocksdb:{}", place.path("d").display());
+    place.run(&["--store", &url, "get", "k"]).ends(4).says("create it first");
+    place.put(&url, "k", b"value");
+    assert_eq!(place.run(&["--store", &url, "get", "k"]).ends(0).text(), "value");
+    place.run(&["--store", &format!("{url}?cache=1KiB"), "get", "k"]).ends(2).says("at least 1MiB");
+    place.run(&["--store", &format!("{url}?verify=auto"), "get", "k"]).ends(2).says("verify");
+    let redb = place.url("d.redb");
+    place.run(&["sync", "--from", &url, "--to", &redb, "--strategy", "full-sync"]).ends(0);
+    place.run(&["check", "--from", &url, "--to", &redb, "--values"]).ends(0);
+    fs::create_dir(place.path("photos")).expect("made");
+    fs::write(place.path("photos/cat.png"), "a cat").expect("written");
+    let photos = format!("rocksdb:{}", place.path("photos").display());
+    place.run(&["--store", &photos, "put", "k"]).ends(2).says("something else");
+    let report = place.run(&["conformance", &url]).ends(0).text();
+    assert!(report.contains(", 0 failed"), "{report}");
+}
+
+#[cfg(not(feature = "rocksdb"))]
+#[test]
+fn a_scheme_that_was_left_out_says_so() {
+    Place::new().run(&["--store", "rocksdb:d", "get", "k"]).ends(2).says("needs the feature rocksdb");
+}

@@ -1,6 +1,7 @@
 //! The redb tier: the conformance suite, opening and refusing, damage.
 
 mod damage;
+mod disk;
 mod opening;
 
 use std::sync::Arc;

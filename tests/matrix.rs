@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tiered::{Result, Store};
 use tiered_conformance::{Factory, Place, RunOptions};
-use tiered_tests::{Tier, Tiers, stacks};
+use tiered_tests::{Tiers, stacks};
 
 /// A stack that is open, and places to open others like it.
 struct Stacks {
@@ -32,7 +32,7 @@ impl Factory for Stacks {
 
     async fn place(&self) -> Option<Arc<dyn Place>> {
         // A backend that is new each time is another backend, which a frontend that lasts refuses.
-        if self.tiers.tiers.last() != Some(&Tier::Redb) {
+        if !self.tiers.tiers.last().is_some_and(|tier| tier.lasts()) {
             return None;
         }
         Some(Arc::new(Folder(tempfile::tempdir().ok()?, self.tiers.clone())))

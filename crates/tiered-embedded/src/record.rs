@@ -1,6 +1,6 @@
-//! How a disk tier writes an entry: one record of metadata, and chunks for a large value.
+//! The bytes of an entry: one record of metadata, and chunks for a large value.
 //!
-//! Shared by the embedded adapters. Every record and chunk carries a CRC-32C over its key, position and content,
+//! Every record and chunk carries a CRC-32C over its key, position and content,
 //! so that neither a flipped bit nor a record that strayed to another key is ever returned as data.
 //!
 //! ```text
@@ -11,11 +11,10 @@
 
 use bytes::Bytes;
 
-use crate::clock::Timestamp;
-use crate::entry::{Attributes, Checksum, Metadata, Note, Origin};
-use crate::error::{Error, ErrorKind, Result};
-use crate::key::Key;
-use crate::version::{Validator, Version};
+use tiered_core::{
+    Attributes, Checksum, Error, ErrorKind, Key, Metadata, Note, Origin, Result, Timestamp, Validator,
+    Version,
+};
 
 const MAGIC: [u8; 2] = *b"tR";
 const FORMAT: u8 = 1;
@@ -27,15 +26,15 @@ const FLAG_VALIDATOR: u8 = 8;
 
 /// A stored entry's metadata and, for a small value, the value itself.
 #[derive(Clone, Debug)]
-pub struct Record {
+pub(crate) struct Record {
     /// The entry's metadata.
-    pub metadata: Metadata,
+    pub(crate) metadata: Metadata,
     /// The value, where it is stored inline.
-    pub inline: Option<Bytes>,
+    pub(crate) inline: Option<Bytes>,
 }
 
 /// Encodes the record of `key`.
-pub fn encode(key: &Key, metadata: &Metadata, inline: Option<&[u8]>) -> Vec<u8> {
+pub(crate) fn encode(key: &Key, metadata: &Metadata, inline: Option<&[u8]>) -> Vec<u8> {
     let mut flags = 0;
     let mut body = Vec::with_capacity(96 + inline.map_or(0, <[u8]>::len));
     match (metadata.version.as_u128(), metadata.version.as_token()) {
@@ -86,7 +85,7 @@ pub fn encode(key: &Key, metadata: &Metadata, inline: Option<&[u8]>) -> Vec<u8> 
 ///
 /// # Errors
 /// [`ErrorKind::Corrupt`], with the key, when anything about it is not as [`encode`] writes it.
-pub fn decode(key: &Key, bytes: &[u8]) -> Result<Record> {
+pub(crate) fn decode(key: &Key, bytes: &[u8]) -> Result<Record> {
     parse(key, bytes).ok_or_else(|| corrupt(key, "its record is damaged"))
 }
 
@@ -138,7 +137,7 @@ fn parse(key: &Key, bytes: &[u8]) -> Option<Record> {
 }
 
 /// Encodes chunk number `index` of the value that `key` has under `version`.
-pub fn seal_chunk(key: &Key, version: &Version, index: u32, content: &[u8]) -> Vec<u8> {
+pub(crate) fn seal_chunk(key: &Key, version: &Version, index: u32, content: &[u8]) -> Vec<u8> {
     let mut chunk = Vec::with_capacity(4 + content.len());
     chunk.extend_from_slice(&chunk_crc(key, version, index, content).to_le_bytes());
     chunk.extend_from_slice(content);
@@ -149,7 +148,7 @@ pub fn seal_chunk(key: &Key, version: &Version, index: u32, content: &[u8]) -> V
 ///
 /// # Errors
 /// [`ErrorKind::Corrupt`], with the key, when it is damaged or belongs to something else.
-pub fn open_chunk<'a>(key: &Key, version: &Version, index: u32, chunk: &'a [u8]) -> Result<&'a [u8]> {
+pub(crate) fn open_chunk<'a>(key: &Key, version: &Version, index: u32, chunk: &'a [u8]) -> Result<&'a [u8]> {
     chunk
         .split_at_checked(4)
         .filter(|(crc, content)| chunk_crc(key, version, index, content).to_le_bytes() == **crc)
@@ -158,7 +157,7 @@ pub fn open_chunk<'a>(key: &Key, version: &Version, index: u32, chunk: &'a [u8])
 }
 
 /// The error for damaged data of `key`.
-pub fn corrupt(key: &Key, what: &str) -> Error {
+pub(crate) fn corrupt(key: &Key, what: &str) -> Error {
     Error::new(ErrorKind::Corrupt, format!("{what}; restore it from another tier or a backup")).for_key(key)
 }
 
@@ -202,8 +201,7 @@ fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Stamp;
-    use crate::write::Put;
+    use tiered_core::{Put, Stamp};
 
     fn sample() -> (Key, Metadata) {
         let attributes = Attributes::new().with("content-type", "text/plain").expect("valid");

@@ -1,0 +1,153 @@
+//! How entries lie in the tables.
+
+use std::ops::{Bound, ControlFlow, Range};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tiered_core::{Entry, Error, ErrorKind, Key, Metadata, Result, clamp_range};
+
+use crate::engine::{Table, Transaction, View};
+use crate::record::{self, Record};
+
+/// Values up to this size lie in their record: larger ones would make listings read them.
+const INLINE: usize = 1024;
+
+/// A chunk with its key and header stays below 65,280 bytes: redb rounds runs of pages to powers of two, and one byte
+/// more would take 128 KiB.
+const PAIR: usize = 65_280;
+const HEADER: usize = 4 + 4 + 16;
+
+fn chunk_size(key: &Key) -> usize {
+    PAIR - HEADER - key.len()
+}
+
+fn chunk_key(key: &Key, index: u32) -> Vec<u8> {
+    let mut name = Vec::with_capacity(key.len() + 5);
+    name.extend_from_slice(key.as_str().as_bytes());
+    name.push(0);
+    name.extend_from_slice(&index.to_be_bytes());
+    name
+}
+
+/// The record of `key`, if there is one.
+pub(crate) fn read_record(view: &(impl View + ?Sized), key: &Key) -> Result<Option<Record>> {
+    let mut record = None;
+    view.get(Table::Meta, key.as_str().as_bytes(), &mut |bytes| {
+        record = Some(record::decode(key, bytes)?);
+        Ok(())
+    })?;
+    Ok(record)
+}
+
+/// The value behind a record, or the part of it in `range`.
+pub(crate) fn read_value(
+    view: &dyn View,
+    key: &Key,
+    record: Record,
+    range: Option<&Range<u64>>,
+) -> Result<Entry> {
+    let metadata = Arc::new(record.metadata);
+    let wanted = match range {
+        Some(range) => clamp_range(range, metadata.size)?,
+        None => 0..metadata.size,
+    };
+    let value = match &record.inline {
+        Some(inline) => slice(inline, &wanted, key)?,
+        None => read_chunks(view, key, &metadata, &wanted)?,
+    };
+    let entry = Entry::from_parts(value, metadata);
+    if entry.is_whole() {
+        entry.verify().map_err(|error| error.for_key(key))?;
+    }
+    Ok(entry)
+}
+
+fn slice(inline: &Bytes, wanted: &Range<u64>, key: &Key) -> Result<Bytes> {
+    let bounds = usize::try_from(wanted.start).ok().zip(usize::try_from(wanted.end).ok());
+    match bounds {
+        Some((start, end)) if start <= end && end <= inline.len() => Ok(inline.slice(start..end)),
+        _ => Err(record::corrupt(key, "its record is shorter than it says")),
+    }
+}
+
+fn read_chunks(view: &dyn View, key: &Key, metadata: &Metadata, wanted: &Range<u64>) -> Result<Bytes> {
+    let size = chunk_size(key) as u64;
+    let len = usize::try_from(wanted.end - wanted.start).map_err(|_| too_large(key))?;
+    let mut value = BytesMut::with_capacity(len);
+    let mut at = wanted.start;
+    while at < wanted.end {
+        let index = u32::try_from(at / size).map_err(|_| too_large(key))?;
+        let begin = usize::try_from(at % size).unwrap_or(usize::MAX);
+        let rest = usize::try_from(wanted.end - at).unwrap_or(usize::MAX);
+        let before = value.len();
+        let found = view.get(Table::Chunks, &chunk_key(key, index), &mut |chunk| {
+            let content = record::open_chunk(key, &metadata.version, index, chunk)?;
+            let part = content.get(begin..).unwrap_or_default();
+            value.extend_from_slice(part.get(..part.len().min(rest)).unwrap_or_default());
+            Ok(())
+        })?;
+        if !found {
+            return Err(record::corrupt(key, "a chunk of its value is missing"));
+        }
+        if value.len() == before {
+            return Err(record::corrupt(key, "a chunk of its value is too short"));
+        }
+        at += (value.len() - before) as u64;
+    }
+    Ok(value.freeze())
+}
+
+fn too_large(key: &Key) -> Error {
+    Error::new(ErrorKind::TooLarge, "the value does not fit this machine's memory").for_key(key)
+}
+
+/// Stores an entry, replacing what is there.
+pub(crate) fn write_entry(transaction: &mut dyn Transaction, key: &Key, entry: &Entry) -> Result<()> {
+    remove_chunks(transaction, key)?;
+    let inline = entry.value().len() <= INLINE;
+    if !inline {
+        for (index, content) in entry.value().chunks(chunk_size(key)).enumerate() {
+            let index = u32::try_from(index).map_err(|_| too_large(key))?;
+            let sealed = record::seal_chunk(key, entry.version(), index, content);
+            transaction.put(Table::Chunks, &chunk_key(key, index), &sealed)?;
+        }
+    }
+    let record = record::encode(key, entry.metadata(), inline.then_some(entry.value()));
+    transaction.put(Table::Meta, key.as_str().as_bytes(), &record)
+}
+
+/// Removes an entry, whatever state it is in.
+pub(crate) fn remove_entry(transaction: &mut dyn Transaction, key: &Key) -> Result<()> {
+    remove_chunks(transaction, key)?;
+    transaction.delete(Table::Meta, key.as_str().as_bytes())
+}
+
+fn remove_chunks(transaction: &mut dyn Transaction, key: &Key) -> Result<()> {
+    match read_record(transaction, key) {
+        Ok(None) => Ok(()),
+        Ok(Some(record)) if record.inline.is_some() => Ok(()),
+        Ok(Some(record)) => {
+            let count = record.metadata.size.div_ceil(chunk_size(key) as u64);
+            for index in 0..u32::try_from(count).map_err(|_| too_large(key))? {
+                transaction.delete(Table::Chunks, &chunk_key(key, index))?;
+            }
+            Ok(())
+        }
+        // A damaged record must not leave its chunks behind.
+        Err(error) if error.kind() == ErrorKind::Corrupt => remove_all_chunks(transaction, key),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes the chunks of `key` without its record's help.
+fn remove_all_chunks(transaction: &mut dyn Transaction, key: &Key) -> Result<()> {
+    let first = chunk_key(key, 0);
+    let mut end = key.as_str().as_bytes().to_vec();
+    end.push(1);
+    let mut found = Vec::new();
+    transaction.scan(Table::Chunks, Bound::Included(&first), Some(&end), &mut |name, _| {
+        found.push(name.to_vec());
+        Ok(ControlFlow::Continue(()))
+    })?;
+    found.iter().try_for_each(|name| transaction.delete(Table::Chunks, name))
+}

@@ -1,0 +1,30 @@
+//! What `tiered`'s adapters of embedded engines share.
+//!
+//! An embedded engine (redb, RocksDB, LMDB, fjall …) is ordered tables of bytes with transactions. An adapter says
+//! how those are opened, read, written and closed ([`Engine`]); [`EmbeddedStore`] makes a
+//! [`Store`](tiered_core::Store) of it:
+//!
+//! * **Layout.** Table [`Meta`](Table::Meta) has one record a key (metadata, and a value up to 1 KiB inline);
+//!   [`Chunks`](Table::Chunks) has larger values in pieces just under 64 KiB; [`Marks`](Table::Marks) has the store's
+//!   marks. A listing never reads values of chunks, and a range read only the chunks that it needs.
+//! * **Damage.** Records and chunks carry a CRC-32C over key, version, position and content: neither a flipped bit nor
+//!   a record that strayed to another key is returned as data.
+//! * **Group commit.** One writer takes what has queued into one transaction, and judges preconditions in it.
+//! * **Expiry.** Each commit looks at a few records behind a cursor and removes those that have expired; a store that
+//!   nobody writes to does not shrink, nor does it grow.
+//! * **Reads** run inline where the engine has everything in memory, else on threads for blocking work, a bounded
+//!   number at a time; listings page by page on fresh views, so that none is held between pages.
+//! * **Failure.** An engine that reports a failing disk is closed and opened anew by the next use.
+
+mod disk;
+mod engine;
+mod layout;
+mod list;
+mod record;
+mod shared;
+mod store;
+mod writer;
+
+pub use disk::{io_error, io_kind};
+pub use engine::{Engine, Opening, Table, Transaction, View, Visit, prefix_end};
+pub use store::{EmbeddedStore, Executor, Settings};

@@ -1,0 +1,116 @@
+//! Listings: page by page, each on a fresh view, so that nothing of the database is held between them.
+
+use std::collections::VecDeque;
+use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
+
+use futures_util::stream;
+use tiered_core::{
+    ErrorKind, Key, ListOptions, ListStream, Listed, Operation, Result, Timestamp, Tombstones,
+};
+
+use crate::engine::{Table, View, prefix_end};
+use crate::record;
+use crate::store::EmbeddedStore;
+
+/// Keys of one page: a few hundred microseconds of reading.
+const PAGE: usize = 512;
+
+/// A page, and where the listing goes on.
+struct Page {
+    listed: VecDeque<Listed>,
+    /// The last key that was looked at, visible or not; `None` at the end.
+    next: Option<Key>,
+}
+
+pub(crate) fn list(store: EmbeddedStore, options: ListOptions) -> ListStream {
+    let left = options.limit.unwrap_or(usize::MAX);
+    let page = Page { listed: VecDeque::new(), next: None };
+    let state = Some((store, options, page, left, false));
+    Box::pin(stream::unfold(state, |state| async move {
+        let (store, mut options, mut page, left, begun) = state?;
+        if left == 0 {
+            return None;
+        }
+        let mut first = !begun;
+        loop {
+            if let Some(listed) = page.listed.pop_front() {
+                return Some((Ok(listed), Some((store, options, page, left - 1, true))));
+            }
+            if !first {
+                options.start_after = Some(page.next.take()?);
+            }
+            first = false;
+            let asked = options.clone();
+            let now = store.now();
+            match store.read(Operation::List, move |view| read_page(view, &asked, now)).await {
+                Ok(read) => page = read,
+                Err(error) => return Some((Err(error), None)),
+            }
+        }
+    }))
+}
+
+fn read_page(view: &dyn View, options: &ListOptions, now: Timestamp) -> Result<Page> {
+    let from = match &options.start_after {
+        Some(after) if after.as_str() >= options.prefix.as_str() => {
+            Bound::Excluded(after.as_str().as_bytes())
+        }
+        _ => Bound::Included(options.prefix.as_bytes()),
+    };
+    let end = prefix_end(options.prefix.as_bytes());
+    let mut page = Page { listed: VecDeque::new(), next: None };
+    let mut seen = 0;
+    let mut full = false;
+    view.scan(Table::Meta, from, end.as_deref(), &mut |key, bytes| {
+        if seen == PAGE {
+            full = true;
+            return Ok(ControlFlow::Break(()));
+        }
+        seen += 1;
+        let key = key_of(key)?;
+        let metadata = record::decode(&key, bytes)?.metadata;
+        if metadata.is_visible(now, options.tombstones) {
+            page.listed.push_back(Listed::with_metadata(key.clone(), Arc::new(metadata)));
+        }
+        page.next = Some(key);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    if !full {
+        page.next = None;
+    }
+    Ok(page)
+}
+
+/// Looks at `most` records behind `cursor`: those that have expired, and where the next look begins (`None`: at the
+/// table's first).
+pub(crate) fn expired(
+    view: &dyn View,
+    cursor: Option<&Key>,
+    most: usize,
+    now: Timestamp,
+) -> Result<(Vec<Key>, Option<Key>)> {
+    let from = cursor.map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_str().as_bytes()));
+    let mut found = Vec::new();
+    let mut seen = 0;
+    let mut last = None;
+    view.scan(Table::Meta, from, None, &mut |key, bytes| {
+        // A damaged record is no business of the sweep: reading it is what must report it.
+        if let Ok(key) = key_of(key) {
+            let metadata = record::decode(&key, bytes).map(|record| record.metadata);
+            if metadata.is_ok_and(|metadata| !metadata.is_visible(now, Tombstones::Show)) {
+                found.push(key.clone());
+            }
+            last = Some(key);
+        }
+        seen += 1;
+        Ok(if seen == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    Ok((found, if seen == most { last } else { None }))
+}
+
+/// The key that these bytes are.
+fn key_of(bytes: &[u8]) -> Result<Key> {
+    let damaged = || tiered_core::Error::new(ErrorKind::Corrupt, "a key of the listing is damaged");
+    Key::new(std::str::from_utf8(bytes).map_err(|_| damaged())?).map_err(|_| damaged())
+}

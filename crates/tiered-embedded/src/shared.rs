@@ -1,0 +1,108 @@
+//! The open engine, which readers and the writer share, and which is opened anew after a failure.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::RwLock;
+use tiered_core::{Error, ErrorKind, Outcome, Result, Stamp};
+
+use crate::engine::{Engine, Opening};
+
+/// How the engine is opened.
+pub(crate) type Open = dyn Fn(Opening) -> Result<Box<dyn Engine>> + Send + Sync;
+
+pub(crate) struct Shared {
+    /// Where the database is, for the log.
+    pub(crate) place: String,
+    pub(crate) stamp: Stamp,
+    /// Whether every commit goes to disk.
+    pub(crate) durable: bool,
+    open: Box<Open>,
+    current: RwLock<Current>,
+    closed: AtomicBool,
+}
+
+struct Current {
+    /// `None` when closed, or between a failure and the next use.
+    engine: Option<Box<dyn Engine>>,
+    /// How often it was opened anew, so that two failures of one opening close it once.
+    reopened: u64,
+}
+
+impl Shared {
+    pub(crate) fn new(place: String, stamp: Stamp, durable: bool, open: Box<Open>) -> Result<Self> {
+        let engine = open(Opening::First)?;
+        let current = RwLock::new(Current { engine: Some(engine), reopened: 0 });
+        Ok(Self { place, stamp, durable, open, current, closed: AtomicBool::new(false) })
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Refuses new operations from now on; whether that is news.
+    pub(crate) fn begin_closing(&self) -> bool {
+        !self.closed.swap(true, Ordering::AcqRel)
+    }
+
+    /// Runs `use_it` on the open engine; opens it anew where a failure has closed it. Blocks.
+    pub(crate) fn with_engine<T>(&self, use_it: impl FnOnce(&dyn Engine) -> Result<T>) -> Result<T> {
+        self.ensure_open()?;
+        let (result, opening) = {
+            let current = self.current.read();
+            let Some(engine) = current.engine.as_deref() else {
+                return Err(Error::new(
+                    ErrorKind::Unavailable,
+                    "the database failed or is being closed; try again",
+                )
+                .outcome_is(Outcome::NotApplied));
+            };
+            (use_it(engine), current.reopened)
+        };
+        // After a failed disk operation an engine may refuse everything: the next use opens it anew.
+        if let Err(error) = &result
+            && matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Full)
+        {
+            tracing::warn!(place = %self.place, error = %error.chain(), "the disk failed; the database is closed");
+            self.release(Some(opening));
+        }
+        result
+    }
+
+    /// As [`with_engine`](Self::with_engine), but only where nothing has to be waited for.
+    pub(crate) fn with_idle_engine<T>(&self, use_it: impl FnOnce(&dyn Engine) -> Option<T>) -> Option<T> {
+        use_it(self.current.try_read()?.engine.as_deref()?)
+    }
+
+    fn ensure_open(&self) -> Result<()> {
+        if self.current.read().engine.is_some() {
+            return Ok(());
+        }
+        let mut current = self.current.write();
+        if current.engine.is_some() {
+            return Ok(());
+        }
+        if self.is_closed() {
+            return Err(Error::new(ErrorKind::Closed, "the store was closed; open it again")
+                .outcome_is(Outcome::NotApplied));
+        }
+        current.engine =
+            Some((self.open)(Opening::Again).map_err(|error| error.outcome_is(Outcome::NotApplied))?);
+        current.reopened += 1;
+        tracing::warn!(place = %self.place, "the database is open again");
+        Ok(())
+    }
+
+    /// Closes the engine: any, or only that of one opening.
+    pub(crate) fn release(&self, of: Option<u64>) {
+        let mut current = self.current.write();
+        if of.is_some_and(|opening| opening != current.reopened) {
+            return;
+        }
+        // Under the lock: nobody opens the database while it is being closed.
+        if let Some(engine) = current.engine.take()
+            && let Err(error) = engine.close()
+        {
+            tracing::warn!(place = %self.place, error = %error.chain(), "the database was not closed cleanly");
+        }
+    }
+}

@@ -1,0 +1,463 @@
+//! The store over an embedded engine.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tiered_core::store::{self, check_mark, closed};
+use tiered_core::{
+    Action, Applied, Atomicity, Batch, BatchOutcomes, Capabilities, Delete, Deleted, Durability, Error,
+    ErrorKind, Feature, Key, ListOptions, ListStream, Lookup, Metadata, Operation, Outcome, Put, Read,
+    ReadOptions, Result, Sharing, Stamp, Store, Timestamp, Tombstones, Written,
+};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::engine::{Engine, Opening, Table, View};
+use crate::layout::{read_record, read_value};
+use crate::list;
+use crate::record::Record;
+use crate::shared::Shared;
+use crate::writer::{Request, Writer};
+
+/// Reads at a time on threads: an engine's calls block, and more threads than this only wait for the same disk.
+const READERS: usize = 16;
+
+/// The largest value that is read on the caller's own thread: about as long as a switch of threads takes.
+const INLINE_READ: u64 = 64 << 10;
+
+/// Where an engine's blocking calls run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Executor {
+    /// Writes on a thread of the store's own, reads on the runtime's threads for blocking work.
+    #[default]
+    Threads,
+    /// All in the caller's own poll: for engines that never wait, such as one on a simulated disk, which this makes
+    /// replayable. No runtime is needed.
+    Inline,
+}
+
+/// What an [`EmbeddedStore`] needs to know beside its engine.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The adapter's name, such as `redb`.
+    pub name: &'static str,
+    /// Where the database is, for people.
+    pub place: String,
+    /// What a write survives once it returned. With [`Durability::PowerLoss`] every commit goes to disk.
+    pub durability: Durability,
+    /// The largest value, in bytes.
+    pub max_value: u64,
+    /// The clock and the source of versions.
+    pub stamp: Stamp,
+    /// Where blocking calls run.
+    pub executor: Executor,
+}
+
+/// A store over an embedded engine. Cloning shares it.
+#[derive(Clone)]
+pub struct EmbeddedStore(Arc<Inner>);
+
+struct Inner {
+    name: &'static str,
+    shared: Arc<Shared>,
+    capabilities: Capabilities,
+    writing: Writing,
+    readers: Semaphore,
+}
+
+/// How writes reach the engine.
+enum Writing {
+    Thread(mpsc::UnboundedSender<Request>),
+    Inline(Writer),
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // A writer of its own closes the engine itself, when nobody can ask any more.
+        if matches!(self.writing, Writing::Inline(_)) {
+            self.shared.release(None);
+        }
+    }
+}
+
+impl fmt::Debug for EmbeddedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedStore")
+            .field("place", &self.0.shared.place)
+            .field("capabilities", &self.0.capabilities)
+            .finish_non_exhaustive()
+    }
+}
+
+impl EmbeddedStore {
+    /// Opens a store: `open` opens the engine, now and after each failure of the disk.
+    ///
+    /// # Errors
+    /// Those of `open`.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, the engine is opened and closed again.
+    pub async fn open(
+        settings: Settings,
+        open: impl Fn(Opening) -> Result<Box<dyn Engine>> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let Settings { name, place, durability, max_value, stamp, executor } = settings;
+        let failed = move |error: Error| error.during(Operation::Open).in_tier(name);
+        let opening = move || {
+            Shared::new(place, stamp, durability == Durability::PowerLoss, Box::new(open)).map(Arc::new)
+        };
+        let shared = match executor {
+            Executor::Threads => blocking(opening).await,
+            Executor::Inline => opening(),
+        };
+        let shared = shared.map_err(failed)?;
+        let writing = match executor {
+            Executor::Threads => Writing::Thread(start_writer(name, &shared).map_err(failed)?),
+            Executor::Inline => Writing::Inline(Writer::default()),
+        };
+        let capabilities = [
+            Feature::ConditionalPut,
+            Feature::ConditionalDelete,
+            Feature::AtomicBatch,
+            Feature::KeepsMetadata,
+            Feature::KeepsNotes,
+            Feature::KeepsMarks,
+            Feature::ListsMetadata,
+            Feature::ListsExpiry,
+            Feature::UniqueValidators,
+            Feature::DetectsCorruption,
+        ]
+        .into_iter()
+        .fold(Capabilities::new(name, durability, Sharing::Exclusive), Capabilities::with)
+        .max_value(max_value);
+        Ok(Self(Arc::new(Inner { name, shared, capabilities, writing, readers: Semaphore::new(READERS) })))
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.0.shared.stamp.now()
+    }
+
+    fn check_open(&self, operation: Operation) -> Result<()> {
+        if self.0.shared.is_closed() {
+            return Err(closed(operation).in_tier(self.0.name));
+        }
+        Ok(())
+    }
+
+    /// Runs a read where it may block.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        operation: Operation,
+        read: impl Fn(&dyn View) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.check_open(operation)?;
+        let failed = |error: Error| error.during(operation).in_tier(self.0.name);
+        let shared = Arc::clone(&self.0.shared);
+        let run = move || {
+            shared.with_engine(|engine| {
+                let mut result = None;
+                engine.read(&mut |view| {
+                    result = Some(read(view)?);
+                    Ok(())
+                })?;
+                result.ok_or_else(|| Error::new(ErrorKind::Other, "the engine ran no read"))
+            })
+        };
+        if matches!(self.0.writing, Writing::Inline(_)) {
+            return run().map_err(failed);
+        }
+        let Ok(_permit) = self.0.readers.acquire().await else { return Err(failed(closed(operation))) };
+        blocking(run).await.map_err(failed)
+    }
+
+    /// Runs a read at once, where the engine has all it needs in memory.
+    fn read_cached<T>(
+        &self,
+        operation: Operation,
+        mut read: impl FnMut(&dyn View) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        self.check_open(operation)?;
+        let mut result = None;
+        let ran = self.0.shared.with_idle_engine(|engine| {
+            engine.read_cached(&mut |view| {
+                result = read(view)?;
+                Ok(())
+            })
+        });
+        match ran {
+            // A failing disk is for the other way to find, which closes the engine.
+            None => Ok(None),
+            Some(Err(error)) if error.kind() != ErrorKind::Corrupt => Ok(None),
+            Some(Err(error)) => Err(error.during(operation).in_tier(self.0.name)),
+            Some(Ok(())) => Ok(result),
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        operation: Operation,
+        make: impl FnOnce(oneshot::Sender<Result<T>>) -> Request,
+    ) -> Result<T> {
+        self.check_open(operation)?;
+        self.request(operation, make).await
+    }
+
+    async fn request<T>(
+        &self,
+        operation: Operation,
+        make: impl FnOnce(oneshot::Sender<Result<T>>) -> Request,
+    ) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let gone = |outcome| closed(operation).outcome_is(outcome).in_tier(self.0.name);
+        match &self.0.writing {
+            Writing::Thread(requests) => {
+                requests.send(make(reply)).map_err(|_| gone(Outcome::NotApplied))?;
+            }
+            Writing::Inline(writer) => writer.commit(&self.0.shared, vec![make(reply)]),
+        }
+        // The writer answers every request; one that it never took up was not carried out.
+        let answered = answer.await.map_err(|_| gone(Outcome::NotApplied));
+        answered.and_then(|answer| answer).map_err(|error| error.during(operation).in_tier(self.0.name))
+    }
+
+    fn check(&self, key: &Key, action: &Action) -> Result<()> {
+        self.0.capabilities.check_key(key)?;
+        match action {
+            Action::Put(put) => self.0.capabilities.check_value(put.value.len() as u64),
+            Action::Delete(_) => Ok(()),
+        }
+    }
+
+    async fn apply_one(&self, operation: Operation, key: &Key, action: Action) -> Result<Applied> {
+        let run = async {
+            self.check_open(operation)?;
+            self.check(key, &action)?;
+            let operations = vec![(key.clone(), action)];
+            let outcomes = self.ask(operation, |reply| Request::Apply(operations, reply)).await?;
+            outcomes.into_iter().next().unwrap_or_else(|| Err(unexpected()))
+        };
+        run.await.map_err(|error| error.during(operation).in_tier(self.0.name).for_key(key))
+    }
+}
+
+fn start_writer(name: &str, shared: &Arc<Shared>) -> Result<mpsc::UnboundedSender<Request>> {
+    let (requests, receiver) = mpsc::unbounded_channel();
+    let shared = Arc::clone(shared);
+    // Not a task: a commit blocks for as long as the disk takes, and dropping the runtime must not wait for it.
+    std::thread::Builder::new()
+        .name(format!("tiered-{name}"))
+        .spawn(move || Writer::default().run(&shared, receiver))
+        .map_err(|error| {
+            Error::new(ErrorKind::Unavailable, "no thread could be started").with_source(error)
+        })?;
+    Ok(requests)
+}
+
+async fn blocking<T: Send + 'static>(run: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let task = tokio::runtime::Handle::current().spawn_blocking(run);
+    task.await.unwrap_or_else(|error| {
+        Err(Error::new(ErrorKind::Other, "a blocking call was lost").with_source(error))
+    })
+}
+
+fn unexpected() -> Error {
+    Error::new(ErrorKind::Other, "the writer gave another answer than was asked for")
+        .outcome_is(Outcome::Unknown)
+}
+
+/// The answer to a read of `key`, whose record was found.
+fn answer(
+    view: &dyn View,
+    key: &Key,
+    record: Option<Record>,
+    options: &ReadOptions,
+    now: Timestamp,
+) -> Result<Read> {
+    let Some(record) = record.filter(|record| record.metadata.is_visible(now, options.tombstones)) else {
+        return Ok(Read::from_store(Lookup::Absent));
+    };
+    if options.unless.as_ref().is_some_and(|known| known.version == record.metadata.version) {
+        return Ok(Read::from_store(Lookup::Unchanged));
+    }
+    let entry = read_value(view, key, record, options.range.as_ref())?;
+    Ok(Read::from_store(Lookup::Found(entry)))
+}
+
+fn head_of(
+    view: &dyn View,
+    key: &Key,
+    options: &ReadOptions,
+    now: Timestamp,
+) -> Result<Option<Arc<Metadata>>> {
+    let record = read_record(view, key)?;
+    Ok(record
+        .filter(|record| record.metadata.is_visible(now, options.tombstones))
+        .map(|record| Arc::new(record.metadata)))
+}
+
+#[async_trait]
+impl Store for EmbeddedStore {
+    fn capabilities(&self) -> &Capabilities {
+        &self.0.capabilities
+    }
+
+    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+        let now = self.now();
+        let cached = self.read_cached(Operation::Load, |view| {
+            let record = read_record(view, key)?;
+            let long = |record: &Record| record.inline.is_none() && record.metadata.size > INLINE_READ;
+            if record.as_ref().is_some_and(long) {
+                return Ok(None);
+            }
+            answer(view, key, record, options, now).map(Some)
+        });
+        if let Some(read) = cached.map_err(|error| error.for_key(key))? {
+            return Ok(read);
+        }
+        let (owned, options) = (key.clone(), options.clone());
+        let read = self.read(Operation::Load, move |view| {
+            answer(view, &owned, read_record(view, &owned)?, &options, now)
+        });
+        read.await.map_err(|error| error.for_key(key))
+    }
+
+    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
+        match self.apply_one(Operation::Put, key, Action::Put(put)).await? {
+            Applied::Put(written) => Ok(written),
+            Applied::Delete(_) => Err(unexpected()),
+        }
+    }
+
+    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+        match self.apply_one(Operation::Delete, key, Action::Delete(delete)).await? {
+            Applied::Delete(deleted) => Ok(deleted),
+            Applied::Put(_) => Err(unexpected()),
+        }
+    }
+
+    fn list(&self, options: ListOptions) -> ListStream {
+        list::list(self.clone(), options)
+    }
+
+    async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
+        let now = self.now();
+        let cached = self.read_cached(Operation::Load, |view| head_of(view, key, options, now).map(Some));
+        if let Some(found) = cached.map_err(|error| error.for_key(key))? {
+            return Ok(found);
+        }
+        let (owned, options) = (key.clone(), options.clone());
+        let head = self.read(Operation::Load, move |view| head_of(view, &owned, &options, now));
+        head.await.map_err(|error| error.for_key(key))
+    }
+
+    /// All keys on one view.
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Read>> {
+        let (keys, options, now) = (keys.to_vec(), options.clone(), self.now());
+        self.read(Operation::Load, move |view| {
+            let names: Vec<&[u8]> = keys.iter().map(|key| key.as_str().as_bytes()).collect();
+            let mut records: Vec<Option<Record>> = Vec::new();
+            records.resize_with(keys.len(), || None);
+            view.get_many(Table::Meta, &names, &mut |index, bytes| {
+                if let (Some(key), Some(record)) = (keys.get(index), records.get_mut(index)) {
+                    *record = Some(crate::record::decode(key, bytes)?);
+                }
+                Ok(())
+            })?;
+            let read = |(key, record)| {
+                answer(view, key, record, &options, now).map_err(|error: Error| error.for_key(key))
+            };
+            keys.iter().zip(records).map(read).collect()
+        })
+        .await
+    }
+
+    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
+        // Always atomic, whatever was asked for.
+        let (Atomicity::Required | Atomicity::BestEffort) = batch.atomicity();
+        self.check_open(Operation::Apply)?;
+        for (key, action) in batch.operations() {
+            self.check(key, action)
+                .map_err(|error| error.during(Operation::Apply).in_tier(self.0.name).for_key(key))?;
+        }
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.ask(Operation::Apply, |reply| Request::Apply(batch.into_operations(), reply)).await
+    }
+
+    /// Part by part, each read on its own: the value must not be replaced meanwhile.
+    async fn read_stream(
+        &self,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<(Arc<Metadata>, store::ByteStream)>> {
+        /// Bytes of a part: what is in memory at a time.
+        const PART: u64 = 1 << 20;
+        let name = self.0.name;
+        let Some(metadata) = self.head(key, options).await? else { return Ok(None) };
+        let range = match &options.range {
+            Some(range) => tiered_core::clamp_range(range, metadata.size)
+                .map_err(|error| error.during(Operation::Load).in_tier(name).for_key(key))?,
+            None => 0..metadata.size,
+        };
+        let state = (self.clone(), key.clone(), Arc::clone(&metadata), range, false);
+        let body =
+            futures_util::stream::unfold(state, move |(store, key, metadata, range, failed)| async move {
+                if range.is_empty() || failed {
+                    return None;
+                }
+                let part = range.start..range.end.min(range.start + PART);
+                let rest = part.end..range.end;
+                let options = ReadOptions::new().range(part).tombstones(Tombstones::Show);
+                let read = match store.load(&key, &options).await.map(Read::into_entry) {
+                    Ok(Some(entry)) if *entry.version() == metadata.version => Ok(entry.into_value()),
+                    Ok(_) => Err(Error::new(
+                        ErrorKind::Unavailable,
+                        "the value was replaced while it was read; read it again",
+                    )
+                    .during(Operation::Load)
+                    .in_tier(name)
+                    .for_key(&key)),
+                    Err(error) => Err(error),
+                };
+                let failed = read.is_err();
+                Some((read, (store, key, metadata, rest, failed)))
+            });
+        Ok(Some((metadata, Box::pin(body))))
+    }
+
+    async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
+        check_mark(name, None)?;
+        let name = name.to_owned();
+        self.read(Operation::Mark, move |view| {
+            let mut mark = None;
+            view.get(Table::Marks, name.as_bytes(), &mut |value| {
+                mark = Some(Bytes::copy_from_slice(value));
+                Ok(())
+            })?;
+            Ok(mark)
+        })
+        .await
+    }
+
+    async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
+        check_mark(name, value.as_ref())?;
+        self.ask(Operation::Mark, |reply| Request::Mark(name.to_owned(), value, reply)).await
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.ask(Operation::Flush, Request::Flush).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        if !self.0.shared.begin_closing() {
+            return Ok(());
+        }
+        match self.request(Operation::Close, Request::Close).await {
+            // The writer had ended already.
+            Err(error) if error.kind() == ErrorKind::Closed => Ok(()),
+            closed => closed,
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The writer: takes what has queued into one transaction.
+
+use parking_lot::Mutex;
+use tiered_core::store::precondition_failed;
+use tiered_core::{
+    Action, Applied, BatchOutcomes, Deleted, Error, ErrorKind, Key, Outcome, Precondition, Result, Stamp,
+    Written,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::engine::{Table, Transaction};
+use crate::layout::{read_record, remove_entry, write_entry};
+use crate::list;
+use crate::shared::Shared;
+
+/// At most so many requests in one transaction, so that the first does not wait for thousands.
+const MAX_GROUP: usize = 1024;
+
+/// Records that a commit looks at for expiry, for each of its requests: two are enough that dead entries never
+/// outnumber the writes of one round.
+const SWEEP: usize = 2;
+
+/// A request to the writer.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// All of these or none.
+    Apply(Vec<(Key, Action)>, oneshot::Sender<Result<BatchOutcomes>>),
+    /// Sets or removes a mark.
+    Mark(String, Option<bytes::Bytes>, oneshot::Sender<Result<()>>),
+    /// Answers when everything before is on disk.
+    Flush(oneshot::Sender<Result<()>>),
+    /// As a flush; the writer ends.
+    Close(oneshot::Sender<Result<()>>),
+}
+
+/// An answer that waits for the commit.
+enum Answer {
+    Applied(BatchOutcomes, oneshot::Sender<Result<BatchOutcomes>>),
+    Done(oneshot::Sender<Result<()>>),
+}
+
+impl Answer {
+    /// A caller that is gone needs no answer.
+    fn give(self, committed: Result<(), &Error>) {
+        match self {
+            Self::Applied(outcomes, reply) => {
+                reply.send(committed.map(|()| outcomes).map_err(Error::duplicate)).ok();
+            }
+            Self::Done(reply) => {
+                reply.send(committed.map_err(Error::duplicate)).ok();
+            }
+        }
+    }
+}
+
+/// What the writer remembers between transactions.
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    /// Where the sweep for expired entries goes on.
+    cursor: Mutex<Option<Key>>,
+}
+
+impl Writer {
+    /// Takes requests until the store is closed or nobody can ask any more.
+    pub(crate) fn run(&self, shared: &Shared, mut requests: mpsc::UnboundedReceiver<Request>) {
+        while let Some(first) = requests.blocking_recv() {
+            let mut group = vec![first];
+            while group.len() < MAX_GROUP && !matches!(group.last(), Some(Request::Close(_))) {
+                let Ok(next) = requests.try_recv() else { break };
+                group.push(next);
+            }
+            let last = matches!(group.last(), Some(Request::Close(_)));
+            self.commit(shared, group);
+            if last {
+                return;
+            }
+        }
+        shared.release(None);
+    }
+
+    /// Carries out a group in one transaction and answers each request.
+    pub(crate) fn commit(&self, shared: &Shared, group: Vec<Request>) {
+        // One commit at a time, also where callers commit themselves.
+        let mut cursor = self.cursor.lock();
+        let closing = matches!(group.last(), Some(Request::Close(_)));
+        let durable = shared.durable || group.iter().any(|request| !matches!(request, Request::Apply(..)));
+        let most = SWEEP * group.iter().filter(|request| matches!(request, Request::Apply(..))).count();
+        let mut group = Some(group);
+        let mut answers = Vec::new();
+        let mut next = None;
+        let committed = shared.with_engine(|engine| {
+            engine.write(durable, &mut |transaction| {
+                let Some(group) = group.take() else { return Err(broken()) };
+                let mut group = group.into_iter();
+                while let Some(request) = group.next() {
+                    let carried_out = carry_out(transaction, request, &shared.stamp, &mut answers);
+                    if carried_out.is_err() {
+                        answers.extend(group.map(unjudged));
+                        return carried_out;
+                    }
+                }
+                next = sweep_expired(transaction, cursor.as_ref(), most, &shared.stamp)?;
+                Ok(())
+            })
+        });
+        if committed.is_ok() {
+            *cursor = next;
+        }
+        // An engine that could not be used has not looked at the group.
+        for request in group.into_iter().flatten() {
+            answers.push(unjudged(request));
+        }
+        if closing {
+            shared.release(None);
+        }
+        for answer in answers {
+            answer.give(committed.as_ref().copied());
+        }
+    }
+}
+
+/// Removes a few expired entries; where the next sweep begins.
+fn sweep_expired(
+    transaction: &mut dyn Transaction,
+    cursor: Option<&Key>,
+    most: usize,
+    stamp: &Stamp,
+) -> Result<Option<Key>> {
+    if most == 0 {
+        return Ok(cursor.cloned());
+    }
+    let now = stamp.now();
+    let (found, next) = list::expired(transaction, cursor, most, now)?;
+    for key in found {
+        // The transaction may have replaced it meanwhile.
+        let expired = |record: &crate::record::Record| record.metadata.expires_at.is_some_and(|at| now >= at);
+        if read_record(transaction, &key)?.is_some_and(|record| expired(&record)) {
+            remove_entry(transaction, &key)?;
+        }
+    }
+    Ok(next)
+}
+
+fn broken() -> Error {
+    Error::new(ErrorKind::Other, "the engine ran a transaction twice").outcome_is(Outcome::Unknown)
+}
+
+/// The answer to a request that was not looked at.
+fn unjudged(request: Request) -> Answer {
+    match request {
+        Request::Apply(_, reply) => Answer::Applied(Vec::new(), reply),
+        Request::Mark(_, _, reply) | Request::Flush(reply) | Request::Close(reply) => Answer::Done(reply),
+    }
+}
+
+fn carry_out(
+    transaction: &mut dyn Transaction,
+    request: Request,
+    stamp: &Stamp,
+    answers: &mut Vec<Answer>,
+) -> Result<()> {
+    match request {
+        Request::Apply(operations, reply) => match judge(transaction, &operations, stamp) {
+            Ok(existed) => {
+                let outcomes = apply(transaction, &operations, existed, stamp);
+                let failed = outcomes.as_ref().err().map(Error::duplicate);
+                answers.push(Answer::Applied(outcomes.unwrap_or_default(), reply));
+                return failed.map_or(Ok(()), Err);
+            }
+            // The transaction goes on without it.
+            Err(Refusal::Judged(error)) => {
+                reply.send(Err(error.outcome_is(Outcome::NotApplied))).ok();
+            }
+            Err(Refusal::Broken(error)) => {
+                answers.push(Answer::Applied(Vec::new(), reply));
+                return Err(error);
+            }
+        },
+        Request::Mark(name, value, reply) => {
+            answers.push(Answer::Done(reply));
+            match value {
+                Some(value) => transaction.put(Table::Marks, name.as_bytes(), &value)?,
+                None => transaction.delete(Table::Marks, name.as_bytes())?,
+            }
+        }
+        Request::Flush(reply) | Request::Close(reply) => answers.push(Answer::Done(reply)),
+    }
+    Ok(())
+}
+
+/// Why a request changed nothing.
+enum Refusal {
+    /// It was judged.
+    Judged(Error),
+    /// The engine failed, and the transaction with it.
+    Broken(Error),
+}
+
+/// Judges a batch against the state before it: for each operation, whether the key existed.
+fn judge(
+    transaction: &dyn Transaction,
+    operations: &[(Key, Action)],
+    stamp: &Stamp,
+) -> std::result::Result<Vec<bool>, Refusal> {
+    let now = stamp.now();
+    let mut existed = Vec::with_capacity(operations.len());
+    for (key, action) in operations {
+        let (precondition, judged) = match action {
+            Action::Put(put) => (&put.precondition, put.precondition != Precondition::None),
+            Action::Delete(delete) => (&delete.precondition, true),
+        };
+        let current = match if judged { read_record(transaction, key) } else { Ok(None) } {
+            Ok(record) => record.filter(|record| record.metadata.is_live(now)),
+            // An unconditional write is how damage is removed.
+            Err(error) if error.kind() == ErrorKind::Corrupt && *precondition == Precondition::None => None,
+            Err(error) if error.kind() == ErrorKind::Corrupt => return Err(Refusal::Judged(error)),
+            Err(error) => return Err(Refusal::Broken(error)),
+        };
+        if !precondition.holds(current.as_ref().map(|record| &record.metadata.version)) {
+            return Err(Refusal::Judged(precondition_failed(key)));
+        }
+        existed.push(current.is_some());
+    }
+    Ok(existed)
+}
+
+fn apply(
+    transaction: &mut dyn Transaction,
+    operations: &[(Key, Action)],
+    existed: Vec<bool>,
+    stamp: &Stamp,
+) -> Result<BatchOutcomes> {
+    let mut outcomes = Vec::with_capacity(operations.len());
+    for ((key, action), existed) in operations.iter().zip(existed) {
+        outcomes.push(Ok(match action {
+            Action::Put(put) => {
+                let entry = stamp.entry(put);
+                write_entry(transaction, key, &entry)?;
+                Applied::Put(Written::committed(entry.version().clone()))
+            }
+            Action::Delete(_) => {
+                remove_entry(transaction, key)?;
+                Applied::Delete(Deleted::committed(existed))
+            }
+        }));
+    }
+    Ok(outcomes)
+}

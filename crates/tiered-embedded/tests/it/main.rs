@@ -1,0 +1,172 @@
+//! What the shared part of embedded adapters does itself, over an engine of maps.
+
+mod engine;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use engine::Disk;
+use futures_util::future::join_all;
+use tiered_conformance::{Factory, Place};
+use tiered_core::{
+    Delete, Durability, ErrorKind, Key, ManualClock, Outcome, Put, Result, Stamp, Store, StoreExt as _,
+    Timestamp, VersionMint,
+};
+use tiered_embedded::{EmbeddedStore, Executor, Settings, Table};
+
+fn key(name: &str) -> Key {
+    Key::new(name).expect("valid")
+}
+
+/// A store over maps on a manual clock.
+struct Maps {
+    disk: Arc<Disk>,
+    clock: Arc<ManualClock>,
+    executor: Executor,
+    store: EmbeddedStore,
+}
+
+async fn open(disk: &Arc<Disk>, clock: &Arc<ManualClock>, executor: Executor) -> Result<EmbeddedStore> {
+    let settings = Settings {
+        name: "maps",
+        place: "memory".to_owned(),
+        durability: Durability::PowerLoss,
+        max_value: 4 << 20,
+        stamp: Stamp::new(clock.clone(), Arc::new(VersionMint::from_entropy())),
+        executor,
+    };
+    let disk = Arc::clone(disk);
+    EmbeddedStore::open(settings, move |opening| disk.open(opening)).await
+}
+
+impl Maps {
+    async fn new(executor: Executor) -> Self {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000_000_000)));
+        let disk = Arc::new(Disk::default());
+        let store = open(&disk, &clock, executor).await.expect("opens");
+        Self { disk, clock, executor, store }
+    }
+}
+
+struct Room(Arc<Disk>, Arc<ManualClock>, Executor);
+
+#[async_trait::async_trait]
+impl Place for Room {
+    async fn open(&self) -> Result<Arc<dyn Store>> {
+        Ok(Arc::new(open(&self.0, &self.1, self.2).await?))
+    }
+}
+
+#[async_trait::async_trait]
+impl Factory for Maps {
+    async fn open(&self) -> Result<Arc<dyn Store>> {
+        Ok(Arc::new(self.store.clone()))
+    }
+
+    async fn place(&self) -> Option<Arc<dyn Place>> {
+        Some(Arc::new(Room(Arc::default(), Arc::clone(&self.clock), self.executor)))
+    }
+
+    fn clock(&self) -> Option<Arc<ManualClock>> {
+        Some(Arc::clone(&self.clock))
+    }
+}
+
+mod suite {
+    //! On threads.
+    tiered_conformance::suite!(
+        super::Maps::new(super::Executor::Threads).await,
+        skips: ["batch_outcomes"]
+    );
+}
+
+mod inline {
+    //! In the caller's own poll.
+    tiered_conformance::suite!(
+        super::Maps::new(super::Executor::Inline).await,
+        skips: ["batch_outcomes"]
+    );
+}
+
+#[tokio::test]
+async fn concurrent_writes_share_commits() {
+    let maps = Maps::new(Executor::Threads).await;
+    maps.disk.slowness.store(5, Ordering::Relaxed);
+    let keys: Vec<Key> = (0..200).map(|index| key(&format!("k{index}"))).collect();
+    let writes = keys.iter().map(|key| maps.store.put(key, Put::new("v")));
+    assert!(join_all(writes).await.iter().all(Result::is_ok));
+    let commits = maps.disk.commits.load(Ordering::Relaxed);
+    assert!(commits <= 3, "200 writes took {commits} commits");
+    assert_eq!(maps.disk.pairs(Table::Meta), 200);
+}
+
+#[tokio::test]
+async fn a_refused_precondition_refuses_its_own_request_only() {
+    let maps = Maps::new(Executor::Threads).await;
+    maps.disk.slowness.store(5, Ordering::Relaxed);
+    let (other, taken, free) = (key("other"), key("taken"), key("free"));
+    maps.store.put(&taken, Put::new("v")).await.expect("written");
+    let (first, refused, last) = futures_util::join!(
+        maps.store.put(&other, Put::new("v")),
+        maps.store.put(&taken, Put::new("w").if_absent()),
+        maps.store.put(&free, Put::new("v").if_absent()),
+    );
+    first.expect("written");
+    last.expect("written");
+    assert_eq!(refused.expect_err("it is there").kind(), ErrorKind::PreconditionFailed);
+}
+
+#[tokio::test]
+async fn a_failing_disk_is_opened_anew_and_every_waiter_is_answered() {
+    for executor in [Executor::Threads, Executor::Inline] {
+        let maps = Maps::new(executor).await;
+        let keys: Vec<Key> = (0..50).map(|index| key(&format!("k{index}"))).collect();
+        maps.store.put(&keys[0], Put::new("before")).await.expect("written");
+        maps.disk.failures.store(1, Ordering::Relaxed);
+        maps.disk.slowness.store(5, Ordering::Relaxed);
+        let writes = join_all(keys.iter().map(|key| maps.store.put(key, Put::new("v")))).await;
+        let failed: Vec<_> = writes.iter().filter_map(|write| write.as_ref().err()).collect();
+        assert!(!failed.is_empty());
+        for error in failed {
+            assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Some(Outcome::Unknown)));
+        }
+        maps.store.put(&keys[0], Put::new("after")).await.expect("the disk is well again");
+        assert_eq!(maps.disk.openings.load(Ordering::Relaxed), 2, "opened anew once");
+        assert_eq!(maps.store.get(&keys[0]).await.expect("reads").expect("found").value(), "after");
+    }
+}
+
+#[tokio::test]
+async fn damage_is_an_error_with_the_key_and_a_write_removes_it() {
+    for (table, size) in [(Table::Meta, 100), (Table::Meta, 200_000), (Table::Chunks, 200_000)] {
+        let maps = Maps::new(Executor::Threads).await;
+        let key = key("precious");
+        maps.store.put(&key, Put::new(vec![7; size])).await.expect("written");
+        maps.disk.damage(table);
+        let error = maps.store.get(&key).await.expect_err("damaged");
+        assert_eq!((error.kind(), error.key()), (ErrorKind::Corrupt, Some(&key)), "{}", error.chain());
+        maps.store.put(&key, Put::new("again")).await.expect("written");
+        assert_eq!(maps.store.get(&key).await.expect("reads").expect("found").value(), "again");
+        assert_eq!(maps.disk.pairs(Table::Chunks), 0, "no chunk is left behind");
+        maps.disk.damage(Table::Meta);
+        maps.store.delete(&key, Delete::new()).await.expect("removed");
+        assert_eq!(maps.disk.pairs(Table::Meta), 0);
+    }
+}
+
+#[tokio::test]
+async fn expired_entries_are_reclaimed_by_later_writes() {
+    let maps = Maps::new(Executor::Threads).await;
+    for index in 0..100 {
+        let put = Put::new(vec![1; 2_000]).expires_in(Duration::from_mins(1));
+        maps.store.put(&key(&format!("short-{index}")), put).await.expect("written");
+    }
+    maps.store.put(&key("long"), Put::new("v")).await.expect("written");
+    maps.clock.advance(Duration::from_secs(61));
+    for _ in 0..110 {
+        maps.store.put(&key("busy"), Put::new("v")).await.expect("written");
+    }
+    assert_eq!(maps.disk.pairs(Table::Meta), 2, "long and busy");
+    assert_eq!(maps.disk.pairs(Table::Chunks), 0);
+}

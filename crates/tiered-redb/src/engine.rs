@@ -1,0 +1,136 @@
+//! redb as an engine.
+
+use std::ops::Bound;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use redb::{Database, Durability, ReadableDatabase as _, ReadableTable, TableDefinition, WriteTransaction};
+use tiered_core::{Error, Outcome, Result};
+use tiered_embedded::{Engine, Table, Transaction, View, Visit};
+
+use crate::create::contained;
+use crate::error::map;
+
+type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+const META: Definition = TableDefinition::new("meta");
+const CHUNKS: Definition = TableDefinition::new("chunks");
+const MARKS: Definition = TableDefinition::new("marks");
+
+/// Without durability every so many commits go to disk: the pages they free can be used again only then.
+const BUFFERED_COMMITS: u32 = 256;
+
+/// An open database of ours.
+pub(crate) struct RedbEngine {
+    database: Database,
+    /// Commits since the last that went to disk.
+    buffered: AtomicU32,
+}
+
+impl RedbEngine {
+    pub(crate) fn new(database: Database) -> Self {
+        Self { database, buffered: AtomicU32::new(0) }
+    }
+}
+
+/// Makes the tables, so that a read never finds them missing.
+pub(crate) fn make_tables(transaction: &WriteTransaction) -> Result<()> {
+    for table in [META, CHUNKS, MARKS] {
+        transaction.open_table(table).map_err(map)?;
+    }
+    Ok(())
+}
+
+/// The three tables, open for reading or for writing.
+struct Tables<T> {
+    meta: T,
+    chunks: T,
+    marks: T,
+}
+
+impl<T> Tables<T> {
+    fn open(open: impl Fn(Definition) -> Result<T>) -> Result<Self> {
+        Ok(Self { meta: open(META)?, chunks: open(CHUNKS)?, marks: open(MARKS)? })
+    }
+
+    fn table(&self, table: Table) -> &T {
+        match table {
+            Table::Meta => &self.meta,
+            Table::Chunks => &self.chunks,
+            Table::Marks => &self.marks,
+        }
+    }
+
+    fn table_mut(&mut self, table: Table) -> &mut T {
+        match table {
+            Table::Meta => &mut self.meta,
+            Table::Chunks => &mut self.chunks,
+            Table::Marks => &mut self.marks,
+        }
+    }
+}
+
+impl<T: ReadableTable<&'static [u8], &'static [u8]>> View for Tables<T> {
+    fn get(&self, table: Table, key: &[u8], visit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<bool> {
+        match self.table(table).get(key).map_err(map)? {
+            Some(value) => visit(value.value()).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn scan(&self, table: Table, from: Bound<&[u8]>, to: Option<&[u8]>, visit: &mut Visit<'_>) -> Result<()> {
+        let to = to.map_or(Bound::Unbounded, Bound::Excluded);
+        for found in self.table(table).range::<&[u8]>((from, to)).map_err(map)? {
+            let (key, value) = found.map_err(map)?;
+            if visit(key.value(), value.value())?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Transaction for Tables<redb::Table<'_, &'static [u8], &'static [u8]>> {
+    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<()> {
+        self.table_mut(table).insert(key, value).map_err(map)?;
+        Ok(())
+    }
+
+    fn delete(&mut self, table: Table, key: &[u8]) -> Result<()> {
+        self.table_mut(table).remove(key).map_err(map)?;
+        Ok(())
+    }
+}
+
+impl Engine for RedbEngine {
+    fn read(&self, run: &mut dyn FnMut(&dyn View) -> Result<()>) -> Result<()> {
+        contained(|| {
+            let transaction = self.database.begin_read().map_err(map)?;
+            run(&Tables::open(|table| transaction.open_table(table).map_err(map))?)
+        })
+    }
+
+    fn write(&self, durable: bool, run: &mut dyn FnMut(&mut dyn Transaction) -> Result<()>) -> Result<()> {
+        let buffered = self.buffered.load(Ordering::Relaxed);
+        let durable = durable || buffered >= BUFFERED_COMMITS;
+        contained(|| {
+            let mut before = || -> Result<WriteTransaction> {
+                let mut transaction = self.database.begin_write().map_err(map)?;
+                let durability = if durable { Durability::Immediate } else { Durability::None };
+                transaction.set_durability(durability).map_err(map)?;
+                // After a crash a torn commit can be told from a damaged one.
+                transaction.set_two_phase_commit(durable);
+                run(&mut Tables::open(|table| transaction.open_table(table).map_err(map))?)?;
+                Ok(transaction)
+            };
+            // Nothing is written before the commit: a failure until then leaves no trace.
+            let transaction = before().map_err(|error: Error| error.outcome_is(Outcome::NotApplied))?;
+            transaction.commit().map_err(|error| map(error).outcome_is(Outcome::Unknown))
+        })?;
+        self.buffered.store(if durable { 0 } else { buffered + 1 }, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        contained(|| self.database.close().map_err(map))
+    }
+}

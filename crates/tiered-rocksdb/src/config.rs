@@ -1,0 +1,139 @@
+//! What a RocksDB tier needs to know.
+
+use std::path::{Path, PathBuf};
+
+use tiered_core::{Capabilities, Durability, Result, Stamp};
+use tiered_embedded::{Executor, Settings};
+
+use crate::{RocksdbStore, open};
+
+/// When a write counts as done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RocksdbDurability {
+    /// When it is on disk.
+    #[default]
+    Sync,
+    /// When the operating system has it; on disk by the next flush. A loss of power loses what was not flushed.
+    Buffer,
+}
+
+/// What to do where there is no database yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Create {
+    /// Make one. The parent folder must exist.
+    #[default]
+    IfAbsent,
+    /// Fail with [`ErrorKind::NotFound`](tiered_core::ErrorKind::NotFound).
+    Never,
+}
+
+/// Configures a [`RocksdbStore`].
+///
+/// # Examples
+/// ```no_run
+/// # async fn open() -> tiered_core::Result<()> {
+/// use tiered_rocksdb::RocksdbConfig;
+///
+/// let store = RocksdbConfig::new("data.rocksdb").cache(256 << 20).open().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct RocksdbConfig {
+    pub(crate) path: PathBuf,
+    pub(crate) cache: usize,
+    pub(crate) write_buffer: usize,
+    pub(crate) durability: RocksdbDurability,
+    pub(crate) create: Create,
+    max_value: u64,
+    stamp: Stamp,
+}
+
+impl RocksdbConfig {
+    /// The block cache unless set otherwise, in bytes.
+    pub const DEFAULT_CACHE: usize = 64 << 20;
+
+    /// The memtables unless set otherwise, in bytes.
+    pub const DEFAULT_WRITE_BUFFER: usize = 64 << 20;
+
+    /// The smallest block cache: with none, a read that only looks in memory would find nothing and say so.
+    pub const MIN_CACHE: usize = 1 << 20;
+
+    /// A database in the folder at exactly `path`.
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        Self {
+            path: path.as_ref().to_owned(),
+            cache: Self::DEFAULT_CACHE,
+            write_buffer: Self::DEFAULT_WRITE_BUFFER,
+            durability: RocksdbDurability::default(),
+            create: Create::default(),
+            max_value: Capabilities::DEFAULT_MAX_VALUE,
+            stamp: Stamp::system(),
+        }
+    }
+
+    /// Bytes of memory for blocks, indexes, filters and blobs; at least [`MIN_CACHE`](Self::MIN_CACHE).
+    #[must_use]
+    pub fn cache(mut self, bytes: usize) -> Self {
+        self.cache = bytes.max(Self::MIN_CACHE);
+        self
+    }
+
+    /// Bytes of memory for what is written and not yet in tables, over all column families.
+    #[must_use]
+    pub fn write_buffer(mut self, bytes: usize) -> Self {
+        self.write_buffer = bytes;
+        self
+    }
+
+    /// When a write counts as done.
+    #[must_use]
+    pub fn durability(mut self, durability: RocksdbDurability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// What to do where there is no database yet.
+    #[must_use]
+    pub fn create(mut self, create: Create) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// The largest value, in bytes; at most 3 GiB are of use.
+    #[must_use]
+    pub fn max_value(mut self, bytes: u64) -> Self {
+        self.max_value = bytes;
+        self
+    }
+
+    /// The clock and the source of versions.
+    #[must_use]
+    pub fn stamp(mut self, stamp: Stamp) -> Self {
+        self.stamp = stamp;
+        self
+    }
+
+    /// Opens the database, after making it where that is asked for.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none (or no folder for it), `Foreign` where the folder holds something else, `Locked`
+    /// where it is open elsewhere, `Corrupt` where it is damaged, `PermissionDenied`, `Full`, `Unavailable`.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way it may leave an empty database, which the next opening uses.
+    pub async fn open(self) -> Result<RocksdbStore> {
+        let durability = match self.durability {
+            RocksdbDurability::Sync => Durability::PowerLoss,
+            RocksdbDurability::Buffer => Durability::ProcessKill,
+        };
+        let settings = Settings {
+            name: "rocksdb",
+            place: self.path.display().to_string(),
+            durability,
+            max_value: self.max_value,
+            stamp: self.stamp.clone(),
+            executor: Executor::Threads,
+        };
+        RocksdbStore::open(settings, move |opening| open::open(&self, opening)).await
+    }
+}

@@ -1,0 +1,38 @@
+//! Embedded disk tier for `tiered`, over RocksDB: for services that write much, and for data far larger than memory.
+//!
+//! Building it takes a C++ compiler and libclang, and some minutes. Where that is a nuisance, `tiered-redb` does the
+//! same in pure Rust.
+//!
+//! # Layout
+//! Layout, group commit, damage of single entries and expiry are those of [`tiered_embedded`]. Column families
+//! `tiered-meta`, `tiered-chunks` (in blob files, which compaction does not rewrite) and `tiered-marks`; the default
+//! one names the format. One block cache, with indexes and filters in it, serves all of them.
+//!
+//! # Durability
+//! With [`RocksdbDurability::Sync`] (the default) a write is on disk when it returns; concurrent writes share one
+//! `fdatasync` of the log. With [`RocksdbDurability::Buffer`] it is in the operating system's hands: it survives a
+//! killed process, and **what was not flushed is lost when power is**. `close` writes everything into tables, so that
+//! the next opening replays no log.
+//!
+//! # Damage
+//! Tables, blobs and logs have checksums. A log that is damaged anywhere but at its torn end, as a loss of power leaves
+//! it, refuses to open with [`ErrorKind::Corrupt`](tiered_core::ErrorKind::Corrupt); a torn end is passed over with a
+//! warning in the log of the process (`tracing`, target `rocksdb`, where all that RocksDB has to say goes).
+//!
+//! A clean close seals the manifest, so that damage to its end, which RocksDB takes for torn, is noticed as well.
+//!
+//! # Reads
+//! They look in memory first (memtables and block cache), on the caller's thread; what is not there is read on a
+//! thread for blocking work.
+
+mod config;
+mod engine;
+mod error;
+mod open;
+mod seal;
+
+pub use config::{Create, RocksdbConfig, RocksdbDurability};
+use tiered_embedded::EmbeddedStore;
+
+/// A store in one folder of RocksDB. Cloning shares it.
+pub type RocksdbStore = EmbeddedStore;

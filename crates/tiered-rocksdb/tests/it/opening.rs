@@ -1,0 +1,135 @@
+//! Opening: what is made, what is refused, and that nothing of others is touched.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use futures_util::future::join_all;
+use rocksdb::DB;
+use tiered_core::{ErrorKind, Key, Put, Store, StoreExt as _};
+use tiered_rocksdb::{Create, RocksdbConfig, RocksdbDurability};
+
+/// Every file of a folder with its bytes.
+fn snapshot(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(folder).expect("reads").map(|entry| entry.expect("an entry").path());
+    entries.map(|path| (path.display().to_string(), fs::read(&path).expect("reads"))).collect()
+}
+
+#[tokio::test]
+async fn each_place_that_is_no_database_has_its_error_and_is_not_touched() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("text"), "no database").expect("written");
+    fs::create_dir(path("empty")).expect("made");
+    fs::create_dir(path("photos")).expect("made");
+    fs::write(path("photos/cat.png"), "a cat").expect("written");
+    let theirs = DB::open_default(path("theirs")).expect("made");
+    theirs.put("their key", "their value").expect("written");
+    drop(theirs);
+    let families = DB::open_cf(
+        &{
+            let mut options = rocksdb::Options::default();
+            options.create_if_missing(true);
+            options.create_missing_column_families(true);
+            options
+        },
+        path("families"),
+        ["users"],
+    );
+    drop(families.expect("made"));
+    let table = [
+        ("text", Create::IfAbsent, ErrorKind::Foreign),
+        ("empty", Create::Never, ErrorKind::Foreign),
+        ("photos", Create::IfAbsent, ErrorKind::Foreign),
+        ("theirs", Create::IfAbsent, ErrorKind::Foreign),
+        ("families", Create::IfAbsent, ErrorKind::Foreign),
+        ("absent", Create::Never, ErrorKind::NotFound),
+        ("no/such/folder", Create::IfAbsent, ErrorKind::NotFound),
+        ("text/below-a-file", Create::IfAbsent, ErrorKind::NotFound),
+    ];
+    let before = ["photos", "theirs", "families"].map(|name| snapshot(&path(name)));
+    for (name, create, kind) in table {
+        let error = RocksdbConfig::new(path(name)).create(create).open().await.expect_err(name);
+        assert_eq!(error.kind(), kind, "{name}: {}", error.chain());
+        assert!(error.chain().contains(name.split('/').next().expect("a name")), "{}", error.chain());
+    }
+    assert_eq!(before, ["photos", "theirs", "families"].map(|name| snapshot(&path(name))));
+    assert!(!path("absent").exists());
+    RocksdbConfig::new(path("empty")).open().await.expect("an empty folder is initialised");
+}
+
+#[tokio::test]
+async fn an_open_database_is_locked_and_free_after_its_close() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = RocksdbConfig::new(folder.path().join("d"));
+    let store = config.clone().open().await.expect("opens");
+    let error = config.clone().open().await.expect_err("open already");
+    assert_eq!(error.kind(), ErrorKind::Locked, "{}", error.chain());
+    store.close().await.expect("closes");
+    config.open().await.expect("free again");
+}
+
+#[tokio::test]
+async fn an_interrupted_creation_is_gone_on_with() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("d");
+    fs::create_dir(&path).expect("made");
+    for name in ["LOCK", "IDENTITY", "MANIFEST-000001", "000001.dbtmp"] {
+        fs::write(path.join(name), "").expect("written");
+    }
+    RocksdbConfig::new(&path).open().await.expect("opens").close().await.expect("closes");
+    // Further on: a database without any column family of ours, and without data.
+    let path = folder.path().join("e");
+    drop(DB::open_default(&path).expect("made"));
+    let error = RocksdbConfig::new(&path).create(Create::Never).open().await.expect_err("nothing yet");
+    assert_eq!(error.kind(), ErrorKind::Foreign);
+    RocksdbConfig::new(&path).open().await.expect("opens");
+}
+
+#[tokio::test]
+async fn creators_that_race_share_one_database_in_turn() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("d");
+    let opened = join_all((0..8).map(|_| RocksdbConfig::new(&path).open())).await;
+    assert_eq!(opened.iter().filter(|opened| opened.is_ok()).count(), 1, "the others find it locked");
+    for error in opened.iter().filter_map(|opened| opened.as_ref().err()) {
+        assert_eq!(error.kind(), ErrorKind::Locked, "{}", error.chain());
+    }
+}
+
+#[tokio::test]
+async fn writes_without_sync_are_there_after_a_close() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = RocksdbConfig::new(folder.path().join("d")).durability(RocksdbDurability::Buffer);
+    let store = config.clone().open().await.expect("opens");
+    let writes = (0..600).map(|index| {
+        let store = &store;
+        async move { store.put(&Key::new(format!("{index}")).expect("valid"), Put::new(vec![1; 3000])).await }
+    });
+    assert!(join_all(writes).await.iter().all(Result::is_ok));
+    store.close().await.expect("closes");
+    let store = config.open().await.expect("opens");
+    assert_eq!(store.keys("").await.expect("lists").len(), 600);
+}
+
+#[tokio::test]
+async fn what_is_not_in_memory_is_read_from_disk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = RocksdbConfig::new(folder.path().join("d")).cache(RocksdbConfig::MIN_CACHE);
+    let store = config.clone().open().await.expect("opens");
+    let value = |index: u8| vec![index; 100 + 4_000 * usize::from(index)];
+    for index in 0..100 {
+        store
+            .put(&Key::new(format!("{index}")).expect("valid"), Put::new(value(index)))
+            .await
+            .expect("written");
+    }
+    store.close().await.expect("closes");
+    let store = config.open().await.expect("opens");
+    for _ in 0..2 {
+        for index in 0..100 {
+            let read = store.get(&Key::new(format!("{index}")).expect("valid")).await.expect("reads");
+            assert_eq!(*read.expect("found").value(), value(index));
+        }
+    }
+}
