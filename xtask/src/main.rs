@@ -1,9 +1,10 @@
-//! The project's own commands: `cargo xtask test | ci | tidy`.
+//! The project's own commands: `cargo xtask test | ci | sim | tidy`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a build tool speaks on the terminal")]
 
 mod ci;
 mod setup;
+mod sim;
 mod stage;
 mod test;
 mod tidy;
@@ -13,16 +14,18 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask COMMAND
 
 commands
-  test   every test, doctest and adapter stack; ends with `N passed, N failed`
+  test   every test, doctest, adapter stack and the simulation; ends with `N passed, N failed`
   ci     what CI runs: formatting, lints, tests, documentation, feature combinations, tidy
+  sim    the simulation: [--seeds N] [--ops N] [--seed S] [--planted] [--trace]
   tidy   the rules of ARCHITECTURE.md that a machine can check";
 
 fn main() -> ExitCode {
-    let command = std::env::args().nth(1);
-    let done = match command.as_deref() {
-        Some("test") => test::run(),
-        Some("ci") => ci::run(),
-        Some("tidy") => tidy::run(),
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let done = match arguments.split_first().map(|(command, rest)| (command.as_str(), rest)) {
+        Some(("test", [])) => test::run(),
+        Some(("ci", [])) => ci::run(),
+        Some(("tidy", [])) => tidy::run(),
+        Some(("sim", rest)) => sim::run(rest),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every test there is.
 
 use crate::setup;
+use crate::sim;
 use crate::stage::{self, Counts, cargo, root};
 
 /// Stacks of tiers that the matrix runs at least. Fewer means that some did not run.
@@ -31,6 +32,7 @@ fn run_tests() -> Result<Counts, String> {
     let mut example = cargo(&["test", "--manifest-path"]);
     example.arg(manifest);
     counts.add(stage::run("an adapter outside of the workspace", example)?);
+    sim::gate()?;
     if counts.stacks < STACKS {
         return Err(format!("{} stacks ran, at least {STACKS} should have", counts.stacks));
     }

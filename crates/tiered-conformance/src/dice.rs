@@ -3,16 +3,18 @@
 use bytes::Bytes;
 use tiered_core::VersionMint;
 
-/// The `SplitMix64` generator: small, seedable, good enough to choose operations.
+/// Seeded choices: the `SplitMix64` generator, small and good enough to choose operations.
 #[derive(Clone, Debug)]
-pub(crate) struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    pub(crate) const fn new(seed: u64) -> Self {
+    /// The same seed gives the same numbers.
+    pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    /// The next 64 bits.
+    pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,12 +23,12 @@ impl Dice {
     }
 
     /// A number below `bound`; 0 where `bound` is 0.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        if bound == 0 { 0 } else { self.next() % bound }
+    pub fn below(&mut self, bound: u64) -> u64 {
+        if bound == 0 { 0 } else { self.roll() % bound }
     }
 
     /// One of `items`.
-    pub(crate) fn pick<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
+    pub fn pick<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
         let index = usize::try_from(self.below(items.len() as u64)).unwrap_or(0);
         items.get(index)
     }
@@ -43,7 +45,7 @@ pub(crate) fn bytes(size: usize, salt: u64) -> Bytes {
     let mut dice = Dice::new(salt);
     let mut value = Vec::with_capacity(size + 8);
     while value.len() < size {
-        value.extend_from_slice(&dice.next().to_le_bytes());
+        value.extend_from_slice(&dice.roll().to_le_bytes());
     }
     value.truncate(size);
     Bytes::from(value)

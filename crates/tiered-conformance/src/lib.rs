@@ -35,6 +35,7 @@ mod case;
 mod cases;
 mod dice;
 mod factory;
+mod fault;
 mod report;
 mod run;
 mod scratch;
@@ -42,7 +43,9 @@ mod suite;
 
 pub use case::{Case, Need, Pace};
 pub use cases::cases;
+pub use dice::Dice;
 pub use factory::{Eviction, Factory, Place};
+pub use fault::{Call, Fault, FaultStore, Faults};
 pub use report::{CaseReport, Ending, Report};
 pub use run::{RunOptions, run};
 #[doc(hidden)]

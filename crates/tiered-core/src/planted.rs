@@ -34,12 +34,18 @@ pub enum Plant {
     TimeoutReportedNotApplied,
     /// A write is acknowledged before the journal has it.
     AcknowledgeBeforeDurable,
+    /// A failed call of the frontend counts as over although it can still take effect.
+    FrontendLifetimeIgnored,
+    /// A persistent frontend is trusted after a crash.
+    PersistentFrontendTrusted,
+    /// A sync of the frontend copies without a lease.
+    SyncCopiesOverNewer,
 }
 
 #[cfg(feature = "planted")]
 impl Plant {
     /// Every deliberate bug.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::FillIgnoresLease,
         Self::InstallNotWaitedFor,
         Self::FollowerJoinsOldFlight,
@@ -54,6 +60,9 @@ impl Plant {
         Self::ListingMissesPending,
         Self::TimeoutReportedNotApplied,
         Self::AcknowledgeBeforeDurable,
+        Self::FrontendLifetimeIgnored,
+        Self::PersistentFrontendTrusted,
+        Self::SyncCopiesOverNewer,
     ];
 }
 

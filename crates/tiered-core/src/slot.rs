@@ -3,6 +3,7 @@
 mod call;
 mod flight;
 mod gate;
+mod latch;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as MapEntry;
@@ -11,16 +12,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
 
 use crate::entry::Entry;
 use crate::journal::Sequence;
 use crate::key::Key;
 use crate::planted::Planted;
 
-pub(crate) use call::{Call, wait_for_end};
+pub(crate) use call::Call;
 pub(crate) use flight::{Boarding, Flight, Pilot};
 pub(crate) use gate::Gate;
+use latch::Latch;
 
 /// What the latest acknowledged, not yet flushed write did to a key.
 #[derive(Clone, Debug)]
@@ -50,7 +51,7 @@ pub(crate) struct Slot {
     /// The flight that holds the key's lease. Taking it out revokes the lease.
     flight: Option<Flight>,
     /// A call to the frontend that changes the key, begun and not returned.
-    call: Option<watch::Receiver<()>>,
+    call: Option<Arc<Latch>>,
     /// The frontend may hold a wrong entry: no hits until a removal has succeeded.
     quarantined: bool,
     /// The overlay of write-behind.
@@ -81,13 +82,13 @@ pub(crate) enum Glance {
     Pending(PendingState),
 }
 
-type Shard = Mutex<HashMap<Key, Slot, foldhash::fast::RandomState>>;
+type Shard = Mutex<HashMap<Key, Slot, foldhash::fast::FixedState>>;
 
 /// The slot table.
 #[derive(Debug)]
 pub(crate) struct Slots {
     shards: Box<[Shard]>,
-    hasher: foldhash::fast::RandomState,
+    hasher: foldhash::fast::FixedState,
     occupied: AtomicUsize,
     quarantined: AtomicUsize,
     planted: Planted,
@@ -97,10 +98,12 @@ pub(crate) struct Slots {
 const SHARDS: usize = 64;
 
 impl Slots {
-    pub(crate) fn new(planted: Planted) -> Arc<Self> {
+    /// An empty table. `seed` orders it: random, so that nobody chooses keys that collide, or known to a simulation.
+    pub(crate) fn new(seed: u64, planted: Planted) -> Arc<Self> {
+        let hasher = foldhash::fast::FixedState::with_seed(seed);
         Arc::new(Self {
-            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
-            hasher: foldhash::fast::RandomState::default(),
+            shards: (0..SHARDS).map(|_| Mutex::new(HashMap::with_hasher(hasher.clone()))).collect(),
+            hasher,
             occupied: AtomicUsize::new(0),
             quarantined: AtomicUsize::new(0),
             planted,
@@ -275,14 +278,14 @@ impl Slots {
 #[derive(Debug)]
 pub(crate) enum UnderWay {
     Flight(Flight),
-    Call(watch::Receiver<()>),
+    Call(Arc<Latch>),
 }
 
 impl UnderWay {
     pub(crate) async fn ended(self) {
         match self {
             Self::Flight(flight) => flight.ended().await,
-            Self::Call(call) => wait_for_end(call).await,
+            Self::Call(call) => call.ended().await,
         }
     }
 }

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
-use super::Slots;
+use super::latch::Latch;
+use super::{Slot, Slots};
 use crate::key::Key;
 
 /// A call to the frontend that is under way. Dropped when it has returned.
@@ -12,30 +11,31 @@ use crate::key::Key;
 pub(crate) struct Call {
     pub(super) slots: Arc<Slots>,
     pub(super) key: Key,
-    pub(super) _ended: watch::Sender<()>,
+    latch: Arc<Latch>,
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
         self.slots.with(&self.key, |slot| slot.call = None);
+        self.latch.end();
     }
 }
 
 impl Slots {
     /// Begins a call that changes `key` in the frontend, or gives the one to wait for.
-    pub(crate) fn begin_call(self: &Arc<Self>, key: &Key) -> Result<Call, watch::Receiver<()>> {
-        self.with(key, |slot| {
-            if let Some(call) = &slot.call {
-                return Err(call.clone());
-            }
-            let (ended, call) = watch::channel(());
-            slot.call = Some(call);
-            Ok(Call { slots: Arc::clone(self), key: key.clone(), _ended: ended })
+    pub(crate) fn begin_call(self: &Arc<Self>, key: &Key) -> Result<Call, Arc<Latch>> {
+        self.with(key, |slot| match &slot.call {
+            Some(call) => Err(Arc::clone(call)),
+            None => Ok(slot.begin_call(self, key)),
         })
     }
 }
 
-/// Waits until the call has returned.
-pub(crate) async fn wait_for_end(mut call: watch::Receiver<()>) {
-    while call.changed().await.is_ok() {}
+impl Slot {
+    /// Begins a call, where none is under way.
+    pub(super) fn begin_call(&mut self, slots: &Arc<Slots>, key: &Key) -> Call {
+        let latch = Arc::new(Latch::new());
+        self.call = Some(Arc::clone(&latch));
+        Call { slots: Arc::clone(slots), key: key.clone(), latch }
+    }
 }

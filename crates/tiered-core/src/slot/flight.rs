@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
+use super::latch::Latch;
 use super::{Call, Slots};
 use crate::error::{Error, ErrorKind};
 use crate::key::Key;
@@ -14,27 +13,24 @@ pub(crate) type Answer = Result<Lookup, Arc<Error>>;
 
 /// A flight, as its followers see it. The one in a key's slot holds the key's lease.
 #[derive(Clone, Debug)]
-pub(crate) struct Flight(watch::Receiver<Option<Answer>>);
+pub(crate) struct Flight(Arc<Latch<Answer>>);
 
 impl Flight {
     /// The flight's answer.
-    pub(crate) async fn answer(mut self) -> Answer {
-        let lost = || {
-            Arc::new(Error::new(ErrorKind::Other, "the task that read the backend ended without an answer"))
-        };
-        match self.0.wait_for(Option::is_some).await {
-            Ok(answer) => answer.clone().unwrap_or_else(|| Err(lost())),
-            Err(_) => Err(lost()),
-        }
+    pub(crate) async fn answer(self) -> Answer {
+        self.0.answered().await.cloned().unwrap_or_else(|| {
+            let lost = "the task that read the backend ended without an answer";
+            Err(Arc::new(Error::new(ErrorKind::Other, lost)))
+        })
     }
 
     /// Waits until the flight has answered and has filled the frontend, or will not.
-    pub(crate) async fn ended(mut self) {
-        while self.0.changed().await.is_ok() {}
+    pub(crate) async fn ended(self) {
+        self.0.ended().await;
     }
 
     fn is(&self, other: &Self) -> bool {
-        self.0.same_channel(&other.0)
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
@@ -44,13 +40,12 @@ pub(crate) struct Pilot {
     slots: Arc<Slots>,
     key: Key,
     flight: Flight,
-    answer: watch::Sender<Option<Answer>>,
 }
 
 impl Pilot {
     /// Tells the followers.
     pub(crate) fn announce(&self, answer: Answer) {
-        self.answer.send_replace(Some(answer));
+        self.flight.0.answer(answer);
     }
 
     /// Begins the call that fills the frontend, if the lease stands and nothing else is in the way.
@@ -60,9 +55,7 @@ impl Pilot {
             if !leased || slot.gated || slot.quarantined || slot.pending.is_some() || slot.call.is_some() {
                 return None;
             }
-            let (ended, call) = watch::channel(());
-            slot.call = Some(call);
-            Some(Call { slots: Arc::clone(&self.slots), key: self.key.clone(), _ended: ended })
+            Some(slot.begin_call(&self.slots, &self.key))
         })
     }
 }
@@ -74,6 +67,7 @@ impl Drop for Pilot {
                 slot.flight = None;
             }
         });
+        self.flight.0.end();
     }
 }
 
@@ -98,10 +92,9 @@ impl Slots {
             if let Some(flight) = slot.flight.as_ref().filter(|_| !fresh) {
                 return Boarding::Join(flight.clone());
             }
-            let (answer, receiver) = watch::channel(None);
-            let flight = Flight(receiver);
+            let flight = Flight(Arc::new(Latch::new()));
             slot.flight = Some(flight.clone());
-            let pilot = Pilot { slots: Arc::clone(self), key: key.clone(), flight: flight.clone(), answer };
+            let pilot = Pilot { slots: Arc::clone(self), key: key.clone(), flight: flight.clone() };
             Boarding::Lead(flight, pilot)
         })
     }

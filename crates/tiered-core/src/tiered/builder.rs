@@ -177,9 +177,15 @@ impl TieredBuilder {
         }
         let capabilities = derive(&self.settings, front, back, &guarantees);
         let backend_id = self.backend_id.as_deref();
-        let session =
-            session::begin(&self.frontend, &self.backend, backend_id, self.settings.reopen, &self.stamp)
-                .await?;
+        let session = session::begin(
+            &self.frontend,
+            &self.backend,
+            backend_id,
+            self.settings.reopen,
+            &self.stamp,
+            self.planted,
+        )
+        .await?;
         let (behind, appends) = match self.journal {
             Some(journal) if write == WritePolicy::WriteBehind => {
                 let (behind, appends) = Behind::new(journal, &self.settings);
@@ -195,8 +201,8 @@ impl TieredBuilder {
             backend: self.backend,
             capabilities,
             guarantees,
+            slots: Slots::new(session::fresh_session(&self.stamp), self.planted),
             stamp: self.stamp,
-            slots: Slots::new(self.planted),
             behind,
             counters: Counters::default(),
             events: EventSender::new(),

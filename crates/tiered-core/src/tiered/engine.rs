@@ -20,7 +20,7 @@ use crate::key::Key;
 use crate::observe::{Counters, Event, EventSender, Stats};
 use crate::planted::{Plant, Planted};
 use crate::policy::{ReadPolicy, WritePolicy};
-use crate::slot::{Call, Slots, wait_for_end};
+use crate::slot::{Call, Slots};
 use crate::store::{Store, closed};
 use crate::write::{Delete, Put};
 
@@ -198,7 +198,7 @@ impl Engine {
             match self.slots.begin_call(key) {
                 Ok(call) => return Some(call),
                 Err(earlier) => {
-                    if tokio::time::timeout_at(deadline, wait_for_end(earlier)).await.is_err() {
+                    if tokio::time::timeout_at(deadline, earlier.ended()).await.is_err() {
                         self.quarantine(key);
                         return None;
                     }
@@ -222,19 +222,34 @@ impl Engine {
             Ok((Err(error), call)) => {
                 tracing::warn!(key = %key, error = %error.chain(), "the frontend failed; the key is quarantined");
                 self.quarantine(key);
-                drop(call);
+                let engine = Arc::clone(self);
+                self.runtime.spawn(async move { engine.outlive(&error, call).await });
                 Changed::Quarantined
             }
             Err(_) => {
                 tracing::warn!(key = %key, "the frontend does not answer; the key is quarantined");
                 self.quarantine(key);
+                let engine = Arc::clone(self);
                 self.runtime.spawn(async move {
                     // Whatever it answers, a removal that begins after this decides.
-                    drop(running.await);
+                    let (result, call) = running.await;
+                    match result {
+                        Ok(()) => drop(call),
+                        Err(error) => engine.outlive(&error, call).await,
+                    }
                 });
                 Changed::Quarantined
             }
         }
+    }
+
+    /// Holds a failed call of the frontend for as long as it can still take effect.
+    async fn outlive(&self, error: &Error, call: Call) {
+        let over = self.planted.has(Plant::FrontendLifetimeIgnored);
+        if error.write_outcome() == Outcome::Unknown && !over {
+            tokio::time::sleep(self.frontend.capabilities().lifetime()).await;
+        }
+        drop(call);
     }
 
     /// Brings the frontend in step under a closed gate, or quarantines the key.

@@ -19,6 +19,7 @@ use crate::clock::Stamp;
 use crate::entry::{Origin, Tombstones};
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::list::ListOptions;
+use crate::planted::{Plant, Planted};
 use crate::store::Store;
 use crate::write::Delete;
 
@@ -52,6 +53,7 @@ pub(super) async fn begin(
     backend_id: Option<&str>,
     reopen: Reopen,
     stamp: &Stamp,
+    planted: Planted,
 ) -> Result<u64> {
     let fresh = fresh_session(stamp);
     if !is_persistent(frontend.as_ref()) {
@@ -74,7 +76,7 @@ pub(super) async fn begin(
             }
         }
     }
-    let clean = frontend.mark(IN_USE).await?.is_none();
+    let clean = frontend.mark(IN_USE).await?.is_none() || planted.has(Plant::PersistentFrontendTrusted);
     let last = frontend.mark(SESSION).await?.and_then(|mark| decode(&mark));
     let session = match (reopen, last) {
         (Reopen::Trust, Some(last)) if clean => last,

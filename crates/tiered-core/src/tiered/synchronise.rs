@@ -12,10 +12,12 @@ use crate::entry::Tombstones;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::key::Key;
 use crate::list::{ListOptions, ListStream, Listed};
+use crate::planted::Plant;
 use crate::policy::Freshness;
 use crate::read::{Lookup, ReadOptions};
 use crate::slot::Boarding;
 use crate::sync::{self, Copied, Removed, SyncOptions, SyncReport, SyncStrategy, Target, Walk, WalkReport};
+use crate::write::Put;
 
 impl TieredStore {
     /// Brings the frontend in step with the backend.
@@ -83,6 +85,14 @@ impl Target for Frontend {
 
     async fn copy(&self, key: &Key, listed: Option<&Listed>) -> Result<Copied> {
         let engine = &self.0;
+        if engine.planted.has(Plant::SyncCopiesOverNewer)
+            && let Some(entry) = engine.backend.load(key, &ReadOptions::new()).await?.into_entry()
+        {
+            let note = Engine::note(engine.session(), engine.uptime_millis(), entry.metadata());
+            let copy = Put::copy_of(&entry.clone().with_note(note));
+            engine.frontend.put(key, copy).await?;
+            return Ok(Copied::Done(entry.size()));
+        }
         // The listed entry is replaced whatever it is: a fill that removes where the backend has nothing.
         let replaces = if listed.is_some() { Replaces::Damaged } else { Replaces::Nothing };
         match engine.slots.board(key, true) {

@@ -1,0 +1,492 @@
+//! A store that fails in every way that the specification allows.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _};
+use parking_lot::Mutex;
+use tiered_core::{
+    Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Delete, Deleted, Entry, Error, ErrorKind,
+    Feature, Key, ListOptions, ListStream, Metadata, Outcome, Put, Read, ReadOptions, Result, Store, Written,
+};
+
+use crate::dice::Dice;
+
+/// A way to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Fault {
+    /// The call takes so long that many others come and go meanwhile.
+    Slow,
+    /// An error, and no effect.
+    ErrorBefore,
+    /// The effect, and an error of unknown outcome: the answer was lost.
+    ErrorAfter,
+    /// An error of unknown outcome, and the effect later, within the declared lifetime.
+    DelayedApply,
+    /// The effect twice, as when a request is sent again after a lost answer.
+    Duplicate,
+    /// No answer for a long time, then an error; with the effect or without it.
+    Hang,
+    /// A read finds the entry damaged.
+    Corrupt,
+    /// An entry vanishes, where the store is declared to evict.
+    Evict,
+    /// A listing that is overtaken by writes while it goes on.
+    SlowList,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Slow,
+        Self::ErrorBefore,
+        Self::ErrorAfter,
+        Self::DelayedApply,
+        Self::Duplicate,
+        Self::Hang,
+        Self::Corrupt,
+        Self::Evict,
+        Self::SlowList,
+    ];
+}
+
+/// A call that a [`FaultStore`] has answered, for a trace.
+#[derive(Clone, Debug)]
+pub struct Call<'c> {
+    /// The name that the store was given.
+    pub store: &'c str,
+    /// What was called.
+    pub operation: &'static str,
+    /// The key, or empty.
+    pub key: &'c str,
+    /// What was done to it, if anything.
+    pub fault: Option<Fault>,
+    /// Whether it ended well.
+    pub ok: bool,
+}
+
+type Observer = dyn Fn(&Call<'_>) + Send + Sync;
+
+/// Which faults happen how often, and whether they happen at all at the moment. Shared by the stores of one process.
+pub struct Faults {
+    dice: Mutex<Dice>,
+    /// One call in so many meets the fault; 0: none.
+    rates: [u64; Fault::ALL.len()],
+    fired: [AtomicU64; Fault::ALL.len()],
+    healthy: AtomicBool,
+    without_power: AtomicBool,
+    lifetime: Duration,
+    hang: Duration,
+    observer: Option<Box<Observer>>,
+}
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faults")
+            .field("rates", &self.rates)
+            .field("fired", &self.fired)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Faults {
+    /// No faults yet; choices follow from `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            dice: Mutex::new(Dice::new(seed)),
+            rates: Default::default(),
+            fired: Default::default(),
+            healthy: AtomicBool::new(false),
+            without_power: AtomicBool::new(false),
+            lifetime: Duration::from_secs(1),
+            hang: Duration::from_secs(10),
+            observer: None,
+        }
+    }
+
+    /// One call in `rarity` that can meet `fault` does; 0 for none.
+    #[must_use]
+    pub fn with(mut self, fault: Fault, rarity: u64) -> Self {
+        if let Some(rate) = self.rates.get_mut(fault as usize) {
+            *rate = rarity;
+        }
+        self
+    }
+
+    /// How long a request can still take effect after its call returned. The store declares it.
+    #[must_use]
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    /// How long a call hangs.
+    #[must_use]
+    pub fn hang(mut self, hang: Duration) -> Self {
+        self.hang = hang;
+        self
+    }
+
+    /// Shows every call to `observer`, when it is answered.
+    #[must_use]
+    pub fn observed(mut self, observer: impl Fn(&Call<'_>) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Box::new(observer));
+        self
+    }
+
+    /// Ends all faults. What has hung goes on hanging for its time.
+    pub fn heal(&self) {
+        self.healthy.store(true, Ordering::Relaxed);
+    }
+
+    /// Begins the faults again.
+    pub fn resume(&self) {
+        self.healthy.store(false, Ordering::Relaxed);
+    }
+
+    /// The process is dead: no call reaches a store any more, nor is one answered. There is no way back.
+    pub fn cut_power(&self) {
+        self.without_power.store(true, Ordering::Relaxed);
+    }
+
+    /// How often `fault` happened.
+    pub fn fired(&self, fault: Fault) -> u64 {
+        self.fired.get(fault as usize).map_or(0, |fired| fired.load(Ordering::Relaxed))
+    }
+
+    fn below(&self, bound: u64) -> u64 {
+        self.dice.lock().below(bound)
+    }
+
+    /// Throws for one fault out of `candidates`.
+    fn draw(&self, candidates: &[Fault]) -> Option<Fault> {
+        if self.healthy.load(Ordering::Relaxed) {
+            return None;
+        }
+        let drawn = candidates.iter().copied().find(|fault| {
+            let rarity = self.rates.get(*fault as usize).copied().unwrap_or_default();
+            rarity > 0 && self.below(rarity) == 0
+        })?;
+        Some(drawn)
+    }
+
+    /// Counts a fault, when it happens.
+    fn fire(&self, fault: Fault) {
+        if let Some(fired) = self.fired.get(fault as usize) {
+            fired.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A call takes a few milliseconds, or many. Nothing goes on without power.
+    async fn pause(&self, fault: Option<Fault>) {
+        let bound = if fault == Some(Fault::Slow) { 80 } else { 4 };
+        tokio::time::sleep(Duration::from_millis(self.below(bound))).await;
+        self.live().await;
+    }
+
+    async fn live(&self) {
+        if self.without_power.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn hang_on(&self) {
+        tokio::time::sleep(self.hang).await;
+        self.live().await;
+    }
+}
+
+/// A store whose calls take time, and fail as [`Faults`] say. Cloning shares it.
+///
+/// It declares what its faults make true: [`Feature::Evicts`] where entries vanish, and a request lifetime where writes
+/// can take effect late. Time is tokio's, so that a paused clock makes it virtual.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
+/// use std::sync::Arc;
+/// use tiered_conformance::{Fault, FaultStore, Faults};
+/// use tiered_core::{Key, MemoryStore, Outcome, Put, Store};
+///
+/// let faults = Arc::new(Faults::new(7).with(Fault::ErrorAfter, 1));
+/// let store = FaultStore::new("backend", Arc::new(MemoryStore::new()), faults);
+/// let error = store.put(&Key::new("k")?, Put::new("v")).await.expect_err("every answer is lost");
+/// assert_eq!(error.write_outcome(), Outcome::Unknown);
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
+#[derive(Clone, Debug)]
+pub struct FaultStore {
+    name: Arc<str>,
+    inner: Arc<dyn Store>,
+    faults: Arc<Faults>,
+    capabilities: Capabilities,
+    /// Whether closing is for this handle alone, as with a server.
+    remote: bool,
+}
+
+impl FaultStore {
+    /// A store around `inner`. `name` is for the trace.
+    pub fn new(name: &str, inner: Arc<dyn Store>, faults: Arc<Faults>) -> Self {
+        let mut capabilities = inner.capabilities().clone();
+        let happens = |fault: Fault| faults.rates.get(fault as usize).is_some_and(|rate| *rate > 0);
+        if happens(Fault::Evict) {
+            capabilities = capabilities.with(Feature::Evicts);
+        }
+        if happens(Fault::DelayedApply) {
+            capabilities = capabilities.request_lifetime(faults.lifetime);
+        }
+        Self { name: name.into(), inner, faults, capabilities, remote: false }
+    }
+
+    /// As a client of a server, which goes on when the client is closed.
+    #[must_use]
+    pub fn remote(mut self) -> Self {
+        self.remote = true;
+        self
+    }
+
+    /// The store inside, for looking past the faults.
+    pub fn inner(&self) -> &Arc<dyn Store> {
+        &self.inner
+    }
+
+    fn happens(&self, fault: Fault) -> bool {
+        self.faults.rates.get(fault as usize).is_some_and(|rate| *rate > 0)
+    }
+
+    fn seen<T>(
+        &self,
+        operation: &'static str,
+        key: &str,
+        fault: Option<Fault>,
+        result: Result<T>,
+    ) -> Result<T> {
+        if let Some(observer) = &self.faults.observer {
+            observer(&Call { store: &self.name, operation, key, fault, ok: result.is_ok() });
+        }
+        result
+    }
+
+    fn unavailable(&self, outcome: Outcome) -> Error {
+        Error::new(ErrorKind::Unavailable, "a fault").in_tier(&self.name).outcome_is(outcome)
+    }
+
+    async fn evict(&self, key: &Key) {
+        if self.happens(Fault::Evict) && self.faults.draw(&[Fault::Evict]).is_some() {
+            self.faults.fire(Fault::Evict);
+            self.inner.delete(key, Delete::new()).await.ok();
+        }
+    }
+
+    async fn reading<T>(
+        &self,
+        operation: &'static str,
+        key: &str,
+        read: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let fault = self.faults.draw(&[Fault::Slow, Fault::ErrorBefore, Fault::Hang, Fault::Corrupt]);
+        self.faults.pause(fault).await;
+        let result = match fault {
+            Some(Fault::ErrorBefore) => Err(self.unavailable(Outcome::NotApplied)),
+            Some(Fault::Hang) => {
+                self.faults.hang_on().await;
+                Err(self.unavailable(Outcome::NotApplied))
+            }
+            Some(Fault::Corrupt) => Err(Error::new(ErrorKind::Corrupt, "a fault").in_tier(&self.name)),
+            _ => {
+                let result = read.await;
+                self.faults.pause(fault).await;
+                result
+            }
+        };
+        if let Some(fault) = fault {
+            self.faults.fire(fault);
+        }
+        self.seen(operation, key, fault, result)
+    }
+
+    /// Runs a write, which `apply` carries out each time it is called.
+    async fn writing<T, F>(
+        &self,
+        operation: &'static str,
+        key: &str,
+        apply: impl Fn(Arc<dyn Store>) -> F + Send,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let fault = self.faults.draw(&[
+            Fault::Slow,
+            Fault::ErrorBefore,
+            Fault::ErrorAfter,
+            Fault::DelayedApply,
+            Fault::Duplicate,
+            Fault::Hang,
+        ]);
+        self.faults.pause(fault).await;
+        let inner = || Arc::clone(&self.inner);
+        let result = match fault {
+            Some(Fault::ErrorBefore) => Err(self.unavailable(Outcome::NotApplied)),
+            Some(Fault::ErrorAfter) => {
+                apply(inner()).await.ok();
+                Err(self.unavailable(Outcome::Unknown))
+            }
+            Some(Fault::DelayedApply) => {
+                let millis = u64::try_from(self.faults.lifetime.as_millis()).unwrap_or(u64::MAX);
+                let delay = Duration::from_millis(self.faults.below(millis));
+                let late = apply(inner());
+                tokio::runtime::Handle::current().spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    late.await.ok();
+                });
+                Err(self.unavailable(Outcome::Unknown))
+            }
+            Some(Fault::Duplicate) => {
+                let first = apply(inner()).await;
+                self.faults.pause(None).await;
+                // The answer is that of the first; the second finds the writer's own write.
+                apply(inner()).await.ok();
+                first
+            }
+            Some(Fault::Hang) => {
+                if self.faults.below(2) == 0 {
+                    apply(inner()).await.ok();
+                }
+                self.faults.hang_on().await;
+                Err(self.unavailable(Outcome::Unknown))
+            }
+            _ => {
+                let result = apply(inner()).await;
+                self.faults.pause(fault).await;
+                result
+            }
+        };
+        if let Some(fault) = fault {
+            self.faults.fire(fault);
+        }
+        self.seen(operation, key, fault, result)
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Store for FaultStore {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+        self.evict(key).await;
+        self.reading("load", key.as_str(), self.inner.load(key, options)).await
+    }
+
+    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
+        let apply = |inner: Arc<dyn Store>| {
+            let (key, put) = (key.clone(), put.clone());
+            async move { inner.put(&key, put).await }
+        };
+        self.writing("put", key.as_str(), apply).await
+    }
+
+    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+        let apply = |inner: Arc<dyn Store>| {
+            let (key, delete) = (key.clone(), delete.clone());
+            async move { inner.delete(&key, delete).await }
+        };
+        self.writing("delete", key.as_str(), apply).await
+    }
+
+    fn list(&self, options: ListOptions) -> ListStream {
+        let fault = self.faults.draw(&[Fault::SlowList, Fault::ErrorBefore]);
+        if let Some(fault) = fault {
+            self.faults.fire(fault);
+        }
+        if fault == Some(Fault::ErrorBefore) {
+            return Box::pin(stream::iter([Err(self.unavailable(Outcome::NotApplied))]));
+        }
+        let faults = Arc::clone(&self.faults);
+        let listing = self.inner.list(options).then(move |listed| {
+            let faults = Arc::clone(&faults);
+            async move {
+                if fault == Some(Fault::SlowList) {
+                    faults.pause(Some(Fault::Slow)).await;
+                }
+                faults.live().await;
+                listed
+            }
+        });
+        Box::pin(listing)
+    }
+
+    fn peek(&self, key: &Key) -> Option<Entry> {
+        if self.faults.without_power.load(Ordering::Relaxed) { None } else { self.inner.peek(key) }
+    }
+
+    async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
+        self.evict(key).await;
+        self.reading("head", key.as_str(), self.inner.head(key, options)).await
+    }
+
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Read>> {
+        self.reading("get_many", "", self.inner.get_many(keys, options)).await
+    }
+
+    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
+        let apply = |inner: Arc<dyn Store>| {
+            let batch = batch.clone();
+            async move { inner.apply(batch).await }
+        };
+        self.writing("apply", "", apply).await
+    }
+
+    async fn read_stream(
+        &self,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
+        self.reading("read_stream", key.as_str(), self.inner.read_stream(key, options)).await
+    }
+
+    /// A stream cannot be sent twice: it fails before it begins, or not at all.
+    async fn put_stream(&self, key: &Key, put: Put, body: ByteStream) -> Result<Written> {
+        let fault = self.faults.draw(&[Fault::Slow, Fault::ErrorBefore]);
+        self.faults.pause(fault).await;
+        if let Some(fault) = fault {
+            self.faults.fire(fault);
+        }
+        let result = match fault {
+            Some(Fault::ErrorBefore) => Err(self.unavailable(Outcome::NotApplied)),
+            _ => self.inner.put_stream(key, put, body).await,
+        };
+        self.seen("put_stream", key.as_str(), fault, result)
+    }
+
+    fn changes(&self) -> Option<ChangeStream> {
+        self.inner.changes()
+    }
+
+    async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
+        self.faults.live().await;
+        self.inner.mark(name).await
+    }
+
+    async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
+        self.faults.live().await;
+        self.inner.set_mark(name, value).await
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.faults.pause(None).await;
+        self.inner.flush().await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.faults.live().await;
+        if self.remote { self.inner.flush().await } else { self.inner.close().await }
+    }
+}

@@ -1,0 +1,430 @@
+//! What clients do, and what they note of it.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use parking_lot::Mutex;
+use tiered_conformance::Dice;
+use tiered_core::sync::{FullSync, PopulateMissing, Refresh, SyncOptions, SyncStrategy};
+use tiered_core::{
+    Action, Applied, Batch, Delete, Entry, Error, ErrorKind, Feature, Key, ListOptions, Outcome,
+    Precondition, Put, Read, ReadOptions, Result, Store, StoreExt as _, TieredStore, Version,
+};
+
+use crate::checker::MAX_EVENTS;
+use crate::config::Config;
+use crate::history::{Effect, Event, History, Value};
+use crate::oracle;
+use crate::trace::Trace;
+use crate::value;
+
+/// Writes of unknown outcome that a key may have in an epoch: each doubles the checker's work.
+const MAX_OPEN: usize = 8;
+
+/// Longer than a run: entries expire by jumps of the clock only.
+pub(crate) const TTL: Duration = Duration::from_hours(24 * 365);
+
+/// What the clients of a run share.
+pub(crate) struct Clients {
+    pub(crate) keys: Vec<Key>,
+    pub(crate) histories: Mutex<Vec<History>>,
+    pub(crate) config: Config,
+    pub(crate) trace: Arc<Trace>,
+    dice: Mutex<Dice>,
+    /// Logical time: the order of beginnings and ends.
+    time: AtomicU64,
+    values: AtomicU64,
+    /// Operations that are left in this epoch.
+    left: AtomicU64,
+    /// Versions under which values were seen, for conditional writes.
+    versions: Mutex<HashMap<(usize, Value), Version>>,
+    /// What a client found wrong at once.
+    wrong: Mutex<Option<String>>,
+}
+
+/// An operation that began.
+struct Begun {
+    key: usize,
+    event: usize,
+}
+
+impl Clients {
+    pub(crate) fn new(config: Config, seed: u64, trace: Arc<Trace>) -> Self {
+        let keys: Vec<Key> =
+            (0..config.keys).filter_map(|index| Key::new(format!("key-{index}")).ok()).collect();
+        Self {
+            histories: Mutex::new(vec![History::default(); keys.len()]),
+            keys,
+            config,
+            trace,
+            dice: Mutex::new(Dice::new(seed)),
+            time: AtomicU64::new(1),
+            values: AtomicU64::new(1),
+            left: AtomicU64::new(0),
+            versions: Mutex::default(),
+            wrong: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn below(&self, bound: u64) -> u64 {
+        self.dice.lock().below(bound)
+    }
+
+    pub(crate) fn tick(&self) -> u64 {
+        self.time.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn allow(&self, operations: u64) {
+        self.left.store(operations, Ordering::Relaxed);
+    }
+
+    /// What a client found wrong, if anything.
+    pub(crate) fn wrong(&self) -> Option<String> {
+        self.wrong.lock().clone()
+    }
+
+    fn fault(&self, key: usize, what: &str) {
+        let name = self.keys.get(key).map_or("?", Key::as_str);
+        self.wrong.lock().get_or_insert_with(|| format!("{name}: {what}"));
+    }
+
+    fn begin(&self, key: usize, effect: Effect) -> Begun {
+        let begun = self.tick();
+        let event = self.histories.lock().get_mut(key).map_or(0, |history| history.begin(begun, effect));
+        Begun { key, event }
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "an operation ends once")]
+    fn end(&self, begun: Begun, effect: Effect) {
+        let ended = self.tick();
+        let judged = {
+            let mut histories = self.histories.lock();
+            let Some(history) = histories.get_mut(begun.key) else { return };
+            history.end(begun.event, ended, effect);
+            let known = history.known();
+            let own = known.iter().find(|event| event.ended == ended);
+            own.map_or(Ok(()), |own| oracle::judge(history.initial, &known, own))
+        };
+        if let Err(why) = judged {
+            self.fault(begun.key, &why);
+        }
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "an operation ends once")]
+    fn forget(&self, begun: Begun) {
+        if let Some(history) = self.histories.lock().get_mut(begun.key) {
+            history.forget(begun.event);
+        }
+    }
+
+    /// Ends a write that failed: `refused` is what a failed precondition tells of the state.
+    fn end_failed(&self, begun: Begun, error: &Error, certain: Effect, refused: Option<Effect>) {
+        match (error.write_outcome(), refused) {
+            (Outcome::NotApplied, Some(refused)) if error.kind() == ErrorKind::PreconditionFailed => {
+                self.end(begun, refused);
+            }
+            (Outcome::NotApplied, _) => self.forget(begun),
+            (Outcome::Applied, _) => self.end(begun, certain),
+            (Outcome::Unknown, _) => {}
+        }
+    }
+
+    /// Ends a read of an entry.
+    pub(crate) fn end_read(&self, key: usize, begun: Option<u64>, entry: Option<&Entry>) -> Option<Value> {
+        let seen = match entry.map(value::decode).transpose() {
+            Ok(seen) => seen.unwrap_or(0),
+            Err(why) => {
+                self.fault(key, &why);
+                return None;
+            }
+        };
+        if let (Some(entry), true) = (entry, seen != 0) {
+            self.versions.lock().insert((key, seen), entry.version().clone());
+        }
+        if let Some(begun) = begun {
+            let event = self.histories.lock().get_mut(key).map_or(0, |h| h.begin(begun, Effect::Read(seen)));
+            self.end(Begun { key, event }, Effect::Read(seen));
+        }
+        Some(seen)
+    }
+
+    fn next_value(&self) -> Value {
+        self.values.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A client's work for an epoch.
+    pub(crate) async fn work(&self, store: &TieredStore) {
+        loop {
+            tokio::time::sleep(Duration::from_millis(self.below(self.config.think))).await;
+            let left = self.left.load(Ordering::Relaxed);
+            if left == 0 || self.wrong.lock().is_some() {
+                return;
+            }
+            self.left.store(left - 1, Ordering::Relaxed);
+            let key = usize::try_from(self.below(self.keys.len() as u64)).unwrap_or(0);
+            let (full, careful) = {
+                let histories = self.histories.lock();
+                // A batch or a listing adds one to each.
+                let full = histories.iter().any(|h| {
+                    h.len() + 2 * usize::try_from(self.config.clients).unwrap_or(0) + 2 > MAX_EVENTS
+                });
+                (full, histories.iter().any(|history| history.open() >= MAX_OPEN + 2))
+            };
+            if full {
+                return;
+            }
+            let cancelled = self.config.cancel > 0 && self.below(self.config.cancel) == 0;
+            let operation = self.operate(store, key, careful);
+            if cancelled {
+                // Dropped wherever it then is.
+                let patience = Duration::from_millis(self.below(20));
+                if tokio::time::timeout(patience, operation).await.is_err() {
+                    self.trace.note(&format!("a call on key-{key} was dropped"));
+                }
+            } else {
+                operation.await;
+            }
+        }
+    }
+
+    async fn operate(&self, store: &TieredStore, key: usize, careful: bool) {
+        let Some(name) = self.keys.get(key) else { return };
+        let kind = self.below(if careful { 50 } else { 100 });
+        self.trace.note(&format!("{kind} on {name}"));
+        match kind {
+            0..30 => self.read(store, key, name).await,
+            30..34 => self.read_many(store).await,
+            34..38 => self.read_range(store, key, name).await,
+            38..43 => self.list(store).await,
+            43..46 => drop(store.invalidate(name).await),
+            46..48 => self.synchronise(store).await,
+            48..50 => self.head(store, key, name).await,
+            50..66 => self.put(store, key, name).await,
+            66..73 => self.create(store, key, name).await,
+            73..81 => self.replace(store, key, name).await,
+            81..92 => self.delete(store, key, name).await,
+            _ => self.batch(store).await,
+        }
+    }
+
+    async fn read(&self, store: &TieredStore, key: usize, name: &Key) {
+        let begun = self.tick();
+        if self.below(4) == 0 {
+            if let Some(entry) = store.peek(name) {
+                self.end_read(key, Some(begun), Some(&entry));
+            }
+            return;
+        }
+        let options =
+            if self.below(6) == 0 { ReadOptions::new().authoritative() } else { ReadOptions::new() };
+        let read = if self.below(3) == 0 {
+            store.load(name, &options).await.map(Read::into_entry)
+        } else {
+            store.get(name).await
+        };
+        if let Ok(entry) = read {
+            self.end_read(key, Some(begun), entry.as_ref());
+        }
+    }
+
+    async fn read_many(&self, store: &TieredStore) {
+        let begun: Vec<u64> = self.keys.iter().map(|_| self.tick()).collect();
+        let Ok(reads) = store.get_many(&self.keys, &ReadOptions::new()).await else { return };
+        for ((key, begun), read) in begun.into_iter().enumerate().zip(reads) {
+            self.end_read(key, Some(begun), read.into_entry().as_ref());
+        }
+    }
+
+    async fn read_range(&self, store: &TieredStore, key: usize, name: &Key) {
+        let begun = self.tick();
+        let end = 16 + self.below(4_000);
+        if let Ok(read) = store.load(name, &ReadOptions::new().range(0..end)).await {
+            self.end_read(key, Some(begun), read.into_entry().as_ref());
+        }
+    }
+
+    async fn head(&self, store: &TieredStore, key: usize, name: &Key) {
+        let begun = self.begin(key, Effect::Present);
+        match store.head(name, &ReadOptions::new()).await {
+            Ok(Some(_)) => self.end(begun, Effect::Present),
+            Ok(None) => self.end(begun, Effect::Read(0)),
+            Err(_) => self.forget(begun),
+        }
+    }
+
+    async fn list(&self, store: &TieredStore) {
+        let begun: Vec<Begun> = (0..self.keys.len()).map(|key| self.begin(key, Effect::Present)).collect();
+        let mut listing = store.list(ListOptions::new());
+        let mut found = Vec::new();
+        while let Some(listed) = listing.next().await {
+            match listed {
+                Ok(listed) => found.push(listed.key),
+                Err(_) => return begun.into_iter().for_each(|begun| self.forget(begun)),
+            }
+        }
+        if !found.is_sorted() {
+            self.fault(0, &format!("a listing out of order: {found:?}"));
+        }
+        for (begun, name) in begun.into_iter().zip(&self.keys) {
+            // A listing tells presence alone.
+            let effect = if found.contains(name) { Effect::Present } else { Effect::Read(0) };
+            self.end(begun, effect);
+        }
+    }
+
+    /// Changes no value, whether it succeeds or not.
+    async fn synchronise(&self, store: &TieredStore) {
+        let strategies: [&dyn SyncStrategy; 3] = [&PopulateMissing, &FullSync, &Refresh];
+        let chosen = usize::try_from(self.below(3)).ok().and_then(|index| strategies.get(index).copied());
+        if let Some(strategy) = chosen {
+            drop(store.sync(strategy, &SyncOptions::new()).await);
+        }
+    }
+
+    fn new_put(&self, value: Value) -> Put {
+        let put = Put::new(value::encode(value));
+        if self.config.expiring && self.below(3) == 0 { put.expires_in(TTL) } else { put }
+    }
+
+    async fn put(&self, store: &TieredStore, key: usize, name: &Key) {
+        let value = self.next_value();
+        let begun = self.begin(key, Effect::Write(value));
+        match store.put(name, self.new_put(value)).await {
+            Ok(written) => {
+                self.versions.lock().insert((key, value), written.version);
+                self.end(begun, Effect::Write(value));
+            }
+            Err(error) => self.end_failed(begun, &error, Effect::Write(value), None),
+        }
+    }
+
+    async fn create(&self, store: &TieredStore, key: usize, name: &Key) {
+        let value = self.next_value();
+        let effect = Effect::Swap(0, value);
+        let begun = self.begin(key, effect);
+        match store.put(name, self.new_put(value).if_absent()).await {
+            Ok(_) => self.end(begun, effect),
+            Err(error) => self.end_failed(begun, &error, effect, Some(Effect::Present)),
+        }
+    }
+
+    /// A put or a delete of what was seen before.
+    async fn replace(&self, store: &TieredStore, key: usize, name: &Key) {
+        let seen =
+            self.versions.lock().iter().filter(|((of, _), _)| *of == key).map(|((_, value), _)| *value).max();
+        let Some(seen) = seen else { return self.put(store, key, name).await };
+        let Some(version) = self.versions.lock().get(&(key, seen)).cloned() else { return };
+        let deletes = self.below(3) == 0;
+        let value = if deletes { 0 } else { self.next_value() };
+        let effect = Effect::Swap(seen, value);
+        let begun = self.begin(key, effect);
+        let result: Result<()> = if deletes {
+            store.delete(name, Delete::new().precondition(Precondition::Matches(version))).await.map(drop)
+        } else {
+            store.put(name, self.new_put(value).precondition(Precondition::Matches(version))).await.map(drop)
+        };
+        match result {
+            Ok(()) => self.end(begun, effect),
+            Err(error) => self.end_failed(begun, &error, effect, Some(Effect::Unlike(seen))),
+        }
+    }
+
+    async fn delete(&self, store: &TieredStore, key: usize, name: &Key) {
+        let begun = self.begin(key, Effect::Erase);
+        match store.delete(name, Delete::new()).await {
+            Ok(deleted) => self.end(begun, Effect::Delete(deleted.existed)),
+            Err(error) => self.end_failed(begun, &error, Effect::Erase, None),
+        }
+    }
+
+    async fn batch(&self, store: &TieredStore) {
+        let mut batch = Batch::new();
+        if !store.capabilities().has(Feature::AtomicBatch) || self.below(2) == 0 {
+            batch = batch.best_effort();
+        }
+        let mut begun = Vec::new();
+        for (key, name) in self.keys.iter().enumerate() {
+            let value = self.next_value();
+            let (action, effect) = match self.below(6) {
+                0 | 1 => (Action::Put(self.new_put(value)), Effect::Write(value)),
+                2 => (Action::Put(self.new_put(value).if_absent()), Effect::Swap(0, value)),
+                3 => (Action::Delete(Delete::new()), Effect::Erase),
+                _ => continue,
+            };
+            batch.push(name.clone(), action);
+            begun.push((self.begin(key, effect), effect));
+        }
+        match store.apply(batch).await {
+            Ok(outcomes) => {
+                for ((begun, effect), outcome) in begun.into_iter().zip(outcomes) {
+                    match outcome {
+                        Ok(Applied::Delete(deleted)) => self.end(begun, Effect::Delete(deleted.existed)),
+                        Ok(Applied::Put(_)) => self.end(begun, effect),
+                        Err(error) => self.end_failed(begun, &error, effect, refusal(effect)),
+                    }
+                }
+            }
+            Err(error) => {
+                for (begun, effect) in begun {
+                    // Which of its preconditions failed is not said.
+                    self.end_failed(begun, &error, effect, None);
+                }
+            }
+        }
+    }
+
+    /// Notes what the backend has, which ends the epoch; what is wrong with the epoch, if anything.
+    pub(crate) fn settle(&self, key: usize, entry: Option<&Entry>) -> std::result::Result<(), String> {
+        let Some(seen) = self.end_read(key, Some(self.tick()), entry) else {
+            return Err(self.wrong().unwrap_or_default());
+        };
+        let mut histories = self.histories.lock();
+        let Some(history) = histories.get_mut(key) else { return Ok(()) };
+        let known = history.known();
+        if !crate::checker::is_linearizable(history.initial, &known) {
+            let mut lines: Vec<String> = known.iter().map(describe).collect();
+            lines.insert(0, format!("not linearizable, beginning with {}:", history.initial));
+            return Err(lines.join("\n    "));
+        }
+        history.restart(seen);
+        Ok(())
+    }
+}
+
+impl Clients {
+    /// Notes that the clock took what a key had.
+    pub(crate) fn expire(&self, key: usize) {
+        if let Some(history) = self.histories.lock().get_mut(key) {
+            history.restart(0);
+        }
+    }
+}
+
+/// What a refused precondition of a batch says.
+fn refusal(effect: Effect) -> Option<Effect> {
+    matches!(effect, Effect::Swap(0, _)).then_some(Effect::Present)
+}
+
+fn describe(event: &Event) -> String {
+    let end = if event.is_open() { "?".to_owned() } else { event.ended.to_string() };
+    format!("{:>6} .. {end:<6} {:?}", event.begun, event.effect)
+}
+
+/// Runs all clients until the epoch's operations are done.
+pub(crate) async fn work(clients: &Clients, store: &TieredStore) {
+    let working = (0..clients.config.clients).map(|_| clients.work(store));
+    futures_util::future::join_all(working).await;
+}
+
+/// So that a future is not forgotten in silence.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    what: &str,
+    work: impl Future<Output = T>,
+) -> std::result::Result<T, String> {
+    tokio::time::timeout(limit, work).await.map_err(|_| format!("{what} has not ended after {limit:?}"))
+}

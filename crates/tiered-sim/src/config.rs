@@ -1,0 +1,152 @@
+//! What a seed chooses: each draws its own mix, since a bug that one mix hides another shows.
+
+use std::time::Duration;
+
+use tiered_conformance::{Dice, Fault};
+use tiered_core::{OnFull, Plant, Reopen, TieredSettings, WritePolicy};
+
+/// What to simulate.
+#[derive(Clone, Copy, Debug)]
+pub struct Sim {
+    /// Every choice follows from it.
+    pub seed: u64,
+    /// Operations of all clients together.
+    pub operations: u64,
+    /// A deliberate bug of the engine.
+    pub plant: Option<Plant>,
+    /// Prints every call.
+    pub show: bool,
+}
+
+/// How an epoch ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The faults end and the stack comes to rest.
+    Rest,
+    /// At rest, the stack is closed and opened again.
+    Reopen,
+    /// The power is cut while clients work, and the stack is opened again over what the disks kept.
+    Crash,
+}
+
+/// The frontend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Front {
+    /// Memory that answers at once.
+    Peeking,
+    /// Memory that has to be asked.
+    Asked,
+    /// redb on a simulated disk: it outlives the process.
+    Redb,
+}
+
+/// The backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Back {
+    /// A server with atomic batches.
+    Atomic,
+    /// A server without.
+    OneByOne,
+    /// redb on a simulated disk.
+    Redb,
+}
+
+/// A seed's choices.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) front: Front,
+    /// A second memory tier between frontend and backend.
+    pub(crate) middle: bool,
+    pub(crate) back: Back,
+    pub(crate) settings: TieredSettings,
+    pub(crate) keys: u64,
+    pub(crate) clients: u64,
+    /// Operations of an epoch.
+    pub(crate) epoch: u64,
+    /// How long a client waits at most before its next operation, in milliseconds.
+    pub(crate) think: u64,
+    /// One call in so many is dropped half-way; 0: none.
+    pub(crate) cancel: u64,
+    /// Whether entries expire, by jumps of the clock between epochs.
+    pub(crate) expiring: bool,
+    /// Whether clocks jump by years.
+    pub(crate) jumping: bool,
+    /// One call in so many, for each fault, of frontends and of the backend.
+    pub(crate) front_faults: Vec<(Fault, u64)>,
+    pub(crate) back_faults: Vec<(Fault, u64)>,
+    pub(crate) lifetime: Duration,
+    pub(crate) hang: Duration,
+}
+
+fn one_of<T: Copy>(dice: &mut Dice, first: T, others: &[T]) -> T {
+    let index = usize::try_from(dice.below(1 + others.len() as u64)).unwrap_or(0);
+    index.checked_sub(1).and_then(|index| others.get(index)).copied().unwrap_or(first)
+}
+
+fn faults(dice: &mut Dice, possible: &[Fault], most: u64) -> Vec<(Fault, u64)> {
+    // Faults make outcomes open, and open outcomes excuse much: some seeds have none but slowness.
+    let calm = dice.below(4) == 0;
+    let mut chosen = Vec::new();
+    for fault in possible {
+        let (wanted, rarity) = (dice.below(2) == 0, most / 4 + dice.below(most));
+        if *fault == Fault::Slow || (wanted && !calm) {
+            chosen.push((*fault, if *fault == Fault::Slow { 4 } else { rarity }));
+        }
+    }
+    chosen
+}
+
+impl Config {
+    pub(crate) fn draw(dice: &mut Dice) -> Self {
+        let front = one_of(dice, Front::Peeking, &[Front::Peeking, Front::Asked, Front::Asked, Front::Redb]);
+        let back = one_of(
+            dice,
+            Back::Atomic,
+            &[Back::Atomic, Back::OneByOne, Back::OneByOne, Back::OneByOne, Back::Redb],
+        );
+        let policies = [WritePolicy::WriteAround, WritePolicy::WriteBehind, WritePolicy::WriteBehind];
+        let settings = TieredSettings {
+            write_policy: one_of(dice, WritePolicy::WriteThrough, &policies),
+            reopen: one_of(dice, Reopen::Revalidate, &[Reopen::Trust, Reopen::Clear]),
+            max_quarantined: one_of(dice, 1024, &[1024, 0, 1]),
+            max_pending_operations: one_of(dice, 10_000, &[10_000, 1, 4]),
+            on_full: one_of(dice, OnFull::Block, &[OnFull::Fail]),
+            write_deadline_millis: one_of(dice, None, &[None, None, Some(40)]),
+            frontend_patience_millis: one_of(dice, 2_000, &[30]),
+            ..TieredSettings::default()
+        };
+        let keys = 1 + dice.below(6);
+        let both =
+            [Fault::Slow, Fault::ErrorBefore, Fault::ErrorAfter, Fault::DelayedApply, Fault::Duplicate];
+        let rare = [Fault::Hang, Fault::Corrupt, Fault::SlowList];
+        let front_faults = faults(dice, &[both.as_slice(), &rare, &[Fault::Evict]].concat(), 60);
+        let back_faults = faults(dice, &[both.as_slice(), &rare].concat(), 60);
+        Self {
+            front,
+            middle: dice.below(6) == 0,
+            back,
+            settings,
+            keys,
+            clients: 2 + dice.below(7),
+            epoch: 40 + dice.below(30 * keys),
+            think: 1 + dice.below(12),
+            cancel: one_of(dice, 0, &[5, 15]),
+            expiring: dice.below(4) == 0,
+            jumping: dice.below(3) == 0,
+            front_faults,
+            back_faults,
+            lifetime: Duration::from_millis(50 + dice.below(400)),
+            hang: Duration::from_millis(100 + dice.below(5_000)),
+        }
+    }
+
+    /// How the next epoch ends.
+    pub(crate) fn ending(&self, dice: &mut Dice) -> Ending {
+        match dice.below(6) {
+            0 => Ending::Reopen,
+            // A volatile journal is lost with the process, as it says.
+            1 if self.settings.write_policy != WritePolicy::WriteBehind => Ending::Crash,
+            _ => Ending::Rest,
+        }
+    }
+}

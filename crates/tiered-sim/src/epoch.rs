@@ -1,0 +1,180 @@
+//! An epoch: work, its end, and what must then be so.
+
+use std::time::Duration;
+
+use tiered_conformance::Dice;
+use tiered_core::{Clock as _, Entry, Key, Read, ReadOptions, Store, StoreExt as _};
+
+use crate::client::{self, Clients, TTL, within};
+use crate::config::{Ending, Front};
+use crate::world::{Life, World};
+
+/// Longer than any back-off, and any patience with a frontend.
+const RECOVERY: Duration = Duration::from_mins(2);
+
+/// What a stack without faults needs at most, in virtual time.
+const PROMPT: Duration = Duration::from_mins(10);
+
+/// Ten years, in milliseconds.
+const DECADE: i64 = 10 * 365 * 24 * 3_600_000;
+
+type Checked<T> = Result<T, String>;
+
+/// Works until the epoch's operations are done, or until the power goes.
+pub(crate) async fn work(clients: &Clients, life: &Life, ending: Ending) {
+    let working = client::work(clients, &life.store);
+    if ending != Ending::Crash {
+        return working.await;
+    }
+    let crash = tokio::time::sleep(Duration::from_millis(clients.below(600)));
+    tokio::select! {
+            biased;
+            () = crash => {
+                clients.trace.note("the power is cut");
+                for faults in &life.faults {
+     faults.cut_power();
+    }
+            }
+            () = working => {
+                for faults in &life.faults {
+                    faults.cut_power();
+                }
+            }
+        }
+}
+
+/// Ends the epoch in the way that was chosen; the life that goes on.
+pub(crate) async fn end(
+    world: &mut World,
+    clients: &Clients,
+    life: Life,
+    ending: Ending,
+    dice: &mut Dice,
+) -> Checked<Life> {
+    if let Some(wrong) = clients.wrong() {
+        return Err(wrong);
+    }
+    let life = match ending {
+        Ending::Crash => restart_after_crash(world, life, dice).await?,
+        Ending::Rest | Ending::Reopen => {
+            rest(clients, &life).await?;
+            life
+        }
+    };
+    // What is certainly in the backend now is where the next epoch begins.
+    for (key, name) in clients.keys.iter().enumerate() {
+        let entry = raw(&*life.back, name).await?;
+        clients.settle(key, entry.as_ref()).map_err(|why| format!("{name}: {why}"))?;
+    }
+    agree(clients, &life, ending).await?;
+    let life = if ending == Ending::Reopen {
+        clients.trace.note("the store is closed and opened again");
+        within(PROMPT, "closing", life.store.close())
+            .await?
+            .map_err(|error| format!("closing: {}", error.chain()))?;
+        drop(life);
+        open(world).await?
+    } else {
+        life
+    };
+    if world.config.jumping && dice.below(2) == 0 {
+        jump(world, clients, &life, ending, dice).await?;
+    }
+    for faults in &life.faults {
+        faults.resume();
+    }
+    Ok(life)
+}
+
+/// Opens the stack.
+pub(crate) async fn open(world: &mut World) -> Checked<Life> {
+    let life = within(PROMPT, "opening", world.open()).await?;
+    life.map_err(|error| format!("opening: {}", error.chain()))
+}
+
+/// I13: once faults stop, all that is pending arrives within bounded time. I10: idle keys hold no state.
+async fn rest(clients: &Clients, life: &Life) -> Checked<()> {
+    clients.trace.note("the faults end");
+    for faults in &life.faults {
+        faults.heal();
+    }
+    tokio::time::sleep(RECOVERY).await;
+    let flushed = within(PROMPT, "flushing", life.store.flush()).await?;
+    flushed.map_err(|error| format!("flushing: {}", error.chain()))?;
+    let stats = life.store.stats();
+    if (stats.slots, stats.backlog, stats.quarantined) != (0, 0, 0) {
+        return Err(format!("at rest there is {stats:?}"));
+    }
+    Ok(())
+}
+
+async fn restart_after_crash(world: &mut World, life: Life, dice: &mut Dice) -> Checked<Life> {
+    drop(life);
+    world.crash(dice);
+    // The next process begins when no request of the last is under way any more: without a fence in the backend, one
+    // that arrived later would be taken for a new write.
+    tokio::time::sleep(world.config.lifetime + world.config.hang).await;
+    if world.config.jumping && dice.below(2) == 0 {
+        // A clock that was set back while the process was down.
+        world.clock.jump(-DECADE);
+    }
+    open(world).await
+}
+
+async fn raw(store: &dyn Store, key: &Key) -> Checked<Option<Entry>> {
+    let read = store.load(key, &ReadOptions::new()).await;
+    read.map(Read::into_entry).map_err(|error| format!("{key}: reading a tier: {}", error.chain()))
+}
+
+/// I4: what the frontend has is what the backend has, and what the store answers is as well, metadata and all.
+async fn agree(clients: &Clients, life: &Life, ending: Ending) -> Checked<()> {
+    for name in &clients.keys {
+        let back = raw(&*life.back, name).await?;
+        let front = raw(&*life.front, name).await?;
+        // After another life the entries of a lasting frontend are in doubt until they are used.
+        // So they are where a frontend in trouble began a new session.
+        let one_session = life.store.settings().max_quarantined > 1;
+        let certain = life.began_empty && one_session && ending != Ending::Crash;
+        if certain && front.is_some() && front != back {
+            return Err(format!("{name}: at rest the frontend has {front:?}, the backend {back:?}"));
+        }
+        let answer =
+            life.store.get(name).await.map_err(|error| format!("{name}: at rest: {}", error.chain()))?;
+        if answer != back {
+            return Err(format!("{name}: at rest the store answers {answer:?}, the backend has {back:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// I12: a moved clock expires what expires, and changes nothing else.
+async fn jump(world: &World, clients: &Clients, life: &Life, ending: Ending, dice: &mut Dice) -> Checked<()> {
+    // Forward within a process; backward only where a new one has just begun.
+    let ttl = i64::try_from(TTL.as_millis()).unwrap_or(i64::MAX);
+    let backward = ending == Ending::Reopen && world.config.front != Front::Redb && dice.below(2) == 0;
+    let by = if backward {
+        -DECADE
+    } else {
+        [1000, ttl / 2, DECADE].get(usize::try_from(dice.below(3)).unwrap_or(0)).copied().unwrap_or(DECADE)
+    };
+    let mut before = Vec::new();
+    for name in &clients.keys {
+        before.push(raw(&*life.back, name).await?);
+    }
+    world.clock.jump(by);
+    clients.trace.note(&format!("the clock jumps by {by} ms"));
+    let now = world.clock.now();
+    for (key, (name, before)) in clients.keys.iter().zip(before).enumerate() {
+        let expected = before.filter(|entry| entry.metadata().is_live(now));
+        let answer = life.store.get(name).await.map_err(|error| format!("{name}: {}", error.chain()))?;
+        if answer != expected {
+            return Err(format!(
+                "{name}: after the clock moved by {by} ms: {answer:?} instead of {expected:?}"
+            ));
+        }
+        if expected.is_none() {
+            clients.expire(key);
+        }
+    }
+    Ok(())
+}

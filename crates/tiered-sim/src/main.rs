@@ -1,0 +1,150 @@
+//! `cargo xtask sim`: runs seeds, and says what they met.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool speaks on the terminal")]
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use clap::Parser;
+use parking_lot::Mutex;
+use tiered_conformance::Fault;
+use tiered_core::Plant;
+use tiered_sim::{Outcome, Sim, Violation, run};
+
+/// Simulates the tiering engine under faults, crashes and virtual time.
+#[derive(Parser)]
+struct Arguments {
+    /// How many seeds.
+    #[arg(long, default_value_t = 200)]
+    seeds: u64,
+    /// Operations of each seed.
+    #[arg(long, default_value_t = 2_000)]
+    ops: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Plants deliberate bugs in the engine and shows how soon each is caught.
+    #[arg(long)]
+    planted: bool,
+    /// Prints every call of every seed.
+    #[arg(long)]
+    trace: bool,
+}
+
+/// Every so-many-th seed runs twice and must do the same.
+const TWICE: u64 = 5;
+
+/// In percent of the seeds, where there are enough of them: a fault that nobody meets tests nothing.
+const COVERAGE: u64 = 5;
+
+/// Seeds within which a deliberate bug must be caught.
+const PATIENCE: u64 = 100;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let ended = if arguments.planted { planted(&arguments) } else { simulate(&arguments) };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs `work` for each number below `count`, on all cores, until one of them answers.
+fn first<T: Send>(count: u64, work: impl Fn(u64) -> Option<T> + Sync) -> Option<(u64, T)> {
+    let next = AtomicU64::new(0);
+    let found: Mutex<Option<(u64, T)>> = Mutex::new(None);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count || found.lock().as_ref().is_some_and(|(first, _)| *first < number) {
+                        return;
+                    }
+                    if let Some(answer) = work(number) {
+                        let mut found = found.lock();
+                        if found.as_ref().is_none_or(|(first, _)| *first > number) {
+                            *found = Some((number, answer));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    found.into_inner()
+}
+
+fn simulate(arguments: &Arguments) -> Result<(), String> {
+    let met = Mutex::new([0_u64; Fault::ALL.len()]);
+    let sum = Mutex::new(Outcome::default());
+    let violation = first(arguments.seeds, |number| {
+        let sim = Sim {
+            seed: arguments.seed + number,
+            operations: arguments.ops,
+            plant: None,
+            show: arguments.trace,
+        };
+        let outcome = match run(sim) {
+            Ok(outcome) => outcome,
+            Err(violation) => return Some(violation.to_string()),
+        };
+        if number % TWICE == 0 && !run(sim).is_ok_and(|again| again.trace == outcome.trace) {
+            return Some(format!("seed {}: the second run did something else than the first", sim.seed));
+        }
+        let mut sum = sum.lock();
+        sum.epochs += outcome.epochs;
+        sum.crashes += outcome.crashes;
+        for ((met, sum), fired) in met.lock().iter_mut().zip(&mut sum.fired).zip(outcome.fired) {
+            *met += u64::from(fired > 0);
+            *sum += fired;
+        }
+        None
+    });
+    if let Some((_, violation)) = violation {
+        return Err(violation);
+    }
+    let (met, sum) = (met.into_inner(), sum.into_inner());
+    println!("{:<14} {:>10}  seeds that met it", "fault", "times");
+    for ((fault, met), fired) in Fault::ALL.iter().zip(met).zip(sum.fired) {
+        let share = met * 100 / arguments.seeds.max(1);
+        println!("{:<14} {fired:>10}  {share} %", format!("{fault:?}"));
+        if arguments.seeds >= 100 && share < COVERAGE {
+            return Err(format!("{fault:?} happened in {share} % of the seeds; {COVERAGE} % is the least"));
+        }
+    }
+    println!(
+        "{} seeds of {} operations, {} epochs, {} crashes; every {TWICE}th seed twice, with the same trace: 0 violations",
+        arguments.seeds, arguments.ops, sum.epochs, sum.crashes
+    );
+    Ok(())
+}
+
+fn planted(arguments: &Arguments) -> Result<(), String> {
+    let mut missed = Vec::new();
+    for plant in Plant::ALL {
+        let caught = first(PATIENCE, |number| {
+            let sim = Sim {
+                seed: arguments.seed + number,
+                operations: arguments.ops,
+                plant: Some(plant),
+                show: false,
+            };
+            run(sim).err().map(|violation: Box<Violation>| violation.what)
+        });
+        match caught {
+            Some((number, what)) => {
+                let what = what.lines().next().unwrap_or_default().chars().take(90).collect::<String>();
+                println!("{plant:?}: caught by seed {} ({what})", arguments.seed + number);
+            }
+            None => missed.push(format!("{plant:?}")),
+        }
+    }
+    if missed.is_empty() {
+        println!("{} deliberate bugs, all caught within {PATIENCE} seeds", Plant::ALL.len());
+        return Ok(());
+    }
+    Err(format!("not caught within {PATIENCE} seeds: {}", missed.join(", ")))
+}

@@ -1,0 +1,139 @@
+//! The tiers of a seed: what outlives a process, and how a process opens it.
+
+use std::sync::Arc;
+
+use tiered_conformance::{Dice, FaultStore, Faults};
+use tiered_core::{Clock, Feature, MemoryStore, Result, Stamp, Store, TieredStore, VersionMint, WritePolicy};
+use tiered_redb::{Executor, RedbConfig};
+
+use crate::clock::SimClock;
+use crate::config::{Back, Config, Front, Sim};
+use crate::disk::Disk;
+use crate::journal::SlowJournal;
+use crate::trace::Trace;
+
+/// Milliseconds: 2020.
+const BEGINNING: u64 = 1_577_836_800_000;
+
+/// What outlives a process.
+pub(crate) struct World {
+    pub(crate) config: Config,
+    pub(crate) clock: Arc<SimClock>,
+    pub(crate) trace: Arc<Trace>,
+    sim: Sim,
+    stamp: Stamp,
+    front: Disk,
+    back: Disk,
+    server: MemoryStore,
+    lives: u64,
+}
+
+/// A stack that is open.
+pub(crate) struct Life {
+    pub(crate) store: TieredStore,
+    /// The tiers, past their faults.
+    pub(crate) front: Arc<dyn Store>,
+    pub(crate) back: Arc<dyn Store>,
+    /// Those of the frontends, and of the backend.
+    pub(crate) faults: [Arc<Faults>; 2],
+    /// Whether the frontend began empty, so that all it holds is of this life.
+    pub(crate) began_empty: bool,
+}
+
+impl World {
+    pub(crate) fn new(sim: Sim, config: Config) -> Self {
+        let clock = Arc::new(SimClock::new(BEGINNING));
+        let versions = Arc::new(VersionMint::seeded(sim.seed));
+        let stamp = Stamp::new(Arc::clone(&clock) as Arc<dyn Clock>, versions);
+        let server = MemoryStore::with_stamp(stamp.clone()).declaring(|all| match config.back {
+            Back::OneByOne => all.without(Feature::AtomicBatch).named("server"),
+            _ => all.named("server"),
+        });
+        let (front, back) = (Disk::default(), Disk::default());
+        Self {
+            config,
+            clock,
+            trace: Arc::new(Trace::new(sim.show)),
+            sim,
+            stamp,
+            front,
+            back,
+            server,
+            lives: 0,
+        }
+    }
+
+    /// Takes the power away from the disks.
+    pub(crate) fn crash(&self, dice: &mut Dice) {
+        self.front.crash(dice);
+        self.back.crash(dice);
+    }
+
+    async fn redb(&self, name: &str, disk: &Disk) -> Result<Arc<dyn Store>> {
+        let disk = disk.clone();
+        let config =
+            RedbConfig::new(name).cache(1 << 20).stamp(self.stamp.clone()).executor(Executor::Inline);
+        Ok(Arc::new(config.open_on(move || Ok(disk.attach())).await?))
+    }
+
+    fn faults(&self, salt: u64, rates: &[(tiered_conformance::Fault, u64)]) -> Arc<Faults> {
+        let trace = Arc::clone(&self.trace);
+        let seed = self.sim.seed.wrapping_mul(0x9E37_79B9).wrapping_add(self.lives * 16 + salt);
+        let faults =
+            Faults::new(seed).lifetime(self.config.lifetime).hang(self.config.hang).observed(move |call| {
+                let fault = call.fault.map(|fault| format!(" {fault:?}")).unwrap_or_default();
+                let end = if call.ok { "ok" } else { "error" };
+                trace.note(&format!("  {} {} {}{fault}: {end}", call.store, call.operation, call.key));
+            });
+        Arc::new(rates.iter().fold(faults, |faults, (fault, rarity)| faults.with(*fault, *rarity)))
+    }
+
+    /// Opens the stack over what there is. Its faults begin when they are resumed.
+    pub(crate) async fn open(&mut self) -> Result<Life> {
+        self.lives += 1;
+        let began_empty = self.lives == 1 || self.config.front != Front::Redb;
+        let memory = |peeks: bool| {
+            let memory = MemoryStore::with_stamp(self.stamp.clone());
+            // Gone with the process: marks would say otherwise.
+            memory.declaring(|all| {
+                let all = all.without(Feature::KeepsMarks);
+                if peeks { all } else { all.without(Feature::Peeks) }
+            })
+        };
+        let front: Arc<dyn Store> = match self.config.front {
+            Front::Peeking => Arc::new(memory(true)),
+            Front::Asked => Arc::new(memory(false)),
+            Front::Redb => self.redb("front", &self.front).await?,
+        };
+        let back: Arc<dyn Store> = match self.config.back {
+            Back::Redb => self.redb("back", &self.back).await?,
+            Back::Atomic | Back::OneByOne => Arc::new(self.server.clone()),
+        };
+        let faults = [self.faults(1, &self.config.front_faults), self.faults(2, &self.config.back_faults)];
+        // A stack that does not open is an error that says so, and no more to check: it opens in calm.
+        for faults in &faults {
+            faults.heal();
+        }
+        let [front_faults, back_faults] = &faults;
+        let outer = FaultStore::new("frontend", Arc::clone(&front), Arc::clone(front_faults));
+        let bottom = FaultStore::new("backend", Arc::clone(&back), Arc::clone(back_faults));
+        let bottom = if self.config.back == Back::Redb { bottom } else { bottom.remote() };
+        let mut under: Arc<dyn Store> = Arc::new(bottom);
+        if self.config.middle {
+            let middle = FaultStore::new("middle", Arc::new(memory(true)), Arc::clone(front_faults));
+            let inner = TieredStore::builder(Arc::new(middle), under).stamp(self.stamp.clone());
+            under = Arc::new(inner.build().await?);
+        }
+        let mut builder = TieredStore::builder(Arc::new(outer), under)
+            .settings(self.config.settings.clone())
+            .stamp(self.stamp.clone())
+            .backend_id("simulated");
+        if self.config.settings.write_policy == WritePolicy::WriteBehind {
+            builder = builder.journal(Arc::new(SlowJournal::new(self.sim.seed)));
+        }
+        if let Some(plant) = self.sim.plant {
+            builder = builder.plant(plant);
+        }
+        Ok(Life { store: builder.build().await?, front, back, faults, began_empty })
+    }
+}

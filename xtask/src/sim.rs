@@ -1,0 +1,23 @@
+//! `cargo xtask sim`: the simulation, at the gate's size or at any other.
+
+use std::process::Command;
+
+use crate::stage::{self, cargo};
+
+/// Optimised: a seed is mostly computing.
+fn simulation(arguments: &[String]) -> Command {
+    let mut command = cargo(&["run", "--quiet", "--release", "--package", "tiered-sim", "--"]);
+    command.args(arguments);
+    command
+}
+
+/// With the arguments of the command line.
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+    stage::run("simulation", simulation(arguments)).map(|_| ())
+}
+
+/// What CI runs: 200 seeds without a violation, and every deliberate bug caught.
+pub(crate) fn gate() -> Result<(), String> {
+    run(&["--seeds", "200", "--ops", "2000"].map(str::to_owned))?;
+    run(&["--planted", "--ops", "500"].map(str::to_owned))
+}
