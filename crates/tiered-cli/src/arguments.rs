@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use tiered::Precondition;
 
 /// A key-value store in tiers.
 #[derive(Parser)]
@@ -56,6 +57,27 @@ pub(crate) struct Place {
     pub(crate) config: Option<PathBuf>,
 }
 
+/// What must be so for a write to take effect; else the command ends with 3.
+#[derive(Args)]
+pub(crate) struct Condition {
+    /// Only where the key is absent.
+    #[arg(long, conflicts_with = "if_version")]
+    pub(crate) if_absent: bool,
+    /// Only where the key has this version, as `head` shows it.
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) if_version: Option<String>,
+}
+
+impl Condition {
+    pub(crate) fn precondition(&self) -> tiered::Result<Precondition> {
+        Ok(match &self.if_version {
+            Some(version) => Precondition::Matches(version.parse()?),
+            None if self.if_absent => Precondition::Absent,
+            None => Precondition::None,
+        })
+    }
+}
+
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Prints a value.
@@ -66,9 +88,18 @@ pub(crate) enum Command {
         output: Option<PathBuf>,
     },
     /// Writes a value, from standard input where no file is named.
-    Put { key: String, file: Option<PathBuf> },
+    Put {
+        key: String,
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        condition: Condition,
+    },
     /// Deletes a key.
-    Delete { key: String },
+    Delete {
+        key: String,
+        #[command(flatten)]
+        condition: Condition,
+    },
     /// Lists keys in order.
     List {
         #[arg(default_value = "")]

@@ -15,8 +15,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
     let Arguments { place, json, command } = arguments;
     match command {
         Command::Get { key, output } => entry::get(&place, json, &key, output.as_deref()).await,
-        Command::Put { key, file } => entry::put(&place, json, &key, file.as_deref()).await,
-        Command::Delete { key } => entry::delete(&place, &key).await,
+        Command::Put { key, file, condition } => {
+            entry::put(&place, json, &key, file.as_deref(), &condition).await
+        }
+        Command::Delete { key, condition } => entry::delete(&place, &key, &condition).await,
         Command::Head { key } => entry::head(&place, json, &key).await,
         Command::List { prefix, start_after, limit } => {
             list::run(&place, json, prefix, start_after.as_deref(), limit).await

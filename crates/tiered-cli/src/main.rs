@@ -6,6 +6,7 @@ mod commands;
 mod demo;
 mod exit;
 mod output;
+mod progress;
 mod stack;
 
 use std::process::ExitCode;
@@ -31,10 +32,13 @@ fn main() -> ExitCode {
     let code = match runtime.block_on(commands::run(arguments)) {
         Ok(code) => code,
         Err(error) => {
-            if !error.is_broken_pipe() {
+            if error.is_broken_pipe() {
+                // Whoever read this has seen enough, as with `| head`.
+                exit::OK
+            } else {
                 output::complain(&format!("error: {error}"));
+                error.code()
             }
-            error.code()
         }
     };
     // A call to a store that hangs must not keep the command.

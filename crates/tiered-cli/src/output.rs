@@ -1,10 +1,10 @@
 //! What the command prints.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, IsTerminal as _, Write as _};
 
 use serde::Serialize;
-use tiered::{Metadata, Source, Timestamp};
+use tiered::{Metadata, Source, Timestamp, Version};
 
 use crate::exit::Failure;
 
@@ -30,6 +30,19 @@ impl<'a> Described<'a> {
             expires_at: metadata.expires_at.map(rfc3339),
             attributes: metadata.attributes.iter().collect(),
             tier: tier(source),
+        }
+    }
+
+    /// An entry that was written and is no longer there.
+    pub(crate) fn replaced(key: &'a str, size: u64, version: &Version) -> Self {
+        Self {
+            key,
+            size,
+            version: version.to_string(),
+            modified: None,
+            expires_at: None,
+            attributes: BTreeMap::new(),
+            tier: tier(Source::Store),
         }
     }
 
@@ -79,18 +92,49 @@ pub(crate) fn complain(text: &str) {
     writeln!(io::stderr().lock(), "{text}").ok();
 }
 
+/// Lines of a long answer, written in large pieces, and at once where a person looks on.
+pub(crate) struct Lines {
+    out: BufWriter<io::Stdout>,
+    patient: bool,
+}
+
+impl Lines {
+    pub(crate) fn new() -> Self {
+        let out = io::stdout();
+        let patient = !out.is_terminal();
+        Self { out: BufWriter::with_capacity(64 << 10, out), patient }
+    }
+
+    pub(crate) fn text(&mut self, line: &str) -> Result<(), Failure> {
+        let written = self.out.write_all(line.as_bytes()).and_then(|()| self.out.write_all(b"\n"));
+        let written = if self.patient { written } else { written.and_then(|()| self.out.flush()) };
+        written.map_err(to_stdout)
+    }
+
+    pub(crate) fn json(&mut self, object: &impl Serialize) -> Result<(), Failure> {
+        let line = serde_json::to_string(object).map_err(|error| to_stdout(io::Error::other(error)))?;
+        self.text(&line)
+    }
+
+    /// Writes what is left. Without it an error of the last piece would be lost.
+    pub(crate) fn finish(mut self) -> Result<(), Failure> {
+        self.out.flush().map_err(to_stdout)
+    }
+}
+
+fn to_stdout(error: io::Error) -> Failure {
+    Failure::Io("standard output".to_owned(), error)
+}
+
 /// Prints bytes as they are.
 pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    out.write_all(bytes)
-        .and_then(|()| out.flush())
-        .map_err(|error| Failure::Io("standard output".to_owned(), error))
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(to_stdout)
 }
 
 /// Prints one object of JSON on a line of its own.
 pub(crate) fn json(object: &impl Serialize) -> Result<(), Failure> {
-    let mut line = serde_json::to_string(object)
-        .map_err(|error| Failure::Io("standard output".to_owned(), io::Error::other(error)))?;
+    let mut line = serde_json::to_string(object).map_err(|error| to_stdout(io::Error::other(error)))?;
     line.push('\n');
     bytes(line.as_bytes())
 }

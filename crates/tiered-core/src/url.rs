@@ -82,6 +82,14 @@ impl StoreUrl {
     pub fn finish(&self, known: &[&str]) -> Result<()> {
         match self.parameters.keys().next() {
             None => Ok(()),
+            // What does not look like a name may be a piece of a secret with an `&` in it.
+            Some(name) if name.len() > 24 || !name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') => {
+                refuse(format!(
+                    "{}: has a parameter that it does not know; it has {}",
+                    self.scheme,
+                    known.join(", ")
+                ))
+            }
             Some(name) => {
                 refuse(format!("{}: has no parameter {name}; it has {}", self.scheme, known.join(", ")))
             }

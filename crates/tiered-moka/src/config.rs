@@ -40,7 +40,7 @@ impl MokaConfig {
         self
     }
 
-    /// The largest value, in bytes; never more than the capacity.
+    /// The largest value, in bytes; never more than the capacity leaves beside a key and the bookkeeping.
     #[must_use]
     pub fn max_value(mut self, bytes: u64) -> Self {
         self.max_value = bytes;

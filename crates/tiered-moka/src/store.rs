@@ -1,6 +1,6 @@
 //! The memory tier.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
@@ -25,6 +25,13 @@ type Hasher = foldhash::fast::RandomState;
 /// What an entry costs beyond its key and value: metadata, two reference counts, and moka's own node. Measured at
 /// about 300 bytes with short attributes; rounded up, since too small a figure overruns the capacity.
 const OVERHEAD: usize = 384;
+
+/// What the largest key weighs with the bookkeeping.
+const HEAVIEST_REST: u64 = (Key::MAX_LEN + OVERHEAD) as u64;
+
+/// Keys of a page of a listing. moka has no order, so a page is the smallest keys of a walk through all of them: large
+/// pages for few walks, 2 MiB of pointers for bounded memory.
+const PAGE: usize = 65_536;
 
 /// Locks for writers, by hash of the key, so that judging a precondition and writing are one step.
 const STRIPES: usize = 64;
@@ -79,7 +86,8 @@ impl MokaStore {
         let capabilities = features
             .into_iter()
             .fold(Capabilities::new("moka", Durability::Volatile, Sharing::Exclusive), Capabilities::with)
-            .max_value(config.max_value.min(config.capacity));
+            // An entry that weighs more than the cache would push everything out and then not stay.
+            .max_value(config.max_value.min(config.capacity.saturating_sub(HEAVIEST_REST)));
         Self(Arc::new(Inner {
             capabilities,
             cache: builder.build_with_hasher(hasher.clone()),
@@ -136,6 +144,11 @@ impl Inner {
         let entry = self.stamp.entry(put);
         let version = entry.version().clone();
         self.cache.insert(key.clone(), entry);
+        // A store that was closed meanwhile has emptied the cache, perhaps before the insert.
+        if let Err(error) = self.check_open(Operation::Put) {
+            self.cache.invalidate(key);
+            return Err(error);
+        }
         Ok(Written::committed(version))
     }
 
@@ -151,21 +164,48 @@ impl Inner {
         Ok(Deleted::committed(current.is_some()))
     }
 
-    /// The keys of a listing, in order.
-    fn keys(&self, options: &ListOptions) -> Vec<Key> {
-        let keys = self.cache.iter().map(|(key, _)| Key::clone(&key));
-        let mut keys: Vec<Key> = keys.filter(|key| options.contains(key)).collect();
-        keys.sort_unstable();
-        keys
+    /// The next page of a listing, in order, and where the page after it begins. Walking through moka's entries is no
+    /// use of them, as looking each up would be.
+    fn page(&self, options: &ListOptions) -> (Vec<Listed>, Option<Key>) {
+        let now = self.stamp.now();
+        let mut page: BinaryHeap<ByKey> = BinaryHeap::new();
+        let mut full = false;
+        for (key, entry) in &self.cache {
+            let visible = entry.metadata().is_visible(now, options.tombstones);
+            if visible && options.contains(&key) {
+                page.push(ByKey(Listed::with_metadata(Key::clone(&key), Arc::clone(entry.metadata()))));
+                if page.len() > PAGE {
+                    page.pop();
+                    full = true;
+                }
+            }
+        }
+        let page: Vec<Listed> = page.into_sorted_vec().into_iter().map(|ByKey(listed)| listed).collect();
+        let next = page.last().filter(|_| full).map(|listed| listed.key.clone());
+        (page, next)
     }
+}
 
-    /// Looks a listed key up again, at the moment it is yielded.
-    fn listed(&self, key: Key, options: &ListOptions) -> Option<Listed> {
-        let entry = self.cache.get(&key)?;
-        let metadata = entry.metadata();
-        metadata
-            .is_visible(self.stamp.now(), options.tombstones)
-            .then(|| Listed::with_metadata(key, Arc::clone(metadata)))
+/// Ordered by key.
+struct ByKey(Listed);
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl Eq for ByKey {}
+
+impl PartialOrd for ByKey {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ByKey {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.key.cmp(&other.0.key)
     }
 }
 
@@ -191,22 +231,31 @@ impl Store for MokaStore {
             .map_err(|error| error.during(Operation::Delete).in_tier("moka").for_key(key))
     }
 
+    /// In pages of 65,536 keys, each of which takes a walk through the whole cache.
     fn list(&self, options: ListOptions) -> ListStream {
-        let store = self.clone();
-        // `None` before the first key is asked for: nothing is collected before.
-        let state = (None::<std::vec::IntoIter<Key>>, options.limit.unwrap_or(usize::MAX), false);
-        Box::pin(stream::unfold(state, move |(keys, left, failed)| {
-            let (store, options) = (store.clone(), options.clone());
-            async move {
-                if left == 0 || failed {
+        let left = options.limit.unwrap_or(usize::MAX);
+        // Nothing is collected before the first key is asked for.
+        let state = Some((self.clone(), options, Vec::new().into_iter(), true, left));
+        Box::pin(stream::unfold(state, |state| async move {
+            let (store, mut options, mut page, mut more, left) = state?;
+            loop {
+                if left == 0 {
                     return None;
                 }
                 if let Err(error) = store.0.check_open(Operation::List) {
-                    return Some((Err(error), (keys, 0, true)));
+                    return Some((Err(error), None));
                 }
-                let mut keys = keys.unwrap_or_else(|| store.0.keys(&options).into_iter());
-                let listed = keys.by_ref().find_map(|key| store.0.listed(key, &options))?;
-                Some((Ok(listed), (Some(keys), left - 1, false)))
+                // What has gone since the page was taken is not listed.
+                if let Some(listed) = page.find(|listed: &Listed| store.0.cache.contains_key(&listed.key)) {
+                    return Some((Ok(listed), Some((store, options, page, more, left - 1))));
+                }
+                if !more {
+                    return None;
+                }
+                let (keys, next) = store.0.page(&options);
+                page = keys.into_iter();
+                more = next.is_some();
+                options.start_after = next.or(options.start_after);
             }
         }))
     }

@@ -8,6 +8,7 @@ use tiered::{Create, Key, ListOptions, ListStream, Listed, ReadOptions, Store};
 
 use super::closing;
 use crate::exit::{DIFFERENT, Failure, OK};
+use crate::progress::Progress;
 use crate::{output, stack};
 
 #[derive(Debug, Serialize)]
@@ -43,12 +44,18 @@ async fn next(listing: &mut ListStream) -> Result<Option<Listed>, Failure> {
 }
 
 async fn compare(from: &dyn Store, to: &dyn Store, values: bool, json: bool) -> Result<u64, Failure> {
+    let mut lines = output::Lines::new();
+    let progress = Progress::new("compared");
+    let mut compared = 0;
     let (mut ours, mut theirs) = (from.list(ListOptions::new()), to.list(ListOptions::new()));
     let (mut our, mut their) = (next(&mut ours).await?, next(&mut theirs).await?);
     let mut differences = 0;
     loop {
         let order = match (&our, &their) {
-            (None, None) => return Ok(differences),
+            (None, None) => {
+                lines.finish()?;
+                return Ok(differences);
+            }
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
             (Some(our), Some(their)) => our.key.cmp(&their.key),
@@ -66,11 +73,13 @@ async fn compare(from: &dyn Store, to: &dyn Store, values: bool, json: bool) -> 
         if let (Some(kind), Some(key)) = (kind, key) {
             differences += 1;
             if json {
-                output::json(&Line { key: key.as_str(), kind })?;
+                lines.json(&Line { key: key.as_str(), kind })?;
             } else {
-                output::bytes(format!("{kind} {key}\n").as_bytes())?;
+                lines.text(&format!("{kind} {key}"))?;
             }
         }
+        compared += 1;
+        progress.show(compared);
         if order != Ordering::Greater {
             our = next(&mut ours).await?;
         }

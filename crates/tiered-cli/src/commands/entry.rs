@@ -1,13 +1,13 @@
 //! `get`, `put`, `delete`, `head`.
 
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read, Write as _};
 use std::path::Path;
 
-use tiered::{Create, Delete, Key, Put, ReadOptions, Store};
+use tiered::{Capabilities, Create, Delete, Key, Put, ReadOptions, Store};
 
 use super::closing;
-use crate::arguments::Place;
+use crate::arguments::{Condition, Place};
 use crate::exit::{ABSENT, Failure, OK};
 use crate::output::{self, Described};
 use crate::stack;
@@ -23,7 +23,7 @@ pub(super) async fn get(place: &Place, json: bool, key: &str, to: Option<&Path>)
         return Ok(ABSENT);
     };
     if let Some(path) = to {
-        fs::write(path, entry.value()).map_err(|error| Failure::Io(path.display().to_string(), error))?;
+        write_file(path, entry.value()).map_err(|error| Failure::Io(path.display().to_string(), error))?;
     }
     if json {
         output::json(&Described::new(key.as_str(), entry.metadata(), source))?;
@@ -33,44 +33,70 @@ pub(super) async fn get(place: &Place, json: bool, key: &str, to: Option<&Path>)
     Ok(OK)
 }
 
-pub(super) async fn put(place: &Place, json: bool, key: &str, file: Option<&Path>) -> Result<u8, Failure> {
+/// Replaces a file as a whole: whoever reads it meanwhile sees the old content or the new one.
+fn write_file(path: &Path, value: &[u8]) -> io::Result<()> {
+    // A device or a pipe cannot be replaced; what a link points to can.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
+        return fs::write(&path, value);
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut options = tempfile::Builder::new();
+    #[cfg(unix)]
+    options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = options.tempfile_in(folder)?;
+    file.write_all(value)?;
+    file.persist(&path)?;
+    Ok(())
+}
+
+pub(super) async fn put(
+    place: &Place,
+    json: bool,
+    key: &str,
+    file: Option<&Path>,
+    condition: &Condition,
+) -> Result<u8, Failure> {
     let key = Key::new(key)?;
-    // What cannot be read makes no store.
+    let precondition = condition.precondition()?;
+    let name = file.map_or_else(|| "standard input".to_owned(), |path| path.display().to_string());
+    let failed = |error| Failure::Io(name.clone(), error);
     let mut input: Box<dyn Read + Send> = match file {
-        Some(path) => {
-            Box::new(fs::File::open(path).map_err(|error| Failure::Io(path.display().to_string(), error))?)
-        }
-        None => Box::new(std::io::stdin()),
+        Some(path) => Box::new(fs::File::open(path).map_err(failed)?),
+        None => Box::new(io::stdin()),
     };
+    // Nobody is locked out while a slow writer at the other end of the pipe is waited for. A store may allow more than
+    // this; the rest is read when its limit is known.
+    let mut value = Vec::new();
+    let before = if file.is_some() { 0 } else { Capabilities::DEFAULT_MAX_VALUE };
+    input.by_ref().take(before).read_to_end(&mut value).map_err(failed)?;
     let store = stack::open(place, Create::IfAbsent).await?;
     let write = async {
-        let value = read_within(&mut input, store.capabilities().value_limit(), file)?;
+        let limit = store.capabilities().value_limit();
+        let rest = limit.saturating_add(1).saturating_sub(value.len() as u64);
+        input.take(rest).read_to_end(&mut value).map_err(failed)?;
         store.capabilities().check_value(value.len() as u64)?;
-        store.put(&key, Put::new(value)).await?;
-        Ok(store.load(&key, &ReadOptions::new().range(0..0)).await?)
+        let size = value.len() as u64;
+        let written = store.put(&key, Put::new(value).precondition(precondition)).await?;
+        Ok((size, written, store.load(&key, &ReadOptions::new().range(0..0)).await?))
     };
-    let read = closing(&*store, write.await).await?;
-    if let Some(entry) = read.entry().filter(|_| json) {
-        output::json(&Described::new(key.as_str(), entry.metadata(), read.source))?;
+    let (size, written, read) = closing(&*store, write.await).await?;
+    if json {
+        // Somebody may have replaced it already: then what was written is told without what the store filled in.
+        let entry = read.entry().filter(|entry| *entry.version() == written.version);
+        match entry {
+            Some(entry) => output::json(&Described::new(key.as_str(), entry.metadata(), read.source))?,
+            None => output::json(&Described::replaced(key.as_str(), size, &written.version))?,
+        }
     }
     Ok(OK)
 }
 
-/// Reads a value, but no more than one byte beyond the limit: what is too large is refused, not collected.
-fn read_within(input: &mut dyn Read, limit: u64, file: Option<&Path>) -> Result<Vec<u8>, Failure> {
-    let mut value = Vec::new();
-    let name = || file.map_or_else(|| "standard input".to_owned(), |path| path.display().to_string());
-    input
-        .take(limit.saturating_add(1))
-        .read_to_end(&mut value)
-        .map_err(|error| Failure::Io(name(), error))?;
-    Ok(value)
-}
-
-pub(super) async fn delete(place: &Place, key: &str) -> Result<u8, Failure> {
+pub(super) async fn delete(place: &Place, key: &str, condition: &Condition) -> Result<u8, Failure> {
     let key = Key::new(key)?;
+    let delete = Delete::new().precondition(condition.precondition()?);
     let store = stack::open(place, Create::Never).await?;
-    let deleted = store.delete(&key, Delete::new()).await.map_err(Failure::from);
+    let deleted = store.delete(&key, delete).await.map_err(Failure::from);
     let deleted = closing(&*store, deleted).await?;
     if deleted.existed {
         return Ok(OK);

@@ -7,7 +7,7 @@ use tiered::{Create, Key, ListOptions, Store};
 use super::closing;
 use crate::arguments::Place;
 use crate::exit::{Failure, OK};
-use crate::output;
+use crate::output::Lines;
 use crate::stack;
 
 #[derive(Debug, Serialize)]
@@ -38,15 +38,16 @@ pub(super) async fn run(
 }
 
 async fn print(store: &dyn Store, options: ListOptions, json: bool) -> Result<(), Failure> {
+    let mut lines = Lines::new();
     let mut listing = store.list(options);
     while let Some(listed) = listing.next().await {
         let listed = listed?;
         if json {
             let version = listed.version.as_ref().map(ToString::to_string);
-            output::json(&Line { key: listed.key.as_str(), size: listed.size, version })?;
+            lines.json(&Line { key: listed.key.as_str(), size: listed.size, version })?;
         } else {
-            output::bytes(format!("{}\n", listed.key).as_bytes())?;
+            lines.text(listed.key.as_str())?;
         }
     }
-    Ok(())
+    lines.finish()
 }

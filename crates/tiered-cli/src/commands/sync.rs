@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tiered::sync::{DryRun, StrategyName, SyncOptions, SyncReport, sync};
 use tiered::{Clock as _, Create, ErrorKind, MemoryStore, Store, SystemClock};
 
 use super::closing;
 use crate::exit::{CORRUPT, FAILED, Failure, OK};
+use crate::progress::Progress;
 use crate::{output, stack};
 
 /// What `sync` is asked to do.
@@ -46,38 +46,31 @@ pub(super) async fn run(order: &Order, json: bool) -> Result<u8, Failure> {
         Ok(to) => to,
         Err(error) => return closing(&*from, Err(error)).await,
     };
-    let bar = ProgressBar::new_spinner();
-    bar.set_style(
-        ProgressStyle::with_template("{spinner} {msg} {elapsed}")
-            .unwrap_or_else(|_| ProgressStyle::default_spinner()),
-    );
-    let shown = bar.clone();
+    let progress = Progress::new("");
+    let shown = progress.clone();
     let options = SyncOptions::new()
         .prefix(order.prefix.clone())
         .dry_run(if order.dry_run { DryRun::Yes } else { DryRun::No })
         .on_progress(move |progress| {
             let report = &progress.report;
-            shown.set_message(format!(
+            shown.say(format!(
                 "{} copied, {} skipped, {} removed",
                 report.copied, report.skipped, report.removed
             ));
-            shown.tick();
         });
     let clock = SystemClock::new();
     let report = sync(&from, &to, strategy.as_ref(), &options).await.map_err(Failure::from);
     let seconds = clock.uptime().as_secs_f64();
-    bar.finish_and_clear();
+    progress.end();
     let closed = closing(&*to, report).await;
     let report = closing(&*from, closed).await?;
     print(&report, seconds, json)?;
     for failure in &report.failures {
         output::complain(&format!("failed: {}: {}", failure.key, failure.error));
     }
-    let damaged =
-        report.failures.iter().any(|failure| failure.error.contains(&ErrorKind::Corrupt.to_string()));
     Ok(match report.failed {
         0 => OK,
-        _ if damaged => CORRUPT,
+        _ if report.damaged > 0 => CORRUPT,
         _ => FAILED,
     })
 }

@@ -289,6 +289,58 @@ fn the_demo_runs_on_real_files() {
     assert!(data.join("backend.redb").is_file());
 }
 
+#[test]
+fn conditions_end_with_three() {
+    let place = Place::new();
+    let store = place.url("d.redb");
+    let run = |arguments: &[&str], input: &[u8]| {
+        place.run_with(&[["--store", &store].as_slice(), arguments].concat(), input)
+    };
+    let first = run(&["--json", "put", "k", "--if-absent"], b"one").ends(0).text();
+    run(&["put", "k", "--if-absent"], b"two").ends(3).says("read it again");
+    let version =
+        first.split("\"version\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a version");
+    run(&["put", "k", "--if-version", version], b"two").ends(0);
+    run(&["put", "k", "--if-version", version], b"three").ends(3);
+    run(&["delete", "k", "--if-version", version], b"").ends(3);
+    run(&["put", "k", "--if-version", "yesterday"], b"x").ends(2).says("32 hexadecimal digits");
+    assert_eq!(run(&["get", "k"], b"").ends(0).text(), "two");
+}
+
+#[test]
+fn a_file_is_replaced_as_a_whole() {
+    let place = Place::new();
+    let store = place.url("d.redb");
+    place.put(&store, "k", b"new");
+    fs::write(place.path("out"), "old and longer").expect("written");
+    place.run(&["--store", &store, "get", "k", "-o", "out"]).ends(0);
+    assert_eq!(fs::read(place.path("out")).expect("reads"), b"new");
+    place.run(&["--store", &store, "get", "k", "-o", "/dev/null"]).ends(0);
+    place.run(&["--store", &store, "get", "k", "-o", "no/such/folder/out"]).ends(4);
+    let names: Vec<_> =
+        fs::read_dir(place.0.path()).expect("reads").map(|e| e.expect("entry").file_name()).collect();
+    assert_eq!(names.len(), 2, "nothing else is left behind: {names:?}");
+}
+
+#[test]
+fn a_slow_input_locks_nobody_out() {
+    let place = Place::new();
+    let store = place.url("d.redb");
+    place.put(&store, "k", b"v");
+    let mut slow = Command::new(env!("CARGO_BIN_EXE_tiered"))
+        .args(["--store", &store, "put", "slow"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    slow.stdin.as_mut().expect("piped").write_all(b"half").expect("written");
+    for _ in 0..3 {
+        place.run(&["--store", &store, "get", "k"]).ends(0);
+    }
+    drop(slow.stdin.take());
+    assert!(slow.wait().expect("ends").success());
+    assert_eq!(place.run(&["--store", &store, "get", "slow"]).ends(0).text(), "half");
+}
+
 #[cfg(feature = "rocksdb")]
 #[test]
 fn rocksdb_is_a_folder() {

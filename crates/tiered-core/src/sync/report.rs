@@ -1,6 +1,6 @@
 //! What a sync did.
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::key::Key;
 
 /// An entry that could not be handled.
@@ -30,6 +30,8 @@ pub struct SyncReport {
     pub vanished: u64,
     /// Entries that could not be read or written.
     pub failed: u64,
+    /// Of those, entries that are damaged.
+    pub damaged: u64,
     /// Bytes of the values copied.
     pub bytes: u64,
     /// The first failures, at most [`SyncReport::MAX_FAILURES`].
@@ -42,6 +44,7 @@ impl SyncReport {
 
     pub(crate) fn fail(&mut self, key: &Key, error: &Error) {
         self.failed += 1;
+        self.damaged += u64::from(error.kind() == ErrorKind::Corrupt);
         if self.failures.len() < Self::MAX_FAILURES {
             self.failures.push(Failure { key: key.clone(), error: error.chain() });
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tiered_conformance::{Eviction, Factory};
-use tiered_core::{ErrorKind, Key, Put, Result, Store};
+use tiered_core::{ErrorKind, Key, Put, Result, Store, StoreExt as _};
 use tiered_moka::{MokaConfig, MokaStore};
 
 struct Memory(MokaStore);
@@ -50,4 +50,49 @@ async fn memory_is_bounded_and_the_most_recently_used_stays() {
     assert!(store.peek(&key(4_999)).is_some() && store.peek(&key(0)).is_none());
     let large = store.put(&key(0), Put::new(vec![0; 2 << 20])).await.expect_err("larger than the cache");
     assert_eq!(large.kind(), ErrorKind::TooLarge);
+}
+
+#[tokio::test]
+async fn entries_end_with_their_time_to_live() {
+    let store = MokaConfig::new(1 << 20).ttl(Duration::from_millis(1)).build().expect("builds");
+    let key = Key::new("k").expect("valid");
+    store.put(&key, Put::new("v")).await.expect("written");
+    // moka's own clock decides; the test ends as soon as it has.
+    while store.peek(&key).is_some() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_listing_is_no_use_of_what_it_lists() {
+    let store = MokaConfig::new(64 << 10).build().expect("builds");
+    let key = |index: usize| Key::new(format!("key-{index:02}")).expect("valid");
+    for index in 0..40 {
+        store.put(&key(index), Put::new(vec![0; 1000])).await.expect("written");
+    }
+    store.settle();
+    // All but the last are used after it; the listing must not make up for that.
+    for index in 0..39 {
+        assert!(store.peek(&key(index)).is_some());
+    }
+    store.settle();
+    assert_eq!(store.keys("").await.expect("lists").len(), 40);
+    store.settle();
+    for index in 40..48 {
+        store.put(&key(index), Put::new(vec![0; 1000])).await.expect("written");
+    }
+    store.settle();
+    assert!(store.peek(&key(39)).is_none(), "the least recently used goes first");
+    assert!(store.peek(&key(38)).is_some());
+}
+
+#[tokio::test]
+async fn the_largest_value_stays_and_pushes_no_more_out_than_it_must() {
+    let store = MokaConfig::new(64 << 10).build().expect("builds");
+    let most = usize::try_from(store.capabilities().value_limit()).expect("small");
+    let key = Key::new("k".repeat(Key::MAX_LEN)).expect("valid");
+    store.put(&key, Put::new("small")).await.expect("written");
+    store.put(&key, Put::new(vec![0; most])).await.expect("written");
+    store.settle();
+    assert!(store.peek(&key).is_some_and(|entry| entry.value().len() == most));
 }
