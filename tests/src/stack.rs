@@ -46,13 +46,16 @@ impl Tier {
     }
 
     async fn open(self, folder: &Path, name: &str, durability: &str) -> Result<Arc<dyn Store>> {
+        let path = folder.join(name);
+        let url_of_disk = |scheme: &str| {
+            format!("{scheme}:{}?durability={durability}&max_value=4MiB&cache=4MiB", path.display())
+        };
         let url = match self {
             Self::Memory => "memory:?max_value=4MiB".to_owned(),
             Self::Moka => "moka:?capacity=256MiB&max_value=4MiB".to_owned(),
-            disk => {
-                let (scheme, path) = (disk.name(), folder.join(name));
-                format!("{scheme}:{}?durability={durability}&max_value=4MiB&cache=4MiB", path.display())
-            }
+            Self::Redb => url_of_disk("redb"),
+            #[cfg(feature = "rocksdb")]
+            Self::Rocksdb => url_of_disk("rocksdb"),
         };
         tiered::open(&url, Create::IfAbsent).await
     }

@@ -24,6 +24,8 @@ fn run_tests() -> Result<Counts, String> {
         "matrix",
         "--test",
         "allocations",
+        "--test",
+        "memory",
         "--",
         "--nocapture",
     ];

@@ -2,19 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use async_trait::async_trait;
 use proptest::prelude::*;
 use tiered_core::sync::{
     Decision, DryRun, FullSync, PopulateMissing, Refresh, StrategyName, SyncOptions, SyncStrategy, sync,
     sync_keys, walk_sync,
 };
-use tiered_core::{
-    Capabilities, Delete, Deleted, Durability, Entry, ErrorKind, Feature, Key, ListOptions, ListStream,
-    Listed, Lookup, MemoryStore, Metadata, Put, Read, ReadOptions, Result, Sharing, Stamp, Store,
-    TieredStore, Version, Written,
-};
+use tiered_core::{Entry, ErrorKind, Feature, Key, Listed, MemoryStore, Put, Result, Store, TieredStore};
 
 fn key(text: &str) -> Key {
     Key::new(text).expect("valid")
@@ -182,96 +176,4 @@ async fn a_live_store_syncs_its_frontend() {
         .await
         .expect("builds");
     assert_eq!(connected.stats().fills, 3);
-}
-
-/// Lists a million keys and holds none of them; counts how many copies are asked of it at a time.
-#[derive(Debug)]
-struct Endless {
-    capabilities: Capabilities,
-    stamp: Stamp,
-    listed: Arc<AtomicU64>,
-    taken: AtomicU64,
-    widest: AtomicU64,
-}
-
-const MILLION: u64 = 1_000_000;
-
-impl Endless {
-    fn new() -> Self {
-        Self {
-            capabilities: Capabilities::new("endless", Durability::Volatile, Sharing::Exclusive)
-                .with(Feature::ConditionalPut)
-                .with(Feature::ConditionalDelete),
-            stamp: Stamp::system(),
-            listed: Arc::default(),
-            taken: AtomicU64::new(0),
-            widest: AtomicU64::new(0),
-        }
-    }
-}
-
-#[async_trait]
-impl Store for Endless {
-    fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
-    }
-    async fn load(&self, _: &Key, options: &ReadOptions) -> Result<Read> {
-        // What was listed and not yet asked for is what the sync holds.
-        let taken = self.taken.fetch_add(1, Ordering::Relaxed);
-        self.widest.fetch_max(self.listed.load(Ordering::Relaxed).saturating_sub(taken), Ordering::Relaxed);
-        Read::answer(Some(self.stamp.entry(&Put::new("v"))), options)
-    }
-    async fn put(&self, _: &Key, put: Put) -> Result<Written> {
-        Ok(Written::committed(self.stamp.entry(&put).version().clone()))
-    }
-    async fn delete(&self, _: &Key, _: Delete) -> Result<Deleted> {
-        Ok(Deleted::committed(false))
-    }
-    fn list(&self, _: ListOptions) -> ListStream {
-        let listed = Arc::clone(&self.listed);
-        Box::pin(futures_util::stream::iter((0..MILLION).map(move |index| {
-            listed.fetch_add(1, Ordering::Relaxed);
-            let key = Key::new(format!("{index:08}"))?;
-            Ok(Listed { key, size: 1, version: None, validator: None, metadata: None })
-        })))
-    }
-    async fn head(&self, _: &Key, _: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
-        Ok(None)
-    }
-}
-
-/// A target that has nothing and keeps nothing.
-#[derive(Debug)]
-struct Void(Capabilities);
-
-#[async_trait]
-impl Store for Void {
-    fn capabilities(&self) -> &Capabilities {
-        &self.0
-    }
-    async fn load(&self, _: &Key, _: &ReadOptions) -> Result<Read> {
-        Ok(Read::from_store(Lookup::Absent))
-    }
-    async fn put(&self, _: &Key, put: Put) -> Result<Written> {
-        tokio::task::yield_now().await;
-        Ok(Written::committed(put.version.unwrap_or(Version::from_u128(1))))
-    }
-    async fn delete(&self, _: &Key, _: Delete) -> Result<Deleted> {
-        Ok(Deleted::committed(false))
-    }
-    fn list(&self, _: ListOptions) -> ListStream {
-        Box::pin(futures_util::stream::empty())
-    }
-}
-
-#[tokio::test]
-async fn a_million_keys_pass_through_a_window() {
-    let source = Arc::new(Endless::new());
-    let void =
-        Capabilities::new("void", Durability::Volatile, Sharing::Exclusive).with(Feature::ConditionalPut);
-    let (from, to): (Arc<dyn Store>, Arc<dyn Store>) = (source.clone(), Arc::new(Void(void)));
-    let report = sync(&from, &to, &Refresh, &SyncOptions::new().concurrency(16)).await.expect("syncs");
-    assert_eq!((report.listed_from, report.copied), (MILLION, MILLION));
-    let widest = source.widest.load(Ordering::Relaxed);
-    assert!(widest <= 32, "the sync held {widest} keys at a time");
 }
