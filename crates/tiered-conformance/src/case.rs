@@ -140,7 +140,7 @@ pub(crate) fn check_equal<T: PartialEq + fmt::Debug>(
 /// Declares the cases of a module: `name [clauses] needs [needs] alone else refusal;`.
 macro_rules! declare {
     ($( $name:ident [$($clause:literal),+] $(needs [$($need:expr),+])? $(pace $pace:ident)? $(else $refusal:ident)?; )+) => {
-        pub(crate) const CASES: &[$crate::case::Case] = &[$($crate::case::Case {
+        pub(crate) static CASES: &[$crate::case::Case] = &[$($crate::case::Case {
             name: stringify!($name),
             clauses: &[$($clause),+],
             needs: &[$($($need),+)?],
