@@ -16,6 +16,9 @@ use crate::shared::Shared;
 /// At most so many requests in one transaction, so that the first does not wait for thousands.
 const MAX_GROUP: usize = 1024;
 
+/// Nor many more bytes of values than this, which an engine may hold twice until they are committed.
+const MAX_GROUP_BYTES: u64 = 8 << 20;
+
 /// Records that a commit looks at for expiry, for each of its requests: two are enough that dead entries never
 /// outnumber the writes of one round.
 const SWEEP: usize = 2;
@@ -31,6 +34,18 @@ pub(crate) enum Request {
     Flush(oneshot::Sender<Result<()>>),
     /// As a flush; the writer ends.
     Close(oneshot::Sender<Result<()>>),
+}
+
+impl Request {
+    /// Bytes of its values.
+    fn size(&self) -> u64 {
+        let Self::Apply(operations, _) = self else { return 0 };
+        let size = |action: &Action| match action {
+            Action::Put(put) => put.value.len() as u64,
+            Action::Delete(_) => 0,
+        };
+        operations.iter().map(|(_, action)| size(action)).sum()
+    }
 }
 
 /// An answer that waits for the commit.
@@ -64,9 +79,12 @@ impl Writer {
     /// Takes requests until the store is closed or nobody can ask any more.
     pub(crate) fn run(&self, shared: &Shared, mut requests: mpsc::UnboundedReceiver<Request>) {
         while let Some(first) = requests.blocking_recv() {
+            let mut bytes = first.size();
             let mut group = vec![first];
-            while group.len() < MAX_GROUP && !matches!(group.last(), Some(Request::Close(_))) {
+            let is_open = |group: &[Request]| !matches!(group.last(), Some(Request::Close(_)));
+            while group.len() < MAX_GROUP && bytes < MAX_GROUP_BYTES && is_open(&group) {
                 let Ok(next) = requests.try_recv() else { break };
+                bytes += next.size();
                 group.push(next);
             }
             let last = matches!(group.last(), Some(Request::Close(_)));

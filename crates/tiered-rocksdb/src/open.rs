@@ -90,7 +90,9 @@ fn inspect(path: &Path) -> Result<Found> {
             Err(foreign("the folder holds something else; name another, this one was not touched"))
         };
     }
-    let found: BTreeSet<String> = DB::list_cf(&Options::default(), path).map_err(map)?.into_iter().collect();
+    let list = || DB::list_cf(&Options::default(), path);
+    // A process that has it open may just have put another manifest in place of the one that was read.
+    let found: BTreeSet<String> = list().or_else(|_| list()).map_err(map)?.into_iter().collect();
     let ours = [DEFAULT, META, CHUNKS, MARKS];
     if found.iter().any(|name| !ours.contains(&name.as_str())) || !found.contains(DEFAULT) {
         return Err(foreign("the folder is a RocksDB database of another program; it was not touched"));

@@ -28,27 +28,85 @@ pub(crate) fn set(folder: &Path) -> io::Result<()> {
 /// close, and says nothing.
 pub(crate) fn check(folder: &Path) -> Result<()> {
     let path = folder.join(NAME);
-    let seal = match fs::read_to_string(&path) {
-        Ok(seal) => seal,
+    let seal = match fs::read(&path) {
+        Ok(seal) => String::from_utf8_lossy(&seal).into_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => String::new(),
         Err(error) => return Err(io_error(error)),
     };
-    let now = describe(folder).map_err(io_error)?;
-    let name = |text: &str| text.split(' ').next().unwrap_or_default().to_owned();
-    if seal != now && name(&seal) == name(&now) {
-        return Err(Error::new(
-            ErrorKind::Corrupt,
-            format!("{} is damaged; restore the database from another tier or a backup", name(&now)),
-        ));
+    let (name, manifest) = current(folder).map_err(io_error)?;
+    match parse(&seal) {
+        Some((sealed, ..)) if sealed != name => {}
+        // A manifest that has grown was opened by somebody else just before the seal was set; what was sealed is its
+        // beginning.
+        Some((_, len, crc)) if manifest.get(..len).is_some_and(|beginning| sum(beginning) == crc) => {}
+        // RocksDB's own checks are left.
+        None => tracing::warn!(folder = %folder.display(), "the seal is damaged, and says nothing"),
+        Some(_) => {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("{name} is damaged; restore the database from another tier or a backup"),
+            ));
+        }
     }
     fs::remove_file(&path).map_err(io_error)
 }
 
-/// The current manifest: its name, its length, its checksum.
+/// The current manifest, as a seal describes it.
 fn describe(folder: &Path) -> io::Result<String> {
-    let current = fs::read(folder.join("CURRENT"))?;
-    let name = String::from_utf8_lossy(&current).trim_end().to_owned();
+    let (name, manifest) = current(folder)?;
+    let seal = format!("{name} {} {}", manifest.len(), sum(&manifest));
+    Ok(format!("{seal} {}\n", sum(seal.as_bytes())))
+}
+
+/// Name, length and checksum of the manifest that a seal describes, if the seal itself is whole.
+fn parse(seal: &str) -> Option<(&str, usize, &str)> {
+    let (seal, own) = seal.trim_end().rsplit_once(' ')?;
+    let mut words = seal.split(' ').filter(|_| sum(seal.as_bytes()) == own);
+    Some((words.next()?, words.next()?.parse().ok()?, words.next()?))
+}
+
+/// The current manifest: its name and its bytes.
+fn current(folder: &Path) -> io::Result<(String, Vec<u8>)> {
+    let name = String::from_utf8_lossy(&fs::read(folder.join("CURRENT"))?).trim_end().to_owned();
     let manifest = fs::read(folder.join(&name))?;
-    Ok(format!("{name} {} {:08x}\n", manifest.len(), crc32c::crc32c(&manifest)))
+    Ok((name, manifest))
+}
+
+fn sum(bytes: &[u8]) -> String {
+    format!("{:08x}", crc32c::crc32c(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_is_told_from_growth_and_from_another_manifest() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path();
+        let write = |name: &str, text: &str| fs::write(folder.join(name), text).expect("written");
+        let kind = || check(folder).map_err(|error| error.kind());
+        assert_eq!(kind(), Ok(()), "never sealed");
+        write("CURRENT", "MANIFEST-1\n");
+        write("MANIFEST-1", "edits");
+        set(folder).expect("sealed");
+        assert_eq!(kind(), Ok(()));
+        assert!(!folder.join(NAME).exists(), "a seal is for one opening");
+        for (manifest, answer) in [
+            ("editz", Err(ErrorKind::Corrupt)),
+            ("edit", Err(ErrorKind::Corrupt)),
+            ("edits and more", Ok(())),
+        ] {
+            write("MANIFEST-1", "edits");
+            set(folder).expect("sealed");
+            write("MANIFEST-1", manifest);
+            assert_eq!(kind(), answer, "{manifest}");
+        }
+        set(folder).expect("sealed");
+        write("CURRENT", "MANIFEST-2\n");
+        write("MANIFEST-2", "others");
+        assert_eq!(kind(), Ok(()), "of an older close");
+        write(NAME, "MANIFEST-2 6 00000000 00000000");
+        assert_eq!(kind(), Ok(()), "a damaged seal locks nobody out");
+    }
 }

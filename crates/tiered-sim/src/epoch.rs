@@ -114,8 +114,8 @@ async fn restart_after_crash(world: &mut World, life: Life, dice: &mut Dice) -> 
     // The next process begins when no request of the last is under way any more: without a fence in the backend, one
     // that arrived later would be taken for a new write.
     tokio::time::sleep(world.config.lifetime + world.config.hang).await;
-    if world.config.jumping && dice.below(2) == 0 {
-        // A clock that was set back while the process was down.
+    if world.config.jumping && !world.config.expiring && dice.below(2) == 0 {
+        // A clock that was set back while the process was down; what has expired would live again.
         world.clock.jump(-DECADE);
     }
     open(world).await
@@ -149,9 +149,13 @@ async fn agree(clients: &Clients, life: &Life, ending: Ending) -> Checked<()> {
 
 /// I12: a moved clock expires what expires, and changes nothing else.
 async fn jump(world: &World, clients: &Clients, life: &Life, ending: Ending, dice: &mut Dice) -> Checked<()> {
-    // Forward within a process; backward only where a new one has just begun.
+    // Forward within a process; backward only where a new one has just begun, and nothing that has expired can live
+    // again.
     let ttl = i64::try_from(TTL.as_millis()).unwrap_or(i64::MAX);
-    let backward = ending == Ending::Reopen && world.config.front != Front::Redb && dice.below(2) == 0;
+    let backward = !world.config.expiring
+        && ending == Ending::Reopen
+        && world.config.front != Front::Redb
+        && dice.below(2) == 0;
     let by = if backward {
         -DECADE
     } else {
