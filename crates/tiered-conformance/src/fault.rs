@@ -471,13 +471,15 @@ impl Store for FaultStore {
     }
 
     async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
-        self.faults.live().await;
-        self.inner.mark(name).await
+        self.reading("mark", name, self.inner.mark(name)).await
     }
 
     async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
-        self.faults.live().await;
-        self.inner.set_mark(name, value).await
+        let apply = |inner: Arc<dyn Store>| {
+            let (name, value) = (name.to_owned(), value.clone());
+            async move { inner.set_mark(&name, value).await }
+        };
+        self.writing("set_mark", name, apply).await
     }
 
     async fn flush(&self) -> Result<()> {

@@ -52,6 +52,7 @@ pub(crate) enum Back {
 }
 
 /// A seed's choices.
+#[expect(clippy::struct_excessive_bools, reason = "choices that have nothing to do with each other")]
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) front: Front,
@@ -69,6 +70,8 @@ pub(crate) struct Config {
     pub(crate) cancel: u64,
     /// Whether entries expire, by jumps of the clock between epochs.
     pub(crate) expiring: bool,
+    /// Whether the tiers fail while the stack is opened as well.
+    pub(crate) opening_fails: bool,
     /// Whether clocks jump by years.
     pub(crate) jumping: bool,
     /// One call in so many, for each fault, of frontends and of the backend.
@@ -132,6 +135,7 @@ impl Config {
             think: 1 + dice.below(12),
             cancel: one_of(dice, 0, &[5, 15]),
             expiring: dice.below(4) == 0,
+            opening_fails: dice.below(3) == 0,
             jumping: dice.below(3) == 0,
             front_faults,
             back_faults,

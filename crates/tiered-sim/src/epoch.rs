@@ -86,10 +86,21 @@ pub(crate) async fn end(
     Ok(life)
 }
 
-/// Opens the stack.
+/// Opens the stack, as often as it takes where the tiers fail meanwhile.
 pub(crate) async fn open(world: &mut World) -> Checked<Life> {
-    let life = within(PROMPT, "opening", world.open()).await?;
-    life.map_err(|error| format!("opening: {}", error.chain()))
+    /// More often than faults follow each other by chance.
+    const ATTEMPTS: u32 = 200;
+    let mut last = String::new();
+    for _ in 0..ATTEMPTS {
+        match within(PROMPT, "opening", world.open()).await? {
+            Ok(life) => return Ok(life),
+            Err(error) if world.config.opening_fails => last = error.chain(),
+            Err(error) => return Err(format!("opening: {}", error.chain())),
+        }
+        // A tier that hangs is waited for before it is opened again.
+        tokio::time::sleep(world.config.lifetime + world.config.hang).await;
+    }
+    Err(format!("opening failed {ATTEMPTS} times: {last}"))
 }
 
 /// I13: once faults stop, all that is pending arrives within bounded time. I10: idle keys hold no state.

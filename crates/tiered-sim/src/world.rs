@@ -110,9 +110,10 @@ impl World {
             Back::Atomic | Back::OneByOne => Arc::new(self.server.clone()),
         };
         let faults = [self.faults(1, &self.config.front_faults), self.faults(2, &self.config.back_faults)];
-        // A stack that does not open is an error that says so, and no more to check: it opens in calm.
-        for faults in &faults {
-            faults.heal();
+        if !self.config.opening_fails {
+            for faults in &faults {
+                faults.heal();
+            }
         }
         let [front_faults, back_faults] = &faults;
         let outer = FaultStore::new("frontend", Arc::clone(&front), Arc::clone(front_faults));
@@ -134,6 +135,10 @@ impl World {
         if let Some(plant) = self.sim.plant {
             builder = builder.plant(plant);
         }
-        Ok(Life { store: builder.build().await?, front, back, faults, began_empty })
+        let store = builder.build().await?;
+        for faults in &faults {
+            faults.heal();
+        }
+        Ok(Life { store, front, back, faults, began_empty })
     }
 }

@@ -17,7 +17,7 @@ use super::settings::Reopen;
 use crate::capability::{Durability, Feature};
 use crate::clock::Stamp;
 use crate::entry::{Origin, Tombstones};
-use crate::error::{Error, ErrorKind, Operation, Result};
+use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
 use crate::list::ListOptions;
 use crate::planted::{Plant, Planted};
 use crate::store::Store;
@@ -93,7 +93,12 @@ pub(super) async fn begin(
 /// Ends a session cleanly: after this the frontend may be trusted.
 pub(super) async fn end(frontend: &Arc<dyn Store>, session: u64) -> Result<()> {
     frontend.set_mark(SESSION, Some(encode(session))).await?;
-    frontend.set_mark(IN_USE, None).await
+    let ended = frontend.set_mark(IN_USE, None).await;
+    if ended.as_ref().is_err_and(|error| error.write_outcome() == Outcome::Unknown) {
+        // Taking effect late it would clear the mark of the next session.
+        tokio::time::sleep(frontend.capabilities().lifetime()).await;
+    }
+    ended
 }
 
 /// The backend's identity: the one given by name, else its mark, made where there is none.
