@@ -117,8 +117,7 @@ pub fn stacks() -> Vec<Tiers> {
         add(&[tier], WritePolicy::WriteThrough, ReadPolicy::FrontendFirst);
     }
     for &frontend in Tier::ALL {
-        // What evicts is refused as a backend: a test of the engine shows it.
-        for &backend in Tier::ALL.iter().filter(|tier| **tier != Tier::Moka) {
+        for &backend in Tier::ALL {
             for write in WritePolicy::ALL {
                 for read in ReadPolicy::ALL {
                     // Refused when built: a test of the engine shows it.

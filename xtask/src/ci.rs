@@ -7,6 +7,9 @@ use crate::{setup, test, tidy};
 /// is compiled with all of them.
 const FEATURES: [&str; 4] = ["", "moka", "redb", "moka,redb"];
 
+/// The version of cargo-deny that is installed where there is none.
+const CARGO_DENY: &str = "0.20.2";
+
 pub(crate) fn run() -> Result<(), String> {
     setup::run()?;
     stage::run("formatting", cargo(&["fmt", "--all", "--check"]))?;
@@ -25,11 +28,13 @@ pub(crate) fn run() -> Result<(), String> {
     let mut documentation = cargo(&["doc", "--workspace", "--all-features", "--no-deps"]);
     documentation.env("RUSTDOCFLAGS", "--deny warnings");
     stage::run("documentation", documentation)?;
-    match cargo(&["deny", "--version"]).output() {
-        Ok(found) if found.status.success() => {
-            stage::run("dependencies", cargo(&["deny", "check", "bans", "licenses", "sources"]))?;
-        }
-        _ => println!("--- dependencies: not checked, cargo-deny is not installed; cargo install cargo-deny"),
+    if !cargo(&["deny", "--version"]).output().is_ok_and(|found| found.status.success()) {
+        let install = ["install", "--quiet", "--locked", "cargo-deny", "--version", CARGO_DENY];
+        stage::run("cargo-deny, which is not installed", cargo(&install))?;
     }
+    stage::run(
+        "dependencies",
+        cargo(&["deny", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"]),
+    )?;
     test::run()
 }

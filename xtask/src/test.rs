@@ -5,7 +5,7 @@ use crate::sim;
 use crate::stage::{self, Counts, cargo, root};
 
 /// Stacks of tiers that the matrix runs at least. Fewer means that some did not run.
-const STACKS: u64 = 100;
+const STACKS: u64 = 128;
 
 fn run_tests() -> Result<Counts, String> {
     let mut counts = Counts::default();

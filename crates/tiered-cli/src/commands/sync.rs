@@ -85,7 +85,10 @@ async fn target(order: &Order) -> Result<Arc<dyn Store>, Failure> {
         Err(error) => {
             let path =
                 order.to.split_once(':').map_or("", |(_, rest)| rest.split('?').next().unwrap_or_default());
-            let empty = std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0);
+            let empty_file = std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0);
+            let empty_folder = order.to.starts_with("rocksdb:")
+                && std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+            let empty = empty_file || empty_folder;
             let folder = std::path::Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty());
             let makeable = error.kind() == ErrorKind::NotFound && folder.is_none_or(std::path::Path::is_dir);
             if makeable || empty { Ok(Arc::new(MemoryStore::new())) } else { Err(error.into()) }

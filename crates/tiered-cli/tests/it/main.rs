@@ -354,6 +354,11 @@ fn rocksdb_is_a_folder() {
     let redb = place.url("d.redb");
     place.run(&["sync", "--from", &url, "--to", &redb, "--strategy", "full-sync"]).ends(0);
     place.run(&["check", "--from", &url, "--to", &redb, "--values"]).ends(0);
+    fs::create_dir(place.path("empty")).expect("made");
+    let empty = format!("rocksdb:{}", place.path("empty").display());
+    let dry = ["sync", "--from", &url, "--to", &empty, "--strategy", "full-sync", "--dry-run"];
+    assert!(place.run(&dry).ends(0).text().contains("copied 1"));
+    assert_eq!(fs::read_dir(place.path("empty")).expect("reads").count(), 0, "a dry run makes nothing");
     fs::create_dir(place.path("photos")).expect("made");
     fs::write(place.path("photos/cat.png"), "a cat").expect("written");
     let photos = format!("rocksdb:{}", place.path("photos").display());
