@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB, Options, WriteOptions};
 use tiered_core::{Error, ErrorKind, Result};
@@ -41,7 +42,7 @@ pub(crate) fn open(config: &RocksdbConfig, opening: Opening) -> Result<Box<dyn E
 
 fn open_folder(config: &RocksdbConfig, create: Create) -> Result<Box<dyn Engine>> {
     let path = &config.path;
-    let found = inspect(path)?;
+    let found = inspect_patiently(path)?;
     match (&found, create) {
         (Found::Ours, _) | (Found::Bare, Create::IfAbsent) => {}
         (Found::Bare, Create::Never) => {
@@ -71,6 +72,23 @@ fn foreign(message: &str) -> Error {
     Error::new(ErrorKind::Foreign, message.to_owned())
 }
 
+/// Looks at the folder. Somebody who is just opening it replaces files under our eyes, which looks like damage for a
+/// moment; then RocksDB's lock is what is to be reported.
+fn inspect_patiently(path: &Path) -> Result<Found> {
+    const ATTEMPTS: u32 = 3;
+    for _ in 1..ATTEMPTS {
+        match inspect(path) {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unavailable | ErrorKind::Other) =>
+            {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            seen => return seen,
+        }
+    }
+    inspect(path)
+}
+
 /// Looks at the folder without touching it.
 fn inspect(path: &Path) -> Result<Found> {
     match fs::metadata(path) {
@@ -90,9 +108,7 @@ fn inspect(path: &Path) -> Result<Found> {
             Err(foreign("the folder holds something else; name another, this one was not touched"))
         };
     }
-    let list = || DB::list_cf(&Options::default(), path);
-    // A process that has it open may just have put another manifest in place of the one that was read.
-    let found: BTreeSet<String> = list().or_else(|_| list()).map_err(map)?.into_iter().collect();
+    let found: BTreeSet<String> = DB::list_cf(&Options::default(), path).map_err(map)?.into_iter().collect();
     let ours = [DEFAULT, META, CHUNKS, MARKS];
     if found.iter().any(|name| !ours.contains(&name.as_str())) || !found.contains(DEFAULT) {
         return Err(foreign("the folder is a RocksDB database of another program; it was not touched"));
