@@ -13,6 +13,7 @@ use tiered_core::{
 use crate::case::{Stop, Verdict, check, check_equal, fail};
 use crate::dice::Dice;
 use crate::factory::Place;
+use crate::run::Effort;
 
 /// The workplace of one case.
 #[derive(Clone)]
@@ -25,11 +26,20 @@ pub(crate) struct Bench {
     /// Whether an entry may be absent where it was put.
     pub(crate) evicts: bool,
     pub(crate) seed: u64,
+    pub(crate) effort: Effort,
 }
 
 impl Bench {
     pub(crate) fn has(&self, feature: Feature) -> bool {
         self.capabilities.has(feature)
+    }
+
+    /// How often to do what is done `full` times for a thorough look.
+    pub(crate) fn rounds(&self, full: u64) -> u64 {
+        match self.effort {
+            Effort::Full => full,
+            Effort::Brief => full.div_ceil(5),
+        }
     }
 
     /// The case's key with this suffix, which has 20 bytes at most.

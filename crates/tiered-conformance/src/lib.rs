@@ -47,6 +47,6 @@ pub use dice::Dice;
 pub use factory::{Eviction, Factory, Place};
 pub use fault::{Call, Fault, FaultStore, Faults};
 pub use report::{CaseReport, Ending, Report};
-pub use run::{RunOptions, run};
+pub use run::{Effort, RunOptions, run};
 #[doc(hidden)]
 pub use suite::prove;

@@ -27,11 +27,29 @@ pub struct RunOptions {
     pub seed: Option<u64>,
     /// Only the cases of these names; all where it is empty.
     pub only: Vec<String>,
+    /// How thoroughly cases look that repeat something many times.
+    pub effort: Effort,
+}
+
+/// How thoroughly cases look that repeat something many times, or with many keys. Every case runs either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Effort {
+    /// As often as it takes to catch what goes wrong seldom.
+    #[default]
+    Full,
+    /// A fifth of it: for servers that take long for each request, or money.
+    Brief,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self { concurrency: 8, deadline: Duration::from_mins(2), seed: None, only: Vec::new() }
+        Self {
+            concurrency: 8,
+            deadline: Duration::from_mins(2),
+            seed: None,
+            only: Vec::new(),
+            effort: Effort::Full,
+        }
     }
 }
 
@@ -69,6 +87,13 @@ impl RunOptions {
         self
     }
 
+    /// With this effort.
+    #[must_use]
+    pub fn effort(mut self, effort: Effort) -> Self {
+        self.effort = effort;
+        self
+    }
+
     fn wants(&self, case: &Case) -> bool {
         self.only.is_empty() || self.only.iter().any(|name| name == case.name)
     }
@@ -91,11 +116,11 @@ pub(crate) async fn run_shared(factory: Arc<dyn Factory>, options: RunOptions) -
     let wanted = |pace: Pace| cases().filter(move |case| case.pace == pace);
     let begin = |case: &'static Case| {
         let (factory, clock) = (Arc::clone(&factory), Arc::clone(&clock));
-        let deadline = options.deadline;
+        let (deadline, effort) = (options.deadline, options.effort);
         // A task of its own: a panic ends the case, and a dropped run leaves no keys behind.
         let task = tokio::runtime::Handle::current().spawn(async move {
             let started = clock.uptime();
-            let ending = attempt(factory.as_ref(), case, seed, deadline).await;
+            let ending = attempt(factory.as_ref(), case, seed, deadline, effort).await;
             CaseReport {
                 name: case.name,
                 clauses: case.clauses,
@@ -128,7 +153,13 @@ pub(crate) async fn run_shared(factory: Arc<dyn Factory>, options: RunOptions) -
 }
 
 /// Opens a bench, runs the case on it, and removes its keys.
-async fn attempt(factory: &dyn Factory, case: &'static Case, seed: u64, deadline: Duration) -> Ending {
+async fn attempt(
+    factory: &dyn Factory,
+    case: &'static Case,
+    seed: u64,
+    deadline: Duration,
+    effort: Effort,
+) -> Ending {
     let store = match tokio::time::timeout(deadline, factory.open()).await {
         Ok(Ok(store)) => store,
         Ok(Err(error)) => return Ending::Failed(format!("the store does not open: {}", error.chain())),
@@ -144,7 +175,7 @@ async fn attempt(factory: &dyn Factory, case: &'static Case, seed: u64, deadline
     let place = if case.needs.contains(&Need::Place) { factory.place().await } else { None };
     let evicts = capabilities.has(Feature::Evicts) && factory.eviction() == Eviction::AsDeclared;
     let clock = factory.clock();
-    let bench = Bench { store, capabilities, prefix, clock, place, evicts, seed };
+    let bench = Bench { store, capabilities, prefix, clock, place, evicts, seed, effort };
     let unmet = case.needs.iter().find_map(|need| need.unmet(&bench).map(|why| (*need, why)));
     let (body, refusing) = match (unmet, case.refusal) {
         (None, _) => (case.body, None),

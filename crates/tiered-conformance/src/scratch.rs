@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use tiered_core::{Capabilities, Delete, Key, ListOptions, Result, Store};
+use tiered_core::{Batch, Capabilities, Delete, Key, ListOptions, Result, Store};
 
 use crate::dice::entropy;
 
@@ -34,9 +34,16 @@ pub(crate) async fn clean(store: &Arc<dyn Store>, prefix: &str) -> Result<()> {
     }
     drop(listing);
     // A broken store may list keys of others: they are not ours to delete.
-    for key in keys.iter().filter(|key| key.as_str().starts_with(prefix)) {
-        if let Err(error) = store.delete(key, Delete::new()).await {
-            first_error.get_or_insert(error);
+    let own: Vec<Key> = keys.into_iter().filter(|key| key.as_str().starts_with(prefix)).collect();
+    for some in own.chunks(1_000) {
+        let batch = some
+            .iter()
+            .fold(Batch::new().best_effort(), |batch, key| batch.delete(key.clone(), Delete::new()));
+        match store.apply(batch).await {
+            Ok(outcomes) => first_error = first_error.or(outcomes.into_iter().find_map(Result::err)),
+            Err(error) => {
+                first_error.get_or_insert(error);
+            }
         }
     }
     first_error.map_or(Ok(()), Err)

@@ -40,14 +40,18 @@ impl fmt::Debug for Checksum {
 
 /// A user's own name-value pairs beside a value.
 ///
-/// Names match `[a-z0-9._-]{1,64}` and names and values take [`Attributes::MAX_SIZE`] bytes in all, because S3
-/// lower-cases names and limits the whole. Cloning copies a pointer.
+/// Names match `[a-z0-9._-]{1,64}` and do not begin with `tiered-`. Names and values take [`Attributes::MAX_SIZE`]
+/// bytes in all, as they are escaped in headers, where S3 keeps and limits them: a byte of a value that is neither a
+/// printable ASCII character nor a single space counts three, a dot or an underscore of a name two. Cloning copies a
+/// pointer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes(Option<Arc<BTreeMap<String, String>>>);
 
 impl Attributes {
-    /// Names and values in all, in bytes: the limit of S3.
-    pub const MAX_SIZE: usize = 2048;
+    /// Names and values in all, in bytes: S3 takes 2,048, of which an adapter needs some for itself.
+    pub const MAX_SIZE: usize = 1792;
+    /// What names of adapters begin with.
+    pub const RESERVED: &'static str = "tiered-";
     /// Longest name, in bytes.
     pub const MAX_NAME: usize = 64;
 
@@ -59,14 +63,20 @@ impl Attributes {
     /// These attributes with one more, or with another value for `name`.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] when the name or the whole break the limits, or the value contains a control
-    /// character.
+    /// [`ErrorKind::InvalidInput`] when the name is reserved, the name or the whole break the limits, or the value
+    /// contains a control character.
     pub fn with(self, name: &str, value: &str) -> Result<Self, Error> {
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
         if name.is_empty() || name.len() > Self::MAX_NAME || !name.chars().all(allowed) {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
                 format!("the attribute name {name:?} must match [a-z0-9._-]{{1,64}}"),
+            ));
+        }
+        if name.starts_with(Self::RESERVED) {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("the attribute name {name:?} is reserved; use one that does not begin with tiered-"),
             ));
         }
         if value.chars().any(char::is_control) {
@@ -77,7 +87,7 @@ impl Attributes {
         }
         let mut map = self.0.map(Arc::unwrap_or_clone).unwrap_or_default();
         map.insert(name.to_owned(), value.to_owned());
-        let size: usize = map.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let size: usize = map.iter().map(|(name, value)| size_of_name(name) + size_in_header(value)).sum();
         if size > Self::MAX_SIZE {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
@@ -106,6 +116,27 @@ impl Attributes {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// Bytes of a name as a header has it: servers drop names with an underscore, so that it is escaped, by a dot.
+fn size_of_name(name: &str) -> usize {
+    name.len() + name.bytes().filter(|byte| b"._".contains(byte)).count()
+}
+
+/// Bytes of a value as a header has it: what is not printable ASCII is escaped there, and so are spaces that a server
+/// could drop.
+fn size_in_header(value: &str) -> usize {
+    let bytes = value.as_bytes();
+    let plain = |index: usize, byte: u8| match byte {
+        // A single space between others.
+        b' ' => index > 0 && index + 1 < bytes.len() && bytes.get(index - 1) != Some(&b' '),
+        b'%' => false,
+        byte => byte.is_ascii_graphic(),
+    };
+    let size =
+        bytes.iter().enumerate().map(|(index, byte)| if plain(index, *byte) { 1 } else { 3 }).sum::<usize>();
+    // A header is never empty.
+    size.max(1)
 }
 
 /// Where an entry of a frontend comes from.
@@ -315,7 +346,10 @@ mod tests {
         assert!(Attributes::new().with("Content-Type", "x").is_err());
         assert!(Attributes::new().with("", "x").is_err());
         assert!(Attributes::new().with(&"n".repeat(65), "x").is_err());
-        assert!(Attributes::new().with("n", &"x".repeat(2047)).is_ok());
-        assert!(Attributes::new().with("n", &"x".repeat(2048)).is_err());
+        assert!(Attributes::new().with("tiered-version", "x").is_err());
+        assert!(Attributes::new().with("n", &"x".repeat(1791)).is_ok());
+        assert!(Attributes::new().with("n", &"x".repeat(1792)).is_err());
+        assert!(Attributes::new().with("n", &"é".repeat(298)).is_ok());
+        assert!(Attributes::new().with("n", &"é".repeat(299)).is_err());
     }
 }

@@ -182,10 +182,15 @@ impl Error {
         self
     }
 
-    /// Says which operation failed, unless a deeper tier said so already.
+    /// Says which operation failed, unless a deeper tier said so already. A read has no outcome.
     #[must_use]
     pub fn during(mut self, operation: Operation) -> Self {
-        self.0.operation.get_or_insert(operation);
+        if self.0.operation.is_none() {
+            self.0.operation = Some(operation);
+            if matches!(operation, Operation::Load | Operation::LoadMany | Operation::List) {
+                self.0.outcome = None;
+            }
+        }
         self
     }
 
@@ -350,6 +355,14 @@ mod tests {
         assert_eq!(error.to_string(), line);
         assert_eq!(error.chain(), format!("{line}: reset"));
         assert_eq!(error.duplicate().chain(), error.chain());
+    }
+
+    #[test]
+    fn a_read_has_no_outcome() {
+        let error = || Error::new(ErrorKind::TimedOut, "no answer").outcome_is(Outcome::Unknown);
+        assert_eq!(error().during(Operation::List).outcome(), None);
+        assert_eq!(error().during(Operation::Put).outcome(), Some(Outcome::Unknown));
+        assert_eq!(error().during(Operation::Put).during(Operation::Load).outcome(), Some(Outcome::Unknown));
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub use entry::{Attributes, Checksum, Entry, Metadata, Note, Origin, Tombstones,
 pub use error::{Error, ErrorKind, Operation, Outcome, Result};
 pub use journal::{Journal, JournalRecord, Sequence, VolatileJournal};
 pub use key::Key;
-pub use list::{ListOptions, ListStream, Listed};
+pub use list::{ListOptions, ListStream, Listed, prefix_end};
 pub use memory::MemoryStore;
 pub use observe::{Event, Events, Stats};
 #[cfg(feature = "planted")]

@@ -64,6 +64,21 @@ impl ListOptions {
     }
 }
 
+/// The least byte string that is greater than every one that begins with `prefix`; `None` where there is none. For
+/// adapters, which list a prefix as a range.
+///
+/// # Examples
+/// ```
+/// assert_eq!(tiered_core::prefix_end(b"ab"), Some(b"ac".to_vec()));
+/// assert_eq!(tiered_core::prefix_end(b""), None);
+/// ```
+pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
+    let mut end = prefix.get(..=last)?.to_vec();
+    *end.last_mut()? += 1;
+    Some(end)
+}
+
 /// A key of a listing, with what the backend lists for free.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {

@@ -152,6 +152,8 @@ counters! {
     deletes,
     /// Keys dropped from the frontend alone.
     invalidations,
+    /// Times that changes of others may have been missed, so that every entry was put in doubt.
+    resyncs,
     /// Writes whose outcome was unknown.
     unknowns,
     /// Journaled writes that reached the backend.

@@ -18,6 +18,7 @@ use crate::list::{ListOptions, ListStream};
 #[cfg(doc)]
 use crate::read::Lookup;
 use crate::read::{Read, ReadOptions};
+use crate::version::Version;
 use crate::write::{Delete, Deleted, Put, Written};
 
 /// A value as a stream of parts, in order. An error ends it.
@@ -27,7 +28,12 @@ pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// This key was written or deleted.
-    Key(Key),
+    Key {
+        /// The key.
+        key: Key,
+        /// The version that it was written under, where the backend tells; none for a delete.
+        version: Option<Version>,
+    },
     /// Changes may have been missed: whatever was learnt before is to be compared again.
     Resync,
 }

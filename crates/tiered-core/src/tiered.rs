@@ -4,6 +4,7 @@ mod apply;
 mod behind;
 mod builder;
 mod engine;
+mod feed;
 mod guarantee;
 mod lifecycle;
 mod listing;

@@ -87,17 +87,3 @@ pub trait Engine: Send + Sync + 'static {
     /// Closes the database: everything on disk, every lock released.
     fn close(self: Box<Self>) -> Result<()>;
 }
-
-/// The first key behind all that begin with `prefix`; `None` where there is none.
-///
-/// # Examples
-/// ```
-/// assert_eq!(tiered_embedded::prefix_end(b"ab"), Some(b"ac".to_vec()));
-/// assert_eq!(tiered_embedded::prefix_end(b""), None);
-/// ```
-pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
-    let last = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
-    let mut end = prefix.get(..=last)?.to_vec();
-    *end.last_mut()? += 1;
-    Some(end)
-}

@@ -26,5 +26,5 @@ mod store;
 mod writer;
 
 pub use disk::{io_error, io_kind};
-pub use engine::{Engine, Opening, Table, Transaction, View, Visit, prefix_end};
+pub use engine::{Engine, Opening, Table, Transaction, View, Visit};
 pub use store::{EmbeddedStore, Executor, Settings};

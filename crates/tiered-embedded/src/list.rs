@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use futures_util::stream;
 use tiered_core::{
-    ErrorKind, Key, ListOptions, ListStream, Listed, Operation, Result, Timestamp, Tombstones,
+    ErrorKind, Key, ListOptions, ListStream, Listed, Operation, Result, Timestamp, Tombstones, prefix_end,
 };
 
-use crate::engine::{Table, View, prefix_end};
+use crate::engine::{Table, View};
 use crate::record;
 use crate::store::EmbeddedStore;
 

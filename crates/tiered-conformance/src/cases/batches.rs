@@ -219,7 +219,7 @@ async fn batch_outcomes(bench: Bench) -> Verdict {
 
 async fn batch_large(bench: Bench) -> Verdict {
     // More operations than a statement has parameters or a request has keys.
-    let count = 1100;
+    let count = usize::try_from(bench.rounds(1100)).unwrap_or(1100);
     let mut puts = batch(&bench);
     let mut deletes = batch(&bench);
     for index in 0..count {
@@ -229,7 +229,7 @@ async fn batch_large(bench: Bench) -> Verdict {
     }
     let outcomes = bench.store.apply(puts).await?;
     applied(&bench, &vec![None; count], outcomes)?;
-    for index in [0, 255, 256, 999, 1000, 1099] {
+    for index in [0, 255, 256, 999, 1000, 1099].into_iter().filter(|index| *index < count) {
         let key = bench.key(&format!("{index:04}"))?;
         bench.expect("batch.atomic", &key, format!("value {index}").as_bytes()).await?;
     }

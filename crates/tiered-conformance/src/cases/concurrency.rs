@@ -66,7 +66,7 @@ async fn one_winner(
 }
 
 async fn race_create(bench: Bench) -> Verdict {
-    for round in 0..8 {
+    for round in 0..bench.rounds(8) {
         let key = bench.key(&format!("k{round}"))?;
         one_winner(&bench, "put.absent", &key, |_, value| Put::new(value).if_absent()).await?;
     }
@@ -79,7 +79,7 @@ async fn race_replace(bench: Bench) -> Verdict {
     if !bench.has(Feature::KeepsMetadata) {
         return race_replace_stamped(bench).await;
     }
-    for _ in 0..8 {
+    for _ in 0..bench.rounds(8) {
         bench.put(&key, Put::new("before").version(version.clone())).await?;
         one_winner(&bench, "put.matches", &key, |_, value| {
             Put::new(value).if_version(tiered_core::Version::from_u128(7))
@@ -103,13 +103,13 @@ async fn race_replace_stamped(bench: Bench) -> Verdict {
 
 async fn race_counter(bench: Bench) -> Verdict {
     const TASKS: u64 = 8;
-    const ROUNDS: u64 = 12;
+    let rounds = bench.rounds(12);
     let key = bench.key("counter")?;
     let tasks: Vec<_> = (0..TASKS)
         .map(|_| {
             let (bench, key) = (bench.clone(), key.clone());
             Bench::spawn(async move {
-                for _ in 0..ROUNDS {
+                for _ in 0..rounds {
                     bench.store.update(&key, |old| Some(Put::new((number(old) + 1).to_string()))).await?;
                 }
                 Ok(())
@@ -121,7 +121,7 @@ async fn race_counter(bench: Bench) -> Verdict {
         return Ok(());
     }
     let last = bench.load(&key).await?;
-    check_equal("put.matches", "a counter incremented 96 times", &(TASKS * ROUNDS), &number(last.as_ref()))
+    check_equal("put.matches", "a counter after every increment", &(TASKS * rounds), &number(last.as_ref()))
 }
 
 fn number(entry: Option<&Entry>) -> u64 {
@@ -130,7 +130,7 @@ fn number(entry: Option<&Entry>) -> u64 {
 }
 
 async fn race_delete(bench: Bench) -> Verdict {
-    for round in 0..8 {
+    for round in 0..bench.rounds(8) {
         let key = bench.key(&format!("k{round}"))?;
         let version = bench.put(&key, "value").await?.version;
         let tasks: Vec<_> = (0..8)
@@ -228,7 +228,7 @@ async fn race_values(bench: Bench) -> Verdict {
             let (bench, keys) = (bench.clone(), Arc::clone(&keys));
             Bench::spawn(async move {
                 let mut dice = Dice::new(bench.seed ^ task);
-                for round in 0..25 {
+                for round in 0..bench.rounds(25) {
                     let index = dice.below(4);
                     let Some(key) = keys.get(usize::try_from(index).unwrap_or(0)) else { continue };
                     let value = signed(index, task, round);
@@ -268,7 +268,7 @@ async fn race_versions(bench: Bench) -> Verdict {
             Bench::spawn(async move {
                 let mut written = Vec::new();
                 let mut read = Vec::new();
-                for round in 0..20 {
+                for round in 0..bench.rounds(20) {
                     let value = format!("{task}-{round}");
                     if task % 2 == 0 {
                         written.push((bench.put(&key, value.clone()).await?.version, value));
@@ -297,7 +297,7 @@ async fn race_versions(bench: Bench) -> Verdict {
 }
 
 async fn race_visible(bench: Bench) -> Verdict {
-    const LAST: u64 = 150;
+    let last = bench.rounds(150);
     let key = bench.key("k")?;
     let (acknowledged, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     bench.put(&key, "0").await?;
@@ -325,7 +325,7 @@ async fn race_visible(bench: Bench) -> Verdict {
         })
         .collect();
     let mut written = Ok(());
-    for round in 1..=LAST {
+    for round in 1..=last {
         written = bench.put(&key, round.to_string()).await.map(|_| ());
         if written.is_err() {
             break;

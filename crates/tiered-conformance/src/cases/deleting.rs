@@ -42,7 +42,7 @@ async fn delete_absent(bench: Bench) -> Verdict {
 
 async fn delete_then_put(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
-    for round in 0..20 {
+    for round in 0..bench.rounds(20) {
         let value = format!("value {round}");
         bench.put(&key, value.clone()).await?;
         bench.expect("put.replace", &key, value.as_bytes()).await?;

@@ -231,7 +231,7 @@ async fn cancel_reads(bench: Bench) -> Verdict {
     bench.put(&key, "value").await?;
     let (store, options) = (&bench.store, ReadOptions::new());
     let keys = [key.clone(), absent.clone()];
-    for _ in 0..20 {
+    for _ in 0..bench.rounds(20) {
         for polls in 0..POLLS {
             for key in &keys {
                 drop(impatient(store.load(key, &options), polls).await);
@@ -257,7 +257,7 @@ async fn cancel_writes(bench: Bench) -> Verdict {
     let store = &bench.store;
     // Where a request can outlive its call, a dropped write may land after a later one: only the use goes on.
     let settles = bench.capabilities.lifetime().is_zero();
-    for round in 0..6 {
+    for round in 0..bench.rounds(6) {
         for polls in 0..POLLS {
             let value = format!("value {round} {polls}");
             drop(impatient(store.put(&key, Put::new("dropped put")), polls).await);

@@ -27,7 +27,7 @@ struct Expected {
 async fn model_sequence(bench: Bench) -> Verdict {
     let mut dice = bench.dice();
     let mut model: BTreeMap<&str, Expected> = BTreeMap::new();
-    for step in 0..300_u64 {
+    for step in 0..bench.rounds(300) {
         let name = dice.pick(&NAMES).copied().unwrap_or("a");
         let key = bench.key(name)?;
         let value = bytes(usize::try_from(dice.below(3000)).unwrap_or(0), step);
@@ -110,7 +110,7 @@ async fn model_listing(bench: Bench) -> Verdict {
     }
     names.sort_unstable();
     names.dedup();
-    for _ in 0..60 {
+    for _ in 0..bench.rounds(60) {
         let inner = dice.pick(&["", "a", "b/", "é", "zz"]).copied().unwrap_or("");
         let after = names
             .get(usize::try_from(dice.below(names.len() as u64)).unwrap_or(0))

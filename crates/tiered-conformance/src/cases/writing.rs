@@ -55,7 +55,7 @@ async fn put_replace(bench: Bench) -> Verdict {
 
 async fn put_visible(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
-    for round in 0..60 {
+    for round in 0..bench.rounds(60) {
         let value = format!("value {round}");
         bench.put(&key, value.clone()).await?;
         bench.expect("put.replace", &key, value.as_bytes()).await?;

@@ -14,7 +14,7 @@ use crate::key::Key;
 use crate::list::{ListOptions, ListStream, Listed};
 use crate::read::ReadOptions;
 use crate::store::Store;
-use crate::version::Precondition;
+use crate::version::{Precondition, Version};
 use crate::write::{Delete, Put};
 
 /// Values from this size on move as streams: a copy then holds parts, not the whole. 8 MiB, since below that a
@@ -76,14 +76,21 @@ impl Target for PlainTarget {
         self.target.list(options.tombstones(Tombstones::Show))
     }
 
-    async fn copy(&self, key: &Key, listed: Option<&Listed>) -> Result<Copied> {
+    async fn copy(&self, key: &Key, ours: Option<&Listed>, listed: Option<&Listed>) -> Result<Copied> {
         let condition = self.condition(key, listed).await?;
+        let (size, version) = self.look(key, ours, &condition).await?;
+        if let (Precondition::Matches(theirs), Some(ours)) = (&condition, &version)
+            && theirs == ours
+        {
+            // Neither listing told: the target has it already.
+            return Ok(Copied::Same);
+        }
         let fresh = ReadOptions::new().authoritative();
         let overtaken = |error: Error| match error.kind() {
             ErrorKind::PreconditionFailed => Ok(Copied::Overtaken),
             _ => Err(error),
         };
-        if listed.is_some_and(|listed| listed.size >= STREAM_FROM) || self.is_large(key).await? {
+        if size >= STREAM_FROM {
             let Some((metadata, body)) = self.source.read_stream(key, &fresh).await? else {
                 return Ok(Copied::Vanished);
             };
@@ -121,9 +128,21 @@ impl Target for PlainTarget {
 }
 
 impl PlainTarget {
-    async fn is_large(&self, key: &Key) -> Result<bool> {
-        // One more look where it may spare the memory of a large value.
-        let head = self.source.head(key, &ReadOptions::new()).await?;
-        Ok(head.is_some_and(|metadata| metadata.size >= STREAM_FROM))
+    /// The size of the source's entry, and its version where that may spare a copy. One more look only where the listing
+    /// does not say it.
+    async fn look(
+        &self,
+        key: &Key,
+        ours: Option<&Listed>,
+        condition: &Precondition,
+    ) -> Result<(u64, Option<Version>)> {
+        let replaces = matches!(condition, Precondition::Matches(_));
+        match ours {
+            Some(ours) if ours.version.is_some() || !replaces => Ok((ours.size, ours.version.clone())),
+            _ => {
+                let head = self.source.head(key, &ReadOptions::new().authoritative()).await?;
+                Ok(head.map_or((0, None), |metadata| (metadata.size, Some(metadata.version.clone()))))
+            }
+        }
     }
 }

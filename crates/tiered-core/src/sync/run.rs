@@ -23,6 +23,8 @@ use crate::store::Store;
 pub(crate) enum Copied {
     /// So many bytes were copied.
     Done(u64),
+    /// The target has this version already, which neither listing told.
+    Same,
     /// The source has no such entry any more.
     Vanished,
     /// The target has another entry than the one listed: somebody wrote it meanwhile.
@@ -42,8 +44,8 @@ pub(crate) enum Removed {
 pub(crate) trait Target: Send + Sync {
     /// Lists what the target has, local entries of a frontend included.
     fn list(&self, options: ListOptions) -> ListStream;
-    /// Copies `key` from the source, over the entry that the target listed.
-    async fn copy(&self, key: &Key, listed: Option<&Listed>) -> Result<Copied>;
+    /// Copies `key` from the source, as that listed it where it did, over the entry that the target listed.
+    async fn copy(&self, key: &Key, ours: Option<&Listed>, theirs: Option<&Listed>) -> Result<Copied>;
     /// Removes the entry that the target listed.
     async fn remove(&self, listed: &Listed) -> Result<Removed>;
 }
@@ -88,7 +90,7 @@ impl Work<'_> {
                 self.report.bytes += bytes;
             }
             Step::Copied(Ok(Copied::Vanished)) => self.report.vanished += 1,
-            Step::Copied(Ok(Copied::Overtaken)) | Step::Removed(Ok(Removed::Overtaken)) => {
+            Step::Copied(Ok(Copied::Overtaken | Copied::Same)) | Step::Removed(Ok(Removed::Overtaken)) => {
                 self.report.skipped += 1;
             }
             Step::Removed(Ok(Removed::Done)) => self.report.removed += 1,
@@ -145,8 +147,8 @@ pub(crate) async fn run(
             (Decision::Copy, Some(ours), _) if dry => {
                 futures_util::future::ready(Step::Copied(Ok(Copied::Done(ours.size)))).boxed()
             }
-            (Decision::Copy, Some(_), theirs) => {
-                async move { Step::Copied(target.copy(&key, theirs.as_ref()).await) }.boxed()
+            (Decision::Copy, ours @ Some(_), theirs) => {
+                async move { Step::Copied(target.copy(&key, ours.as_ref(), theirs.as_ref()).await) }.boxed()
             }
             (Decision::Remove, None, Some(_)) if dry => {
                 futures_util::future::ready(Step::Removed(Ok(Removed::Done))).boxed()
@@ -221,7 +223,7 @@ pub(super) async fn copy_named(target: &dyn Target, key: &Key) -> Result<Copied>
         if listed.as_ref().is_some_and(is_local) {
             return Ok(Copied::Overtaken);
         }
-        match target.copy(key, listed.as_ref()).await? {
+        match target.copy(key, None, listed.as_ref()).await? {
             // Somebody wrote in between: look again, as the caller asked for this key.
             Copied::Overtaken => {}
             done => return Ok(done),

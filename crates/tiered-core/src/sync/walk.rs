@@ -279,7 +279,7 @@ async fn climb(
                 report.sync.copied += 1;
                 report.sync.bytes += bytes;
             }
-            Ok(Copied::Overtaken) => report.sync.skipped += 1,
+            Ok(Copied::Overtaken | Copied::Same) => report.sync.skipped += 1,
             Err(error) => {
                 report.sync.fail(&key, &error);
                 if report.sync.failed > options.max_failures {

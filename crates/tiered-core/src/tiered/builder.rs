@@ -216,6 +216,9 @@ impl TieredBuilder {
             settings: self.settings,
         });
         engine.recover().await?;
+        if let Some(feed) = engine.feed() {
+            engine.runtime.spawn(Arc::clone(&engine).follow(feed));
+        }
         if let Some(appends) = appends {
             engine.runtime.spawn(Arc::clone(&engine).append_loop(appends));
             engine.runtime.spawn(Arc::clone(&engine).flush_loop());

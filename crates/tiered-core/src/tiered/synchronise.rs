@@ -83,7 +83,7 @@ impl Target for Frontend {
         self.0.frontend.list(options.tombstones(Tombstones::Show))
     }
 
-    async fn copy(&self, key: &Key, listed: Option<&Listed>) -> Result<Copied> {
+    async fn copy(&self, key: &Key, _: Option<&Listed>, listed: Option<&Listed>) -> Result<Copied> {
         let engine = &self.0;
         if engine.planted.has(Plant::SyncCopiesOverNewer)
             && let Some(entry) = engine.backend.load(key, &ReadOptions::new()).await?.into_entry()

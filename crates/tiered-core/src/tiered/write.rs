@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
 use crate::key::Key;
 use crate::observe::Event;
 use crate::planted::Plant;
-use crate::policy::WritePolicy;
+use crate::policy::{ReadPolicy, WritePolicy};
 use crate::slot::{Call, Gate};
 use crate::version::{Precondition, Version};
 use crate::write::{Delete, Deleted, Put, Written};
@@ -175,6 +175,8 @@ impl Engine {
             Outcome::NotApplied => {
                 if error.kind() == ErrorKind::PreconditionFailed
                     && self.backend.capabilities().sharing() == Sharing::Shared
+                    // What reads take from the frontend alone is never compared, nor filled again.
+                    && self.settings.read_policy == ReadPolicy::FrontendFirst
                 {
                     // Somebody else wrote: what the frontend has is old.
                     self.conclude(&key, Change::Remove, call).await.ok();

@@ -1,5 +1,6 @@
 //! Public behaviour of the core.
 
+mod feed;
 mod model;
 mod promises;
 mod synchronisation;

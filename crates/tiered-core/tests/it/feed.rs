@@ -1,0 +1,168 @@
+//! A backend that tells what others write.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::stream;
+use parking_lot::Mutex;
+use tiered_core::{
+    Capabilities, Change, ChangeStream, Delete, Deleted, Feature, Key, ListOptions, ListStream, MaxStale,
+    MemoryStore, Put, Read, ReadOptions, ReadPolicy, Result, Store, StoreExt as _, TieredStore, Version,
+    WritePolicy, Written,
+};
+use tokio::sync::{Semaphore, mpsc};
+
+/// A memory store that announces what it is told to, and whose reads can be held up.
+#[derive(Debug)]
+struct Announcing {
+    inner: MemoryStore,
+    feed: Mutex<Option<mpsc::UnboundedReceiver<Change>>>,
+    /// A permit for each read after its answer was taken.
+    reads: Semaphore,
+}
+
+#[async_trait]
+impl Store for Announcing {
+    fn capabilities(&self) -> &Capabilities {
+        self.inner.capabilities()
+    }
+    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+        let read = self.inner.load(key, options).await;
+        self.reads.acquire().await.expect("open").forget();
+        read
+    }
+    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
+        self.inner.put(key, put).await
+    }
+    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+        self.inner.delete(key, delete).await
+    }
+    fn list(&self, options: ListOptions) -> ListStream {
+        self.inner.list(options)
+    }
+    fn changes(&self) -> Option<ChangeStream> {
+        let feed = self.feed.lock().take()?;
+        Some(Box::pin(stream::unfold(feed, |mut feed| async move { Some((feed.recv().await?, feed)) })))
+    }
+}
+
+struct Stack {
+    store: TieredStore,
+    front: MemoryStore,
+    back: Arc<Announcing>,
+    others: mpsc::UnboundedSender<Change>,
+}
+
+async fn stack(write: WritePolicy, read: ReadPolicy) -> Stack {
+    let (others, feed) = mpsc::unbounded_channel();
+    let front = MemoryStore::new();
+    let inner = MemoryStore::new().declaring(|capabilities| {
+        capabilities.with(Feature::Changes).without(Feature::AtomicBatch).without(Feature::KeepsMarks)
+    });
+    let back = Arc::new(Announcing {
+        inner,
+        feed: Mutex::new(Some(feed)),
+        reads: Semaphore::new(Semaphore::MAX_PERMITS),
+    });
+    let builder = TieredStore::builder(Arc::new(front.clone()), Arc::clone(&back) as Arc<dyn Store>);
+    let builder = builder.write_policy(write).read_policy(read).max_stale(MaxStale::Unlimited);
+    Stack { store: builder.build().await.expect("builds"), front, back, others }
+}
+
+fn key() -> Key {
+    Key::new("k").expect("valid")
+}
+
+async fn value(store: &TieredStore) -> String {
+    let entry = store.get(&key()).await.expect("reads").expect("there");
+    String::from_utf8(entry.value().to_vec()).expect("text")
+}
+
+/// Waits until what was told is done.
+async fn until(mut done: impl FnMut() -> bool) {
+    for _ in 0..1_000 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(done(), "in time");
+}
+
+impl Stack {
+    /// Another process writes, and the backend tells.
+    async fn others_write(&self, value: &'static str) -> Version {
+        let version = self.back.inner.put(&key(), Put::new(value)).await.expect("written").version;
+        self.others.send(Change::Key { key: key(), version: Some(version.clone()) }).expect("followed");
+        version
+    }
+}
+
+#[tokio::test]
+async fn what_others_write_leaves_the_frontend() {
+    let stack = stack(WritePolicy::WriteThrough, ReadPolicy::FrontendFirst).await;
+    stack.store.put(&key(), Put::new("ours")).await.expect("written");
+    stack.others_write("theirs").await;
+    until(|| stack.store.stats().invalidations == 1).await;
+    assert_eq!(value(&stack.store).await, "theirs");
+    stack.back.inner.delete(&key(), Delete::new()).await.expect("deleted");
+    stack.others.send(Change::Key { key: key(), version: None }).expect("followed");
+    until(|| stack.store.stats().invalidations == 2).await;
+    assert!(stack.store.get(&key()).await.expect("reads").is_none());
+    assert_eq!(stack.store.stats().slots, 0, "idle keys have no state");
+}
+
+#[tokio::test]
+async fn ones_own_write_stays() {
+    let stack = stack(WritePolicy::WriteThrough, ReadPolicy::FrontendFirst).await;
+    let version = stack.store.put(&key(), Put::new("ours")).await.expect("written").version;
+    stack.others.send(Change::Key { key: key(), version: Some(version) }).expect("followed");
+    // The next change shows that the first was worked off.
+    stack.others.send(Change::Resync).expect("followed");
+    until(|| stack.store.stats().resyncs == 1).await;
+    assert_eq!(stack.front.snapshot().len(), 1);
+    assert_eq!(stack.store.stats().invalidations, 0);
+}
+
+#[tokio::test]
+async fn a_gap_puts_everything_in_doubt() {
+    let stack = stack(WritePolicy::WriteThrough, ReadPolicy::FrontendFirst).await;
+    stack.store.put(&key(), Put::new("ours")).await.expect("written");
+    stack.back.inner.put(&key(), Put::new("theirs")).await.expect("written");
+    assert_eq!(value(&stack.store).await, "ours", "nobody told");
+    stack.others.send(Change::Resync).expect("followed");
+    until(|| stack.store.stats().resyncs == 1).await;
+    assert_eq!(value(&stack.store).await, "theirs");
+    let reads = stack.store.stats().backend_reads;
+    assert_eq!(value(&stack.store).await, "theirs");
+    assert_eq!(stack.store.stats().backend_reads, reads, "compared once");
+}
+
+#[tokio::test]
+async fn a_read_that_began_before_the_change_does_not_bring_it_back() {
+    let stack = stack(WritePolicy::WriteThrough, ReadPolicy::FrontendFirst).await;
+    stack.back.inner.put(&key(), Put::new("old")).await.expect("written");
+    stack.back.reads.forget_permits(Semaphore::MAX_PERMITS);
+    let store = stack.store.clone();
+    let reading = tokio::runtime::Handle::current().spawn(async move { value(&store).await });
+    until(|| stack.store.stats().flights == 1).await;
+    stack.others_write("new").await;
+    until(|| stack.store.stats().flights == 0).await;
+    stack.back.reads.add_permits(2);
+    assert_eq!(reading.await.expect("reads"), "old", "it was there when the read began");
+    assert!(stack.front.snapshot().is_empty(), "and is not kept");
+    assert_eq!(value(&stack.store).await, "new");
+}
+
+#[tokio::test]
+async fn what_is_local_stays_and_a_store_that_never_compares_does_not_follow() {
+    let stack = stack(WritePolicy::FrontendOnly, ReadPolicy::FrontendFirst).await;
+    stack.store.put(&key(), Put::new("local")).await.expect("written");
+    stack.others_write("theirs").await;
+    stack.others.send(Change::Resync).expect("followed");
+    until(|| stack.store.stats().resyncs == 1).await;
+    assert_eq!(value(&stack.store).await, "local");
+    let alone = self::stack(WritePolicy::WriteThrough, ReadPolicy::FrontendOnly).await;
+    assert!(alone.back.feed.lock().is_some(), "nobody took it");
+}
