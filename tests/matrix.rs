@@ -1,12 +1,24 @@
-//! The matrix: every stack through the conformance suite.
+//! The matrix: every stack through the conformance suite, each in a process of its own.
+//!
+//! Without arguments it runs all of them, some at a time, and prints a table. It speaks as much of libtest's language as
+//! `cargo nextest` needs: `--list`, and a name to run one stack.
 #![allow(clippy::print_stdout, reason = "the matrix prints a line a stack, which xtask counts")]
 
+use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use tempfile::TempDir;
-use tiered::{Result, Store};
-use tiered_conformance::{Factory, Place, RunOptions};
+use tiered::{ErrorKind, Result, Store};
+use tiered_conformance::{Effort, Factory, Place, RunOptions};
 use tiered_tests::{Tiers, stacks};
+
+/// Stacks at a time: two cores are busy with three, since each waits for disks and servers.
+const AT_A_TIME: usize = 3;
+
+/// How long a stack may take. The slowest takes a quarter of it.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// A stack that is open, and places to open others like it.
 struct Stacks {
@@ -39,32 +51,122 @@ impl Factory for Stacks {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn matrix_of_stacks() {
-    let mut faults = Vec::new();
-    for stack in stacks() {
-        let name = stack.name();
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = match stack.open(folder.path()).await {
-            Ok(store) => store,
-            Err(error) => {
-                faults.push(format!("{name} did not open: {}", error.chain()));
-                continue;
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    if arguments.iter().any(|argument| argument == "--list") {
+        // Nothing is ever ignored.
+        if !arguments.iter().any(|argument| argument == "--ignored") {
+            for stack in stacks() {
+                println!("{}: test", stack.name());
             }
-        };
-        let factory = Stacks { tiers: stack.clone(), store: Arc::clone(&store) };
-        let report = tiered_conformance::run(factory, RunOptions::new()).await;
-        println!(
-            "stack {name}: {} passed ({} by refusal), {} failed, {} skipped",
-            report.passed(),
-            report.refused(),
-            report.failed(),
-            report.skipped()
-        );
-        if !report.is_ok() {
-            faults.push(format!("{name}\n{report}"));
         }
-        store.close().await.expect("closes");
+        return ExitCode::SUCCESS;
     }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    let named = arguments.iter().find(|argument| !argument.starts_with("--"));
+    let faults = match named {
+        Some(name) => match stacks().into_iter().find(|stack| stack.name() == *name) {
+            Some(stack) => runtime.block_on(run(&stack)),
+            None => Err(format!("there is no stack {name}")),
+        },
+        None => runtime.block_on(run_all()),
+    };
+    match faults {
+        Ok(line) => {
+            println!("{line}");
+            ExitCode::SUCCESS
+        }
+        Err(fault) => {
+            println!("{fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs every stack in a process, a few at a time.
+async fn run_all() -> Result<String, String> {
+    let required = std::env::var("TIERED_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut running = stream::iter(spread(stacks()))
+        .map(|stack| {
+            let program = program.clone();
+            async move {
+                let missing = stack.services().into_iter().find(|service| service.url().is_none());
+                if let Some(service) = missing {
+                    return (
+                        format!("stack {}: not run, there is no {}", stack.name(), service.name()),
+                        !required,
+                    );
+                }
+                let mut command = tokio::process::Command::new(program);
+                command.arg(stack.name()).stdin(Stdio::null()).kill_on_drop(true);
+                match tokio::time::timeout(PATIENCE, command.output()).await {
+                    Ok(Ok(output)) => {
+                        let text = String::from_utf8_lossy(&output.stdout);
+                        let errors = String::from_utf8_lossy(&output.stderr);
+                        (format!("{}{errors}", text.trim_end()), output.status.success())
+                    }
+                    Ok(Err(error)) => (format!("{}: {error}", stack.name()), false),
+                    Err(_) => (format!("{}: not done within {} s", stack.name(), PATIENCE.as_secs()), false),
+                }
+            }
+        })
+        .buffer_unordered(AT_A_TIME);
+    let (mut ran, mut failed) = (0, 0);
+    while let Some((line, passed)) = running.next().await {
+        println!("{line}");
+        ran += 1;
+        failed += usize::from(!passed);
+    }
+    if failed == 0 { Ok(format!("{ran} stacks")) } else { Err(format!("{failed} of {ran} stacks failed")) }
+}
+
+/// The same stacks, those that need a server spread among the others: it serves one at a time.
+fn spread(stacks: Vec<Tiers>) -> Vec<Tiers> {
+    let total = stacks.len();
+    let (remote, local): (Vec<_>, Vec<_>) = stacks.into_iter().partition(Tiers::is_slow);
+    let step = total.checked_div(remote.len()).unwrap_or(total).max(1);
+    let (mut remote, mut local) = (remote.into_iter(), local.into_iter());
+    (0..total)
+        .filter_map(|index| {
+            let next = if index % step == 0 { remote.next() } else { local.next() };
+            next.or_else(|| remote.next()).or_else(|| local.next())
+        })
+        .collect()
+}
+
+/// Runs one stack; a line of the table.
+async fn run(stack: &Tiers) -> Result<String, String> {
+    let name = stack.name();
+    #[expect(clippy::disallowed_methods, reason = "a table of seconds, not a decision")]
+    let begun = std::time::Instant::now();
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let opened = stack.open(folder.path()).await;
+    if stack.is_refused() {
+        let removed = stack.remove().await;
+        removed.map_err(|error| error.chain())?;
+        return match opened {
+            Err(error) if error.kind() == ErrorKind::Config => {
+                Ok(format!("stack {name}: refused when built, as it should be: {}", error.message()))
+            }
+            other => Err(format!("stack {name}: should be refused when built: {other:?}")),
+        };
+    }
+    let store = opened.map_err(|error| format!("stack {name}: does not open: {}", error.chain()))?;
+    let factory = Stacks { tiers: stack.clone(), store: Arc::clone(&store) };
+    // The server alone is looked at thoroughly; over it, it is the engine that is.
+    let effort = if stack.is_slow() && stack.tiers.len() > 1 { Effort::Brief } else { Effort::Full };
+    let report = tiered_conformance::run(factory, RunOptions::new().effort(effort)).await;
+    let line = format!(
+        "stack {name}: {} passed ({} by refusal), {} failed, {} skipped, {:.1} s",
+        report.passed(),
+        report.refused(),
+        report.failed(),
+        report.skipped(),
+        begun.elapsed().as_secs_f64()
+    );
+    store.close().await.map_err(|error| format!("{line}\n{name} does not close: {}", error.chain()))?;
+    stack.remove().await.map_err(|error| format!("{line}\n{}", error.chain()))?;
+    if report.is_ok() { Ok(line) } else { Err(format!("{line}\n{report}")) }
 }

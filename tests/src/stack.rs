@@ -3,7 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tiered::{Create, ReadPolicy, Result, Store, TieredStore, VolatileJournal, WritePolicy};
+use tiered::{
+    Create, ReadPolicy, Result, Sharing, Store, TieredSettings, TieredStore, VolatileJournal, WritePolicy,
+};
+use tiered_services::Service;
 
 /// An adapter in a stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +20,12 @@ pub enum Tier {
     /// The embedded disk tier over RocksDB, buffered in a stack as well.
     #[cfg(feature = "rocksdb")]
     Rocksdb,
+    /// The database that services share.
+    #[cfg(feature = "postgres")]
+    Postgres,
+    /// The object store, in the raw layout. It keeps no notes, so it is never a frontend.
+    #[cfg(feature = "s3")]
+    S3,
 }
 
 impl Tier {
@@ -27,6 +36,10 @@ impl Tier {
         Self::Redb,
         #[cfg(feature = "rocksdb")]
         Self::Rocksdb,
+        #[cfg(feature = "postgres")]
+        Self::Postgres,
+        #[cfg(feature = "s3")]
+        Self::S3,
     ];
 
     /// Whether what it holds is still there when it is opened again.
@@ -42,6 +55,41 @@ impl Tier {
             Self::Redb => "redb",
             #[cfg(feature = "rocksdb")]
             Self::Rocksdb => "rocksdb",
+            #[cfg(feature = "postgres")]
+            Self::Postgres => "postgres",
+            #[cfg(feature = "s3")]
+            Self::S3 => "s3",
+        }
+    }
+
+    /// The server that it needs.
+    pub const fn service(self) -> Option<Service> {
+        match self {
+            Self::Memory | Self::Moka | Self::Redb => None,
+            #[cfg(feature = "rocksdb")]
+            Self::Rocksdb => None,
+            #[cfg(feature = "postgres")]
+            Self::Postgres => Some(Service::Postgres),
+            #[cfg(feature = "s3")]
+            Self::S3 => Some(Service::S3),
+        }
+    }
+
+    /// Whether the suite takes most of a minute over it.
+    const fn is_slow(self) -> bool {
+        match self {
+            #[cfg(feature = "s3")]
+            Self::S3 => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it keeps what a frontend must.
+    const fn fits_in_front(self) -> bool {
+        match self {
+            #[cfg(feature = "s3")]
+            Self::S3 => false,
+            _ => true,
         }
     }
 
@@ -56,6 +104,10 @@ impl Tier {
             Self::Redb => url_of_disk("redb"),
             #[cfg(feature = "rocksdb")]
             Self::Rocksdb => url_of_disk("rocksdb"),
+            #[cfg(feature = "postgres")]
+            Self::Postgres => return crate::remote::postgres(folder, name).await,
+            #[cfg(feature = "s3")]
+            Self::S3 => return crate::remote::s3(folder, name).await,
         };
         tiered::open(&url, Create::IfAbsent).await
     }
@@ -83,12 +135,45 @@ impl Tiers {
         }
     }
 
+    /// Whether building it is refused, because its frontend cannot be one.
+    pub fn is_refused(&self) -> bool {
+        let fronts = self.tiers.len() - 1;
+        self.tiers.iter().take(fronts).any(|tier| !tier.fits_in_front())
+    }
+
+    /// Whether the suite takes most of a minute over it.
+    pub fn is_slow(&self) -> bool {
+        self.tiers.last().is_some_and(|tier| tier.is_slow()) && !self.is_refused()
+    }
+
+    /// The servers that it needs.
+    pub fn services(&self) -> Vec<Service> {
+        self.tiers.iter().filter_map(|tier| tier.service()).collect()
+    }
+
+    /// Removes what stacks like this one left on servers, all those of this process. A bucket's leftovers are marks of a
+    /// few bytes, under prefixes of their own.
+    ///
+    /// # Errors
+    /// The servers'.
+    pub async fn remove(&self) -> Result<()> {
+        #[cfg(feature = "postgres")]
+        if self.tiers.contains(&Tier::Postgres) {
+            crate::remote::remove_schemas().await?;
+        }
+        Ok(())
+    }
+
     /// Opens it in `folder`.
     ///
     /// # Errors
     /// A tier's own, or the refusal of a combination that cannot work.
     pub async fn open(&self, folder: &Path) -> Result<Arc<dyn Store>> {
         let mut tiers = self.tiers.iter().rev().enumerate();
+        #[cfg(feature = "s3")]
+        if self.tiers.contains(&Tier::S3) {
+            crate::remote::prepare_s3().await?;
+        }
         let Some((_, last)) = tiers.next() else {
             return Err(tiered::Error::new(tiered::ErrorKind::Config, "a stack has at least one tier"));
         };
@@ -96,11 +181,18 @@ impl Tiers {
         let mut store = last.open(folder, "last", durability).await?;
         for (index, tier) in tiers {
             let frontend = tier.open(folder, &index.to_string(), durability).await?;
+            let shared = store.capabilities().sharing() == Sharing::Shared;
             let mut builder = TieredStore::builder(frontend, store);
             if index + 1 == self.tiers.len() {
-                builder = builder.write_policy(self.write).read_policy(self.read);
+                // A server takes some hundred writes a second: a longer backlog would only be waited for at the end.
+                let settings = TieredSettings { max_pending_operations: 500, ..TieredSettings::default() };
+                builder = builder.settings(settings).write_policy(self.write).read_policy(self.read);
                 if self.write == WritePolicy::WriteBehind {
                     builder = builder.journal(Arc::new(VolatileJournal::new()));
+                    if shared {
+                        // The place is the stack's own.
+                        builder = builder.declare_sole_writer();
+                    }
                 }
             }
             store = Arc::new(builder.build().await?);
@@ -118,10 +210,18 @@ pub fn stacks() -> Vec<Tiers> {
     }
     for &frontend in Tier::ALL {
         for &backend in Tier::ALL {
+            if !frontend.fits_in_front() {
+                // Once: the policies do not matter.
+                add(&[frontend, backend], WritePolicy::WriteThrough, ReadPolicy::FrontendFirst);
+                continue;
+            }
             for write in WritePolicy::ALL {
                 for read in ReadPolicy::ALL {
                     // Refused when built: a test of the engine shows it.
-                    if (write, read) != (WritePolicy::WriteAround, ReadPolicy::FrontendOnly) {
+                    let refused = (write, read) == (WritePolicy::WriteAround, ReadPolicy::FrontendOnly);
+                    // The server for tests is slow: every policy over one frontend, one policy over the others.
+                    let first = (write, read) == (WritePolicy::WriteThrough, ReadPolicy::FrontendFirst);
+                    if !refused && (!backend.is_slow() || frontend == Tier::Moka || first) {
                         add(&[frontend, backend], write, read);
                     }
                 }
@@ -133,6 +233,10 @@ pub fn stacks() -> Vec<Tiers> {
         add(&[Tier::Memory, Tier::Moka, Tier::Redb], write, ReadPolicy::FrontendFirst);
         #[cfg(feature = "rocksdb")]
         add(&[Tier::Moka, Tier::Redb, Tier::Rocksdb], write, ReadPolicy::FrontendFirst);
+        #[cfg(feature = "postgres")]
+        add(&[Tier::Moka, Tier::Redb, Tier::Postgres], write, ReadPolicy::FrontendFirst);
     }
+    #[cfg(feature = "s3")]
+    add(&[Tier::Moka, Tier::Redb, Tier::S3], WritePolicy::WriteThrough, ReadPolicy::FrontendFirst);
     stacks
 }

@@ -1,8 +1,9 @@
-//! The project's own commands: `cargo xtask test | ci | sim | tidy`.
+//! The project's own commands: `cargo xtask test | ci | services | images | sim | tidy`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a build tool speaks on the terminal")]
 
 mod ci;
+mod services;
 mod setup;
 mod sim;
 mod stage;
@@ -16,6 +17,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 commands
   test   every test, doctest, adapter stack and the simulation; ends with `N passed, N failed`
   ci     what CI runs: formatting, lints, tests, documentation, feature combinations, tidy
+  services up|down   the servers for tests, for work by hand
+  images the images of those servers, where no registry can be reached
   sim    the simulation: [--seeds N] [--ops N] [--seed S] [--planted] [--trace]
   tidy   the rules of ARCHITECTURE.md that a machine can check";
 
@@ -24,6 +27,9 @@ fn main() -> ExitCode {
     let done = match arguments.split_first().map(|(command, rest)| (command.as_str(), rest)) {
         Some(("test", [])) => test::run(),
         Some(("ci", [])) => ci::run(),
+        Some(("images", [])) => services::images(),
+        Some(("services", [what])) if what == "up" => services::up(),
+        Some(("services", [what])) if what == "down" => services::down(),
         Some(("tidy", [])) => tidy::run(),
         Some(("sim", rest)) => sim::run(rest),
         _ => {

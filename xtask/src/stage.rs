@@ -18,7 +18,7 @@ pub(crate) struct Counts {
 impl Counts {
     /// Reads a line of a test run: libtest's summary, or a stack of the matrix.
     fn read(&mut self, line: &str) {
-        if line.starts_with("stack ") {
+        if line.starts_with("stack ") && !line.contains(": not run") {
             self.stacks += 1;
         }
         let Some(summary) = line.strip_prefix("test result:") else { return };

@@ -22,6 +22,8 @@ const AFTER: &str = "\
 Stores by URL
   redb:FILE?cache=64MiB&durability=sync|buffer&verify=auto|always|never   a file
   rocksdb:DIR?cache=64MiB&write_buffer=64MiB&durability=sync|buffer       a folder; needs the feature rocksdb
+  postgres://USER@HOST/DATABASE?table=tiered&feed=on   a table; needs the feature postgres
+  s3://BUCKET/PREFIX?region=…&endpoint=https://…   objects; needs the feature s3
   moka:?capacity=64MiB&ttl=60s   memory of this process, bounded
   memory:   memory of this process
   max_value=1GiB on each; PATH is literal up to the first `?`
@@ -52,6 +54,9 @@ pub(crate) struct Place {
     /// The journal of write-behind: `volatile:`.
     #[arg(long, global = true, value_name = "URL", requires = "frontend")]
     pub(crate) journal: Option<String>,
+    /// Nobody else writes to the backend, which write-behind needs where it could be shared.
+    #[arg(long, global = true, requires = "frontend")]
+    pub(crate) sole_writer: bool,
     /// A stack described in TOML.
     #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["frontend", "backend"])]
     pub(crate) config: Option<PathBuf>,

@@ -1,7 +1,9 @@
 //! The store that the command line names.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use tiered::url::StoreUrl;
 use tiered::{Create, Stack, Store, TieredSettings};
 
 use crate::arguments::Place;
@@ -29,7 +31,7 @@ fn describe(place: &Place) -> Result<Stack, Failure> {
     if same(frontend, backend) {
         return Err(Failure::Usage(format!(
             "{} is frontend and backend; name two stores",
-            without_parameters(backend)
+            without_secrets(backend)
         )));
     }
     let mut settings = TieredSettings::default();
@@ -39,25 +41,63 @@ fn describe(place: &Place) -> Result<Stack, Failure> {
     if let Some(policy) = &place.read_policy {
         settings.read_policy = policy.parse()?;
     }
-    Ok(Stack::tiers(Stack::store(frontend), Stack::store(backend), settings, place.journal.clone()))
+    let stack = Stack::tiers(Stack::store(frontend), Stack::store(backend), settings, place.journal.clone());
+    Ok(stack.sole_writer(place.sole_writer))
 }
 
-/// A URL as it may be shown: parameters can be secrets.
-pub(crate) fn without_parameters(url: &str) -> &str {
-    url.split('?').next().unwrap_or_default()
+/// A URL as it may be shown: parameters can be secrets, and so can what stands before a host.
+pub(crate) fn without_secrets(url: &str) -> String {
+    let plain = url.split('?').next().unwrap_or_default();
+    match (plain.split_once("://"), plain.rsplit_once('@')) {
+        (Some((scheme, rest)), Some((_, host))) if scheme != "s3" && rest.contains('@') => {
+            format!("{scheme}://{host}")
+        }
+        _ => plain.to_owned(),
+    }
 }
 
 /// Whether two URLs name the same store.
 pub(crate) fn same(from: &str, to: &str) -> bool {
-    let place = |url: &str| {
-        let (scheme, rest) = url.split_once(':')?;
-        let path = rest.split('?').next().unwrap_or_default();
-        // Stores in memory are new each time.
-        if path.is_empty() {
-            return None;
-        }
-        let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
-        Some((scheme.to_owned(), real))
-    };
     place(from).is_some_and(|place_from| Some(place_from) == place(to))
+}
+
+/// What tells one store from another; `None` where each opening makes a new one.
+fn place(url: &str) -> Option<(String, PathBuf, Vec<String>)> {
+    let mut parsed = StoreUrl::parse(url).ok()?;
+    // Stores in memory are new each time.
+    if parsed.path().is_empty() {
+        return None;
+    }
+    if url.contains("://") {
+        // On a server, parameters say which of its places it is.
+        let parameters = [("table", "tiered"), ("schema", "public"), ("endpoint", "")];
+        let parameters =
+            parameters.map(|(name, usual)| parsed.take(name).unwrap_or_else(|| usual.to_owned()));
+        let path = without_secrets(url);
+        return Some((parsed.scheme().to_owned(), path.into(), parameters.to_vec()));
+    }
+    let real = std::fs::canonicalize(parsed.path()).unwrap_or_else(|_| parsed.path().into());
+    Some((parsed.scheme().to_owned(), real, Vec::new()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{same, without_secrets};
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let shown = without_secrets("postgres://user:hunt@er2@db.example.com:5432/app?sslmode=require");
+        assert_eq!(shown, "postgres://db.example.com:5432/app");
+        assert_eq!(without_secrets("s3://bucket/a@b?endpoint=x"), "s3://bucket/a@b");
+        assert_eq!(without_secrets("redb:a@b?cache=1MiB"), "redb:a@b");
+    }
+
+    #[test]
+    fn a_place_on_a_server_is_its_table_or_prefix() {
+        assert!(same("postgres://u@h/d", "postgres://other@h/d?table=tiered"));
+        assert!(!same("postgres://u@h/d", "postgres://u@h/d?table=other"));
+        assert!(!same("s3://b/p", "s3://b/p?endpoint=http://localhost"));
+        assert!(same("redb:x?cache=1MiB", "redb:x"));
+        assert!(!same("memory:", "memory:"));
+    }
 }

@@ -1,7 +1,7 @@
 //! A key-value store in tiers: a fast frontend over an authoritative backend, with explicit policies.
 //!
-//! This crate gathers the others by feature: `moka` (default), `redb` and `rocksdb`. [`open`] opens a store by URL, [`Stack`]
-//! builds a stack of any depth from data (TOML); everything else is re-exported from `tiered-core`.
+//! This crate gathers the others by feature: `moka` (default), `redb`, `rocksdb`, `postgres` and `s3`. [`open`] opens a
+//! store by URL, [`Stack`] builds a stack of any depth from data (TOML); everything else is re-exported from `tiered-core`.
 //!
 //! # Examples
 //! ```
@@ -30,9 +30,15 @@ pub use tiered_core::*;
 /// The memory tier.
 #[cfg(feature = "moka")]
 pub use tiered_moka as moka;
+/// The Postgres tier.
+#[cfg(feature = "postgres")]
+pub use tiered_postgres as postgres;
 /// The embedded disk tier in pure Rust.
 #[cfg(feature = "redb")]
 pub use tiered_redb as redb;
 /// The embedded disk tier over RocksDB.
 #[cfg(feature = "rocksdb")]
 pub use tiered_rocksdb as rocksdb;
+/// The S3 tier.
+#[cfg(feature = "s3")]
+pub use tiered_s3 as s3;

@@ -6,7 +6,7 @@ use tiered_core::url::{StoreUrl, parse_bytes};
 use tiered_core::{Capabilities, Error, ErrorKind, MemoryStore, Operation, Result, Store};
 
 /// The schemes, with the feature that each needs (none: always there) and what it opens.
-pub const SCHEMES: [(&str, Option<&str>, &str); 4] = [
+pub const SCHEMES: [(&str, Option<&str>, &str); 6] = [
     ("memory", None, "memory:?max_value=… — in this process, unbounded"),
     ("moka", Some("moka"), "moka:?capacity=64MiB&ttl=60s&max_value=… — in this process, bounded"),
     (
@@ -18,6 +18,16 @@ pub const SCHEMES: [(&str, Option<&str>, &str); 4] = [
         "rocksdb",
         Some("rocksdb"),
         "rocksdb:DIR?cache=64MiB&write_buffer=64MiB&durability=sync|buffer&max_value=…",
+    ),
+    (
+        "postgres",
+        Some("postgres"),
+        "postgres://USER:PASSWORD@HOST:PORT/DATABASE?table=tiered&schema=public&connections=10&timeout=10s&feed=on|off&sweep=60s|off&statement_cache=100&sslmode=verify-full&sslrootcert=…&max_value=…",
+    ),
+    (
+        "s3",
+        Some("s3"),
+        "s3://BUCKET/PREFIX?region=…&endpoint=https://…&profile=…&layout=raw|enveloped&conditional=probe|off&bulk_delete=auto|crc|md5|single&path_style=true|false&timeout=10s&multipart=16MiB&allow_http=true&anonymous=true&max_value=…",
     ),
 ];
 
@@ -48,6 +58,10 @@ pub async fn open(url: &str, create: Create) -> Result<Arc<dyn Store>> {
         "redb" => redb(url, create).await,
         #[cfg(feature = "rocksdb")]
         "rocksdb" => rocksdb(url, create).await,
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => postgres(url, create).await,
+        #[cfg(feature = "s3")]
+        "s3" => s3(url).await,
         other => Err(unknown(other, create)),
     }
 }
@@ -109,7 +123,7 @@ fn memory_of(text: &str) -> Result<usize> {
 }
 
 /// Refuses a value that is none of `choices`.
-#[cfg(any(feature = "redb", feature = "rocksdb"))]
+#[cfg(any(feature = "redb", feature = "rocksdb", feature = "postgres", feature = "s3"))]
 fn choice(name: &str, given: &str, choices: &str) -> Error {
     Error::new(ErrorKind::Config, format!("{name}={given} is unknown; use one of {choices}"))
         .during(Operation::Open)
@@ -181,4 +195,203 @@ async fn rocksdb(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
         Create::Never => tiered_rocksdb::Create::Never,
     });
     Ok(Arc::new(config.open().await?))
+}
+
+/// A switch of a URL.
+#[cfg(any(feature = "postgres", feature = "s3"))]
+fn switch(name: &str, text: &str) -> Result<bool> {
+    match text {
+        "on" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
+        other => Err(choice(name, other, "on, off")),
+    }
+}
+
+#[cfg(feature = "postgres")]
+async fn postgres(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
+    use tiered_core::url::parse_duration;
+    use tiered_postgres::PostgresConfig;
+    /// The driver's own parameters, which are passed on.
+    const DRIVER: [&str; 6] = ["sslmode", "sslrootcert", "sslcert", "sslkey", "application_name", "options"];
+    const KNOWN: [&str; 14] = [
+        "table",
+        "schema",
+        "connections",
+        "timeout",
+        "feed",
+        "sweep",
+        "statement_cache",
+        "max_value",
+        "sslmode",
+        "sslrootcert",
+        "sslcert",
+        "sslkey",
+        "application_name",
+        "options",
+    ];
+    let number = |name: &str, text: String| {
+        text.parse::<u32>().map_err(|_| {
+            Error::new(ErrorKind::Config, format!("{name} is not a number")).during(Operation::Open)
+        })
+    };
+    let driver: Vec<String> =
+        DRIVER.into_iter().filter_map(|name| Some(format!("{name}={}", url.take(name)?))).collect();
+    let mut config = PostgresConfig::from_url(&format!("postgres:{}?{}", url.path(), driver.join("&")))?;
+    if let Some(table) = url.take("table") {
+        config = config.table(&table);
+    }
+    if let Some(schema) = url.take("schema") {
+        config = config.schema(&schema);
+    }
+    if let Some(connections) = url.take("connections") {
+        config = config.connections(number("connections", connections)?);
+    }
+    if let Some(timeout) = url.take("timeout") {
+        config = config.timeout(parse_duration(&timeout)?);
+    }
+    if let Some(feed) = url.take("feed") {
+        config = config.feed(switch("feed", &feed)?);
+    }
+    if let Some(sweep) = url.take("sweep") {
+        config = config.sweep(if sweep == "off" { None } else { Some(parse_duration(&sweep)?) });
+    }
+    if let Some(statements) = url.take("statement_cache") {
+        config = config.statement_cache(number("statement_cache", statements)? as usize);
+    }
+    if let Some(max_value) = url.take("max_value") {
+        config = config.max_value(parse_bytes(&max_value)?);
+    }
+    url.finish(&KNOWN)?;
+    let config = config.create(match create {
+        Create::IfAbsent => tiered_postgres::Create::IfAbsent,
+        Create::Never => tiered_postgres::Create::Never,
+    });
+    Ok(Arc::new(config.open().await?))
+}
+
+#[cfg(feature = "s3")]
+async fn s3(mut url: StoreUrl) -> Result<Arc<dyn Store>> {
+    use tiered_core::url::parse_duration;
+    use tiered_s3::{BulkDelete, Conditional, Layout, S3Config};
+    let path = url.path().trim_start_matches('/').to_owned();
+    let (bucket, prefix) = path.split_once('/').unwrap_or((&path, ""));
+    if bucket.is_empty() || !url.path().starts_with("//") {
+        return Err(Error::new(ErrorKind::Config, "s3: needs a bucket, such as s3://bucket/prefix")
+            .during(Operation::Open));
+    }
+    let mut config = S3Config::new(bucket).prefix(prefix).max_value(max_value(&mut url)?);
+    if let Some(region) = url.take("region") {
+        config = config.region(&region);
+    }
+    if let Some(endpoint) = url.take("endpoint") {
+        config = config.endpoint(&endpoint);
+    }
+    if let Some(profile) = url.take("profile") {
+        config = config.profile(&profile);
+    }
+    if let Some(layout) = url.take("layout") {
+        config = config.layout(match layout.as_str() {
+            "raw" => Layout::Raw,
+            "enveloped" => Layout::Enveloped,
+            other => return Err(choice("layout", other, "raw, enveloped")),
+        });
+    }
+    if let Some(conditional) = url.take("conditional") {
+        config = config.conditional(match conditional.as_str() {
+            "probe" => Conditional::Probe,
+            "off" => Conditional::Off,
+            other => return Err(choice("conditional", other, "probe, off")),
+        });
+    }
+    if let Some(bulk) = url.take("bulk_delete") {
+        config = config.bulk_delete(match bulk.as_str() {
+            "auto" => BulkDelete::Auto,
+            "crc" => BulkDelete::Crc,
+            "md5" => BulkDelete::Md5,
+            "single" => BulkDelete::Single,
+            other => return Err(choice("bulk_delete", other, "auto, crc, md5, single")),
+        });
+    }
+    if let Some(path_style) = url.take("path_style") {
+        config = config.path_style(switch("path_style", &path_style)?);
+    }
+    if let Some(timeout) = url.take("timeout") {
+        config = config.timeout(parse_duration(&timeout)?);
+    }
+    if let Some(multipart) = url.take("multipart") {
+        config = config.multipart(parse_bytes(&multipart)?);
+    }
+    if let Some(allow) = url.take("allow_http") {
+        config = config.allow_http(switch("allow_http", &allow)?);
+    }
+    if let Some(anonymous) = url.take("anonymous") {
+        config = config.anonymous(switch("anonymous", &anonymous)?);
+    }
+    url.finish(&[
+        "region",
+        "endpoint",
+        "profile",
+        "layout",
+        "conditional",
+        "bulk_delete",
+        "path_style",
+        "timeout",
+        "multipart",
+        "allow_http",
+        "anonymous",
+        "max_value",
+    ])?;
+    Ok(Arc::new(config.open().await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn refused(url: &str) -> String {
+        let error = open(url, Create::Never).await.map(drop).expect_err(url);
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        let text = format!("{} {error:?}", error.chain());
+        assert!(!text.contains("hunter2"), "{text}");
+        text
+    }
+
+    #[tokio::test]
+    async fn unknown_schemes_say_which_there_are() {
+        assert!(refused("mysql://u:hunter2@h/d").await.contains("redb:"));
+    }
+
+    #[cfg(feature = "postgres")]
+    #[tokio::test]
+    async fn wrong_urls_of_postgres_say_what_to_change_and_show_no_secret() {
+        for (url, hint) in [
+            ("postgres://u:hunter2@localhost/d?tabel=x", "statement_cache"),
+            ("postgres://u:hunter2@localhost/d?table=A-b", "must match"),
+            ("postgres://u:hunter2@localhost/d?feed=yes", "on, off"),
+            ("postgres://u:hunter2@localhost/d?connections=many", "not a number"),
+            ("postgres://u:hunter2@localhost/d?timeout=10", "no duration"),
+            ("postgres://u:hunter2@localhost/d?max_value=2GiB", "at most"),
+            ("postgres://u:hunter2@local host/d", "percent-encoded"),
+        ] {
+            let text = refused(url).await;
+            assert!(text.contains(hint), "{text}");
+        }
+    }
+
+    #[cfg(feature = "s3")]
+    #[tokio::test]
+    async fn wrong_urls_of_s3_say_what_to_change() {
+        for (url, hint) in [
+            ("s3:", "needs a bucket"),
+            ("s3:bucket/prefix", "needs a bucket"),
+            ("s3://bucket/p?layuot=raw", "bulk_delete"),
+            ("s3://bucket/p?layout=flat", "raw, enveloped"),
+            ("s3://bucket/p?endpoint=http://storage.example.com", "allow_http"),
+            ("s3://bucket/p?endpoint=http://localhost&multipart=1MiB", "5MiB"),
+            ("s3://bucket--x-s3/p", "general-purpose"),
+        ] {
+            let text = refused(url).await;
+            assert!(text.contains(hint), "{text}");
+        }
+    }
 }

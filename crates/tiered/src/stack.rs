@@ -37,6 +37,9 @@ pub struct Stack {
     backend: Option<Box<Stack>>,
     /// The journal of write-behind: `volatile:`.
     journal: Option<String>,
+    /// Whether nobody else writes to a backend that could be shared, which write-behind needs.
+    #[serde(default)]
+    sole_writer: bool,
     /// How the tiers work together.
     policy: Option<TieredSettings>,
 }
@@ -44,7 +47,14 @@ pub struct Stack {
 impl Stack {
     /// A single store.
     pub fn store(url: impl Into<String>) -> Self {
-        Self { url: Some(url.into()), frontend: None, backend: None, journal: None, policy: None }
+        Self {
+            url: Some(url.into()),
+            frontend: None,
+            backend: None,
+            journal: None,
+            sole_writer: false,
+            policy: None,
+        }
     }
 
     /// Two tiers.
@@ -54,8 +64,16 @@ impl Stack {
             frontend: Some(Box::new(frontend)),
             backend: Some(Box::new(backend)),
             journal,
+            sole_writer: false,
             policy: Some(policy),
         }
+    }
+
+    /// Declares that nobody else writes to the backend.
+    #[must_use]
+    pub fn sole_writer(mut self, sole_writer: bool) -> Self {
+        self.sole_writer = sole_writer;
+        self
     }
 
     /// Reads a stack from TOML. `docs/stack.toml` is a documented sample.
@@ -84,7 +102,9 @@ impl Stack {
         async move {
             let refuse = |why: &str| Err(Error::new(ErrorKind::Config, why).during(Operation::Open));
             match (&self.url, &self.frontend, &self.backend) {
-                (Some(url), None, None) if self.policy.is_none() && self.journal.is_none() => {
+                (Some(url), None, None)
+                    if self.policy.is_none() && self.journal.is_none() && !self.sole_writer =>
+                {
                     open(url, create).await
                 }
                 (None, Some(frontend), Some(backend)) => {
@@ -131,6 +151,7 @@ impl Stack {
             Some(journal) => builder.journal(journal),
             None => builder,
         };
+        let builder = if self.sole_writer { builder.declare_sole_writer() } else { builder };
         match builder.build().await {
             Ok(store) => Ok(store),
             Err(error) => {
@@ -152,6 +173,7 @@ impl fmt::Debug for Stack {
             .field("frontend", &self.frontend)
             .field("backend", &self.backend)
             .field("journal", &self.journal)
+            .field("sole_writer", &self.sole_writer)
             .field("policy", &self.policy)
             .finish()
     }

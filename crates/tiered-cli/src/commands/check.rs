@@ -21,7 +21,7 @@ pub(super) async fn run(from: &str, to: &str, values: bool, json: bool) -> Resul
     if stack::same(from, to) {
         return Err(Failure::Usage(format!(
             "{} is both sides; name two stores",
-            stack::without_parameters(from)
+            stack::without_secrets(from)
         )));
     }
     let from = tiered::open(from, Create::Never).await?;
@@ -99,10 +99,15 @@ async fn differ(
     if our.size != their.size {
         return Ok(true);
     }
-    if !values {
-        return Ok(our.version != their.version);
-    }
     let fresh = ReadOptions::new().authoritative();
+    if !values {
+        let version = async |store: &dyn Store, listed: &Listed| match &listed.version {
+            Some(version) => Ok(Some(version.clone())),
+            // Some stores do not list versions.
+            None => store.head(&listed.key, &fresh).await.map(|head| head.map(|known| known.version.clone())),
+        };
+        return Ok(version(from, our).await? != version(to, their).await?);
+    }
     let ours = from.load(&our.key, &fresh).await?.into_entry();
     let theirs = to.load(&their.key, &fresh).await?.into_entry();
     Ok(ours.as_ref().map(tiered::Entry::value) != theirs.as_ref().map(tiered::Entry::value))

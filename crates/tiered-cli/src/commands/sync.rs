@@ -38,7 +38,7 @@ pub(super) async fn run(order: &Order, json: bool) -> Result<u8, Failure> {
     if stack::same(&order.from, &order.to) {
         return Err(Failure::Usage(format!(
             "{} is source and target; name two stores",
-            stack::without_parameters(&order.from)
+            stack::without_secrets(&order.from)
         )));
     }
     let from = tiered::open(&order.from, Create::Never).await?;

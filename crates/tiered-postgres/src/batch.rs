@@ -1,0 +1,303 @@
+//! Batches: one statement where nothing is to be judged, else one transaction.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use sqlx::{Connection as _, PgConnection, Row as _};
+use tiered_core::store::precondition_failed;
+use tiered_core::{
+    Action, Applied, Batch, BatchOutcomes, Deleted, Entry, Key, Operation, Outcome, Precondition, Result,
+    Version, Written,
+};
+
+use crate::client::Purpose;
+use crate::row::{Record, now};
+use crate::sql::{Query, Statements};
+use crate::store::PostgresStore;
+use crate::write::{announcement, too_late};
+
+/// A statement takes at most so many bytes of values and so many operations; a larger batch is a transaction of
+/// several. Postgres takes a message of 1 GiB at most, and holds it in memory.
+const STATEMENT_BYTES: usize = 32 << 20;
+const STATEMENT_OPERATIONS: usize = 10_000;
+
+/// A batch, stamped and sorted by key: what is written in the end, and what is to be judged.
+struct Plan {
+    /// The last operation on each key.
+    puts: BTreeMap<Key, Record>,
+    deletes: BTreeSet<Key>,
+    /// Every precondition, with the version that the operation writes.
+    conditions: Vec<(Key, Precondition, Option<Version>)>,
+    now: i64,
+    announcements: Vec<String>,
+    channel: String,
+}
+
+/// What was found before the batch.
+type Existed = BTreeSet<Key>;
+
+impl PostgresStore {
+    pub(crate) async fn apply_batch(&self, batch: Batch) -> Result<BatchOutcomes> {
+        self.check_open(Operation::Apply)?;
+        let mut stamped = Vec::with_capacity(batch.len());
+        for (key, action) in batch.operations() {
+            let check = || {
+                self.0.capabilities.check_key(key)?;
+                match action {
+                    Action::Put(put) => self.0.capabilities.check_value(put.value.len() as u64),
+                    Action::Delete(_) => Ok(()),
+                }
+            };
+            check().map_err(|error| error.for_key(key).outcome_is(Outcome::NotApplied))?;
+            stamped.push(match action {
+                Action::Put(put) => Some(self.0.stamp.entry(put)),
+                Action::Delete(_) => None,
+            });
+        }
+        if stamped.is_empty() {
+            return Ok(Vec::new());
+        }
+        let plan = self.plan(&batch, &stamped);
+        let small = plan.puts.values().map(|record| record.value.len()).sum::<usize>() <= STATEMENT_BYTES
+            && batch.len() <= STATEMENT_OPERATIONS;
+        // In one statement the rows are taken in the order of their keys only where all are put or all are deleted.
+        let one_pass = plan.puts.is_empty() || plan.deletes.is_empty();
+        let existed = if plan.conditions.is_empty() && small && one_pass {
+            self.apply_at_once(plan).await?
+        } else {
+            self.apply_in_transaction(plan).await?
+        };
+        let answer = |((key, _), entry): (&(Key, Action), Option<Entry>)| {
+            Ok(match entry {
+                Some(entry) => Applied::Put(Written::committed(entry.version().clone())),
+                None => Applied::Delete(Deleted::committed(existed.contains(key))),
+            })
+        };
+        Ok(batch.operations().iter().zip(stamped).map(answer).collect())
+    }
+
+    fn plan(&self, batch: &Batch, stamped: &[Option<Entry>]) -> Plan {
+        let (mut puts, mut deletes, mut conditions) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
+        let mut announced = BTreeMap::new();
+        for ((key, action), entry) in batch.operations().iter().zip(stamped) {
+            let precondition = match action {
+                Action::Put(put) => &put.precondition,
+                Action::Delete(delete) => &delete.precondition,
+            };
+            let version = entry.as_ref().map(|entry| entry.version().clone());
+            announced.insert(key.clone(), announcement(key, version.as_ref()));
+            if *precondition != Precondition::None {
+                conditions.push((key.clone(), precondition.clone(), version));
+            }
+            if let Some(entry) = entry {
+                deletes.remove(key);
+                puts.insert(key.clone(), Record::of(key, entry));
+            } else {
+                puts.remove(key);
+                deletes.insert(key.clone());
+            }
+        }
+        let announcements = self.announce(announced.into_values()).to_vec();
+        let channel = self.0.channel.clone().unwrap_or_default();
+        Plan { puts, deletes, conditions, now: now(self.0.stamp.now()), announcements, channel }
+    }
+
+    /// One statement: atomic, one round trip. Which deleted keys existed.
+    async fn apply_at_once(&self, plan: Plan) -> Result<Existed> {
+        let announcements = Arc::from(plan.announcements.clone());
+        let plan = Arc::new(plan);
+        let answer = self.write(&self.0.statements.apply, announcements, move |query| {
+            Columns::of(plan.puts.values()).bind(query, bytes(&plan.deletes), plan.now)
+        });
+        let answer = answer.await?;
+        Ok(keys(answer.row.try_get(2).unwrap_or_default()))
+    }
+
+    /// A transaction, in a task that nobody drops.
+    async fn apply_in_transaction(&self, plan: Plan) -> Result<Existed> {
+        let (plan, statements) = (Arc::new(plan), self.0.statements.clone());
+        for _ in 0..2 {
+            let (plan, statements, deadline) =
+                (Arc::clone(&plan), statements.clone(), self.0.client.deadline());
+            let ended = self
+                .0
+                .client
+                .run(Purpose::Write, move |connection| {
+                    let (plan, statements) = (Arc::clone(&plan), statements.clone());
+                    Box::pin(async move { transact(connection, &plan, &statements, deadline).await })
+                })
+                .await?;
+            match ended {
+                Ended::Committed(existed) => return Ok(existed),
+                Ended::Refused(key) => return Err(precondition_failed(&key)),
+                Ended::Late(clock) => self.0.client.clock().set(clock),
+            }
+        }
+        Err(too_late())
+    }
+}
+
+/// How a transaction ended.
+enum Ended {
+    Committed(Existed),
+    /// A precondition does not hold for this key.
+    Refused(Key),
+    /// It began after its deadline, by the server's clock, which says this.
+    Late(f64),
+}
+
+fn bytes<'k>(keys: impl IntoIterator<Item = &'k Key>) -> Vec<&'k [u8]> {
+    keys.into_iter().map(|key| key.as_str().as_bytes()).collect()
+}
+
+fn keys(found: Vec<Vec<u8>>) -> Existed {
+    found.into_iter().filter_map(|key| Key::try_from(String::from_utf8(key).ok()?).ok()).collect()
+}
+
+async fn transact(
+    connection: &mut PgConnection,
+    plan: &Plan,
+    statements: &Statements,
+    deadline: f64,
+) -> Result<Ended, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    let keys_of_all: BTreeSet<&Key> = plan.puts.keys().chain(&plan.deletes).collect();
+    let locks = statements.lock.query().bind(deadline).bind("").bind(Vec::<String>::new());
+    let locked = locks.bind(bytes(keys_of_all)).fetch_one(&mut *transaction).await?;
+    if !locked.try_get(0)? {
+        let clock = locked.try_get(3)?;
+        transaction.rollback().await?;
+        return Ok(Ended::Late(clock));
+    }
+    let before = match judge(&mut transaction, plan, statements).await? {
+        Ok(before) => before,
+        Err(key) => {
+            transaction.rollback().await?;
+            return Ok(Ended::Refused(key));
+        }
+    };
+    let mut existed = Existed::new();
+    let mut parts = parts(plan).into_iter();
+    let mut deletes = bytes(&plan.deletes);
+    let mut announcements = plan.announcements.clone();
+    loop {
+        let puts = parts.next();
+        if puts.is_none() && deletes.is_empty() && announcements.is_empty() {
+            break;
+        }
+        // The deletes and all announcements go with the first part.
+        let query = statements
+            .apply
+            .query()
+            .bind(f64::MAX)
+            .bind(plan.channel.clone())
+            .bind(std::mem::take(&mut announcements));
+        let columns = Columns::of(puts.unwrap_or_default().into_iter());
+        let query = columns.bind(query, std::mem::take(&mut deletes), plan.now);
+        existed.extend(keys(query.fetch_one(&mut *transaction).await?.try_get(2)?));
+    }
+    transaction.commit().await?;
+    Ok(Ended::Committed(before.unwrap_or(existed)))
+}
+
+/// The puts, in parts that one statement takes.
+fn parts(plan: &Plan) -> Vec<Vec<&Record>> {
+    let mut parts: Vec<Vec<&Record>> = Vec::new();
+    let mut bytes = usize::MAX;
+    for record in plan.puts.values() {
+        bytes = bytes.saturating_add(record.value.len());
+        match parts.last_mut() {
+            Some(part) if bytes <= STATEMENT_BYTES && part.len() < STATEMENT_OPERATIONS => part.push(record),
+            _ => {
+                bytes = record.value.len();
+                parts.push(vec![record]);
+            }
+        }
+    }
+    parts
+}
+
+/// Judges the preconditions of a batch whose rows are locked. Where there are some: which keys existed, or a key
+/// whose precondition does not hold.
+async fn judge(
+    connection: &mut PgConnection,
+    plan: &Plan,
+    statements: &Statements,
+) -> Result<Result<Option<Existed>, Key>, sqlx::Error> {
+    if plan.conditions.is_empty() {
+        return Ok(Ok(None));
+    }
+    let judged: BTreeSet<&Key> = plan.conditions.iter().map(|(key, ..)| key).chain(&plan.deletes).collect();
+    let rows =
+        statements.judge.query().bind(bytes(judged)).bind(plan.now).fetch_all(&mut *connection).await?;
+    let mut current = HashMap::new();
+    for row in rows {
+        let (key, version): (&[u8], &str) = (row.try_get(0)?, row.try_get(1)?);
+        let Some(key) = std::str::from_utf8(key).ok().and_then(|key| Key::new(key).ok()) else { continue };
+        if row.try_get(2)? {
+            current.insert(key, version.parse::<Version>().ok());
+        }
+    }
+    for (key, precondition, own) in &plan.conditions {
+        let version = current.get(key).and_then(Option::as_ref);
+        // A writer whose answer was lost recognises its own write.
+        let again = own.is_some() && version == own.as_ref();
+        if !precondition.holds(version) && !again {
+            return Ok(Err(key.clone()));
+        }
+    }
+    Ok(Ok(Some(current.into_keys().collect())))
+}
+
+/// Puts as columns, for `unnest`.
+#[derive(Default)]
+struct Columns<'r> {
+    keys: Vec<&'r [u8]>,
+    versions: Vec<&'r str>,
+    modified: Vec<i64>,
+    expires_at: Vec<Option<i64>>,
+    attributes: Vec<Option<&'r str>>,
+    checksums: Vec<i64>,
+    values: Vec<&'r [u8]>,
+    sessions: Vec<Option<i64>>,
+    validated: Vec<Option<i64>>,
+    origins: Vec<i16>,
+    validators: Vec<Option<&'r str>>,
+}
+
+impl<'r> Columns<'r> {
+    fn of(records: impl Iterator<Item = &'r Record>) -> Self {
+        let mut columns = Self::default();
+        for record in records {
+            columns.keys.push(record.key.as_str().as_bytes());
+            columns.versions.push(&record.version);
+            columns.modified.push(record.modified);
+            columns.expires_at.push(record.expires_at);
+            columns.attributes.push(record.attributes.as_deref());
+            columns.checksums.push(record.checksum);
+            columns.values.push(&record.value);
+            columns.sessions.push(record.session);
+            columns.validated.push(record.validated);
+            columns.origins.push(record.origin);
+            columns.validators.push(record.validator.as_deref());
+        }
+        columns
+    }
+
+    fn bind<'q>(self, query: Query<'q>, deletes: Vec<&[u8]>, now: i64) -> Query<'q> {
+        query
+            .bind(deletes)
+            .bind(now)
+            .bind(self.keys)
+            .bind(self.versions)
+            .bind(self.modified)
+            .bind(self.expires_at)
+            .bind(self.attributes)
+            .bind(self.checksums)
+            .bind(self.values)
+            .bind(self.sessions)
+            .bind(self.validated)
+            .bind(self.origins)
+            .bind(self.validators)
+    }
+}

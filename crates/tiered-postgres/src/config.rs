@@ -1,0 +1,311 @@
+//! Opening: where, which table, with which bounds.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use sqlx::ConnectOptions as _;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use tiered_core::{Error, ErrorKind, Operation, Result, Stamp};
+
+use crate::store::PostgresStore;
+
+/// What to do where the tables do not exist yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Create {
+    /// Make them, and the schema that they are in.
+    #[default]
+    IfAbsent,
+    /// Fail with [`ErrorKind::NotFound`].
+    Never,
+}
+
+/// How to open a [`PostgresStore`].
+#[derive(Clone)]
+pub struct PostgresConfig {
+    pub(crate) connect: PgConnectOptions,
+    pub(crate) schema: String,
+    pub(crate) table: String,
+    pub(crate) connections: u32,
+    pub(crate) timeout: Duration,
+    pub(crate) statement_cache: usize,
+    pub(crate) feed: bool,
+    pub(crate) sweep: Option<Duration>,
+    pub(crate) max_value: u64,
+    pub(crate) create: Create,
+    pub(crate) stamp: Stamp,
+}
+
+impl PostgresConfig {
+    /// Largest [`max_value`](Self::max_value): Postgres moves a row in messages of less than 1 GiB.
+    pub const MAX_VALUE: u64 = 900 << 20;
+    /// The default `max_value`: a row is held whole in the server's memory, more than once.
+    pub const DEFAULT_MAX_VALUE: u64 = 256 << 20;
+
+    /// From a URL as libpq has it, `postgres://user:password@host:port/database`, with the driver's parameters
+    /// (`sslmode`, `sslrootcert`, `sslcert`, `sslkey`, `application_name`). A missing password is taken from
+    /// `PGPASSWORD` or the password file.
+    ///
+    /// TLS with a verified certificate is required, unless the host is this machine (loopback or a socket) or the
+    /// URL says otherwise with `sslmode`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`]. The URL is not in it, since it may hold a password.
+    pub fn from_url(url: &str) -> Result<Self> {
+        let connect = PgConnectOptions::from_str(url).map_err(|_| {
+            Error::new(
+                ErrorKind::Config,
+                "the URL of postgres cannot be read; write postgres://user:password@host:port/database, special characters of the password percent-encoded",
+            )
+            .during(Operation::Open)
+        })?;
+        let query = url.split_once('?').map_or("", |(_, query)| query);
+        let says_so =
+            query.split('&').any(|pair| pair.starts_with("sslmode=") || pair.starts_with("ssl-mode="));
+        let connect = match (says_so, is_local(&connect)) {
+            (true, _) => connect,
+            (false, true) => connect.ssl_mode(PgSslMode::Prefer),
+            (false, false) => connect.ssl_mode(PgSslMode::VerifyFull),
+        };
+        Ok(Self::from_options(connect))
+    }
+
+    /// From the driver's own options, which are taken as they are.
+    pub fn from_options(connect: PgConnectOptions) -> Self {
+        Self {
+            connect,
+            schema: "public".to_owned(),
+            table: "tiered".to_owned(),
+            connections: 10,
+            timeout: Duration::from_secs(10),
+            statement_cache: 100,
+            feed: false,
+            sweep: Some(Duration::from_mins(1)),
+            max_value: Self::DEFAULT_MAX_VALUE,
+            create: Create::default(),
+            stamp: Stamp::system(),
+        }
+    }
+
+    /// The schema that the tables are in; `public` by default. Matches `[a-z_][a-z0-9_]{0,62}`.
+    #[must_use]
+    pub fn schema(mut self, schema: &str) -> Self {
+        schema.clone_into(&mut self.schema);
+        self
+    }
+
+    /// The table; `tiered` by default. Matches `[a-z_][a-z0-9_]{0,54}`: names are made of it.
+    #[must_use]
+    pub fn table(mut self, table: &str) -> Self {
+        table.clone_into(&mut self.table);
+        self
+    }
+
+    /// At most so many connections; 10 by default, at least 1. The feed takes one more.
+    #[must_use]
+    pub fn connections(mut self, connections: u32) -> Self {
+        self.connections = connections;
+        self
+    }
+
+    /// How long a call waits for a connection, and then for the answer; 10 s by default, at least 100 ms. The
+    /// server gives a statement four fifths of it, and refuses one that arrives later. An unknown write can take
+    /// effect for two timeouts: that is the store's [`lifetime`](tiered_core::Capabilities::lifetime).
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Prepared statements to keep for each connection; 100 by default. 0 for a pooler that gives each transaction
+    /// another connection (`PgBouncer` in transaction mode): nothing is then set on a connection, and the role must
+    /// have a `statement_timeout`.
+    #[must_use]
+    pub fn statement_cache(mut self, statements: usize) -> Self {
+        self.statement_cache = statements;
+        self
+    }
+
+    /// Whether writes are announced (`NOTIFY`) and [`changes`](tiered_core::Store::changes) yields what others
+    /// announce (`LISTEN`). Off by default: committing an announcement takes a lock of the whole server instance.
+    /// Every process that writes must have it on, or its writes are seen only by their age.
+    #[must_use]
+    pub fn feed(mut self, feed: bool) -> Self {
+        self.feed = feed;
+        self
+    }
+
+    /// How often expired rows are removed; a minute by default, `None` for never. Reads hide them anyway.
+    #[must_use]
+    pub fn sweep(mut self, every: Option<Duration>) -> Self {
+        self.sweep = every;
+        self
+    }
+
+    /// The largest value, in bytes; at most [`Self::MAX_VALUE`].
+    #[must_use]
+    pub fn max_value(mut self, bytes: u64) -> Self {
+        self.max_value = bytes;
+        self
+    }
+
+    /// What to do where the tables do not exist.
+    #[must_use]
+    pub fn create(mut self, create: Create) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// The clock and the source of versions.
+    #[must_use]
+    pub fn stamp(mut self, stamp: Stamp) -> Self {
+        self.stamp = stamp;
+        self
+    }
+
+    /// Connects, and makes the tables or brings them up to date.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a setting that cannot work; [`ErrorKind::NotFound`] where the database, or with
+    /// [`Create::Never`] the tables, do not exist; [`ErrorKind::Foreign`] where a table of that name is not a
+    /// store's, which is not touched; [`ErrorKind::PermissionDenied`]; [`ErrorKind::Unavailable`].
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, tables are made completely or not at all.
+    pub async fn open(self) -> Result<PostgresStore> {
+        let place = self.place();
+        let failed = |error: Error| error.at_place(&place).during(Operation::Open).in_tier("postgres");
+        self.check().map_err(failed)?;
+        PostgresStore::open(self).await.map_err(failed)
+    }
+
+    /// The place, for people: without the user and the password.
+    pub(crate) fn place(&self) -> String {
+        let host = match self.connect.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            None => format!("{}:{}", self.connect.get_host(), self.connect.get_port()),
+        };
+        let database = self.connect.get_database().unwrap_or_default();
+        format!("{host}/{database} {}.{}", self.schema, self.table)
+    }
+
+    fn check(&self) -> Result<()> {
+        let refuse = |why: String| Err(Error::new(ErrorKind::Config, why));
+        for (what, name, longest) in [("schema", &self.schema, 63), ("table", &self.table, 55)] {
+            let mut bytes = name.bytes();
+            let first = bytes.next().is_some_and(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            let rest = bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+            if !first || !rest || name.len() > longest {
+                return refuse(format!(
+                    "the {what} {name:?} must match [a-z_][a-z0-9_]{{0,{}}}",
+                    longest - 1
+                ));
+            }
+        }
+        if self.connections == 0 {
+            return refuse("connections must be at least 1".to_owned());
+        }
+        if self.timeout < Duration::from_millis(100) {
+            return refuse("timeout must be at least 100ms".to_owned());
+        }
+        if self.max_value > Self::MAX_VALUE {
+            return refuse(format!("max_value must be at most {} bytes for postgres", Self::MAX_VALUE));
+        }
+        if self.feed && self.statement_cache == 0 {
+            return refuse(
+                "a pooler that gives each transaction another connection passes on no notifications; connect to the server itself, or leave the feed off"
+                    .to_owned(),
+            );
+        }
+        if self.feed && self.channel().len() > 63 {
+            return refuse(format!(
+                "the channel {} of the feed is longer than 63 bytes; use a shorter schema or table",
+                self.channel()
+            ));
+        }
+        Ok(())
+    }
+
+    /// The channel on which writes are announced.
+    pub(crate) fn channel(&self) -> String {
+        format!("tiered:{}.{}", self.schema, self.table)
+    }
+
+    /// What every connection is opened with.
+    pub(crate) fn connection(&self) -> PgConnectOptions {
+        let connect =
+            self.connect.clone().statement_cache_capacity(self.statement_cache).disable_statement_logging();
+        let connect = match connect.get_application_name() {
+            Some(_) => connect,
+            None => connect.application_name("tiered"),
+        };
+        if self.statement_cache == 0 {
+            return connect;
+        }
+        let millis = self.timeout.as_millis();
+        connect.options([
+            ("statement_timeout", (millis * 4 / 5).to_string()),
+            ("idle_in_transaction_session_timeout", millis.to_string()),
+        ])
+    }
+}
+
+/// Whether the server is on this machine, so that nobody listens on the way.
+fn is_local(connect: &PgConnectOptions) -> bool {
+    let host = connect.get_host();
+    connect.get_socket().is_some()
+        || host.starts_with('/')
+        || host == "localhost"
+        || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+impl fmt::Debug for PostgresConfig {
+    // The driver's options would show the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresConfig")
+            .field("place", &self.place())
+            .field("connections", &self.connections)
+            .field("timeout", &self.timeout)
+            .field("feed", &self.feed)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(url: &str) -> PgSslMode {
+        PostgresConfig::from_url(url).expect("reads").connect.get_ssl_mode()
+    }
+
+    #[test]
+    fn tls_is_verified_unless_the_host_is_this_one() {
+        assert!(matches!(mode("postgres://u@db.example.com/d"), PgSslMode::VerifyFull));
+        assert!(matches!(mode("postgres://u@10.0.0.1/d"), PgSslMode::VerifyFull));
+        assert!(matches!(mode("postgres://u@db.example.com/d?sslmode=require"), PgSslMode::Require));
+        assert!(matches!(mode("postgres://u@localhost/d"), PgSslMode::Prefer));
+        assert!(matches!(mode("postgres://u@127.0.0.1:5433/d"), PgSslMode::Prefer));
+        assert!(matches!(mode("postgres://u@%2Frun%2Fpostgresql/d"), PgSslMode::Prefer));
+    }
+
+    #[test]
+    fn the_password_is_not_shown() {
+        let config = PostgresConfig::from_url("postgres://u:hunter2@localhost/d").expect("reads");
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let error = PostgresConfig::from_url("postgres://u:hun ter2@local host:x/d").expect_err("malformed");
+        assert!(!error.chain().contains("ter2"), "{error}");
+    }
+
+    #[test]
+    fn names_are_checked() {
+        let config = || PostgresConfig::from_url("postgres://u@localhost/d").expect("reads");
+        for table in ["", "A", "a-b", "1a", "a\"; DROP TABLE x; --", &"a".repeat(56)] {
+            assert_eq!(config().table(table).check().expect_err(table).kind(), ErrorKind::Config);
+        }
+        assert!(config().table("_a1").schema("s").check().is_ok());
+        assert!(config().feed(true).statement_cache(0).check().is_err());
+        assert!(config().feed(true).schema(&"s".repeat(60)).check().is_err());
+    }
+}

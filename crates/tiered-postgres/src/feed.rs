@@ -1,0 +1,132 @@
+//! What others write: `LISTEN`, as a hint. A lost connection loses announcements, so each new one begins with
+//! [`Change::Resync`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream;
+use sqlx::Executor as _;
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use tiered_core::{Change, ChangeStream, Key};
+use tokio::sync::watch;
+
+use crate::store::Inner;
+
+/// A connection that said nothing for so long is asked whether it is still there: a way that was cut without a word
+/// is noticed after this, and the time of one answer.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// How long to wait before the next attempt to connect: first, and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// Where a feed is.
+struct Feed {
+    connect: PgConnectOptions,
+    channel: String,
+    timeout: Duration,
+    listener: Option<PgListener>,
+    retry: Duration,
+    leaving: watch::Receiver<bool>,
+}
+
+/// The feed of a store; `None` where writes are not announced. It connects when it is first polled.
+pub(crate) fn changes(inner: &Arc<Inner>) -> Option<ChangeStream> {
+    let channel = inner.channel.clone()?;
+    let feed = Feed {
+        connect: inner.config.connection(),
+        channel,
+        timeout: inner.config.timeout,
+        listener: None,
+        retry: RETRY.0,
+        leaving: inner.leaving.subscribe(),
+    };
+    Some(Box::pin(stream::unfold(feed, |mut feed| async move {
+        let mut leaving = feed.leaving.clone();
+        tokio::select! {
+            biased;
+            _ = leaving.wait_for(|left| *left) => None,
+            change = feed.next() => Some((change, feed)),
+        }
+    })))
+}
+
+impl Feed {
+    async fn next(&mut self) -> Change {
+        loop {
+            let Some(listener) = &mut self.listener else {
+                match self.listen().await {
+                    Ok(listener) => {
+                        (self.listener, self.retry) = (Some(listener), RETRY.0);
+                        return Change::Resync;
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "no connection for the feed of changes; it is tried again");
+                        tokio::time::sleep(self.retry).await;
+                        self.retry = (self.retry * 2).min(RETRY.1);
+                        continue;
+                    }
+                }
+            };
+            match tokio::time::timeout(SILENCE, listener.try_recv()).await {
+                Ok(Ok(Some(notification))) => {
+                    return read(notification.payload()).unwrap_or(Change::Resync);
+                }
+                Ok(Ok(None)) => {
+                    tracing::warn!("the feed of changes lost its connection; all is compared again");
+                    self.listener = None;
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the feed of changes lost its connection; all is compared again");
+                    self.listener = None;
+                }
+                Err(_) => {
+                    let asked = tokio::time::timeout(self.timeout, listener.execute("SELECT 1")).await;
+                    if !matches!(asked, Ok(Ok(_))) {
+                        tracing::warn!("the feed of changes does not answer; all is compared again");
+                        self.listener = None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A connection of its own, so that the feed never takes one from the calls.
+    async fn listen(&self) -> Result<PgListener, sqlx::Error> {
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .acquire_timeout(self.timeout)
+            .connect_lazy_with(self.connect.clone());
+        let mut listener = PgListener::connect_with(&pool).await?;
+        listener.eager_reconnect(false);
+        listener.listen(&self.channel).await?;
+        Ok(listener)
+    }
+}
+
+/// An announcement: a version, or a dash for a delete, and the key.
+fn read(payload: &str) -> Option<Change> {
+    let (version, key) = payload.split_once(' ')?;
+    let version = if version == "-" { None } else { Some(version.parse().ok()?) };
+    Some(Change::Key { key: Key::new(key).ok()?, version })
+}
+
+#[cfg(test)]
+mod tests {
+    use tiered_core::Version;
+
+    use super::*;
+    use crate::write::announcement;
+
+    #[test]
+    fn announcements_are_read_back() {
+        let key = Key::new("a key with spaces").expect("valid");
+        let version = Version::from_u128(7);
+        let change = Change::Key { key: key.clone(), version: Some(version.clone()) };
+        assert_eq!(read(&announcement(&key, Some(&version))), Some(change));
+        let deleted = Change::Key { key: key.clone(), version: None };
+        assert_eq!(read(&announcement(&key, None)), Some(deleted));
+        assert_eq!(read("nonsense"), None);
+    }
+}

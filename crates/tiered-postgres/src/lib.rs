@@ -1,0 +1,37 @@
+//! Postgres tier for `tiered`, through sqlx: a backend that several services share.
+//!
+//! One table holds the entries, a row each; a second one, `<table>_meta`, the schema's version and the store's
+//! marks. Every write is one statement (or one transaction, for batches with preconditions), so it is atomic, and
+//! conditional writes are decided by Postgres itself. The book's chapter on Postgres shows the schema and how to
+//! look at it with `psql`.
+//!
+//! # Examples
+//! ```no_run
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! use tiered_core::{Key, Put, Store, StoreExt};
+//! use tiered_postgres::PostgresConfig;
+//!
+//! let config = PostgresConfig::from_url("postgres://app@db.example.com/app")?;
+//! let store = config.table("settings").feed(true).open().await?;
+//! store.put(&Key::new("greeting")?, Put::new("hello")).await?;
+//! store.close().await?;
+//! # Ok::<(), tiered_core::Error>(()) }).unwrap();
+//! ```
+
+mod batch;
+mod client;
+mod config;
+mod error;
+mod feed;
+mod read;
+mod row;
+mod schema;
+mod sql;
+mod store;
+mod sweep;
+mod write;
+
+pub use config::{Create, PostgresConfig};
+/// The driver, for [`PostgresConfig::from_options`].
+pub use sqlx;
+pub use store::PostgresStore;

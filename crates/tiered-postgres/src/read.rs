@@ -1,0 +1,251 @@
+//! Reads and listings.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+use tiered_core::{
+    ByteStream, Entry, Error, ErrorKind, Key, ListOptions, ListStream, Listed, Lookup, Metadata, Operation,
+    Read, ReadOptions, Result, Tombstones, clamp_range, prefix_end,
+};
+
+use crate::client::Purpose;
+use crate::row::{self, now};
+use crate::sql::Statement;
+use crate::store::PostgresStore;
+
+/// Keys in a page of a listing: some hundred kilobytes, one round trip.
+const PAGE: usize = 1_000;
+
+/// A larger value is streamed in parts of this size, each a statement of its own.
+const PART: usize = 4 << 20;
+
+/// A position or a length in a value, as `substr` takes it.
+fn position(bytes: u64) -> i32 {
+    i32::try_from(bytes).unwrap_or(i32::MAX)
+}
+
+impl PostgresStore {
+    async fn row(&self, purpose: Purpose, query: Query) -> Result<Option<PgRow>> {
+        let query = Arc::new(query);
+        self.0
+            .client
+            .run(purpose, move |connection| {
+                let query = Arc::clone(&query);
+                Box::pin(async move { query.build().fetch_optional(connection).await })
+            })
+            .await
+    }
+
+    pub(crate) async fn load_entry(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+        self.check_open(Operation::Load)?;
+        let query = Query::Load {
+            statement: match options.range {
+                Some(_) => self.0.statements.load_range.clone(),
+                None => self.0.statements.load.clone(),
+            },
+            key: key.clone(),
+            now: now(self.0.stamp.now()),
+            known: options.unless.as_ref().map(|known| known.version.to_string()),
+            range: options.range.as_ref().map(|range| {
+                let length = range.end.saturating_sub(range.start);
+                (position(range.start.saturating_add(1)), position(length))
+            }),
+        };
+        let Some(row) = self.row(Purpose::Read, query).await? else {
+            return Ok(Read::from_store(Lookup::Absent));
+        };
+        let (_, entry, metadata) = row::entry(&row)?;
+        self.answer(entry, &metadata, options)
+    }
+
+    /// The answer for a row; no entry is an unchanged one.
+    fn answer(&self, entry: Option<Entry>, metadata: &Arc<Metadata>, options: &ReadOptions) -> Result<Read> {
+        if !metadata.is_visible(self.0.stamp.now(), options.tombstones) {
+            return Ok(Read::from_store(Lookup::Absent));
+        }
+        let Some(entry) = entry else { return Ok(Read::from_store(Lookup::Unchanged)) };
+        if let Some(range) = &options.range {
+            clamp_range(range, metadata.size)?;
+        } else {
+            entry.verify()?;
+        }
+        Ok(Read::from_store(Lookup::Found(entry)))
+    }
+
+    pub(crate) async fn head_entry(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
+        self.check_open(Operation::Load)?;
+        let query = Query::Head {
+            statement: self.0.statements.head.clone(),
+            key: key.clone(),
+            now: now(self.0.stamp.now()),
+        };
+        let Some(row) = self.row(Purpose::Read, query).await? else { return Ok(None) };
+        let (_, metadata) = row::metadata(&row)?;
+        let visible = metadata.is_visible(self.0.stamp.now(), options.tombstones);
+        Ok(visible.then(|| Arc::new(metadata)))
+    }
+
+    pub(crate) async fn load_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Read>> {
+        self.check_open(Operation::LoadMany)?;
+        let mut wanted: Vec<Key> = keys.to_vec();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let (statement, wanted) = (self.0.statements.load_many.clone(), Arc::new(wanted));
+        let now = now(self.0.stamp.now());
+        let rows = self
+            .0
+            .client
+            .run(Purpose::Read, move |connection| {
+                let (statement, wanted) = (statement.clone(), Arc::clone(&wanted));
+                Box::pin(async move {
+                    let keys: Vec<&[u8]> = wanted.iter().map(|key| key.as_str().as_bytes()).collect();
+                    statement.query().bind(keys).bind(now).fetch_all(connection).await
+                })
+            })
+            .await?;
+        let mut found = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            let (key, entry, _) = row::entry(row)?;
+            found.insert(key, entry);
+        }
+        let answer = |key: &Key| {
+            let read = |entry: Option<Entry>| {
+                if let Some(entry) = &entry {
+                    entry.verify()?;
+                }
+                tiered_core::store::answer(entry, self.0.stamp.now(), options)
+            };
+            read(found.get(key).cloned().flatten()).map_err(|error| error.for_key(key))
+        };
+        keys.iter().map(answer).collect()
+    }
+
+    pub(crate) async fn stream_entry(
+        &self,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
+        let Some(metadata) = self.head_entry(key, options).await? else { return Ok(None) };
+        let all = 0..metadata.size;
+        let range = clamp_range(options.range.as_ref().unwrap_or(&all), metadata.size)?;
+        let (store, key, version) = (self.clone(), key.clone(), metadata.version.to_string());
+        let parts = range.clone().step_by(PART).map(move |start| start..range.end.min(start + PART as u64));
+        let body = stream::iter(parts).then(move |part| {
+            let (store, key, version) = (store.clone(), key.clone(), version.clone());
+            async move {
+                let query = Query::Part {
+                    statement: store.0.statements.part.clone(),
+                    key: key.clone(),
+                    version,
+                    from: position(part.start + 1),
+                    length: position(part.end - part.start),
+                };
+                let failed = |error: Error| store.failed(error, Operation::Load).for_key(&key);
+                let row = store.row(Purpose::Read, query).await.map_err(failed)?;
+                let part = row.and_then(|row| row.try_get::<Vec<u8>, _>(0).ok()).map(Bytes::from);
+                part.ok_or_else(|| {
+                    let message = "the entry was replaced while it was read in parts; read it again";
+                    failed(Error::new(ErrorKind::Unavailable, message))
+                })
+            }
+        });
+        Ok(Some((metadata, Box::pin(body))))
+    }
+
+    pub(crate) fn list_entries(&self, options: ListOptions) -> ListStream {
+        let store = self.clone();
+        let pages = stream::unfold(Some(options), move |options| {
+            let store = store.clone();
+            async move {
+                let mut options = options?;
+                let size = options.limit.map_or(PAGE, |limit| limit.min(PAGE));
+                if size == 0 {
+                    return None;
+                }
+                let page = match store.page(&options, size).await {
+                    Ok(page) => page,
+                    Err(error) => return Some((vec![Err(store.failed(error, Operation::List))], None)),
+                };
+                let next = page.last().filter(|_| page.len() == size).map(|last| {
+                    options.start_after = Some(last.key.clone());
+                    options.limit = options.limit.map(|limit| limit - size);
+                    options
+                });
+                Some((page.into_iter().map(Ok).collect(), next))
+            }
+        });
+        Box::pin(pages.flat_map(stream::iter::<Vec<Result<Listed>>>))
+    }
+
+    async fn page(&self, options: &ListOptions, size: usize) -> Result<Vec<Listed>> {
+        self.check_open(Operation::List)?;
+        let (statement, options, now) =
+            (self.0.statements.list.clone(), options.clone(), now(self.0.stamp.now()));
+        let rows = self
+            .0
+            .client
+            .run(Purpose::Read, move |connection| {
+                let (statement, options) = (statement.clone(), options.clone());
+                Box::pin(async move {
+                    statement
+                        .query()
+                        .bind(options.prefix.as_bytes())
+                        .bind(now)
+                        .bind(prefix_end(options.prefix.as_bytes()))
+                        .bind(options.start_after.as_ref().map(|key| key.as_str().as_bytes()))
+                        .bind(options.tombstones == Tombstones::Show)
+                        .bind(i64::try_from(size).unwrap_or(i64::MAX))
+                        .fetch_all(connection)
+                        .await
+                })
+            })
+            .await?;
+        let listed = |row: &PgRow| {
+            let (key, metadata) = row::metadata(row)?;
+            Ok(Listed::with_metadata(key, Arc::new(metadata)))
+        };
+        rows.iter().map(listed).collect()
+    }
+
+    pub(crate) async fn get_mark(&self, name: &str) -> Result<Option<Bytes>> {
+        let query = Query::Mark { statement: self.0.statements.get_mark.clone(), name: mark_row(name) };
+        let row = self.row(Purpose::Read, query).await?;
+        Ok(row.and_then(|row| row.try_get::<Vec<u8>, _>(0).ok()).map(Bytes::from))
+    }
+}
+
+/// The row of a mark. A mark's name has no colon, so it is never the schema's.
+pub(crate) fn mark_row(name: &str) -> String {
+    format!("mark:{name}")
+}
+
+/// A statement that answers in one row at most, and its parameters.
+enum Query {
+    Load { statement: Statement, key: Key, now: i64, known: Option<String>, range: Option<(i32, i32)> },
+    Head { statement: Statement, key: Key, now: i64 },
+    Part { statement: Statement, key: Key, version: String, from: i32, length: i32 },
+    Mark { statement: Statement, name: String },
+}
+
+impl Query {
+    fn build(&self) -> crate::sql::Query<'_> {
+        match self {
+            Self::Load { statement, key, now, known, range } => {
+                let query = statement.query().bind(key.as_str().as_bytes()).bind(now).bind(known);
+                match range {
+                    Some((from, length)) => query.bind(from).bind(length),
+                    None => query,
+                }
+            }
+            Self::Head { statement, key, now } => statement.query().bind(key.as_str().as_bytes()).bind(now),
+            Self::Part { statement, key, version, from, length } => {
+                statement.query().bind(key.as_str().as_bytes()).bind(version).bind(from).bind(length)
+            }
+            Self::Mark { statement, name } => statement.query().bind(name),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The tables: made, recognised, and brought up to date.
+
+use std::sync::Arc;
+
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+use tiered_core::{Durability, Error, ErrorKind, Result};
+
+use crate::client::{Client, Purpose};
+use crate::config::{Create, PostgresConfig};
+
+/// What brings the tables from one version to the next: entry `n` makes version `n + 1`. They are never changed once
+/// published, only added to. `{table}` and `{meta}` are the quoted names, `{index}` the quoted name of an index.
+const MIGRATIONS: [&str; 2] = [
+    "CREATE TABLE {meta} (name text COLLATE \"C\" PRIMARY KEY, value bytea NOT NULL);
+     CREATE TABLE {table} (
+         key bytea PRIMARY KEY,
+         version text COLLATE \"C\" NOT NULL,
+         modified bigint NOT NULL,
+         expires_at bigint,
+         attributes jsonb,
+         checksum bigint NOT NULL,
+         value bytea NOT NULL,
+         session bigint,
+         validated bigint,
+         origin smallint NOT NULL DEFAULT 0,
+         validator text
+     );
+     ALTER TABLE {table} ALTER COLUMN value SET STORAGE EXTERNAL",
+    "CREATE INDEX {index} ON {table} (expires_at) WHERE expires_at IS NOT NULL",
+];
+
+/// The row of the meta table that holds the schema's version. Marks have other names: theirs have no colon.
+const VERSION: &str = "tiered:schema";
+
+/// The tables' quoted names.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    pub(crate) schema: String,
+    pub(crate) table: String,
+    pub(crate) meta: String,
+    index: String,
+}
+
+impl Names {
+    /// The configuration's names, which were checked.
+    pub(crate) fn of(config: &PostgresConfig) -> Self {
+        let (schema, table) = (&config.schema, &config.table);
+        Self {
+            schema: format!("\"{schema}\""),
+            table: format!("\"{schema}\".\"{table}\""),
+            meta: format!("\"{schema}\".\"{table}_meta\""),
+            index: format!("\"{table}_expiry\""),
+        }
+    }
+
+    fn fill(&self, template: &str) -> AssertSqlSafe<String> {
+        let filled = template.replace("{table}", &self.table).replace("{meta}", &self.meta);
+        AssertSqlSafe(filled.replace("{index}", &self.index).replace("{schema}", &self.schema))
+    }
+}
+
+/// What there is.
+enum Found {
+    Nothing,
+    Foreign,
+    Version(usize),
+}
+
+/// Brings the tables to this version, under a lock that others who open the store wait for. Where they are there
+/// already, nothing is locked and no right to create is needed.
+pub(crate) async fn prepare(client: &Client, names: &Names, create: Create) -> Result<()> {
+    let owned = Arc::new(names.clone());
+    let look = Arc::clone(&owned);
+    let found = client.run(Purpose::Read, move |connection| {
+        let names = Arc::clone(&look);
+        Box::pin(async move { find(connection, &names).await })
+    });
+    match found.await? {
+        Found::Version(version) if version == MIGRATIONS.len() => return Ok(()),
+        Found::Nothing if create == Create::Never => {
+            return Err(Error::new(ErrorKind::NotFound, "the table does not exist; create it"));
+        }
+        found => check(&found)?,
+    }
+    let migrated = client.run(Purpose::Write, move |connection| {
+        let names = Arc::clone(&owned);
+        Box::pin(async move { migrate(connection, &names).await })
+    });
+    migrated.await?
+}
+
+fn check(found: &Found) -> Result<()> {
+    match found {
+        Found::Foreign => Err(Error::new(
+            ErrorKind::Foreign,
+            "the table is not a store's; choose another name for the table",
+        )),
+        Found::Version(version) if *version > MIGRATIONS.len() => Err(Error::new(
+            ErrorKind::Config,
+            format!(
+                "the tables have version {version}, this program knows {}; use a newer one",
+                MIGRATIONS.len()
+            ),
+        )),
+        Found::Nothing | Found::Version(_) => Ok(()),
+    }
+}
+
+async fn find(connection: &mut PgConnection, names: &Names) -> Result<Found, sqlx::Error> {
+    let exist = sqlx::query("SELECT to_regclass($1) IS NOT NULL, to_regclass($2) IS NOT NULL")
+        .bind(&names.table)
+        .bind(&names.meta)
+        .fetch_one(&mut *connection)
+        .await?;
+    let (table, meta): (bool, bool) = (exist.try_get(0)?, exist.try_get(1)?);
+    if !table && !meta {
+        return Ok(Found::Nothing);
+    }
+    if !meta {
+        return Ok(Found::Foreign);
+    }
+    let version = sqlx::query(names.fill("SELECT value FROM {meta} WHERE name = $1"))
+        .bind(VERSION)
+        .fetch_optional(connection)
+        .await?;
+    let version = version.map(|row| row.try_get::<Vec<u8>, _>(0)).transpose()?;
+    let version = version.and_then(|text| String::from_utf8(text).ok()?.parse().ok());
+    Ok(version.filter(|_| table).map_or(Found::Foreign, Found::Version))
+}
+
+async fn migrate(connection: &mut PgConnection, names: &Names) -> Result<Result<()>, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    // Two processes that open the store for the first time take turns.
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+        .bind(format!("tiered:{}", names.meta))
+        .execute(&mut *transaction)
+        .await?;
+    let schema = sqlx::query("SELECT to_regnamespace($1) IS NOT NULL").bind(&names.schema);
+    if !schema.fetch_one(&mut *transaction).await?.try_get::<bool, _>(0)? {
+        sqlx::query(names.fill("CREATE SCHEMA IF NOT EXISTS {schema}")).execute(&mut *transaction).await?;
+    }
+    let found = find(&mut transaction, names).await?;
+    if let Err(error) = check(&found) {
+        transaction.rollback().await?;
+        return Ok(Err(error));
+    }
+    let from = if let Found::Version(version) = found { version } else { 0 };
+    for step in MIGRATIONS.iter().skip(from) {
+        sqlx::raw_sql(names.fill(step)).execute(&mut *transaction).await?;
+    }
+    sqlx::query(names.fill(
+        "INSERT INTO {meta} (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value",
+    ))
+    .bind(VERSION)
+    .bind(MIGRATIONS.len().to_string().into_bytes())
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(Ok(()))
+}
+
+/// What the server is: refuses one that cannot hold a store, and tells what a commit survives there.
+pub(crate) async fn inspect(client: &Client, pooled: bool) -> Result<Durability> {
+    let settings = client.run(Purpose::Read, |connection| {
+        Box::pin(async move {
+            let row = sqlx::query(
+                "SELECT current_setting('server_encoding'), current_setting('statement_timeout'), \
+                 current_setting('fsync') = 'on' AND current_setting('synchronous_commit') <> 'off', \
+                 extract(epoch FROM clock_timestamp())::float8",
+            )
+            .fetch_one(connection)
+            .await?;
+            Ok((row.try_get::<String, _>(0)?, row.try_get::<String, _>(1)?, row.try_get(2)?, row.try_get(3)?))
+        })
+    });
+    let (encoding, timeout, synced, clock): (String, String, bool, f64) = settings.await?;
+    client.clock().set(clock);
+    if encoding != "UTF8" {
+        return Err(Error::new(
+            ErrorKind::Config,
+            format!("the database is encoded in {encoding}; attributes need UTF8"),
+        ));
+    }
+    if pooled && timeout == "0" {
+        return Err(Error::new(
+            ErrorKind::Config,
+            "through a pooler the role needs a limit of its own: ALTER ROLE … SET statement_timeout = '8s'",
+        ));
+    }
+    Ok(if synced { Durability::PowerLoss } else { Durability::ProcessKill })
+}

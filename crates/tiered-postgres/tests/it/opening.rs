@@ -1,0 +1,145 @@
+//! Opening: what is made, what is refused, what is needed.
+
+use std::time::Duration;
+
+use tiered_core::{ErrorKind, Feature, Key, Outcome, Put, Store as _, StoreExt as _};
+use tiered_postgres::sqlx::{self, AssertSqlSafe};
+use tiered_postgres::{Create, PostgresConfig};
+use tiered_services::Service;
+
+use crate::place::{Schema, connect};
+
+fn key() -> Key {
+    Key::new("k").expect("valid")
+}
+
+#[tokio::test]
+async fn what_is_not_ours_is_refused_and_untouched() {
+    let schema = Schema::new();
+    schema.execute("CREATE SCHEMA {}; CREATE TABLE {}.tiered (key bytea PRIMARY KEY, mine text)").await;
+    let error = schema.config().open().await.expect_err("foreign");
+    assert_eq!(error.kind(), ErrorKind::Foreign, "{error}");
+    assert!(error.to_string().contains("choose another name"), "{error}");
+    let tables = "SELECT count(*) FROM information_schema.tables WHERE table_schema = '{}'";
+    assert_eq!(schema.number(tables).await, 1);
+    schema.config().table("other").open().await.expect("opens beside it");
+}
+
+#[tokio::test]
+async fn nothing_is_made_where_that_is_asked() {
+    let schema = Schema::new();
+    let error = schema.config().create(Create::Never).open().await.expect_err("absent");
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    schema.open().await.close().await.expect("closes");
+    schema.config().create(Create::Never).open().await.expect("is there now");
+}
+
+#[tokio::test]
+async fn older_tables_are_brought_up_to_date_and_newer_ones_refused() {
+    let schema = Schema::new();
+    let store = schema.open().await;
+    store.put(&key(), Put::new("kept")).await.expect("written");
+    store.close().await.expect("closes");
+    schema
+        .execute(
+            "DROP INDEX {}.tiered_expiry; UPDATE {}.tiered_meta SET value = '1' WHERE name = 'tiered:schema'",
+        )
+        .await;
+    let store = schema.open().await;
+    assert_eq!(store.get(&key()).await.expect("reads").expect("kept").value(), "kept");
+    let index = "SELECT count(*) FROM pg_indexes WHERE schemaname = '{}' AND indexname = 'tiered_expiry'";
+    assert_eq!(schema.number(index).await, 1);
+    schema.execute("UPDATE {}.tiered_meta SET value = '99' WHERE name = 'tiered:schema'").await;
+    let error = schema.config().open().await.expect_err("newer");
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    assert!(error.to_string().contains("99"), "{error}");
+}
+
+#[tokio::test]
+async fn many_open_it_for_the_first_time_at_once() {
+    let schema = Schema::new();
+    let opening = (0..8).map(|_| schema.config().connections(1).open());
+    for opened in futures_util::future::join_all(opening).await {
+        opened.expect("opens");
+    }
+}
+
+#[tokio::test]
+async fn a_role_needs_no_more_than_the_page_says() {
+    let schema = Schema::new();
+    schema.open().await;
+    let role = format!("{}_role", schema.name);
+    // As docs/src/postgres.md has it.
+    schema
+        .execute(&format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 'a password'; GRANT USAGE ON SCHEMA {{}} TO {role}; \
+             GRANT SELECT, INSERT, UPDATE, DELETE ON {{}}.tiered, {{}}.tiered_meta TO {role}"
+        ))
+        .await;
+    let url = Service::Postgres.required();
+    let (_, rest) = url.split_once("://").expect("a URL");
+    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+    let config = PostgresConfig::from_url(&format!("postgres://{role}:a%20password@{place}")).expect("a URL");
+    let store = config.schema(&schema.name).feed(true).open().await.expect("opens");
+    let version = store.put(&key(), Put::new("v")).await.expect("written").version;
+    store.put(&key(), Put::new("w").if_version(version)).await.expect("replaced");
+    store.set_mark("m", Some("x".into())).await.expect("marked");
+    assert_eq!(store.sweep().await.expect("swept"), 0);
+    store.close().await.expect("closes");
+    schema.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_reached_says_so_without_the_password() {
+    let config = PostgresConfig::from_url("postgres://user:hunter2@127.0.0.1:1/db").expect("a URL");
+    let error = config.timeout(Duration::from_millis(500)).open().await.expect_err("nobody listens");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert_eq!(error.write_outcome(), Outcome::NotApplied);
+    let text = format!("{} {error:?}", error.chain());
+    assert!(text.contains("127.0.0.1:1/db") && !text.contains("hunter2"), "{text}");
+    let url = Service::Postgres.required();
+    let (server, _) = url.rsplit_once('/').expect("a database");
+    let config = PostgresConfig::from_url(&format!("{server}/no_such_database")).expect("a URL");
+    let error = config.open().await.expect_err("no database");
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{}", error.chain());
+}
+
+#[tokio::test]
+async fn tls_that_is_required_is_not_given_up() {
+    // The server for tests has none.
+    for mode in ["require", "verify-full"] {
+        let url = format!("{}?sslmode={mode}", Service::Postgres.required());
+        let error = PostgresConfig::from_url(&url).expect("a URL").open().await.expect_err("no TLS");
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
+        assert!(error.to_string().contains("TLS"), "{}", error.chain());
+    }
+}
+
+#[tokio::test]
+async fn a_database_in_another_encoding_is_refused() {
+    let name = Schema::new().name.replace("tiered_test", "tiered_ascii");
+    let mut connection = connect().await;
+    let create = format!("CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0");
+    sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await.expect("created");
+    let url = Service::Postgres.required();
+    let (server, _) = url.rsplit_once('/').expect("a database");
+    let opened = PostgresConfig::from_url(&format!("{server}/{name}")).expect("a URL").open().await;
+    let drop = AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"));
+    sqlx::raw_sql(drop).execute(&mut connection).await.expect("dropped");
+    let error = opened.expect_err("another encoding");
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("SQL_ASCII"), "{error}");
+}
+
+#[tokio::test]
+async fn through_a_pooler_the_role_needs_a_limit_of_its_own() {
+    let schema = Schema::new();
+    let error = schema.config().statement_cache(0).open().await.expect_err("no limit");
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    let url = format!("{}?options=-c%20statement_timeout%3D8000", Service::Postgres.required());
+    let config = PostgresConfig::from_url(&url).expect("a URL").schema(&schema.name).statement_cache(0);
+    let store = config.open().await.expect("opens");
+    assert!(!store.capabilities().has(Feature::Changes));
+    store.put(&key(), Put::new("v").if_absent()).await.expect("written");
+    assert_eq!(store.get(&key()).await.expect("reads").expect("there").value(), "v");
+}

@@ -1,0 +1,189 @@
+//! Faults on the wire, between the adapter and the real server. Afterwards nothing is left behind.
+
+use std::time::Duration;
+
+use tiered_core::{Batch, ErrorKind, Key, Outcome, Put, Store as _, StoreExt as _};
+use tiered_postgres::{PostgresConfig, PostgresStore};
+use tiered_services::{Mode, Proxy, Service};
+
+use crate::place::Schema;
+
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A store behind a proxy, with one connection, and one beside it.
+struct Wire {
+    schema: Schema,
+    proxy: Proxy,
+    store: PostgresStore,
+    beside: PostgresStore,
+}
+
+impl Wire {
+    async fn new() -> Self {
+        let schema = Schema::new();
+        let beside = schema.open().await;
+        let proxy = Proxy::start(&Service::Postgres.address()).await.expect("listens");
+        let url = Service::Postgres.required().replace(&Service::Postgres.address(), &proxy.address());
+        let config = PostgresConfig::from_url(&format!("{url}?application_name={}", schema.name));
+        let config = config.expect("a URL").schema(&schema.name).connections(1).timeout(TIMEOUT);
+        let store = config.open().await.expect("opens");
+        Self { schema, proxy, store, beside }
+    }
+
+    /// The one connection is free again, and no transaction is open on the server.
+    async fn is_clean(&self) {
+        self.proxy.set(Mode::Pass);
+        self.store.put(&key("after"), Put::new("after")).await.expect("the store works again");
+        let open = "SELECT count(*) FROM pg_stat_activity WHERE application_name = '{}' AND state <> 'idle'";
+        for _ in 0..100 {
+            if self.schema.number(open).await == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(self.schema.number(open).await, 0);
+    }
+
+    async fn value(&self, name: &str) -> Option<String> {
+        let entry = self.beside.get(&key(name)).await.expect("reads")?;
+        Some(String::from_utf8_lossy(entry.value()).into_owned())
+    }
+}
+
+fn key(text: &str) -> Key {
+    Key::new(text).expect("valid")
+}
+
+#[tokio::test]
+async fn a_swallowed_answer_is_an_unknown_outcome() {
+    let wire = Wire::new().await;
+    wire.store.put(&key("k"), Put::new("before")).await.expect("written");
+    wire.proxy.set(Mode::SwallowAnswers);
+    let swallowed = key("k");
+    let put = wire.store.put(&swallowed, Put::new("swallowed"));
+    let error = tokio::time::timeout(TIMEOUT * 2, put).await.expect("in time").expect_err("no answer");
+    assert_eq!((error.kind(), error.write_outcome()), (ErrorKind::TimedOut, Outcome::Unknown));
+    assert_eq!(wire.value("k").await.as_deref(), Some("swallowed"), "it took effect");
+    wire.is_clean().await;
+    wire.proxy.set(Mode::SwallowAnswers);
+    let batch = Batch::new().put(key("a"), Put::new("x").if_absent()).put(key("b"), Put::new("x"));
+    let error = wire.store.apply(batch).await.expect_err("no answer");
+    assert_eq!(error.write_outcome(), Outcome::Unknown, "{error}");
+    wire.is_clean().await;
+    // Its first statement was never answered, so the transaction never came to its end.
+    let both = (wire.value("a").await, wire.value("b").await);
+    assert_eq!(both.0.is_some(), both.1.is_some(), "all or nothing");
+}
+
+#[tokio::test]
+async fn a_write_that_the_network_delayed_does_not_overtake_a_later_one() {
+    let wire = Wire::new().await;
+    for conditional in [false, true] {
+        wire.is_clean().await;
+        let version = wire.beside.put(&key("k"), Put::new("before")).await.expect("written").version;
+        wire.proxy.set(Mode::HoldRequests);
+        let put = Put::new("delayed");
+        let put = if conditional { put.if_version(version) } else { put };
+        let error = wire.store.put(&key("k"), put).await.expect_err("held");
+        assert_eq!(error.write_outcome(), Outcome::Unknown, "{error}");
+        wire.beside.put(&key("k"), Put::new("later")).await.expect("written");
+        wire.proxy.set(Mode::Pass);
+        // What was held arrives now, and the server refuses it by its deadline.
+        tokio::time::sleep(TIMEOUT).await;
+        assert_eq!(wire.value("k").await.as_deref(), Some("later"));
+    }
+    wire.is_clean().await;
+}
+
+#[tokio::test]
+async fn a_pulled_cable_costs_one_timeout() {
+    let wire = Wire::new().await;
+    wire.proxy.set(Mode::Silent);
+    let error = wire.store.put(&key("k"), Put::new("x")).await.expect_err("nothing gets through");
+    assert_eq!((error.kind(), error.write_outcome()), (ErrorKind::TimedOut, Outcome::Unknown));
+    // The dead connection is closed: the next call waits for another, and none comes about either.
+    let error = wire.store.put(&key("k"), Put::new("x")).await.expect_err("nothing gets through");
+    assert_eq!((error.kind(), error.write_outcome()), (ErrorKind::Unavailable, Outcome::NotApplied));
+    assert_eq!(wire.value("k").await, None);
+    wire.is_clean().await;
+}
+
+#[tokio::test]
+async fn slow_answers_are_waited_for() {
+    let wire = Wire::new().await;
+    wire.proxy.set(Mode::Drip(16));
+    wire.store.put(&key("k"), Put::new("slow")).await.expect("written");
+    assert_eq!(wire.store.get(&key("k")).await.expect("reads").expect("there").value(), "slow");
+    wire.is_clean().await;
+}
+
+#[tokio::test]
+async fn resets_and_ended_sessions_are_got_over() {
+    let wire = Wire::new().await;
+    wire.store.put(&key("k"), Put::new("x")).await.expect("written");
+    wire.proxy.cut();
+    assert!(wire.store.get(&key("k")).await.expect("a read is sent again").is_some());
+    let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = '{}'";
+    assert!(wire.schema.number(ended).await >= 1);
+    assert!(wire.store.get(&key("k")).await.expect("a read is sent again").is_some());
+    assert!(wire.schema.number(ended).await >= 1);
+    match wire.store.put(&key("k"), Put::new("y")).await {
+        Ok(_) => assert_eq!(wire.value("k").await.as_deref(), Some("y")),
+        Err(error) => assert_eq!(error.write_outcome(), Outcome::Unknown, "{error}"),
+    }
+    wire.is_clean().await;
+}
+
+#[tokio::test]
+async fn a_server_that_restarts_is_found_again() {
+    let wire = Wire::new().await;
+    wire.store.put(&key("k"), Put::new("x")).await.expect("written");
+    wire.proxy.refuse(true);
+    wire.proxy.cut();
+    let error = wire.store.put(&key("k"), Put::new("y")).await.expect_err("down");
+    assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::TimedOut), "{error}");
+    let error = wire.store.put(&key("k"), Put::new("y")).await.expect_err("down");
+    assert_eq!((error.kind(), error.write_outcome()), (ErrorKind::Unavailable, Outcome::NotApplied));
+    wire.proxy.refuse(false);
+    assert!(wire.store.get(&key("k")).await.expect("up again").is_some());
+    wire.is_clean().await;
+}
+
+#[tokio::test]
+async fn a_lock_that_somebody_holds_ends_at_the_statement_timeout() {
+    let wire = Wire::new().await;
+    wire.store.put(&key("k"), Put::new("x")).await.expect("written");
+    let mut other = crate::place::connect().await;
+    let lock = format!("BEGIN; SELECT 1 FROM {}.tiered FOR UPDATE", wire.schema.name);
+    tiered_postgres::sqlx::raw_sql(tiered_postgres::sqlx::AssertSqlSafe(lock))
+        .execute(&mut other)
+        .await
+        .expect("locks");
+    let error = wire.store.put(&key("k"), Put::new("y")).await.expect_err("locked");
+    assert_eq!((error.kind(), error.write_outcome()), (ErrorKind::TimedOut, Outcome::NotApplied), "{error}");
+    drop(other);
+    wire.is_clean().await;
+    assert_eq!(wire.value("k").await.as_deref(), Some("x"));
+}
+
+#[tokio::test]
+async fn a_feed_whose_cable_was_pulled_begins_anew() {
+    use futures_util::StreamExt as _;
+    use tiered_core::Change;
+    let schema = Schema::new();
+    let beside = schema.config().feed(true).open().await.expect("opens");
+    let proxy = Proxy::start(&Service::Postgres.address()).await.expect("listens");
+    let url = Service::Postgres.required().replace(&Service::Postgres.address(), &proxy.address());
+    let config = PostgresConfig::from_url(&url).expect("a URL").schema(&schema.name);
+    let store = config.timeout(TIMEOUT).feed(true).open().await.expect("opens");
+    let mut changes = store.changes().expect("a feed");
+    assert_eq!(changes.next().await, Some(Change::Resync));
+    proxy.set(Mode::Silent);
+    beside.put(&key("k"), Put::new("unheard")).await.expect("written");
+    // Long enough for the feed to ask, and to hear nothing.
+    let next = tokio::time::timeout(Duration::from_secs(8), changes.next()).await;
+    assert!(next.is_err(), "nothing gets through: {next:?}");
+    proxy.set(Mode::Pass);
+    let next = tokio::time::timeout(Duration::from_secs(20), changes.next()).await.expect("noticed");
+    assert_eq!(next, Some(Change::Resync));
+}

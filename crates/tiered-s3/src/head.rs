@@ -1,0 +1,184 @@
+//! Metadata as headers.
+//!
+//! | header `x-amz-meta-…` | holds |
+//! |---|---|
+//! | `tiered-version` | the write's id: 32 hexadecimal digits, or `token:…` |
+//! | `tiered-modified`, `tiered-expires` | milliseconds since 1970 |
+//! | `tiered-crc32c` | the checksum of the value, 8 hexadecimal digits; not with a value that was streamed |
+//! | any other | an attribute, escaped as `header.rs` says |
+//!
+//! An object without `tiered-version` was written by another client: its `ETag` is its version then.
+
+use std::collections::HashMap;
+
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
+use aws_sdk_s3::primitives::DateTime;
+use tiered_core::{
+    Attributes, Checksum, Entry, Error, ErrorKind, Metadata, Note, Result, Timestamp, Validator, Version,
+};
+
+use crate::config::Layout;
+use crate::header::{escape, escape_name, unescape, unescape_name};
+use crate::layout::foreign;
+
+const VERSION: &str = "tiered-version";
+const MODIFIED: &str = "tiered-modified";
+const EXPIRES: &str = "tiered-expires";
+const CRC32C: &str = "tiered-crc32c";
+
+/// The attribute that is the object's own content type.
+const CONTENT_TYPE: &str = "content-type";
+
+/// What a server gives as content type where none was given.
+const UNTYPED: [&str; 2] = ["binary/octet-stream", "application/octet-stream"];
+
+/// What an object's headers say.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) version: Version,
+    pub(crate) modified: Timestamp,
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) attributes: Attributes,
+    /// Of the value.
+    pub(crate) size: u64,
+    pub(crate) checksum: Option<Checksum>,
+    /// The `ETag`, with its quotes.
+    pub(crate) etag: String,
+}
+
+/// What both answers have.
+struct Headers<'a> {
+    metadata: Option<&'a HashMap<String, String>>,
+    etag: Option<&'a str>,
+    modified: Option<&'a DateTime>,
+    content_type: Option<&'a str>,
+    total: u64,
+}
+
+impl Head {
+    pub(crate) fn of_head(answer: &HeadObjectOutput, layout: Layout) -> Result<Self> {
+        let headers = Headers {
+            metadata: answer.metadata(),
+            etag: answer.e_tag(),
+            modified: answer.last_modified(),
+            content_type: answer.content_type(),
+            total: answer.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0),
+        };
+        headers.read(layout)
+    }
+
+    pub(crate) fn of_get(answer: &GetObjectOutput, layout: Layout) -> Result<Self> {
+        // A part's length is not the object's: `bytes 0-1/100`.
+        let whole = answer.content_range().and_then(|range| range.rsplit('/').next()?.parse().ok());
+        let length = || answer.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0);
+        let headers = Headers {
+            metadata: answer.metadata(),
+            etag: answer.e_tag(),
+            modified: answer.last_modified(),
+            content_type: answer.content_type(),
+            total: whole.unwrap_or_else(length),
+        };
+        headers.read(layout)
+    }
+
+    pub(crate) fn is_live(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|at| now < at)
+    }
+
+    /// As metadata, with the checksum that was found out.
+    pub(crate) fn metadata(self, checksum: Checksum) -> Result<Metadata> {
+        let note = Note { validator: Some(Validator::new(&self.etag)?), ..Note::default() };
+        Ok(Metadata {
+            version: self.version,
+            modified: self.modified,
+            expires_at: self.expires_at,
+            attributes: self.attributes,
+            size: self.size,
+            checksum,
+            note,
+        })
+    }
+}
+
+fn damaged(header: &str) -> Error {
+    Error::new(
+        ErrorKind::Corrupt,
+        format!("the header x-amz-meta-{header} is not as this store writes it; write the object again"),
+    )
+}
+
+impl Headers<'_> {
+    fn read(&self, layout: Layout) -> Result<Head> {
+        let etag = self.etag.filter(|etag| !etag.is_empty());
+        let etag = etag.ok_or_else(|| Error::new(ErrorKind::Other, "the server gives no ETag"))?;
+        let header = |name: &str| self.metadata.and_then(|all| all.get(name)).map(String::as_str);
+        let millis = |name: &'static str| {
+            let parse = |text: &str| text.parse().map(Timestamp::from_millis).map_err(|_| damaged(name));
+            header(name).map(parse).transpose()
+        };
+        let version = header(VERSION)
+            .map(|text| unescape(text).parse::<Version>().map_err(|_| damaged(VERSION)))
+            .transpose()?;
+        let ours = version.is_some();
+        let written = self.modified.and_then(|at| at.to_millis().ok()).and_then(|at| u64::try_from(at).ok());
+        let modified = if ours { millis(MODIFIED)? } else { None };
+        let checksum = header(CRC32C)
+            .filter(|_| ours)
+            .map(|text| u32::from_str_radix(text, 16).map(Checksum::from_u32).map_err(|_| damaged(CRC32C)));
+        Ok(Head {
+            version: version.map_or_else(|| Version::from_token(etag), Ok)?,
+            modified: modified.unwrap_or(Timestamp::from_millis(written.unwrap_or(0))),
+            expires_at: if ours { millis(EXPIRES)? } else { None },
+            attributes: self.attributes(ours)?,
+            size: layout.size(self.total).ok_or_else(foreign)?,
+            checksum: checksum.transpose()?,
+            etag: etag.to_owned(),
+        })
+    }
+
+    /// What another client gave an object is taken as far as it can be an attribute.
+    fn attributes(&self, ours: bool) -> Result<Attributes> {
+        let mut attributes = Attributes::new();
+        if let Some(own) = self.content_type.filter(|own| !ours && !UNTYPED.contains(own)) {
+            attributes = attributes.clone().with(CONTENT_TYPE, own).unwrap_or(attributes);
+        }
+        let mut all: Vec<_> = self.metadata.into_iter().flatten().collect();
+        all.sort_unstable();
+        for (name, value) in all {
+            if name.starts_with(Attributes::RESERVED) {
+                continue;
+            }
+            if ours {
+                let own = unescape_name(name).ok_or_else(|| damaged(name))?;
+                attributes = attributes.with(&own, &unescape(value)).map_err(|_| damaged(name))?;
+            } else {
+                attributes = attributes.clone().with(name, value).unwrap_or(attributes);
+            }
+        }
+        Ok(attributes)
+    }
+}
+
+/// The headers of an entry that is written, and its content type. Without a checksum where that is not known yet.
+pub(crate) fn headers(
+    entry: &Entry,
+    checksum: Option<Checksum>,
+) -> (HashMap<String, String>, Option<String>) {
+    let metadata = entry.metadata();
+    let mut headers = HashMap::new();
+    for (name, value) in metadata.attributes.iter() {
+        headers.insert(escape_name(name), escape(value));
+    }
+    headers.insert(VERSION.to_owned(), escape(&metadata.version.to_string()));
+    headers.insert(MODIFIED.to_owned(), metadata.modified.as_millis().to_string());
+    if let Some(at) = metadata.expires_at {
+        headers.insert(EXPIRES.to_owned(), at.as_millis().to_string());
+    }
+    if let Some(checksum) = checksum {
+        headers.insert(CRC32C.to_owned(), format!("{checksum:?}"));
+    }
+    let content_type =
+        metadata.attributes.get(CONTENT_TYPE).filter(|text| text.is_ascii() && !text.is_empty());
+    (headers, content_type.map(str::to_owned))
+}

@@ -1,0 +1,246 @@
+//! Puts and deletes.
+//!
+//! An unconditional write is sent once, and again only where the server surely did nothing: a repeated one could
+//! overtake a later write. A conditional one is driven forward: it takes effect at most once however often it is sent,
+//! and a lost answer is recognised by the version that the object has.
+
+use aws_sdk_s3::primitives::ByteStream as Body;
+use bytes::Bytes;
+use tiered_core::store::precondition_failed;
+use tiered_core::{
+    Checksum, Delete, Deleted, Entry, Error, ErrorKind, Feature, Key, Operation, Outcome, Precondition, Put,
+    Result, Written,
+};
+
+use crate::client::{ATTEMPTS, CONFLICTS, is_transient, is_undone, pause};
+use crate::error::Failed;
+use crate::head::{Head, headers};
+use crate::store::S3Store;
+
+/// The condition that a server judges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Guard {
+    None,
+    Absent,
+    Etag(String),
+}
+
+impl S3Store {
+    pub(crate) async fn put_entry(&self, key: &Key, put: &Put) -> Result<Written> {
+        self.check_open(Operation::Put)?;
+        self.check_key(key)?;
+        self.0.capabilities.check_value(put.value.len() as u64)?;
+        let entry = self.0.stamp.entry(put);
+        match &put.precondition {
+            Precondition::None if entry.size() > self.0.multipart => {
+                self.put_in_parts(key, &entry, entry.value().clone()).await?;
+            }
+            Precondition::None => self.put_plainly(key, &entry).await?,
+            condition => {
+                self.0.capabilities.require(Feature::ConditionalPut)?;
+                self.put_under(key, &entry, condition).await?;
+            }
+        }
+        Ok(Written::committed(entry.version().clone()))
+    }
+
+    /// One request that writes the object as a whole.
+    async fn send(&self, key: &Key, entry: &Entry, guard: &Guard) -> Result<(), Failed> {
+        let client = &self.0.client;
+        let checksum = entry.metadata().checksum;
+        let (metadata, content_type) = headers(entry, Some(checksum));
+        let request = client
+            .s3
+            .put_object()
+            .bucket(&client.bucket)
+            .key(client.name(key))
+            .set_metadata(Some(metadata))
+            .set_content_type(content_type)
+            .body(Body::from(self.body(entry, checksum)));
+        let request = match guard {
+            Guard::None => request,
+            Guard::Absent => request.if_none_match("*"),
+            Guard::Etag(etag) => request.if_match(etag),
+        };
+        client.once(entry.size(), request.send()).await.map(drop)
+    }
+
+    /// The object's body.
+    fn body(&self, entry: &Entry, checksum: Checksum) -> Bytes {
+        let layout = self.0.layout;
+        let before = layout.before(entry.version(), self.0.stamp.versions());
+        if before.is_empty() {
+            return entry.value().clone();
+        }
+        Bytes::from([&before[..], entry.value(), &layout.behind(checksum)].concat())
+    }
+
+    async fn put_plainly(&self, key: &Key, entry: &Entry) -> Result<()> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match self.send(key, entry, &Guard::None).await {
+                Ok(()) => return Ok(()),
+                Err(Failed::Conflict(_)) if attempt < CONFLICTS => {}
+                Err(Failed::Error(error)) if attempt < ATTEMPTS && is_undone(&error) => {}
+                Err(failed) => return Err(failed.into_error()),
+            }
+            pause(attempt).await;
+        }
+    }
+
+    /// A put under a precondition, repeated until its outcome is known.
+    async fn put_under(&self, key: &Key, entry: &Entry, condition: &Precondition) -> Result<()> {
+        let mut doubt = Doubt::default();
+        let mut guard = match condition {
+            Precondition::Absent => Some(Guard::Absent),
+            _ => None,
+        };
+        loop {
+            let guard = match guard.take() {
+                Some(guard) => guard,
+                None => match self.decide(key, entry, condition).await {
+                    Ok(Decision::Send(guard)) => guard,
+                    Ok(Decision::Done) => return Ok(()),
+                    Ok(Decision::Refused) => return Err(doubt.refused(key)),
+                    Err(error) => return Err(doubt.error(error)),
+                },
+            };
+            match self.send(key, entry, &guard).await {
+                Ok(()) => return Ok(()),
+                // Somebody was faster, or our own answer was lost: look again.
+                Err(Failed::Condition | Failed::Missing) if doubt.may_meet_others() => {}
+                Err(Failed::Conflict(error)) if doubt.may_meet_others() => {
+                    tracing::debug!(error = %error.chain(), "a conditional write is sent again");
+                }
+                Err(Failed::Error(error)) if is_transient(&error) && doubt.may_fail_again() => {
+                    doubt.add(&error);
+                }
+                Err(failed) => return Err(doubt.error(failed.into_error())),
+            }
+            doubt.pause().await;
+        }
+    }
+
+    /// What a conditional put is to do, as the object is now.
+    async fn decide(&self, key: &Key, entry: &Entry, condition: &Precondition) -> Result<Decision> {
+        let Some(head) = self.look(key).await? else {
+            return Ok(match condition {
+                Precondition::Matches(_) => Decision::Refused,
+                _ => Decision::Send(Guard::Absent),
+            });
+        };
+        let live = head.is_live(self.0.stamp.now());
+        if live && head.version == *entry.version() {
+            // A writer whose answer was lost recognises its own write.
+            return Ok(Decision::Done);
+        }
+        let version = Some(&head.version).filter(|_| live);
+        Ok(if condition.holds(version) { Decision::Send(Guard::Etag(head.etag)) } else { Decision::Refused })
+    }
+
+    pub(crate) async fn delete_entry(&self, key: &Key, delete: &Delete) -> Result<Deleted> {
+        self.check_open(Operation::Delete)?;
+        self.check_key(key)?;
+        if delete.precondition != Precondition::None {
+            self.0.capabilities.require(Feature::ConditionalDelete)?;
+        }
+        let guarded = self.0.capabilities.has(Feature::ConditionalDelete);
+        let mut doubt = Doubt::default();
+        // The live entry that a request of ours may have deleted, its answer lost.
+        let mut gone: Option<Head> = None;
+        loop {
+            let head = self.look(key).await.map_err(|error| doubt.error(error))?;
+            let live = head.as_ref().filter(|head| head.is_live(self.0.stamp.now()));
+            if gone.is_some() && head.is_none() {
+                return Ok(Deleted::committed(true));
+            }
+            if !delete.precondition.holds(live.map(|head| &head.version)) {
+                return Err(doubt.refused(key));
+            }
+            let existed = live.is_some();
+            let Some(head) = head.filter(|_| delete.precondition != Precondition::Absent) else {
+                return Ok(Deleted::committed(false));
+            };
+            let client = &self.0.client;
+            let request = client.s3.delete_object().bucket(&client.bucket).key(client.name(key));
+            let request = if guarded { request.if_match(&head.etag) } else { request };
+            match client.once(0, request.send()).await {
+                Ok(_) => return Ok(Deleted::committed(existed)),
+                Err(Failed::Condition | Failed::Missing | Failed::Conflict(_)) if doubt.may_meet_others() => {
+                }
+                Err(Failed::Error(error)) if guarded && is_transient(&error) && doubt.may_fail_again() => {
+                    if doubt.add(&error) && existed {
+                        gone = Some(head);
+                    }
+                }
+                Err(Failed::Error(error)) if is_undone(&error) && doubt.may_fail_again() => {}
+                Err(failed) => return Err(doubt.error(failed.into_error())),
+            }
+            doubt.pause().await;
+        }
+    }
+}
+
+/// What a conditional put is to do.
+enum Decision {
+    Send(Guard),
+    /// The object is there already, as we wrote it.
+    Done,
+    Refused,
+}
+
+/// What is not known of earlier attempts.
+#[derive(Debug, Default)]
+struct Doubt {
+    conflicts: u32,
+    failures: u32,
+    /// Whether one of them may have taken effect.
+    doubtful: bool,
+}
+
+impl Doubt {
+    /// Counts an attempt that met another writer; whether there may be another.
+    fn may_meet_others(&mut self) -> bool {
+        self.conflicts += 1;
+        self.conflicts < CONFLICTS
+    }
+
+    /// Counts an attempt that failed; whether there may be another.
+    fn may_fail_again(&mut self) -> bool {
+        self.failures += 1;
+        self.failures < ATTEMPTS
+    }
+
+    /// Takes note of a failed attempt; whether it may have taken effect.
+    fn add(&mut self, error: &Error) -> bool {
+        let doubtful = error.write_outcome() != Outcome::NotApplied;
+        self.doubtful |= doubtful;
+        doubtful
+    }
+
+    async fn pause(&self) {
+        pause(self.conflicts + self.failures).await;
+    }
+
+    /// The precondition does not hold now; it may be that it did, and that another write followed ours.
+    fn refused(&self, key: &Key) -> Error {
+        if !self.doubtful {
+            return precondition_failed(key);
+        }
+        Error::new(
+            ErrorKind::PreconditionFailed,
+            "the entry is another one after an answer was lost; it may have been ours in between",
+        )
+        .for_key(key)
+        .outcome_is(Outcome::Unknown)
+    }
+
+    fn error(&self, error: Error) -> Error {
+        if self.doubtful || error.outcome().is_none() { error.outcome_is(self.outcome()) } else { error }
+    }
+
+    fn outcome(&self) -> Outcome {
+        if self.doubtful { Outcome::Unknown } else { Outcome::NotApplied }
+    }
+}

@@ -1,0 +1,102 @@
+//! Starts the servers for tests and keeps them until it is told to stop: `cargo xtask services` and `cargo xtask test`
+//! use it.
+//!
+//! ```text
+//! tiered-services serve            until standard input ends: for a program that starts it
+//! tiered-services serve --until-stopped PIDFILE      until SIGTERM: for work by hand
+//! tiered-services images           builds the images that no registry gives
+//! ```
+//!
+//! A line for each server, `VARIABLE=URL`, then `ready`. What it does goes to standard error.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test tool speaks on the terminal")]
+
+mod start;
+
+use std::process::ExitCode;
+
+use start::{Kind, Running};
+use tiered_services::Service;
+use tokio::io::AsyncReadExt as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["serve"] => serve(None).await,
+        ["serve", "--until-stopped", pid_file] => serve(Some(pid_file)).await,
+        ["images"] => start::images::build().await,
+        _ => Err("usage: tiered-services serve [--until-stopped PIDFILE] | images".to_owned()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("error: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(pid_file: Option<&str>) -> Result<(), String> {
+    let kind = Kind::from_environment()?;
+    let required = std::env::var("TIERED_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
+    start::containers::remove_leftovers().await;
+    start::processes::remove_leftovers();
+    let mut running: Vec<Running> = Vec::new();
+    let mut missing = Vec::new();
+    for service in Service::ALL {
+        if let Some(url) = service.url() {
+            eprintln!("{}: given by {}", service.name(), service.variable());
+            println!("{}={url}", service.variable());
+            continue;
+        }
+        if service == Service::S3Garage {
+            // Optional: it takes a quarter of an hour to build.
+            continue;
+        }
+        match start::start(service, kind).await {
+            Ok(server) => {
+                eprintln!("{}: {}", service.name(), server.how);
+                println!("{}={}", service.variable(), server.url);
+                running.push(server);
+            }
+            Err(why) => {
+                eprintln!("{}: not to be had: {why}", service.name());
+                missing.push(service.name());
+            }
+        }
+    }
+    if required && !missing.is_empty() {
+        return Err(format!("TIERED_REQUIRE_SERVICES=1, and there is no {}", missing.join(", ")));
+    }
+    if let Some(path) = pid_file {
+        std::fs::write(path, std::process::id().to_string()).map_err(|error| format!("{path}: {error}"))?;
+    }
+    println!("ready");
+    wait(pid_file.is_some()).await?;
+    // Containers and processes end with their handles.
+    for server in running {
+        server.stop().await;
+    }
+    Ok(())
+}
+
+async fn wait(for_signal: bool) -> Result<(), String> {
+    let failed = |error: std::io::Error| error.to_string();
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let ended = async {
+        if for_signal {
+            std::future::pending::<()>().await;
+        }
+        let mut rest = Vec::new();
+        tokio::io::stdin().read_to_end(&mut rest).await.ok();
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = ended => {}
+    }
+    Ok(())
+}

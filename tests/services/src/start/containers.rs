@@ -1,0 +1,105 @@
+//! Servers in containers, through testcontainers.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use testcontainers::bollard::query_parameters::{ListContainersOptions, RemoveContainerOptions};
+use testcontainers::core::IntoContainerPort as _;
+use testcontainers::core::client::docker_client_instance;
+use testcontainers::runners::AsyncRunner as _;
+use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt as _};
+use tiered_services::{S3_CREDENTIALS, Service};
+
+use super::{Handle, Running, images};
+
+/// The label of every container of these tests.
+const LABEL: &str = "tiered.tests";
+
+pub(crate) type Container = ContainerAsync<GenericImage>;
+
+/// Whether a Docker engine answers.
+pub(crate) async fn engine() -> bool {
+    let Ok(docker) = docker_client_instance().await else { return false };
+    matches!(tokio::time::timeout(Duration::from_secs(5), docker.ping()).await, Ok(Ok(_)))
+}
+
+/// Starts a server in a container.
+pub(crate) async fn start(service: Service) -> Result<Running, String> {
+    let (image, port) = (images::reference(service), port(service));
+    images::ensure(service).await?;
+    let (name, tag) = image.rsplit_once(':').unwrap_or((&image, "latest"));
+    let request = request(service, GenericImage::new(name, tag).with_exposed_port(port.tcp()));
+    let request = request.with_label(LABEL, service.name()).with_startup_timeout(Duration::from_mins(1));
+    let container = request.start().await.map_err(|error| error.to_string())?;
+    let host = container.get_host().await.map_err(|error| error.to_string())?;
+    // The name may mean an address that the port is not published on.
+    let host = if host.to_string() == "localhost" { "127.0.0.1".to_owned() } else { host.to_string() };
+    let port = container.get_host_port_ipv4(port.tcp()).await.map_err(|error| error.to_string())?;
+    let url = match service {
+        Service::Postgres => format!("postgres://postgres@{host}:{port}/postgres"),
+        _ => format!("http://{host}:{port}"),
+    };
+    let how = format!("container of {image}");
+    Ok(Running { url, how, handle: Handle::Container(Box::new(container)) })
+}
+
+fn port(service: Service) -> u16 {
+    match service {
+        Service::Postgres => 5432,
+        Service::S3 => 5000,
+        Service::S3Fs => 8014,
+        Service::S3Garage => 3900,
+    }
+}
+
+fn request(service: Service, image: GenericImage) -> ContainerRequest<GenericImage> {
+    let (access, secret) = S3_CREDENTIALS;
+    match service {
+        Service::Postgres => image.with_env_var("POSTGRES_HOST_AUTH_METHOD", "trust"),
+        Service::S3 => image.with_entrypoint("python3").with_cmd([
+            "-c",
+            include_str!("../serve_s3.py"),
+            "0.0.0.0",
+            "5000",
+        ]),
+        Service::S3Fs => image.with_entrypoint("s3s-fs").with_cmd([
+            "--host",
+            "0.0.0.0",
+            "--port",
+            "8014",
+            "--access-key",
+            access,
+            "--secret-key",
+            secret,
+            "/srv",
+        ]),
+        Service::S3Garage => image.into(),
+    }
+}
+
+/// Removes a container.
+pub(crate) async fn stop(container: Container) {
+    if let Err(error) = container.rm().await {
+        eprintln!("a container was not removed: {error}");
+    }
+}
+
+/// Removes what an earlier run left behind, killed before it could.
+pub(crate) async fn remove_leftovers() {
+    let Ok(docker) = docker_client_instance().await else { return };
+    let filters = HashMap::from([("label".to_owned(), vec![LABEL.to_owned()])]);
+    let options =
+        ListContainersOptions { all: true, filters: Some(filters), ..ListContainersOptions::default() };
+    for container in docker.list_containers(Some(options)).await.unwrap_or_default() {
+        let Some(id) = container.id else { continue };
+        // One that is in use by another run is younger than an hour.
+        let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+        let age = now.saturating_sub(container.created.and_then(|at| u64::try_from(at).ok()).unwrap_or(0));
+        if age > 3_600 {
+            eprintln!("a container of {age} s ago is removed");
+            let options =
+                RemoveContainerOptions { force: true, v: true, ..RemoveContainerOptions::default() };
+            docker.remove_container(&id, Some(options)).await.ok();
+        }
+    }
+}

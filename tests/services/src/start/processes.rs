@@ -1,0 +1,148 @@
+//! Servers as processes of this machine, on free ports of loopback.
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tiered_services::{S3_CREDENTIALS, Service};
+use tokio::process::{Child, Command};
+
+use super::{Handle, Running, tools};
+
+/// A process and the folder that it works in, both removed at the end.
+pub(crate) struct Process {
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Process {
+    pub(crate) async fn stop(mut self) {
+        self.child.kill().await.ok();
+        std::fs::remove_dir_all(&self.folder).ok();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.child.start_kill().ok();
+        std::fs::remove_dir_all(&self.folder).ok();
+    }
+}
+
+/// Removes the folders that killed runs left behind; those of the last hour may be in use.
+pub(crate) fn remove_leftovers() {
+    let folders = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
+    for folder in folders.map(|entry| entry.path()) {
+        let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let ours =
+            Service::ALL.iter().any(|service| name.starts_with(&format!("tiered-{}-", service.name())));
+        let age = folder.metadata().and_then(|known| known.modified()).ok().and_then(|at| at.elapsed().ok());
+        if ours && age.is_some_and(|age| age > Duration::from_hours(1)) {
+            eprintln!("{} is removed", folder.display());
+            std::fs::remove_dir_all(&folder).ok();
+        }
+    }
+}
+
+/// Starts a server as a process.
+pub(crate) async fn start(service: Service) -> Result<Running, String> {
+    let failed = |error: std::io::Error| error.to_string();
+    // Free now, and seldom taken before the server has it.
+    let port =
+        TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).map_err(failed)?;
+    let port = port.port().to_string();
+    let folder = std::env::temp_dir().join(format!("tiered-{}-{port}", service.name()));
+    std::fs::create_dir_all(&folder).map_err(failed)?;
+    let command = match service {
+        Service::Postgres => postgres(&folder, &port).await?,
+        Service::S3 => {
+            let mut command = Command::new(tools::moto().await?);
+            command.args(["-c", include_str!("../serve_s3.py"), "127.0.0.1", &port]);
+            command
+        }
+        Service::S3Fs => {
+            let (access, secret) = S3_CREDENTIALS;
+            let mut command = Command::new(tools::s3s_fs().await?);
+            command.args([
+                "--host",
+                "127.0.0.1",
+                "--port",
+                &port,
+                "--access-key",
+                access,
+                "--secret-key",
+                secret,
+            ]);
+            command.arg(&folder);
+            command
+        }
+        Service::S3Garage => return Err("it is used where its URL is given".to_owned()),
+    };
+    let mut command = tied(command).await;
+    let log = std::fs::File::create(folder.join("log.txt")).map_err(failed)?;
+    command.stdin(Stdio::null()).stdout(log.try_clone().map_err(failed)?).stderr(log).kill_on_drop(true);
+    let child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
+    let url = match service {
+        Service::Postgres => format!("postgres://postgres@127.0.0.1:{port}/postgres"),
+        _ => format!("http://127.0.0.1:{port}"),
+    };
+    Ok(Running {
+        url,
+        how: format!("process on port {port}"),
+        handle: Handle::Process(Box::new(Process { child, folder })),
+    })
+}
+
+/// The same command, ended by the system when this process is killed before it could do so.
+async fn tied(command: Command) -> Command {
+    if !tools::runs("setpriv", "--version").await {
+        return command;
+    }
+    let mut tied = Command::new("setpriv");
+    // An interrupt: Postgres ends its own processes then.
+    tied.args(["--pdeathsig", "INT", "--"])
+        .arg(command.as_std().get_program())
+        .args(command.as_std().get_args());
+    if let Some(folder) = command.as_std().get_current_dir() {
+        tied.current_dir(folder);
+    }
+    tied
+}
+
+/// Makes a database cluster, and the command that serves it. Postgres does not run as the administrator.
+async fn postgres(folder: &Path, port: &str) -> Result<Command, String> {
+    let programs = tools::postgres().await?;
+    let data = folder.join("data");
+    let as_postgres = tools::is_root();
+    if as_postgres {
+        let path = folder.to_string_lossy().into_owned();
+        tools::run("chown", &["postgres", &path]).await?;
+        std::fs::set_permissions(folder, PermissionsExt::from_mode(0o711))
+            .map_err(|error| error.to_string())?;
+    }
+    let program = |name: &str| {
+        let program = programs.join(name);
+        if as_postgres {
+            let mut command = Command::new("setpriv");
+            // The signal is said here: another user clears what was said before.
+            command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--pdeathsig=INT", "--"]);
+            command.arg(program);
+            command.current_dir(folder);
+            command
+        } else {
+            Command::new(program)
+        }
+    };
+    let mut initdb = program("initdb");
+    initdb.args(["-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-U", "postgres", "-D"]).arg(&data);
+    let output = initdb.stdin(Stdio::null()).output().await.map_err(|error| format!("initdb: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("initdb: {}", String::from_utf8_lossy(&output.stderr).trim()));
+    }
+    let mut server = program("postgres");
+    server.arg("-D").arg(&data).arg("-k").arg(folder);
+    server.args(["-p", port, "-c", "listen_addresses=127.0.0.1"]);
+    Ok(server)
+}

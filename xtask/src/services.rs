@@ -1,0 +1,140 @@
+//! The servers that tests run against: `cargo xtask services up | down`, `cargo xtask images`, and for a run of tests.
+//!
+//! The program `tiered-services` starts them; it is built with the same selection of features as the tests.
+
+use std::env;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use crate::stage::{self, cargo, root};
+
+/// The servers of one run. They end when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Services {
+    /// The variables that tests look at.
+    variables: Vec<(String, String)>,
+    program: Child,
+    /// The program stops what it started when this ends, even where this process is killed.
+    lifeline: Option<ChildStdin>,
+}
+
+impl Services {
+    /// Starts what is not given by URL.
+    pub(crate) fn start() -> Result<Self, String> {
+        let mut command = Command::new(build()?);
+        println!("--- services");
+        command.arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut program = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
+        let lifeline = program.stdin.take();
+        let variables = read(&mut program)?;
+        Ok(Self { variables, program, lifeline })
+    }
+
+    /// Lets `command` find them.
+    pub(crate) fn announce(&self, command: &mut Command) {
+        for (name, value) in &self.variables {
+            command.env(name, value);
+        }
+    }
+
+    /// Whether the server of this variable is there.
+    pub(crate) fn has(&self, variable: &str) -> bool {
+        self.variables.iter().any(|(name, _)| name == variable)
+    }
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        drop(self.lifeline.take());
+        self.program.wait().ok();
+    }
+}
+
+/// `cargo xtask services up`: until `down`. Prints what to set.
+pub(crate) fn up() -> Result<(), String> {
+    if running().is_some() {
+        return Err("they run already; stop them with `cargo xtask services down`".to_owned());
+    }
+    let mut command = Command::new(build()?);
+    command.args(["serve", "--until-stopped"]).arg(pid_file()).stdin(Stdio::null()).stdout(Stdio::piped());
+    // Not stopped with this process.
+    command.process_group(0);
+    let mut program = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
+    let variables = read(&mut program)?;
+    println!("# Set these, then run any test by hand; stop the servers with `cargo xtask services down`.");
+    for (name, value) in variables {
+        println!("export {name}='{value}'");
+    }
+    Ok(())
+}
+
+/// `cargo xtask services down`.
+pub(crate) fn down() -> Result<(), String> {
+    let Some(pid) = running() else {
+        println!("no servers run");
+        return Ok(());
+    };
+    let stopped = Command::new("kill").arg(&pid).status().map_err(|error| format!("kill: {error}"))?;
+    if !stopped.success() {
+        return Err(format!("process {pid} was not stopped"));
+    }
+    for _ in 0..300 {
+        if running().is_none() {
+            fs::remove_file(pid_file()).ok();
+            println!("stopped");
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    Err(format!("process {pid} does not end"))
+}
+
+/// `cargo xtask images`.
+pub(crate) fn images() -> Result<(), String> {
+    let mut command = Command::new(build()?);
+    command.arg("images");
+    stage::run("images", command).map(drop)
+}
+
+fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+fn pid_file() -> PathBuf {
+    target().join("tiered-services.pid")
+}
+
+/// The process that serves until it is stopped.
+fn running() -> Option<String> {
+    let pid = fs::read_to_string(pid_file()).ok()?;
+    let alive = Command::new("kill").args(["-0", &pid]).stderr(Stdio::null()).status();
+    alive.is_ok_and(|status| status.success()).then_some(pid)
+}
+
+/// Builds the program; where it is.
+fn build() -> Result<PathBuf, String> {
+    let selection = ["build", "--workspace", "--all-features", "--bin", "tiered-services"];
+    stage::run("the program that starts servers", cargo(&selection))?;
+    Ok(target().join("debug/tiered-services"))
+}
+
+/// Reads what the program says until all servers answer.
+fn read(program: &mut Child) -> Result<Vec<(String, String)>, String> {
+    let output = program.stdout.take().ok_or("tiered-services has no output")?;
+    let mut variables = Vec::new();
+    for line in BufReader::new(output).lines().map_while(Result::ok) {
+        if line == "ready" {
+            return Ok(variables);
+        }
+        if let Some((name, value)) = line.split_once('=') {
+            variables.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    program.wait().ok();
+    Err("the servers for tests cannot be had; see above".to_owned())
+}
