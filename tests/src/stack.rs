@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use tiered::journal::JournalConfig;
 use tiered::{
-    Create, ReadPolicy, Result, Sharing, Store, TieredSettings, TieredStore, VolatileJournal, WritePolicy,
+    Create, Durability, ReadPolicy, Result, Sharing, Store, TieredSettings, TieredStore, WritePolicy,
 };
 use tiered_services::Service;
 
@@ -188,7 +189,10 @@ impl Tiers {
                 let settings = TieredSettings { max_pending_operations: 500, ..TieredSettings::default() };
                 builder = builder.settings(settings).write_policy(self.write).read_policy(self.read);
                 if self.write == WritePolicy::WriteBehind {
-                    builder = builder.journal(Arc::new(VolatileJournal::new()));
+                    // Without syncs: thousands of tests, and none of them cuts the power.
+                    let journal =
+                        JournalConfig::new(folder.join("journal")).durability(Durability::ProcessKill);
+                    builder = builder.journal(Arc::new(journal.open().await?)).backend_id("matrix");
                     if shared {
                         // The place is the stack's own.
                         builder = builder.declare_sole_writer();

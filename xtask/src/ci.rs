@@ -5,7 +5,8 @@ use crate::{setup, test, tidy};
 
 /// The features of the facade and of the command, alone and together; `rocksdb`, which would be built again for each,
 /// is compiled with all of them.
-const FEATURES: [&str; 7] = ["", "moka", "redb", "postgres", "s3", "moka,redb", "moka,redb,postgres,s3"];
+const FEATURES: [&str; 8] =
+    ["", "journal", "moka", "redb", "postgres", "s3", "moka,redb", "moka,redb,journal,postgres,s3"];
 
 /// The version of cargo-deny that is installed where there is none.
 const CARGO_DENY: &str = "0.20.2";

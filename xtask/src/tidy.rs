@@ -21,6 +21,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("planted", 0),
     ("read", 0),
     ("write", 0),
+    ("codec", 1),
     ("store", 1),
     ("batch", 1),
     ("list", 1),

@@ -51,8 +51,8 @@ pub(crate) struct Place {
     /// frontend-first (default) or frontend-only.
     #[arg(long, global = true, value_name = "POLICY", requires = "frontend")]
     pub(crate) read_policy: Option<String>,
-    /// The journal of write-behind: `volatile:`.
-    #[arg(long, global = true, value_name = "URL", requires = "frontend")]
+    /// The journal of write-behind: a folder, or `volatile:`, which a crash loses.
+    #[arg(long, global = true, value_name = "PATH")]
     pub(crate) journal: Option<String>,
     /// Nobody else writes to the backend, which write-behind needs where it could be shared.
     #[arg(long, global = true, requires = "frontend")]
@@ -141,6 +141,11 @@ pub(crate) enum Command {
         #[arg(long)]
         values: bool,
     },
+    /// Waits until every journaled write is in the backend.
+    Flush,
+    /// Looks at the journal of write-behind, and decides on what the backend refused.
+    #[command(subcommand)]
+    Journal(Journal),
     /// Runs the conformance suite under a fresh prefix of a store.
     Conformance { url: String },
     /// Shows the main job on real files.
@@ -152,4 +157,17 @@ pub(crate) enum Command {
         #[arg(long, value_name = "PATH")]
         data: Option<PathBuf>,
     },
+}
+
+/// Commands on the journal that `--journal` names.
+#[derive(Subcommand)]
+pub(crate) enum Journal {
+    /// Prints what waits for the backend, and what it refused. The stack need not be named, and may be in use.
+    List,
+    /// Checks every record and prints what the journal holds. The stack need not be named.
+    Verify,
+    /// Tries refused writes again: all, or that of this number.
+    Retry { sequence: Option<u64> },
+    /// Gives a refused write up. It was acknowledged, and is lost.
+    Drop { sequence: u64 },
 }

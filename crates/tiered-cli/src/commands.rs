@@ -3,12 +3,15 @@
 mod check;
 mod conformance;
 mod entry;
+#[cfg(feature = "journal")]
+mod journal;
 mod list;
 mod sync;
 
 use crate::arguments::{Arguments, Command};
 use crate::demo;
 use crate::exit::Failure;
+use tiered::Store as _;
 
 /// Runs a command to its exit code.
 pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
@@ -27,6 +30,16 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
             sync::run(&sync::Order { from, to, strategy, prefix, dry_run }, json).await
         }
         Command::Check { from, to, values } => check::run(&from, &to, values, json).await,
+        Command::Flush => {
+            let store = crate::stack::open_tiered(&place).await?;
+            let flushed = store.flush().await.map_err(Failure::from);
+            closing(&store, flushed).await?;
+            Ok(crate::exit::OK)
+        }
+        #[cfg(feature = "journal")]
+        Command::Journal(command) => journal::run(&place, json, command).await,
+        #[cfg(not(feature = "journal"))]
+        Command::Journal(_) => Err(Failure::Usage("this build has no journal on disk".to_owned())),
         Command::Conformance { url } => conformance::run(&url).await,
         Command::Demo { dir, data } => demo::run(&dir, data).await,
     }

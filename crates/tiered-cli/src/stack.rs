@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tiered::url::StoreUrl;
-use tiered::{Create, Stack, Store, TieredSettings};
+use tiered::{Create, Stack, Store, TieredSettings, TieredStore};
 
 use crate::arguments::Place;
 use crate::exit::Failure;
@@ -14,11 +14,21 @@ pub(crate) async fn open(place: &Place, create: Create) -> Result<Arc<dyn Store>
     Ok(describe(place)?.open(create).await?)
 }
 
+/// Opens the stack that `place` names.
+pub(crate) async fn open_tiered(place: &Place) -> Result<TieredStore, Failure> {
+    Ok(describe(place)?.open_tiered(Create::Never).await?)
+}
+
 fn describe(place: &Place) -> Result<Stack, Failure> {
     if let Some(path) = &place.config {
         let text =
             std::fs::read_to_string(path).map_err(|error| Failure::Io(path.display().to_string(), error))?;
         return Ok(Stack::from_toml(&text)?);
+    }
+    if place.journal.is_some() && place.frontend.is_none() {
+        return Err(Failure::Usage(
+            "--journal is for a stack: name --frontend URL --backend URL; in a --config it stands in the file".to_owned(),
+        ));
     }
     if let Some(url) = &place.store {
         return Ok(Stack::store(url));

@@ -22,12 +22,53 @@ pub struct JournalRecord {
     pub key: Key,
     /// The put or delete.
     pub action: Action,
+    /// Whether the next record belongs to the same batch, so that the backend gets both or none.
+    pub continues: bool,
+}
+
+/// Records that the backend refused: one write, or all of an atomic batch.
+#[derive(Clone, Debug)]
+pub struct Parked {
+    /// The records, in order; never empty.
+    pub records: Vec<(Sequence, JournalRecord)>,
+    /// Why the backend refused them.
+    pub reason: String,
+}
+
+impl Parked {
+    /// What it is known by: the sequence of its first record.
+    pub fn sequence(&self) -> Sequence {
+        self.records.first().map_or(0, |(sequence, _)| *sequence)
+    }
+}
+
+/// What is not to be flushed with the rest.
+#[derive(Clone, Debug, Default)]
+pub struct Aside {
+    /// Refused by the backend; a person decides.
+    pub parked: Vec<Parked>,
+    /// Given up by a person.
+    pub dropped: Vec<Sequence>,
+}
+
+/// What a journal holds when it is opened.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// The records that are not trimmed, in order. Those of [`aside`](Self::aside) may be among them.
+    pub records: Vec<(Sequence, JournalRecord)>,
+    /// What is not to be flushed.
+    pub aside: Aside,
 }
 
 /// A log of acknowledged writes, in the order in which they take effect.
 ///
 /// One store owns a journal at a time. The engine appends groups of records, hands them to the backend in order,
 /// and trims what the backend has.
+///
+/// # Durability
+/// What is appended, set aside, or trimmed by [`close`](Self::close) survives what
+/// [`durability`](Self::durability) says. A trim in between need not survive anything: records that the backend has
+/// may be recovered again, always all from some record on.
 #[async_trait]
 pub trait Journal: fmt::Debug + Send + Sync + 'static {
     /// What an appended record survives.
@@ -45,11 +86,25 @@ pub trait Journal: fmt::Debug + Send + Sync + 'static {
     /// The engine never drops this call half-way.
     async fn append(&self, records: &[JournalRecord]) -> Result<Sequence>;
 
-    /// Forgets every record up to and including `sequence`. The backend has them.
+    /// Forgets every record up to and including `sequence`. The backend has them, or they are set aside.
+    ///
+    /// # Errors
+    /// What is not forgotten now is forgotten by a later trim.
     async fn trim(&self, sequence: Sequence) -> Result<()>;
 
-    /// The records not trimmed, in order. Called once, before the first append.
-    async fn recover(&self) -> Result<Vec<(Sequence, JournalRecord)>>;
+    /// Replaces what is set aside, and makes that durable. Records in it are kept although they are trimmed.
+    ///
+    /// # Errors
+    /// After an error what was set aside before, or what was to be, is set aside.
+    async fn set_aside(&self, aside: &Aside) -> Result<()>;
+
+    /// What the journal holds. Called once, before the first append. Binds a new journal to the backend of this
+    /// identity.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for the journal of another backend,
+    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) for a damaged one.
+    async fn recover(&self, backend: &[u8]) -> Result<Recovered>;
 
     /// Makes durable what is not yet and releases the place.
     async fn close(&self) -> Result<()>;
@@ -66,6 +121,7 @@ pub struct VolatileJournal {
 struct State {
     next: Sequence,
     records: VecDeque<(Sequence, JournalRecord)>,
+    aside: Aside,
 }
 
 impl VolatileJournal {
@@ -100,8 +156,14 @@ impl Journal for VolatileJournal {
         Ok(())
     }
 
-    async fn recover(&self) -> Result<Vec<(Sequence, JournalRecord)>> {
-        Ok(self.state.lock().records.iter().cloned().collect())
+    async fn set_aside(&self, aside: &Aside) -> Result<()> {
+        self.state.lock().aside = aside.clone();
+        Ok(())
+    }
+
+    async fn recover(&self, _backend: &[u8]) -> Result<Recovered> {
+        let state = self.state.lock();
+        Ok(Recovered { records: state.records.iter().cloned().collect(), aside: state.aside.clone() })
     }
 
     async fn close(&self) -> Result<()> {

@@ -8,6 +8,7 @@ mod backoff;
 mod batch;
 mod capability;
 mod clock;
+pub mod codec;
 mod entry;
 mod error;
 mod journal;
@@ -32,7 +33,7 @@ pub use capability::{Capabilities, Durability, Feature, Sharing};
 pub use clock::{Clock, ManualClock, Stamp, SystemClock, Timestamp};
 pub use entry::{Attributes, Checksum, Entry, Metadata, Note, Origin, Tombstones, clamp_range};
 pub use error::{Error, ErrorKind, Operation, Outcome, Result};
-pub use journal::{Journal, JournalRecord, Sequence, VolatileJournal};
+pub use journal::{Aside, Journal, JournalRecord, Parked, Recovered, Sequence, VolatileJournal};
 pub use key::Key;
 pub use list::{ListOptions, ListStream, Listed, prefix_end};
 pub use memory::MemoryStore;
@@ -43,7 +44,7 @@ pub use policy::{Freshness, ReadPolicy, WritePolicy};
 pub use read::{Known, Lookup, Read, ReadOptions, Source};
 pub use store::{ByteStream, Change, ChangeStream, Store, StoreExt};
 pub use tiered::{
-    FlushOrder, FrontendFailure, Guarantees, MaxStale, OnFull, Reopen, Requirement, TieredBuilder,
+    FlushOrder, FrontendFailure, Guarantees, MaxStale, OnFull, OnPark, Reopen, Requirement, TieredBuilder,
     TieredSettings, TieredStore,
 };
 pub use version::{Precondition, Validator, Version, VersionMint};

@@ -1,6 +1,7 @@
 //! What a tiered store tells about itself: events and statistics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::broadcast;
 
@@ -42,6 +43,17 @@ pub enum Event {
     Parked {
         /// The key.
         key: Key,
+    },
+    /// A parked write was given up; the key is what the backend has.
+    Dropped {
+        /// The key.
+        key: Key,
+    },
+    /// The oldest journaled write has waited for the backend longer than
+    /// [`max_pending_age_millis`](crate::TieredSettings::max_pending_age_millis).
+    Overdue {
+        /// How long.
+        age: Duration,
     },
     /// The frontend failed for the key; it serves no hits until a removal has succeeded.
     Quarantined {
@@ -119,8 +131,13 @@ macro_rules! counters {
             pub quarantined: u64,
             /// Gauge: keys whose latest write is acknowledged and not yet in the backend.
             pub pending: u64,
-            /// Gauge: journaled writes that are not yet in the backend.
+            /// Gauge: journaled writes that are not yet in the backend, parked ones among them.
             pub backlog: u64,
+            /// Gauge: journaled writes that the backend refused, and that wait for a person.
+            pub parked: u64,
+            /// Gauge: how long the oldest journaled write has waited for the backend, parked ones aside, in
+            /// milliseconds; 0 where none waits.
+            pub oldest_pending_millis: u64,
         }
 
         impl Counters {

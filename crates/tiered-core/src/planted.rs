@@ -40,12 +40,18 @@ pub enum Plant {
     PersistentFrontendTrusted,
     /// A sync of the frontend copies without a lease.
     SyncCopiesOverNewer,
+    /// The journal forgets a record before the backend has it.
+    JournalTrimmedEarly,
+    /// A backend that is out of reach is taken for one that refuses.
+    OutageParks,
+    /// An append after a failed one is acknowledged without the journal.
+    AppendAfterFailedAppend,
 }
 
 #[cfg(feature = "planted")]
 impl Plant {
     /// Every deliberate bug.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::FillIgnoresLease,
         Self::InstallNotWaitedFor,
         Self::FollowerJoinsOldFlight,
@@ -63,6 +69,9 @@ impl Plant {
         Self::FrontendLifetimeIgnored,
         Self::PersistentFrontendTrusted,
         Self::SyncCopiesOverNewer,
+        Self::JournalTrimmedEarly,
+        Self::OutageParks,
+        Self::AppendAfterFailedAppend,
     ];
 }
 

@@ -24,7 +24,8 @@ use bytes::Bytes;
 use crate::batch::{Batch, BatchOutcomes};
 use crate::capability::Capabilities;
 use crate::entry::{Entry, Metadata};
-use crate::error::{Operation, Result};
+use crate::error::{Error, ErrorKind, Operation, Result};
+use crate::journal::{Parked, Sequence};
 use crate::key::Key;
 use crate::list::{ListOptions, ListStream};
 use crate::observe::{Events, Stats};
@@ -34,7 +35,7 @@ use crate::write::{Delete, Deleted, Put, Written};
 
 pub use builder::TieredBuilder;
 pub use guarantee::{FlushOrder, Guarantees, Requirement};
-pub use settings::{FrontendFailure, MaxStale, OnFull, Reopen, TieredSettings};
+pub use settings::{FrontendFailure, MaxStale, OnFull, OnPark, Reopen, TieredSettings};
 
 use engine::{Alive, Engine};
 
@@ -109,6 +110,39 @@ impl TieredStore {
     /// What happens from now on.
     pub fn subscribe(&self) -> Events {
         self.engine.events.subscribe()
+    }
+
+    /// The journaled writes that the backend refused, each with the reason, in the journal's order. Reads go on
+    /// showing them.
+    pub fn parked(&self) -> Vec<Parked> {
+        self.engine.parked()
+    }
+
+    /// Puts a parked write back in line, by [`Parked::sequence`]. [`flush`](Store::flush) tells how it ended. What
+    /// later writes of its keys have replaced meanwhile is not written again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) where nothing is parked under that sequence.
+    pub fn retry_parked(&self, sequence: Sequence) -> Result<()> {
+        self.engine.retry_parked(sequence)
+    }
+
+    /// Gives a parked write up, by [`Parked::sequence`]: its keys are what the backend has. **The write was
+    /// acknowledged, and is lost.** Its receipt is an error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) where nothing is parked under that sequence;
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) where the journal cannot be written: it stays parked.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way the write is parked, or given up.
+    pub async fn drop_parked(&self, sequence: Sequence) -> Result<()> {
+        let engine = Arc::clone(&self.engine);
+        // In a task of its own: half of it must not be left undone.
+        let dropped = self.engine.runtime.spawn(async move { engine.drop_parked(sequence).await });
+        dropped
+            .await
+            .map_err(|error| Error::new(ErrorKind::Other, "the runtime shut down").with_source(error))?
     }
 
     /// Drops `key` from the frontend. A fill that is under way does not bring it back.

@@ -1,6 +1,7 @@
 //! What a write asks for and what it returns.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -244,10 +245,12 @@ impl Deleted {
 }
 
 /// The state of a write that its receipt watches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Progress {
     Journaled,
     Committed,
+    Parked(Arc<Error>),
+    Dropped,
 }
 
 /// A claim on the further fate of an acknowledged write.
@@ -268,8 +271,9 @@ impl Receipt {
     /// that one is.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`] when the store went away first. A write that the backend refuses stays journaled, and
-    /// this waits with it: the refusal shows in [`Store::flush`](crate::Store::flush).
+    /// [`ErrorKind::Closed`] when the store went away first. The backend's own, where it refused the write, which is
+    /// parked then: see [`TieredStore::parked`](crate::TieredStore::parked). [`ErrorKind::Other`] where somebody
+    /// dropped it.
     ///
     /// # Cancel safety
     /// Waiting changes nothing; drop it at any time.
@@ -281,8 +285,14 @@ impl Receipt {
         let mut progress = progress.clone();
         let closed =
             |_| Error::new(ErrorKind::Closed, "the store went away before the write reached the backend");
-        progress.wait_for(|progress| *progress == Progress::Committed).await.map_err(closed)?;
-        Ok(())
+        let ended = progress.wait_for(|progress| !matches!(progress, Progress::Journaled)).await;
+        match &*ended.map_err(closed)? {
+            Progress::Journaled | Progress::Committed => Ok(()),
+            Progress::Parked(error) => Err(error.duplicate()),
+            Progress::Dropped => {
+                Err(Error::new(ErrorKind::Other, "the backend refused the write, and somebody dropped it"))
+            }
+        }
     }
 }
 

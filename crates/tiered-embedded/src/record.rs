@@ -4,25 +4,20 @@
 //! so that neither a flipped bit nor a record that strayed to another key is ever returned as data.
 //!
 //! ```text
-//! record  magic "tR" | format 1 | flags | crc32c | metadata … | inline value (rest, where flagged)
+//! record  magic "tR" | format 2 | flags | crc32c | metadata, by `tiered_core::codec` | inline value (rest, where flagged)
 //! chunk   crc32c(key, version, index, content) | content
 //! ```
 //! Integers are little-endian. Lengths are checked against what is there before anything is allocated.
 
 use bytes::Bytes;
 
-use tiered_core::{
-    Attributes, Checksum, Error, ErrorKind, Key, Metadata, Note, Origin, Result, Timestamp, Validator,
-    Version,
-};
+use tiered_core::codec::{decode_metadata, encode_metadata};
+use tiered_core::{Error, ErrorKind, Key, Metadata, Result, Version};
 
 const MAGIC: [u8; 2] = *b"tR";
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const HEADER: usize = 8;
 const FLAG_INLINE: u8 = 1;
-const FLAG_EXPIRES: u8 = 2;
-const FLAG_TOKEN: u8 = 4;
-const FLAG_VALIDATOR: u8 = 8;
 
 /// A stored entry's metadata and, for a small value, the value itself.
 #[derive(Clone, Debug)]
@@ -35,39 +30,9 @@ pub(crate) struct Record {
 
 /// Encodes the record of `key`.
 pub(crate) fn encode(key: &Key, metadata: &Metadata, inline: Option<&[u8]>) -> Vec<u8> {
-    let mut flags = 0;
     let mut body = Vec::with_capacity(96 + inline.map_or(0, <[u8]>::len));
-    match (metadata.version.as_u128(), metadata.version.as_token()) {
-        (Some(id), _) => body.extend_from_slice(&id.to_le_bytes()),
-        (None, token) => {
-            flags |= FLAG_TOKEN;
-            put_text(&mut body, token.unwrap_or_default());
-        }
-    }
-    body.extend_from_slice(&metadata.modified.as_millis().to_le_bytes());
-    if let Some(at) = metadata.expires_at {
-        flags |= FLAG_EXPIRES;
-        body.extend_from_slice(&at.as_millis().to_le_bytes());
-    }
-    body.extend_from_slice(&metadata.size.to_le_bytes());
-    body.extend_from_slice(&metadata.checksum.as_u32().to_le_bytes());
-    body.extend_from_slice(&metadata.note.session.to_le_bytes());
-    body.extend_from_slice(&metadata.note.validated.to_le_bytes());
-    body.push(match metadata.note.origin {
-        Origin::Backend => 0,
-        Origin::Local => 1,
-        Origin::Tombstone => 2,
-    });
-    if let Some(validator) = &metadata.note.validator {
-        flags |= FLAG_VALIDATOR;
-        put_text(&mut body, validator.as_str());
-    }
-    let count = u16::try_from(metadata.attributes.len()).unwrap_or(u16::MAX);
-    body.extend_from_slice(&count.to_le_bytes());
-    for (name, value) in metadata.attributes.iter().take(usize::from(count)) {
-        put_text(&mut body, name);
-        put_text(&mut body, value);
-    }
+    encode_metadata(metadata, &mut body);
+    let mut flags = 0;
     if let Some(inline) = inline {
         flags |= FLAG_INLINE;
         body.extend_from_slice(inline);
@@ -93,46 +58,19 @@ fn parse(key: &Key, bytes: &[u8]) -> Option<Record> {
     let (header, body) = bytes.split_at_checked(HEADER)?;
     let (head, crc) = header.split_at_checked(4)?;
     let flags = *head.get(3)?;
-    let known = FLAG_INLINE | FLAG_EXPIRES | FLAG_TOKEN | FLAG_VALIDATOR;
-    if head.get(..2)? != MAGIC || *head.get(2)? != FORMAT || flags & !known != 0 {
+    if head.get(..2)? != MAGIC || *head.get(2)? != FORMAT || flags & !FLAG_INLINE != 0 {
         return None;
     }
     if crc_of(&[key.as_str().as_bytes(), head, body]).to_le_bytes() != *crc {
         return None;
     }
     let mut rest = body;
-    let version = if flags & FLAG_TOKEN == 0 {
-        Version::from_u128(u128::from_le_bytes(take(&mut rest)?))
-    } else {
-        Version::from_token(take_text(&mut rest)?).ok()?
-    };
-    let modified = Timestamp::from_millis(take_u64(&mut rest)?);
-    let expires_at =
-        if flags & FLAG_EXPIRES == 0 { None } else { Some(Timestamp::from_millis(take_u64(&mut rest)?)) };
-    let size = take_u64(&mut rest)?;
-    let checksum = Checksum::from_u32(u32::from_le_bytes(take(&mut rest)?));
-    let session = take_u64(&mut rest)?;
-    let validated = take_u64(&mut rest)?;
-    let origin = match take::<1>(&mut rest)? {
-        [0] => Origin::Backend,
-        [1] => Origin::Local,
-        [2] => Origin::Tombstone,
-        _ => return None,
-    };
-    let validator =
-        if flags & FLAG_VALIDATOR == 0 { None } else { Some(Validator::new(take_text(&mut rest)?).ok()?) };
-    let mut attributes = Attributes::new();
-    for _ in 0..u16::from_le_bytes(take(&mut rest)?) {
-        let name = take_text(&mut rest)?;
-        attributes = attributes.with(name, take_text(&mut rest)?).ok()?;
-    }
+    let metadata = decode_metadata(&mut rest)?;
     let inline = if flags & FLAG_INLINE == 0 {
         rest.is_empty().then_some(None)?
     } else {
-        (rest.len() as u64 == size).then(|| Some(Bytes::copy_from_slice(rest)))?
+        (rest.len() as u64 == metadata.size).then(|| Some(Bytes::copy_from_slice(rest)))?
     };
-    let note = Note { session, validated, origin, validator };
-    let metadata = Metadata { version, modified, expires_at, attributes, size, checksum, note };
     Some(Record { metadata, inline })
 }
 
@@ -175,33 +113,10 @@ fn crc_of(parts: &[&[u8]]) -> u32 {
     })
 }
 
-fn put_text(body: &mut Vec<u8>, text: &str) {
-    let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
-    body.extend_from_slice(&len.to_le_bytes());
-    body.extend_from_slice(text.as_bytes().get(..usize::from(len)).unwrap_or_default());
-}
-
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (first, after) = rest.split_first_chunk::<N>()?;
-    *rest = after;
-    Some(*first)
-}
-
-fn take_u64(rest: &mut &[u8]) -> Option<u64> {
-    take(rest).map(u64::from_le_bytes)
-}
-
-fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
-    let len = usize::from(u16::from_le_bytes(take(rest)?));
-    let (text, after) = rest.split_at_checked(len)?;
-    *rest = after;
-    std::str::from_utf8(text).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tiered_core::{Put, Stamp};
+    use tiered_core::{Attributes, Note, Origin, Put, Stamp, Timestamp, Validator};
 
     fn sample() -> (Key, Metadata) {
         let attributes = Attributes::new().with("content-type", "text/plain").expect("valid");

@@ -17,7 +17,7 @@ use crate::error::map;
 /// What says that a database is ours.
 const MARKER: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tiered");
 const FORMAT: &str = "format";
-const FORMAT_VERSION: &[u8] = b"1";
+const FORMAT_VERSION: &[u8] = b"2";
 
 /// The first bytes of every redb file.
 const MAGIC: [u8; 4] = *b"redb";
@@ -128,9 +128,10 @@ fn check_marker(database: &Database) -> Result<()> {
     let format = marker.get(FORMAT).map_err(map)?;
     match format.as_ref().map(redb::AccessGuard::value) {
         Some(FORMAT_VERSION) => Ok(()),
-        Some(_) => {
-            Err(Error::new(ErrorKind::Foreign, "the file has a newer format; use a newer version of tiered"))
-        }
+        Some(_) => Err(Error::new(
+            ErrorKind::Foreign,
+            "the file has the format of another version of tiered; use that version, and sync to a new one",
+        )),
         None => Err(Error::new(ErrorKind::Foreign, "the file is a redb database of another program")),
     }
 }

@@ -17,7 +17,7 @@ use crate::seal;
 
 /// In the default column family: which format the others have.
 const FORMAT: &[u8] = b"tiered";
-const FORMAT_VERSION: &[u8] = b"1";
+const FORMAT_VERSION: &[u8] = b"2";
 const DEFAULT: &str = "default";
 
 /// What lies at the path.
@@ -155,11 +155,13 @@ fn make_folder(path: &Path) -> Result<()> {
     }
 }
 
-/// Refuses a newer format; names ours in a new database.
+/// Refuses another format; names ours in a new database.
 fn check_format(database: &DB) -> Result<()> {
     match database.get(FORMAT).map_err(map)?.as_deref() {
         Some(FORMAT_VERSION) => Ok(()),
-        Some(_) => Err(foreign("the database has a newer format; use a newer version of tiered")),
+        Some(_) => Err(foreign(
+            "the database has the format of another version of tiered; use that version, and sync to a new one",
+        )),
         None => {
             let mut durable = WriteOptions::default();
             durable.set_sync(true);

@@ -51,6 +51,18 @@ pub(crate) enum Back {
     Redb,
 }
 
+/// The journal of write-behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Journaling {
+    /// In memory: gone with the process.
+    Volatile,
+    /// On a simulated disk.
+    Durable {
+        /// One call of the disk in so many fails; 0: none.
+        rarity: u64,
+    },
+}
+
 /// A seed's choices.
 #[expect(clippy::struct_excessive_bools, reason = "choices that have nothing to do with each other")]
 #[derive(Clone, Debug)]
@@ -60,6 +72,7 @@ pub(crate) struct Config {
     pub(crate) middle: bool,
     pub(crate) back: Back,
     pub(crate) settings: TieredSettings,
+    pub(crate) journaling: Journaling,
     pub(crate) keys: u64,
     pub(crate) clients: u64,
     /// Operations of an epoch.
@@ -118,6 +131,9 @@ impl Config {
             frontend_patience_millis: one_of(dice, 2_000, &[30]),
             ..TieredSettings::default()
         };
+        let durable = |rarity| Journaling::Durable { rarity };
+        let journaling =
+            one_of(dice, Journaling::Volatile, &[durable(0), durable(0), durable(200), durable(1000)]);
         let keys = 1 + dice.below(6);
         let both =
             [Fault::Slow, Fault::ErrorBefore, Fault::ErrorAfter, Fault::DelayedApply, Fault::Duplicate];
@@ -129,6 +145,7 @@ impl Config {
             middle: dice.below(6) == 0,
             back,
             settings,
+            journaling,
             keys,
             clients: 2 + dice.below(7),
             epoch: 40 + dice.below(30 * keys),
@@ -144,12 +161,16 @@ impl Config {
         }
     }
 
+    /// A volatile journal is lost with the process, as it says.
+    fn survives_crashes(&self) -> bool {
+        self.settings.write_policy != WritePolicy::WriteBehind || self.journaling != Journaling::Volatile
+    }
+
     /// How the next epoch ends.
     pub(crate) fn ending(&self, dice: &mut Dice) -> Ending {
         match dice.below(6) {
             0 => Ending::Reopen,
-            // A volatile journal is lost with the process, as it says.
-            1 if self.settings.write_policy != WritePolicy::WriteBehind => Ending::Crash,
+            1 if self.survives_crashes() => Ending::Crash,
             _ => Ending::Rest,
         }
     }

@@ -1,5 +1,6 @@
 //! An epoch: work, its end, and what must then be so.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tiered_conformance::Dice;
@@ -55,10 +56,22 @@ pub(crate) async fn end(
         return Err(wrong);
     }
     let life = match ending {
-        Ending::Crash => restart_after_crash(world, life, dice).await?,
-        Ending::Rest | Ending::Reopen => {
-            rest(clients, &life).await?;
+        Ending::Crash => {
+            let life = restart_after_crash(world, life, dice).await?;
+            drain(&life).await?;
             life
+        }
+        Ending::Rest | Ending::Reopen => {
+            world.heal_journal();
+            rest(clients, &life).await?;
+            if life.journal_failed.load(Ordering::Relaxed) {
+                // It accepts nothing until it is opened again, and what its last append did shows only then.
+                let life = reopen(world, clients, life).await?;
+                drain(&life).await?;
+                life
+            } else {
+                life
+            }
         }
     };
     // What is certainly in the backend now is where the next epoch begins.
@@ -67,16 +80,7 @@ pub(crate) async fn end(
         clients.settle(key, entry.as_ref()).map_err(|why| format!("{name}: {why}"))?;
     }
     agree(clients, &life, ending).await?;
-    let life = if ending == Ending::Reopen {
-        clients.trace.note("the store is closed and opened again");
-        within(PROMPT, "closing", life.store.close())
-            .await?
-            .map_err(|error| format!("closing: {}", error.chain()))?;
-        drop(life);
-        open(world).await?
-    } else {
-        life
-    };
+    let life = if ending == Ending::Reopen { reopen(world, clients, life).await? } else { life };
     if world.config.jumping && dice.below(2) == 0 {
         jump(world, clients, &life, ending, dice).await?;
     }
@@ -84,6 +88,15 @@ pub(crate) async fn end(
         faults.resume();
     }
     Ok(life)
+}
+
+async fn reopen(world: &mut World, clients: &Clients, life: Life) -> Checked<Life> {
+    clients.trace.note("the store is closed and opened again");
+    world.heal_journal();
+    let closed = within(PROMPT, "closing", life.store.close()).await?;
+    closed.map_err(|error| format!("closing: {}", error.chain()))?;
+    drop(life);
+    open(world).await
 }
 
 /// Opens the stack, as often as it takes where the tiers fail meanwhile.
@@ -110,13 +123,18 @@ async fn rest(clients: &Clients, life: &Life) -> Checked<()> {
         faults.heal();
     }
     tokio::time::sleep(RECOVERY).await;
-    let flushed = within(PROMPT, "flushing", life.store.flush()).await?;
-    flushed.map_err(|error| format!("flushing: {}", error.chain()))?;
+    drain(life).await?;
     let stats = life.store.stats();
     if (stats.slots, stats.backlog, stats.quarantined) != (0, 0, 0) {
         return Err(format!("at rest there is {stats:?}"));
     }
     Ok(())
+}
+
+/// Lets what is journaled reach the backend.
+async fn drain(life: &Life) -> Checked<()> {
+    let flushed = within(PROMPT, "flushing", life.store.flush()).await?;
+    flushed.map_err(|error| format!("flushing: {}", error.chain()))
 }
 
 async fn restart_after_crash(world: &mut World, life: Life, dice: &mut Dice) -> Checked<Life> {

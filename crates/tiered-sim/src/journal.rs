@@ -1,22 +1,26 @@
 //! A journal that takes its time.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tiered_conformance::Dice;
-use tiered_core::{Durability, Journal, JournalRecord, Result, Sequence, VolatileJournal};
+use tiered_core::{Aside, Durability, Journal, JournalRecord, Outcome, Recovered, Result, Sequence};
 
-/// The volatile journal, a few milliseconds late, or many.
+/// Another journal, a few milliseconds late, or many.
 #[derive(Debug)]
 pub(crate) struct SlowJournal {
-    inner: VolatileJournal,
+    inner: Arc<dyn Journal>,
     dice: Mutex<Dice>,
+    failed: Arc<AtomicBool>,
 }
 
 impl SlowJournal {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self { inner: VolatileJournal::new(), dice: Mutex::new(Dice::new(seed)) }
+    /// `failed` is set when an append fails for another reason than a lack of room: nothing is accepted any more.
+    pub(crate) fn new(inner: Arc<dyn Journal>, seed: u64, failed: Arc<AtomicBool>) -> Self {
+        Self { inner, dice: Mutex::new(Dice::new(seed)), failed }
     }
 
     fn delay(&self) -> Duration {
@@ -34,15 +38,23 @@ impl Journal for SlowJournal {
 
     async fn append(&self, records: &[JournalRecord]) -> Result<Sequence> {
         tokio::time::sleep(self.delay()).await;
-        self.inner.append(records).await
+        let appended = self.inner.append(records).await;
+        if appended.as_ref().is_err_and(|error| error.outcome() == Some(Outcome::Unknown)) {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        appended
     }
 
     async fn trim(&self, sequence: Sequence) -> Result<()> {
         self.inner.trim(sequence).await
     }
 
-    async fn recover(&self) -> Result<Vec<(Sequence, JournalRecord)>> {
-        self.inner.recover().await
+    async fn set_aside(&self, aside: &Aside) -> Result<()> {
+        self.inner.set_aside(aside).await
+    }
+
+    async fn recover(&self, backend: &[u8]) -> Result<Recovered> {
+        self.inner.recover(backend).await
     }
 
     async fn close(&self) -> Result<()> {

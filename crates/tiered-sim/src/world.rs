@@ -1,13 +1,19 @@
 //! The tiers of a seed: what outlives a process, and how a process opens it.
 
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tiered_conformance::{Dice, FaultStore, Faults};
-use tiered_core::{Clock, Feature, MemoryStore, Result, Stamp, Store, TieredStore, VersionMint, WritePolicy};
+use tiered_core::{
+    Clock, Feature, Journal, MemoryStore, Result, Stamp, Store, TieredStore, VersionMint, VolatileJournal,
+    WritePolicy,
+};
+use tiered_journal::{JournalConfig, MemoryFolder};
 use tiered_redb::{Executor, RedbConfig};
 
 use crate::clock::SimClock;
-use crate::config::{Back, Config, Front, Sim};
+use crate::config::{Back, Config, Front, Journaling, Sim};
 use crate::disk::Disk;
 use crate::journal::SlowJournal;
 use crate::trace::Trace;
@@ -24,6 +30,7 @@ pub(crate) struct World {
     stamp: Stamp,
     front: Disk,
     back: Disk,
+    journal: MemoryFolder,
     server: MemoryStore,
     lives: u64,
 }
@@ -36,6 +43,8 @@ pub(crate) struct Life {
     pub(crate) back: Arc<dyn Store>,
     /// Those of the frontends, and of the backend.
     pub(crate) faults: [Arc<Faults>; 2],
+    /// Whether the journal accepts nothing any more.
+    pub(crate) journal_failed: Arc<AtomicBool>,
     /// Whether the frontend began empty, so that all it holds is of this life.
     pub(crate) began_empty: bool,
 }
@@ -58,6 +67,7 @@ impl World {
             stamp,
             front,
             back,
+            journal: MemoryFolder::new(),
             server,
             lives: 0,
         }
@@ -67,6 +77,43 @@ impl World {
     pub(crate) fn crash(&self, dice: &mut Dice) {
         self.front.crash(dice);
         self.back.crash(dice);
+        self.journal.crash(|| dice.below(2) == 0);
+    }
+
+    /// The journal of this life.
+    fn journal(&self, failed: &Arc<AtomicBool>) -> Result<Arc<dyn Journal>> {
+        let inner: Arc<dyn Journal> = match self.config.journaling {
+            Journaling::Volatile => Arc::new(VolatileJournal::new()),
+            Journaling::Durable { .. } => {
+                self.journal.heal();
+                if self.config.opening_fails {
+                    self.trouble_journal();
+                }
+                let config = JournalConfig::new("journal").segment_size(64 << 10);
+                Arc::new(config.open_in(self.journal.attach())?)
+            }
+        };
+        Ok(Arc::new(SlowJournal::new(inner, self.sim.seed, Arc::clone(failed))))
+    }
+
+    /// Begins the faults of the journal's disk.
+    fn trouble_journal(&self) {
+        let Journaling::Durable { rarity } = self.config.journaling else { return };
+        let mut dice = Dice::new(self.sim.seed.wrapping_add(self.lives << 32));
+        let trace = Arc::clone(&self.trace);
+        self.journal.set_faults(move |call| {
+            let fails = rarity > 0 && matches!(call, "write" | "sync" | "create") && dice.below(rarity) == 0;
+            fails.then(|| {
+                trace.note(&format!("  journal {call}: error"));
+                // A full disk is told from a failing one.
+                if dice.below(2) == 0 { io::ErrorKind::StorageFull } else { io::ErrorKind::Other }
+            })
+        });
+    }
+
+    /// Ends the faults of the journal's disk.
+    pub(crate) fn heal_journal(&self) {
+        self.journal.heal();
     }
 
     async fn redb(&self, name: &str, disk: &Disk) -> Result<Arc<dyn Store>> {
@@ -125,12 +172,13 @@ impl World {
             let inner = TieredStore::builder(Arc::new(middle), under).stamp(self.stamp.clone());
             under = Arc::new(inner.build().await?);
         }
+        let journal_failed = Arc::new(AtomicBool::new(false));
         let mut builder = TieredStore::builder(Arc::new(outer), under)
             .settings(self.config.settings.clone())
             .stamp(self.stamp.clone())
             .backend_id("simulated");
         if self.config.settings.write_policy == WritePolicy::WriteBehind {
-            builder = builder.journal(Arc::new(SlowJournal::new(self.sim.seed)));
+            builder = builder.journal(self.journal(&journal_failed)?);
         }
         if let Some(plant) = self.sim.plant {
             builder = builder.plant(plant);
@@ -139,6 +187,7 @@ impl World {
         for faults in &faults {
             faults.heal();
         }
-        Ok(Life { store, front, back, faults, began_empty })
+        self.trouble_journal();
+        Ok(Life { store, front, back, faults, journal_failed, began_empty })
     }
 }

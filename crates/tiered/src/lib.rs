@@ -1,6 +1,6 @@
 //! A key-value store in tiers: a fast frontend over an authoritative backend, with explicit policies.
 //!
-//! This crate gathers the others by feature: `moka` (default), `redb`, `rocksdb`, `postgres` and `s3`. [`open`] opens a
+//! This crate gathers the others by feature: `moka` and `journal` (defaults), `redb`, `rocksdb`, `postgres`, `s3`. [`open`] opens a
 //! store by URL, [`Stack`] builds a stack of any depth from data (TOML); everything else is re-exported from `tiered-core`.
 //!
 //! # Examples
@@ -27,6 +27,9 @@ pub use stack::Stack;
 #[doc(inline)]
 pub use tiered_core::*;
 
+/// The journal of durable write-behind.
+#[cfg(feature = "journal")]
+pub use tiered_journal as journal;
 /// The memory tier.
 #[cfg(feature = "moka")]
 pub use tiered_moka as moka;

@@ -7,7 +7,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use tiered_core::{
-    Error, ErrorKind, Operation, Result, Store, TieredSettings, TieredStore, VolatileJournal, WritePolicy,
+    Error, ErrorKind, Journal, Operation, Result, Store, TieredSettings, TieredStore, VolatileJournal,
+    WritePolicy,
 };
 
 use crate::open::{Create, open};
@@ -35,7 +36,7 @@ pub struct Stack {
     frontend: Option<Box<Stack>>,
     /// The authoritative tier; may be a stack itself.
     backend: Option<Box<Stack>>,
-    /// The journal of write-behind: `volatile:`.
+    /// The journal of write-behind: a folder's path, or `volatile:`.
     journal: Option<String>,
     /// Whether nobody else writes to a backend that could be shared, which write-behind needs.
     #[serde(default)]
@@ -107,10 +108,7 @@ impl Stack {
                 {
                     open(url, create).await
                 }
-                (None, Some(frontend), Some(backend)) => {
-                    let store = self.open_tiers(frontend, backend, create).await?;
-                    Ok(Arc::new(store) as Arc<dyn Store>)
-                }
+                (None, Some(_), Some(_)) => Ok(Arc::new(self.open_tiered(create).await?) as Arc<dyn Store>),
                 (Some(_), ..) => {
                     refuse("a stack has either a url, or a frontend, a backend and their policy")
                 }
@@ -120,22 +118,46 @@ impl Stack {
         .boxed()
     }
 
+    /// Opens a stack of two tiers, as [`open`](Self::open) does.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a single store; else as `open`.
+    ///
+    /// # Cancel safety
+    /// As the opening of the tiers.
+    pub fn open_tiered(&self, create: Create) -> BoxFuture<'_, Result<TieredStore>> {
+        async move {
+            match (&self.frontend, &self.backend) {
+                (Some(frontend), Some(backend)) => self.open_tiers(frontend, backend, create).await,
+                _ => Err(Error::new(
+                    ErrorKind::Config,
+                    "a single store is no stack; name a frontend and a backend",
+                )
+                .during(Operation::Open)),
+            }
+        }
+        .boxed()
+    }
+
     async fn open_tiers(&self, frontend: &Self, backend: &Self, create: Create) -> Result<TieredStore> {
         let settings = self.policy.clone().unwrap_or_default();
         let behind = settings.write_policy == WritePolicy::WriteBehind;
-        let journal = match self.journal.as_deref() {
-            None => None,
-            Some("volatile:") => Some(Arc::new(VolatileJournal::new())),
-            Some(other) => {
-                let message = format!("unknown journal {other:?}; use volatile:, which a crash loses");
-                return Err(Error::new(ErrorKind::Config, message).during(Operation::Open));
-            }
-        };
-        if behind && journal.is_none() {
-            let message =
-                "write-behind needs a journal; use volatile: where a crash may lose what is not flushed";
+        if behind && self.journal.is_none() {
+            let message = "write-behind needs a journal; name a folder for it, or volatile: where a crash may lose what is not flushed";
             return Err(Error::new(ErrorKind::Config, message).during(Operation::Open));
         }
+        if !behind && self.journal.is_some() {
+            let message = format!(
+                "a journal is of no use under {}; leave it out or choose write-behind",
+                settings.write_policy
+            );
+            return Err(Error::new(ErrorKind::Config, message).during(Operation::Open));
+        }
+        // First of all: another process that has it open has the stack.
+        let journal = match self.journal.as_deref() {
+            None => None,
+            Some(place) => Some(open_journal(place).await?),
+        };
         // The backend first: a frontend is not made for a backend that is not there.
         let backend = backend.open(create).await?;
         let opened = frontend.open(Create::IfAbsent).await;
@@ -162,6 +184,21 @@ impl Stack {
             }
         }
     }
+}
+
+/// The journal at `place`.
+async fn open_journal(place: &str) -> Result<Arc<dyn Journal>> {
+    if place == "volatile:" {
+        return Ok(Arc::new(VolatileJournal::new()));
+    }
+    #[cfg(feature = "journal")]
+    return Ok(Arc::new(tiered_journal::JournalConfig::new(place).open().await?));
+    #[cfg(not(feature = "journal"))]
+    Err(Error::new(
+        ErrorKind::Config,
+        "this build has no journal on disk; enable the feature journal, or use volatile:",
+    )
+    .during(Operation::Open))
 }
 
 impl fmt::Debug for Stack {

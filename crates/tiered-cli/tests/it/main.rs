@@ -372,3 +372,56 @@ fn rocksdb_is_a_folder() {
 fn a_scheme_that_was_left_out_says_so() {
     Place::new().run(&["--store", "rocksdb:d", "get", "k"]).ends(2).says("needs the feature rocksdb");
 }
+
+#[test]
+fn a_journal_is_looked_at_and_flushed() {
+    let place = Place::new();
+    let (front, back) = (place.url("front.redb"), place.url("back.redb"));
+    let stack = |rest: &[&str]| -> Vec<String> {
+        let journal = place.path("journal").display().to_string();
+        let all = [
+            "--frontend",
+            &front,
+            "--backend",
+            &back,
+            "--write-policy",
+            "write-behind",
+            "--journal",
+            &journal,
+        ];
+        all.iter().chain(rest).map(|argument| (*argument).to_owned()).collect()
+    };
+    let run = |rest: &[&str], input: &[u8]| {
+        let all = stack(rest);
+        place.run_with(&all.iter().map(String::as_str).collect::<Vec<_>>(), input)
+    };
+    place.put(&back, "seed", b"x");
+    run(&["put", "k"], b"value").ends(0);
+    assert_eq!(run(&["get", "k"], b"").ends(0).text(), "value");
+    run(&["flush"], b"").ends(0);
+    let journal = place.path("journal").display().to_string();
+    let verified = place.run(&["--journal", &journal, "journal", "verify"]).ends(0).text();
+    assert!(verified.contains("waiting   0") && verified.contains("whole"), "{verified}");
+    assert_eq!(place.run(&["--journal", &journal, "journal", "list"]).ends(0).text(), "");
+    run(&["journal", "retry"], b"").ends(0);
+    assert!(run(&["journal", "drop", "7"], b"").ends(2).errors().contains("no write is parked"));
+    // Another backend is refused, and so is damage that is followed by a good group.
+    let other = place.url("other.redb");
+    place.put(&other, "seed", b"x");
+    let mut wrong = stack(&["get", "k"]);
+    wrong[3].clone_from(&other);
+    wrong[1] = place.url("other-front.redb");
+    let refused = place.run(&wrong.iter().map(String::as_str).collect::<Vec<_>>()).ends(2);
+    assert!(refused.errors().contains("the journal belongs to the backend"), "{}", refused.errors());
+    place.run(&["--store", &back, "--journal", &journal, "get", "k"]).ends(2);
+    place.run(&["journal", "list"]).ends(2);
+    for entry in fs::read_dir(place.path("journal")).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "segment") {
+            let mut bytes = fs::read(&path).expect("reads");
+            bytes[30] ^= 1;
+            fs::write(&path, bytes).expect("writes");
+        }
+    }
+    place.run(&["--journal", &journal, "journal", "verify"]).ends(5);
+}

@@ -174,9 +174,16 @@ impl Engine {
         let judged: Vec<Result<bool>> =
             if atomic { judged.into_iter().map(|held| held.map(Ok)).collect::<Result<_>>()? } else { judged };
         let records = stamped.iter().zip(&judged).filter(|(_, held)| held.is_ok());
-        let records: Vec<JournalRecord> = records
-            .map(|(op, _)| JournalRecord { key: op.key.clone(), action: unconditional(op.action.clone()) })
+        let mut records: Vec<JournalRecord> = records
+            .map(|(op, _)| JournalRecord {
+                key: op.key.clone(),
+                action: unconditional(op.action.clone()),
+                continues: true,
+            })
             .collect();
+        if let Some(last) = records.last_mut() {
+            last.continues = false;
+        }
         let mut receipts = if records.is_empty() {
             Vec::new().into_iter()
         } else {

@@ -3,20 +3,25 @@
 //! A write is acknowledged when its record is in the journal and in the overlay of its key. One task appends to
 //! the journal, in groups; one task flushes, in the journal's order. The order of completion of a flushed record
 //! is: the backend has it, the frontend is in step, the overlay is cleared if it is still that record, the journal
-//! forgets it.
+//! forgets it. What the backend refuses for good is parked: taken out of line and kept.
 
 mod append;
 mod flusher;
+mod parking;
+mod queue;
+mod room;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use self::parking::Parking;
+use self::queue::Queue;
+use self::room::{Room, Taken};
 use super::engine::Engine;
-use super::settings::{OnFull, TieredSettings};
+use super::settings::{OnPark, TieredSettings};
 use crate::batch::Action;
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Outcome, Result};
@@ -34,33 +39,28 @@ use crate::write::{Delete, Deleted, Level, Progress, Put, Receipt, Written};
 pub(super) struct Behind {
     pub(super) journal: Arc<dyn Journal>,
     appends: mpsc::UnboundedSender<Append>,
-    queue: Mutex<VecDeque<Group>>,
+    queue: Mutex<Queue>,
     queued: Notify,
+    /// When the oldest unit that is being flushed was journaled, by the engine's uptime; `u64::MAX` for none.
+    in_flight: AtomicU64,
     flushed: watch::Sender<Flushed>,
     backlog: AtomicU64,
     room: Room,
+    parking: Mutex<Parking>,
+    aside_turn: tokio::sync::Mutex<()>,
+    /// Whether the flush halts at a parked write.
+    halts: bool,
 }
 
 /// How far the backend is.
 #[derive(Clone, Debug, Default)]
 struct Flushed {
-    /// Every journaled record before this one is in the backend.
+    /// Every journaled record before this one is in the backend, or set aside.
     before: Sequence,
     /// One past the last journaled record.
     journaled: Sequence,
-    /// Why the backend refuses the next one, where it does.
-    refused: Option<Arc<Error>>,
-}
-
-/// Records that were appended together and are flushed together.
-type Group = Vec<Queued>;
-
-#[derive(Debug)]
-struct Queued {
-    sequence: Sequence,
-    record: JournalRecord,
-    progress: watch::Sender<Progress>,
-    _room: Option<Arc<Taken>>,
+    /// Whether the flush has halted at a parked write.
+    halted: bool,
 }
 
 /// A request to the task that appends.
@@ -71,75 +71,33 @@ struct Append {
     reply: oneshot::Sender<Result<()>>,
 }
 
-/// The bounds on pending writes.
-#[derive(Debug)]
-struct Room {
-    operations: Arc<Semaphore>,
-    kibibytes: Arc<Semaphore>,
-    max_operations: u32,
-    max_kibibytes: u32,
-    on_full: OnFull,
-}
-
-/// A part of the bounds, given back when its records are flushed.
-#[derive(Debug)]
-struct Taken {
-    _operations: OwnedSemaphorePermit,
-    _kibibytes: OwnedSemaphorePermit,
-}
-
-impl Room {
-    fn new(settings: &TieredSettings) -> Self {
-        let limit = |wanted: u64| u32::try_from(wanted).unwrap_or(u32::MAX).clamp(1, 1 << 28);
-        let max_operations = limit(settings.max_pending_operations as u64);
-        let max_kibibytes = limit(settings.max_pending_bytes / 1024);
-        Self {
-            operations: Arc::new(Semaphore::new(max_operations as usize)),
-            kibibytes: Arc::new(Semaphore::new(max_kibibytes as usize)),
-            max_operations,
-            max_kibibytes,
-            on_full: settings.on_full,
-        }
-    }
-
-    /// Takes room for so many operations and bytes; more than all there is counts as all there is.
-    async fn take(&self, operations: usize, bytes: u64) -> Result<Arc<Taken>> {
-        let operations = u32::try_from(operations).unwrap_or(u32::MAX).min(self.max_operations);
-        let kibibytes = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(self.max_kibibytes);
-        let full = || {
-            Error::new(ErrorKind::Full, "too many writes wait for the backend; try again later, or raise max-pending-operations and max-pending-bytes")
-                .outcome_is(Outcome::NotApplied)
-        };
-        let (operations_left, kibibytes_left) = (Arc::clone(&self.operations), Arc::clone(&self.kibibytes));
-        let taken = match self.on_full {
-            OnFull::Block => (
-                operations_left.acquire_many_owned(operations).await.map_err(|_| full())?,
-                kibibytes_left.acquire_many_owned(kibibytes).await.map_err(|_| full())?,
-            ),
-            OnFull::Fail => (
-                operations_left.try_acquire_many_owned(operations).map_err(|_| full())?,
-                kibibytes_left.try_acquire_many_owned(kibibytes).map_err(|_| full())?,
-            ),
-        };
-        Ok(Arc::new(Taken { _operations: taken.0, _kibibytes: taken.1 }))
-    }
-}
-
 /// What the owner knows of a key: its version, where a live entry exists.
 pub(super) type Current = Option<Version>;
 
 impl Behind {
-    /// The parts, and the receiving end for [`Engine::append_loop`].
-    pub(super) fn new(journal: Arc<dyn Journal>, settings: &TieredSettings) -> (Self, AppendQueue) {
+    /// The parts, and the receiving end for [`Engine::append_loop`]. `atomic` says whether the backend's batches are.
+    pub(super) fn new(
+        journal: Arc<dyn Journal>,
+        settings: &TieredSettings,
+        atomic: bool,
+    ) -> (Self, AppendQueue) {
         let (appends, receiver) = mpsc::unbounded_channel();
         let behind = Self {
             journal,
             appends,
             queue: Mutex::default(),
             queued: Notify::new(),
+            in_flight: AtomicU64::new(u64::MAX),
             flushed: watch::Sender::new(Flushed::default()),
             backlog: AtomicU64::new(0),
             room: Room::new(settings),
+            parking: Mutex::default(),
+            aside_turn: tokio::sync::Mutex::new(()),
+            halts: match settings.on_park {
+                OnPark::Auto => atomic,
+                OnPark::Halt => true,
+                OnPark::Skip => false,
+            },
         };
         (behind, AppendQueue(receiver))
     }
@@ -149,21 +107,27 @@ impl Behind {
         self.backlog.load(Ordering::Relaxed)
     }
 
+    /// Journaled records that the backend refused.
+    pub(super) fn parked(&self) -> u64 {
+        self.parking.lock().count()
+    }
+
+    /// When the oldest record that waits for the backend, and is not parked, was journaled.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        let queued = self.queue.lock().oldest();
+        let in_flight = Some(self.in_flight.load(Ordering::Relaxed)).filter(|since| *since != u64::MAX);
+        in_flight.into_iter().chain(queued).min()
+    }
+
     /// Waits until everything journaled before is in the backend.
     pub(super) async fn drained(&self) -> Result<()> {
         let mut flushed = self.flushed.subscribe();
         let target = flushed.borrow().journaled;
-        let reached = flushed
-            .wait_for(|flushed| flushed.before >= target || flushed.refused.is_some())
+        flushed
+            .wait_for(|flushed| flushed.before >= target || flushed.halted)
             .await
             .map_err(|_| Error::new(ErrorKind::Closed, "the store went away"))?;
-        if reached.before >= target {
-            return Ok(());
-        }
-        match &reached.refused {
-            Some(error) => Err(error.duplicate()),
-            None => Ok(()),
-        }
+        self.parking.lock().refusal_before(target).map_or(Ok(()), Err)
     }
 }
 
@@ -191,7 +155,8 @@ impl Engine {
                 engine.decide(&owned, &precondition).await?;
             }
             let version = entry.version().clone();
-            let record = JournalRecord { key: owned, action: Action::Put(Put::copy_of(&entry)) };
+            let record =
+                JournalRecord { key: owned, action: Action::Put(Put::copy_of(&entry)), continues: false };
             let mut receipts = engine.journal(vec![gate], vec![record], room).await?;
             let receipt = receipts.pop().unwrap_or_else(Receipt::committed);
             Ok(Written { version, level: Level::Journaled, receipt })
@@ -206,7 +171,7 @@ impl Engine {
         self.answer_in_time(async move {
             let current = engine.decide(&owned, &delete.precondition).await?;
             let delete = Delete { precondition: Precondition::None, ..delete };
-            let record = JournalRecord { key: owned, action: Action::Delete(delete) };
+            let record = JournalRecord { key: owned, action: Action::Delete(delete), continues: false };
             let mut receipts = engine.journal(vec![gate], vec![record], room).await?;
             let receipt = receipts.pop().unwrap_or_else(Receipt::committed);
             Ok(Deleted { existed: current.is_some(), level: Level::Journaled, receipt })

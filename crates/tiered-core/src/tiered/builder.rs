@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -186,9 +187,16 @@ impl TieredBuilder {
             self.planted,
         )
         .await?;
+        let journal_of = match &self.journal {
+            Some(journal) if journal.durability() > Durability::Volatile => {
+                journal_of(&self.backend, backend_id, &self.stamp).await?
+            }
+            _ => Bytes::new(),
+        };
         let (behind, appends) = match self.journal {
             Some(journal) if write == WritePolicy::WriteBehind => {
-                let (behind, appends) = Behind::new(journal, &self.settings);
+                let atomic = back.has(Feature::AtomicBatch);
+                let (behind, appends) = Behind::new(journal, &self.settings, atomic);
                 (Some(behind), Some(appends))
             }
             _ => (None, None),
@@ -215,7 +223,7 @@ impl TieredBuilder {
             leaving: watch::Sender::new(false),
             settings: self.settings,
         });
-        engine.recover().await?;
+        engine.recover(&journal_of).await?;
         if let Some(feed) = engine.feed() {
             engine.runtime.spawn(Arc::clone(&engine).follow(feed));
         }
@@ -281,6 +289,17 @@ impl TieredBuilder {
         }
         Ok(())
     }
+}
+
+/// The identity of the backend that a durable journal is bound to.
+async fn journal_of(backend: &Arc<dyn Store>, id: Option<&str>, stamp: &Stamp) -> Result<Bytes> {
+    session::identity(backend, id, stamp).await?.ok_or_else(|| {
+        let message = format!(
+            "a durable journal must know its backend again, and {} keeps no marks; name it with backend_id(…)",
+            backend.capabilities().name()
+        );
+        Error::new(ErrorKind::Config, message).during(Operation::Open)
+    })
 }
 
 /// What the stack declares about itself.

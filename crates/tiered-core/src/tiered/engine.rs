@@ -139,6 +139,12 @@ impl Engine {
             pending: census.pending,
             quarantined: self.slots.quarantined() as u64,
             backlog: self.behind.as_ref().map_or(0, Behind::backlog),
+            parked: self.behind.as_ref().map_or(0, Behind::parked),
+            oldest_pending_millis: self
+                .behind
+                .as_ref()
+                .and_then(Behind::oldest)
+                .map_or(0, |since| self.uptime_millis().saturating_sub(since)),
             ..self.counters.read()
         }
     }

@@ -58,7 +58,6 @@ impl Engine {
                     rest,
                     "closed with writes in the journal; they are flushed when the store is opened again"
                 );
-                result = Ok(());
             }
             result = result.and(behind.journal.close().await);
         }

@@ -102,7 +102,11 @@ pub(super) async fn end(frontend: &Arc<dyn Store>, session: u64) -> Result<()> {
 }
 
 /// The backend's identity: the one given by name, else its mark, made where there is none.
-async fn identity(backend: &Arc<dyn Store>, given: Option<&str>, stamp: &Stamp) -> Result<Option<Bytes>> {
+pub(super) async fn identity(
+    backend: &Arc<dyn Store>,
+    given: Option<&str>,
+    stamp: &Stamp,
+) -> Result<Option<Bytes>> {
     if let Some(given) = given {
         return Ok(Some(Bytes::copy_from_slice(given.as_bytes())));
     }

@@ -44,6 +44,19 @@ pub enum OnFull {
     Fail,
 }
 
+/// What a write-behind store does when the backend refuses a journaled write for good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnPark {
+    /// [`Halt`](Self::Halt) where the backend's batches are atomic, else [`Skip`](Self::Skip).
+    #[default]
+    Auto,
+    /// Nothing after it is flushed until somebody retries or drops it: the backend holds a prefix of history.
+    Halt,
+    /// The rest goes on: the backend holds a prefix of each key's history. A later write of the key replaces it.
+    Skip,
+}
+
 /// What a failure of the frontend means for a call that the backend can serve.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -91,6 +104,12 @@ pub struct TieredSettings {
     pub max_quarantined: usize,
     /// What a failure of the frontend means.
     pub frontend_failure: FrontendFailure,
+    /// What happens to the writes after one that the backend refuses.
+    pub on_park: OnPark,
+    /// How long a journaled write may wait for the backend before an alarm goes off
+    /// ([`Event::Overdue`](crate::Event::Overdue), and a warning), in milliseconds; none means no alarm. Five
+    /// minutes by default.
+    pub max_pending_age_millis: Option<u64>,
     /// How long a call waits for the frontend before it goes on without it, in milliseconds. 2 s by default.
     pub frontend_patience_millis: u64,
     /// How long a write waits for the backend before it answers that its outcome is unknown, in milliseconds;
@@ -112,6 +131,8 @@ impl Default for TieredSettings {
             max_pending_operations: 10_000,
             max_pending_bytes: 64 << 20,
             on_full: OnFull::default(),
+            on_park: OnPark::default(),
+            max_pending_age_millis: Some(300_000),
             max_quarantined: 1024,
             frontend_failure: FrontendFailure::default(),
             frontend_patience_millis: 2_000,
@@ -124,6 +145,10 @@ impl Default for TieredSettings {
 impl TieredSettings {
     pub(crate) fn frontend_patience(&self) -> Duration {
         Duration::from_millis(self.frontend_patience_millis)
+    }
+
+    pub(crate) fn max_pending_age(&self) -> Option<Duration> {
+        self.max_pending_age_millis.map(Duration::from_millis)
     }
 
     pub(crate) fn write_deadline(&self) -> Option<Duration> {

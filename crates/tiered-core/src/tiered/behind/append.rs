@@ -5,11 +5,14 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::watch;
 
-use super::{Append, AppendQueue, Behind, Engine, Queued};
+use super::parking::Parking;
+use super::queue::{Queued, Unit};
+use super::{Append, AppendQueue, Behind, Engine};
 use crate::batch::Action;
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::journal::{JournalRecord, Sequence};
+use crate::planted::Plant;
 use crate::slot::{Pending, PendingState};
 use crate::write::Progress;
 
@@ -37,7 +40,12 @@ impl Engine {
                 group.push(next);
             }
             if let Some(error) = &poisoned {
-                refuse(group, error);
+                if self.planted.has(Plant::AppendAfterFailedAppend) {
+                    let journaled = behind.flushed.borrow().journaled;
+                    self.admit(behind, group, journaled);
+                } else {
+                    refuse(group, error);
+                }
                 continue;
             }
             let records: Vec<JournalRecord> = group
@@ -45,7 +53,12 @@ impl Engine {
                 .flat_map(|append| append.records.iter().map(|(record, _)| record.clone()))
                 .collect();
             match behind.journal.append(&records).await {
-                Ok(first) => self.admit(behind, group, first),
+                Ok(first) => {
+                    if self.planted.has(Plant::JournalTrimmedEarly) {
+                        behind.journal.trim(first + records.len() as u64 - 1).await.ok();
+                    }
+                    self.admit(behind, group, first);
+                }
                 Err(error) if error.outcome() == Some(Outcome::NotApplied) => {
                     for append in group {
                         // A writer that is gone needs no answer.
@@ -65,16 +78,16 @@ impl Engine {
 
     /// Makes journaled records visible and queues them, then acknowledges them.
     fn admit(&self, behind: &Behind, group: Vec<Append>, first: Sequence) {
-        let mut sequence = first;
+        let (mut sequence, since) = (first, self.uptime_millis());
         for append in group {
-            let mut queued = Vec::with_capacity(append.records.len());
+            let mut records = Vec::with_capacity(append.records.len());
             for (record, progress) in append.records {
                 self.overlay(&record, sequence);
-                queued.push(Queued { sequence, record, progress, _room: Some(Arc::clone(&append.room)) });
+                records.push(Queued { sequence, record, progress });
                 sequence += 1;
             }
-            behind.backlog.fetch_add(queued.len() as u64, Ordering::Relaxed);
-            behind.queue.lock().push_back(queued);
+            behind.backlog.fetch_add(records.len() as u64, Ordering::Relaxed);
+            behind.queue.lock().push(Unit { records, since, room: Some(append.room) });
             append.reply.send(Ok(())).ok();
         }
         behind.flushed.send_modify(|flushed| flushed.journaled = sequence);
@@ -91,7 +104,7 @@ impl Engine {
     fn state_after(&self, record: &JournalRecord) -> Option<PendingState> {
         match &record.action {
             Action::Put(put) => Some(PendingState::Written(self.entry_of(put))),
-            Action::Delete(_) if self.planted.has(crate::planted::Plant::DeleteWithoutTombstone) => None,
+            Action::Delete(_) if self.planted.has(Plant::DeleteWithoutTombstone) => None,
             Action::Delete(_) => Some(PendingState::Deleted),
         }
     }
@@ -100,28 +113,78 @@ impl Engine {
         self.stamp.entry(put)
     }
 
-    /// Takes over what an earlier owner journaled and did not flush.
-    pub(in crate::tiered) async fn recover(&self) -> Result<()> {
+    /// Takes over what an earlier owner journaled and did not flush, and what it parked.
+    pub(in crate::tiered) async fn recover(&self, backend: &[u8]) -> Result<()> {
         let Some(behind) = &self.behind else { return Ok(()) };
-        let records = behind.journal.recover().await?;
-        let Some(first) = records.first().map(|(sequence, _)| *sequence) else { return Ok(()) };
-        let mut next = first;
-        let mut queue = behind.queue.lock();
-        for (sequence, record) in records {
-            self.overlay(&record, sequence);
-            let progress = watch::Sender::new(Progress::Journaled);
-            queue.push_back(vec![Queued { sequence, record, progress, _room: None }]);
-            behind.backlog.fetch_add(1, Ordering::Relaxed);
-            next = sequence + 1;
+        let recovered = behind.journal.recover(backend).await?;
+        let aside = recovered.aside;
+        let (mut parked, mut again) = (Vec::new(), Vec::new());
+        for unit in aside.parked {
+            let set_aside: Vec<Sequence> = unit.records.iter().map(|(sequence, _)| *sequence).collect();
+            // Where the flush halts, opening again is a reason to try again.
+            if behind.halts {
+                again.push((set_aside, unit.records));
+            } else {
+                parked.push((set_aside, unit));
+            }
         }
-        drop(queue);
+        let is_aside = |sequence: &Sequence| {
+            aside.dropped.contains(sequence)
+                || again.iter().any(|(set_aside, _)| set_aside.contains(sequence))
+                || parked.iter().any(|(set_aside, _)| set_aside.contains(sequence))
+        };
+        let records = recovered.records.into_iter().filter(|(sequence, _)| !is_aside(sequence));
+        let mut units = in_units(records.collect());
+        units.extend(again.into_iter().map(|(_, records)| records));
+        units.sort_by_key(|records| records.first().map(|(sequence, _)| *sequence));
+        // A later record of a key lies over an earlier one, parked or not.
+        let mut all: Vec<&(Sequence, JournalRecord)> = units.iter().flatten().collect();
+        all.extend(parked.iter().flat_map(|(_, unit)| &unit.records));
+        all.sort_by_key(|(sequence, _)| *sequence);
+        for (sequence, record) in &all {
+            self.overlay(record, *sequence);
+        }
+        behind.backlog.fetch_add(all.len() as u64, Ordering::Relaxed);
+        let next = all.last().map_or(0, |(sequence, _)| sequence + 1);
+        let before = units.iter().flatten().next().map(|(sequence, _)| *sequence);
+        let since = self.uptime_millis();
+        let unit = |records: Vec<(Sequence, JournalRecord)>| {
+            let queued = |(sequence, record)| Queued {
+                sequence,
+                record,
+                progress: watch::Sender::new(Progress::Journaled),
+            };
+            Unit { records: records.into_iter().map(queued).collect(), since, room: None }
+        };
+        let parked = parked.into_iter().map(|(_, refused)| {
+            let error = Error::new(ErrorKind::Other, refused.reason);
+            (unit(refused.records), error)
+        });
+        *behind.parking.lock() = Parking::recovered(parked.collect(), aside.dropped);
+        behind.queue.lock().recover(units.into_iter().map(unit).collect());
         behind.flushed.send_modify(|flushed| {
-            flushed.before = first;
             flushed.journaled = next;
+            flushed.before = before.unwrap_or(next);
         });
         behind.queued.notify_one();
         Ok(())
     }
+}
+
+/// The records of each write or batch together.
+fn in_units(records: Vec<(Sequence, JournalRecord)>) -> Vec<Vec<(Sequence, JournalRecord)>> {
+    let mut units: Vec<Vec<(Sequence, JournalRecord)>> = Vec::new();
+    for (sequence, record) in records {
+        // What was between two records may have been set aside.
+        let goes_on = |unit: &&mut Vec<(Sequence, JournalRecord)>| {
+            unit.last().is_some_and(|(last, record)| record.continues && last + 1 == sequence)
+        };
+        match units.last_mut().filter(goes_on) {
+            Some(unit) => unit.push((sequence, record)),
+            None => units.push(vec![(sequence, record)]),
+        }
+    }
+    units
 }
 
 fn refuse(group: Vec<Append>, error: &Error) {

@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 
-use super::{Behind, Engine, Flushed, Group, Queued};
+use super::queue::{Queued, Unit};
+use super::{Behind, Engine};
 use crate::backoff::Backoff;
 use crate::batch::{Action, Batch};
 use crate::capability::Feature;
@@ -18,10 +20,6 @@ use crate::planted::Plant;
 use crate::tiered::engine::sleep_unless;
 use crate::write::Progress;
 
-/// At most so many records in one flush: enough to amortise a round trip.
-const MAX_RECORDS: usize = 512;
-/// At most so many bytes of values in one flush: what is in memory twice while it runs.
-const MAX_BYTES: u64 = 8 << 20;
 /// So many keys at a time, where the backend has no atomic batches, and for the frontend.
 const CONCURRENCY: usize = 16;
 
@@ -32,13 +30,32 @@ struct Step {
     action: Action,
 }
 
+/// How the flush of a prefix ended.
+enum Flush {
+    /// The backend has it.
+    Done,
+    /// The store was left first.
+    Left,
+    /// The backend refuses these for good.
+    Refused(Vec<(Sequence, Error)>),
+}
+
+/// How the attempts to apply operations ended.
+enum Applied {
+    Done,
+    Left,
+    Refused(Error),
+}
+
 impl Engine {
     /// Flushes until the store is left and nothing is queued, or the backend fails while it is being left.
     pub(in crate::tiered) async fn flush_loop(self: Arc<Self>) {
         let Some(behind) = &self.behind else { return };
         let mut leaving = self.leaving.subscribe();
+        // So many units at most, while a refused one is looked for.
+        let mut limit = None;
         loop {
-            let prefix = behind.take_prefix();
+            let prefix = behind.take_prefix(limit);
             if prefix.is_empty() {
                 if *leaving.borrow() {
                     return;
@@ -50,25 +67,42 @@ impl Engine {
                 }
                 continue;
             }
-            if !self.flush_prefix(behind, prefix).await {
-                return;
+            match self.flush_prefix(behind, &prefix).await {
+                Flush::Done => self.forget(behind, prefix).await,
+                Flush::Left => return,
+                Flush::Refused(_) if prefix.len() > 1 => {
+                    limit = Some(prefix.len() / 2);
+                    behind.queue.lock().put_back(prefix);
+                }
+                Flush::Refused(refused) => {
+                    limit = None;
+                    self.set_refused_aside(behind, prefix, refused).await;
+                }
             }
+            behind.in_flight.store(u64::MAX, Ordering::Relaxed);
         }
     }
 
-    /// `false` when the store was left before the backend had the prefix.
-    async fn flush_prefix(self: &Arc<Self>, behind: &Behind, prefix: Vec<Queued>) -> bool {
+    async fn flush_prefix(self: &Arc<Self>, behind: &Behind, prefix: &[Unit]) -> Flush {
         let steps =
-            if self.planted.has(Plant::FlushReordersKey) { reversed(&prefix) } else { coalesce(&prefix) };
+            if self.planted.has(Plant::FlushReordersKey) { reversed(prefix) } else { coalesce(prefix) };
         let (session, sent) = (self.session(), self.uptime_millis());
         let as_batch = self.backend.capabilities().has(Feature::AtomicBatch)
             && !self.planted.has(Plant::FlushReordersKey);
-        let applied = if as_batch {
+        let mut refused = Vec::new();
+        if as_batch {
             let mut batch = Batch::new();
             for step in &steps {
                 batch.push(step.key.clone(), step.action.clone());
             }
-            self.until_applied(behind, batch).await
+            match self.until_applied(behind, batch).await {
+                Applied::Done => {}
+                Applied::Left => return Flush::Left,
+                Applied::Refused(error) => {
+                    let all = prefix.iter().flat_map(|unit| &unit.records);
+                    return Flush::Refused(all.map(|queued| (queued.sequence, error.duplicate())).collect());
+                }
+            }
         } else {
             let width = if self.planted.has(Plant::FlushReordersKey) { 1 } else { CONCURRENCY };
             let mut singles = Vec::with_capacity(steps.len());
@@ -77,49 +111,72 @@ impl Engine {
                 batch.push(step.key.clone(), step.action.clone());
                 singles.push(self.until_applied(behind, batch));
             }
-            let applied: Vec<bool> = stream::iter(singles).buffered(width).collect().await;
-            applied.into_iter().all(|applied| applied)
-        };
-        if !applied {
-            return false;
+            let applied: Vec<Applied> = stream::iter(singles).buffered(width).collect().await;
+            for (step, applied) in steps.iter().zip(applied) {
+                match applied {
+                    Applied::Done => {}
+                    Applied::Left => return Flush::Left,
+                    Applied::Refused(error) => refused.push((step.sequence, error)),
+                }
+            }
         }
+        let is_refused = |step: &&Step| refused.iter().any(|(sequence, _)| *sequence == step.sequence);
         let mut settled = Vec::with_capacity(steps.len());
-        for step in &steps {
+        for step in steps.iter().filter(|step| !is_refused(step)) {
             settled.push(self.settle_step(step, sent, session));
         }
         stream::iter(settled).buffer_unordered(CONCURRENCY).collect::<Vec<()>>().await;
-        self.forget(behind, &prefix).await;
-        true
+        if refused.is_empty() { Flush::Done } else { Flush::Refused(refused) }
     }
 
-    /// Applies operations until the backend has them. Repeating them is safe: they carry their ids, are
-    /// unconditional, and nothing later is sent before them. `false` when the store is being left.
-    async fn until_applied(&self, behind: &Behind, batch: Batch) -> bool {
+    /// Applies operations until the backend has them or refuses them for good. Repeating them is safe: they carry
+    /// their ids, are unconditional, and nothing later is sent before them.
+    async fn until_applied(&self, behind: &Behind, batch: Batch) -> Applied {
         let mut backoff = Backoff::new(self.uptime_millis());
         let mut leaving = self.leaving.subscribe();
         loop {
-            let Some(error) = self.attempt(batch.clone()).await else {
-                behind.flushed.send_if_modified(|flushed| flushed.refused.take().is_some());
-                return true;
-            };
+            let Some(error) = self.watched_attempt(behind, batch.clone()).await else { return Applied::Done };
+            let parks = is_refusal(error.kind()) || self.planted.has(Plant::OutageParks);
+            if error.write_outcome() == Outcome::NotApplied && parks {
+                return Applied::Refused(error);
+            }
             self.counters.flush_retries.add(1);
             let mut delay = backoff.next_delay();
-            match error.write_outcome() {
+            if error.write_outcome() == Outcome::Unknown {
                 // A request that may still be alive must not land on top of a later write of its key.
-                Outcome::Unknown => delay = delay.max(self.backend.capabilities().lifetime()),
-                Outcome::NotApplied if is_refusal(error.kind()) => {
-                    tracing::error!(error = %error.chain(), "the backend refuses a journaled write; the flush halts");
-                    if let Some(key) = error.key() {
-                        self.events.send(|| Event::Parked { key: key.clone() });
-                    }
-                    let error = Arc::new(error);
-                    behind.flushed.send_modify(|flushed: &mut Flushed| flushed.refused = Some(error));
-                }
-                Outcome::NotApplied | Outcome::Applied => {}
+                delay = delay.max(self.backend.capabilities().lifetime());
             }
+            tracing::debug!(error = %error.chain(), ?delay, "a flush failed and is tried again");
+            self.sound_alarm(behind);
             if sleep_unless(&mut leaving, delay).await {
-                return false;
+                return Applied::Left;
             }
+        }
+    }
+
+    /// An attempt, during which the alarm goes off when the oldest pending write comes of age.
+    async fn watched_attempt(&self, behind: &Behind, batch: Batch) -> Option<Error> {
+        let attempt = self.attempt(batch);
+        let (Some(limit), Some(since)) = (self.settings.max_pending_age(), behind.oldest()) else {
+            return attempt.await;
+        };
+        let mut attempt = std::pin::pin!(attempt);
+        let rest = limit.saturating_sub(Duration::from_millis(self.uptime_millis().saturating_sub(since)));
+        tokio::select! {
+            biased;
+            ended = &mut attempt => return ended,
+            () = tokio::time::sleep(rest) => self.sound_alarm(behind),
+        }
+        attempt.await
+    }
+
+    /// Says so where the oldest pending write is older than it should be.
+    fn sound_alarm(&self, behind: &Behind) {
+        let (Some(limit), Some(since)) = (self.settings.max_pending_age(), behind.oldest()) else { return };
+        let age = Duration::from_millis(self.uptime_millis().saturating_sub(since));
+        if age >= limit {
+            tracing::warn!(?age, backlog = behind.backlog(), "journaled writes wait for the backend");
+            self.events.send(|| Event::Overdue { age });
         }
     }
 
@@ -152,59 +209,85 @@ impl Engine {
         self.slots.clear_pending(key, sequence);
     }
 
-    /// Trims the journal and tells who waits.
-    async fn forget(&self, behind: &Behind, prefix: &[Queued]) {
-        let Some(last) = prefix.last().map(|queued| queued.sequence) else { return };
-        if let Err(error) = behind.journal.trim(last).await {
-            // The records are repeated after a restart, which changes nothing.
-            tracing::warn!(error = %error.chain(), "the journal could not be trimmed; the next trim covers it");
+    /// Parks what the backend refused of a unit. The rest of it is done.
+    async fn set_refused_aside(&self, behind: &Behind, prefix: Vec<Unit>, refused: Vec<(Sequence, Error)>) {
+        let Some((_, error)) = refused.first() else { return };
+        let is_refused =
+            |queued: &mut Queued| refused.iter().any(|(sequence, _)| *sequence == queued.sequence);
+        for mut unit in prefix {
+            let parked: Vec<Queued> = unit.records.extract_if(.., is_refused).collect();
+            behind.supersede(&unit.records.iter().collect::<Vec<_>>());
+            self.complete(behind, &unit);
+            let parked = Unit { records: parked, since: unit.since, room: unit.room };
+            self.park(behind, parked, error.duplicate()).await;
         }
-        for queued in prefix {
+    }
+
+    /// Tells who waits that the backend has a prefix, and trims the journal.
+    async fn forget(&self, behind: &Behind, prefix: Vec<Unit>) {
+        let flushed: Vec<&Queued> = prefix.iter().flat_map(|unit| &unit.records).collect();
+        behind.supersede(&flushed);
+        for unit in &prefix {
+            self.complete(behind, unit);
+        }
+        self.advance(behind).await;
+    }
+
+    /// Tells who waits that the backend has a unit.
+    fn complete(&self, behind: &Behind, unit: &Unit) {
+        for queued in &unit.records {
             queued.progress.send_replace(Progress::Committed);
             self.events.send(|| Event::Flushed { key: queued.record.key.clone() });
         }
-        self.counters.flushed.add(prefix.len() as u64);
-        behind.backlog.fetch_sub(prefix.len() as u64, Ordering::Relaxed);
-        behind.flushed.send_modify(|flushed| flushed.before = last + 1);
+        self.counters.flushed.add(unit.records.len() as u64);
+        behind.backlog.fetch_sub(unit.records.len() as u64, Ordering::Relaxed);
+    }
+
+    /// Trims the journal up to what is queued, once what is set aside is in its list, and moves the barrier.
+    pub(super) async fn advance(&self, behind: &Behind) {
+        let journaled = behind.flushed.borrow().journaled;
+        let before = behind.queue.lock().first().unwrap_or(journaled);
+        if let Some(last) = before.checked_sub(1)
+            && self.write_aside(behind).await
+            && let Err(error) = behind.journal.trim(last).await
+        {
+            // The records are repeated after a restart, which changes nothing.
+            tracing::warn!(error = %error.chain(), "the journal could not be trimmed; the next trim covers it");
+        }
+        let halted = behind.parking.lock().is_halted();
+        behind.flushed.send_modify(|flushed| {
+            flushed.before = before;
+            flushed.halted = halted;
+        });
     }
 }
 
 impl Behind {
-    /// The next contiguous records, in whole groups.
-    fn take_prefix(&self) -> Vec<Queued> {
-        let mut queue = self.queue.lock();
-        let mut prefix: Group = Vec::new();
-        let mut bytes = 0;
-        while let Some(group) = queue.front() {
-            let size: u64 = group.iter().map(|queued| size_of_action(&queued.record.action)).sum();
-            let full = prefix.len() + group.len() > MAX_RECORDS || bytes + size > MAX_BYTES;
-            if full && !prefix.is_empty() {
-                break;
-            }
-            bytes += size;
-            prefix.extend(queue.pop_front().unwrap_or_default());
+    /// The next contiguous units; none while the flush has halted.
+    fn take_prefix(&self, limit: Option<usize>) -> Vec<Unit> {
+        if self.parking.lock().is_halted() {
+            return Vec::new();
+        }
+        let prefix = self.queue.lock().take_prefix(limit);
+        if let Some(first) = prefix.first() {
+            self.in_flight.store(first.since, Ordering::Relaxed);
         }
         prefix
     }
 }
 
-fn size_of_action(action: &Action) -> u64 {
-    match action {
-        Action::Put(put) => put.value.len() as u64,
-        Action::Delete(_) => 0,
-    }
-}
-
 /// The last operation on each key, in the order of those.
-fn coalesce(prefix: &[Queued]) -> Vec<Step> {
-    let last: HashMap<&Key, Sequence> =
-        prefix.iter().map(|queued| (&queued.record.key, queued.sequence)).collect();
-    prefix.iter().filter(|queued| last.get(&queued.record.key) == Some(&queued.sequence)).map(step).collect()
+fn coalesce(prefix: &[Unit]) -> Vec<Step> {
+    let all = || prefix.iter().flat_map(|unit| &unit.records);
+    let last: HashMap<&Key, Sequence> = all().map(|queued| (&queued.record.key, queued.sequence)).collect();
+    all().filter(|queued| last.get(&queued.record.key) == Some(&queued.sequence)).map(step).collect()
 }
 
 /// Every operation, backwards: a deliberate bug.
-fn reversed(prefix: &[Queued]) -> Vec<Step> {
-    prefix.iter().rev().map(step).collect()
+fn reversed(prefix: &[Unit]) -> Vec<Step> {
+    let mut steps: Vec<Step> = prefix.iter().flat_map(|unit| &unit.records).map(step).collect();
+    steps.reverse();
+    steps
 }
 
 fn step(queued: &Queued) -> Step {

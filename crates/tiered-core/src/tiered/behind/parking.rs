@@ -1,0 +1,243 @@
+//! Parked writes: refused by the backend, kept for a person to decide.
+//!
+//! What is parked is in the journal's own list before the journal forgets its records, and leaves the list before
+//! the journal forgets what superseded it. In between a restart finds both, and the later one wins.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::queue::{Queued, Unit};
+use super::{Behind, Engine};
+use crate::error::{Error, ErrorKind, Result};
+use crate::journal::{Aside, Parked, Sequence};
+use crate::observe::Event;
+use crate::write::Progress;
+
+/// What is set aside.
+#[derive(Debug, Default)]
+pub(super) struct Parking {
+    /// By the sequence of their first record.
+    parked: BTreeMap<Sequence, ParkedUnit>,
+    dropped: Vec<Sequence>,
+    /// The unit at which the flush has halted.
+    halted: Option<Sequence>,
+    /// The journal's list is not this one.
+    dirty: bool,
+}
+
+#[derive(Debug)]
+struct ParkedUnit {
+    unit: Unit,
+    error: Arc<Error>,
+}
+
+impl Parking {
+    /// What an earlier owner left.
+    pub(super) fn recovered(parked: Vec<(Unit, Error)>, dropped: Vec<Sequence>) -> Self {
+        let parked = parked.into_iter().map(|(unit, error)| {
+            let error = Arc::new(error);
+            (unit.first(), ParkedUnit { unit, error })
+        });
+        Self { parked: parked.collect(), dropped, halted: None, dirty: false }
+    }
+
+    pub(super) fn is_halted(&self) -> bool {
+        self.halted.is_some()
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.parked.values().map(|parked| parked.unit.records.len() as u64).sum()
+    }
+
+    /// Why the first unit parked before `sequence` was refused.
+    pub(super) fn refusal_before(&self, sequence: Sequence) -> Option<Error> {
+        let (_, first) = self.parked.range(..sequence).next()?;
+        let message = format!(
+            "the backend refused journaled writes, {} of which are parked; list them, then retry or drop each",
+            self.parked.range(..sequence).count()
+        );
+        let mut error = Error::new(first.error.kind(), message).with_source(first.error.duplicate());
+        if let Some(queued) = first.unit.records.first() {
+            error = error.for_key(&queued.record.key);
+        }
+        Some(error)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.parked.is_empty()
+    }
+
+    fn list(&self) -> Vec<Parked> {
+        let listed = |parked: &ParkedUnit| Parked {
+            records: parked
+                .unit
+                .records
+                .iter()
+                .map(|queued| (queued.sequence, queued.record.clone()))
+                .collect(),
+            reason: parked.error.chain(),
+        };
+        self.parked.values().map(listed).collect()
+    }
+
+    /// Takes out the records that later flushed ones have superseded.
+    fn supersede(&mut self, flushed: &[&Queued]) -> Vec<Queued> {
+        let mut superseded = Vec::new();
+        for parked in self.parked.values_mut() {
+            let is_superseded = |queued: &mut Queued| {
+                let later =
+                    |by: &&Queued| by.record.key == queued.record.key && by.sequence > queued.sequence;
+                flushed.iter().any(later)
+            };
+            superseded.extend(parked.unit.records.extract_if(.., is_superseded));
+        }
+        if !superseded.is_empty() {
+            self.parked.retain(|_, parked| !parked.unit.records.is_empty());
+            self.dirty = true;
+        }
+        superseded
+    }
+}
+
+impl Behind {
+    /// Records that flushed ones supersede are parked no more.
+    pub(super) fn supersede(&self, flushed: &[&Queued]) {
+        if self.parking.lock().is_empty() {
+            return;
+        }
+        let superseded = self.parking.lock().supersede(flushed);
+        self.backlog.fetch_sub(superseded.len() as u64, Ordering::Relaxed);
+        for queued in superseded {
+            queued.progress.send_replace(Progress::Committed);
+        }
+    }
+}
+
+impl Engine {
+    /// Parks the refused records of a unit.
+    pub(super) async fn park(&self, behind: &Behind, unit: Unit, error: Error) {
+        let error = Arc::new(error);
+        tracing::error!(
+            sequence = unit.first(), records = unit.records.len(), error = %error.chain(),
+            "the backend refuses a journaled write; it is parked until somebody retries or drops it"
+        );
+        for queued in &unit.records {
+            queued.progress.send_replace(Progress::Parked(Arc::clone(&error)));
+            self.events.send(|| Event::Parked { key: queued.record.key.clone() });
+        }
+        let first = unit.first();
+        {
+            let mut parking = behind.parking.lock();
+            if behind.halts {
+                parking.halted = Some(first);
+            }
+            parking.parked.insert(first, ParkedUnit { unit, error });
+            parking.dirty = true;
+        }
+        self.advance(behind).await;
+    }
+
+    /// Brings the journal's list in step; `false` where that failed.
+    pub(super) async fn write_aside(&self, behind: &Behind) -> bool {
+        // One at a time, so that the last list written is the latest.
+        let _turn = behind.aside_turn.lock().await;
+        let aside = {
+            let mut parking = behind.parking.lock();
+            if !parking.dirty {
+                return true;
+            }
+            parking.dirty = false;
+            Aside { parked: parking.list(), dropped: parking.dropped.clone() }
+        };
+        let Err(error) = behind.journal.set_aside(&aside).await else { return true };
+        tracing::warn!(error = %error.chain(), "the list of parked writes could not be written; the journal keeps their records");
+        behind.parking.lock().dirty = true;
+        false
+    }
+
+    /// What is parked, in the journal's order.
+    pub(in crate::tiered) fn parked(&self) -> Vec<Parked> {
+        self.behind.as_ref().map(|behind| behind.parking.lock().list()).unwrap_or_default()
+    }
+
+    /// Puts a parked unit back in line.
+    pub(in crate::tiered) fn retry_parked(&self, sequence: Sequence) -> Result<()> {
+        let behind = self.behind()?;
+        {
+            let mut parking = behind.parking.lock();
+            let Some(ParkedUnit { mut unit, .. }) = parking.parked.remove(&sequence) else {
+                return Err(not_parked(sequence));
+            };
+            parking.dirty = true;
+            if parking.halted == Some(sequence) {
+                parking.halted = None;
+            } else {
+                // A later write of the key must not be undone.
+                let superseded: Vec<Queued> = unit
+                    .records
+                    .extract_if(.., |queued| !self.slots.is_latest(&queued.record.key, queued.sequence))
+                    .collect();
+                behind.backlog.fetch_sub(superseded.len() as u64, Ordering::Relaxed);
+                for queued in superseded {
+                    queued.progress.send_replace(Progress::Committed);
+                }
+            }
+            for queued in &unit.records {
+                queued.progress.send_replace(Progress::Journaled);
+            }
+            behind.flushed.send_modify(|flushed| {
+                flushed.halted = parking.halted.is_some();
+                flushed.before = flushed.before.min(sequence);
+            });
+            if !unit.records.is_empty() {
+                behind.queue.lock().put_back(vec![unit]);
+            }
+        }
+        behind.queued.notify_one();
+        Ok(())
+    }
+
+    /// Gives a parked unit up: its keys are again what the backend has.
+    pub(in crate::tiered) async fn drop_parked(&self, sequence: Sequence) -> Result<()> {
+        let behind = self.behind()?;
+        let dropped = {
+            let mut parking = behind.parking.lock();
+            let Some(dropped) = parking.parked.remove(&sequence) else { return Err(not_parked(sequence)) };
+            parking.dropped.extend(dropped.unit.records.iter().map(|queued| queued.sequence));
+            parking.dirty = true;
+            dropped
+        };
+        if !self.write_aside(behind).await {
+            let mut parking = behind.parking.lock();
+            parking.dropped.retain(|dropped_one| {
+                !dropped.unit.records.iter().any(|queued| queued.sequence == *dropped_one)
+            });
+            parking.parked.insert(sequence, dropped);
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "the journal could not be written, and the write stays parked; see the log",
+            ));
+        }
+        let records = dropped.unit.records;
+        behind.backlog.fetch_sub(records.len() as u64, Ordering::Relaxed);
+        for queued in records {
+            self.slots.clear_pending(&queued.record.key, queued.sequence);
+            queued.progress.send_replace(Progress::Dropped);
+            self.events.send(|| Event::Dropped { key: queued.record.key.clone() });
+        }
+        {
+            let mut parking = behind.parking.lock();
+            if parking.halted == Some(sequence) {
+                parking.halted = None;
+                behind.flushed.send_modify(|flushed| flushed.halted = false);
+            }
+        }
+        behind.queued.notify_one();
+        Ok(())
+    }
+}
+
+fn not_parked(sequence: Sequence) -> Error {
+    Error::new(ErrorKind::InvalidInput, format!("no write is parked under {sequence}; list what is parked"))
+}

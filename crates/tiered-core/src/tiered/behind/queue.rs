@@ -1,0 +1,105 @@
+//! What is journaled and waits for the backend.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::room::Taken;
+use crate::batch::Action;
+use crate::journal::{JournalRecord, Sequence};
+use crate::write::Progress;
+
+/// At most so many records in one flush: enough to amortise a round trip.
+const MAX_RECORDS: usize = 512;
+/// At most so many bytes of values in one flush: what is in memory twice while it runs.
+const MAX_BYTES: u64 = 8 << 20;
+
+/// A journaled record.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) sequence: Sequence,
+    pub(super) record: JournalRecord,
+    pub(super) progress: watch::Sender<Progress>,
+}
+
+/// A write, or all of a batch: where batches are atomic the backend gets all of it or nothing.
+#[derive(Debug)]
+pub(super) struct Unit {
+    /// In order; never empty.
+    pub(super) records: Vec<Queued>,
+    /// When it was journaled, by the engine's uptime in milliseconds.
+    pub(super) since: u64,
+    pub(super) room: Option<Arc<Taken>>,
+}
+
+impl Unit {
+    pub(super) fn first(&self) -> Sequence {
+        self.records.first().map_or(0, |queued| queued.sequence)
+    }
+
+    fn size(&self) -> u64 {
+        let size = |queued: &Queued| match &queued.record.action {
+            Action::Put(put) => put.value.len() as u64,
+            Action::Delete(_) => 0,
+        };
+        self.records.iter().map(size).sum()
+    }
+}
+
+/// Units in the order of the journal.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    units: VecDeque<Unit>,
+    /// So many of the first units go to the backend in one piece. What an earlier owner left is the journal's end,
+    /// of which the backend may have the beginning: piece by piece it would go back in history.
+    at_once: usize,
+}
+
+impl Queue {
+    pub(super) fn push(&mut self, unit: Unit) {
+        self.units.push_back(unit);
+    }
+
+    /// What an earlier owner left, as one piece.
+    pub(super) fn recover(&mut self, units: Vec<Unit>) {
+        self.at_once = units.len();
+        self.units.extend(units);
+    }
+
+    /// The next units, at most `limit`.
+    pub(super) fn take_prefix(&mut self, limit: Option<usize>) -> Vec<Unit> {
+        let (mut prefix, mut records, mut bytes) = (Vec::new(), 0, 0);
+        let limit = limit.unwrap_or(usize::MAX);
+        while prefix.len() < limit {
+            let Some(unit) = self.units.front() else { break };
+            let size = unit.size();
+            let full = records + unit.records.len() > MAX_RECORDS || bytes + size > MAX_BYTES;
+            if full && prefix.len() >= self.at_once.max(1) {
+                break;
+            }
+            records += unit.records.len();
+            bytes += size;
+            prefix.extend(self.units.pop_front());
+        }
+        self.at_once = self.at_once.saturating_sub(prefix.len());
+        prefix
+    }
+
+    /// Puts units back that were taken last.
+    pub(super) fn put_back(&mut self, prefix: Vec<Unit>) {
+        for unit in prefix.into_iter().rev() {
+            self.units.push_front(unit);
+        }
+    }
+
+    /// The sequence of the first record.
+    pub(super) fn first(&self) -> Option<Sequence> {
+        self.units.front().map(Unit::first)
+    }
+
+    /// When the oldest unit was journaled.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.units.front().map(|unit| unit.since)
+    }
+}

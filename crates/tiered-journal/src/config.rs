@@ -1,0 +1,108 @@
+//! What a journal needs to know.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tiered_core::{Durability, Error, ErrorKind, Operation, Result};
+
+use crate::folder::{Folder, OsFolder};
+use crate::journal::{Executor, FileJournal};
+use crate::log::{MIN_SEGMENT, failed};
+
+/// Configures a [`FileJournal`].
+///
+/// # Examples
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> tiered_core::Result<()> {
+/// # let folder = tempfile::tempdir().expect("a folder");
+/// # let path = folder.path().join("journal");
+/// use tiered_journal::JournalConfig;
+///
+/// let journal = JournalConfig::new(&path).segment_size(4 << 20).open().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct JournalConfig {
+    pub(crate) path: PathBuf,
+    pub(crate) segment_size: u64,
+    pub(crate) durability: Durability,
+}
+
+impl JournalConfig {
+    /// Bytes of a segment unless set otherwise: some thousand writes, and little to take from the disk beforehand.
+    pub const DEFAULT_SEGMENT: u64 = 16 << 20;
+
+    /// A journal in the folder at `path`, which is made where it is absent.
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        Self {
+            path: path.as_ref().to_owned(),
+            segment_size: Self::DEFAULT_SEGMENT,
+            durability: Durability::PowerLoss,
+        }
+    }
+
+    /// Bytes of a segment, at least 64 KiB. The space is taken when the segment begins, and given back as a whole.
+    #[must_use]
+    pub fn segment_size(mut self, bytes: u64) -> Self {
+        self.segment_size = bytes;
+        self
+    }
+
+    /// What an acknowledged write survives: [`Durability::PowerLoss`], the default, syncs each append;
+    /// [`Durability::ProcessKill`] leaves writing to the operating system.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Opens the journal and locks its folder.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Locked`] where another process or handle holds it, [`ErrorKind::Config`] for a setting that
+    /// cannot be, else the operating system's. What the journal holds is read when a store is built with it.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way it leaves at most an empty folder.
+    pub async fn open(self) -> Result<FileJournal> {
+        self.check()?;
+        let path = self.path.clone();
+        let opened = tokio::task::spawn_blocking(move || OsFolder::open(&path)).await;
+        let folder = opened
+            .map_err(|error| Error::new(ErrorKind::Other, "the runtime shut down").with_source(error))
+            .and_then(|opened| {
+                opened.map_err(|error| match error.kind() {
+                    std::io::ErrorKind::WouldBlock => Error::new(
+                        ErrorKind::Locked,
+                        "another process or handle has the journal open; close it there",
+                    ),
+                    _ => failed("the journal's folder cannot be opened", &error),
+                })
+            });
+        let folder = folder.map_err(|error| error.at_place(self.path.display()).during(Operation::Open))?;
+        Ok(FileJournal::new(Arc::new(folder), &self, Executor::Threads))
+    }
+
+    /// A journal in a folder that is not the operating system's, all of whose calls run in the caller's poll: for
+    /// simulations. No runtime is needed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a setting that cannot be.
+    pub fn open_in(self, folder: Arc<dyn Folder>) -> Result<FileJournal> {
+        self.check()?;
+        Ok(FileJournal::new(folder, &self, Executor::Inline))
+    }
+
+    fn check(&self) -> Result<()> {
+        let refuse = |why: &str| Err(Error::new(ErrorKind::Config, why.to_owned()).during(Operation::Open));
+        if self.segment_size < MIN_SEGMENT {
+            return refuse("a journal's segment has at least 64 KiB");
+        }
+        if self.durability == Durability::Volatile {
+            return refuse(
+                "a journal on disk is durable; use a VolatileJournal where losing writes is acceptable",
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,160 @@
+//! Where a journal keeps its files: a folder of the operating system, or what a test puts in its place.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+/// A folder of files. All calls block.
+pub trait Folder: fmt::Debug + Send + Sync + 'static {
+    /// The names of its files.
+    fn names(&self) -> io::Result<Vec<String>>;
+
+    /// A new file of `len` zero bytes whose space is taken, replacing one of that name. That it is there survives a
+    /// loss of power only after [`sync`](Self::sync).
+    fn create(&self, name: &str, len: u64) -> io::Result<Box<dyn File>>;
+
+    /// An existing file.
+    fn open(&self, name: &str) -> io::Result<Box<dyn File>>;
+
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Gives a file another name, replacing one of that name.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Makes creations, removals and names durable.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A file of a [`Folder`]. All calls block.
+pub trait File: fmt::Debug + Send + Sync {
+    /// All of it.
+    fn read(&self) -> io::Result<Vec<u8>>;
+
+    /// Writes at an offset within the file.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes content and length durable.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A folder on local disk, locked for as long as this lives.
+#[derive(Debug)]
+pub struct OsFolder {
+    path: PathBuf,
+    folder: fs::File,
+    /// Held, not used; without it nothing may be written.
+    lock: Option<fs::File>,
+}
+
+impl OsFolder {
+    /// Opens the folder at `path`, which is made where it is absent, and locks it.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] where another process or handle holds it.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        fs::create_dir_all(path)?;
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            fs::File::open(parent)?.sync_all()?;
+        }
+        let lock = fs::File::options().create(true).truncate(false).write(true).open(path.join("lock"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+            Err(fs::TryLockError::Error(error)) => return Err(error),
+        }
+        Ok(Self { path: path.to_owned(), folder: fs::File::open(path)?, lock: Some(lock) })
+    }
+
+    /// Looks at the folder at `path`, which may be in use, without changing anything.
+    pub fn look(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), folder: fs::File::open(path)?, lock: None })
+    }
+}
+
+impl Folder for OsFolder {
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            names.extend(entry?.file_name().into_string().ok());
+        }
+        Ok(names)
+    }
+
+    fn create(&self, name: &str, len: u64) -> io::Result<Box<dyn File>> {
+        let path = self.path.join(name);
+        let made = (|| {
+            let file = fs::File::options().create(true).truncate(true).read(true).write(true).open(&path)?;
+            allocate(&file, len)?;
+            Ok(file)
+        })();
+        match made {
+            Ok(file) => Ok(Box::new(OsFile(file))),
+            Err(error) => {
+                // What was taken of a full disk is given back.
+                fs::remove_file(&path).ok();
+                Err(error)
+            }
+        }
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
+        let file = fs::File::options().read(true).write(self.lock.is_some()).open(self.path.join(name))?;
+        Ok(Box::new(OsFile(file)))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.folder.sync_all()
+    }
+}
+
+/// Takes the space of `len` zero bytes, so that writing them later cannot fail for lack of room.
+fn allocate(file: &fs::File, len: u64) -> io::Result<()> {
+    if len == 0 {
+        return Ok(());
+    }
+    #[cfg(target_os = "linux")]
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, len) {
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
+        result => return result.map_err(io::Error::from),
+    }
+    // A file system that cannot promise space: written zeros take it.
+    let zeros = vec![0; 64 << 10];
+    let mut at = 0;
+    while at < len {
+        let part = usize::try_from(len - at).unwrap_or(usize::MAX).min(zeros.len());
+        file.write_all_at(zeros.get(..part).unwrap_or_default(), at)?;
+        at += part as u64;
+    }
+    Ok(())
+}
+
+#[derive(Debug)]
+struct OsFile(fs::File);
+
+impl File for OsFile {
+    fn read(&self) -> io::Result<Vec<u8>> {
+        let len = usize::try_from(self.0.metadata()?.len()).map_err(io::Error::other)?;
+        let mut content = vec![0; len];
+        self.0.read_exact_at(&mut content, 0)?;
+        Ok(content)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}

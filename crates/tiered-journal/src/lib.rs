@@ -1,0 +1,53 @@
+//! The write-behind journal of `tiered`: a segmented log on local disk.
+//!
+//! ```no_run
+//! # async fn open() -> tiered_core::Result<()> {
+//! use std::sync::Arc;
+//! use tiered_core::{MemoryStore, TieredStore, WritePolicy};
+//! use tiered_journal::JournalConfig;
+//!
+//! let journal = JournalConfig::new("journal").open().await?;
+//! let (frontend, backend) = (Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+//! let store = TieredStore::builder(frontend, backend)
+//!     .write_policy(WritePolicy::WriteBehind)
+//!     .journal(Arc::new(journal))
+//!     .build()
+//!     .await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Files
+//! | name | what |
+//! |---|---|
+//! | `0000000000000001.segment` | records from that sequence (hexadecimal) on; its space is taken before it is used |
+//! | `aside` | parked and dropped writes, replaced as a whole |
+//! | `reserve` | space that is given up when the disk is full, so that parking still works |
+//! | `lock` | held while the journal is open |
+//!
+//! # Durability
+//! An append is one write and one `fdatasync` for all the records that were handed over together. Space is taken
+//! beforehand: on a full disk an append is refused and nothing is written. After a failed write or sync nothing more
+//! is accepted until the journal is opened again; a sync is never repeated. Without syncs
+//! ([`JournalConfig::durability`]) it survives a killed process and no loss of power.
+//!
+//! # Damage
+//! Every group of records has a CRC-32C that covers its place as well. A damaged end is cut off, with a warning and a
+//! count ([`Report::cut_bytes`]): it cannot be told from a group that was being written when the power failed. Damage
+//! that is followed by a good group is no such end: the journal refuses to open and says where.
+
+mod config;
+mod folder;
+mod format;
+mod journal;
+mod log;
+mod memory;
+mod recovery;
+mod report;
+mod segment;
+mod side;
+
+pub use config::JournalConfig;
+pub use folder::{File, Folder, OsFolder};
+pub use journal::FileJournal;
+pub use memory::MemoryFolder;
+pub use report::Report;

@@ -1,0 +1,52 @@
+//! What can be said of a journal without the store that it belongs to.
+
+use std::path::Path;
+
+use tiered_core::{Operation, Recovered, Result};
+
+use crate::folder::OsFolder;
+use crate::log::failed;
+use crate::recovery::{Found, scan};
+
+/// The state of a journal's files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// The identity of the backend that it is bound to; `None` for a new journal.
+    pub backend: Option<String>,
+    /// Segments.
+    pub segments: usize,
+    /// Bytes of all segments, most of them taken beforehand.
+    pub bytes: u64,
+    /// Records that wait for the backend, as far as the files know: the backend may have more.
+    pub waiting: usize,
+    /// Writes that the backend refused.
+    pub parked: usize,
+    /// Bytes at the end that are no whole group: torn by a crash, or damaged.
+    pub cut_bytes: u64,
+}
+
+impl Report {
+    pub(crate) fn of(found: &Found) -> Self {
+        Self {
+            backend: found.bound.as_ref().map(|(_, backend)| String::from_utf8_lossy(backend).into_owned()),
+            segments: found.segments.len(),
+            bytes: found.bytes,
+            waiting: found.waiting(),
+            parked: found.recovered.aside.parked.len(),
+            cut_bytes: found.last.as_ref().map_or(0, |last| last.cut_bytes),
+        }
+    }
+
+    /// Reads the journal in the folder at `path` and checks every group. Nothing is changed, nor locked: of a journal
+    /// in use the last group may be seen half-written. Blocks.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`](tiered_core::ErrorKind::Corrupt), saying where, for what recovery would refuse.
+    pub fn read(path: &Path) -> Result<(Self, Recovered)> {
+        let folder = OsFolder::look(path).map_err(|error| failed("the journal cannot be read", &error));
+        let found = folder.and_then(|folder| scan(&folder));
+        let found = found.map_err(|error| error.at_place(path.display()).during(Operation::Open))?;
+        Ok((Self::of(&found), found.recovered))
+    }
+}

@@ -1,0 +1,91 @@
+//! Segments: files of a size taken beforehand, named by their first sequence.
+
+use std::io;
+
+use tiered_core::Sequence;
+
+use crate::folder::{File, Folder};
+use crate::format::{HEADER, Header};
+
+const SUFFIX: &str = ".segment";
+/// Ends the names of files that are being made.
+pub(crate) const NEW: &str = ".new";
+
+/// The name of the segment that begins with `first`.
+pub(crate) fn name(first: Sequence) -> String {
+    format!("{first:016x}{SUFFIX}")
+}
+
+/// The first sequence of the segment of this name.
+pub(crate) fn first(name: &str) -> Option<Sequence> {
+    let digits = name.strip_suffix(SUFFIX).filter(|digits| digits.len() == 16)?;
+    Sequence::from_str_radix(digits, 16).ok()
+}
+
+/// Makes a file that appears under its name whole and durably, or not at all.
+fn install(folder: &dyn Folder, name: &str, content: &[u8], len: u64) -> io::Result<Box<dyn File>> {
+    let new = format!("{name}{NEW}");
+    let file = folder.create(&new, len)?;
+    let made = (|| {
+        file.write_at(content, 0)?;
+        file.sync()?;
+        folder.rename(&new, name)?;
+        folder.sync()
+    })();
+    if let Err(error) = made {
+        // Under its name it does no harm: nothing has been written to it.
+        folder.remove(&new).ok();
+        return Err(error);
+    }
+    Ok(file)
+}
+
+/// Writes what is good in a segment over itself, and zeros over so many bytes behind it. What was read may be in the
+/// memory of the operating system alone: after a failed sync another one would say that it is on the disk, which it is
+/// not. In place, since there may be no room for another file.
+pub(crate) fn repair(folder: &dyn Folder, name: &str, good: &[u8], cut_bytes: u64) -> io::Result<()> {
+    let file = folder.open(name)?;
+    file.write_at(good, 0)?;
+    let zeros = vec![0; usize::try_from(cut_bytes).map_err(io::Error::other)?];
+    file.write_at(&zeros, good.len() as u64)?;
+    file.sync()
+}
+
+/// The segment that is written to.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) first: Sequence,
+    file: Box<dyn File>,
+    /// Where the next group goes.
+    at: u64,
+    len: u64,
+}
+
+impl Segment {
+    /// Makes a segment with room for `room` bytes of groups. It appears under its name with its header, durably.
+    pub(crate) fn create(folder: &dyn Folder, header: &Header, room: u64) -> io::Result<Self> {
+        let len = HEADER as u64 + room;
+        let file = install(folder, &name(header.first), &header.encode(), len)?;
+        Ok(Self { first: header.first, file, at: HEADER as u64, len })
+    }
+
+    /// Whether `bytes` more fit.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        self.at + bytes as u64 <= self.len
+    }
+
+    /// Makes everything durable.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+
+    /// Writes a group, and makes it durable where `sync` says so.
+    pub(crate) fn append(&mut self, group: &[u8], sync: bool) -> io::Result<()> {
+        self.file.write_at(group, self.at)?;
+        if sync {
+            self.file.sync()?;
+        }
+        self.at += group.len() as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! The journal on a disk that is full, fails, or loses power.
+
+use std::io;
+
+use tiered_core::{Aside, ErrorKind, Journal as _, JournalRecord, Outcome, Parked, Sequence};
+use tiered_journal::{FileJournal, JournalConfig, MemoryFolder};
+
+use crate::{BACKEND, delete, plain, put};
+
+fn open(folder: &MemoryFolder) -> FileJournal {
+    JournalConfig::new("").segment_size(64 << 10).open_in(folder.attach()).expect("opens")
+}
+
+/// Numbers that look random and repeat themselves.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_appends_and_takes_parked_writes() {
+    let folder = MemoryFolder::new();
+    let journal = open(&folder);
+    journal.recover(BACKEND).await.expect("new");
+    let record = put("k", vec![7; 10 << 10]);
+    let first = journal.append(std::slice::from_ref(&record)).await.expect("appends");
+    folder.leave_free(0);
+    // The segment's space is taken already.
+    let mut last = first;
+    let error = loop {
+        match journal.append(std::slice::from_ref(&record)).await {
+            Ok(sequence) => last = sequence,
+            Err(error) => break error,
+        }
+    };
+    assert!(last >= first + 4, "{last}");
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Full, Some(Outcome::NotApplied)), "{error}");
+    let parked = Parked { records: vec![(first, record.clone())], reason: "refused".to_owned() };
+    journal
+        .set_aside(&Aside { parked: vec![parked], dropped: Vec::new() })
+        .await
+        .expect("the reserve is for that");
+    // Draining makes room.
+    journal.trim(last).await.expect("trims");
+    folder.heal();
+    assert_eq!(journal.append(&[delete("k")]).await.expect("appends again"), last + 1);
+}
+
+/// Every call of the disk fails once, in turn.
+#[tokio::test]
+async fn every_failing_call_is_told_apart() {
+    let mut unknown = 0;
+    for failing in 0..60 {
+        let folder = MemoryFolder::new();
+        let journal = open(&folder);
+        let mut left = failing;
+        folder.set_faults(move |_| {
+            left -= 1;
+            (left == -1).then_some(io::ErrorKind::Other)
+        });
+        let Ok(recovered) = journal.recover(BACKEND).await else { continue };
+        assert!(recovered.records.is_empty());
+        let mut acknowledged: Vec<(Sequence, JournalRecord)> = Vec::new();
+        let mut unclear: Vec<String> = Vec::new();
+        let mut poisoned = false;
+        for index in 0..14 {
+            let record = put(&format!("k{index}"), vec![7; 10 << 10]);
+            match journal.append(std::slice::from_ref(&record)).await {
+                Ok(sequence) => {
+                    assert!(!poisoned, "nothing is accepted after a failed append");
+                    acknowledged.push((sequence, record));
+                }
+                Err(error) => {
+                    assert_eq!(
+                        poisoned,
+                        unclear.len() == 1 || error.outcome() == Some(Outcome::NotApplied) && poisoned
+                    );
+                    if error.outcome() == Some(Outcome::Unknown) {
+                        assert!(!poisoned, "at most one append is unclear");
+                        unclear.push(record.key.as_str().to_owned());
+                        unknown += 1;
+                    }
+                    poisoned = true;
+                }
+            }
+            if index == 7 {
+                // What is not forgotten now is forgotten later.
+                journal.trim(acknowledged.first().map_or(0, |(sequence, _)| *sequence)).await.ok();
+            }
+        }
+        folder.heal();
+        drop(journal);
+        let journal = open(&folder);
+        let recovered = journal.recover(BACKEND).await.expect("recovers").records;
+        for (sequence, record) in acknowledged.iter().skip(8) {
+            let found = recovered.iter().find(|(found, _)| found == sequence).expect("acknowledged");
+            assert_eq!(plain(&found.1), plain(record), "{failing}");
+        }
+        for (_, record) in &recovered {
+            let name = record.key.as_str();
+            let known = acknowledged.iter().any(|(_, record)| record.key.as_str() == name);
+            assert!(known || unclear.iter().any(|unclear| unclear == name), "{failing}: {name}");
+        }
+    }
+    assert!(unknown >= 10, "{unknown}");
+}
+
+/// Power is lost again and again, also while the journal is opened.
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_loss_of_power() {
+    let (mut crashes, mut cut) = (0, 0);
+    for seed in 0..400 {
+        let mut dice = Dice(seed);
+        let folder = MemoryFolder::new();
+        // Acknowledged and not trimmed; then at most one that is unclear.
+        let mut sure: Vec<(Sequence, JournalRecord)> = Vec::new();
+        let mut unclear: Vec<JournalRecord> = Vec::new();
+        for _ in 0..6 {
+            let journal = open(&folder);
+            let crash_after = dice.below(60);
+            let mut left = crash_after;
+            folder.set_faults(move |_| {
+                left = left.saturating_sub(1);
+                (left == 0).then_some(io::ErrorKind::Other)
+            });
+            let recovered = journal.recover(BACKEND).await;
+            if let Ok(recovered) = recovered {
+                for (sequence, record) in &sure {
+                    let found = recovered.records.iter().find(|(found, _)| found == sequence);
+                    let found = found.unwrap_or_else(|| panic!("seed {seed}: {sequence} was acknowledged"));
+                    assert_eq!(plain(&found.1), plain(record), "seed {seed}");
+                }
+                let extra: Vec<_> = recovered
+                    .records
+                    .iter()
+                    .filter(|(sequence, _)| sure.last().is_some_and(|(last, _)| sequence > last))
+                    .collect();
+                assert!(extra.len() <= unclear.len(), "seed {seed}");
+                // What turned out to be there is there for good.
+                sure = recovered.records;
+                unclear.clear();
+                cut += u64::from(journal.report().is_some_and(|report| report.cut_bytes > 0));
+                while unclear.is_empty() {
+                    let count = dice.below(3) + 1;
+                    let size = usize::try_from(dice.below(9_000)).expect("small");
+                    let group: Vec<JournalRecord> =
+                        (0..count).map(|i| put(&format!("k{i}"), vec![1; size])).collect();
+                    match journal.append(&group).await {
+                        Ok(first) => sure.extend((first..).zip(group)),
+                        Err(error) if error.outcome() == Some(Outcome::NotApplied) => break,
+                        Err(_) => unclear = group,
+                    }
+                    if dice.below(4) == 0
+                        && let Some((last, _)) = sure.get(sure.len() / 2).cloned()
+                    {
+                        journal.trim(last).await.ok();
+                        sure.retain(|(sequence, _)| *sequence > last);
+                    }
+                }
+            }
+            folder.heal();
+            drop(journal);
+            crashes += 1;
+            folder.crash(|| dice.below(2) == 0);
+        }
+    }
+    assert!(crashes == 2_400 && cut > 50, "{crashes} crashes, {cut} torn ends");
+}

@@ -1,0 +1,52 @@
+//! Tests of the journal on real files and on a disk that fails.
+
+mod disk;
+mod engine;
+mod files;
+mod images;
+
+use bytes::Bytes;
+use tiered_core::{
+    Action, Attributes, Delete, Entry, JournalRecord, Key, Put, Sequence, Stamp, Timestamp, Version,
+};
+
+pub(crate) const BACKEND: &[u8] = b"backend-1";
+
+pub(crate) fn key(name: &str) -> Key {
+    Key::new(name).expect("valid")
+}
+
+/// A complete put, with everything beside its value.
+pub(crate) fn put(name: &str, value: impl Into<Bytes>) -> JournalRecord {
+    let attributes = Attributes::new().with("kind", "test").expect("valid");
+    let put = Put::new(value).attributes(attributes).expires_at(Timestamp::from_millis(u64::MAX / 2));
+    let entry = Stamp::system().entry(&put);
+    JournalRecord { key: key(name), action: Action::Put(Put::copy_of(&entry)), continues: false }
+}
+
+pub(crate) fn delete(name: &str) -> JournalRecord {
+    let delete = Delete::new().version(Version::from_u128(7));
+    JournalRecord { key: key(name), action: Action::Delete(delete), continues: false }
+}
+
+/// What can be compared of a record.
+pub(crate) fn plain(record: &JournalRecord) -> (String, Option<Entry>, Option<Delete>, bool) {
+    let stamp = Stamp::system();
+    let (entry, delete) = match &record.action {
+        Action::Put(put) => (Some(stamp.entry(put)), None),
+        Action::Delete(delete) => (None, Some(delete.clone())),
+    };
+    (record.key.as_str().to_owned(), entry, delete, record.continues)
+}
+
+pub(crate) fn assert_same(
+    recovered: &[(Sequence, JournalRecord)],
+    first: Sequence,
+    expected: &[JournalRecord],
+) {
+    assert_eq!(recovered.len(), expected.len());
+    for (index, ((sequence, recovered), expected)) in recovered.iter().zip(expected).enumerate() {
+        assert_eq!(*sequence, first + index as u64);
+        assert_eq!(plain(recovered), plain(expected));
+    }
+}
