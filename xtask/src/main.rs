@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask test | ci | services | images | sim | tidy`.
+//! The project's own commands: `cargo xtask test | ci | services | images | crash | sim | tidy`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a build tool speaks on the terminal")]
 
@@ -19,6 +19,7 @@ commands
   ci     what CI runs: formatting, lints, tests, documentation, feature combinations, tidy
   services up|down   the servers for tests, for work by hand
   images the images of those servers, where no registry can be reached
+  crash  processes that are killed, over real engines: [--cycles N] [--stack NAME] [--seed S]
   sim    the simulation: [--seeds N] [--ops N] [--seed S] [--planted] [--trace]
   tidy   the rules of ARCHITECTURE.md that a machine can check";
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Some(("services", [what])) if what == "up" => services::up(),
         Some(("services", [what])) if what == "down" => services::down(),
         Some(("tidy", [])) => tidy::run(),
+        Some(("crash", rest)) => test::crash(rest),
         Some(("sim", rest)) => sim::run(rest),
         _ => {
             eprintln!("{USAGE}");

@@ -32,6 +32,10 @@ fn run_tests(services: &Services) -> Result<Counts, String> {
             complete = false;
         }
     }
+    if !services.has("TIERED_TEST_POSTGRES_OWN") {
+        println!("NOT TESTED: a Postgres that crashes or speaks TLS, for want of one that may be killed");
+        all.extend(["--", "--skip", "own_server"]);
+    }
     counts.add(stage::run("tests", with_services(&all))?);
     let doc = ["test", "--workspace", "--all-features", "--doc"];
     counts.add(stage::run("documentation tests", with_services(&doc))?);
@@ -41,6 +45,8 @@ fn run_tests(services: &Services) -> Result<Counts, String> {
     if complete {
         let feed = ["test", "--workspace", "--all-features", "--test", "feed"];
         counts.add(stage::run("two processes over one Postgres", with_services(&feed))?);
+        let crash = ["test", "--workspace", "--all-features", "--test", "crash"];
+        counts.add(stage::run("processes that are killed", with_services(&crash))?);
     }
     let matrix = ["test", "--workspace", "--all-features", "--test", "matrix"];
     let stacks = stage::run("matrix", with_services(&matrix))?;
@@ -57,6 +63,16 @@ fn custom_adapter() -> Command {
     let mut command = cargo(&["test", "--manifest-path"]);
     command.arg(root().join("examples/custom-adapter/Cargo.toml"));
     command
+}
+
+/// `cargo xtask crash`: processes that are killed, with the arguments of the command line.
+pub(crate) fn crash(arguments: &[String]) -> Result<(), String> {
+    setup::run()?;
+    let services = Services::start()?;
+    let mut command = cargo(&["test", "--workspace", "--all-features", "--test", "crash", "--"]);
+    command.args(arguments);
+    services.announce(&mut command);
+    stage::run("processes that are killed", command).map(|_| ())
 }
 
 pub(crate) fn run() -> Result<(), String> {

@@ -24,6 +24,8 @@ fn code(error: &Driver) -> Option<String> {
     error.as_database_error()?.code().map(std::borrow::Cow::into_owned)
 }
 
+const NO_TLS: &str = "no TLS connection; give sslrootcert for a certificate of your own, or sslmode=disable where nobody listens on the way";
+
 /// The error of a connection that could not be had: nothing was sent.
 pub(crate) fn connecting(error: PoolError<Driver>) -> Error {
     let refused = |kind, message| Error::new(kind, message).outcome_is(Outcome::NotApplied);
@@ -49,10 +51,11 @@ pub(crate) fn connecting(error: PoolError<Driver>) -> Error {
         }
         (_, Some("3D000")) => (ErrorKind::NotFound, "the database does not exist; create it"),
         (_, Some("53300")) => (ErrorKind::Unavailable, "the server has no room for more connections"),
-        (Driver::Tls(_), _) => (
-            ErrorKind::Unavailable,
-            "no TLS connection; give sslrootcert for a certificate of your own, or sslmode=disable where nobody listens on the way",
-        ),
+        // A handshake that fails over a certificate is an error of the connection to the driver.
+        (Driver::Io(error), _) if error.kind() == std::io::ErrorKind::InvalidData => {
+            (ErrorKind::Unavailable, NO_TLS)
+        }
+        (Driver::Tls(_), _) => (ErrorKind::Unavailable, NO_TLS),
         _ => (ErrorKind::Unavailable, "the server cannot be reached"),
     };
     refused(kind, message).with_source(error)

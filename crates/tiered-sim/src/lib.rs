@@ -20,6 +20,7 @@ pub mod disk;
 mod epoch;
 pub mod history;
 mod journal;
+pub mod ledger;
 pub mod oracle;
 mod run;
 mod trace;

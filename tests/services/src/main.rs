@@ -59,6 +59,10 @@ async fn serve(pid_file: Option<&str>) -> Result<(), String> {
             Ok(server) => {
                 eprintln!("{}: {}", service.name(), server.how);
                 println!("{}={}", service.variable(), server.url);
+                if service == Service::Postgres {
+                    // Tests may kill it.
+                    println!("TIERED_TEST_POSTGRES_OWN=1");
+                }
                 running.push(server);
             }
             Err(why) => {
