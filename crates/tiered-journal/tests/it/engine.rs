@@ -319,3 +319,62 @@ async fn an_action_is_journaled_as_it_was() {
     let (_, recovered) = tiered_journal::Report::read(folder.path()).expect("reads");
     assert!(matches!(recovered.records.as_slice(), [(1, record)] if matches!(record.action, Action::Put(_))));
 }
+
+/// The list of parked writes is as true as the journal: what is in line again is in it until the backend has it, and
+/// no longer.
+#[tokio::test]
+async fn what_is_retried_is_neither_lost_nor_repeated() {
+    for on_park in [OnPark::Halt, OnPark::Skip] {
+        let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
+        let store = open(folder.path(), &back, on_park).await;
+        for name in ["bad", "other-1"] {
+            store.put(&key(name), Put::new("1")).await.expect("acknowledged");
+        }
+        store.flush().await.expect_err("refused");
+        // In line again while the backend is away; something else changes the list; then a crash.
+        back.down.store(true, Ordering::Relaxed);
+        store.retry_parked(store.parked()[0].sequence()).expect("is in line");
+        drop(store);
+        let store = open(folder.path(), &back, on_park).await;
+        assert_eq!(read(&store, "bad").await.expect("acknowledged"), "1", "{on_park:?}");
+        back.down.store(false, Ordering::Relaxed);
+        back.strict.store(false, Ordering::Relaxed);
+        for parked in store.parked() {
+            store.retry_parked(parked.sequence()).expect("is in line");
+        }
+        store.flush().await.expect("accepted now");
+        assert_eq!(back.value("bad").await.expect("flushed"), "1");
+        store.put(&key("bad"), Put::new("2")).await.expect("acknowledged");
+        for _ in 0..40 {
+            // Enough to forget the segment.
+            store.put(&key("filler"), Put::new(vec![7; 10 << 10])).await.expect("acknowledged");
+            store.flush().await.expect("accepted");
+        }
+        drop(store);
+        let store = open(folder.path(), &back, on_park).await;
+        assert_eq!(read(&store, "bad").await.expect("the later one"), "2", "{on_park:?}");
+        store.flush().await.expect("nothing is refused");
+        assert_eq!(back.value("bad").await.expect("the later one"), "2", "{on_park:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_retried_write_survives_though_its_segment_is_gone() {
+    let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
+    let store = open(folder.path(), &back, OnPark::Skip).await;
+    for name in ["bad1", "bad2"] {
+        store.put(&key(name), Put::new("1")).await.expect("acknowledged");
+    }
+    for _ in 0..40 {
+        store.put(&key("filler"), Put::new(vec![7; 10 << 10])).await.expect("acknowledged");
+        store.flush().await.expect_err("two are parked");
+    }
+    back.down.store(true, Ordering::Relaxed);
+    let parked = store.parked();
+    store.retry_parked(parked[0].sequence()).expect("is in line");
+    store.drop_parked(parked[1].sequence()).await.expect("given up, which writes the list");
+    drop(store);
+    let store = open(folder.path(), &back, OnPark::Skip).await;
+    assert_eq!(read(&store, "bad1").await.expect("acknowledged"), "1");
+    assert_eq!(read(&store, "bad2").await, None);
+}

@@ -123,7 +123,7 @@ impl Engine {
             let set_aside: Vec<Sequence> = unit.records.iter().map(|(sequence, _)| *sequence).collect();
             // Where the flush halts, opening again is a reason to try again.
             if behind.halts {
-                again.push((set_aside, unit.records));
+                again.push((set_aside, unit));
             } else {
                 parked.push((set_aside, unit));
             }
@@ -135,7 +135,7 @@ impl Engine {
         };
         let records = recovered.records.into_iter().filter(|(sequence, _)| !is_aside(sequence));
         let mut units = in_units(records.collect());
-        units.extend(again.into_iter().map(|(_, records)| records));
+        units.extend(again.iter().map(|(_, refused)| refused.records.clone()));
         units.sort_by_key(|records| records.first().map(|(sequence, _)| *sequence));
         // A later record of a key lies over an earlier one, parked or not.
         let mut all: Vec<&(Sequence, JournalRecord)> = units.iter().flatten().collect();
@@ -160,7 +160,8 @@ impl Engine {
             let error = Error::new(ErrorKind::Other, refused.reason);
             (unit(refused.records), error)
         });
-        *behind.parking.lock() = Parking::recovered(parked.collect(), aside.dropped);
+        let again = again.into_iter().map(|(_, refused)| refused).collect();
+        *behind.parking.lock() = Parking::recovered(parked.collect(), again, aside.dropped);
         behind.queue.lock().recover(units.into_iter().map(unit).collect());
         behind.flushed.send_modify(|flushed| {
             flushed.journaled = next;

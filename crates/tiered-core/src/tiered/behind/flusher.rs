@@ -216,17 +216,16 @@ impl Engine {
             |queued: &mut Queued| refused.iter().any(|(sequence, _)| *sequence == queued.sequence);
         for mut unit in prefix {
             let parked: Vec<Queued> = unit.records.extract_if(.., is_refused).collect();
-            behind.supersede(&unit.records.iter().collect::<Vec<_>>());
+            let parked = Unit { records: parked, since: unit.since, room: unit.room.clone() };
             self.complete(behind, &unit);
-            let parked = Unit { records: parked, since: unit.since, room: unit.room };
+            behind.unpark(&[unit]);
             self.park(behind, parked, error.duplicate()).await;
         }
     }
 
     /// Tells who waits that the backend has a prefix, and trims the journal.
     async fn forget(&self, behind: &Behind, prefix: Vec<Unit>) {
-        let flushed: Vec<&Queued> = prefix.iter().flat_map(|unit| &unit.records).collect();
-        behind.supersede(&flushed);
+        behind.unpark(&prefix);
         for unit in &prefix {
             self.complete(behind, unit);
         }

@@ -11,6 +11,7 @@ use super::queue::{Queued, Unit};
 use super::{Behind, Engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{Aside, Parked, Sequence};
+use crate::key::Key;
 use crate::observe::Event;
 use crate::write::Progress;
 
@@ -19,6 +20,9 @@ use crate::write::Progress;
 pub(super) struct Parking {
     /// By the sequence of their first record.
     parked: BTreeMap<Sequence, ParkedUnit>,
+    /// Those that are in line again. The journal may have forgotten their records, so they stay in its list until the
+    /// backend has them.
+    retried: BTreeMap<Sequence, Parked>,
     dropped: Vec<Sequence>,
     /// The unit at which the flush has halted.
     halted: Option<Sequence>,
@@ -33,13 +37,23 @@ struct ParkedUnit {
 }
 
 impl Parking {
-    /// What an earlier owner left.
-    pub(super) fn recovered(parked: Vec<(Unit, Error)>, dropped: Vec<Sequence>) -> Self {
+    /// What an earlier owner left: parked still, and in line again.
+    pub(super) fn recovered(
+        parked: Vec<(Unit, Error)>,
+        retried: Vec<Parked>,
+        dropped: Vec<Sequence>,
+    ) -> Self {
         let parked = parked.into_iter().map(|(unit, error)| {
             let error = Arc::new(error);
             (unit.first(), ParkedUnit { unit, error })
         });
-        Self { parked: parked.collect(), dropped, halted: None, dirty: false }
+        Self {
+            parked: parked.collect(),
+            retried: retried.into_iter().map(|parked| (parked.sequence(), parked)).collect(),
+            dropped,
+            halted: None,
+            dirty: false,
+        }
     }
 
     pub(super) fn is_halted(&self) -> bool {
@@ -64,49 +78,64 @@ impl Parking {
         Some(error)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.parked.is_empty()
+    fn list(&self) -> Vec<Parked> {
+        self.parked.values().map(ParkedUnit::listed).collect()
     }
 
-    fn list(&self) -> Vec<Parked> {
-        let listed = |parked: &ParkedUnit| Parked {
-            records: parked
-                .unit
-                .records
-                .iter()
-                .map(|queued| (queued.sequence, queued.record.clone()))
-                .collect(),
-            reason: parked.error.chain(),
-        };
-        self.parked.values().map(listed).collect()
+    /// What the journal's list is to be.
+    fn aside(&self) -> Aside {
+        let parked = self.retried.values().cloned().chain(self.list()).collect();
+        Aside { parked, dropped: self.dropped.clone() }
+    }
+
+    /// The backend has a unit: in line or not, it is set aside no more.
+    fn arrived(&mut self, first: Sequence) {
+        self.dirty |= self.retried.remove(&first).is_some();
     }
 
     /// Takes out the records that later flushed ones have superseded.
     fn supersede(&mut self, flushed: &[&Queued]) -> Vec<Queued> {
+        let is_superseded = |sequence: Sequence, key: &Key| {
+            flushed.iter().any(|by| by.record.key == *key && by.sequence > sequence)
+        };
         let mut superseded = Vec::new();
         for parked in self.parked.values_mut() {
-            let is_superseded = |queued: &mut Queued| {
-                let later =
-                    |by: &&Queued| by.record.key == queued.record.key && by.sequence > queued.sequence;
-                flushed.iter().any(later)
-            };
+            let is_superseded = |queued: &mut Queued| is_superseded(queued.sequence, &queued.record.key);
             superseded.extend(parked.unit.records.extract_if(.., is_superseded));
         }
-        if !superseded.is_empty() {
-            self.parked.retain(|_, parked| !parked.unit.records.is_empty());
-            self.dirty = true;
+        self.dirty |= !superseded.is_empty();
+        self.parked.retain(|_, parked| !parked.unit.records.is_empty());
+        for retried in self.retried.values_mut() {
+            let before = retried.records.len();
+            retried.records.retain(|(sequence, record)| !is_superseded(*sequence, &record.key));
+            self.dirty |= retried.records.len() < before;
         }
+        self.retried.retain(|_, retried| !retried.records.is_empty());
         superseded
     }
 }
 
+impl ParkedUnit {
+    fn listed(&self) -> Parked {
+        let records = self.unit.records.iter().map(|queued| (queued.sequence, queued.record.clone()));
+        Parked { records: records.collect(), reason: self.error.chain() }
+    }
+}
+
 impl Behind {
-    /// Records that flushed ones supersede are parked no more.
-    pub(super) fn supersede(&self, flushed: &[&Queued]) {
-        if self.parking.lock().is_empty() {
-            return;
-        }
-        let superseded = self.parking.lock().supersede(flushed);
+    /// The backend has these units: what they supersede is parked no more.
+    pub(super) fn unpark(&self, flushed: &[Unit]) {
+        let superseded = {
+            let mut parking = self.parking.lock();
+            if parking.parked.is_empty() && parking.retried.is_empty() {
+                return;
+            }
+            for unit in flushed {
+                parking.arrived(unit.first());
+            }
+            let records: Vec<&Queued> = flushed.iter().flat_map(|unit| &unit.records).collect();
+            parking.supersede(&records)
+        };
         self.backlog.fetch_sub(superseded.len() as u64, Ordering::Relaxed);
         for queued in superseded {
             queued.progress.send_replace(Progress::Committed);
@@ -132,6 +161,7 @@ impl Engine {
             if behind.halts {
                 parking.halted = Some(first);
             }
+            parking.retried.remove(&first);
             parking.parked.insert(first, ParkedUnit { unit, error });
             parking.dirty = true;
         }
@@ -148,7 +178,7 @@ impl Engine {
                 return true;
             }
             parking.dirty = false;
-            Aside { parked: parking.list(), dropped: parking.dropped.clone() }
+            parking.aside()
         };
         let Err(error) = behind.journal.set_aside(&aside).await else { return true };
         tracing::warn!(error = %error.chain(), "the list of parked writes could not be written; the journal keeps their records");
@@ -166,23 +196,23 @@ impl Engine {
         let behind = self.behind()?;
         {
             let mut parking = behind.parking.lock();
-            let Some(ParkedUnit { mut unit, .. }) = parking.parked.remove(&sequence) else {
+            let Some(mut parked) = parking.parked.remove(&sequence) else {
                 return Err(not_parked(sequence));
             };
-            parking.dirty = true;
             if parking.halted == Some(sequence) {
                 parking.halted = None;
             } else {
                 // A later write of the key must not be undone.
-                let superseded: Vec<Queued> = unit
-                    .records
-                    .extract_if(.., |queued| !self.slots.is_latest(&queued.record.key, queued.sequence))
-                    .collect();
+                let is_superseded =
+                    |queued: &mut Queued| !self.slots.is_latest(&queued.record.key, queued.sequence);
+                let superseded: Vec<Queued> = parked.unit.records.extract_if(.., is_superseded).collect();
+                parking.dirty |= !superseded.is_empty();
                 behind.backlog.fetch_sub(superseded.len() as u64, Ordering::Relaxed);
                 for queued in superseded {
                     queued.progress.send_replace(Progress::Committed);
                 }
             }
+            let unit = parked.unit;
             for queued in &unit.records {
                 queued.progress.send_replace(Progress::Journaled);
             }
@@ -191,6 +221,9 @@ impl Engine {
                 flushed.before = flushed.before.min(sequence);
             });
             if !unit.records.is_empty() {
+                let reason = parked.error.chain();
+                let records = unit.records.iter().map(|queued| (queued.sequence, queued.record.clone()));
+                parking.retried.insert(unit.first(), Parked { records: records.collect(), reason });
                 behind.queue.lock().put_back(vec![unit]);
             }
         }
