@@ -23,6 +23,8 @@ pub enum Fault {
     Slow,
     /// An error, and no effect.
     ErrorBefore,
+    /// A write is refused for good, as one that is too large is; no effect. Another attempt may be accepted.
+    Refuse,
     /// The effect, and an error of unknown outcome: the answer was lost.
     ErrorAfter,
     /// An error of unknown outcome, and the effect later, within the declared lifetime.
@@ -41,9 +43,10 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Slow,
         Self::ErrorBefore,
+        Self::Refuse,
         Self::ErrorAfter,
         Self::DelayedApply,
         Self::Duplicate,
@@ -323,6 +326,7 @@ impl FaultStore {
         let fault = self.faults.draw(&[
             Fault::Slow,
             Fault::ErrorBefore,
+            Fault::Refuse,
             Fault::ErrorAfter,
             Fault::DelayedApply,
             Fault::Duplicate,
@@ -332,6 +336,9 @@ impl FaultStore {
         let inner = || Arc::clone(&self.inner);
         let result = match fault {
             Some(Fault::ErrorBefore) => Err(self.unavailable(Outcome::NotApplied)),
+            Some(Fault::Refuse) => Err(Error::new(ErrorKind::TooLarge, "a fault")
+                .in_tier(&self.name)
+                .outcome_is(Outcome::NotApplied)),
             Some(Fault::ErrorAfter) => {
                 apply(inner()).await.ok();
                 Err(self.unavailable(Outcome::Unknown))

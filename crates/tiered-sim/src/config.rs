@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tiered_conformance::{Dice, Fault};
-use tiered_core::{OnFull, Plant, Reopen, TieredSettings, WritePolicy};
+use tiered_core::{OnFull, OnPark, Plant, Reopen, TieredSettings, WritePolicy};
 
 /// What to simulate.
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +127,7 @@ impl Config {
             max_quarantined: one_of(dice, 1024, &[1024, 0, 1]),
             max_pending_operations: one_of(dice, 10_000, &[10_000, 1, 4]),
             on_full: one_of(dice, OnFull::Block, &[OnFull::Fail]),
+            on_park: one_of(dice, OnPark::Auto, &[OnPark::Halt, OnPark::Skip]),
             write_deadline_millis: one_of(dice, None, &[None, None, Some(40)]),
             frontend_patience_millis: one_of(dice, 2_000, &[30]),
             ..TieredSettings::default()
@@ -139,7 +140,7 @@ impl Config {
             [Fault::Slow, Fault::ErrorBefore, Fault::ErrorAfter, Fault::DelayedApply, Fault::Duplicate];
         let rare = [Fault::Hang, Fault::Corrupt, Fault::SlowList];
         let front_faults = faults(dice, &[both.as_slice(), &rare, &[Fault::Evict]].concat(), 60);
-        let back_faults = faults(dice, &[both.as_slice(), &rare].concat(), 60);
+        let back_faults = faults(dice, &[both.as_slice(), &rare, &[Fault::Refuse]].concat(), 60);
         Self {
             front,
             middle: dice.below(6) == 0,

@@ -23,25 +23,42 @@ type Checked<T> = Result<T, String>;
 
 /// Works until the epoch's operations are done, or until the power goes.
 pub(crate) async fn work(clients: &Clients, life: &Life, ending: Ending) {
-    let working = client::work(clients, &life.store);
+    let working = async {
+        tokio::select! {
+            biased;
+            () = client::work(clients, &life.store) => {}
+            () = retry_parked(life) => {}
+        }
+    };
     if ending != Ending::Crash {
         return working.await;
     }
     let crash = tokio::time::sleep(Duration::from_millis(clients.below(600)));
     tokio::select! {
-            biased;
-            () = crash => {
-                clients.trace.note("the power is cut");
-                for faults in &life.faults {
-     faults.cut_power();
+        biased;
+        () = crash => clients.trace.note("the power is cut"),
+        () = working => {}
     }
-            }
-            () = working => {
-                for faults in &life.faults {
-                    faults.cut_power();
-                }
-            }
-        }
+    for faults in &life.faults {
+        faults.cut_power();
+    }
+}
+
+/// The person who looks after what the backend refused, now and then.
+async fn retry_parked(life: &Life) {
+    /// Long enough for others to write meanwhile.
+    const LEISURE: Duration = Duration::from_millis(70);
+    loop {
+        tokio::time::sleep(LEISURE).await;
+        retry_all(life);
+    }
+}
+
+fn retry_all(life: &Life) {
+    for parked in life.store.parked() {
+        // What is not parked any more was superseded.
+        life.store.retry_parked(parked.sequence()).ok();
+    }
 }
 
 /// Ends the epoch in the way that was chosen; the life that goes on.
@@ -133,6 +150,11 @@ async fn rest(clients: &Clients, life: &Life) -> Checked<()> {
 
 /// Lets what is journaled reach the backend.
 async fn drain(life: &Life) -> Checked<()> {
+    // Without faults nothing is refused a second time; where the flush halts, another one may come to light.
+    while !life.store.parked().is_empty() {
+        retry_all(life);
+        within(PROMPT, "flushing", life.store.flush()).await?.ok();
+    }
     let flushed = within(PROMPT, "flushing", life.store.flush()).await?;
     flushed.map_err(|error| format!("flushing: {}", error.chain()))
 }

@@ -36,8 +36,10 @@ enum Flush {
     Done,
     /// The store was left first.
     Left,
-    /// The backend refuses these for good.
-    Refused(Vec<(Sequence, Error)>),
+    /// The backend refuses something in it, and has nothing of it.
+    Refused(Error),
+    /// The backend refuses these records, and has the rest.
+    Partly(Vec<(Sequence, Error)>),
 }
 
 /// How the attempts to apply operations ended.
@@ -74,9 +76,16 @@ impl Engine {
                     limit = Some(prefix.len() / 2);
                     behind.queue.lock().put_back(prefix);
                 }
-                Flush::Refused(refused) => {
+                Flush::Refused(error) => {
                     limit = None;
-                    self.set_refused_aside(behind, prefix, refused).await;
+                    for unit in prefix {
+                        self.park(behind, unit, error.duplicate());
+                    }
+                    self.advance(behind).await;
+                }
+                Flush::Partly(refused) => {
+                    self.park_part(behind, prefix, &refused);
+                    self.advance(behind).await;
                 }
             }
             behind.in_flight.store(u64::MAX, Ordering::Relaxed);
@@ -98,26 +107,19 @@ impl Engine {
             match self.until_applied(behind, batch).await {
                 Applied::Done => {}
                 Applied::Left => return Flush::Left,
-                Applied::Refused(error) => {
-                    let all = prefix.iter().flat_map(|unit| &unit.records);
-                    return Flush::Refused(all.map(|queued| (queued.sequence, error.duplicate())).collect());
-                }
+                Applied::Refused(error) => return Flush::Refused(error),
             }
         } else {
             let width = if self.planted.has(Plant::FlushReordersKey) { 1 } else { CONCURRENCY };
             let mut singles = Vec::with_capacity(steps.len());
             for step in &steps {
-                let mut batch = Batch::new().best_effort();
-                batch.push(step.key.clone(), step.action.clone());
-                singles.push(self.until_applied(behind, batch));
+                singles.push(self.apply_single(behind, prefix, step));
             }
-            let applied: Vec<Applied> = stream::iter(singles).buffered(width).collect().await;
-            for (step, applied) in steps.iter().zip(applied) {
-                match applied {
-                    Applied::Done => {}
-                    Applied::Left => return Flush::Left,
-                    Applied::Refused(error) => refused.push((step.sequence, error)),
-                }
+            let applied: Vec<Option<Vec<(Sequence, Error)>>> =
+                stream::iter(singles).buffered(width).collect().await;
+            for applied in applied {
+                let Some(of_key) = applied else { return Flush::Left };
+                refused.extend(of_key);
             }
         }
         let is_refused = |step: &&Step| refused.iter().any(|(sequence, _)| *sequence == step.sequence);
@@ -126,7 +128,39 @@ impl Engine {
             settled.push(self.settle_step(step, sent, session));
         }
         stream::iter(settled).buffer_unordered(CONCURRENCY).collect::<Vec<()>>().await;
-        if refused.is_empty() { Flush::Done } else { Flush::Refused(refused) }
+        if refused.is_empty() { Flush::Done } else { Flush::Partly(refused) }
+    }
+
+    /// Applies the last operation on a key; where it is refused, those before it, in order. What was refused; `None`
+    /// when the store was left first.
+    async fn apply_single(
+        &self,
+        behind: &Behind,
+        prefix: &[Unit],
+        step: &Step,
+    ) -> Option<Vec<(Sequence, Error)>> {
+        let single = |action: &Action| {
+            let mut batch = Batch::new().best_effort();
+            batch.push(step.key.clone(), action.clone());
+            self.until_applied(behind, batch)
+        };
+        let error = match single(&step.action).await {
+            Applied::Done => return Some(Vec::new()),
+            Applied::Left => return None,
+            Applied::Refused(error) => error,
+        };
+        let mut refused = Vec::new();
+        let before = prefix.iter().flat_map(|unit| &unit.records);
+        for queued in before.filter(|queued| queued.record.key == step.key && queued.sequence < step.sequence)
+        {
+            match single(&queued.record.action).await {
+                Applied::Done => {}
+                Applied::Left => return None,
+                Applied::Refused(error) => refused.push((queued.sequence, error)),
+            }
+        }
+        refused.push((step.sequence, error));
+        Some(refused)
     }
 
     /// Applies operations until the backend has them or refuses them for good. Repeating them is safe: they carry
@@ -209,17 +243,21 @@ impl Engine {
         self.slots.clear_pending(key, sequence);
     }
 
-    /// Parks what the backend refused of a unit. The rest of it is done.
-    async fn set_refused_aside(&self, behind: &Behind, prefix: Vec<Unit>, refused: Vec<(Sequence, Error)>) {
-        let Some((_, error)) = refused.first() else { return };
-        let is_refused =
-            |queued: &mut Queued| refused.iter().any(|(sequence, _)| *sequence == queued.sequence);
+    /// Parks what the backend refused of a prefix. The rest of it is done.
+    fn park_part(&self, behind: &Behind, prefix: Vec<Unit>, refused: &[(Sequence, Error)]) {
         for mut unit in prefix {
-            let parked: Vec<Queued> = unit.records.extract_if(.., is_refused).collect();
+            let error_of = |sequence: Sequence| {
+                refused.iter().find(|(refused, _)| *refused == sequence).map(|(_, error)| error)
+            };
+            let parked: Vec<Queued> =
+                unit.records.extract_if(.., |queued| error_of(queued.sequence).is_some()).collect();
+            let error = parked.first().and_then(|queued| error_of(queued.sequence)).map(Error::duplicate);
             let parked = Unit { records: parked, since: unit.since, room: unit.room.clone() };
             self.complete(behind, &unit);
             behind.unpark(&[unit]);
-            self.park(behind, parked, error.duplicate()).await;
+            if let Some(error) = error {
+                self.park(behind, parked, error);
+            }
         }
     }
 
@@ -253,7 +291,7 @@ impl Engine {
             // The records are repeated after a restart, which changes nothing.
             tracing::warn!(error = %error.chain(), "the journal could not be trimmed; the next trim covers it");
         }
-        let halted = behind.parking.lock().is_halted();
+        let halted = behind.is_halted();
         behind.flushed.send_modify(|flushed| {
             flushed.before = before;
             flushed.halted = halted;
@@ -264,7 +302,7 @@ impl Engine {
 impl Behind {
     /// The next contiguous units; none while the flush has halted.
     fn take_prefix(&self, limit: Option<usize>) -> Vec<Unit> {
-        if self.parking.lock().is_halted() {
+        if self.is_halted() {
             return Vec::new();
         }
         let prefix = self.queue.lock().take_prefix(limit);

@@ -24,8 +24,6 @@ pub(super) struct Parking {
     /// backend has them.
     retried: BTreeMap<Sequence, Parked>,
     dropped: Vec<Sequence>,
-    /// The unit at which the flush has halted.
-    halted: Option<Sequence>,
     /// The journal's list is not this one.
     dirty: bool,
 }
@@ -51,13 +49,8 @@ impl Parking {
             parked: parked.collect(),
             retried: retried.into_iter().map(|parked| (parked.sequence(), parked)).collect(),
             dropped,
-            halted: None,
             dirty: false,
         }
-    }
-
-    pub(super) fn is_halted(&self) -> bool {
-        self.halted.is_some()
     }
 
     pub(super) fn count(&self) -> u64 {
@@ -123,6 +116,11 @@ impl ParkedUnit {
 }
 
 impl Behind {
+    /// Whether nothing is flushed until somebody has decided on what is parked.
+    pub(super) fn is_halted(&self) -> bool {
+        self.halts && !self.parking.lock().parked.is_empty()
+    }
+
     /// The backend has these units: what they supersede is parked no more.
     pub(super) fn unpark(&self, flushed: &[Unit]) {
         let superseded = {
@@ -144,8 +142,8 @@ impl Behind {
 }
 
 impl Engine {
-    /// Parks the refused records of a unit.
-    pub(super) async fn park(&self, behind: &Behind, unit: Unit, error: Error) {
+    /// Parks a unit. The caller advances afterwards, which writes the journal's list.
+    pub(super) fn park(&self, behind: &Behind, unit: Unit, error: Error) {
         let error = Arc::new(error);
         tracing::error!(
             sequence = unit.first(), records = unit.records.len(), error = %error.chain(),
@@ -156,16 +154,10 @@ impl Engine {
             self.events.send(|| Event::Parked { key: queued.record.key.clone() });
         }
         let first = unit.first();
-        {
-            let mut parking = behind.parking.lock();
-            if behind.halts {
-                parking.halted = Some(first);
-            }
-            parking.retried.remove(&first);
-            parking.parked.insert(first, ParkedUnit { unit, error });
-            parking.dirty = true;
-        }
-        self.advance(behind).await;
+        let mut parking = behind.parking.lock();
+        parking.retried.remove(&first);
+        parking.parked.insert(first, ParkedUnit { unit, error });
+        parking.dirty = true;
     }
 
     /// Brings the journal's list in step; `false` where that failed.
@@ -199,9 +191,7 @@ impl Engine {
             let Some(mut parked) = parking.parked.remove(&sequence) else {
                 return Err(not_parked(sequence));
             };
-            if parking.halted == Some(sequence) {
-                parking.halted = None;
-            } else {
+            if !behind.halts {
                 // A later write of the key must not be undone.
                 let is_superseded =
                     |queued: &mut Queued| !self.slots.is_latest(&queued.record.key, queued.sequence);
@@ -216,15 +206,16 @@ impl Engine {
             for queued in &unit.records {
                 queued.progress.send_replace(Progress::Journaled);
             }
+            let halted = behind.halts && !parking.parked.is_empty();
             behind.flushed.send_modify(|flushed| {
-                flushed.halted = parking.halted.is_some();
+                flushed.halted = halted;
                 flushed.before = flushed.before.min(sequence);
             });
             if !unit.records.is_empty() {
                 let reason = parked.error.chain();
                 let records = unit.records.iter().map(|queued| (queued.sequence, queued.record.clone()));
                 parking.retried.insert(unit.first(), Parked { records: records.collect(), reason });
-                behind.queue.lock().put_back(vec![unit]);
+                behind.queue.lock().insert(unit);
             }
         }
         behind.queued.notify_one();
@@ -259,13 +250,8 @@ impl Engine {
             queued.progress.send_replace(Progress::Dropped);
             self.events.send(|| Event::Dropped { key: queued.record.key.clone() });
         }
-        {
-            let mut parking = behind.parking.lock();
-            if parking.halted == Some(sequence) {
-                parking.halted = None;
-                behind.flushed.send_modify(|flushed| flushed.halted = false);
-            }
-        }
+        let halted = behind.is_halted();
+        behind.flushed.send_modify(|flushed| flushed.halted = halted);
         behind.queued.notify_one();
         Ok(())
     }

@@ -93,6 +93,15 @@ impl Queue {
         }
     }
 
+    /// Puts a unit where its sequence belongs.
+    pub(super) fn insert(&mut self, unit: Unit) {
+        let at = self.units.partition_point(|before| before.first() < unit.first());
+        if at < self.at_once {
+            self.at_once += 1;
+        }
+        self.units.insert(at, unit);
+    }
+
     /// The sequence of the first record.
     pub(super) fn first(&self) -> Option<Sequence> {
         self.units.front().map(Unit::first)
