@@ -19,5 +19,5 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 /// What CI runs: 200 seeds without a violation, and every deliberate bug caught.
 pub(crate) fn gate() -> Result<(), String> {
     run(&["--seeds", "200", "--ops", "2000"].map(str::to_owned))?;
-    run(&["--planted", "--ops", "500"].map(str::to_owned))
+    run(&["--planted", "--ops", "2000"].map(str::to_owned))
 }

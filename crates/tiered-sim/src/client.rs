@@ -87,7 +87,7 @@ impl Clients {
         self.wrong.lock().clone()
     }
 
-    fn fault(&self, key: usize, what: &str) {
+    pub(crate) fn fault(&self, key: usize, what: &str) {
         let name = self.keys.get(key).map_or("?", Key::as_str);
         self.wrong.lock().get_or_insert_with(|| format!("{name}: {what}"));
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tiered_conformance::Dice;
-use tiered_core::{Clock as _, Entry, Key, Read, ReadOptions, Store, StoreExt as _};
+use tiered_core::{Clock as _, Entry, ErrorKind, Key, Read, ReadOptions, Store, StoreExt as _};
 
 use crate::client::{self, Clients, TTL, within};
 use crate::config::{Ending, Front};
@@ -27,7 +27,7 @@ pub(crate) async fn work(clients: &Clients, life: &Life, ending: Ending) {
         tokio::select! {
             biased;
             () = client::work(clients, &life.store) => {}
-            () = retry_parked(life) => {}
+            () = retry_parked(clients, life) => {}
         }
     };
     if ending != Ending::Crash {
@@ -45,11 +45,16 @@ pub(crate) async fn work(clients: &Clients, life: &Life, ending: Ending) {
 }
 
 /// The person who looks after what the backend refused, now and then.
-async fn retry_parked(life: &Life) {
+async fn retry_parked(clients: &Clients, life: &Life) {
     /// Long enough for others to write meanwhile.
     const LEISURE: Duration = Duration::from_millis(70);
     loop {
         tokio::time::sleep(LEISURE).await;
+        for parked in life.store.parked() {
+            if parked.reason.contains(&ErrorKind::Unavailable.to_string()) {
+                clients.fault(0, &format!("an outage parked a write: {}", parked.reason));
+            }
+        }
         retry_all(life);
     }
 }
