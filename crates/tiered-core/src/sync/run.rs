@@ -77,7 +77,20 @@ impl Work<'_> {
         }
     }
 
-    /// Waits for the first running step.
+    /// The next pair. The running steps go on meanwhile: a request that nobody polls is late, and keeps the server's
+    /// attention from the listing.
+    async fn next_of(&mut self, merge: &mut Merge, options: &SyncOptions) -> Result<Option<Pair>> {
+        let mut next = std::pin::pin!(merge.next());
+        loop {
+            tokio::select! {
+                biased;
+                pair = &mut next => return pair,
+                settled = self.settle_one(options), if !self.running.is_empty() => settled?,
+            }
+        }
+    }
+
+    /// Waits for the first running step. Dropped, it has changed nothing.
     async fn settle_one(&mut self, options: &SyncOptions) -> Result<()> {
         let (Some(step), Some((key, weight))) = (self.running.next().await, self.ahead.pop_front()) else {
             return Ok(());
@@ -126,7 +139,7 @@ pub(crate) async fn run(
     listing.start_after.clone_from(&options.resume_after);
     let mut merge = Merge::new(source.list(listing.clone()), target.list(listing));
     let mut work = Work::new();
-    while let Some(Pair { source: ours, target: theirs }) = merge.next().await? {
+    while let Some(Pair { source: ours, target: theirs }) = work.next_of(&mut merge, options).await? {
         let local = theirs.as_ref().is_some_and(is_local);
         work.report.listed_from += u64::from(ours.is_some());
         work.report.listed_to += u64::from(theirs.is_some() && !local);

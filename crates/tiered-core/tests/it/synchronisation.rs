@@ -177,3 +177,59 @@ async fn a_live_store_syncs_its_frontend() {
         .expect("builds");
     assert_eq!(connected.stats().fills, 3);
 }
+
+/// A source whose listing goes on only when a key that it listed before has been read: as with a server that answers
+/// one request after the other, and holds the listing back for a copy that has begun.
+#[derive(Debug)]
+struct OneAtATime {
+    inner: MemoryStore,
+    read: Arc<tokio::sync::Notify>,
+}
+
+#[async_trait::async_trait]
+impl Store for OneAtATime {
+    fn capabilities(&self) -> &tiered_core::Capabilities {
+        self.inner.capabilities()
+    }
+    async fn load(&self, key: &Key, options: &tiered_core::ReadOptions) -> Result<tiered_core::Read> {
+        // The answer takes another turn, for which somebody has to look.
+        tokio::task::yield_now().await;
+        self.read.notify_one();
+        self.inner.load(key, options).await
+    }
+    async fn put(&self, key: &Key, put: Put) -> Result<tiered_core::Written> {
+        self.inner.put(key, put).await
+    }
+    async fn delete(&self, key: &Key, delete: tiered_core::Delete) -> Result<tiered_core::Deleted> {
+        self.inner.delete(key, delete).await
+    }
+    fn list(&self, options: tiered_core::ListOptions) -> tiered_core::ListStream {
+        use futures_util::StreamExt as _;
+        let read = Arc::clone(&self.read);
+        let listing = self.inner.list(options).enumerate().then(move |(index, listed)| {
+            let read = Arc::clone(&read);
+            async move {
+                if index > 0 {
+                    read.notified().await;
+                }
+                listed
+            }
+        });
+        Box::pin(listing)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn copies_go_on_while_a_listing_is_waited_for() {
+    let source = OneAtATime { inner: MemoryStore::new(), read: Arc::default() };
+    for name in ["a", "b", "c", "d"] {
+        source.put(&key(name), Put::new(name)).await.expect("written");
+    }
+    let (source, target): (Arc<dyn Store>, _) = (Arc::new(source), MemoryStore::new());
+    let target_store = shared(&target);
+    let options = SyncOptions::new();
+    let syncing = sync(&source, &target_store, &FullSync, &options);
+    let report = tokio::time::timeout(std::time::Duration::from_mins(1), syncing).await.expect("goes on");
+    assert_eq!(report.expect("copies").copied, 4);
+    assert_eq!(values(&target).len(), 4);
+}
