@@ -183,6 +183,7 @@ impl Tiers {
         for (index, tier) in tiers {
             let frontend = tier.open(folder, &index.to_string(), durability).await?;
             let shared = store.capabilities().sharing() == Sharing::Shared;
+            let opened = [Arc::clone(&frontend), Arc::clone(&store)];
             let mut builder = TieredStore::builder(frontend, store);
             if index + 1 == self.tiers.len() {
                 // A server takes some hundred writes a second: a longer backlog would only be waited for at the end.
@@ -199,7 +200,16 @@ impl Tiers {
                     }
                 }
             }
-            store = Arc::new(builder.build().await?);
+            store = match builder.build().await {
+                Ok(stack) => Arc::new(stack),
+                Err(error) => {
+                    // An engine that is still being closed when the process ends may take it down.
+                    for tier in opened {
+                        tier.close().await.ok();
+                    }
+                    return Err(error);
+                }
+            };
         }
         Ok(store)
     }
