@@ -29,6 +29,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("observe", 1),
     ("url", 1),
     ("backoff", 2),
+    ("breaker", 2),
     ("memory", 3),
     ("slot", 3),
     ("sync", 4),

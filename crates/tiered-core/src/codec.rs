@@ -42,6 +42,7 @@ pub fn encode_metadata(metadata: &Metadata, out: &mut Vec<u8>) {
         Origin::Backend => 0,
         Origin::Local => 1,
         Origin::Tombstone => 2,
+        Origin::Absence => 3,
     });
     if let Some(validator) = &metadata.note.validator {
         put_text(validator.as_str(), out);
@@ -75,6 +76,7 @@ pub fn decode_metadata(rest: &mut &[u8]) -> Option<Metadata> {
         [0] => Origin::Backend,
         [1] => Origin::Local,
         [2] => Origin::Tombstone,
+        [3] => Origin::Absence,
         _ => return None,
     };
     let validator = if flags & VALIDATOR == 0 { None } else { Some(Validator::new(take_text(rest)?).ok()?) };

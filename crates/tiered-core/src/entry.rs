@@ -149,11 +149,25 @@ pub enum Origin {
     Local,
     /// Deleted locally under that policy: an empty entry that hides the backend's.
     Tombstone,
+    /// The backend had no such entry: an empty one that spares asking again for a while.
+    Absence,
+}
+
+impl Origin {
+    /// Whether reads and listings hide the entry unless asked.
+    pub const fn is_hidden(self) -> bool {
+        matches!(self, Self::Tombstone | Self::Absence)
+    }
+
+    /// Whether the entry was made locally, and is not what the backend has.
+    pub const fn is_local(self) -> bool {
+        matches!(self, Self::Local | Self::Tombstone)
+    }
 }
 
 /// The tiering engine's bookkeeping beside an entry of a frontend.
 ///
-/// A store keeps it verbatim and gives it no meaning, but for [`Origin::Tombstone`], which reads and listings
+/// A store keeps it verbatim and gives it no meaning, but for [`Origin::is_hidden`], which reads and listings
 /// hide unless asked ([`Metadata::is_visible`] does both that and expiry). It is no part of an entry's equality.
 #[derive(Clone, Debug, Default)]
 pub struct Note {
@@ -199,7 +213,7 @@ impl PartialEq for Metadata {
 
 impl Eq for Metadata {}
 
-/// Whether reads and listings see tombstones. Only the tiering engine asks for them.
+/// Whether reads and listings see tombstones and noted absences. Only the tiering engine asks for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tombstones {
     /// A tombstone counts as absent.
@@ -210,15 +224,15 @@ pub enum Tombstones {
 }
 
 impl Metadata {
-    /// Whether the entry exists at `now`: `now < expires_at`, and it is no tombstone.
+    /// Whether the entry exists at `now`: `now < expires_at`, and it is not [hidden](Origin::is_hidden).
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.is_visible(now, Tombstones::Hide)
     }
 
-    /// Whether a read at `now` returns the entry. A tombstone is visible only where they are to be shown.
+    /// Whether a read at `now` returns the entry. A hidden one is visible only where they are to be shown.
     pub fn is_visible(&self, now: Timestamp, tombstones: Tombstones) -> bool {
         let expired = self.expires_at.is_some_and(|at| now >= at);
-        let hidden = self.note.origin == Origin::Tombstone && tombstones == Tombstones::Hide;
+        let hidden = self.note.origin.is_hidden() && tombstones == Tombstones::Hide;
         !expired && !hidden
     }
 }

@@ -6,6 +6,7 @@
 
 mod backoff;
 mod batch;
+mod breaker;
 mod capability;
 mod clock;
 pub mod codec;
@@ -44,8 +45,8 @@ pub use policy::{Freshness, ReadPolicy, WritePolicy};
 pub use read::{Known, Lookup, Read, ReadOptions, Source};
 pub use store::{ByteStream, Change, ChangeStream, Store, StoreExt};
 pub use tiered::{
-    FlushOrder, FrontendFailure, Guarantees, MaxStale, OnFull, OnPark, Reopen, Requirement, TieredBuilder,
-    TieredSettings, TieredStore,
+    BreakerSettings, FlushOrder, FrontendFailure, Guarantees, MaxStale, OnFull, OnPark, OnUnknown, Reopen,
+    Requirement, ServeStale, TieredBuilder, TieredSettings, TieredStore,
 };
 pub use version::{Precondition, Validator, Version, VersionMint};
 pub use write::{Delete, Deleted, Expiry, Level, Put, Receipt, Written};

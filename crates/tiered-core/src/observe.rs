@@ -161,6 +161,12 @@ counters! {
     joined,
     /// Entries copied to the frontend on a miss.
     fills,
+    /// Reads that were answered by the frontend's note that the backend has no such entry.
+    absence_hits,
+    /// Reads that were answered by an entry older than it should be, since the backend could not be asked.
+    stale_answers,
+    /// Calls that were not made, since their tier's circuit breaker was open.
+    spared,
     /// Entries compared with the backend and found unchanged.
     revalidated,
     /// Puts acknowledged.

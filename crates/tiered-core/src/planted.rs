@@ -46,12 +46,34 @@ pub enum Plant {
     OutageParks,
     /// An append after a failed one is acknowledged without the journal.
     AppendAfterFailedAppend,
+    /// A pending write falls out of the overlay before the backend has it.
+    PendingEvicted,
+    /// A write of unknown outcome is repeated under another id.
+    RetryUnderNewId,
+    /// A refusal of a write that has taken effect already is taken for the answer.
+    OwnWriteRefused,
+    /// A listing captures the pending writes after the backend's listing has begun.
+    ListingCapturesLate,
+    /// A call that is dropped keeps the room for its pending write.
+    RoomLeaksOnCancel,
+    /// A flush under a lease does not compare the owner's record.
+    FenceSkipped,
+    /// The last write of a key is found by the writer's clock.
+    OrderFromWallClock,
+    /// A full sync removes what was written after its listing.
+    FullSyncRemovesWritten,
+    /// A walk copies parents before their children.
+    WalkParentsFirst,
+    /// A note of absence outlives a write.
+    AbsenceOutlivesWrite,
+    /// A stale answer is given for a key that missed a write.
+    StaleServedOutOfStep,
 }
 
 #[cfg(feature = "planted")]
 impl Plant {
     /// Every deliberate bug.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 31] = [
         Self::FillIgnoresLease,
         Self::InstallNotWaitedFor,
         Self::FollowerJoinsOldFlight,
@@ -72,6 +94,17 @@ impl Plant {
         Self::JournalTrimmedEarly,
         Self::OutageParks,
         Self::AppendAfterFailedAppend,
+        Self::PendingEvicted,
+        Self::RetryUnderNewId,
+        Self::OwnWriteRefused,
+        Self::ListingCapturesLate,
+        Self::RoomLeaksOnCancel,
+        Self::FenceSkipped,
+        Self::OrderFromWallClock,
+        Self::FullSyncRemovesWritten,
+        Self::WalkParentsFirst,
+        Self::AbsenceOutlivesWrite,
+        Self::StaleServedOutOfStep,
     ];
 }
 

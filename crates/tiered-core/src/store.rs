@@ -115,7 +115,7 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 ///
 /// # Tombstones
 /// * **`[tombstone.hidden]`** With [`Feature::KeepsNotes`], an entry whose note says
-///   [`Origin::Tombstone`](crate::Origin::Tombstone) is absent to every read, listing, precondition and delete,
+///   [`Origin::is_hidden`](crate::Origin::is_hidden) is absent to every read, listing, precondition and delete,
 ///   unless the options say [`Tombstones::Show`](crate::Tombstones::Show).
 ///
 /// # Marks

@@ -24,7 +24,7 @@ pub use strategy::{Decision, FullSync, PopulateMissing, Refresh, StrategyName, S
 pub use walk::{Walk, WalkReport, walk_sync};
 
 pub(crate) use plain::PlainTarget;
-pub(crate) use run::{Copied, Removed, Target, run, run_keys};
+pub(crate) use run::{Copied, Removed, Target, run, run_keys, without_absences};
 pub(crate) use walk::run_walk;
 
 /// Brings `target` in step with `source`, under the prefix of the options.
@@ -97,7 +97,7 @@ fn plain(
         )
         .during(Operation::Sync));
     }
-    PlainTarget::new(source, target, options.races, changes).map_err(|error| error.during(Operation::Sync))
+    PlainTarget::new(source, target, options, changes).map_err(|error| error.during(Operation::Sync))
 }
 
 pub use strategy::Changes;

@@ -3,15 +3,18 @@
 mod apply;
 mod behind;
 mod builder;
+mod drive;
 mod engine;
 mod feed;
 mod guarantee;
+mod health;
 mod lifecycle;
 mod listing;
 mod local;
 mod read;
 mod session;
 mod settings;
+mod stale;
 mod streaming;
 mod synchronise;
 mod write;
@@ -35,7 +38,9 @@ use crate::write::{Delete, Deleted, Put, Written};
 
 pub use builder::TieredBuilder;
 pub use guarantee::{FlushOrder, Guarantees, Requirement};
-pub use settings::{FrontendFailure, MaxStale, OnFull, OnPark, Reopen, TieredSettings};
+pub use settings::{
+    BreakerSettings, FrontendFailure, MaxStale, OnFull, OnPark, OnUnknown, Reopen, ServeStale, TieredSettings,
+};
 
 use engine::{Alive, Engine};
 

@@ -263,7 +263,7 @@ impl Store for MokaStore {
     fn peek(&self, key: &Key) -> Option<Entry> {
         let entry = self.0.cache.get(key)?;
         let metadata = entry.metadata();
-        let plain = metadata.expires_at.is_none() && metadata.note.origin != tiered_core::Origin::Tombstone;
+        let plain = metadata.expires_at.is_none() && !metadata.note.origin.is_hidden();
         if plain || metadata.is_live(self.0.stamp.now()) { Some(entry) } else { None }
     }
 

@@ -23,7 +23,7 @@ use tiered_core::{
 /// The columns of metadata, in the order that [`metadata`] reads them.
 pub(crate) const METADATA: &str = "key, version, modified, expires_at, attributes::text, checksum, octet_length(value)::bigint, session, validated, origin, validator";
 
-/// `origin` of a tombstone.
+/// `origin` of a tombstone; from here on entries are hidden.
 pub(crate) const TOMBSTONE: i16 = 2;
 
 /// An entry as parameters of a statement.
@@ -73,6 +73,7 @@ impl Record {
                 Origin::Backend => 0,
                 Origin::Local => 1,
                 Origin::Tombstone => TOMBSTONE,
+                Origin::Absence => 3,
             },
             validator: note.validator.as_ref().map(|validator| validator.as_str().to_owned()),
         }
@@ -104,6 +105,7 @@ pub(crate) fn metadata(row: &PgRow) -> Result<(Key, Metadata)> {
             0 => Origin::Backend,
             1 => Origin::Local,
             TOMBSTONE => Origin::Tombstone,
+            3 => Origin::Absence,
             _ => return Err(damaged("origin")),
         },
         validator: validator.map(Validator::new).transpose().map_err(|_| damaged("validator"))?,

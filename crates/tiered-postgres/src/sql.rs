@@ -63,7 +63,7 @@ fn unexpired(now: &str) -> String {
 
 /// Whether the row `old` exists to preconditions at the parameter `now`.
 fn live(now: &str) -> String {
-    format!("({} AND old.origin <> 2)", unexpired(now))
+    format!("({} AND old.origin < 2)", unexpired(now))
 }
 
 /// A write: `changes` yields a row for each changed one, and is to look at `guard.ok`. Parameter 1 is the deadline;
@@ -179,7 +179,7 @@ impl Statements {
             )),
             list: text(format!(
                 "SELECT {metadata} FROM {table} AS old WHERE key >= $1::bytea AND ($3::bytea IS NULL OR key < $3) \
-                 AND ($4::bytea IS NULL OR key > $4) AND {unexpired} AND ($5::boolean OR origin <> 2) \
+                 AND ($4::bytea IS NULL OR key > $4) AND {unexpired} AND ($5::boolean OR origin < 2) \
                  ORDER BY key LIMIT $6::bigint"
             )),
             put: put(String::new()),

@@ -70,6 +70,13 @@ impl Clients {
         }
     }
 
+    /// The backend had these values before anything was done.
+    pub(crate) fn begin_with(&self, values: &[Value]) {
+        for (history, value) in self.histories.lock().iter_mut().zip(values) {
+            history.restart(*value);
+        }
+    }
+
     pub(crate) fn below(&self, bound: u64) -> u64 {
         self.dice.lock().below(bound)
     }
@@ -200,6 +207,8 @@ impl Clients {
             30..34 => self.read_many(store).await,
             34..38 => self.read_range(store, key, name).await,
             38..43 => self.list(store).await,
+            // It would take what only a local cache has.
+            43..46 if self.config.is_local() => self.read(store, key, name).await,
             43..46 => drop(store.invalidate(name).await),
             46..48 => self.synchronise(store).await,
             48..50 => self.head(store, key, name).await,
@@ -268,6 +277,10 @@ impl Clients {
         }
         if !found.is_sorted() {
             self.fault(0, &format!("a listing out of order: {found:?}"));
+        }
+        if self.config.is_local() {
+            // It lists what the frontend has, which need not be all.
+            return begun.into_iter().for_each(|begun| self.forget(begun));
         }
         for (begun, name) in begun.into_iter().zip(&self.keys) {
             // A listing tells presence alone.
@@ -396,11 +409,13 @@ impl Clients {
 }
 
 impl Clients {
-    /// Notes that the clock took what a key had.
-    pub(crate) fn expire(&self, key: usize) {
+    /// Notes what a key has after the clock has moved.
+    pub(crate) fn now_has(&self, key: usize, entry: Option<&Entry>) -> std::result::Result<(), String> {
+        let seen = entry.map(value::decode).transpose()?.unwrap_or(0);
         if let Some(history) = self.histories.lock().get_mut(key) {
-            history.restart(0);
+            history.restart(seen);
         }
+        Ok(())
     }
 }
 

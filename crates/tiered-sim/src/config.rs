@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use tiered_conformance::{Dice, Fault};
-use tiered_core::{OnFull, OnPark, Plant, Reopen, TieredSettings, WritePolicy};
+use tiered_core::{
+    BreakerSettings, MaxStale, OnFull, OnPark, OnUnknown, Plant, Reopen, ServeStale, TieredSettings,
+    WritePolicy,
+};
 
 /// What to simulate.
 #[derive(Clone, Copy, Debug)]
@@ -120,18 +123,9 @@ impl Config {
             Back::Atomic,
             &[Back::Atomic, Back::OneByOne, Back::OneByOne, Back::OneByOne, Back::Redb],
         );
-        let policies = [WritePolicy::WriteAround, WritePolicy::WriteBehind, WritePolicy::WriteBehind];
-        let settings = TieredSettings {
-            write_policy: one_of(dice, WritePolicy::WriteThrough, &policies),
-            reopen: one_of(dice, Reopen::Revalidate, &[Reopen::Trust, Reopen::Clear]),
-            max_quarantined: one_of(dice, 1024, &[1024, 0, 1]),
-            max_pending_operations: one_of(dice, 10_000, &[10_000, 1, 4]),
-            on_full: one_of(dice, OnFull::Block, &[OnFull::Fail]),
-            on_park: one_of(dice, OnPark::Auto, &[OnPark::Halt, OnPark::Skip]),
-            write_deadline_millis: one_of(dice, None, &[None, None, Some(40)]),
-            frontend_patience_millis: one_of(dice, 2_000, &[30]),
-            ..TieredSettings::default()
-        };
+        let settings = draw_settings(dice);
+        // Preloaded, and never written: a server is enough.
+        let back = if settings.write_policy == WritePolicy::FrontendOnly { Back::OneByOne } else { back };
         let durable = |rarity| Journaling::Durable { rarity };
         let journaling =
             one_of(dice, Journaling::Volatile, &[durable(0), durable(0), durable(200), durable(1000)]);
@@ -139,7 +133,10 @@ impl Config {
         let both =
             [Fault::Slow, Fault::ErrorBefore, Fault::ErrorAfter, Fault::DelayedApply, Fault::Duplicate];
         let rare = [Fault::Hang, Fault::Corrupt, Fault::SlowList];
-        let front_faults = faults(dice, &[both.as_slice(), &rare, &[Fault::Evict]].concat(), 60);
+        // What a local cache loses is lost: it has nothing behind it.
+        let evicts: &[Fault] =
+            if settings.write_policy == WritePolicy::FrontendOnly { &[] } else { &[Fault::Evict] };
+        let front_faults = faults(dice, &[both.as_slice(), &rare, evicts].concat(), 60);
         let back_faults = faults(dice, &[both.as_slice(), &rare, &[Fault::Refuse]].concat(), 60);
         Self {
             front,
@@ -162,17 +159,61 @@ impl Config {
         }
     }
 
-    /// A volatile journal is lost with the process, as it says.
+    /// Whether the stack is a local cache of a backend that is never written.
+    pub(crate) fn is_local(&self) -> bool {
+        self.settings.write_policy == WritePolicy::FrontendOnly
+    }
+
+    /// A volatile journal is lost with the process, as it says, and so is a local cache in memory.
     fn survives_crashes(&self) -> bool {
-        self.settings.write_policy != WritePolicy::WriteBehind || self.journaling != Journaling::Volatile
+        match self.settings.write_policy {
+            WritePolicy::WriteThrough | WritePolicy::WriteAround => true,
+            WritePolicy::WriteBehind => self.journaling != Journaling::Volatile,
+            WritePolicy::FrontendOnly => self.front == Front::Redb,
+        }
     }
 
     /// How the next epoch ends.
     pub(crate) fn ending(&self, dice: &mut Dice) -> Ending {
         match dice.below(6) {
-            0 => Ending::Reopen,
+            0 if !self.is_local() || self.front == Front::Redb => Ending::Reopen,
             1 if self.survives_crashes() => Ending::Crash,
             _ => Ending::Rest,
         }
+    }
+}
+
+fn draw_settings(dice: &mut Dice) -> TieredSettings {
+    let policies = [
+        WritePolicy::WriteAround,
+        WritePolicy::WriteBehind,
+        WritePolicy::WriteBehind,
+        WritePolicy::FrontendOnly,
+    ];
+    let write_policy = one_of(dice, WritePolicy::WriteThrough, &policies);
+    let drives = dice.below(2) == 0;
+    let breaker = BreakerSettings { failures: 3, pause_millis: 50 };
+    let frontend_breaker = one_of(dice, None, &[None, None, Some(breaker)]);
+    TieredSettings {
+        write_policy,
+        reopen: one_of(dice, Reopen::Revalidate, &[Reopen::Trust, Reopen::Clear]),
+        max_stale: one_of(dice, MaxStale::Auto, &[MaxStale::Millis(25)]),
+        max_quarantined: one_of(dice, 1024, &[1024, 0, 1]),
+        max_pending_operations: one_of(dice, 10_000, &[10_000, 1, 4]),
+        on_full: one_of(dice, OnFull::Block, &[OnFull::Fail]),
+        on_park: one_of(dice, OnPark::Auto, &[OnPark::Halt, OnPark::Skip]),
+        on_unknown: match write_policy {
+            WritePolicy::WriteThrough | WritePolicy::WriteAround if drives => OnUnknown::Drive,
+            _ => OnUnknown::Report,
+        },
+        write_deadline_millis: one_of(dice, None, &[None, None, Some(40)]),
+        frontend_patience_millis: one_of(dice, 2_000, &[30]),
+        negative_ttl_millis: one_of(dice, None, &[None, Some(20), Some(60_000)]),
+        serve_stale: one_of(dice, ServeStale::Never, &[ServeStale::Unlimited, ServeStale::Millis(300)]),
+        soft_read_timeout_millis: one_of(dice, None, &[Some(15)]),
+        read_timeout_millis: one_of(dice, None, &[None, Some(60)]),
+        backend_breaker: one_of(dice, None, &[None, None, Some(breaker)]),
+        frontend_breaker: frontend_breaker.filter(|_| write_policy != WritePolicy::FrontendOnly),
+        ..TieredSettings::default()
     }
 }

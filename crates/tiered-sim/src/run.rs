@@ -94,6 +94,10 @@ async fn epochs(
     dice: &mut Dice,
     outcome: &mut Outcome,
 ) -> Result<(), String> {
+    if world.config.is_local() {
+        let values = world.preload(&clients.keys).await.map_err(|error| error.chain())?;
+        clients.begin_with(&values);
+    }
     let mut life = epoch::open(world).await?;
     for faults in &life.faults {
         faults.resume();

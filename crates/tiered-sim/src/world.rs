@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use tiered_conformance::{Dice, FaultStore, Faults};
 use tiered_core::{
-    Clock, Feature, Journal, MemoryStore, Result, Stamp, Store, TieredStore, VersionMint, VolatileJournal,
-    WritePolicy,
+    Clock, Feature, Journal, Key, MemoryStore, Put, Result, Stamp, Store, TieredStore, VersionMint,
+    VolatileJournal, WritePolicy,
 };
 use tiered_journal::{JournalConfig, MemoryFolder};
 use tiered_redb::{Executor, RedbConfig};
@@ -15,8 +15,10 @@ use tiered_redb::{Executor, RedbConfig};
 use crate::clock::SimClock;
 use crate::config::{Back, Config, Front, Journaling, Sim};
 use crate::disk::Disk;
+use crate::history::Value;
 use crate::journal::SlowJournal;
 use crate::trace::Trace;
+use crate::value;
 
 /// Milliseconds: 2020.
 const BEGINNING: u64 = 1_577_836_800_000;
@@ -71,6 +73,21 @@ impl World {
             server,
             lives: 0,
         }
+    }
+
+    /// Fills the backend of a local cache; the value of each key, 0 for none.
+    pub(crate) async fn preload(&self, keys: &[Key]) -> Result<Vec<Value>> {
+        /// Beyond the values that clients write.
+        const FIRST: Value = 1 << 40;
+        let mut values = Vec::new();
+        for (number, key) in (FIRST..).zip(keys) {
+            let present = number % 2 == 0;
+            if present {
+                self.server.put(key, Put::new(value::encode(number))).await?;
+            }
+            values.push(if present { number } else { 0 });
+        }
+        Ok(values)
     }
 
     /// Takes the power away from the disks.

@@ -15,15 +15,26 @@ declare! {
     tombstone_deleted ["tombstone.hidden", "delete.existed"] needs [Need::Has(Feature::KeepsNotes)];
 }
 
+fn hidden(origin: Origin) -> Put {
+    Put::new("").note(Note { origin, ..Note::default() })
+}
+
 fn tombstone() -> Put {
-    Put::new("").note(Note { origin: Origin::Tombstone, ..Note::default() })
+    hidden(Origin::Tombstone)
 }
 
 async fn tombstone_hidden(bench: Bench) -> Verdict {
+    for origin in [Origin::Tombstone, Origin::Absence] {
+        is_hidden(&bench, origin).await?;
+    }
+    Ok(())
+}
+
+async fn is_hidden(bench: &Bench, origin: Origin) -> Verdict {
     let (key, live) = (bench.key("b")?, bench.key("a")?);
     bench.put(&live, "live").await?;
     bench.put(&key, "old").await?;
-    let version = bench.put(&key, tombstone()).await?.version;
+    let version = bench.put(&key, hidden(origin)).await?.version;
     bench.expect_absent("tombstone.hidden", &key).await?;
     bench.expect_names("tombstone.hidden", bench.everything(), &["a"]).await?;
     let (store, options) = (&bench.store, ReadOptions::new());
@@ -37,7 +48,7 @@ async fn tombstone_hidden(bench: Bench) -> Verdict {
     check("tombstone.hidden", hidden, || format!("expected absent and found, saw {many:?}"))?;
     let stream = store.read_stream(&key, &options).await?;
     check("tombstone.hidden", stream.is_none(), || "expected no stream of a tombstone, saw one".to_owned())?;
-    remove(&bench, &key).await
+    remove(bench, &key).await
 }
 
 /// Replaces the tombstone by an entry, so that the suite can list and remove it.

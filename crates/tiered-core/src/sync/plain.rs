@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::options::Races;
-use super::run::{Copied, Removed, Target};
+use super::options::{Races, SyncOptions};
+use super::run::{Copied, Removed, Target, without_absences};
 use super::strategy::Changes;
 use crate::capability::Feature;
 use crate::entry::{Note, Tombstones};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::list::{ListOptions, ListStream, Listed};
+use crate::planted::{Plant, Planted};
 use crate::read::ReadOptions;
 use crate::store::Store;
 use crate::version::{Precondition, Version};
@@ -28,13 +29,14 @@ pub(crate) struct PlainTarget {
     target: Arc<dyn Store>,
     puts: bool,
     deletes: bool,
+    planted: Planted,
 }
 
 impl PlainTarget {
     pub(crate) fn new(
         source: &Arc<dyn Store>,
         target: &Arc<dyn Store>,
-        races: Races,
+        options: &SyncOptions,
         changes: Changes,
     ) -> Result<Self> {
         let capabilities = target.capabilities();
@@ -45,14 +47,20 @@ impl PlainTarget {
             Changes::Overwrites => puts,
             Changes::Removes => puts && deletes,
         };
-        if !safe && races == Races::Refuse {
+        if !safe && options.races == Races::Refuse {
             let message = format!(
                 "{} has no conditional writes, so the sync could undo a write that happens meanwhile; allow races where nobody else writes",
                 capabilities.name()
             );
             return Err(Error::new(ErrorKind::Config, message));
         }
-        Ok(Self { source: Arc::clone(source), target: Arc::clone(target), puts, deletes })
+        Ok(Self {
+            source: Arc::clone(source),
+            target: Arc::clone(target),
+            puts,
+            deletes,
+            planted: options.planted,
+        })
     }
 
     /// The condition for replacing `listed`; `None` where the target could have changed unseen.
@@ -73,7 +81,7 @@ impl PlainTarget {
 #[async_trait]
 impl Target for PlainTarget {
     fn list(&self, options: ListOptions) -> ListStream {
-        self.target.list(options.tombstones(Tombstones::Show))
+        without_absences(self.target.list(options.tombstones(Tombstones::Show)))
     }
 
     async fn copy(&self, key: &Key, ours: Option<&Listed>, listed: Option<&Listed>) -> Result<Copied> {
@@ -114,6 +122,9 @@ impl Target for PlainTarget {
     async fn remove(&self, listed: &Listed) -> Result<Removed> {
         let key = &listed.key;
         // The source may have got the key after its listing passed it.
+        if self.planted.has(Plant::FullSyncRemovesWritten) {
+            return self.target.delete(key, Delete::new()).await.map(|_| Removed::Done);
+        }
         if self.source.head(key, &ReadOptions::new().authoritative()).await?.is_some() {
             return Ok(Removed::Overtaken);
         }

@@ -125,7 +125,16 @@ impl Work<'_> {
 }
 
 fn is_local(listed: &Listed) -> bool {
-    listed.metadata.as_ref().is_some_and(|metadata| metadata.note.origin != Origin::Backend)
+    listed.metadata.as_ref().is_some_and(|metadata| metadata.note.origin.is_local())
+}
+
+/// A listing with tombstones, but without notes of absence: those are as good as nothing.
+pub(crate) fn without_absences(listing: ListStream) -> ListStream {
+    Box::pin(listing.filter(|listed| {
+        let metadata = listed.as_ref().ok().and_then(|listed| listed.metadata.as_ref());
+        let is_absence = metadata.is_some_and(|metadata| metadata.note.origin == Origin::Absence);
+        futures_util::future::ready(!is_absence)
+    }))
 }
 
 /// Runs a strategy over the two listings.

@@ -15,6 +15,7 @@ use super::strategy::Changes;
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::key::Key;
+use crate::planted::Plant;
 use crate::read::ReadOptions;
 use crate::store::Store;
 
@@ -81,7 +82,7 @@ pub async fn walk_sync(
         )
         .during(Operation::Sync));
     }
-    let target = PlainTarget::new(source, target, options.races, Changes::Overwrites)
+    let target = PlainTarget::new(source, target, options, Changes::Overwrites)
         .map_err(|error| error.during(Operation::Sync))?;
     run_walk(source, &target, roots, walk, options).await.map_err(|error| error.during(Operation::Sync))
 }
@@ -150,6 +151,9 @@ pub(crate) async fn run_walk(
     }
     visit(source, walk, options, &mut graph, queue, &mut report).await?;
     report.reached = graph.nodes.len() as u64;
+    if options.planted.has(Plant::WalkParentsFirst) {
+        graph.nodes.iter_mut().for_each(|node| node.open = 0);
+    }
     let ready: VecDeque<usize> =
         (0..graph.nodes.len()).filter(|index| graph.nodes.get(*index).is_some_and(is_ready)).collect();
     climb(target, options, &mut graph, ready, &mut report).await?;

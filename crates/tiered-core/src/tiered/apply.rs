@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::behind::BatchRoom;
+use super::drive::{DrivenBatch, as_batch};
 use super::engine::{Change, Engine};
 use super::local::Current;
 use crate::batch::{Action, Applied, Atomicity, Batch, BatchOutcomes};
@@ -120,13 +121,22 @@ impl Engine {
             let call = self.reserve_call(&key).await;
             held.insert(key, (gate, call));
         }
-        let mut batch =
-            if atomicity == Atomicity::Required { Batch::new() } else { Batch::new().best_effort() };
-        for op in &stamped {
-            batch.push(op.key.clone(), op.action.clone());
-        }
+        let operations: Vec<(Key, Action)> =
+            stamped.iter().map(|op| (op.key.clone(), op.action.clone())).collect();
         let (session, sent) = (self.session(), self.uptime_millis());
-        let outcomes = match self.backend.apply(batch).await {
+        let DrivenBatch { result, unfenced, overtaken } = if self.drives() {
+            self.drive_batch(&operations, atomicity).await
+        } else {
+            let batch = as_batch(&operations, atomicity);
+            DrivenBatch::once(self.ask_backend(self.backend.apply(batch)).await)
+        };
+        // Where an attempt may still be under way, the key stays closed, whatever the answer is.
+        for key in unfenced {
+            if let Some((gate, call)) = held.remove(&key) {
+                self.settle(gate, key, call).await;
+            }
+        }
+        let outcomes = match result {
             Ok(outcomes) => outcomes,
             Err(error) => {
                 for (key, (gate, call)) in held {
@@ -140,13 +150,18 @@ impl Engine {
             let is_last = !stamped.iter().skip(index + 1).any(|later| later.key == op.key);
             // An earlier operation on the key changed nothing; the last one opens it.
             let Some((gate, call)) = is_last.then(|| held.remove(&op.key)).flatten() else {
+                if is_last && outcome.is_ok() {
+                    self.announce(&op.key, op.entry.as_ref().map(Entry::version));
+                }
                 answers.push(outcome);
                 continue;
             };
             answers.push(match outcome {
                 Ok(applied) => {
                     let change = match (&applied, &op.entry) {
-                        (Applied::Put(written), Some(entry)) if written.version == *entry.version() => {
+                        (Applied::Put(written), Some(entry))
+                            if written.version == *entry.version() && !overtaken.contains(&op.key) =>
+                        {
                             self.change_for(&op.key, Some(entry), sent, session)
                         }
                         _ => Change::Remove,

@@ -148,7 +148,12 @@ impl Engine {
         precondition: Precondition,
     ) -> Result<Written> {
         let room = self.behind()?.room.take(1, entry.size() + key.len() as u64).await?;
+        let leak = self
+            .planted
+            .has(Plant::RoomLeaksOnCancel)
+            .then(|| std::mem::ManuallyDrop::new(Arc::clone(&room)));
         let gate = self.slots.close_gate(key).await;
+        drop(leak.map(std::mem::ManuallyDrop::into_inner));
         let (engine, owned) = (Arc::clone(self), key.clone());
         self.answer_in_time(async move {
             if precondition != Precondition::None {
@@ -207,7 +212,8 @@ impl Engine {
         let current = if let Some(current) = current {
             current
         } else {
-            let head = self.backend.head(key, &ReadOptions::new().authoritative()).await;
+            let options = ReadOptions::new().authoritative();
+            let head = self.ask_backend(self.backend.head(key, &options)).await;
             let head = head.map_err(|error| error.outcome_is(Outcome::NotApplied))?;
             head.map(|metadata| metadata.version.clone())
         };

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -12,8 +13,9 @@ use super::TieredStore;
 use super::behind::Behind;
 use super::engine::{Busy, Engine};
 use super::guarantee::{Guarantees, Requirement};
+use super::health::Health;
 use super::session;
-use super::settings::{MaxStale, Reopen, TieredSettings};
+use super::settings::{MaxStale, OnUnknown, Reopen, TieredSettings};
 use crate::capability::{Capabilities, Durability, Feature, Sharing};
 use crate::clock::Stamp;
 use crate::error::{Error, ErrorKind, Operation, Result};
@@ -217,6 +219,9 @@ impl TieredBuilder {
             runtime,
             planted: self.planted,
             session: AtomicU64::new(session),
+            in_step: Mutex::default(),
+            backend_health: Health::new(self.settings.backend_breaker),
+            frontend_health: Health::new(self.settings.frontend_breaker),
             max_stale_millis,
             closed: AtomicBool::new(false),
             busy: Busy::new(),
@@ -271,6 +276,29 @@ impl TieredBuilder {
             return refuse(format!(
                 "a journal is of no use under {write}; leave it out or choose write-behind"
             ));
+        }
+        let writes_through = matches!(write, WritePolicy::WriteThrough | WritePolicy::WriteAround);
+        if self.settings.on_unknown == OnUnknown::Drive {
+            if !writes_through {
+                return refuse(format!("on-unknown = drive is of no use under {write}; leave it out"));
+            }
+            if !back.has(Feature::ConditionalPut) || !back.has(Feature::ConditionalDelete) {
+                return refuse(format!(
+                    "on-unknown = drive needs conditional puts and deletes, which {} lacks; report unknown outcomes instead",
+                    back.name()
+                ));
+            }
+        }
+        for breaker in [self.settings.backend_breaker, self.settings.frontend_breaker].into_iter().flatten() {
+            if breaker.failures == 0 || breaker.pause_millis == 0 {
+                return refuse("a breaker's failures and pause-millis must be at least 1".to_owned());
+            }
+        }
+        if write == WritePolicy::FrontendOnly && self.settings.frontend_breaker.is_some() {
+            return refuse(
+                "frontend-breaker is of no use under frontend-only, which cannot do without its frontend; leave it out"
+                    .to_owned(),
+            );
         }
         if write == WritePolicy::WriteAround && self.settings.read_policy == ReadPolicy::FrontendOnly {
             return refuse(

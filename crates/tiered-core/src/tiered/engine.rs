@@ -1,15 +1,18 @@
 //! The engine behind a tiered store: what its parts share.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::behind::Behind;
 use super::guarantee::Guarantees;
+use super::health::Health;
 use super::settings::{FrontendFailure, TieredSettings};
 use crate::backoff::Backoff;
 use crate::capability::Capabilities;
@@ -37,10 +40,14 @@ pub(super) struct Engine {
     pub(super) behind: Option<Behind>,
     pub(super) counters: Counters,
     pub(super) events: EventSender,
+    pub(super) backend_health: Health,
+    pub(super) frontend_health: Health,
     pub(super) runtime: Handle,
     pub(super) planted: Planted,
     /// Entries of the frontend that were validated in another session are in doubt.
     pub(super) session: AtomicU64,
+    /// Earlier sessions of this process that ended since others may have written, not since the frontend failed.
+    pub(super) in_step: Mutex<VecDeque<u64>>,
     /// How old a validation may be, in milliseconds; `u64::MAX` for any age.
     pub(super) max_stale_millis: u64,
     /// Whether the frontend outlives the process and carries the store's marks.
@@ -157,6 +164,11 @@ impl Engine {
         self.session.load(Ordering::Acquire)
     }
 
+    /// Whether entries of this session have every write of this store, be they older than they may be.
+    pub(super) fn is_in_step(&self, session: u64) -> bool {
+        session == self.session() || self.in_step.lock().contains(&session)
+    }
+
     /// Bookkeeping for a copy of what the backend answered to a request sent at `sent` (uptime).
     pub(super) fn note(session: u64, sent: u64, of: &Metadata) -> Note {
         Note { session, validated: sent, origin: Origin::Backend, validator: of.note.validator.clone() }
@@ -165,9 +177,11 @@ impl Engine {
     /// Whether an entry of the frontend may be served without asking the backend; `max_stale` in milliseconds.
     pub(super) fn is_fresh(&self, metadata: &Metadata, max_stale: u64) -> bool {
         let note = &metadata.note;
-        if note.origin != Origin::Backend || self.settings.read_policy == ReadPolicy::FrontendOnly {
-            return true;
-        }
+        let max_stale = match note.origin {
+            Origin::Absence => max_stale.min(self.settings.negative_ttl_millis.unwrap_or(0)),
+            Origin::Backend if self.settings.read_policy == ReadPolicy::FrontendFirst => max_stale,
+            Origin::Backend | Origin::Local | Origin::Tombstone => return true,
+        };
         if note.session != self.session() {
             return false;
         }
@@ -213,8 +227,18 @@ impl Engine {
         }
     }
 
-    /// Changes the frontend. The call runs to its end even if nobody waits for it any longer.
+    /// Changes the frontend, unless its breaker is open: the key is in quarantine then.
     pub(super) async fn change_frontend(self: &Arc<Self>, key: &Key, change: Change, call: Call) -> Changed {
+        if self.frontend_takes_calls() {
+            return self.call_frontend(key, change, call).await;
+        }
+        self.counters.spared.add(1);
+        self.quarantine(key);
+        Changed::Quarantined
+    }
+
+    /// Calls the frontend. The call runs to its end even if nobody waits for it any longer.
+    pub(super) async fn call_frontend(self: &Arc<Self>, key: &Key, change: Change, call: Call) -> Changed {
         let (frontend, owned) = (Arc::clone(&self.frontend), key.clone());
         let mut running = Box::pin(async move {
             let result = match change {
@@ -224,8 +248,12 @@ impl Engine {
             (result, call)
         });
         match tokio::time::timeout(self.settings.frontend_patience(), running.as_mut()).await {
-            Ok((Ok(()), _call)) => Changed::Done,
+            Ok((Ok(()), _call)) => {
+                self.learn_of_frontend(None);
+                Changed::Done
+            }
             Ok((Err(error), call)) => {
+                self.learn_of_frontend(Some(&error));
                 tracing::warn!(key = %key, error = %error.chain(), "the frontend failed; the key is quarantined");
                 self.quarantine(key);
                 let engine = Arc::clone(self);
@@ -233,6 +261,7 @@ impl Engine {
                 Changed::Quarantined
             }
             Err(_) => {
+                self.learn_of_frontend(Some(&self.frontend_is_late()));
                 tracing::warn!(key = %key, "the frontend does not answer; the key is quarantined");
                 self.quarantine(key);
                 let engine = Arc::clone(self);
@@ -247,6 +276,11 @@ impl Engine {
                 Changed::Quarantined
             }
         }
+    }
+
+    pub(super) fn frontend_is_late(&self) -> Error {
+        Error::new(ErrorKind::TimedOut, "the frontend does not answer")
+            .in_tier(self.frontend.capabilities().name())
     }
 
     /// Holds a failed call of the frontend for as long as it can still take effect.
@@ -302,8 +336,22 @@ impl Engine {
         self.runtime.spawn(async move { engine.repair(&key).await });
     }
 
-    /// Entries validated before this are compared with the backend on their next use.
+    /// Entries validated before this are compared with the backend on their next use, and are not served without: the
+    /// frontend may have missed a write.
     pub(super) fn begin_session(&self) {
+        self.in_step.lock().clear();
+        self.session.store(super::session::fresh_session(&self.stamp), Ordering::Release);
+    }
+
+    /// Entries validated before this are compared with the backend on their next use: others may have written.
+    pub(super) fn doubt_others(&self) {
+        /// Sessions that are remembered: one for each loss of the feed's connection during a long outage.
+        const REMEMBERED: usize = 64;
+        let mut in_step = self.in_step.lock();
+        in_step.push_back(self.session());
+        if in_step.len() > REMEMBERED {
+            in_step.pop_front();
+        }
         self.session.store(super::session::fresh_session(&self.stamp), Ordering::Release);
     }
 
@@ -317,19 +365,30 @@ impl Engine {
             if let Ok(call) = self.slots.begin_call(key) {
                 let frontend = Arc::clone(&self.frontend);
                 let owned = key.clone();
+                let engine = Arc::clone(&self);
                 let mut removal = Box::pin(async move {
-                    let result = frontend.delete(&owned, Delete::new()).await;
+                    // What is local is not a wrong copy, and has nothing behind it.
+                    let result = match engine.is_kept_locally(&owned).await {
+                        Ok(true) => Ok(()),
+                        Ok(false) => frontend.delete(&owned, Delete::new()).await.map(drop),
+                        Err(error) => Err(error),
+                    };
                     drop(call);
                     result
                 });
                 match tokio::time::timeout(self.settings.frontend_patience(), removal.as_mut()).await {
-                    Ok(Ok(_)) => {
+                    Ok(Ok(())) => {
+                        self.learn_of_frontend(None);
                         self.slots.release(key);
                         return;
                     }
-                    Ok(Err(_)) => self.counters.frontend_errors.add(1),
+                    Ok(Err(error)) => {
+                        self.counters.frontend_errors.add(1);
+                        self.learn_of_frontend(Some(&error));
+                    }
                     Err(_) => {
                         self.counters.frontend_errors.add(1);
+                        self.learn_of_frontend(Some(&self.frontend_is_late()));
                         self.runtime.spawn(async move { drop(removal.await) });
                     }
                 }

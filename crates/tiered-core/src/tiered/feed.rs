@@ -69,7 +69,7 @@ impl Engine {
     /// Changes may have been missed: every entry is compared with the backend on its next use.
     fn doubt_all(&self) {
         self.counters.resyncs.add(1);
-        self.begin_session();
+        self.doubt_others();
     }
 
     /// Drops what the frontend has of `key`, unless it is this version already: one's own write comes back as well.
@@ -83,7 +83,8 @@ impl Engine {
         };
         let stays = match &held {
             Ok(None) => true,
-            Ok(Some(held)) => held.note.origin != Origin::Backend || Some(&held.version) == version,
+            Ok(Some(held)) if held.note.origin == Origin::Absence => version.is_none(),
+            Ok(Some(held)) => held.note.origin.is_local() || Some(&held.version) == version,
             Err(_) => false,
         };
         if stays {

@@ -13,6 +13,7 @@ use crate::list::{ListOptions, ListStream, Listed};
 use crate::planted::Plant;
 use crate::policy::{ReadPolicy, WritePolicy};
 use crate::slot::PendingState;
+use crate::store::Store;
 
 impl Engine {
     pub(super) fn list(self: &Arc<Self>, options: ListOptions) -> ListStream {
@@ -21,13 +22,16 @@ impl Engine {
         Box::pin(stream::once(async move { engine.begin_list(&options) }).flatten())
     }
 
-    fn begin_list(&self, options: &ListOptions) -> ListStream {
+    fn begin_list(self: &Arc<Self>, options: &ListOptions) -> ListStream {
         if let Err(error) = self.check_open(Operation::List) {
             return Box::pin(stream::iter([Err(error)]));
         }
         let local = self.settings.write_policy == WritePolicy::FrontendOnly
             || self.settings.read_policy == ReadPolicy::FrontendOnly;
         let base = if local { &self.frontend } else { &self.backend };
+        if self.planted.has(Plant::ListingCapturesLate) {
+            return self.list_backwards(Arc::clone(base), options.clone());
+        }
         // Before the base's listing begins: a write that leaves the overlay after this is in the base.
         let overlay = self.pending_within(options);
         if overlay.is_empty() {
@@ -41,14 +45,24 @@ impl Engine {
             overlay,
             left: options.limit.unwrap_or(usize::MAX),
         };
-        Box::pin(stream::unfold(Some(merge), |merge| async move {
-            let mut merge = merge?;
-            match merge.next().await {
-                Some(Ok(listed)) => Some((Ok(listed), Some(merge))),
-                Some(Err(error)) => Some((Err(error), None)),
-                None => None,
-            }
-        }))
+        merge.into_stream()
+    }
+
+    /// Captures what is pending when the base's listing is over: a deliberate bug.
+    fn list_backwards(self: &Arc<Self>, base: Arc<dyn Store>, options: ListOptions) -> ListStream {
+        let engine = Arc::clone(self);
+        let listed = async move {
+            let base: Vec<Result<Listed>> = base.list(options.clone()).collect().await;
+            let overlay = engine.pending_within(&options);
+            let merge = Merge {
+                base: (Box::pin(stream::iter(base)) as ListStream).fuse(),
+                ahead: None,
+                overlay,
+                left: options.limit.unwrap_or(usize::MAX),
+            };
+            merge.into_stream()
+        };
+        Box::pin(stream::once(listed).flatten())
     }
 
     /// The pending writes that a listing with these options meets: a listed key, or `None` for a deleted one.
@@ -84,6 +98,17 @@ struct Merge {
 }
 
 impl Merge {
+    fn into_stream(self) -> ListStream {
+        Box::pin(stream::unfold(Some(self), |merge| async move {
+            let mut merge = merge?;
+            match merge.next().await {
+                Some(Ok(listed)) => Some((Ok(listed), Some(merge))),
+                Some(Err(error)) => Some((Err(error), None)),
+                None => None,
+            }
+        }))
+    }
+
     async fn next(&mut self) -> Option<Result<Listed>> {
         while self.left > 0 {
             if self.ahead.is_none() {

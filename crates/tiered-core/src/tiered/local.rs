@@ -6,6 +6,7 @@ use super::engine::Engine;
 use crate::entry::{Entry, Note, Origin, Tombstones};
 use crate::error::{Error, Outcome, Result};
 use crate::key::Key;
+use crate::policy::WritePolicy;
 use crate::read::ReadOptions;
 use crate::store::precondition_failed;
 use crate::version::{Precondition, Version};
@@ -99,6 +100,16 @@ impl Engine {
         if result.as_ref().is_err_and(|error| error.write_outcome() == Outcome::Unknown) {
             tokio::time::sleep(self.frontend.capabilities().lifetime()).await;
         }
+    }
+
+    /// Whether the frontend has a local entry or tombstone, which neither a fill nor a removal may take away.
+    pub(super) async fn is_kept_locally(&self, key: &Key) -> Result<bool> {
+        if self.settings.write_policy != WritePolicy::FrontendOnly {
+            return Ok(false);
+        }
+        let options = ReadOptions::new().tombstones(Tombstones::Show);
+        let held = self.frontend.head(key, &options).await?;
+        Ok(held.is_some_and(|held| held.note.origin.is_local()))
     }
 
     fn frontend_hangs(&self) -> Error {

@@ -5,19 +5,21 @@ use std::time::Duration;
 
 use super::engine::{Change, Engine};
 use super::settings::FrontendFailure;
-use crate::entry::{Entry, Metadata, Origin, Tombstones};
-use crate::error::{Error, ErrorKind, Operation, Result};
+use crate::entry::{Entry, Metadata, Note, Origin, Tombstones};
+use crate::error::{ErrorKind, Operation, Result};
 use crate::key::Key;
 use crate::observe::Event;
 use crate::planted::Plant;
 use crate::policy::{Freshness, ReadPolicy, WritePolicy};
 use crate::read::{Known, Lookup, Read, ReadOptions, Source};
-use crate::slot::{Boarding, Glance, PendingState, Pilot};
+use crate::slot::{Boarding, Flight, Glance, PendingState, Pilot};
 use crate::store::answer;
+use crate::write::Put;
 
 /// What the frontend had for a read.
-enum Found {
-    /// An entry that may be served, or a tombstone.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// An entry that may be served, a tombstone, or a fresh note of absence.
     Fresh(Entry),
     /// An entry that is to be compared with the backend first.
     Doubtful(Entry),
@@ -78,7 +80,7 @@ impl Engine {
                 Glance::Gated => return self.load_from_backend(key, options).await,
                 Glance::Clear | Glance::Quarantined => {}
             }
-            if let Some(read) = self.load_once(key, options).await? {
+            if let Some(read) = self.load_in_time(key, options).await? {
                 return Ok(read);
             }
         }
@@ -108,12 +110,16 @@ impl Engine {
     async fn load_from_backend(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
         self.counters.backend_reads.add(1);
         let options = ReadOptions { tombstones: Tombstones::Hide, ..options.clone() };
-        let read = self.backend.load(key, &options).await?;
+        let read = self.bounded(self.ask_backend(self.backend.load(key, &options))).await?;
         Ok(Read { source: Source::Backend, ..read })
     }
 
     /// One attempt; `None` when the key's state changed under it.
-    async fn load_once(self: &Arc<Self>, key: &Key, options: &ReadOptions) -> Result<Option<Read>> {
+    pub(super) async fn load_once(
+        self: &Arc<Self>,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<Read>> {
         let replaces = match self.look_in_frontend(key, options).await? {
             Found::Fresh(entry) => return Ok(Some(self.answer_hit(entry, options))),
             _ if self.settings.read_policy == ReadPolicy::FrontendOnly
@@ -146,13 +152,10 @@ impl Engine {
                 flight
             }
         };
-        match flight.answer().await {
-            Ok(lookup) => self.answer_flight(lookup, options).map(Some),
-            Err(error) => Err(error.duplicate()),
-        }
+        self.answer_flight(arrival(flight).await?, options).map(Some)
     }
 
-    async fn look_in_frontend(&self, key: &Key, options: &ReadOptions) -> Result<Found> {
+    pub(super) async fn look_in_frontend(&self, key: &Key, options: &ReadOptions) -> Result<Found> {
         let local = self.settings.write_policy == WritePolicy::FrontendOnly;
         if self.slots.is_quarantined(key) && !local {
             return Ok(Found::Nothing);
@@ -171,17 +174,18 @@ impl Engine {
                 Some(range) => entry.slice(range).map(Some),
                 None => Ok(Some(entry)),
             },
-            None => self.ask_frontend(key, options).await,
+            None => self.ask_frontend(self.load_from_frontend(key, options)).await,
         };
         let found = match asked {
             Ok(found) => found,
             Err(error) if local => return Err(error),
-            Err(error) if alone && error.kind() == ErrorKind::InvalidRange => return Err(error),
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 self.counters.frontend_corruptions.add(1);
                 tracing::warn!(key = %key, error = %error.chain(), "damaged entry in the frontend");
                 return Ok(Found::Damaged);
             }
+            // Nobody else is asked: a failure must not pass for an absence.
+            Err(error) if alone && options.freshness != Freshness::Authoritative => return Err(error),
             // The entry in the frontend may be of another size than the backend's: that one decides.
             Err(error) if error.kind() == ErrorKind::InvalidRange => return Ok(Found::Damaged),
             Err(error) => {
@@ -193,9 +197,10 @@ impl Engine {
             }
         };
         Ok(match found {
-            Some(entry) if entry.metadata().note.origin != Origin::Backend && !local => {
-                // Written under another policy: not the backend's, so a fill replaces it.
-                Found::Damaged
+            // Written under another policy: not the backend's, so a fill replaces it.
+            Some(entry) if entry.metadata().note.origin.is_local() && !local => Found::Damaged,
+            Some(entry) if entry.metadata().note.origin == Origin::Absence => {
+                if self.is_fresh(entry.metadata(), max_stale) { Found::Fresh(entry) } else { Found::Damaged }
             }
             Some(entry) if self.is_fresh(entry.metadata(), max_stale) => Found::Fresh(entry),
             Some(entry) => Found::Doubtful(entry),
@@ -204,7 +209,7 @@ impl Engine {
     }
 
     /// Loads from the frontend, tombstones included, for as long as patience lasts.
-    async fn ask_frontend(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
+    async fn load_from_frontend(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
         let options = ReadOptions {
             freshness: Freshness::Cached,
             unless: None,
@@ -214,21 +219,27 @@ impl Engine {
         let load = self.frontend.load(key, &options);
         match tokio::time::timeout(self.settings.frontend_patience(), load).await {
             Ok(read) => Ok(read?.into_entry()),
-            Err(_) => Err(Error::new(ErrorKind::TimedOut, "the frontend does not answer")
-                .in_tier(self.frontend.capabilities().name())),
+            Err(_) => Err(self.frontend_is_late()),
         }
     }
 
-    fn answer_hit(&self, entry: Entry, options: &ReadOptions) -> Read {
-        self.counters.hits.add(1);
+    pub(super) fn answer_hit(&self, entry: Entry, options: &ReadOptions) -> Read {
+        match entry.metadata().note.origin {
+            Origin::Absence => self.counters.absence_hits.add(1),
+            _ => self.counters.hits.add(1),
+        }
+        self.answer_from_frontend(entry, options)
+    }
+
+    pub(super) fn answer_from_frontend(&self, entry: Entry, options: &ReadOptions) -> Read {
         let note = &entry.metadata().note;
-        let age = if note.origin == Origin::Backend {
-            Duration::from_millis(self.uptime_millis().saturating_sub(note.validated))
-        } else {
+        let age = if note.origin.is_local() {
             Duration::ZERO
+        } else {
+            Duration::from_millis(self.uptime_millis().saturating_sub(note.validated))
         };
         let unchanged = options.unless.as_ref().is_some_and(|known| known.version == *entry.version());
-        let lookup = if note.origin == Origin::Tombstone {
+        let lookup = if note.origin.is_hidden() {
             Lookup::Absent
         } else if unchanged {
             Lookup::Unchanged
@@ -263,7 +274,7 @@ impl Engine {
             options = options.unless(Known::of(entry));
         }
         self.counters.backend_reads.add(1);
-        let read = self.backend.load(&key, &options).await;
+        let read = self.ask_backend(self.backend.load(&key, &options)).await;
         self.land(&pilot, &key, read, &replaces, session, sent).await;
     }
 
@@ -299,20 +310,33 @@ impl Engine {
             if fits { Some(Change::Install(entry)) } else { removal(replaces) }
         } else {
             pilot.announce(Ok(Lookup::Absent));
-            removal(replaces)
+            self.note_absence(session, validated).or_else(|| removal(replaces))
         };
         let Some(change) = change else { return };
-        let call = if self.planted.has(Plant::FillIgnoresLease) {
-            self.begin_call(key).await
-        } else {
-            pilot.begin_fill()
-        };
+        // Without a fill the frontend stays in step as well.
+        if !self.frontend_takes_calls() {
+            return self.counters.spared.add(1);
+        }
+        let careless = self.planted.has(Plant::FillIgnoresLease)
+            || (is_absence(&change) && self.planted.has(Plant::AbsenceOutlivesWrite));
+        let call = if careless { self.begin_call(key).await } else { pilot.begin_fill() };
         let Some(call) = call else { return };
-        let filled = matches!(change, Change::Install(_));
-        if self.change_frontend(key, change, call).await == super::engine::Changed::Done && filled {
+        // While the call is held nobody else changes the key here.
+        if self.is_kept_locally(key).await.unwrap_or(true) {
+            return;
+        }
+        let filled = matches!(&change, Change::Install(_)) && !is_absence(&change);
+        if self.call_frontend(key, change, call).await == super::engine::Changed::Done && filled {
             self.counters.fills.add(1);
             self.events.send(|| Event::Filled { key: key.clone() });
         }
+    }
+
+    /// What remembers that the backend has no such entry, where that is wanted.
+    fn note_absence(&self, session: u64, validated: u64) -> Option<Change> {
+        self.settings.negative_ttl_millis?;
+        let note = Note { session, validated, origin: Origin::Absence, validator: None };
+        Some(Change::Install(self.stamp.entry(&Put::new("").note(note))))
     }
 
     pub(super) async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
@@ -327,13 +351,13 @@ impl Engine {
                 Glance::Quarantined if self.settings.read_policy == ReadPolicy::FrontendOnly => {
                     return Ok(None);
                 }
-                Glance::Gated | Glance::Quarantined => return self.backend.head(key, options).await,
+                Glance::Gated | Glance::Quarantined => return self.head_of_backend(key, options).await,
                 Glance::Clear => break,
             }
         }
         let options = ReadOptions { unless: None, range: Some(0..0), ..options.clone() };
         match self.look_in_frontend(key, &options).await? {
-            Found::Fresh(entry) if entry.metadata().note.origin == Origin::Tombstone => Ok(None),
+            Found::Fresh(entry) if entry.metadata().note.origin.is_hidden() => Ok(None),
             Found::Fresh(entry) => Ok(Some(Arc::clone(entry.metadata()))),
             _ if self.settings.read_policy == ReadPolicy::FrontendOnly
                 && options.freshness != Freshness::Authoritative =>
@@ -342,9 +366,13 @@ impl Engine {
             }
             _ => {
                 let options = ReadOptions { range: None, tombstones: Tombstones::Hide, ..options };
-                self.backend.head(key, &options).await
+                self.head_of_backend(key, &options).await
             }
         }
+    }
+
+    async fn head_of_backend(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
+        self.bounded(self.ask_backend(self.backend.head(key, options))).await
     }
 
     /// Several keys: hits one by one, the misses in one read of the backend.
@@ -380,12 +408,12 @@ impl Engine {
         let mut reads = Vec::with_capacity(keys.len());
         for key in keys {
             reads.push(match flights.get(key) {
-                Some(flight) => match flight.clone().answer().await {
+                Some(flight) => match self.bounded(arrival(flight.clone())).await {
                     Ok(lookup) => {
                         self.counters.misses.add(1);
                         self.answer_flight(lookup, options)?
                     }
-                    Err(error) => return Err(error.duplicate()),
+                    Err(error) => return Err(error),
                 },
                 None => self.load(key, options).await?,
             });
@@ -397,7 +425,7 @@ impl Engine {
         let (session, sent) = (self.session(), self.uptime_millis());
         let keys: Vec<Key> = leads.iter().map(|(key, ..)| key.clone()).collect();
         self.counters.backend_reads.add(1);
-        match self.backend.get_many(&keys, &ReadOptions::new()).await {
+        match self.ask_backend(self.backend.get_many(&keys, &ReadOptions::new())).await {
             Ok(reads) => {
                 let landings = leads.into_iter().zip(reads).map(|((key, pilot, replaces), read)| {
                     let engine = Arc::clone(&self);
@@ -413,6 +441,14 @@ impl Engine {
             }
         }
     }
+}
+
+fn is_absence(change: &Change) -> bool {
+    matches!(change, Change::Install(entry) if entry.metadata().note.origin == Origin::Absence)
+}
+
+async fn arrival(flight: Flight) -> Result<Lookup> {
+    flight.answer().await.map_err(|error| error.duplicate())
 }
 
 /// What to do where the backend has nothing to fill with.

@@ -16,7 +16,7 @@ use futures_util::StreamExt as _;
 use super::settings::Reopen;
 use crate::capability::{Durability, Feature};
 use crate::clock::Stamp;
-use crate::entry::{Origin, Tombstones};
+use crate::entry::Tombstones;
 use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
 use crate::list::ListOptions;
 use crate::planted::{Plant, Planted};
@@ -121,12 +121,12 @@ pub(super) async fn identity(
     Ok(Some(identity))
 }
 
-/// Removes every entry that is a copy of the backend's; local ones stay.
+/// Removes every entry that tells of the backend; local ones stay.
 async fn clear(frontend: &Arc<dyn Store>) -> Result<()> {
     let mut listing = frontend.list(ListOptions::new().tombstones(Tombstones::Show));
     while let Some(listed) = listing.next().await {
         let listed = listed?;
-        if listed.metadata.as_ref().is_none_or(|metadata| metadata.note.origin == Origin::Backend) {
+        if listed.metadata.as_ref().is_none_or(|metadata| !metadata.note.origin.is_local()) {
             frontend.delete(&listed.key, Delete::new()).await?;
         }
     }

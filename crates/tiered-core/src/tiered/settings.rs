@@ -68,6 +68,60 @@ pub enum FrontendFailure {
     Fail,
 }
 
+/// What a write-through or write-around store does about a backend write whose outcome is unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnUnknown {
+    /// The caller is told. The key is closed to hits for as long as the request can still take effect
+    /// ([`Capabilities::lifetime`](crate::Capabilities::lifetime)).
+    #[default]
+    Report,
+    /// It is driven forward: repeated under the same id until the answer is definite. Every write is conditional on
+    /// the version that the backend has, so that no repetition can undo somebody else's write; an unconditional one
+    /// costs a look at that version first. Needs a backend with conditional puts and deletes. A write deadline still
+    /// answers `Unknown`, while the write goes on. Streamed puts, which cannot be repeated, are reported.
+    Drive,
+}
+
+/// Whether an entry that is older than it may be is served while the backend cannot be asked.
+///
+/// Such an answer is marked ([`Read::stale`](crate::Read)). It is never one that has expired, one of a key with a
+/// write under way or in quarantine, or one from before the frontend failed to keep in step; and it is given to reads
+/// of [`Freshness::Cached`](crate::Freshness) alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServeStale {
+    /// Never: the backend's error is the answer.
+    #[default]
+    Never,
+    /// However old it is.
+    Unlimited,
+    /// Where it was compared with the backend at most so many milliseconds ago.
+    Millis(u64),
+}
+
+impl ServeStale {
+    /// The greatest age in milliseconds; `None` where nothing stale is served.
+    pub(crate) const fn limit(self) -> Option<u64> {
+        match self {
+            Self::Never => None,
+            Self::Unlimited => Some(u64::MAX),
+            Self::Millis(millis) => Some(millis),
+        }
+    }
+}
+
+/// A circuit breaker: a tier that fails again and again is left alone for a while, and calls fail at once meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct BreakerSettings {
+    /// So many failures in a row open it. A failure is a call that found the tier unavailable or timed out.
+    pub failures: u32,
+    /// For how long the tier is left alone, in milliseconds. After it one call is let through: where that succeeds the
+    /// breaker closes.
+    pub pause_millis: u64,
+}
+
 /// How a tiered store behaves. Every field has a default; unknown fields are refused.
 ///
 /// # Examples
@@ -117,6 +171,23 @@ pub struct TieredSettings {
     pub write_deadline_millis: Option<u64>,
     /// How long closing waits for pending writes to reach the backend, in milliseconds. 30 s by default.
     pub close_deadline_millis: u64,
+    /// What happens about a backend write whose outcome is unknown (write-through, write-around).
+    pub on_unknown: OnUnknown,
+    /// For how long the frontend remembers that the backend has no such entry, in milliseconds; none means not at all.
+    /// Another process's write is seen that much later at worst, or when the backend's feed tells of it.
+    pub negative_ttl_millis: Option<u64>,
+    /// Whether an entry older than it may be is served while the backend cannot be asked.
+    pub serve_stale: ServeStale,
+    /// How long a read waits for the backend before it takes a stale entry instead, where `serve_stale` allows one, in
+    /// milliseconds; none means for as long as the backend takes. The backend's answer still fills the frontend.
+    pub soft_read_timeout_millis: Option<u64>,
+    /// How long a read waits for the backend at all before it fails with
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut), in milliseconds; none means without limit.
+    pub read_timeout_millis: Option<u64>,
+    /// Leaves a backend that fails again and again alone for a while.
+    pub backend_breaker: Option<BreakerSettings>,
+    /// The same for the frontend, which the store does without meanwhile.
+    pub frontend_breaker: Option<BreakerSettings>,
 }
 
 impl Default for TieredSettings {
@@ -138,6 +209,13 @@ impl Default for TieredSettings {
             frontend_patience_millis: 2_000,
             write_deadline_millis: None,
             close_deadline_millis: 30_000,
+            on_unknown: OnUnknown::default(),
+            negative_ttl_millis: None,
+            serve_stale: ServeStale::default(),
+            soft_read_timeout_millis: None,
+            read_timeout_millis: None,
+            backend_breaker: None,
+            frontend_breaker: None,
         }
     }
 }
@@ -153,6 +231,16 @@ impl TieredSettings {
 
     pub(crate) fn write_deadline(&self) -> Option<Duration> {
         self.write_deadline_millis.map(Duration::from_millis)
+    }
+
+    pub(crate) fn soft_read_timeout(&self) -> Option<Duration> {
+        // Without anything stale to serve there is nothing to do earlier.
+        let serves = self.serve_stale != ServeStale::Never;
+        self.soft_read_timeout_millis.filter(|_| serves).map(Duration::from_millis)
+    }
+
+    pub(crate) fn read_timeout(&self) -> Option<Duration> {
+        self.read_timeout_millis.map(Duration::from_millis)
     }
 
     pub(crate) fn close_deadline(&self) -> Duration {

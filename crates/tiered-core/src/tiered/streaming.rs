@@ -41,7 +41,7 @@ impl Engine {
             }));
         }
         self.counters.backend_reads.add(1);
-        self.backend.read_stream(key, &options).await
+        self.bounded(self.ask_backend(self.backend.read_stream(key, &options))).await
     }
 
     pub(super) async fn put_stream(
@@ -67,7 +67,8 @@ impl Engine {
         let (engine, owned) = (Arc::clone(self), key.clone());
         let write = self.answer_in_time(async move {
             let call = engine.reserve_call(&owned).await;
-            match engine.backend.put_stream(&owned, put, receive(receiver)).await {
+            let sent = engine.backend.put_stream(&owned, put, receive(receiver));
+            match engine.ask_backend(sent).await {
                 Ok(written) => {
                     engine.conclude(&owned, Change::Remove, call).await?;
                     drop(gate);

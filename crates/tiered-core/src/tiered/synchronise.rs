@@ -16,7 +16,9 @@ use crate::planted::Plant;
 use crate::policy::Freshness;
 use crate::read::{Lookup, ReadOptions};
 use crate::slot::Boarding;
-use crate::sync::{self, Copied, Removed, SyncOptions, SyncReport, SyncStrategy, Target, Walk, WalkReport};
+use crate::sync::{
+    self, Copied, Removed, SyncOptions, SyncReport, SyncStrategy, Target, Walk, WalkReport, without_absences,
+};
 use crate::write::Put;
 
 impl TieredStore {
@@ -80,7 +82,7 @@ struct Frontend(Arc<Engine>);
 #[async_trait]
 impl Target for Frontend {
     fn list(&self, options: ListOptions) -> ListStream {
-        self.0.frontend.list(options.tombstones(Tombstones::Show))
+        without_absences(self.0.frontend.list(options.tombstones(Tombstones::Show)))
     }
 
     async fn copy(&self, key: &Key, _: Option<&Listed>, listed: Option<&Listed>) -> Result<Copied> {
@@ -115,7 +117,7 @@ impl Target for Frontend {
     }
 
     async fn remove(&self, listed: &Listed) -> Result<Removed> {
-        let (engine, key) = (Arc::clone(&self.0), listed.key.clone());
+        let (engine, key, version) = (Arc::clone(&self.0), listed.key.clone(), listed.version.clone());
         let gate = engine.slots.close_gate(&key).await;
         let task = Arc::clone(&engine);
         engine
@@ -127,6 +129,13 @@ impl Target for Frontend {
                 );
                 let fresh = ReadOptions::new().authoritative();
                 if pending || task.backend.head(&key, &fresh).await?.is_some() {
+                    return Ok(Removed::Overtaken);
+                }
+                // A local write after the listing is not extra either.
+                let shown = ReadOptions::new().tombstones(Tombstones::Show);
+                let held = task.frontend.head(&key, &shown).await?;
+                let is_listed = held.is_some_and(|held| version.is_none_or(|listed| listed == held.version));
+                if !is_listed && !task.planted.has(Plant::FullSyncRemovesWritten) {
                     return Ok(Removed::Overtaken);
                 }
                 let changed = task.settle_frontend(&key, Change::Remove).await;

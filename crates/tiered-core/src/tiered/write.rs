@@ -28,7 +28,11 @@ impl Engine {
                 let gate = self.slots.close_gate(key).await;
                 let (engine, owned) = (Arc::clone(self), key.clone());
                 self.answer_in_time(async move {
-                    engine.put_synchronously(gate, owned, entry, precondition).await
+                    if engine.drives() {
+                        engine.put_driven(gate, owned, entry, precondition).await
+                    } else {
+                        engine.put_synchronously(gate, owned, entry, precondition).await
+                    }
                 })
                 .await
             }
@@ -48,8 +52,14 @@ impl Engine {
             WritePolicy::WriteThrough | WritePolicy::WriteAround => {
                 let gate = self.slots.close_gate(key).await;
                 let (engine, owned) = (Arc::clone(self), key.clone());
-                self.answer_in_time(async move { engine.delete_synchronously(gate, owned, delete).await })
-                    .await
+                self.answer_in_time(async move {
+                    if engine.drives() {
+                        engine.delete_driven(gate, owned, delete).await
+                    } else {
+                        engine.delete_synchronously(gate, owned, delete).await
+                    }
+                })
+                .await
             }
         }?;
         self.counters.deletes.add(1);
@@ -105,7 +115,7 @@ impl Engine {
         let call = self.reserve_call(&key).await;
         let (session, sent) = (self.session(), self.uptime_millis());
         let put = Put::copy_of(&entry).precondition(precondition);
-        match self.backend.put(&key, put).await {
+        match self.ask_backend(self.backend.put(&key, put)).await {
             Ok(written) => {
                 // A backend that gave the entry another version keeps something else than what we have here.
                 let same = written.version == *entry.version();
@@ -120,7 +130,7 @@ impl Engine {
 
     async fn delete_synchronously(self: Arc<Self>, gate: Gate, key: Key, delete: Delete) -> Result<Deleted> {
         let call = self.reserve_call(&key).await;
-        match self.backend.delete(&key, delete).await {
+        match self.ask_backend(self.backend.delete(&key, delete)).await {
             Ok(deleted) => {
                 self.conclude(&key, Change::Remove, call).await?;
                 drop(gate);

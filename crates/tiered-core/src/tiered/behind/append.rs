@@ -83,6 +83,9 @@ impl Engine {
             let mut records = Vec::with_capacity(append.records.len());
             for (record, progress) in append.records {
                 self.overlay(&record, sequence);
+                if sequence % 8 == 7 && self.planted.has(Plant::PendingEvicted) {
+                    self.slots.force_clear_pending(&record.key);
+                }
                 records.push(Queued { sequence, record, progress });
                 sequence += 1;
             }

@@ -93,8 +93,11 @@ impl Engine {
     }
 
     async fn flush_prefix(self: &Arc<Self>, behind: &Behind, prefix: &[Unit]) -> Flush {
-        let steps =
-            if self.planted.has(Plant::FlushReordersKey) { reversed(prefix) } else { coalesce(prefix) };
+        let steps = match () {
+            () if self.planted.has(Plant::FlushReordersKey) => reversed(prefix),
+            () if self.planted.has(Plant::OrderFromWallClock) => by_clock(prefix),
+            () => coalesce(prefix),
+        };
         let (session, sent) = (self.session(), self.uptime_millis());
         let as_batch = self.backend.capabilities().has(Feature::AtomicBatch)
             && !self.planted.has(Plant::FlushReordersKey);
@@ -318,6 +321,24 @@ fn coalesce(prefix: &[Unit]) -> Vec<Step> {
     let all = || prefix.iter().flat_map(|unit| &unit.records);
     let last: HashMap<&Key, Sequence> = all().map(|queued| (&queued.record.key, queued.sequence)).collect();
     all().filter(|queued| last.get(&queued.record.key) == Some(&queued.sequence)).map(step).collect()
+}
+
+/// The operation on each key that was modified last, by the writer's clock: a deliberate bug.
+fn by_clock(prefix: &[Unit]) -> Vec<Step> {
+    let modified = |queued: &Queued| match &queued.record.action {
+        Action::Put(put) => put.modified,
+        Action::Delete(_) => None,
+    };
+    let mut last: HashMap<&Key, &Queued> = HashMap::new();
+    for queued in prefix.iter().flat_map(|unit| &unit.records) {
+        let kept = last.entry(&queued.record.key).or_insert(queued);
+        if modified(queued) > modified(kept) {
+            *kept = queued;
+        }
+    }
+    let mut steps: Vec<Step> = last.into_values().map(step).collect();
+    steps.sort_by_key(|step| step.sequence);
+    steps
 }
 
 /// Every operation, backwards: a deliberate bug.

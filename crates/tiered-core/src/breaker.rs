@@ -1,0 +1,111 @@
+//! A circuit breaker: when a tier is asked, and when it is left alone. Pure: time is passed in.
+
+use crate::error::{Error, ErrorKind, Outcome, Result};
+
+/// How a breaker behaves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// So many failures in a row open it.
+    pub(crate) failures: u32,
+    /// It stays open for so long, in milliseconds.
+    pub(crate) pause: u64,
+}
+
+/// The state of a breaker. All times are milliseconds of one uptime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Breaker {
+    /// Calls go through; so many have failed in a row.
+    Closed { failures: u32 },
+    /// No call goes through before this.
+    Open { until: u64 },
+    /// One call was let through. Where nothing is heard of it until this, another one is.
+    Trying { until: u64 },
+}
+
+impl Breaker {
+    pub(crate) const fn new() -> Self {
+        Self::Closed { failures: 0 }
+    }
+
+    /// Lets a call through, or says for how long none will be.
+    pub(crate) fn admit(&mut self, now: u64, limits: Limits) -> Result<()> {
+        let until = match *self {
+            Self::Closed { .. } => return Ok(()),
+            Self::Open { until } | Self::Trying { until } => until,
+        };
+        if now >= until {
+            *self = Self::Trying { until: now.saturating_add(limits.pause) };
+            return Ok(());
+        }
+        let message = format!(
+            "it failed {} times in a row and is left alone for another {} ms; try again then",
+            limits.failures,
+            until - now
+        );
+        Err(Error::new(ErrorKind::Unavailable, message).outcome_is(Outcome::NotApplied))
+    }
+
+    /// Learns how a call ended.
+    pub(crate) fn learn(&mut self, failed: bool, now: u64, limits: Limits) {
+        *self = match *self {
+            _ if !failed => Self::new(),
+            Self::Closed { failures } if failures.saturating_add(1) < limits.failures => {
+                Self::Closed { failures: failures.saturating_add(1) }
+            }
+            // The end of a call that began before it opened makes it no longer.
+            Self::Open { until } => Self::Open { until },
+            Self::Closed { .. } | Self::Trying { .. } => {
+                Self::Open { until: now.saturating_add(limits.pause) }
+            }
+        };
+    }
+}
+
+/// Whether an error is a failure of the tier rather than an answer of it.
+pub(crate) fn is_outage(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Unavailable | ErrorKind::TimedOut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { failures: 3, pause: 100 };
+
+    #[test]
+    fn opens_after_failures_in_a_row() {
+        let mut breaker = Breaker::new();
+        for _ in 0..2 {
+            breaker.learn(true, 0, LIMITS);
+        }
+        breaker.learn(false, 0, LIMITS);
+        for _ in 0..2 {
+            breaker.learn(true, 0, LIMITS);
+        }
+        assert!(breaker.admit(0, LIMITS).is_ok(), "an answer in between");
+        breaker.learn(true, 5, LIMITS);
+        let refused = breaker.admit(50, LIMITS).expect_err("open");
+        assert_eq!(refused.write_outcome(), Outcome::NotApplied);
+        assert!(refused.message().contains("another 55 ms"), "{refused}");
+    }
+
+    #[test]
+    fn one_call_tries_and_decides() {
+        let mut breaker = Breaker::Open { until: 100 };
+        assert!(breaker.admit(100, LIMITS).is_ok());
+        assert!(breaker.admit(101, LIMITS).is_err(), "one at a time");
+        breaker.learn(true, 110, LIMITS);
+        assert!(breaker.admit(150, LIMITS).is_err());
+        assert!(breaker.admit(210, LIMITS).is_ok());
+        assert!(breaker.admit(310, LIMITS).is_ok(), "nothing was heard of the one before");
+        breaker.learn(false, 311, LIMITS);
+        assert_eq!(breaker, Breaker::new());
+    }
+
+    #[test]
+    fn late_failures_do_not_hold_it_open() {
+        let mut breaker = Breaker::Open { until: 100 };
+        breaker.learn(true, 99, LIMITS);
+        assert!(breaker.admit(100, LIMITS).is_ok());
+    }
+}

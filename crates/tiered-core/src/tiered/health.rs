@@ -1,0 +1,75 @@
+//! Calls of the tiers, behind their circuit breakers.
+
+use std::future::Future;
+
+use parking_lot::Mutex;
+
+use super::engine::Engine;
+use super::settings::BreakerSettings;
+use crate::breaker::{Breaker, Limits, is_outage};
+use crate::error::{Error, Result};
+use crate::store::Store;
+
+/// The breaker of a tier; without settings it lets everything through and costs nothing.
+#[derive(Debug)]
+pub(super) struct Health(Option<(Limits, Mutex<Breaker>)>);
+
+impl Health {
+    pub(super) fn new(settings: Option<BreakerSettings>) -> Self {
+        Self(settings.map(|settings| {
+            let limits = Limits { failures: settings.failures, pause: settings.pause_millis };
+            (limits, Mutex::new(Breaker::new()))
+        }))
+    }
+
+    /// Lets a call through at `now` (uptime in milliseconds), or refuses it.
+    fn admit(&self, now: u64) -> Result<()> {
+        self.0.as_ref().map_or(Ok(()), |(limits, breaker)| breaker.lock().admit(now, *limits))
+    }
+
+    fn learn(&self, error: Option<&Error>, now: u64) {
+        if let Some((limits, breaker)) = &self.0 {
+            breaker.lock().learn(error.is_some_and(|error| is_outage(error.kind())), now, *limits);
+        }
+    }
+}
+
+impl Engine {
+    /// Makes a call of the backend, unless its breaker is open.
+    pub(super) async fn ask_backend<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        self.behind_breaker(&self.backend_health, self.backend.as_ref(), call).await
+    }
+
+    /// Makes a call of the frontend, unless its breaker is open.
+    pub(super) async fn ask_frontend<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        self.behind_breaker(&self.frontend_health, self.frontend.as_ref(), call).await
+    }
+
+    async fn behind_breaker<T>(
+        &self,
+        health: &Health,
+        tier: &dyn Store,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        if health.0.is_none() {
+            return call.await;
+        }
+        health.admit(self.uptime_millis()).map_err(|error| {
+            self.counters.spared.add(1);
+            error.in_tier(tier.capabilities().name())
+        })?;
+        let result = call.await;
+        health.learn(result.as_ref().err(), self.uptime_millis());
+        result
+    }
+
+    /// Whether the frontend's breaker lets a call through, which is then to be made.
+    pub(super) fn frontend_takes_calls(&self) -> bool {
+        self.frontend_health.admit(self.uptime_millis()).is_ok()
+    }
+
+    /// Learns of a call of the frontend that was made in any case.
+    pub(super) fn learn_of_frontend(&self, error: Option<&Error>) {
+        self.frontend_health.learn(error, self.uptime_millis());
+    }
+}
