@@ -58,6 +58,8 @@ pub struct Recovered {
     pub records: Vec<(Sequence, JournalRecord)>,
     /// What is not to be flushed.
     pub aside: Aside,
+    /// The journal's own identity, by which the record of a lease knows it again; 0 where it has none.
+    pub journal: u128,
 }
 
 /// A log of acknowledged writes, in the order in which they take effect.
@@ -163,7 +165,11 @@ impl Journal for VolatileJournal {
 
     async fn recover(&self, _backend: &[u8]) -> Result<Recovered> {
         let state = self.state.lock();
-        Ok(Recovered { records: state.records.iter().cloned().collect(), aside: state.aside.clone() })
+        Ok(Recovered {
+            records: state.records.iter().cloned().collect(),
+            aside: state.aside.clone(),
+            journal: 0,
+        })
     }
 
     async fn close(&self) -> Result<()> {

@@ -45,8 +45,8 @@ pub use policy::{Freshness, ReadPolicy, WritePolicy};
 pub use read::{Known, Lookup, Read, ReadOptions, Source};
 pub use store::{ByteStream, Change, ChangeStream, Store, StoreExt};
 pub use tiered::{
-    BreakerSettings, FlushOrder, FrontendFailure, Guarantees, MaxStale, OnFull, OnPark, OnUnknown, Reopen,
-    Requirement, ServeStale, TieredBuilder, TieredSettings, TieredStore,
+    BreakerSettings, FlushOrder, FrontendFailure, Guarantees, Lease, MaxStale, OnFull, OnPark, OnUnknown,
+    Reopen, Requirement, ServeStale, TieredBuilder, TieredSettings, TieredStore,
 };
 pub use version::{Precondition, Validator, Version, VersionMint};
 pub use write::{Delete, Deleted, Expiry, Level, Put, Receipt, Written};

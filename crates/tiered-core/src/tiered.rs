@@ -36,6 +36,7 @@ use crate::read::{Read, ReadOptions};
 use crate::store::{ByteStream, ChangeStream, Store};
 use crate::write::{Delete, Deleted, Put, Written};
 
+pub use behind::Lease;
 pub use builder::TieredBuilder;
 pub use guarantee::{FlushOrder, Guarantees, Requirement};
 pub use settings::{

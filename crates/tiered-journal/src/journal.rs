@@ -194,7 +194,8 @@ fn recover(
     }
     let report = Report::of(&found);
     let fresh = || VersionMint::from_entropy().mint().as_u128().unwrap_or_default();
-    let log = Log {
+    let is_new = found.bound.is_none();
+    let mut log = Log {
         folder: Arc::clone(folder),
         durability,
         segment_size,
@@ -208,8 +209,13 @@ fn recover(
         poison: None,
         buffer: Vec::new(),
     };
+    if is_new {
+        // Who it is, and whose, must be known again before anybody relies on it.
+        log.begin()?;
+    }
     log.reserve();
-    Ok((log, report, found.recovered))
+    let recovered = Recovered { journal: log.journal, ..found.recovered };
+    Ok((log, report, recovered))
 }
 
 impl fmt::Debug for FileJournal {

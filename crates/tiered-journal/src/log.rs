@@ -69,6 +69,11 @@ impl Log {
         })
     }
 
+    /// Begins the first segment of a new journal.
+    pub(crate) fn begin(&mut self) -> Result<()> {
+        self.roll(0)
+    }
+
     /// Begins the next segment. Nothing of a group is written when this fails.
     fn roll(&mut self, room: usize) -> Result<()> {
         let header = Header { journal: self.journal, first: self.next, backend: self.backend.clone() };

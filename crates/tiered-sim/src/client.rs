@@ -395,6 +395,18 @@ impl Clients {
         let Some(seen) = self.end_read(key, Some(self.tick()), entry) else {
             return Err(self.wrong().unwrap_or_default());
         };
+        self.settle_seen(key, seen)
+    }
+
+    /// The same for a value that is not in the backend, but kept for it.
+    pub(crate) fn settle_kept(&self, key: usize, bytes: &bytes::Bytes) -> std::result::Result<(), String> {
+        let seen = value::decode_bytes(bytes, true)?;
+        let begun = self.begin(key, Effect::Read(seen));
+        self.end(begun, Effect::Read(seen));
+        self.settle_seen(key, seen)
+    }
+
+    fn settle_seen(&self, key: usize, seen: Value) -> std::result::Result<(), String> {
         let mut histories = self.histories.lock();
         let Some(history) = histories.get_mut(key) else { return Ok(()) };
         let known = history.known();

@@ -30,6 +30,8 @@ pub enum Ending {
     Reopen,
     /// The power is cut while clients work, and the stack is opened again over what the disks kept.
     Crash,
+    /// Another process takes the lease over, while the owner knows nothing of it.
+    Usurp,
 }
 
 /// The frontend.
@@ -76,6 +78,8 @@ pub(crate) struct Config {
     pub(crate) back: Back,
     pub(crate) settings: TieredSettings,
     pub(crate) journaling: Journaling,
+    /// Whether write-behind owns its backend by a lease.
+    pub(crate) leased: bool,
     pub(crate) keys: u64,
     pub(crate) clients: u64,
     /// Operations of an epoch.
@@ -129,6 +133,8 @@ impl Config {
         let durable = |rarity| Journaling::Durable { rarity };
         let journaling =
             one_of(dice, Journaling::Volatile, &[durable(0), durable(0), durable(200), durable(1000)]);
+        let leased =
+            settings.write_policy == WritePolicy::WriteBehind && back != Back::OneByOne && dice.below(2) == 0;
         let keys = 1 + dice.below(6);
         let both =
             [Fault::Slow, Fault::ErrorBefore, Fault::ErrorAfter, Fault::DelayedApply, Fault::Duplicate];
@@ -144,6 +150,7 @@ impl Config {
             back,
             settings,
             journaling,
+            leased,
             keys,
             clients: 2 + dice.below(7),
             epoch: 40 + dice.below(30 * keys),
@@ -178,6 +185,8 @@ impl Config {
         match dice.below(6) {
             0 if !self.is_local() || self.front == Front::Redb => Ending::Reopen,
             1 if self.survives_crashes() => Ending::Crash,
+            // A standby has a frontend of its own, and the same server.
+            2 if self.leased && self.back == Back::Atomic && self.front != Front::Redb => Ending::Usurp,
             _ => Ending::Rest,
         }
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tiered_conformance::Dice;
-use tiered_core::{Clock as _, Entry, ErrorKind, Key, Read, ReadOptions, Store, StoreExt as _};
+use tiered_core::{Action, Clock as _, Entry, ErrorKind, Key, Put, Read, ReadOptions, Store, StoreExt as _};
 
 use crate::client::{self, Clients, TTL, within};
 use crate::config::{Ending, Front};
@@ -83,6 +83,7 @@ pub(crate) async fn end(
             drain(&life).await?;
             life
         }
+        Ending::Usurp => return usurp(world, clients, life).await,
         Ending::Rest | Ending::Reopen => {
             world.heal_journal();
             rest(clients, &life).await?;
@@ -123,11 +124,15 @@ async fn reopen(world: &mut World, clients: &Clients, life: Life) -> Checked<Lif
 
 /// Opens the stack, as often as it takes where the tiers fail meanwhile.
 pub(crate) async fn open(world: &mut World) -> Checked<Life> {
+    open_as(world, false).await
+}
+
+async fn open_as(world: &mut World, usurps: bool) -> Checked<Life> {
     /// More often than faults follow each other by chance.
     const ATTEMPTS: u32 = 200;
     let mut last = String::new();
     for _ in 0..ATTEMPTS {
-        match within(PROMPT, "opening", world.open()).await? {
+        match within(PROMPT, "opening", world.open(usurps)).await? {
             Ok(life) => return Ok(life),
             Err(error) if world.config.opening_fails => last = error.chain(),
             Err(error) => return Err(format!("opening: {}", error.chain())),
@@ -167,14 +172,68 @@ async fn drain(life: &Life) -> Checked<()> {
 async fn restart_after_crash(world: &mut World, life: Life, dice: &mut Dice) -> Checked<Life> {
     drop(life);
     world.crash(dice);
-    // The next process begins when no request of the last is under way any more: without a fence in the backend, one
-    // that arrived later would be taken for a new write.
-    tokio::time::sleep(world.config.lifetime + world.config.hang).await;
+    // Without a lease the next process begins when no request of the last is under way any more: one that arrived later
+    // would be taken for a new write.
+    if world.outlives_processes() {
+        tokio::time::sleep(world.config.lifetime + world.config.hang).await;
+    }
     if world.config.jumping && !world.config.expiring && dice.below(2) == 0 {
         // A clock that was set back while the process was down; what has expired would live again.
         world.clock.jump(-DECADE);
     }
     open(world).await
+}
+
+/// I11: another process takes the lease over while the owner goes on. Nothing of the owner takes effect any more; what it
+/// had acknowledged is in the backend, or parked.
+async fn usurp(world: &mut World, clients: &Clients, owner: Life) -> Checked<Life> {
+    clients.trace.note("another process takes the lease over");
+    world.heal_journal();
+    world.change_journal();
+    let life = open_as(world, true).await?;
+    let mut taken_over = Vec::new();
+    for name in &clients.keys {
+        taken_over.push(raw(&*life.back, name).await?);
+    }
+    for faults in &owner.faults {
+        faults.heal();
+    }
+    tokio::time::sleep(RECOVERY).await;
+    retry_all(&owner);
+    within(PROMPT, "flushing", owner.store.flush()).await?.ok();
+    if !owner.journal_failed.load(Ordering::Relaxed) {
+        // One that had nothing to flush learns of it with its next write.
+        let late = Key::new("late").map_err(|error| error.chain())?;
+        within(PROMPT, "a late write", owner.store.put(&late, Put::new("late"))).await?.ok();
+        let flushed = within(PROMPT, "flushing after the lease was lost", owner.store.flush()).await?;
+        let answer = owner.store.get(&late).await;
+        if flushed.is_ok() || answer.is_ok() {
+            return Err(format!("an owner without its lease says {flushed:?} and answers {answer:?}"));
+        }
+    }
+    let parked = owner.store.parked();
+    for ((index, name), taken_over) in clients.keys.iter().enumerate().zip(taken_over) {
+        if raw(&*life.back, name).await? != taken_over {
+            return Err(format!("{name}: the owner of before wrote after its lease was taken over"));
+        }
+        let last = parked
+            .iter()
+            .flat_map(|unit| &unit.records)
+            .filter(|(_, record)| record.key == *name)
+            .next_back();
+        let owned = match last.map(|(_, record)| &record.action) {
+            None => clients.settle(index, taken_over.as_ref()),
+            Some(Action::Delete(_)) => clients.settle(index, None),
+            Some(Action::Put(put)) => clients.settle_kept(index, &put.value),
+        };
+        owned.map_err(|why| format!("{name}: {why}"))?;
+        clients.now_has(index, taken_over.as_ref())?;
+    }
+    within(PROMPT, "closing after the lease was lost", owner.store.close()).await?.ok();
+    for faults in &life.faults {
+        faults.resume();
+    }
+    Ok(life)
 }
 
 async fn raw(store: &dyn Store, key: &Key) -> Checked<Option<Entry>> {

@@ -23,10 +23,14 @@ pub(crate) fn encode(number: Value) -> Bytes {
 
 /// The number of an entry's value; an error says what is wrong with its bytes.
 pub(crate) fn decode(entry: &Entry) -> Result<Value, String> {
-    let bytes = entry.value();
+    decode_bytes(entry.value(), entry.is_whole())
+}
+
+/// The number of a value, or of its beginning.
+pub(crate) fn decode_bytes(bytes: &Bytes, is_whole: bool) -> Result<Value, String> {
     let number = bytes.get(..DIGITS).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
     let Some(number) = number else { return Err(format!("bytes that nobody wrote: {bytes:?}")) };
     let right = encode(number);
-    let whole = if entry.is_whole() { *bytes == right } else { right.starts_with(bytes) };
+    let whole = if is_whole { *bytes == right } else { right.starts_with(bytes) };
     if whole { Ok(number) } else { Err(format!("value {number} with bytes that are not its own")) }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use tiered_conformance::{Dice, FaultStore, Faults};
 use tiered_core::{
-    Clock, Feature, Journal, Key, MemoryStore, Put, Result, Stamp, Store, TieredStore, VersionMint,
+    Clock, Feature, Journal, Key, Lease, MemoryStore, Put, Result, Stamp, Store, TieredStore, VersionMint,
     VolatileJournal, WritePolicy,
 };
 use tiered_journal::{JournalConfig, MemoryFolder};
@@ -73,6 +73,16 @@ impl World {
             server,
             lives: 0,
         }
+    }
+
+    /// Whether a request that is still under way when its process is gone can take effect.
+    pub(crate) fn outlives_processes(&self) -> bool {
+        !self.config.leased
+    }
+
+    /// The next process has a journal of its own.
+    pub(crate) fn change_journal(&mut self) {
+        self.journal = MemoryFolder::new();
     }
 
     /// Fills the backend of a local cache; the value of each key, 0 for none.
@@ -153,7 +163,7 @@ impl World {
     }
 
     /// Opens the stack over what there is. Its faults begin when they are resumed.
-    pub(crate) async fn open(&mut self) -> Result<Life> {
+    pub(crate) async fn open(&mut self, usurps: bool) -> Result<Life> {
         self.lives += 1;
         let began_empty = self.lives == 1 || self.config.front != Front::Redb;
         let memory = |peeks: bool| {
@@ -196,6 +206,11 @@ impl World {
             .backend_id("simulated");
         if self.config.settings.write_policy == WritePolicy::WriteBehind {
             builder = builder.journal(self.journal(&journal_failed)?);
+            if self.config.leased {
+                let durable = self.config.journaling != Journaling::Volatile;
+                let lease = if durable && !usurps { Lease::Acquire } else { Lease::TakeOver };
+                builder = builder.lease(lease);
+            }
         }
         if let Some(plant) = self.sim.plant {
             builder = builder.plant(plant);

@@ -7,16 +7,21 @@
 
 mod append;
 mod flusher;
+mod lease;
 mod parking;
 mod queue;
 mod room;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+pub use self::lease::Lease;
+pub(in crate::tiered) use self::lease::OWNER;
+
+use self::lease::Held;
 use self::parking::Parking;
 use self::queue::Queue;
 use self::room::{Room, Taken};
@@ -50,6 +55,9 @@ pub(super) struct Behind {
     aside_turn: tokio::sync::Mutex<()>,
     /// Whether the flush halts at a parked write.
     halts: bool,
+    /// How the backend is to be owned; and the lease, once it is taken.
+    wanted: Option<Lease>,
+    lease: OnceLock<Held>,
 }
 
 /// How far the backend is.
@@ -80,6 +88,7 @@ impl Behind {
         journal: Arc<dyn Journal>,
         settings: &TieredSettings,
         atomic: bool,
+        wanted: Option<Lease>,
     ) -> (Self, AppendQueue) {
         let (appends, receiver) = mpsc::unbounded_channel();
         let behind = Self {
@@ -98,6 +107,8 @@ impl Behind {
                 OnPark::Halt => true,
                 OnPark::Skip => false,
             },
+            wanted,
+            lease: OnceLock::new(),
         };
         (behind, AppendQueue(receiver))
     }

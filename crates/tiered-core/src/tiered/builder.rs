@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::TieredStore;
-use super::behind::Behind;
+use super::behind::{Behind, Lease};
 use super::engine::{Busy, Engine};
 use super::guarantee::{Guarantees, Requirement};
 use super::health::Health;
@@ -43,6 +43,7 @@ pub struct TieredBuilder {
     on_connect: Option<Arc<dyn SyncStrategy>>,
     requirement: Option<Requirement>,
     sole_writer: bool,
+    lease: Option<Lease>,
     planted: Planted,
 }
 
@@ -58,6 +59,7 @@ impl TieredBuilder {
             on_connect: None,
             requirement: None,
             sole_writer: false,
+            lease: None,
             planted: Planted::default(),
         }
     }
@@ -140,6 +142,18 @@ impl TieredBuilder {
         self
     }
 
+    /// Owns the backend by a lease: a record in it, which every flush replaces conditionally, so that nothing of an owner
+    /// that was taken over takes effect any more. For write-behind over a backend with atomic batches that several
+    /// processes could write; a standby takes over with [`Lease::TakeOver`]. The key `.tiered/owner` is the record's.
+    ///
+    /// An owner that was taken over serves nothing any more: its calls fail with [`ErrorKind::Locked`] from the moment
+    /// when it notices, at its next flush. What it had acknowledged and not flushed is parked in its journal.
+    #[must_use]
+    pub fn lease(mut self, lease: Lease) -> Self {
+        self.lease = Some(lease);
+        self
+    }
+
     /// Plants a deliberate bug.
     #[cfg(feature = "planted")]
     #[must_use]
@@ -198,7 +212,7 @@ impl TieredBuilder {
         let (behind, appends) = match self.journal {
             Some(journal) if write == WritePolicy::WriteBehind => {
                 let atomic = back.has(Feature::AtomicBatch);
-                let (behind, appends) = Behind::new(journal, &self.settings, atomic);
+                let (behind, appends) = Behind::new(journal, &self.settings, atomic, self.lease);
                 (Some(behind), Some(appends))
             }
             _ => (None, None),
@@ -224,6 +238,7 @@ impl TieredBuilder {
             frontend_health: Health::new(self.settings.frontend_breaker),
             max_stale_millis,
             closed: AtomicBool::new(false),
+            barred: AtomicBool::new(false),
             busy: Busy::new(),
             leaving: watch::Sender::new(false),
             settings: self.settings,
@@ -263,15 +278,29 @@ impl TieredBuilder {
             if self.journal.is_none() {
                 return refuse("write-behind needs a journal; give one with journal(…), a VolatileJournal where losing writes is acceptable".to_owned());
             }
-            if back.sharing() == Sharing::Shared && !self.sole_writer {
+            if back.sharing() == Sharing::Shared && !self.sole_writer && self.lease.is_none() {
                 return refuse(format!(
-                    "write-behind needs to be the only writer, and {} can be shared; declare_sole_writer() where nobody else writes",
+                    "write-behind needs to be the only writer, and {} can be shared; take a lease(…), or declare_sole_writer() where nobody else writes",
                     back.name()
                 ));
             }
             if self.settings.max_pending_operations == 0 || self.settings.max_pending_bytes == 0 {
                 return refuse("max-pending-operations and max-pending-bytes must be at least 1".to_owned());
             }
+            if self.lease.is_some() && (!back.has(Feature::AtomicBatch) || !back.has(Feature::ConditionalPut))
+            {
+                return refuse(format!(
+                    "a lease needs atomic batches and conditional puts, which {} lacks; declare_sole_writer() where nobody else writes",
+                    back.name()
+                ));
+            }
+            if self.lease.is_some() && self.sole_writer {
+                return refuse("a lease is of no use to a sole writer; leave one of them out".to_owned());
+            }
+        } else if self.lease.is_some() {
+            return refuse(format!(
+                "a lease is of no use under {write}; leave it out or choose write-behind"
+            ));
         } else if self.journal.is_some() {
             return refuse(format!(
                 "a journal is of no use under {write}; leave it out or choose write-behind"

@@ -53,6 +53,8 @@ pub(super) struct Engine {
     /// Whether the frontend outlives the process and carries the store's marks.
     pub(super) persistent: bool,
     pub(super) closed: AtomicBool,
+    /// Closed, or not the owner of the backend any more: nothing is served.
+    pub(super) barred: AtomicBool,
     /// Writes that are past their gate.
     pub(super) busy: Busy,
     /// Set when the last handle is gone or the store is closed: background tasks end.
@@ -131,10 +133,11 @@ impl Engine {
     }
 
     pub(super) fn check_open(&self, operation: Operation) -> Result<()> {
-        if self.closed.load(Ordering::Acquire) {
-            return Err(closed(operation).in_tier(self.capabilities.name()));
+        if !self.barred.load(Ordering::Acquire) {
+            return Ok(());
         }
-        Ok(())
+        let barred = if self.closed.load(Ordering::Acquire) { None } else { self.fenced() };
+        Err(barred.unwrap_or_else(|| closed(operation)).in_tier(self.capabilities.name()))
     }
 
     pub(super) fn stats(&self) -> Stats {

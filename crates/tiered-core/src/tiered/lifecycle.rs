@@ -25,6 +25,7 @@ impl Engine {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        self.barred.store(true, Ordering::Release);
         let deadline = tokio::time::Instant::now() + self.settings.close_deadline();
         let quiet = async {
             self.busy.idle().await;
@@ -58,6 +59,12 @@ impl Engine {
                     rest,
                     "closed with writes in the journal; they are flushed when the store is opened again"
                 );
+            }
+            if rest == 0
+                && let Err(error) = self.release_lease().await
+            {
+                // The journal that holds it takes it again.
+                tracing::warn!(error = %error.chain(), "the lease was not given back");
             }
             result = result.and(behind.journal.close().await);
         }

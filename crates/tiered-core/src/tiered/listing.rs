@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::stream::Fuse;
 use futures_util::{StreamExt as _, stream};
 
+use super::behind::OWNER;
 use super::engine::Engine;
 use crate::error::{Operation, Result};
 use crate::key::Key;
@@ -35,17 +36,35 @@ impl Engine {
         // Before the base's listing begins: a write that leaves the overlay after this is in the base.
         let overlay = self.pending_within(options);
         if overlay.is_empty() {
-            return base.list(options.clone());
+            return self.without_owner(base.list(self.with_owner(options)), options.limit);
         }
         let hidden = overlay.iter().filter(|(_, listed)| listed.is_none()).count();
-        let limit = options.limit.map(|limit| limit.saturating_add(hidden));
+        let options_of_base = self.with_owner(options);
+        let limit = options_of_base.limit.map(|limit| limit.saturating_add(hidden));
         let merge = Merge {
-            base: base.list(ListOptions { limit, ..options.clone() }).fuse(),
+            base: self.without_owner(base.list(ListOptions { limit, ..options_of_base }), limit).fuse(),
             ahead: None,
             overlay,
             left: options.limit.unwrap_or(usize::MAX),
         };
         merge.into_stream()
+    }
+
+    /// Options under which there is one more key, where the lease's record may be among them.
+    fn with_owner(&self, options: &ListOptions) -> ListOptions {
+        let limit = options.limit.map(|limit| limit.saturating_add(usize::from(self.is_leased())));
+        ListOptions { limit, ..options.clone() }
+    }
+
+    /// The listing without the lease's record, up to `limit`.
+    fn without_owner(&self, listing: ListStream, limit: Option<usize>) -> ListStream {
+        if !self.is_leased() {
+            return listing;
+        }
+        let is_owner =
+            |listed: &Result<Listed>| listed.as_ref().is_ok_and(|listed| listed.key.as_str() == OWNER);
+        let others = listing.filter(move |listed| futures_util::future::ready(!is_owner(listed)));
+        Box::pin(others.take(limit.unwrap_or(usize::MAX)))
     }
 
     /// Captures what is pending when the base's listing is over: a deliberate bug.

@@ -38,7 +38,7 @@ pub(super) enum Replaces {
 
 impl Engine {
     pub(super) fn peek(&self, key: &Key) -> Option<Entry> {
-        if self.closed.load(std::sync::atomic::Ordering::Acquire) {
+        if self.barred.load(std::sync::atomic::Ordering::Acquire) {
             return None;
         }
         match self.slots.glance(key) {

@@ -87,6 +87,9 @@ impl Target for Frontend {
 
     async fn copy(&self, key: &Key, _: Option<&Listed>, listed: Option<&Listed>) -> Result<Copied> {
         let engine = &self.0;
+        if engine.keeps_for_itself(key) {
+            return Ok(Copied::Same);
+        }
         if engine.planted.has(Plant::SyncCopiesOverNewer)
             && let Some(entry) = engine.backend.load(key, &ReadOptions::new()).await?.into_entry()
         {

@@ -69,6 +69,7 @@ impl Engine {
 
     /// Refuses a put that cannot work, before anything is touched.
     pub(super) fn check_put(&self, key: &Key, put: &Put) -> Result<()> {
+        self.check_own(key)?;
         self.capabilities.check_key(key)?;
         self.capabilities.check_value(put.value.len() as u64)?;
         self.check_condition(&put.precondition, Feature::ConditionalPut)
@@ -76,8 +77,17 @@ impl Engine {
 
     /// Refuses a delete that cannot work, before anything is touched.
     pub(super) fn check_delete(&self, key: &Key, delete: &Delete) -> Result<()> {
+        self.check_own(key)?;
         self.capabilities.check_key(key)?;
         self.check_condition(&delete.precondition, Feature::ConditionalDelete)
+    }
+
+    fn check_own(&self, key: &Key) -> Result<()> {
+        if self.keeps_for_itself(key) {
+            let message = "the record of the lease is kept under this key; use another";
+            return Err(Error::new(ErrorKind::InvalidKey, message).outcome_is(Outcome::NotApplied));
+        }
+        Ok(())
     }
 
     fn check_condition(&self, precondition: &Precondition, feature: Feature) -> Result<()> {

@@ -5,16 +5,20 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::watch;
 
+use super::lease::{PAST, Standing};
 use super::parking::Parking;
 use super::queue::{Queued, Unit};
 use super::{Append, AppendQueue, Behind, Engine};
 use crate::batch::Action;
 use crate::entry::Entry;
-use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::journal::{JournalRecord, Sequence};
+use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
+use crate::journal::{JournalRecord, Parked, Recovered, Sequence};
 use crate::planted::Plant;
 use crate::slot::{Pending, PendingState};
 use crate::write::Progress;
+
+/// Attempts to take a lease whose owner goes on flushing.
+const TAKE_ATTEMPTS: usize = 32;
 
 /// At most so many records in one append: what is waiting behind a sync of a few milliseconds.
 const MAX_GROUP: usize = 1024;
@@ -46,6 +50,10 @@ impl Engine {
                 } else {
                     refuse(group, error);
                 }
+                continue;
+            }
+            if let Some(error) = self.fenced() {
+                refuse(group, &error);
                 continue;
             }
             let records: Vec<JournalRecord> = group
@@ -119,13 +127,14 @@ impl Engine {
     /// Takes over what an earlier owner journaled and did not flush, and what it parked.
     pub(in crate::tiered) async fn recover(&self, backend: &[u8]) -> Result<()> {
         let Some(behind) = &self.behind else { return Ok(()) };
-        let recovered = behind.journal.recover(backend).await?;
+        let mut recovered = behind.journal.recover(backend).await?;
+        let flushed = self.take_lease(behind, &mut recovered).await?;
         let aside = recovered.aside;
         let (mut parked, mut again) = (Vec::new(), Vec::new());
         for unit in aside.parked {
             let set_aside: Vec<Sequence> = unit.records.iter().map(|(sequence, _)| *sequence).collect();
-            // Where the flush halts, opening again is a reason to try again.
-            if behind.halts {
+            // Where the flush halts, opening again is a reason to try again; but not over another owner's writes.
+            if behind.halts && !unit.reason.contains(PAST) {
                 again.push((set_aside, unit));
             } else {
                 parked.push((set_aside, unit));
@@ -136,7 +145,8 @@ impl Engine {
                 || again.iter().any(|(set_aside, _)| set_aside.contains(sequence))
                 || parked.iter().any(|(set_aside, _)| set_aside.contains(sequence))
         };
-        let records = recovered.records.into_iter().filter(|(sequence, _)| !is_aside(sequence));
+        let left = recovered.records.into_iter().filter(|(sequence, _)| *sequence >= flushed);
+        let records = left.filter(|(sequence, _)| !is_aside(sequence));
         let mut units = in_units(records.collect());
         units.extend(again.iter().map(|(_, refused)| refused.records.clone()));
         units.sort_by_key(|records| records.first().map(|(sequence, _)| *sequence));
@@ -173,6 +183,51 @@ impl Engine {
         behind.queued.notify_one();
         Ok(())
     }
+}
+
+impl Engine {
+    /// Takes the lease, where there is to be one; how far the journal has been flushed under it. Where another owner came in
+    /// between, everything that the journal holds is set aside first.
+    async fn take_lease(&self, behind: &Behind, recovered: &mut Recovered) -> Result<Sequence> {
+        let Some(lease) = behind.wanted else { return Ok(0) };
+        let journal = match recovered.journal {
+            // A journal that does not outlive its process is a new one each time.
+            0 => self.stamp.versions().mint().as_u128().unwrap_or_default(),
+            journal => journal,
+        };
+        let backend = self.backend.as_ref();
+        // The owner that is taken over may be flushing.
+        for _ in 0..TAKE_ATTEMPTS {
+            let standing = Standing::of(backend, journal, lease).await?;
+            if standing.is_of_the_past() && set_all_aside(recovered) {
+                behind.journal.set_aside(&recovered.aside).await?;
+            }
+            let flushed = standing.flushed();
+            if let Some(held) = standing.take(backend, &self.stamp).await? {
+                // Recovery runs once.
+                behind.lease.set(held).ok();
+                return Ok(flushed);
+            }
+        }
+        let message = "other stores took the lease at the same time, again and again; open it when they have";
+        Err(Error::new(ErrorKind::Locked, message).during(Operation::Open))
+    }
+}
+
+/// Sets everything aside that a journal holds; whether there was anything.
+fn set_all_aside(recovered: &mut Recovered) -> bool {
+    let Recovered { records, aside, .. } = recovered;
+    let is_aside = |sequence: &Sequence| {
+        aside.dropped.contains(sequence)
+            || aside.parked.iter().any(|unit| unit.records.iter().any(|(parked, _)| parked == sequence))
+    };
+    let rest: Vec<_> =
+        std::mem::take(records).into_iter().filter(|(sequence, _)| !is_aside(sequence)).collect();
+    let past = in_units(rest).into_iter().map(|records| Parked { records, reason: PAST.to_owned() });
+    aside.parked.extend(past);
+    aside.parked.sort_by_key(Parked::sequence);
+    aside.parked.iter_mut().for_each(|unit| PAST.clone_into(&mut unit.reason));
+    !aside.parked.is_empty()
 }
 
 /// The records of each write or batch together.

@@ -40,13 +40,16 @@ enum Flush {
     Refused(Error),
     /// The backend refuses these records, and has the rest.
     Partly(Vec<(Sequence, Error)>),
+    /// Another store owns the backend, which has nothing of it.
+    Fenced,
 }
 
 /// How the attempts to apply operations ended.
-enum Applied {
+pub(super) enum Applied {
     Done,
     Left,
     Refused(Error),
+    Fenced,
 }
 
 impl Engine {
@@ -87,6 +90,11 @@ impl Engine {
                     self.park_part(behind, prefix, &refused);
                     self.advance(behind).await;
                 }
+                Flush::Fenced => {
+                    behind.queue.lock().put_back(prefix);
+                    self.fence(behind);
+                    self.advance(behind).await;
+                }
             }
             behind.in_flight.store(u64::MAX, Ordering::Relaxed);
         }
@@ -107,10 +115,17 @@ impl Engine {
             for step in &steps {
                 batch.push(step.key.clone(), step.action.clone());
             }
-            match self.until_applied(behind, batch).await {
+            let applied = match behind.lease.get() {
+                Some(held) => {
+                    self.until_applied_as_owner(behind, held, batch, behind.flushed_with(prefix)).await
+                }
+                None => self.until_applied(behind, batch).await,
+            };
+            match applied {
                 Applied::Done => {}
                 Applied::Left => return Flush::Left,
                 Applied::Refused(error) => return Flush::Refused(error),
+                Applied::Fenced => return Flush::Fenced,
             }
         } else {
             let width = if self.planted.has(Plant::FlushReordersKey) { 1 } else { CONCURRENCY };
@@ -149,7 +164,8 @@ impl Engine {
         };
         let error = match single(&step.action).await {
             Applied::Done => return Some(Vec::new()),
-            Applied::Left => return None,
+            // Batches under a lease are atomic, so that nothing under one comes here.
+            Applied::Left | Applied::Fenced => return None,
             Applied::Refused(error) => error,
         };
         let mut refused = Vec::new();
@@ -158,7 +174,7 @@ impl Engine {
         {
             match single(&queued.record.action).await {
                 Applied::Done => {}
-                Applied::Left => return None,
+                Applied::Left | Applied::Fenced => return None,
                 Applied::Refused(error) => refused.push((queued.sequence, error)),
             }
         }
@@ -192,7 +208,7 @@ impl Engine {
     }
 
     /// An attempt, during which the alarm goes off when the oldest pending write comes of age.
-    async fn watched_attempt(&self, behind: &Behind, batch: Batch) -> Option<Error> {
+    pub(super) async fn watched_attempt(&self, behind: &Behind, batch: Batch) -> Option<Error> {
         let attempt = self.attempt(batch);
         let (Some(limit), Some(since)) = (self.settings.max_pending_age(), behind.oldest()) else {
             return attempt.await;
@@ -208,7 +224,7 @@ impl Engine {
     }
 
     /// Says so where the oldest pending write is older than it should be.
-    fn sound_alarm(&self, behind: &Behind) {
+    pub(super) fn sound_alarm(&self, behind: &Behind) {
         let (Some(limit), Some(since)) = (self.settings.max_pending_age(), behind.oldest()) else { return };
         let age = Duration::from_millis(self.uptime_millis().saturating_sub(since));
         if age >= limit {
@@ -303,6 +319,18 @@ impl Engine {
 }
 
 impl Behind {
+    /// How far the journal is flushed once the backend has `prefix`. No further while something was parked whose place in
+    /// the journal's list is not durable: a restart finds it in the journal alone.
+    fn flushed_with(&self, prefix: &[Unit]) -> Sequence {
+        let last = prefix.last().and_then(|unit| unit.records.last());
+        if self.parking.lock().is_dirty() { 0 } else { last.map_or(0, |queued| queued.sequence + 1) }
+    }
+
+    /// All that waits.
+    pub(super) fn take_rest(&self) -> Vec<Unit> {
+        self.queue.lock().take_all()
+    }
+
     /// The next contiguous units; none while the flush has halted.
     fn take_prefix(&self, limit: Option<usize>) -> Vec<Unit> {
         if self.is_halted() {
@@ -353,7 +381,7 @@ fn step(queued: &Queued) -> Step {
 }
 
 /// Whether the backend refuses this very operation, rather than all of them for now.
-fn is_refusal(kind: ErrorKind) -> bool {
+pub(super) fn is_refusal(kind: ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::InvalidKey

@@ -53,6 +53,11 @@ impl Parking {
         }
     }
 
+    /// Whether the journal's list is behind.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
     pub(super) fn count(&self) -> u64 {
         self.parked.values().map(|parked| parked.unit.records.len() as u64).sum()
     }

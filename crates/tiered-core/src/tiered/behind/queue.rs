@@ -86,6 +86,12 @@ impl Queue {
         prefix
     }
 
+    /// All units.
+    pub(super) fn take_all(&mut self) -> Vec<Unit> {
+        self.at_once = 0;
+        self.units.drain(..).collect()
+    }
+
     /// Puts units back that were taken last.
     pub(super) fn put_back(&mut self, prefix: Vec<Unit>) {
         for unit in prefix.into_iter().rev() {
