@@ -13,6 +13,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{Aside, Parked, Sequence};
 use crate::key::Key;
 use crate::observe::Event;
+use crate::slot::Pending;
+use crate::tiered::engine::Change;
 use crate::write::Progress;
 
 /// What is set aside.
@@ -69,6 +71,12 @@ impl Parking {
             error = error.for_key(&queued.record.key);
         }
         Some(error)
+    }
+
+    /// The latest parked record of a key.
+    fn latest(&self, key: &Key) -> Option<&Queued> {
+        let records = self.parked.values().flat_map(|parked| &parked.unit.records);
+        records.filter(|queued| queued.record.key == *key).max_by_key(|queued| queued.sequence)
     }
 
     fn list(&self) -> Vec<Parked> {
@@ -223,7 +231,7 @@ impl Engine {
     }
 
     /// Gives a parked unit up: its keys are again what the backend has.
-    pub(in crate::tiered) async fn drop_parked(&self, sequence: Sequence) -> Result<()> {
+    pub(in crate::tiered) async fn drop_parked(self: &Arc<Self>, sequence: Sequence) -> Result<()> {
         let behind = self.behind()?;
         let dropped = {
             let mut parking = behind.parking.lock();
@@ -246,7 +254,7 @@ impl Engine {
         let records = dropped.unit.records;
         behind.backlog.fetch_sub(records.len() as u64, Ordering::Relaxed);
         for queued in records {
-            self.slots.clear_pending(&queued.record.key, queued.sequence);
+            self.uncover(behind, &queued).await;
             queued.progress.send_replace(Progress::Dropped);
             self.events.send(|| Event::Dropped { key: queued.record.key.clone() });
         }
@@ -254,6 +262,20 @@ impl Engine {
         behind.flushed.send_modify(|flushed| flushed.halted = halted);
         behind.queued.notify_one();
         Ok(())
+    }
+
+    /// Takes a dropped record out of the overlay, and shows what it had hidden.
+    async fn uncover(self: &Arc<Self>, behind: &Behind, dropped: &Queued) {
+        let (key, sequence) = (&dropped.record.key, dropped.sequence);
+        let older = behind.parking.lock().latest(key).and_then(|older| {
+            let state = self.state_after(&older.record)?;
+            Some(Pending { sequence: older.sequence, state })
+        });
+        if older.is_none() && self.slots.is_latest(key, sequence) {
+            // What was flushed while this lay over it was not brought to the frontend.
+            self.settle_frontend(key, Change::Remove).await;
+        }
+        self.slots.replace_pending(key, sequence, older);
     }
 }
 
