@@ -1,8 +1,14 @@
 //! Parked writes: what a dropped one uncovers, and decisions that meet a flush under way.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use tiered_core::{Batch, Key, OnPark, Put, Store as _, TieredStore};
+use async_trait::async_trait;
+use tiered_core::{
+    Aside, Batch, Durability, Journal, JournalRecord, Key, MemoryStore, OnPark, Put, Recovered, Result,
+    Sequence, Store as _, TieredStore, VolatileJournal, WritePolicy,
+};
 
 use crate::engine::{Picky, open, read};
 use crate::key;
@@ -60,4 +66,65 @@ async fn a_dropped_write_uncovers_one_that_is_parked() {
     assert_eq!(back.value("k").await.expect("flushed"), "2");
     let name = Key::new("bad3").expect("valid");
     assert!(store.head(&name, &tiered_core::ReadOptions::new()).await.expect("reads").is_none());
+}
+
+/// A journal that takes its time to write the list of what is parked, while it is told to.
+#[derive(Debug)]
+struct Reluctant {
+    inner: VolatileJournal,
+    /// Taken for as long as the list is not to be written.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+#[async_trait]
+impl Journal for Reluctant {
+    fn durability(&self) -> Durability {
+        self.inner.durability()
+    }
+    async fn append(&self, records: &[JournalRecord]) -> Result<Sequence> {
+        self.inner.append(records).await
+    }
+    async fn trim(&self, sequence: Sequence) -> Result<()> {
+        self.inner.trim(sequence).await
+    }
+    async fn set_aside(&self, aside: &Aside) -> Result<()> {
+        let _turn = self.turn.lock().await;
+        self.inner.set_aside(aside).await
+    }
+    async fn recover(&self, backend: &[u8]) -> Result<Recovered> {
+        self.inner.recover(backend).await
+    }
+    async fn close(&self) -> Result<()> {
+        self.inner.close().await
+    }
+}
+
+/// A flush waits for what is in line again, although the flusher had not yet noted how it had left the line.
+#[tokio::test]
+async fn a_write_is_retried_while_its_parking_is_written_down() {
+    let (turn, back) = (Arc::new(tokio::sync::Mutex::new(())), Picky::new(true));
+    let journal = Reluctant { inner: VolatileJournal::new(), turn: Arc::clone(&turn) };
+    let store = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))
+        .write_policy(WritePolicy::WriteBehind)
+        .journal(Arc::new(journal))
+        .build()
+        .await
+        .expect("builds");
+    let held = turn.lock().await;
+    store.put(&key("bad"), Put::new("1")).await.expect("acknowledged");
+    while store.parked().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    back.down.store(true, Ordering::Relaxed);
+    store.retry_parked(store.parked()[0].sequence()).expect("is in line");
+    drop(held);
+    while store.stats().flush_retries == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let early = tokio::time::timeout(Duration::from_millis(100), store.flush()).await;
+    assert!(early.is_err(), "{early:?}, while the write is in line");
+    back.down.store(false, Ordering::Relaxed);
+    back.strict.store(false, Ordering::Relaxed);
+    store.flush().await.expect("accepted");
+    assert_eq!(back.value("bad").await.expect("flushed"), "1");
 }

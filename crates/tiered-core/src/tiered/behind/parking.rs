@@ -129,6 +129,17 @@ impl Behind {
         self.halts && !self.parking.lock().parked.is_empty()
     }
 
+    /// Says how far the backend is while nothing is in flight. Under the lock of what is parked, so that what is put back
+    /// in line meanwhile is not passed over.
+    pub(super) fn move_barrier(&self) {
+        let parking = self.parking.lock();
+        let halted = self.halts && !parking.parked.is_empty();
+        self.flushed.send_modify(|flushed| {
+            flushed.before = self.queue.lock().first().unwrap_or(flushed.journaled);
+            flushed.halted = halted;
+        });
+    }
+
     /// The backend has these units: what they supersede is parked no more.
     pub(super) fn unpark(&self, flushed: &[Unit]) {
         let superseded = {
@@ -258,8 +269,11 @@ impl Engine {
             queued.progress.send_replace(Progress::Dropped);
             self.events.send(|| Event::Dropped { key: queued.record.key.clone() });
         }
-        let halted = behind.is_halted();
-        behind.flushed.send_modify(|flushed| flushed.halted = halted);
+        {
+            let parking = behind.parking.lock();
+            let halted = behind.halts && !parking.parked.is_empty();
+            behind.flushed.send_modify(|flushed| flushed.halted = halted);
+        }
         behind.queued.notify_one();
         Ok(())
     }
