@@ -128,3 +128,27 @@ async fn a_write_is_retried_while_its_parking_is_written_down() {
     store.flush().await.expect("accepted");
     assert_eq!(back.value("bad").await.expect("flushed"), "1");
 }
+
+/// A later write of one key replaces that part of a parked batch; the rest is known by its own first sequence.
+#[tokio::test]
+async fn what_is_left_of_a_parked_batch_can_be_decided_on() {
+    for drops in [true, false] {
+        let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
+        let store = open(folder.path(), &back, OnPark::Skip).await;
+        refused(&store, "bad", "1").await;
+        store.flush().await.expect_err("refused");
+        store.put(&key("k"), Put::new("2")).await.expect("acknowledged");
+        store.flush().await.expect_err("a part is parked");
+        let parked = store.parked();
+        assert_eq!((parked.len(), parked[0].records.len()), (1, 1));
+        back.strict.store(false, Ordering::Relaxed);
+        if drops {
+            drop_last(&store).await;
+        } else {
+            store.retry_parked(parked[0].sequence()).expect("is in line");
+        }
+        store.flush().await.expect("nothing is parked");
+        assert_eq!(back.value("bad").await.is_some(), !drops);
+        assert_eq!(back.value("k").await.expect("flushed"), "2");
+    }
+}

@@ -105,7 +105,10 @@ impl Parking {
             superseded.extend(parked.unit.records.extract_if(.., is_superseded));
         }
         self.dirty |= !superseded.is_empty();
-        self.parked.retain(|_, parked| !parked.unit.records.is_empty());
+        // What is left of a unit is known by another sequence than before.
+        let left = std::mem::take(&mut self.parked).into_values();
+        let left = left.filter(|parked| !parked.unit.records.is_empty());
+        self.parked = left.map(|parked| (parked.unit.first(), parked)).collect();
         for retried in self.retried.values_mut() {
             let before = retried.records.len();
             retried.records.retain(|(sequence, record)| !is_superseded(*sequence, &record.key));
