@@ -1,32 +1,42 @@
 //! The process that is killed. It says what it is about to do before it does it.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use tiered::{
-    Batch, Delete, Entry, Error, Key, ListOptions, Outcome, Put, Store, StoreExt as _, TieredStore,
+    Action, Batch, Delete, Entry, Error, ErrorKind, Key, ListOptions, Outcome, Parked, Put, Store,
+    StoreExt as _,
 };
 use tiered_conformance::Dice;
 
-use crate::stack::Stack;
+use crate::stack::{Opened, Stack};
+use crate::step::Doom;
+use crate::value;
 
 /// Writers, and the keys of each.
 const WRITERS: u64 = 6;
 const KEYS: u64 = 4;
 
+/// Writes of each writer where the process is to end at a step: enough to begin segments and to remove some.
+const WRITES: u64 = 16;
+
 /// Why the child ends with an error; the parent prints it.
 type Ended<T> = Result<T, String>;
 
-pub(crate) fn run(what: &str, stack: &str, place: &str, first: u64) -> ExitCode {
+/// Runs what the parent asks for; `doom` says where this process ends, if at a step.
+pub(crate) fn run(what: &str, stack: &str, place: &str, first: u64, doom: &Doom) -> ExitCode {
     let Some(stack) = Stack::named(stack) else { return ExitCode::from(2) };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let ended = runtime.expect("a runtime").block_on(async {
         match what {
-            "work" => work(stack, place, first).await,
-            "close" => close(stack, place).await,
+            "work" => work(stack, place, first, doom, u64::MAX).await,
+            "steps" => work(stack, place, first, doom, WRITES).await,
+            "close" => close(stack, place, doom).await,
             _ => cold(stack, place).await,
         }
     });
@@ -51,51 +61,41 @@ fn told(error: &Error) -> String {
     error.chain()
 }
 
-/// The value of an operation: its id, and bytes that follow from it.
-fn value(id: u64) -> Vec<u8> {
-    let mut value = format!("{id}:").into_bytes();
-    let len = usize::try_from(id * 37 % 3_000).unwrap_or(0);
-    value.extend((0..len).map(|at| u8::try_from((at as u64 ^ id) % 251).unwrap_or(0)));
-    value
-}
-
-/// The operation that wrote a value.
+/// The operation that wrote an entry.
 fn id_of(entry: &Entry) -> Ended<u64> {
     let bytes = entry.value();
-    let digits = bytes.split(|byte| *byte == b':').next().unwrap_or_default();
-    let id = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).unwrap_or(0);
-    if *bytes != value(id) {
-        return Err(format!("a value of {} bytes that no operation wrote, perhaps of {id}", bytes.len()));
-    }
-    Ok(id)
+    value::id(bytes).ok_or_else(|| format!("a value of {} bytes that no operation wrote", bytes.len()))
+}
+
+/// What a key has.
+async fn read(store: &dyn Store, key: &Key) -> Ended<Option<u64>> {
+    let entry = store.get(key).await.map_err(|error| told(&error))?;
+    entry.as_ref().map(id_of).transpose()
+}
+
+fn keys() -> impl Iterator<Item = Key> {
+    (0..WRITERS).flat_map(|writer| (0..KEYS).map(move |index| key(writer, index)))
+}
+
+fn key(writer: u64, index: u64) -> Key {
+    Key::try_from(format!("w{writer}/k{index}")).expect("valid")
 }
 
 /// Says what every key has: of those listed, and of all others that there can be.
 async fn look(store: &dyn Store) -> Ended<()> {
     let listing = store.list(ListOptions::new()).map_ok(|listed| listed.key);
     let listed: Vec<Key> = listing.try_collect().await.map_err(|error| told(&error))?;
-    for writer in 0..WRITERS {
-        for index in 0..KEYS {
-            let key = key(writer, index);
-            let entry = store.get(&key).await.map_err(|error| told(&error))?;
-            if entry.is_some() != listed.contains(&key) {
-                return Err(format!(
-                    "{key} is listed: {}, is there: {}",
-                    listed.contains(&key),
-                    entry.is_some()
-                ));
-            }
-            if let Some(entry) = entry {
-                say(&format!("value {key} {}", id_of(&entry)?));
-            }
+    for key in keys() {
+        let found = read(store, &key).await?;
+        if found.is_some() != listed.contains(&key) {
+            return Err(format!("{key} is listed: {}, is there: {}", listed.contains(&key), found.is_some()));
+        }
+        if let Some(id) = found {
+            say(&format!("value {key} {id}"));
         }
     }
     say("found");
     Ok(())
-}
-
-fn key(writer: u64, index: u64) -> Key {
-    Key::try_from(format!("w{writer}/k{index}")).expect("valid")
 }
 
 async fn cold(stack: &Stack, place: &str) -> Ended<()> {
@@ -106,57 +106,194 @@ async fn cold(stack: &Stack, place: &str) -> Ended<()> {
     Ok(())
 }
 
-async fn close(stack: &Stack, place: &str) -> Ended<()> {
-    let store = stack.open(place).await.map_err(|error| told(&error))?;
-    look(&store).await?;
-    store.flush().await.map_err(|error| told(&error))?;
-    store.close().await.map_err(|error| told(&error))?;
+/// Brings everything to the backend, what is parked included, and closes.
+async fn close(stack: &Stack, place: &str, doom: &Doom) -> Ended<()> {
+    let opened = stack.open(place, doom).await.map_err(|error| told(&error))?;
+    look(&opened.store).await?;
+    opened.be_lenient(true);
+    while let Err(error) = opened.store.flush().await {
+        if opened.store.parked().is_empty() {
+            return Err(told(&error));
+        }
+        for parked in opened.store.parked() {
+            retry(&opened, &parked)?;
+        }
+    }
+    opened.store.close().await.map_err(|error| told(&error))?;
     say("done");
     Ok(())
 }
 
-async fn work(stack: &Stack, place: &str, first: u64) -> Ended<()> {
-    let store = stack.open(place).await.map_err(|error| told(&error))?;
-    look(&store).await?;
-    let next = AtomicU64::new(first);
-    let writers = (0..WRITERS).map(|writer| write(&store, writer, &next, first));
-    futures_util::future::try_join_all(writers).await.map(drop)
+/// Works for so many rounds of each writer, then closes the stack.
+async fn work(stack: &Stack, place: &str, first: u64, doom: &Doom, rounds: u64) -> Ended<()> {
+    let opened = stack.open(place, doom).await.map_err(|error| told(&error))?;
+    look(&opened.store).await?;
+    if stack.refuses {
+        settle(stack, &opened).await?;
+    }
+    let shared = Shared {
+        opened: &opened,
+        next: AtomicU64::new(first),
+        given_up: Mutex::default(),
+        writing: AtomicUsize::new(usize::try_from(WRITERS).unwrap_or(0)),
+    };
+    let writers = (0..WRITERS).map(|writer| shared.write(writer, first, rounds));
+    let decide = async { if stack.refuses { shared.decide(first).await } else { Ok(()) } };
+    futures_util::future::try_join(futures_util::future::try_join_all(writers), decide).await?;
+    settle(stack, &opened).await?;
+    if let Err(error) = opened.store.close().await
+        && !is_refusal(stack, &error)
+    {
+        return Err(told(&error));
+    }
+    for call in doom.calls_met() {
+        say(&format!("met {call}"));
+    }
+    say("done");
+    Ok(())
 }
 
-/// Writes until the process is killed.
-async fn write(store: &TieredStore, writer: u64, next: &AtomicU64, seed: u64) -> Ended<()> {
-    let mut dice = Dice::new(seed.wrapping_mul(31).wrapping_add(writer));
-    loop {
-        let id = next.fetch_add(1, Ordering::Relaxed);
-        let (one, two) = (key(writer, dice.below(KEYS)), key(writer, dice.below(KEYS)));
-        let (ended, expected) = match dice.below(10) {
-            0 | 1 => {
-                say(&format!("delete {id} {one}"));
-                (store.delete(&one, Delete::new()).await.map(drop), None)
-            }
-            2 | 3 if one != two => {
-                say(&format!("put {id} {one} {two}"));
-                let batch = Batch::new().put(one.clone(), Put::new(value(id))).put(two, Put::new(value(id)));
-                (store.apply(batch).await.map(drop), Some(id))
-            }
-            _ => {
-                say(&format!("put {id} {one}"));
-                (store.put(&one, Put::new(value(id))).await.map(drop), Some(id))
-            }
-        };
-        match ended {
-            Ok(()) => say(&format!("ok {id}")),
-            Err(error) if error.write_outcome() == Outcome::NotApplied => say(&format!("refused {id}")),
-            Err(error) => return Err(format!("write {id}: {}", told(&error))),
+fn is_refusal(stack: &Stack, error: &Error) -> bool {
+    stack.refuses && matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Other)
+}
+
+/// Flushes. What a key shows is then in the backend, or it is among what is parked, or behind it in line.
+async fn settle(stack: &Stack, opened: &Opened) -> Ended<()> {
+    if let Err(error) = opened.store.flush().await
+        && !is_refusal(stack, &error)
+    {
+        return Err(told(&error));
+    }
+    let parked: BTreeSet<u64> = opened.store.parked().iter().flat_map(ids).collect();
+    if stack.halts() && !parked.is_empty() {
+        return Ok(());
+    }
+    for key in keys() {
+        let (shown, has) = (read(&opened.store, &key).await?, read(&*opened.inner, &key).await?);
+        if shown != has && !shown.is_some_and(|id| parked.contains(&id)) {
+            return Err(format!(
+                "{key} shows {shown:?}, the backend has {has:?} after a flush, and parked are {parked:?}"
+            ));
         }
-        // What was acknowledged is what is read: nobody else writes the key.
-        let entry = store.get(&one).await.map_err(|error| told(&error))?;
-        let found = entry.as_ref().map(id_of).transpose()?;
-        if found != expected {
-            return Err(format!("{one} has {found:?} after {expected:?} was acknowledged"));
+    }
+    Ok(())
+}
+
+/// The operations in a parked unit.
+fn ids(parked: &Parked) -> BTreeSet<u64> {
+    let puts = parked.records.iter().filter_map(|(_, record)| match &record.action {
+        Action::Put(put) => value::id(&put.value),
+        Action::Delete(_) => None,
+    });
+    puts.collect()
+}
+
+/// Puts a parked unit back in line, unless a later write has replaced it meanwhile.
+fn retry(opened: &Opened, parked: &Parked) -> Ended<()> {
+    let each = |what: &str| ids(parked).iter().for_each(|id| say(&format!("{what} {id}")));
+    each("retry");
+    match opened.store.retry_parked(parked.sequence()) {
+        Err(error) if error.kind() != ErrorKind::InvalidInput => Err(told(&error)),
+        _ => {
+            each("retried");
+            Ok(())
         }
-        if dice.below(4) == 0 {
-            tokio::time::sleep(Duration::from_millis(dice.below(4))).await;
+    }
+}
+
+/// What the writers share with the one who decides on parked writes.
+struct Shared<'s> {
+    opened: &'s Opened,
+    next: AtomicU64,
+    /// Operations that somebody began to drop.
+    given_up: Mutex<BTreeSet<u64>>,
+    /// Writers that are not done.
+    writing: AtomicUsize,
+}
+
+impl Shared<'_> {
+    async fn write(&self, writer: u64, seed: u64, rounds: u64) -> Ended<()> {
+        let store = &self.opened.store;
+        let mut dice = Dice::new(seed.wrapping_mul(31).wrapping_add(writer));
+        for _ in 0..rounds {
+            let id = self.next.fetch_add(1, Ordering::Relaxed);
+            let (one, two) = (key(writer, dice.below(KEYS)), key(writer, dice.below(KEYS)));
+            let (ended, expected) = match dice.below(10) {
+                0 | 1 => {
+                    say(&format!("delete {id} {one}"));
+                    (store.delete(&one, Delete::new()).await.map(drop), None)
+                }
+                2 | 3 if one != two => {
+                    say(&format!("put {id} {one} {two}"));
+                    let put = || Put::new(value::of(id));
+                    let batch = Batch::new().put(one.clone(), put()).put(two, put());
+                    (store.apply(batch).await.map(drop), Some(id))
+                }
+                _ => {
+                    say(&format!("put {id} {one}"));
+                    (store.put(&one, Put::new(value::of(id))).await.map(drop), Some(id))
+                }
+            };
+            match ended {
+                Ok(()) => say(&format!("ok {id}")),
+                Err(error) if error.write_outcome() == Outcome::NotApplied => say(&format!("refused {id}")),
+                Err(error) => return Err(format!("write {id}: {}", told(&error))),
+            }
+            // What was acknowledged is what is read: nobody else writes the key.
+            let found = read(store, &one).await?;
+            let given_up = expected.is_some_and(|id| self.is_given_up(id));
+            if found != expected && !given_up {
+                return Err(format!("{one} has {found:?} after {expected:?} was acknowledged"));
+            }
+            if dice.below(8) == 0 {
+                let key = key(dice.below(WRITERS), dice.below(KEYS));
+                store.contains(&key).await.map_err(|error| told(&error))?;
+            }
+            if dice.below(4) == 0 {
+                tokio::time::sleep(Duration::from_millis(dice.below(4))).await;
+            }
         }
+        self.writing.fetch_sub(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn is_given_up(&self, id: u64) -> bool {
+        self.given_up.lock().expect("a panic ends the process").contains(&id)
+    }
+
+    /// Retries and drops what is parked, while somebody writes.
+    async fn decide(&self, seed: u64) -> Ended<()> {
+        let mut dice = Dice::new(seed.wrapping_mul(37));
+        while self.writing.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(Duration::from_millis(1 + dice.below(4))).await;
+            for parked in self.opened.store.parked() {
+                match dice.below(6) {
+                    0 | 1 => self.drop_parked(&parked).await?,
+                    2 => retry(self.opened, &parked)?,
+                    3 | 4 => {
+                        self.opened.be_lenient(true);
+                        retry(self.opened, &parked)?;
+                        tokio::time::sleep(Duration::from_millis(dice.below(8))).await;
+                        self.opened.be_lenient(false);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn drop_parked(&self, parked: &Parked) -> Ended<()> {
+        let ids = ids(parked);
+        self.given_up.lock().expect("a panic ends the process").extend(&ids);
+        let each = |what: &str| ids.iter().for_each(|id| say(&format!("{what} {id}")));
+        each("drop");
+        match self.opened.store.drop_parked(parked.sequence()).await {
+            Ok(()) => each("dropped"),
+            // A later write replaced it, or it was accepted.
+            Err(error) if error.kind() == ErrorKind::InvalidInput => each("kept"),
+            Err(error) => return Err(told(&error)),
+        }
+        Ok(())
     }
 }

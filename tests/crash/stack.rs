@@ -1,51 +1,191 @@
 //! The stacks that are killed.
 
-use tiered::{Create, Result, Store, TieredStore};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A stack, as settings with `PLACE` for its folder and `SCHEMA` for its schema.
+use tiered::journal::{JournalConfig, OsFolder};
+use tiered::{Create, Error, ErrorKind, Result, Store, TieredSettings, TieredStore};
+
+use crate::doomed::{DoomedFolder, DoomedJournal, DoomedStore, Tier};
+use crate::refusing::Refusing;
+use crate::step::Doom;
+
+/// A stack as data, with `PLACE` for its folder and `POSTGRES` for the server.
 #[derive(Debug)]
 pub(crate) struct Stack {
     pub(crate) name: &'static str,
-    settings: &'static str,
+    frontend: &'static str,
     backend: &'static str,
+    /// Write-behind with a journal on disk, or write-through.
+    behind: bool,
+    /// The rest of its settings.
+    policy: &'static str,
+    /// Whether its backend refuses some values.
+    pub(crate) refuses: bool,
+    /// Calls that it never makes, and why.
+    never: &'static [Never],
 }
+
+/// A call, or with a dot at the end all calls of a part, and why they are not made.
+type Never = (&'static str, &'static str);
+
+/// A stack that is open.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) store: TieredStore,
+    /// Its backend, past everything that refuses or ends.
+    pub(crate) inner: Arc<dyn Store>,
+    lenient: Arc<AtomicBool>,
+}
+
+impl Opened {
+    /// Whether the backend takes what it would refuse.
+    pub(crate) fn be_lenient(&self, lenient: bool) {
+        self.lenient.store(lenient, Ordering::Relaxed);
+    }
+}
+
+const IN_BATCHES: Never = ("backend.put", "what is journaled is flushed in batches");
+const DELETED_IN_BATCHES: Never = ("backend.delete", "what is journaled is flushed in batches");
+const BY_KEY: Never = ("frontend.apply", "the engine changes a frontend key by key");
+const NOT_LISTED: Never = ("frontend.list", "only clearing and synchronising lists a frontend");
+const NO_HEADS: Never = ("frontend.head", "the engine reads a frontend's entries whole");
+const NOT_FLUSHED: Never = ("frontend.flush", "flushing is the backend's matter, and closing flushes");
+const KEEPS_NO_MARKS: Never = ("frontend.mark", "a frontend in memory has no session");
+const SETS_NO_MARKS: Never = ("frontend.set_mark", "a frontend in memory has no session");
+const NO_IDENTITY: Never = ("backend.mark", "neither a journal nor a frontend is bound to the backend");
+const NO_NEW_IDENTITY: Never =
+    ("backend.set_mark", "neither a journal nor a frontend is bound to the backend");
+const TAKES_ALL: Never = ("journal.set_aside", "the backend refuses nothing");
+const NO_JOURNAL: [Never; 3] =
+    [("journal.", "it has no journal"), ("folder.", "it has no journal"), ("file.", "it has no journal")];
 
 /// Small bounds and buffers, so that much happens in little time.
 pub(crate) const ALL: &[Stack] = &[
     Stack {
         name: "moka/journal/redb",
-        settings: "journal = 'PLACE/journal'\n\
-            [frontend]\nurl = 'moka:?capacity=1MiB'\n\
-            [backend]\nurl = 'redb:PLACE/back.redb'\n\
-            [policy]\nwrite-policy = 'write-behind'\nmax-pending-operations = 200",
+        frontend: "moka:?capacity=1MiB",
         backend: "redb:PLACE/back.redb",
+        behind: true,
+        policy: "max-pending-operations = 200",
+        refuses: false,
+        never: &[
+            IN_BATCHES,
+            DELETED_IN_BATCHES,
+            BY_KEY,
+            NOT_LISTED,
+            NO_HEADS,
+            NOT_FLUSHED,
+            KEEPS_NO_MARKS,
+            SETS_NO_MARKS,
+            TAKES_ALL,
+        ],
+    },
+    Stack {
+        name: "moka/journal/refusing",
+        frontend: "moka:?capacity=1MiB",
+        backend: "redb:PLACE/back.redb",
+        behind: true,
+        policy: "max-pending-operations = 200\non-park = 'skip'",
+        refuses: true,
+        never: &[
+            IN_BATCHES,
+            DELETED_IN_BATCHES,
+            BY_KEY,
+            NOT_LISTED,
+            NO_HEADS,
+            NOT_FLUSHED,
+            KEEPS_NO_MARKS,
+            SETS_NO_MARKS,
+        ],
+    },
+    Stack {
+        name: "moka/journal/halting",
+        frontend: "moka:?capacity=1MiB",
+        backend: "redb:PLACE/back.redb",
+        behind: true,
+        policy: "max-pending-operations = 200\non-park = 'halt'",
+        refuses: true,
+        never: &[
+            IN_BATCHES,
+            DELETED_IN_BATCHES,
+            BY_KEY,
+            NOT_LISTED,
+            NO_HEADS,
+            NOT_FLUSHED,
+            KEEPS_NO_MARKS,
+            SETS_NO_MARKS,
+        ],
+    },
+    Stack {
+        name: "redb/redb",
+        frontend: "redb:PLACE/front.redb?durability=buffer",
+        backend: "redb:PLACE/back.redb",
+        behind: false,
+        policy: "reopen = 'trust'",
+        refuses: false,
+        never: &[BY_KEY, NOT_LISTED, NO_HEADS, NOT_FLUSHED, NO_JOURNAL[0], NO_JOURNAL[1], NO_JOURNAL[2]],
+    },
+    Stack {
+        name: "moka/redb",
+        frontend: "moka:?capacity=1MiB",
+        backend: "redb:PLACE/back.redb",
+        behind: false,
+        policy: "",
+        refuses: false,
+        never: &[
+            BY_KEY,
+            NOT_LISTED,
+            NO_HEADS,
+            NOT_FLUSHED,
+            KEEPS_NO_MARKS,
+            SETS_NO_MARKS,
+            NO_IDENTITY,
+            NO_NEW_IDENTITY,
+            NO_JOURNAL[0],
+            NO_JOURNAL[1],
+            NO_JOURNAL[2],
+        ],
     },
     #[cfg(feature = "rocksdb")]
     Stack {
         name: "redb/journal/rocksdb",
-        settings: "journal = 'PLACE/journal'\n\
-            [frontend]\nurl = 'redb:PLACE/front.redb?durability=buffer'\n\
-            [backend]\nurl = 'rocksdb:PLACE/back'\n\
-            [policy]\nwrite-policy = 'write-behind'\nreopen = 'trust'\nmax-pending-operations = 200",
+        frontend: "redb:PLACE/front.redb?durability=buffer",
         backend: "rocksdb:PLACE/back",
+        behind: true,
+        policy: "reopen = 'trust'\nmax-pending-operations = 200",
+        refuses: false,
+        never: &[IN_BATCHES, DELETED_IN_BATCHES, BY_KEY, NOT_LISTED, NO_HEADS, NOT_FLUSHED, TAKES_ALL],
     },
     #[cfg(feature = "postgres")]
     Stack {
         name: "moka/journal/postgres",
-        settings: "journal = 'PLACE/journal'\nsole-writer = true\n\
-            [frontend]\nurl = 'moka:?capacity=1MiB'\n\
-            [backend]\nurl = 'POSTGRES'\n\
-            [policy]\nwrite-policy = 'write-behind'\nmax-pending-operations = 200",
+        frontend: "moka:?capacity=1MiB",
         backend: "POSTGRES",
+        behind: true,
+        policy: "max-pending-operations = 200",
+        refuses: false,
+        never: &[
+            IN_BATCHES,
+            DELETED_IN_BATCHES,
+            BY_KEY,
+            NOT_LISTED,
+            NO_HEADS,
+            NOT_FLUSHED,
+            KEEPS_NO_MARKS,
+            SETS_NO_MARKS,
+            TAKES_ALL,
+        ],
     },
     #[cfg(feature = "postgres")]
     Stack {
         name: "redb/postgres",
-        settings: "sole-writer = true\n\
-            [frontend]\nurl = 'redb:PLACE/front.redb?durability=buffer'\n\
-            [backend]\nurl = 'POSTGRES'\n\
-            [policy]\nwrite-policy = 'write-through'\nreopen = 'trust'",
+        frontend: "redb:PLACE/front.redb?durability=buffer",
         backend: "POSTGRES",
+        behind: false,
+        policy: "reopen = 'trust'",
+        refuses: false,
+        never: &[BY_KEY, NOT_LISTED, NO_HEADS, NOT_FLUSHED, NO_JOURNAL[0], NO_JOURNAL[1], NO_JOURNAL[2]],
     },
 ];
 
@@ -54,18 +194,88 @@ impl Stack {
         ALL.iter().find(|stack| stack.name == name)
     }
 
-    /// The stack whose files are at `place`.
-    pub(crate) async fn open(&self, place: &str) -> Result<TieredStore> {
-        tiered::Stack::from_toml(&fill(self.settings, place))?.open_tiered(Create::IfAbsent).await
+    /// Why it never makes this call, where it does not.
+    pub(crate) fn never(&self, call: &str) -> Option<&'static str> {
+        let pinned = self
+            .never
+            .iter()
+            .find(|(never, _)| if never.ends_with('.') { call.starts_with(never) } else { call == *never });
+        pinned.map(|(_, why)| *why)
+    }
+
+    /// Whether nothing is flushed behind a refused write.
+    pub(crate) fn halts(&self) -> bool {
+        self.policy.contains("halt")
+    }
+
+    fn policy(&self) -> String {
+        let write = if self.behind { "write-behind" } else { "write-through" };
+        format!("write-policy = '{write}'\n{}", self.policy)
+    }
+
+    /// Opens the stack whose files are at `place`: as a user does, or with its parts wrapped where the process is to end
+    /// at a step.
+    pub(crate) async fn open(&self, place: &str, doom: &Doom) -> Result<Opened> {
+        let lenient = Arc::new(AtomicBool::new(false));
+        if doom.is_sealed() || self.refuses {
+            return self.assemble(place, doom, lenient).await;
+        }
+        let journal = if self.behind { format!("journal = '{place}/journal'\n") } else { String::new() };
+        let sole = if self.backend == "POSTGRES" { "sole-writer = true\n" } else { "" };
+        let settings = format!(
+            "{journal}{sole}[frontend]\nurl = '{}'\n[backend]\nurl = '{}'\n[policy]\n{}",
+            fill(self.frontend, place),
+            fill(self.backend, place),
+            self.policy()
+        );
+        let store = tiered::Stack::from_toml(&settings)?.open_tiered(Create::IfAbsent).await?;
+        let inner = Arc::clone(store.backend());
+        Ok(Opened { store, inner, lenient })
+    }
+
+    async fn assemble(&self, place: &str, doom: &Doom, lenient: Arc<AtomicBool>) -> Result<Opened> {
+        let config = |why: String| Error::new(ErrorKind::Config, why);
+        let settings: TieredSettings =
+            toml::from_str(&self.policy()).map_err(|error| config(error.to_string()))?;
+        let mut journal = None;
+        if self.behind {
+            let folder = OsFolder::open(std::path::Path::new(&format!("{place}/journal")))
+                .map_err(|error| config(error.to_string()))?;
+            // Small segments, so that some begin and some are removed.
+            let opened = JournalConfig::new(place)
+                .segment_size(64 << 10)
+                .open_in(Arc::new(DoomedFolder::new(folder, doom)))?;
+            journal = Some(Arc::new(DoomedJournal::new(opened, doom)));
+        }
+        let inner = tiered::open(&fill(self.backend, place), Create::IfAbsent).await?;
+        let backend: Arc<dyn Store> = if self.refuses {
+            Arc::new(Refusing::new(Arc::clone(&inner), &lenient))
+        } else {
+            Arc::clone(&inner)
+        };
+        let frontend = tiered::open(&fill(self.frontend, place), Create::IfAbsent).await?;
+        let mut builder = TieredStore::builder(
+            Arc::new(DoomedStore::new(frontend, Tier::Frontend, doom)),
+            Arc::new(DoomedStore::new(backend, Tier::Backend, doom)),
+        )
+        .settings(settings);
+        if let Some(journal) = journal {
+            builder = builder.journal(journal);
+        }
+        if self.backend == "POSTGRES" {
+            builder = builder.declare_sole_writer();
+        }
+        Ok(Opened { store: builder.build().await?, inner, lenient })
     }
 
     /// Its backend alone.
-    pub(crate) async fn open_backend(&self, place: &str) -> Result<std::sync::Arc<dyn Store>> {
+    pub(crate) async fn open_backend(&self, place: &str) -> Result<Arc<dyn Store>> {
         tiered::open(&fill(self.backend, place), Create::Never).await
     }
 
     /// Waits until the server has noticed that the last process is gone: what that one had sent would else come after
     /// the next one's look.
+    #[cfg_attr(not(feature = "postgres"), expect(clippy::unused_self, reason = "no server"))]
     pub(crate) fn wait_for_quiet(&self) {
         #[cfg(feature = "postgres")]
         if self.backend == "POSTGRES" {
@@ -77,7 +287,10 @@ impl Stack {
     }
 
     /// Removes what is not in the folder.
-    #[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "all is in the folder"))]
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(unused_variables, clippy::unused_self, reason = "all is in the folder")
+    )]
     pub(crate) fn tidy_up(&self, place: &str) {
         #[cfg(feature = "postgres")]
         if self.backend == "POSTGRES" {
@@ -86,15 +299,14 @@ impl Stack {
     }
 }
 
-fn fill(settings: &str, place: &str) -> String {
+fn fill(url: &str, place: &str) -> String {
     #[cfg(feature = "postgres")]
-    if settings.contains("POSTGRES") {
+    if url == "POSTGRES" {
         let url = tiered_services::Service::Postgres.required();
         let and = if url.contains('?') { '&' } else { '?' };
-        let url = format!("{url}{and}schema={}", schema(place));
-        return settings.replace("POSTGRES", &url).replace("PLACE", place);
+        return format!("{url}{and}schema={}", schema(place));
     }
-    settings.replace("PLACE", place)
+    url.replace("PLACE", place)
 }
 
 /// A schema's name from that of the folder.

@@ -157,6 +157,10 @@ impl Tiers {
     ///
     /// # Errors
     /// The servers'.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(clippy::unused_async, reason = "there is nothing to wait for without servers")
+    )]
     pub async fn remove(&self) -> Result<()> {
         #[cfg(feature = "postgres")]
         if self.tiers.contains(&Tier::Postgres) {

@@ -174,9 +174,14 @@ impl Slots {
 
     /// Clears the overlay of `key` if it is still that of `sequence`.
     pub(crate) fn clear_pending(&self, key: &Key, sequence: Sequence) {
+        self.replace_pending(key, sequence, None);
+    }
+
+    /// Replaces the overlay of `key` if it is still that of `sequence`.
+    pub(crate) fn replace_pending(&self, key: &Key, sequence: Sequence, by: Option<Pending>) {
         self.with(key, |slot| {
             if slot.pending.as_ref().is_some_and(|pending| pending.sequence == sequence) {
-                slot.pending = None;
+                slot.pending = by;
             }
         });
     }

@@ -3,8 +3,14 @@
 //! It is kept by another process than the one that is killed. Each key has one writer at a time, so its operations are
 //! in order; between two observations of a key it may have the last acknowledged operation's effect, or that of any
 //! begun after it.
+//!
+//! Where writes are parked and dropped by name, what a dropped write had replaced comes back: such a ledger remembers
+//! what lies beneath.
 
 use std::collections::{BTreeMap, HashMap};
+
+/// So many operations of a key are remembered beneath what it shows: more are never parked at a time.
+const BENEATH: usize = 256;
 
 /// What an operation does to its keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,11 +26,18 @@ struct Step {
     id: u64,
     change: Change,
     acknowledged: bool,
+    /// Somebody began to drop it, and nobody knows how that ended.
+    perhaps_dropped: bool,
 }
 
 impl Step {
     fn leaves(&self) -> Option<u64> {
         (self.change == Change::Put).then_some(self.id)
+    }
+
+    /// Whether it cannot be missing.
+    fn is_sure(&self) -> bool {
+        self.acknowledged && !self.perhaps_dropped
     }
 }
 
@@ -43,6 +56,9 @@ pub struct Ledger {
     /// The keys of each operation that is open.
     open: HashMap<u64, Vec<String>>,
     acknowledged: u64,
+    dropped: u64,
+    /// Whether writes are dropped by name.
+    drops: bool,
 }
 
 impl Ledger {
@@ -51,11 +67,16 @@ impl Ledger {
         Self::default()
     }
 
+    /// An empty ledger of a store whose parked writes are dropped by name.
+    pub fn with_drops() -> Self {
+        Self { drops: true, ..Self::default() }
+    }
+
     /// An operation on these keys begins.
     pub fn begin(&mut self, id: u64, change: Change, keys: &[&str]) {
         for key in keys {
             let account = self.accounts.entry((*key).to_owned()).or_default();
-            account.steps.push(Step { id, change, acknowledged: false });
+            account.steps.push(Step { id, change, acknowledged: false, perhaps_dropped: false });
         }
         self.open.insert(id, keys.iter().map(|key| (*key).to_owned()).collect());
     }
@@ -73,6 +94,48 @@ impl Ledger {
                 account.steps.retain(|step| step.id != id);
             }
         }
+    }
+
+    /// Somebody begins to drop it by name.
+    pub fn begin_drop(&mut self, id: u64) {
+        self.each_remembered(id, |step| step.perhaps_dropped = true);
+    }
+
+    /// Somebody begins to retry it: where a later write of the key is under way, that one replaces it for good.
+    pub fn begin_retry(&mut self, id: u64) {
+        self.each_remembered(id, |step| step.perhaps_dropped = true);
+    }
+
+    /// The retry has begun. Where it is the last of its key it was not replaced.
+    pub fn end_retry(&mut self, id: u64) {
+        for account in self.accounts.values_mut() {
+            if let Some(step) = account.steps.last_mut().filter(|step| step.id == id) {
+                step.perhaps_dropped = false;
+            }
+        }
+    }
+
+    /// It was dropped, and is no more.
+    pub fn end_drop(&mut self, id: u64) {
+        self.dropped += 1;
+        for account in self.accounts.values_mut() {
+            account.steps.retain(|step| step.id != id);
+        }
+    }
+
+    /// It was not dropped: it was parked no longer.
+    pub fn keep(&mut self, id: u64) {
+        self.each_remembered(id, |step| step.perhaps_dropped = false);
+    }
+
+    /// Operations that were dropped so far.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    fn each_remembered(&mut self, id: u64, change: impl Fn(&mut Step)) {
+        let steps = self.accounts.values_mut().flat_map(|account| &mut account.steps);
+        steps.filter(|step| step.id == id).for_each(change);
     }
 
     fn each_step(&mut self, id: u64, change: impl Fn(&mut Step)) {
@@ -111,7 +174,12 @@ impl Ledger {
         }
         self.open.clear();
         for (key, account) in &mut self.accounts {
-            *account = Account { base: found.get(key).copied(), steps: Vec::new() };
+            let found = found.get(key).copied();
+            if self.drops {
+                account.settle(found);
+            } else {
+                *account = Account { base: found, steps: Vec::new() };
+            }
         }
         Ok(())
     }
@@ -136,8 +204,22 @@ impl Ledger {
 }
 
 impl Account {
+    /// What was found is what counts: nothing after it is there, and what lies beneath is remembered.
+    fn settle(&mut self, found: Option<u64>) {
+        let last = self.steps.iter().rposition(Step::is_sure);
+        let at = self.steps.iter().rposition(|step| step.leaves() == found).filter(|at| Some(*at) >= last);
+        self.steps.truncate(at.map_or(0, |at| at + 1));
+        if let Some(step) = self.steps.last_mut() {
+            (step.acknowledged, step.perhaps_dropped) = (true, false);
+        }
+        if self.steps.len() > BENEATH {
+            let beneath = self.steps.drain(..self.steps.len() - BENEATH);
+            self.base = beneath.into_iter().next_back().map_or(self.base, |step| step.leaves());
+        }
+    }
+
     fn judge(&self, found: Option<u64>) -> Result<(), String> {
-        let last = self.steps.iter().rposition(|step| step.acknowledged);
+        let last = self.steps.iter().rposition(Step::is_sure);
         let may_be = self.steps.get(last.unwrap_or(0)..).unwrap_or_default();
         if (last.is_none() && found == self.base) || may_be.iter().any(|step| step.leaves() == found) {
             return Ok(());
@@ -203,6 +285,36 @@ mod tests {
         ledger.begin(1, Change::Put, &["a"]);
         ledger.observe(&found(&[])).expect("it may not be there");
         assert!(ledger.observe(&found(&[("a", 1)])).is_err(), "nor come later");
+    }
+
+    #[test]
+    fn beneath_what_was_dropped_is_what_was_before() {
+        let parked = |end: fn(&mut Ledger)| {
+            let mut ledger = Ledger::with_drops();
+            for id in 1..=3 {
+                ledger.begin(id, Change::Put, &["a"]);
+                ledger.acknowledge(id);
+                ledger.observe(&found(&[("a", id)])).expect("the last one");
+            }
+            ledger.begin_drop(3);
+            end(&mut ledger);
+            ledger
+        };
+        for id in [2, 3] {
+            assert!(parked(|_| ()).observe(&found(&[("a", id)])).is_ok(), "perhaps");
+        }
+        assert!(parked(|_| ()).observe(&found(&[("a", 1)])).expect_err("lost").contains("lost"));
+        let dropped = |ledger: &mut Ledger| ledger.end_drop(3);
+        assert!(parked(dropped).observe(&found(&[("a", 2)])).is_ok());
+        assert!(parked(dropped).observe(&found(&[("a", 3)])).is_err(), "it came back");
+        let kept = |ledger: &mut Ledger| ledger.keep(3);
+        assert!(parked(kept).observe(&found(&[("a", 2)])).is_err(), "nobody dropped it");
+        // What is dropped in turn leaves the first.
+        let mut ledger = parked(dropped);
+        ledger.begin_drop(2);
+        ledger.end_drop(2);
+        assert!(ledger.observe(&found(&[("a", 1)])).is_ok());
+        assert_eq!(ledger.dropped(), 2);
     }
 
     #[test]

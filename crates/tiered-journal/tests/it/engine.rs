@@ -17,15 +17,15 @@ use crate::key;
 
 /// A backend that outlives its handles, is down at times, and refuses keys that begin with `bad` at times.
 #[derive(Clone, Debug)]
-struct Picky {
+pub(crate) struct Picky {
     inner: MemoryStore,
     capabilities: Capabilities,
-    down: Arc<AtomicBool>,
-    strict: Arc<AtomicBool>,
+    pub(crate) down: Arc<AtomicBool>,
+    pub(crate) strict: Arc<AtomicBool>,
 }
 
 impl Picky {
-    fn new(atomic: bool) -> Self {
+    pub(crate) fn new(atomic: bool) -> Self {
         let inner = MemoryStore::new();
         let features = Feature::ALL.into_iter().filter(|feature| inner.capabilities().has(*feature));
         let lasting = Capabilities::new("picky", Durability::PowerLoss, Sharing::Exclusive);
@@ -51,7 +51,7 @@ impl Picky {
         Ok(())
     }
 
-    async fn value(&self, name: &str) -> Option<Bytes> {
+    pub(crate) async fn value(&self, name: &str) -> Option<Bytes> {
         self.inner.get(&key(name)).await.expect("reads").map(Entry::into_value)
     }
 }
@@ -95,7 +95,7 @@ impl Store for Picky {
     }
 }
 
-async fn open(folder: &Path, back: &Picky, on_park: OnPark) -> TieredStore {
+pub(crate) async fn open(folder: &Path, back: &Picky, on_park: OnPark) -> TieredStore {
     // A store that was dropped leaves its journal when its tasks have noticed.
     let journal = loop {
         match JournalConfig::new(folder).segment_size(64 << 10).open().await {
@@ -113,7 +113,7 @@ async fn open(folder: &Path, back: &Picky, on_park: OnPark) -> TieredStore {
         .expect("builds")
 }
 
-async fn read(store: &TieredStore, name: &str) -> Option<Bytes> {
+pub(crate) async fn read(store: &TieredStore, name: &str) -> Option<Bytes> {
     store.get(&key(name)).await.expect("reads").map(Entry::into_value)
 }
 

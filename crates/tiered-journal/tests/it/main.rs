@@ -4,6 +4,7 @@ mod disk;
 mod engine;
 mod files;
 mod images;
+mod parking;
 
 use bytes::Bytes;
 use tiered_core::{

@@ -112,7 +112,7 @@ impl Engine {
     }
 
     /// What a reader sees after the record; `None` for a deliberately forgotten delete.
-    fn state_after(&self, record: &JournalRecord) -> Option<PendingState> {
+    pub(super) fn state_after(&self, record: &JournalRecord) -> Option<PendingState> {
         match &record.action {
             Action::Put(put) => Some(PendingState::Written(self.entry_of(put))),
             Action::Delete(_) if self.planted.has(Plant::DeleteWithoutTombstone) => None,

@@ -310,11 +310,7 @@ impl Engine {
             // The records are repeated after a restart, which changes nothing.
             tracing::warn!(error = %error.chain(), "the journal could not be trimmed; the next trim covers it");
         }
-        let halted = behind.is_halted();
-        behind.flushed.send_modify(|flushed| {
-            flushed.before = before;
-            flushed.halted = halted;
-        });
+        behind.move_barrier();
     }
 }
 

@@ -13,6 +13,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{Aside, Parked, Sequence};
 use crate::key::Key;
 use crate::observe::Event;
+use crate::slot::Pending;
+use crate::tiered::engine::Change;
 use crate::write::Progress;
 
 /// What is set aside.
@@ -76,6 +78,12 @@ impl Parking {
         Some(error)
     }
 
+    /// The latest parked record of a key.
+    fn latest(&self, key: &Key) -> Option<&Queued> {
+        let records = self.parked.values().flat_map(|parked| &parked.unit.records);
+        records.filter(|queued| queued.record.key == *key).max_by_key(|queued| queued.sequence)
+    }
+
     fn list(&self) -> Vec<Parked> {
         self.parked.values().map(ParkedUnit::listed).collect()
     }
@@ -102,7 +110,10 @@ impl Parking {
             superseded.extend(parked.unit.records.extract_if(.., is_superseded));
         }
         self.dirty |= !superseded.is_empty();
-        self.parked.retain(|_, parked| !parked.unit.records.is_empty());
+        // What is left of a unit is known by another sequence than before.
+        let left = std::mem::take(&mut self.parked).into_values();
+        let left = left.filter(|parked| !parked.unit.records.is_empty());
+        self.parked = left.map(|parked| (parked.unit.first(), parked)).collect();
         for retried in self.retried.values_mut() {
             let before = retried.records.len();
             retried.records.retain(|(sequence, record)| !is_superseded(*sequence, &record.key));
@@ -124,6 +135,17 @@ impl Behind {
     /// Whether nothing is flushed until somebody has decided on what is parked.
     pub(super) fn is_halted(&self) -> bool {
         self.halts && !self.parking.lock().parked.is_empty()
+    }
+
+    /// Says how far the backend is while nothing is in flight. Under the lock of what is parked, so that what is put back
+    /// in line meanwhile is not passed over.
+    pub(super) fn move_barrier(&self) {
+        let parking = self.parking.lock();
+        let halted = self.halts && !parking.parked.is_empty();
+        self.flushed.send_modify(|flushed| {
+            flushed.before = self.queue.lock().first().unwrap_or(flushed.journaled);
+            flushed.halted = halted;
+        });
     }
 
     /// The backend has these units: what they supersede is parked no more.
@@ -228,7 +250,7 @@ impl Engine {
     }
 
     /// Gives a parked unit up: its keys are again what the backend has.
-    pub(in crate::tiered) async fn drop_parked(&self, sequence: Sequence) -> Result<()> {
+    pub(in crate::tiered) async fn drop_parked(self: &Arc<Self>, sequence: Sequence) -> Result<()> {
         let behind = self.behind()?;
         let dropped = {
             let mut parking = behind.parking.lock();
@@ -251,14 +273,31 @@ impl Engine {
         let records = dropped.unit.records;
         behind.backlog.fetch_sub(records.len() as u64, Ordering::Relaxed);
         for queued in records {
-            self.slots.clear_pending(&queued.record.key, queued.sequence);
+            self.uncover(behind, &queued).await;
             queued.progress.send_replace(Progress::Dropped);
             self.events.send(|| Event::Dropped { key: queued.record.key.clone() });
         }
-        let halted = behind.is_halted();
-        behind.flushed.send_modify(|flushed| flushed.halted = halted);
+        {
+            let parking = behind.parking.lock();
+            let halted = behind.halts && !parking.parked.is_empty();
+            behind.flushed.send_modify(|flushed| flushed.halted = halted);
+        }
         behind.queued.notify_one();
         Ok(())
+    }
+
+    /// Takes a dropped record out of the overlay, and shows what it had hidden.
+    async fn uncover(self: &Arc<Self>, behind: &Behind, dropped: &Queued) {
+        let (key, sequence) = (&dropped.record.key, dropped.sequence);
+        let older = behind.parking.lock().latest(key).and_then(|older| {
+            let state = self.state_after(&older.record)?;
+            Some(Pending { sequence: older.sequence, state })
+        });
+        if older.is_none() && self.slots.is_latest(key, sequence) {
+            // What was flushed while this lay over it was not brought to the frontend.
+            self.settle_frontend(key, Change::Remove).await;
+        }
+        self.slots.replace_pending(key, sequence, older);
     }
 }
 
