@@ -207,20 +207,21 @@ impl Slots {
 
     /// Quarantines `key`. Returns whether it was not, and how many keys are now.
     pub(crate) fn quarantine(&self, key: &Key) -> (bool, usize) {
-        let begun = self.with(key, |slot| !std::mem::replace(&mut slot.quarantined, true));
-        let count = if begun {
-            self.quarantined.fetch_add(1, Ordering::Relaxed) + 1
-        } else {
-            self.quarantined.load(Ordering::Relaxed)
-        };
-        (begun, count)
+        self.with(key, |slot| {
+            let begun = !std::mem::replace(&mut slot.quarantined, true);
+            // Under the lock: whoever ends the quarantine takes off what is counted already.
+            let before = self.quarantined.fetch_add(usize::from(begun), Ordering::Relaxed);
+            (begun, before + usize::from(begun))
+        })
     }
 
     /// Ends the quarantine of `key`.
     pub(crate) fn release(&self, key: &Key) {
-        if self.with(key, |slot| std::mem::replace(&mut slot.quarantined, false)) {
-            self.quarantined.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.with(key, |slot| {
+            if std::mem::replace(&mut slot.quarantined, false) {
+                self.quarantined.fetch_sub(1, Ordering::Relaxed);
+            }
+        });
     }
 
     /// Whether `key` is in quarantine.

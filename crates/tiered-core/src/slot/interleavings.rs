@@ -57,6 +57,7 @@ scenarios![
     backend_reads_that_fail,
     a_frontend_that_fails,
     patience_that_runs_out,
+    quarantines_past_their_bound,
     answers_that_are_lost,
     writes_behind,
     batches_of_two_keys,
