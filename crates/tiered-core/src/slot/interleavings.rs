@@ -60,6 +60,7 @@ scenarios![
     quarantines_past_their_bound,
     answers_that_are_lost,
     writes_behind,
+    writes_behind_a_frontend_that_fails,
     batches_of_two_keys,
     a_flush_waits_for_what_has_begun,
     a_glance_misses_no_state,

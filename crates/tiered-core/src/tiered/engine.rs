@@ -317,17 +317,16 @@ impl Engine {
             if let Ok(call) = self.slots.begin_call(key) {
                 let frontend = Arc::clone(&self.frontend);
                 let owned = key.clone();
-                let mut removal = Box::pin(async move {
-                    let result = frontend.delete(&owned, Delete::new()).await;
-                    drop(call);
-                    result
-                });
+                let mut removal =
+                    Box::pin(async move { (frontend.delete(&owned, Delete::new()).await, call) });
                 match tokio::time::timeout(self.settings.frontend_patience(), removal.as_mut()).await {
-                    Ok(Ok(_)) => {
+                    Ok((Ok(_), call)) => {
                         self.slots.release(key);
+                        // Not before: a call that begins while the quarantine stands, and fails, begins none.
+                        drop(call);
                         return;
                     }
-                    Ok(Err(_)) => self.counters.frontend_errors.add(1),
+                    Ok((Err(_), _call)) => self.counters.frontend_errors.add(1),
                     Err(_) => {
                         self.counters.frontend_errors.add(1);
                         self.runtime.spawn(async move { drop(removal.await) });
