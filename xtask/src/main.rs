@@ -1,8 +1,9 @@
-//! The project's own commands: `cargo xtask test | ci | services | images | crash | sim | tidy`.
+//! The project's own commands: `cargo xtask test | ci | services | images | crash | sim | interleavings | tidy`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a build tool speaks on the terminal")]
 
 mod ci;
+mod interleavings;
 mod services;
 mod setup;
 mod sim;
@@ -21,6 +22,7 @@ commands
   images the images of those servers, where no registry can be reached
   crash  processes that are killed, over real engines: [--cycles N] [--stack NAME] [--seed S]
   sim    the simulation: [--seeds N] [--ops N] [--seed S] [--planted] [--trace]
+  interleavings  the slots under shuttle: [--schedules N]
   tidy   the rules of ARCHITECTURE.md that a machine can check";
 
 fn main() -> ExitCode {
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         Some(("tidy", [])) => tidy::run(),
         Some(("crash", rest)) => test::crash(rest),
         Some(("sim", rest)) => sim::run(rest),
+        Some(("interleavings", rest)) => interleavings::run(rest),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

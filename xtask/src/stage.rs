@@ -13,11 +13,17 @@ pub(crate) struct Counts {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
     pub(crate) stacks: u64,
+    pub(crate) schedules: u64,
 }
 
 impl Counts {
-    /// Reads a line of a test run: libtest's summary, or a stack of the matrix.
+    /// Reads a line of a test run: libtest's summary, a stack of the matrix, or the schedules of a scenario.
     fn read(&mut self, line: &str) {
+        // libtest may have begun the line.
+        if let Some((_, scenario)) = line.split_once("schedules ") {
+            let count = scenario.split(' ').next().and_then(|count| count.parse::<u64>().ok());
+            self.schedules += count.unwrap_or(0);
+        }
         if line.starts_with("stack ") && !line.contains(": not run") {
             self.stacks += 1;
         }
@@ -34,6 +40,7 @@ impl Counts {
         self.passed += other.passed;
         self.failed += other.failed;
         self.stacks += other.stacks;
+        self.schedules += other.schedules;
     }
 }
 
@@ -84,6 +91,7 @@ mod tests {
             "test result: ok. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",
         );
         counts.read("stack moka/redb write-through frontend-first: 100 passed, 0 failed, 20 skipped");
-        assert_eq!((counts.passed, counts.failed, counts.stacks), (12, 3, 1));
+        counts.read("..schedules 6667 writers_and_readers");
+        assert_eq!((counts.passed, counts.failed, counts.stacks, counts.schedules), (12, 3, 1, 6667));
     }
 }

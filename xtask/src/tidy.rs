@@ -19,6 +19,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("clock", 0),
     ("policy", 0),
     ("planted", 0),
+    ("sync_primitives", 0),
     ("read", 0),
     ("write", 0),
     ("codec", 1),

@@ -24,6 +24,7 @@ mod read;
 mod slot;
 pub mod store;
 pub mod sync;
+mod sync_primitives;
 mod tiered;
 pub mod url;
 mod version;

@@ -3,20 +3,21 @@
 mod call;
 mod flight;
 mod gate;
+#[cfg(all(test, shuttle))]
+mod interleavings;
 mod latch;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as MapEntry;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use parking_lot::Mutex;
 
 use crate::entry::Entry;
 use crate::journal::Sequence;
 use crate::key::Key;
 use crate::planted::Planted;
+use crate::sync_primitives::Mutex;
+use crate::sync_primitives::atomic::{AtomicUsize, Ordering};
 
 pub(crate) use call::Call;
 pub(crate) use flight::{Boarding, Flight, Pilot};
@@ -94,8 +95,9 @@ pub(crate) struct Slots {
     planted: Planted,
 }
 
-/// Shards of the table: enough that writers of different keys rarely meet, few enough to scan for a listing.
-const SHARDS: usize = 64;
+/// Shards of the table: enough that writers of different keys rarely meet, few enough to scan for a listing. Two where
+/// interleavings are explored: each lock of a scan is a choice of the scheduler.
+const SHARDS: usize = if cfg!(shuttle) { 2 } else { 64 };
 
 impl Slots {
     /// An empty table. `seed` orders it: random, so that nobody chooses keys that collide, or known to a simulation.
@@ -210,20 +212,21 @@ impl Slots {
 
     /// Quarantines `key`. Returns whether it was not, and how many keys are now.
     pub(crate) fn quarantine(&self, key: &Key) -> (bool, usize) {
-        let begun = self.with(key, |slot| !std::mem::replace(&mut slot.quarantined, true));
-        let count = if begun {
-            self.quarantined.fetch_add(1, Ordering::Relaxed) + 1
-        } else {
-            self.quarantined.load(Ordering::Relaxed)
-        };
-        (begun, count)
+        self.with(key, |slot| {
+            let begun = !std::mem::replace(&mut slot.quarantined, true);
+            // Under the lock: whoever ends the quarantine takes off what is counted already.
+            let before = self.quarantined.fetch_add(usize::from(begun), Ordering::Relaxed);
+            (begun, before + usize::from(begun))
+        })
     }
 
     /// Ends the quarantine of `key`.
     pub(crate) fn release(&self, key: &Key) {
-        if self.with(key, |slot| std::mem::replace(&mut slot.quarantined, false)) {
-            self.quarantined.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.with(key, |slot| {
+            if std::mem::replace(&mut slot.quarantined, false) {
+                self.quarantined.fetch_sub(1, Ordering::Relaxed);
+            }
+        });
     }
 
     /// Whether `key` is in quarantine.

@@ -1,10 +1,11 @@
 //! Something that ends once, perhaps with an answer before. Those who wait are woken in the order they came.
 
 use std::pin::pin;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Notify;
+
+use crate::sync_primitives::OnceLock;
+use crate::sync_primitives::atomic::{AtomicBool, Ordering};
 
 /// A latch. tokio's `watch` would do, but wakes in random order: neither fair nor repeatable.
 #[derive(Debug)]

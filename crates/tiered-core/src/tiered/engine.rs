@@ -376,16 +376,17 @@ impl Engine {
                         Ok(false) => frontend.delete(&owned, Delete::new()).await.map(drop),
                         Err(error) => Err(error),
                     };
-                    drop(call);
-                    result
+                    (result, call)
                 });
                 match tokio::time::timeout(self.settings.frontend_patience(), removal.as_mut()).await {
-                    Ok(Ok(())) => {
+                    Ok((Ok(()), call)) => {
                         self.learn_of_frontend(None);
                         self.slots.release(key);
+                        // Not before: a call that begins while the quarantine stands, and fails, begins none.
+                        drop(call);
                         return;
                     }
-                    Ok(Err(error)) => {
+                    Ok((Err(error), _call)) => {
                         self.counters.frontend_errors.add(1);
                         self.learn_of_frontend(Some(&error));
                     }
