@@ -17,6 +17,9 @@ const INLINE: usize = 1024;
 const PAIR: usize = 65_280;
 const HEADER: usize = 4 + 4 + 16;
 
+/// The memory that a value takes before any chunk of it was seen, in bytes: a record may claim any size.
+const UNSEEN: usize = 8 << 20;
+
 fn chunk_size(key: &Key) -> usize {
     PAIR - HEADER - key.len()
 }
@@ -73,7 +76,7 @@ fn slice(inline: &Bytes, wanted: &Range<u64>, key: &Key) -> Result<Bytes> {
 fn read_chunks(view: &dyn View, key: &Key, metadata: &Metadata, wanted: &Range<u64>) -> Result<Bytes> {
     let size = chunk_size(key) as u64;
     let len = usize::try_from(wanted.end - wanted.start).map_err(|_| too_large(key))?;
-    let mut value = BytesMut::with_capacity(len);
+    let mut value = BytesMut::with_capacity(len.min(UNSEEN));
     let mut at = wanted.start;
     while at < wanted.end {
         let index = u32::try_from(at / size).map_err(|_| too_large(key))?;
@@ -150,4 +153,33 @@ fn remove_all_chunks(transaction: &mut dyn Transaction, key: &Key) -> Result<()>
         Ok(ControlFlow::Continue(()))
     })?;
     found.iter().try_for_each(|name| transaction.delete(Table::Chunks, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Visit;
+    use tiered_core::{Put, Stamp};
+
+    /// An engine without chunks.
+    struct Bare;
+
+    impl View for Bare {
+        fn get(&self, _: Table, _: &[u8], _: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<bool> {
+            Ok(false)
+        }
+
+        fn scan(&self, _: Table, _: Bound<&[u8]>, _: Option<&[u8]>, _: &mut Visit<'_>) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_memory_for_a_value_is_not_taken_on_the_word_of_its_record() {
+        let key = Key::new("k").expect("valid");
+        let mut metadata = (**Stamp::system().entry(&Put::new("")).metadata()).clone();
+        metadata.size = u64::MAX / 2;
+        let read = read_value(&Bare, &key, Record { metadata, inline: None }, None);
+        assert_eq!(read.expect_err("no chunk is there").kind(), ErrorKind::Corrupt);
+    }
 }
