@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
+use tiered_core::url::StoreUrl;
 use tiered_core::{
     Error, ErrorKind, Journal, Operation, Result, Store, TieredSettings, TieredStore, VolatileJournal,
     WritePolicy,
@@ -86,7 +87,7 @@ impl Stack {
             // Not the error's own text: that shows the line, and with it what may be a secret.
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
             let line = before.matches('\n').count() + 1;
-            let message = error.message().replace('\n', ", ");
+            let message = without_text(error.message()).replace('\n', ", ");
             Error::new(ErrorKind::Config, format!("the settings cannot be read: line {line}: {message}"))
                 .during(Operation::Open)
         })
@@ -186,6 +187,17 @@ impl Stack {
     }
 }
 
+/// What is wrong, without what was read: `frontend = "postgres://…"`, where a table belongs, has a password in it. What
+/// looks like a setting's name is left in.
+fn without_text(message: &str) -> String {
+    // What is expected comes last and has only names of ours.
+    let (found, expected) = message.split_at(message.rfind(", expected").unwrap_or(message.len()));
+    let Some((before, quoted)) = found.split_once(['`', '"']) else { return message.to_owned() };
+    let name = quoted.strip_suffix('`').unwrap_or_default();
+    let is_name = (1..=32).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+    if is_name { format!("{before}`{name}`{expected}") } else { format!("{before}…{expected}") }
+}
+
 /// The journal at `place`.
 async fn open_journal(place: &str) -> Result<Arc<dyn Journal>> {
     if place == "volatile:" {
@@ -204,7 +216,8 @@ async fn open_journal(place: &str) -> Result<Arc<dyn Journal>> {
 impl fmt::Debug for Stack {
     // URLs may carry secrets: only the scheme is shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = self.url.as_ref().map(|url| url.split(':').next().unwrap_or_default().to_owned());
+        let parsed = self.url.as_deref().and_then(|url| StoreUrl::parse(url).ok());
+        let scheme = parsed.as_ref().map(StoreUrl::scheme);
         f.debug_struct("Stack")
             .field("scheme", &scheme)
             .field("frontend", &self.frontend)
@@ -228,6 +241,26 @@ mod tests {
             Stack::from_toml("[frontend]\nurl = \"s3:bucket?secret=hunter2\" oops").expect_err("no TOML");
         let text = error.chain();
         assert!(!text.contains("hunter2") && !text.contains('\n') && text.contains("line 2"), "{text}");
+    }
+
+    #[test]
+    fn what_was_read_is_not_shown() {
+        assert!(
+            !format!("{:?}", Stack::store("hunter2")).contains("hunter2"),
+            "no URL, and perhaps a password"
+        );
+        for (toml, hint) in [
+            ("frontend = 'postgres://u:hunter2@host/d'", "invalid type: string …, expected struct Stack"),
+            ("sole-writer = 'hunter2'", "expected a boolean"),
+            ("sole-writer = 'hunter2, expected `x'", "expected a boolean"),
+            ("hunter2 = 1", "expected one of `url`"),
+            ("'`hunter2' = 1", "expected one of `url`"),
+            ("[policy]\nwrite-policy = 'hunter2'", "expected one of `write-through`"),
+            ("uri = 'memory:'", "unknown field `uri`"),
+        ] {
+            let text = Stack::from_toml(toml).expect_err(toml).chain();
+            assert!(!text.contains("hunter2") && text.contains(hint), "{text}");
+        }
     }
 
     #[tokio::test]
