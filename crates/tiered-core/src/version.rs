@@ -93,7 +93,9 @@ impl std::str::FromStr for Version {
         if let Some(token) = text.strip_prefix("token:") {
             return Self::from_token(token);
         }
-        let id = u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32);
+        // A plus sign is no digit, though numbers may begin with one.
+        let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let id = if digits { u128::from_str_radix(text, 16).ok() } else { None };
         id.map(Self::from_u128).ok_or_else(|| {
             Error::new(
                 ErrorKind::InvalidInput,
@@ -205,6 +207,7 @@ mod tests {
             assert_eq!(version.to_string().parse::<Version>().expect("parses"), version);
         }
         assert!("12".parse::<Version>().is_err());
+        assert!("+1234567890123456789012345678901".parse::<Version>().is_err());
         assert!(Version::from_token("").is_err());
     }
 
