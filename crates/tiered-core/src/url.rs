@@ -1,5 +1,6 @@
 //! Store URLs: `scheme:PATH?name=value&…`, naming one store.
 //!
+//! A scheme is as in any URL: a lower-case letter, then such letters, digits, `+`, `-` and `.`.
 //! PATH is literal up to the first `?`: no escapes, so any path can be pasted. Parameters are optional; unknown and
 //! repeated ones are errors, so that a misspelling never silently means the default.
 
@@ -36,11 +37,10 @@ impl StoreUrl {
     /// Parses `text`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] where the scheme is missing or a parameter is malformed or repeated.
+    /// [`ErrorKind::Config`] where the scheme is missing or none, or a parameter is malformed or repeated.
     pub fn parse(text: &str) -> Result<Self> {
-        let scheme_end = text.find(':').filter(|end| *end > 0);
-        let Some((scheme, rest)) = scheme_end.and_then(|end| Some((text.get(..end)?, text.get(end + 1..)?)))
-        else {
+        // What else stands before a colon may be a user's name or a piece of a secret.
+        let Some((scheme, rest)) = text.split_once(':').filter(|(scheme, _)| is_scheme(scheme)) else {
             return refuse(
                 "a store is named by a URL such as redb:data.redb, moka:?capacity=64MiB or memory:"
                     .to_owned(),
@@ -54,7 +54,11 @@ impl StoreUrl {
                 return refuse(format!("a parameter of {scheme}: has no value; write name=value"));
             };
             if parameters.insert(name.to_owned(), value.to_owned()).is_some() {
-                return refuse(format!("the parameter {name} of {scheme}: is given twice; give it once"));
+                return refuse(if is_name(name) {
+                    format!("the parameter {name} of {scheme}: is given twice; give it once")
+                } else {
+                    format!("a parameter of {scheme}: is given twice; give it once")
+                });
             }
         }
         Ok(Self { scheme: scheme.to_owned(), path: path.to_owned(), parameters })
@@ -82,19 +86,32 @@ impl StoreUrl {
     pub fn finish(&self, known: &[&str]) -> Result<()> {
         match self.parameters.keys().next() {
             None => Ok(()),
-            // What does not look like a name may be a piece of a secret with an `&` in it.
-            Some(name) if name.len() > 24 || !name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') => {
-                refuse(format!(
-                    "{}: has a parameter that it does not know; it has {}",
-                    self.scheme,
-                    known.join(", ")
-                ))
-            }
+            Some(name) if !is_name(name) => refuse(format!(
+                "{}: has a parameter that it does not know; it has {}",
+                self.scheme,
+                known.join(", ")
+            )),
             Some(name) => {
                 refuse(format!("{}: has no parameter {name}; it has {}", self.scheme, known.join(", ")))
             }
         }
     }
+}
+
+fn is_scheme(text: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+.-".contains(&byte);
+    text.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase()) && text.bytes().all(letter)
+}
+
+/// Whether it looks like a parameter's name: what does not may be a piece of a secret with an `&` in it.
+fn is_name(text: &str) -> bool {
+    text.len() <= 24 && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
+/// The number before a unit: digits alone, behind which there may be spaces.
+fn number(text: &str) -> Option<u64> {
+    let digits = text.trim_end();
+    if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
 }
 
 impl fmt::Debug for StoreUrl {
@@ -124,7 +141,7 @@ pub fn parse_bytes(text: &str) -> Result<u64> {
     ];
     for (unit, factor) in units {
         if let Some(number) = text.strip_suffix(unit)
-            && let Ok(number) = number.trim_end().parse::<u64>()
+            && let Some(number) = self::number(number)
             && let Some(bytes) = number.checked_mul(factor)
         {
             return Ok(bytes);
@@ -140,7 +157,7 @@ pub fn parse_bytes(text: &str) -> Result<u64> {
 pub fn parse_duration(text: &str) -> Result<Duration> {
     for (unit, millis) in [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)] {
         if let Some(number) = text.strip_suffix(unit)
-            && let Ok(number) = number.trim_end().parse::<u64>()
+            && let Some(number) = self::number(number)
             && let Some(millis) = number.checked_mul(millis)
         {
             return Ok(Duration::from_millis(millis));
@@ -165,6 +182,9 @@ mod tests {
     fn what_is_misspelt_is_refused() {
         assert!(StoreUrl::parse("no-colon").is_err());
         assert!(StoreUrl::parse(":path").is_err());
+        for scheme in ["Redb", "a b", "redb\n", "1", "postgres//user"] {
+            assert!(StoreUrl::parse(&format!("{scheme}:path")).is_err(), "{scheme}");
+        }
         assert!(StoreUrl::parse("moka:?ttl").is_err());
         assert!(StoreUrl::parse("moka:?ttl=1s&ttl=2s").is_err());
         let url = StoreUrl::parse("moka:?tll=1s").expect("parses");
@@ -179,11 +199,12 @@ mod tests {
         assert!(
             parse_bytes("64 MB ").is_err()
                 && parse_bytes("-1").is_err()
+                && parse_bytes("+1KiB").is_err()
                 && parse_bytes("99999999999GiB").is_err()
         );
         assert_eq!(parse_duration("60s").expect("duration"), Duration::from_mins(1));
         assert_eq!(parse_duration("5ms").expect("duration"), Duration::from_millis(5));
-        assert!(parse_duration("5").is_err());
+        assert!(parse_duration("5").is_err() && parse_duration("+5s").is_err());
     }
 
     #[test]
@@ -192,5 +213,9 @@ mod tests {
         assert!(!format!("{url:?}").contains("hunter2"));
         let error = StoreUrl::parse("s3:bucket?secret=hunt&er2").expect_err("malformed");
         assert!(!error.to_string().contains("er2"), "{error}");
+        let error = StoreUrl::parse("s3:bucket?secret=hunt&Er2=x&Er2=y").expect_err("repeated");
+        assert!(!error.to_string().contains("Er2"), "{error}");
+        let error = StoreUrl::parse("postgres//user:hunter2@host/d").expect_err("no colon behind the scheme");
+        assert!(!error.to_string().contains("user"), "{error}");
     }
 }
