@@ -114,6 +114,12 @@ impl Found {
                     "the group at byte {at} holds no records; it was written by a faulty program"
                 ));
             };
+            // Believed, it would let records be forgotten that are appended from now on.
+            if group.trimmed > group.first {
+                return damaged(format!(
+                    "the group at byte {at} says that the backend has more than there was; it was written by a faulty program"
+                ));
+            }
             at += group.len;
             self.take(&group, records);
         }
@@ -167,5 +173,25 @@ impl Found {
                 || parked.iter().any(|parked| parked.records.iter().any(|(parked, _)| parked == sequence))
         };
         self.recovered.records.iter().filter(|(sequence, _)| !is_aside(sequence)).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryFolder;
+    use crate::format::encode_group;
+
+    #[test]
+    fn a_group_cannot_be_trimmed_beyond_its_own_records() {
+        for (trimmed, is_good) in [(6, true), (7, true), (8, false)] {
+            let folder = MemoryFolder::new();
+            let header = Header { journal: 1, first: 7, backend: b"backend".to_vec() };
+            let mut content = header.encode();
+            encode_group(1, 7, trimmed, &[], &mut content).expect("encodes");
+            folder.attach().create(&segment::name(7), 0).expect("creates");
+            folder.set_content(&segment::name(7), &content);
+            assert_eq!(scan(folder.attach().as_ref()).is_ok(), is_good, "{trimmed}");
+        }
     }
 }
