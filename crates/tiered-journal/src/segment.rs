@@ -19,7 +19,9 @@ pub(crate) fn name(first: Sequence) -> String {
 /// The first sequence of the segment of this name.
 pub(crate) fn first(name: &str) -> Option<Sequence> {
     let digits = name.strip_suffix(SUFFIX).filter(|digits| digits.len() == 16)?;
-    Sequence::from_str_radix(digits, 16).ok()
+    let first = Sequence::from_str_radix(digits, 16).ok()?;
+    // A plus sign or capitals would make it the name of another file.
+    (self::name(first) == name).then_some(first)
 }
 
 /// Makes a file that appears under its name whole and durably, or not at all.
@@ -87,5 +89,19 @@ impl Segment {
         }
         self.at += group.len() as u64;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_has_one_name() {
+        assert_eq!(first(&name(10)), Some(10));
+        for other in ["+00000000000000a.segment", "000000000000000A.segment", "a.segment", "00000000000000a"]
+        {
+            assert_eq!(first(other), None, "{other}");
+        }
     }
 }
