@@ -1,8 +1,9 @@
-//! The project's own commands: `cargo xtask test | ci | services | images | crash | sim | interleavings | tidy`.
+//! The project's own commands: `cargo xtask test | ci | services | images | crash | sim | planted | interleavings | fuzz | tidy`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a build tool speaks on the terminal")]
 
 mod ci;
+mod fuzz;
 mod interleavings;
 mod services;
 mod setup;
@@ -23,6 +24,7 @@ commands
   crash  processes that are killed, over real engines: [--cycles N] [--stack NAME] [--seed S]
   sim    the simulation: [--seeds N] [--ops N] [--seed S] [--planted] [--trace]
   interleavings  the slots under shuttle: [--schedules N]
+  fuzz   the fuzz targets, one after the other: [TARGET] [--seconds N]
   tidy   the rules of ARCHITECTURE.md that a machine can check";
 
 fn main() -> ExitCode {
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Some(("crash", rest)) => test::crash(rest),
         Some(("sim", rest)) => sim::run(rest),
         Some(("interleavings", rest)) => interleavings::run(rest),
+        Some(("fuzz", rest)) => fuzz::run(rest),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
