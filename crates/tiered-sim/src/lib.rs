@@ -24,6 +24,7 @@ pub mod ledger;
 pub mod oracle;
 mod run;
 mod trace;
+mod transfer;
 mod value;
 mod world;
 

@@ -7,6 +7,7 @@ use tiered_conformance::{Dice, Fault};
 use crate::client::Clients;
 use crate::config::{Config, Ending, Sim};
 use crate::epoch;
+use crate::transfer;
 use crate::world::{Life, World};
 
 /// What a seed did.
@@ -78,7 +79,10 @@ async fn simulate(sim: Sim) -> Result<Outcome, Box<Violation>> {
     let mut world = World::new(sim, config.clone());
     let clients = Clients::new(config.clone(), dice.roll(), std::sync::Arc::clone(&world.trace));
     let mut outcome = Outcome { operations: sim.operations, ..Outcome::default() };
-    let ended = epochs(sim, &mut world, &clients, &mut dice, &mut outcome).await;
+    let ended = match epochs(sim, &mut world, &clients, &mut dice, &mut outcome).await {
+        Ok(()) => transfer::run(sim, &mut dice).await,
+        Err(why) => Err(why),
+    };
     outcome.trace = world.trace.hash();
     ended.map(|()| outcome).map_err(|what| {
         let about = clients.keys.iter().map(tiered_core::Key::as_str).find(|key| what.starts_with(*key));

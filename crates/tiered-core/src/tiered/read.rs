@@ -351,6 +351,8 @@ impl Engine {
                 Glance::Quarantined if self.settings.read_policy == ReadPolicy::FrontendOnly => {
                     return Ok(None);
                 }
+                // What is local is in the frontend alone, and is no wrong copy.
+                Glance::Quarantined if self.settings.write_policy == WritePolicy::FrontendOnly => break,
                 Glance::Gated | Glance::Quarantined => return self.head_of_backend(key, options).await,
                 Glance::Clear => break,
             }

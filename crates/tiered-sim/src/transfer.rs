@@ -1,0 +1,126 @@
+//! Syncs and walks between two stores, while others write and calls fail: what a sync must not take away, and what a walk
+//! must not leave.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tiered_conformance::{Dice, Fault, FaultStore, Faults};
+use tiered_core::sync::{FullSync, SyncOptions, sync, walk_sync};
+use tiered_core::{Entry, Key, MemoryStore, Put, Result, Store, StoreExt as _, Version};
+
+use crate::config::Sim;
+
+/// Keys of a transfer.
+const KEYS: u64 = 24;
+
+/// Everything a key refers to: some of those behind it.
+fn references(number: u64) -> impl Iterator<Item = u64> {
+    [2 * number + 1, 2 * number + 2].into_iter().filter(|child| *child < KEYS)
+}
+
+fn keys() -> Vec<Key> {
+    (0..KEYS).filter_map(|number| Key::new(&format!("node-{number:02}")).ok()).collect()
+}
+
+fn number(key: &Key) -> u64 {
+    key.as_str().rsplit('-').next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+fn options(sim: Sim) -> SyncOptions {
+    let options = SyncOptions::new().concurrency(4).max_failures(KEYS);
+    match sim.plant {
+        Some(plant) => options.plant(plant),
+        None => options,
+    }
+}
+
+fn faulty(dice: &mut Dice, name: &str, inner: &MemoryStore) -> Arc<dyn Store> {
+    let faults = Faults::new(dice.roll())
+        .with(Fault::Slow, 3)
+        .with(Fault::SlowList, 2)
+        .with(Fault::ErrorBefore, 20)
+        .with(Fault::ErrorAfter, 20);
+    Arc::new(FaultStore::new(name, Arc::new(inner.clone()), Arc::new(faults)).remote())
+}
+
+/// Runs one sync and one walk.
+///
+/// # Errors
+/// What was wrong.
+pub(crate) async fn run(sim: Sim, dice: &mut Dice) -> std::result::Result<(), String> {
+    let failed = |error: tiered_core::Error| format!("a transfer: {}", error.chain());
+    full_sync(sim, dice).await.map_err(failed)??;
+    walk(sim, dice).await.map_err(failed)?
+}
+
+type Checked = Result<std::result::Result<(), String>>;
+
+/// What is written to the target after it was listed is neither removed nor replaced.
+async fn full_sync(sim: Sim, dice: &mut Dice) -> Checked {
+    let (source, target) = (MemoryStore::new(), MemoryStore::new());
+    let keys = keys();
+    for key in &keys {
+        for store in [&source, &target] {
+            if dice.below(2) == 0 {
+                store.put(key, Put::new("before")).await?;
+            }
+        }
+    }
+    let (from, to) = (faulty(dice, "source", &source), faulty(dice, "target", &target));
+    let mut written: BTreeMap<Key, Version> = BTreeMap::new();
+    let writing = async {
+        // When the listings have begun: each is of one moment, since all keys fit a page.
+        tokio::time::sleep(Duration::from_millis(170)).await;
+        for _ in 0..8 {
+            tokio::time::sleep(Duration::from_millis(dice.below(80))).await;
+            let at = usize::try_from(dice.below(KEYS)).unwrap_or(0);
+            let Some(key) = keys.get(at) else { continue };
+            // A writer of the target alone: the source knows nothing of it.
+            written.insert(key.clone(), target.put(key, Put::new("meanwhile")).await?.version);
+        }
+        Result::Ok(())
+    };
+    let options = options(sim);
+    let (_, wrote) = futures_util::future::join(sync(&from, &to, &FullSync, &options), writing).await;
+    wrote?;
+    for (key, version) in written {
+        let found = target.get(&key).await?;
+        if found.as_ref().map(Entry::version) != Some(&version) {
+            return Ok(Err(format!("{key}: a full sync left {found:?} of a key that was written meanwhile")));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Whenever a walk ends, each key in the target has all that it refers to.
+async fn walk(sim: Sim, dice: &mut Dice) -> Checked {
+    let (source, target) = (MemoryStore::new(), MemoryStore::new());
+    let keys = keys();
+    for key in &keys {
+        source.put(key, Put::new(key.as_str().to_owned())).await?;
+    }
+    let (from, to) = (faulty(dice, "source", &source), faulty(dice, "target", &target));
+    let follow = |key: &Key, _: &Entry| -> Result<Vec<Key>> {
+        references(number(key)).map(|child| Key::new(&format!("node-{child:02}"))).collect()
+    };
+    let root = keys.get(..1).unwrap_or_default();
+    let options = options(sim);
+    let walking = walk_sync(&from, &to, root, &follow, &options);
+    // Most are dropped before they are done.
+    tokio::time::timeout(Duration::from_millis(dice.below(700)), walking).await.ok();
+    // What was sent already arrives.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for key in &keys {
+        if target.get(key).await?.is_none() {
+            continue;
+        }
+        for child in references(number(key)) {
+            let child = Key::new(&format!("node-{child:02}"))?;
+            if target.get(&child).await?.is_none() {
+                return Ok(Err(format!("{key}: a walk left it without {child}, to which it refers")));
+            }
+        }
+    }
+    Ok(Ok(()))
+}
