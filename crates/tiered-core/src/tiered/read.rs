@@ -178,6 +178,9 @@ impl Engine {
         };
         let found = match asked {
             Ok(found) => found,
+            Err(error) if local && error.kind() == ErrorKind::InvalidRange => {
+                return self.beyond_the_local(key, error).await;
+            }
             Err(error) if local => return Err(error),
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 self.counters.frontend_corruptions.add(1);
@@ -206,6 +209,19 @@ impl Engine {
             Some(entry) => Found::Doubtful(entry),
             None => Found::Nothing,
         })
+    }
+
+    /// What a range means that does not fit the frontend's entry, where writes stay there: a tombstone has no bytes and
+    /// is absent, whatever the range; the size of a copy is not the backend's word.
+    async fn beyond_the_local(&self, key: &Key, error: Error) -> Result<Found> {
+        let entry = self.ask_frontend(key, &ReadOptions::new().range(0..0)).await?;
+        let alone = self.settings.read_policy == ReadPolicy::FrontendOnly;
+        match entry {
+            Some(entry) if entry.metadata().note.origin == Origin::Tombstone => Ok(Found::Fresh(entry)),
+            Some(entry) if entry.metadata().note.origin == Origin::Backend && !alone => Ok(Found::Damaged),
+            Some(_) => Err(error),
+            None => Ok(Found::Nothing),
+        }
     }
 
     /// Loads from the frontend, tombstones included, for as long as patience lasts.

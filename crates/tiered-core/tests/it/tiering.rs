@@ -171,6 +171,8 @@ async fn a_key_deleted_locally_stays_deleted_though_the_backend_has_it() {
     store.flush().await.expect("fills have ended");
     assert!(store.delete(&k, Delete::new()).await.expect("deleted").existed);
     assert!(store.get(&k).await.expect("reads").is_none());
+    let part = store.get_range(&k, 2..4).await.expect("absent, whatever the range");
+    assert!(part.is_none());
     assert_eq!(store.keys("").await.expect("lists"), []);
     store.put(&k, Put::new("ours").if_absent()).await.expect("a tombstone is absent");
     assert_eq!(store.get(&k).await.expect("reads").expect("found").value(), "ours");
