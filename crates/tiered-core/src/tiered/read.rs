@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::engine::{Change, Engine};
 use super::settings::FrontendFailure;
 use crate::entry::{Entry, Metadata, Note, Origin, Tombstones};
-use crate::error::{ErrorKind, Operation, Result};
+use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::key::Key;
 use crate::observe::Event;
 use crate::planted::Plant;
@@ -214,11 +214,12 @@ impl Engine {
     /// What a range means that does not fit the frontend's entry, where writes stay there: a tombstone has no bytes and
     /// is absent, whatever the range; the size of a copy is not the backend's word.
     async fn beyond_the_local(&self, key: &Key, error: Error) -> Result<Found> {
-        let entry = self.ask_frontend(key, &ReadOptions::new().range(0..0)).await?;
+        let bytes_aside = ReadOptions::new().range(0..0);
+        let entry = self.ask_frontend(self.load_from_frontend(key, &bytes_aside)).await?;
         let alone = self.settings.read_policy == ReadPolicy::FrontendOnly;
         match entry {
             Some(entry) if entry.metadata().note.origin == Origin::Tombstone => Ok(Found::Fresh(entry)),
-            Some(entry) if entry.metadata().note.origin == Origin::Backend && !alone => Ok(Found::Damaged),
+            Some(entry) if !entry.metadata().note.origin.is_local() && !alone => Ok(Found::Damaged),
             Some(_) => Err(error),
             None => Ok(Found::Nothing),
         }

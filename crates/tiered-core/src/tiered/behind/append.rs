@@ -1,5 +1,6 @@
 //! The task that appends to the journal: concurrent acknowledgements share one append.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -13,6 +14,7 @@ use crate::batch::Action;
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
 use crate::journal::{JournalRecord, Parked, Recovered, Sequence};
+use crate::key::Key;
 use crate::planted::Plant;
 use crate::slot::{Pending, PendingState};
 use crate::write::Progress;
@@ -129,6 +131,7 @@ impl Engine {
         let Some(behind) = &self.behind else { return Ok(()) };
         let mut recovered = behind.journal.recover(backend).await?;
         let flushed = self.take_lease(behind, &mut recovered).await?;
+        let superseded = leave_out(&mut recovered, flushed);
         let aside = recovered.aside;
         let (mut parked, mut again) = (Vec::new(), Vec::new());
         for unit in aside.parked {
@@ -145,8 +148,7 @@ impl Engine {
                 || again.iter().any(|(set_aside, _)| set_aside.contains(sequence))
                 || parked.iter().any(|(set_aside, _)| set_aside.contains(sequence))
         };
-        let left = recovered.records.into_iter().filter(|(sequence, _)| *sequence >= flushed);
-        let records = left.filter(|(sequence, _)| !is_aside(sequence));
+        let records = recovered.records.into_iter().filter(|(sequence, _)| !is_aside(sequence));
         let mut units = in_units(records.collect());
         units.extend(again.iter().map(|(_, refused)| refused.records.clone()));
         units.sort_by_key(|records| records.first().map(|(sequence, _)| *sequence));
@@ -174,7 +176,7 @@ impl Engine {
             (unit(refused.records), error)
         });
         let again = again.into_iter().map(|(_, refused)| refused).collect();
-        *behind.parking.lock() = Parking::recovered(parked.collect(), again, aside.dropped);
+        *behind.parking.lock() = Parking::recovered(parked.collect(), again, aside.dropped, superseded);
         behind.queue.lock().recover(units.into_iter().map(unit).collect());
         behind.flushed.send_modify(|flushed| {
             flushed.journaled = next;
@@ -212,6 +214,28 @@ impl Engine {
         let message = "other stores took the lease at the same time, again and again; open it when they have";
         Err(Error::new(ErrorKind::Locked, message).during(Operation::Open))
     }
+}
+
+/// Leaves out what is in the backend: what was flushed under the lease, and of what is set aside the records that a flushed
+/// one of their key has superseded. Whether there was any of the latter, which the journal's list still has.
+fn leave_out(recovered: &mut Recovered, flushed: Sequence) -> bool {
+    let Recovered { records, aside, .. } = recovered;
+    let set_aside: Vec<Sequence> =
+        aside.parked.iter().flat_map(|unit| &unit.records).map(|(sequence, _)| *sequence).collect();
+    let mut in_backend: HashMap<Key, Sequence> = HashMap::new();
+    for (sequence, record) in records.iter() {
+        if *sequence < flushed && !set_aside.contains(sequence) && !aside.dropped.contains(sequence) {
+            in_backend.insert(record.key.clone(), *sequence);
+        }
+    }
+    records.retain(|(sequence, _)| *sequence >= flushed);
+    let before: usize = aside.parked.iter().map(|unit| unit.records.len()).sum();
+    for unit in &mut aside.parked {
+        unit.records
+            .retain(|(sequence, record)| in_backend.get(&record.key).is_none_or(|later| later < sequence));
+    }
+    aside.parked.retain(|unit| !unit.records.is_empty());
+    before != aside.parked.iter().map(|unit| unit.records.len()).sum::<usize>()
 }
 
 /// Sets everything aside that a journal holds; whether there was anything.

@@ -42,6 +42,7 @@ impl Parking {
         parked: Vec<(Unit, Error)>,
         retried: Vec<Parked>,
         dropped: Vec<Sequence>,
+        dirty: bool,
     ) -> Self {
         let parked = parked.into_iter().map(|(unit, error)| {
             let error = Arc::new(error);
@@ -51,7 +52,7 @@ impl Parking {
             parked: parked.collect(),
             retried: retried.into_iter().map(|parked| (parked.sequence(), parked)).collect(),
             dropped,
-            dirty: false,
+            dirty,
         }
     }
 
