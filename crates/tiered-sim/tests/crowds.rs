@@ -69,6 +69,7 @@ impl Store for Slow {
             let mode = *mode.wait_for(|mode| *mode != Mode::Shut).await.expect("the sender is here");
             match mode {
                 Mode::Failing => return Err(Error::new(ErrorKind::Unavailable, "down")),
+                #[expect(clippy::panic, reason = "a store that panics")]
                 Mode::Panicking => panic!("a store that panics"),
                 Mode::Open | Mode::Shut => {}
             }

@@ -72,19 +72,27 @@ impl Operation {
         matches!(self, Self::DropParked | Self::RetryParked)
     }
 
-    /// What it writes, if it is a write.
-    pub(crate) fn writes(self) -> Option<Option<&'static str>> {
+    /// What it leaves under the key.
+    pub(crate) fn effect(self) -> Effect {
         match self {
             Self::Put
             | Self::PutIfAbsent
             | Self::PutIfVersion
             | Self::ApplyAtomic
             | Self::ApplyBestEffort
-            | Self::PutStream => Some(Some("new")),
-            Self::Delete => Some(None),
-            _ => None,
+            | Self::PutStream => Effect::Writes("new"),
+            Self::Delete => Effect::Deletes,
+            _ => Effect::Nothing,
         }
     }
+}
+
+/// What a call leaves under its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    Nothing,
+    Writes(&'static str),
+    Deletes,
 }
 
 /// What a call said when it ended by itself.

@@ -13,7 +13,7 @@ use tiered_core::{
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::call::{Cut, DropAt, Operation, Said, call};
+use crate::call::{Cut, DropAt, Effect, Operation, Said, call};
 use crate::valve::{Mode, Valved, ValvedJournal};
 
 /// What is so of the key before the call.
@@ -237,7 +237,7 @@ impl World {
     async fn has_all_its_room(&self) -> Result<(), String> {
         self.back.valve.set(Mode::Shut);
         for index in 0..self.capacity {
-            let key = Key::new(&format!("room-{index}")).expect("valid");
+            let key = Key::new(format!("room-{index}")).expect("valid");
             let written = in_time("a write into free room", self.store.put(&key, Put::new("v"))).await?;
             if written.level != Level::Journaled {
                 return Err("a write behind was not journaled".to_owned());
@@ -276,12 +276,11 @@ pub(crate) async fn run(case: Case) -> Result<Ended, String> {
     let (store, version) = (world.store.clone(), expected.version.clone());
     let running = call(case.operation, store, world.key.clone(), world.other.clone(), version);
     let mut cut = Box::pin(timeout(REST * 10, Cut::new(running, case.polls, case.drop_at)));
-    let ended = match timeout(TROUBLE, cut.as_mut()).await {
-        Ok(ended) => ended,
-        Err(_) => {
-            world.heal();
-            cut.await
-        }
+    let ended = if let Ok(ended) = timeout(TROUBLE, cut.as_mut()).await {
+        ended
+    } else {
+        world.heal();
+        cut.await
     };
     let said = ended.map_err(|_| "the call: stuck after the faults are over".to_owned())?;
     world.heal();
@@ -322,7 +321,7 @@ async fn allowed(
     expected: &mut Expected,
     said: Option<&Said>,
 ) -> Result<Vec<Option<String>>, String> {
-    let own = case.operation.writes().map(|value| value.map(str::to_owned));
+    let effect = case.operation.effect();
     let mut allowed = Vec::new();
     let mut replaced = false;
     if let Some(rival) = expected.rival.take() {
@@ -341,7 +340,8 @@ async fn allowed(
             return Err(format!("the call saw {seen:?}"));
         }
     }
-    if let Some(own) = own {
+    if effect != Effect::Nothing {
+        let own = if let Effect::Writes(value) = effect { Some(value.to_owned()) } else { None };
         match said {
             Some(Said::Failed(Outcome::NotApplied)) => {}
             Some(Said::Done) => {

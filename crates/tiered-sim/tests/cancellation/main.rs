@@ -1,6 +1,8 @@
 //! Cancellation (I9), exhaustively: every call, in every state of its key, under every fault, is polled n times and
 //! dropped, for every n. Whatever was dropped, the next call on the key completes and nothing leaks.
 
+#![expect(clippy::print_stdout, reason = "says how many cases there were")]
+
 mod call;
 mod case;
 mod valve;
