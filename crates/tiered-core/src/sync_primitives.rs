@@ -1,4 +1,4 @@
-//! The locks and atomics of the slot table: parking_lot's and std's, or those of shuttle, whose scheduler decides at
+//! The locks and atomics of the slot table: `parking_lot`'s and std's, or those of shuttle, whose scheduler decides at
 //! each of them who goes on.
 
 #[cfg(not(all(test, shuttle)))]
@@ -18,7 +18,7 @@ mod explored {
     use shuttle::sync::MutexGuard;
     use shuttle::sync::atomic::{AtomicBool, Ordering};
 
-    /// shuttle's lock, with the signatures of parking_lot's.
+    /// shuttle's lock, with the signatures of `parking_lot`'s.
     #[derive(Debug)]
     pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
 

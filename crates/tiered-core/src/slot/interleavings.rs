@@ -2,6 +2,13 @@
 //!
 //! `cargo xtask interleavings` runs them. A failure prints the schedule, which `shuttle::replay` repeats.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests, which clippy does not see under this configuration"
+)]
+
 mod history;
 mod model;
 mod scenario;

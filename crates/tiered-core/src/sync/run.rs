@@ -23,7 +23,8 @@ use crate::store::Store;
 pub(crate) enum Copied {
     /// So many bytes were copied.
     Done(u64),
-    /// The target has this version already, which neither listing told.
+    /// Nothing is to be done: the target has this version already, which neither listing told, or a write under way
+    /// brings it in step, or it takes no such entry.
     Same,
     /// The source has no such entry any more.
     Vanished,

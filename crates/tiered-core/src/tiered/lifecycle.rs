@@ -26,6 +26,15 @@ impl Engine {
             return Ok(());
         }
         self.barred.store(true, Ordering::Release);
+        let engine = Arc::clone(self);
+        // In a task of its own: dropped half-way it would leave the tiers open, and no later call closes them.
+        self.runtime.spawn(async move { engine.close_down().await }).await.unwrap_or_else(|error| {
+            let message = if error.is_panic() { "a store panicked" } else { "the runtime shut down" };
+            Err(Error::new(ErrorKind::Other, message).with_source(error))
+        })
+    }
+
+    async fn close_down(&self) -> Result<()> {
         let deadline = tokio::time::Instant::now() + self.settings.close_deadline();
         let quiet = async {
             self.busy.idle().await;

@@ -403,9 +403,9 @@ impl Engine {
             && self.settings.write_policy != WritePolicy::FrontendOnly;
         let mut flights = std::collections::HashMap::new();
         if batched {
-            let mut leads = Vec::new();
+            let (mut missing, mut seen) = (Vec::new(), std::collections::HashSet::new());
             for key in keys {
-                if flights.contains_key(key) || !matches!(self.slots.glance(key), Glance::Clear) {
+                if !seen.insert(key) || !matches!(self.slots.glance(key), Glance::Clear) {
                     continue;
                 }
                 let replaces = match self.look_in_frontend(key, options).await? {
@@ -414,6 +414,11 @@ impl Engine {
                     // Fresh ones are read below; doubtful ones are compared one by one.
                     Found::Fresh(_) | Found::Doubtful(_) => continue,
                 };
+                missing.push((key, replaces));
+            }
+            // No flight waits for this call: others may join it, and the call may be dropped.
+            let mut leads = Vec::new();
+            for (key, replaces) in missing {
                 if let Boarding::Lead(flight, pilot) = self.slots.board(key, false) {
                     flights.insert(key.clone(), flight);
                     leads.push((key.clone(), pilot, replaces));

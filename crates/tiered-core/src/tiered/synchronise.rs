@@ -102,7 +102,7 @@ impl Target for Frontend {
         let replaces = if listed.is_some() { Replaces::Damaged } else { Replaces::Nothing };
         match engine.slots.board(key, true) {
             // A write is under way or pending: it brings the frontend in step itself.
-            Boarding::Look | Boarding::Join(_) => Ok(Copied::Overtaken),
+            Boarding::Look | Boarding::Join(_) => Ok(Copied::Same),
             Boarding::Lead(flight, pilot) => {
                 let (engine, owned) = (Arc::clone(engine), key.clone());
                 let runtime = engine.runtime.clone();
@@ -111,7 +111,7 @@ impl Target for Frontend {
                 let answer = flight.clone().answer().await.map_err(|error| error.duplicate())?;
                 flight.ended().await;
                 Ok(match answer {
-                    Lookup::Found(entry) if !self.0.fits_frontend(key, entry.size()) => Copied::Overtaken,
+                    Lookup::Found(entry) if !self.0.fits_frontend(key, entry.size()) => Copied::Same,
                     Lookup::Found(entry) => Copied::Done(entry.size()),
                     Lookup::Unchanged | Lookup::Absent => Copied::Vanished,
                 })

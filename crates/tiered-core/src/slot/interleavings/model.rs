@@ -130,7 +130,7 @@ async fn pause() {
 impl Model {
     pub(super) fn new(keys: usize, policy: Policy, trouble: Trouble, planted: Planted) -> Arc<Self> {
         let cells = |index: usize| Cells {
-            key: Key::new(&format!("key-{index}")).expect("valid"),
+            key: Key::new(format!("key-{index}")).expect("valid"),
             frontend: Mutex::new(None),
             backend: Mutex::new(FIRST),
             calls: AtomicUsize::new(0),
