@@ -124,6 +124,12 @@ impl Log {
     /// Replaces what is set aside.
     pub(crate) fn set_aside(&mut self, aside: &Aside) -> Result<()> {
         let bytes = side::encode(self.journal, aside)?;
+        if let Some(segment) = &self.current
+            && self.durability < Durability::PowerLoss
+        {
+            // The list is synced. Were the records that it names lost with the power, others would have their sequences.
+            segment.sync().map_err(|error| failed("the journal could not be written", &error))?;
+        }
         let stored = match side::store(self.folder.as_ref(), &bytes) {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 // What the reserve is for.
