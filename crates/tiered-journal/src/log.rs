@@ -145,8 +145,9 @@ impl Log {
 
     /// Takes the reserve, where there is room for it.
     pub(crate) fn reserve(&self) {
-        let names = self.folder.names().unwrap_or_default();
-        if names.iter().any(|name| name == side::RESERVE) {
+        // A process that was killed while it took the space left less.
+        let taken = self.folder.open(side::RESERVE).and_then(|file| file.read());
+        if taken.is_ok_and(|taken| taken.len() as u64 >= side::RESERVE_SIZE) {
             return;
         }
         if let Err(error) = self.folder.create(side::RESERVE, side::RESERVE_SIZE) {

@@ -71,11 +71,17 @@ async fn every_flipped_bit_and_every_cut_of_the_list_is_noticed() {
 
 /// Every bit of the reserve may be anything: nobody reads it.
 #[tokio::test]
-async fn a_damaged_reserve_harms_nothing() {
+async fn a_damaged_reserve_harms_nothing_and_a_short_one_is_taken_anew() {
     let (folder, _) = listed().await;
     assert_eq!(folder.content("reserve").expect("taken").len(), RESERVE);
     folder.set_content("reserve", &vec![0xFF; RESERVE]);
     recovered(&folder).await.expect("recovers");
+    // As a process leaves it that is killed while it takes the space.
+    for left in [0, 4096] {
+        folder.set_content("reserve", &vec![0; left]);
+        recovered(&folder).await.expect("recovers");
+        assert_eq!(folder.content("reserve").expect("taken").len(), RESERVE, "{left} bytes were left");
+    }
 }
 
 /// Where appends are not synced, the list must not outlive the records that it names: their sequences are used again.
