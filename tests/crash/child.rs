@@ -110,7 +110,7 @@ async fn cold(stack: &Stack, place: &str) -> Ended<()> {
 async fn close(stack: &Stack, place: &str, doom: &Doom) -> Ended<()> {
     let opened = stack.open(place, doom).await.map_err(|error| told(&error))?;
     look(&opened.store).await?;
-    opened.be_lenient(true);
+    opened.leniency.for_all();
     while let Err(error) = opened.store.flush().await {
         if opened.store.parked().is_empty() {
             return Err(told(&error));
@@ -271,10 +271,10 @@ impl Shared<'_> {
                     0 | 1 => self.drop_parked(&parked).await?,
                     2 => retry(self.opened, &parked)?,
                     3 | 4 => {
-                        self.opened.be_lenient(true);
+                        self.opened.leniency.for_these(ids(&parked));
                         retry(self.opened, &parked)?;
                         tokio::time::sleep(Duration::from_millis(dice.below(8))).await;
-                        self.opened.be_lenient(false);
+                        self.opened.leniency.for_these(BTreeSet::new());
                     }
                     _ => {}
                 }

@@ -1,7 +1,7 @@
-//! A backend that refuses some values for good, unless it is in a lenient mood.
+//! A backend that refuses some values for good, unless it is talked into them.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,22 +12,51 @@ use tiered::{
 
 use crate::value;
 
+/// Which of the values that it refuses a backend takes for now.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Leniency(Arc<Mutex<Exceptions>>);
+
+#[derive(Debug, Default)]
+struct Exceptions {
+    all: bool,
+    ids: BTreeSet<u64>,
+}
+
+impl Leniency {
+    /// It takes everything from now on.
+    pub(crate) fn for_all(&self) {
+        self.with(|exceptions| exceptions.all = true);
+    }
+
+    /// It takes what these operations wrote, and nothing else that it refuses; until the next call.
+    pub(crate) fn for_these(&self, ids: BTreeSet<u64>) {
+        self.with(|exceptions| exceptions.ids = ids);
+    }
+
+    fn takes(&self, id: u64) -> bool {
+        self.with(|exceptions| exceptions.all || exceptions.ids.contains(&id))
+    }
+
+    fn with<T>(&self, run: impl FnOnce(&mut Exceptions) -> T) -> T {
+        run(&mut self.0.lock().expect("a panic ends the process"))
+    }
+}
+
 /// The backend. Only what an engine calls of a backend is passed on.
 #[derive(Debug)]
 pub(crate) struct Refusing {
     inner: Arc<dyn Store>,
-    lenient: Arc<AtomicBool>,
+    leniency: Leniency,
 }
 
 impl Refusing {
-    /// It refuses nothing while `lenient` is set.
-    pub(crate) fn new(inner: Arc<dyn Store>, lenient: &Arc<AtomicBool>) -> Self {
-        Self { inner, lenient: Arc::clone(lenient) }
+    pub(crate) fn new(inner: Arc<dyn Store>, leniency: &Leniency) -> Self {
+        Self { inner, leniency: leniency.clone() }
     }
 
     fn check(&self, key: &Key, put: &Put) -> Result<()> {
-        let refused = value::id(&put.value).is_some_and(value::is_refused);
-        if refused && !self.lenient.load(Ordering::Relaxed) {
+        let refused = |id: u64| value::is_refused(id) && !self.leniency.takes(id);
+        if value::id(&put.value).is_some_and(refused) {
             return Err(Error::new(ErrorKind::TooLarge, "this backend does not take such values")
                 .for_key(key)
                 .outcome_is(Outcome::NotApplied));

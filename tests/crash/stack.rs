@@ -1,13 +1,12 @@
 //! The stacks that are killed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tiered::journal::{JournalConfig, OsFolder};
 use tiered::{Create, Error, ErrorKind, Result, Store, TieredSettings, TieredStore};
 
 use crate::doomed::{DoomedFolder, DoomedJournal, DoomedStore, Tier};
-use crate::refusing::Refusing;
+use crate::refusing::{Leniency, Refusing};
 use crate::step::Doom;
 
 /// A stack as data, with `PLACE` for its folder and `POSTGRES` for the server.
@@ -35,14 +34,8 @@ pub(crate) struct Opened {
     pub(crate) store: TieredStore,
     /// Its backend, past everything that refuses or ends.
     pub(crate) inner: Arc<dyn Store>,
-    lenient: Arc<AtomicBool>,
-}
-
-impl Opened {
-    /// Whether the backend takes what it would refuse.
-    pub(crate) fn be_lenient(&self, lenient: bool) {
-        self.lenient.store(lenient, Ordering::Relaxed);
-    }
+    /// What the backend takes although it would refuse it.
+    pub(crate) leniency: Leniency,
 }
 
 const IN_BATCHES: Never = ("backend.put", "what is journaled is flushed in batches");
@@ -216,9 +209,8 @@ impl Stack {
     /// Opens the stack whose files are at `place`: as a user does, or with its parts wrapped where the process is to end
     /// at a step.
     pub(crate) async fn open(&self, place: &str, doom: &Doom) -> Result<Opened> {
-        let lenient = Arc::new(AtomicBool::new(false));
         if doom.is_sealed() || self.refuses {
-            return self.assemble(place, doom, lenient).await;
+            return self.assemble(place, doom).await;
         }
         let journal = if self.behind { format!("journal = '{place}/journal'\n") } else { String::new() };
         let sole = if self.backend == "POSTGRES" { "sole-writer = true\n" } else { "" };
@@ -230,10 +222,11 @@ impl Stack {
         );
         let store = tiered::Stack::from_toml(&settings)?.open_tiered(Create::IfAbsent).await?;
         let inner = Arc::clone(store.backend());
-        Ok(Opened { store, inner, lenient })
+        Ok(Opened { store, inner, leniency: Leniency::default() })
     }
 
-    async fn assemble(&self, place: &str, doom: &Doom, lenient: Arc<AtomicBool>) -> Result<Opened> {
+    async fn assemble(&self, place: &str, doom: &Doom) -> Result<Opened> {
+        let leniency = Leniency::default();
         let config = |why: String| Error::new(ErrorKind::Config, why);
         let settings: TieredSettings =
             toml::from_str(&self.policy()).map_err(|error| config(error.to_string()))?;
@@ -249,7 +242,7 @@ impl Stack {
         }
         let inner = tiered::open(&fill(self.backend, place), Create::IfAbsent).await?;
         let backend: Arc<dyn Store> = if self.refuses {
-            Arc::new(Refusing::new(Arc::clone(&inner), &lenient))
+            Arc::new(Refusing::new(Arc::clone(&inner), &leniency))
         } else {
             Arc::clone(&inner)
         };
@@ -265,7 +258,7 @@ impl Stack {
         if self.backend == "POSTGRES" {
             builder = builder.declare_sole_writer();
         }
-        Ok(Opened { store: builder.build().await?, inner, lenient })
+        Ok(Opened { store: builder.build().await?, inner, leniency })
     }
 
     /// Its backend alone.

@@ -21,7 +21,7 @@ commands
   ci     what CI runs: formatting, lints, tests, documentation, feature combinations, tidy
   services up|down   the servers for tests, for work by hand
   images the images of those servers, where no registry can be reached
-  crash  processes that are killed, over real engines: [--cycles N] [--stack NAME] [--seed S]
+  crash  processes that are killed, over real engines: [--cycles N] [--stack NAME] [--seed S] [--step NAME]
   sim    the simulation: [--seeds N] [--ops N] [--seed S] [--planted] [--trace]
   interleavings  the slots under shuttle: [--schedules N]
   fuzz   the fuzz targets, one after the other: [TARGET] [--seconds N]

@@ -129,6 +129,12 @@ impl Log {
     /// Replaces what is set aside.
     pub(crate) fn set_aside(&mut self, aside: &Aside) -> Result<()> {
         let bytes = side::encode(self.journal, aside)?;
+        if let Some(segment) = &self.current
+            && self.durability < Durability::PowerLoss
+        {
+            // The list is synced. Were the records that it names lost with the power, others would have their sequences.
+            segment.sync().map_err(|error| failed("the journal could not be written", &error))?;
+        }
         let stored = match side::store(self.folder.as_ref(), &bytes) {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 // What the reserve is for.
@@ -144,8 +150,9 @@ impl Log {
 
     /// Takes the reserve, where there is room for it.
     pub(crate) fn reserve(&self) {
-        let names = self.folder.names().unwrap_or_default();
-        if names.iter().any(|name| name == side::RESERVE) {
+        // A process that was killed while it took the space left less.
+        let taken = self.folder.open(side::RESERVE).and_then(|file| file.read());
+        if taken.is_ok_and(|taken| taken.len() as u64 >= side::RESERVE_SIZE) {
             return;
         }
         if let Err(error) = self.folder.create(side::RESERVE, side::RESERVE_SIZE) {

@@ -28,6 +28,8 @@ struct Step {
     acknowledged: bool,
     /// Somebody began to drop it, and nobody knows how that ended.
     perhaps_dropped: bool,
+    /// Somebody retried it: the backend may have taken it, and a crash may have come before the journal knew.
+    retried: bool,
 }
 
 impl Step {
@@ -76,7 +78,13 @@ impl Ledger {
     pub fn begin(&mut self, id: u64, change: Change, keys: &[&str]) {
         for key in keys {
             let account = self.accounts.entry((*key).to_owned()).or_default();
-            account.steps.push(Step { id, change, acknowledged: false, perhaps_dropped: false });
+            account.steps.push(Step {
+                id,
+                change,
+                acknowledged: false,
+                perhaps_dropped: false,
+                retried: false,
+            });
         }
         self.open.insert(id, keys.iter().map(|key| (*key).to_owned()).collect());
     }
@@ -103,7 +111,7 @@ impl Ledger {
 
     /// Somebody begins to retry it: where a later write of the key is under way, that one replaces it for good.
     pub fn begin_retry(&mut self, id: u64) {
-        self.each_remembered(id, |step| step.perhaps_dropped = true);
+        self.each_remembered(id, |step| (step.perhaps_dropped, step.retried) = (true, true));
     }
 
     /// The retry has begun. Where it is the last of its key it was not replaced.
@@ -115,11 +123,11 @@ impl Ledger {
         }
     }
 
-    /// It was dropped, and is no more.
+    /// It was dropped: its keys are what the backend has, which is this write only where it was retried before.
     pub fn end_drop(&mut self, id: u64) {
         self.dropped += 1;
         for account in self.accounts.values_mut() {
-            account.steps.retain(|step| step.id != id);
+            account.steps.retain(|step| step.id != id || step.retried);
         }
     }
 

@@ -157,3 +157,88 @@ async fn a_missing_segment_is_noticed() {
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.to_string().contains("are missing before this segment"), "{error}");
 }
+
+/// A journal of several segments, each with batches, and what was appended to it.
+async fn several() -> (MemoryFolder, Vec<String>, Vec<JournalRecord>) {
+    let folder = MemoryFolder::new();
+    let journal = JournalConfig::new("").segment_size(64 << 10).open_in(folder.attach()).expect("opens");
+    journal.recover(BACKEND).await.expect("new");
+    let mut all = Vec::new();
+    for index in 0..33 {
+        let mut batch = vec![put("a", vec![index + 1; 4_000]), delete("b"), put("c", vec![index + 1; 1_000])];
+        batch[0].continues = true;
+        batch[1].continues = true;
+        journal.append(&batch).await.expect("appends");
+        all.extend(batch);
+    }
+    let mut names = folder.attach().names().expect("lists");
+    names.retain(|name| name.ends_with(".segment"));
+    (folder, names, all)
+}
+
+/// How many records are recovered, all of them as they were and each batch whole; or why it does not open.
+async fn whole_batches(folder: &MemoryFolder, all: &[JournalRecord]) -> Result<usize, ErrorKind> {
+    let journal = JournalConfig::new("").segment_size(64 << 10).open_in(folder.attach()).expect("opens");
+    let recovered = journal.recover(BACKEND).await.map_err(|error| error.kind())?.records;
+    assert_same(&recovered, 1, &all[..recovered.len()]);
+    assert!(recovered.last().is_none_or(|(_, last)| !last.continues), "half a batch");
+    Ok(recovered.len())
+}
+
+#[tokio::test]
+async fn no_segment_but_the_last_may_be_damaged_or_cut() {
+    let (folder, names, all) = several().await;
+    assert!(names.len() >= 3, "{names:?}");
+    for (index, name) in names.iter().enumerate() {
+        let is_last = index + 1 == names.len();
+        let good = folder.content(name).expect("a segment");
+        let end = good.len() - good.iter().rev().take_while(|byte| **byte == 0).count();
+        // Each bit of the header and of the last group's end, and 2,000 others spread over the rest.
+        let near_end = (end - 64) * 8..end * 8;
+        let spread = (0..2_000_u64).map(|flip| flip.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 16);
+        let spread = spread.map(|flip| usize::try_from(flip).expect("fits") % (good.len() * 8));
+        for bit in (0..HEADER * 8).chain(near_end).chain(spread) {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            folder.set_content(name, &bad);
+            match whole_batches(&folder, &all).await {
+                Ok(found) if found == all.len() => {
+                    assert!(bit / 8 >= end, "{name}: bit {bit} goes unnoticed")
+                }
+                Ok(_) => assert!(is_last, "{name}: bit {bit} loses records"),
+                Err(kind) => assert!(
+                    matches!(kind, ErrorKind::Corrupt | ErrorKind::Foreign | ErrorKind::Config),
+                    "{name}: bit {bit}: {kind}"
+                ),
+            }
+        }
+        for cut in (0..end + 64).filter(|cut| cut % 97 == 0 || end.abs_diff(*cut) < 64) {
+            folder.set_content(name, &good[..cut]);
+            let found = whole_batches(&folder, &all).await;
+            let is_whole = found == Ok(all.len());
+            match found {
+                Err(kind) => assert_eq!(kind, ErrorKind::Corrupt, "{name}: cut at {cut}"),
+                Ok(_) => assert!(is_last || is_whole, "{name}: cut at {cut} loses records"),
+            }
+            assert!(is_whole || cut < end.next_multiple_of(8), "{name}: cut at {cut}, behind the end");
+        }
+        folder.set_content(name, &good);
+    }
+    assert_eq!(whole_batches(&folder, &all).await, Ok(all.len()));
+}
+
+#[tokio::test]
+async fn a_batch_that_is_cut_anywhere_is_there_as_a_whole_or_not_at_all() {
+    let mut batch = vec![put("a", vec![1; 300]), delete("b"), put("c", vec![2; 300])];
+    batch[0].continues = true;
+    batch[1].continues = true;
+    let image = image(vec![vec![put("before", "1")], batch]).await;
+    for cut in HEADER..image.ends[1] + 16 {
+        let mut torn = image.content.clone();
+        torn[cut..].fill(0);
+        let recovered = recover(&torn, &image).await.expect("an end like any other");
+        assert!(recovered.last().is_none_or(|(_, last)| !last.continues), "{cut}");
+        let whole = image.ends.iter().filter(|end| **end <= cut).count();
+        assert!(recovered.len() >= records(&image.groups[..whole]), "{cut}");
+    }
+}

@@ -1,5 +1,6 @@
 //! Tests of the journal on real files and on a disk that fails.
 
+mod aside;
 mod disk;
 mod engine;
 mod files;
