@@ -1,0 +1,140 @@
+//! Writes of unknown outcome that are driven forward.
+
+use std::sync::Arc;
+
+use tiered_core::{
+    Batch, Capabilities, Delete, ErrorKind, Feature, MemoryStore, OnUnknown, Outcome, Put, Store,
+    StoreExt as _, TieredSettings, TieredStore, VolatileJournal, WritePolicy,
+};
+
+use crate::scripted::{Fate, Scripted, key};
+
+fn driving(write_policy: WritePolicy) -> TieredSettings {
+    TieredSettings { write_policy, on_unknown: OnUnknown::Drive, ..TieredSettings::default() }
+}
+
+async fn over(backend: &Scripted) -> TieredStore {
+    let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend.clone()));
+    builder.settings(driving(WritePolicy::WriteThrough)).build().await.expect("it fits")
+}
+
+/// A value that was there before.
+async fn with_old(backend: &Scripted) -> TieredStore {
+    backend.inner.put(&key("k"), Put::new("old")).await.expect("put");
+    over(backend).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_put_is_repeated_until_the_answer_is_definite() {
+    let backend = Scripted::new();
+    let store = with_old(&backend).await;
+    backend.then(Fate::RequestLost).then(Fate::RequestLost).then(Fate::AnswerLost);
+    let written = store.put(&key("k"), Put::new("new")).await.expect("it is driven forward");
+    let entry = backend.inner.get(&key("k")).await.expect("get").expect("there");
+    assert_eq!((entry.value().as_ref(), entry.version()), (b"new".as_slice(), &written.version));
+    assert_eq!(store.get(&key("k")).await.expect("get").expect("there"), entry);
+    assert_eq!(store.stats().unknowns, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_recognises_what_it_wrote_itself() {
+    let backend = Scripted::new();
+    let store = over(&backend).await;
+    backend.then(Fate::AnswerLost);
+    let created = store.put(&key("k"), Put::new("1").if_absent()).await.expect("its own");
+    backend.then(Fate::AnswerLost);
+    let replaced = store.put(&key("k"), Put::new("2").if_version(created.version)).await.expect("its own");
+    backend.then(Fate::AnswerLost);
+    let deleted = store.delete(&key("k"), Delete::new().if_version(replaced.version)).await.expect("its own");
+    assert!(deleted.existed);
+    assert!(backend.inner.get(&key("k")).await.expect("get").is_none());
+    let gone = store.delete(&key("k"), Delete::new()).await.expect("nothing to do");
+    assert!(!gone.existed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_condition_that_never_held_is_refused() {
+    let backend = Scripted::new();
+    let store = with_old(&backend).await;
+    let other = tiered_core::Version::from_u128(7);
+    let refused = store.delete(&key("k"), Delete::new().if_version(other)).await.expect_err("refused");
+    assert_eq!(
+        (refused.kind(), refused.write_outcome()),
+        (ErrorKind::PreconditionFailed, Outcome::NotApplied)
+    );
+    assert_eq!(backend.writes(), 0, "it is seen before anything is sent");
+    backend.then(Fate::RequestLost);
+    let refused = store.put(&key("k"), Put::new("new").if_absent()).await.expect_err("refused");
+    assert_eq!(refused.write_outcome(), Outcome::NotApplied, "nobody else can have written it");
+    assert_eq!(store.get(&key("k")).await.expect("get").expect("there").value(), "old");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_else_wrote_is_not_undone() {
+    let backend = Scripted::shared();
+    let store = with_old(&backend).await;
+    backend.then(Fate::Overtaken("theirs"));
+    store.put(&key("k"), Put::new("ours")).await.expect("in its place, or before it: nobody can tell");
+    assert_eq!(backend.inner.get(&key("k")).await.expect("get").expect("there").value(), "theirs");
+    assert_eq!(store.get(&key("k")).await.expect("get").expect("there").value(), "theirs");
+    let seen = store.get(&key("k")).await.expect("get").expect("there").version().clone();
+    backend.then(Fate::Overtaken("theirs again"));
+    let error =
+        store.put(&key("k"), Put::new("ours").if_version(seen)).await.expect_err("which of them was first?");
+    assert_eq!(error.write_outcome(), Outcome::Unknown);
+    assert_eq!(store.get(&key("k")).await.expect("get").expect("there").value(), "theirs again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_are_driven_as_well() {
+    for atomic in [true, false] {
+        let backend = Scripted::new();
+        let backend =
+            if atomic { backend } else { backend.declaring(|all| all.without(Feature::AtomicBatch)) };
+        let store = with_old(&backend).await;
+        backend.then(Fate::AnswerLost).then(Fate::AnswerLost);
+        let batch = Batch::new().best_effort().put(key("a"), Put::new("1")).delete(key("k"), Delete::new());
+        let outcomes = store.apply(batch).await.expect("driven");
+        assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+        assert_eq!(backend.inner.get(&key("a")).await.expect("get").expect("there").value(), "1");
+        assert!(backend.inner.get(&key("k")).await.expect("get").is_none());
+        let refused = Batch::new().best_effort().put(key("a"), Put::new("2").if_absent());
+        let refused = store.apply(refused).await.map(|outcomes| outcomes.into_iter().all(|one| one.is_err()));
+        assert!(refused.is_err() || refused.is_ok_and(|all| all), "a condition that does not hold");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_answers_while_the_write_goes_on() {
+    let backend = Scripted::new();
+    let settings = TieredSettings { write_deadline_millis: Some(5), ..driving(WritePolicy::WriteAround) };
+    let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend.clone()));
+    let store = builder.settings(settings).build().await.expect("it fits");
+    for _ in 0..8 {
+        backend.then(Fate::RequestLost);
+    }
+    let late = store.put(&key("k"), Put::new("new")).await.expect_err("no answer in time");
+    assert_eq!(late.write_outcome(), Outcome::Unknown);
+    store.close().await.expect("it waits for the write");
+    assert_eq!(backend.inner.get(&key("k")).await.expect("get").expect("there").value(), "new");
+}
+
+#[tokio::test]
+async fn what_cannot_be_driven_is_refused() {
+    let unconditional = |all: Capabilities| all.without(Feature::ConditionalDelete);
+    let build = |backend: Scripted, policy: WritePolicy| {
+        let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend));
+        let builder = builder.settings(driving(policy));
+        match policy {
+            WritePolicy::WriteBehind => builder.journal(Arc::new(VolatileJournal::new())),
+            _ => builder,
+        }
+        .build()
+    };
+    for policy in [WritePolicy::WriteBehind, WritePolicy::FrontendOnly] {
+        let refused = build(Scripted::new(), policy).await.expect_err("of no use");
+        assert!(refused.message().contains("of no use"), "{refused}");
+    }
+    let refused = build(Scripted::new().declaring(unconditional), WritePolicy::WriteThrough).await;
+    assert!(refused.expect_err("no fence").message().contains("conditional"), "it says what is missing");
+}

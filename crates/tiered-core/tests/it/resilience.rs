@@ -1,0 +1,182 @@
+//! Reads while the backend or the frontend is in trouble.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tiered_core::{
+    BreakerSettings, Clock, ErrorKind, ManualClock, MaxStale, MemoryStore, Outcome, Put, ReadOptions,
+    ServeStale, Sharing, Source, Stamp, Store, StoreExt as _, TieredSettings, TieredStore, Timestamp,
+    VersionMint, WritePolicy,
+};
+
+use crate::scripted::{Reading, Scripted, key};
+
+/// A store over a scripted backend, on a clock that is moved by hand.
+struct Bench {
+    clock: Arc<ManualClock>,
+    backend: Scripted,
+    store: TieredStore,
+}
+
+impl Bench {
+    async fn new(settings: TieredSettings) -> Self {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));
+        let stamp = Stamp::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::new(VersionMint::seeded(1)));
+        let backend = Scripted::over(MemoryStore::with_stamp(stamp.clone()), Sharing::Shared);
+        let frontend = Arc::new(MemoryStore::with_stamp(stamp.clone()));
+        let builder =
+            TieredStore::builder(frontend, Arc::new(backend.clone())).stamp(stamp).settings(settings);
+        Self { clock, backend, store: builder.build().await.expect("it fits") }
+    }
+
+    async fn read(&self) -> tiered_core::Result<(Option<String>, bool)> {
+        let read = self.store.load(&key("k"), &ReadOptions::new()).await?;
+        let value = read.entry().map(|entry| String::from_utf8_lossy(entry.value()).into_owned());
+        Ok((value, read.stale))
+    }
+
+    fn wait(&self, millis: u64) {
+        self.clock.advance(Duration::from_millis(millis));
+    }
+}
+
+fn value(text: &str, stale: bool) -> (Option<String>, bool) {
+    (Some(text.to_owned()), stale)
+}
+
+#[tokio::test]
+async fn an_absence_is_remembered_for_a_while() {
+    let bench =
+        Bench::new(TieredSettings { negative_ttl_millis: Some(500), ..TieredSettings::default() }).await;
+    assert_eq!(bench.read().await.expect("read"), (None, false));
+    let (reads, read) =
+        (bench.backend.reads(), bench.store.load(&key("k"), &ReadOptions::new()).await.expect("read"));
+    assert_eq!((bench.backend.reads(), read.source), (reads, Source::Frontend), "the backend is spared");
+    assert_eq!(bench.store.stats().absence_hits, 1);
+    assert!(bench.store.head(&key("k"), &ReadOptions::new()).await.expect("head").is_none());
+    bench.backend.inner.put(&key("k"), Put::new("theirs")).await.expect("put");
+    assert_eq!(bench.read().await.expect("read"), (None, false), "another's write is seen later");
+    bench.wait(501);
+    assert_eq!(bench.read().await.expect("read"), value("theirs", false));
+    bench.store.delete(&key("k"), tiered_core::Delete::new()).await.expect("delete");
+    assert_eq!(bench.read().await.expect("read"), (None, false));
+    bench.store.put(&key("k"), Put::new("ours")).await.expect("put");
+    assert_eq!(bench.read().await.expect("read"), value("ours", false), "one's own at once");
+}
+
+#[tokio::test]
+async fn what_is_stale_is_served_while_the_backend_is_down() {
+    let settings = TieredSettings {
+        max_stale: MaxStale::Millis(100),
+        serve_stale: ServeStale::Millis(1_000),
+        ..TieredSettings::default()
+    };
+    let bench = Bench::new(settings).await;
+    bench.store.put(&key("k"), Put::new("1").expires_in(Duration::from_secs(600))).await.expect("put");
+    bench.backend.reads_are(Reading::Down);
+    assert_eq!(bench.read().await.expect("a hit"), value("1", false));
+    bench.wait(101);
+    assert_eq!(bench.read().await.expect("stale"), value("1", true));
+    let fresh = ReadOptions::new().authoritative();
+    assert_eq!(
+        bench.store.load(&key("k"), &fresh).await.expect_err("asked for").kind(),
+        ErrorKind::Unavailable
+    );
+    bench.store.put(&key("k"), Put::new("2").expires_in(Duration::from_secs(600))).await.expect("put");
+    bench.wait(101);
+    assert_eq!(bench.read().await.expect("stale"), value("2", true), "with every write of this store");
+    bench.wait(1_000);
+    bench.read().await.expect_err("too old by now");
+    assert_eq!(bench.store.stats().stale_answers, 2);
+    bench.backend.reads_are(Reading::Well);
+    assert_eq!(bench.read().await.expect("compared"), value("2", false));
+    bench.backend.reads_are(Reading::Down);
+    bench.wait(600_000);
+    bench.read().await.expect_err("never past its expiry");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_backend_is_waited_for_as_long_as_it_says() {
+    let settings = TieredSettings {
+        max_stale: MaxStale::Millis(100),
+        serve_stale: ServeStale::Unlimited,
+        soft_read_timeout_millis: Some(20),
+        read_timeout_millis: Some(300),
+        ..TieredSettings::default()
+    };
+    let bench = Bench::new(settings).await;
+    bench.store.put(&key("k"), Put::new("1")).await.expect("put");
+    bench.backend.reads_are(Reading::Hangs);
+    bench.wait(101);
+    let begun = tokio::time::Instant::now();
+    assert_eq!(bench.read().await.expect("stale"), value("1", true));
+    assert_eq!(begun.elapsed().as_millis(), 20);
+    let begun = tokio::time::Instant::now();
+    let late = bench.store.get(&key("other")).await.expect_err("nothing to serve instead");
+    assert_eq!((late.kind(), begun.elapsed().as_millis()), (ErrorKind::TimedOut, 300));
+}
+
+#[tokio::test]
+async fn a_backend_that_fails_again_and_again_is_left_alone() {
+    let breaker = BreakerSettings { failures: 3, pause_millis: 1_000 };
+    let bench =
+        Bench::new(TieredSettings { backend_breaker: Some(breaker), ..TieredSettings::default() }).await;
+    bench.backend.reads_are(Reading::Down);
+    for _ in 0..5 {
+        assert_eq!(bench.read().await.expect_err("down").kind(), ErrorKind::Unavailable);
+    }
+    assert_eq!((bench.backend.reads(), bench.store.stats().spared), (3, 2));
+    let refused = bench.store.put(&key("k"), Put::new("1")).await.expect_err("left alone");
+    assert_eq!((refused.write_outcome(), bench.backend.writes()), (Outcome::NotApplied, 0));
+    bench.backend.reads_are(Reading::Well);
+    bench.wait(1_000);
+    assert_eq!(bench.read().await.expect("one call tries"), (None, false));
+    bench.store.put(&key("k"), Put::new("1")).await.expect("closed again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frontend_that_hangs_is_done_without() {
+    let breaker = BreakerSettings { failures: 2, pause_millis: 60_000 };
+    let settings = TieredSettings {
+        frontend_breaker: Some(breaker),
+        frontend_patience_millis: 100,
+        ..TieredSettings::default()
+    };
+    let frontend = Scripted::new();
+    let backend = MemoryStore::new();
+    let builder =
+        TieredStore::builder(Arc::new(frontend.clone()), Arc::new(backend.clone())).settings(settings);
+    let store = builder.build().await.expect("it fits");
+    backend.put(&key("k"), Put::new("1")).await.expect("put");
+    frontend.reads_are(Reading::Hangs);
+    let begun = tokio::time::Instant::now();
+    for _ in 0..50 {
+        assert_eq!(store.get(&key("k")).await.expect("the backend has it").expect("there").value(), "1");
+    }
+    assert!(begun.elapsed() < Duration::from_millis(500), "{:?}: only the first ones wait", begun.elapsed());
+    assert!(store.stats().spared > 40);
+}
+
+#[tokio::test]
+async fn an_error_is_no_absence() {
+    let frontend = Scripted::new();
+    let builder = TieredStore::builder(Arc::new(frontend.clone()), Arc::new(MemoryStore::new()));
+    let store = builder.read_policy(tiered_core::ReadPolicy::FrontendOnly).build().await.expect("it fits");
+    frontend.reads_are(Reading::Down);
+    assert_eq!(store.get(&key("k")).await.expect_err("nobody knows").kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn breakers_that_make_no_sense_are_refused() {
+    let breaker = |failures| Some(BreakerSettings { failures, pause_millis: 1 });
+    let none = TieredSettings { backend_breaker: breaker(0), ..TieredSettings::default() };
+    let local = TieredSettings {
+        frontend_breaker: breaker(1),
+        write_policy: WritePolicy::FrontendOnly,
+        ..TieredSettings::default()
+    };
+    for settings in [none, local] {
+        let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+        assert_eq!(builder.settings(settings).build().await.expect_err("refused").kind(), ErrorKind::Config);
+    }
+}
