@@ -3,7 +3,7 @@
 use tiered_core::{Aside, Durability, ErrorKind, Journal as _, JournalRecord, Parked, Sequence};
 use tiered_journal::{FileJournal, JournalConfig, MemoryFolder};
 
-use crate::{BACKEND, assert_same, delete, plain, put};
+use crate::{BACKEND, assert_same, batch, delete, plain, put};
 
 const RESERVE: usize = 1 << 20;
 
@@ -20,10 +20,8 @@ async fn listed() -> (MemoryFolder, Vec<Vec<JournalRecord>>) {
     let folder = MemoryFolder::new();
     let journal = open(&folder);
     journal.recover(BACKEND).await.expect("new");
-    let mut batch = vec![put("a", vec![1; 200]), delete("b"), put("c", "3")];
-    batch[0].continues = true;
-    batch[1].continues = true;
-    let units = vec![batch, vec![put("d", vec![2; 300])]];
+    let units =
+        vec![batch(vec![put("a", vec![1; 200]), delete("b"), put("c", "3")]), vec![put("d", vec![2; 300])]];
     let mut aside = Aside::default();
     for unit in &units {
         let first = journal.append(unit).await.expect("appends");

@@ -3,7 +3,7 @@
 use tiered_core::{ErrorKind, Journal as _, JournalRecord, Sequence};
 use tiered_journal::{JournalConfig, MemoryFolder};
 
-use crate::{BACKEND, assert_same, delete, plain, put};
+use crate::{BACKEND, assert_same, batch, delete, plain, put};
 
 const SEGMENT: &str = "0000000000000001.segment";
 const HEADER: usize = 512;
@@ -165,11 +165,10 @@ async fn several() -> (MemoryFolder, Vec<String>, Vec<JournalRecord>) {
     journal.recover(BACKEND).await.expect("new");
     let mut all = Vec::new();
     for index in 0..33 {
-        let mut batch = vec![put("a", vec![index + 1; 4_000]), delete("b"), put("c", vec![index + 1; 1_000])];
-        batch[0].continues = true;
-        batch[1].continues = true;
-        journal.append(&batch).await.expect("appends");
-        all.extend(batch);
+        let records = vec![put("a", vec![index + 1; 4_000]), delete("b"), put("c", vec![index + 1; 1_000])];
+        let records = batch(records);
+        journal.append(&records).await.expect("appends");
+        all.extend(records);
     }
     let mut names = folder.attach().names().expect("lists");
     names.retain(|name| name.ends_with(".segment"));
@@ -180,7 +179,7 @@ async fn several() -> (MemoryFolder, Vec<String>, Vec<JournalRecord>) {
 async fn whole_batches(folder: &MemoryFolder, all: &[JournalRecord]) -> Result<usize, ErrorKind> {
     let journal = JournalConfig::new("").segment_size(64 << 10).open_in(folder.attach()).expect("opens");
     let recovered = journal.recover(BACKEND).await.map_err(|error| error.kind())?.records;
-    assert_same(&recovered, 1, &all[..recovered.len()]);
+    assert_same(&recovered, 1, all.get(..recovered.len()).expect("no more than were appended"));
     assert!(recovered.last().is_none_or(|(_, last)| !last.continues), "half a batch");
     Ok(recovered.len())
 }
@@ -203,7 +202,7 @@ async fn no_segment_but_the_last_may_be_damaged_or_cut() {
             folder.set_content(name, &bad);
             match whole_batches(&folder, &all).await {
                 Ok(found) if found == all.len() => {
-                    assert!(bit / 8 >= end, "{name}: bit {bit} goes unnoticed")
+                    assert!(bit / 8 >= end, "{name}: bit {bit} goes unnoticed");
                 }
                 Ok(_) => assert!(is_last, "{name}: bit {bit} loses records"),
                 Err(kind) => assert!(
@@ -229,10 +228,8 @@ async fn no_segment_but_the_last_may_be_damaged_or_cut() {
 
 #[tokio::test]
 async fn a_batch_that_is_cut_anywhere_is_there_as_a_whole_or_not_at_all() {
-    let mut batch = vec![put("a", vec![1; 300]), delete("b"), put("c", vec![2; 300])];
-    batch[0].continues = true;
-    batch[1].continues = true;
-    let image = image(vec![vec![put("before", "1")], batch]).await;
+    let torn_batch = batch(vec![put("a", vec![1; 300]), delete("b"), put("c", vec![2; 300])]);
+    let image = image(vec![vec![put("before", "1")], torn_batch]).await;
     for cut in HEADER..image.ends[1] + 16 {
         let mut torn = image.content.clone();
         torn[cut..].fill(0);

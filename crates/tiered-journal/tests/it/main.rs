@@ -31,6 +31,13 @@ pub(crate) fn delete(name: &str) -> JournalRecord {
     JournalRecord { key: key(name), action: Action::Delete(delete), continues: false }
 }
 
+/// Records that belong together.
+pub(crate) fn batch(mut records: Vec<JournalRecord>) -> Vec<JournalRecord> {
+    let but_last = records.len() - 1;
+    records.iter_mut().take(but_last).for_each(|record| record.continues = true);
+    records
+}
+
 /// What can be compared of a record.
 pub(crate) fn plain(record: &JournalRecord) -> (String, Option<Entry>, Option<Delete>, bool) {
     let stamp = Stamp::system();
