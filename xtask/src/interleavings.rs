@@ -1,6 +1,7 @@
 //! `cargo xtask interleavings`: the slots under shuttle, at the gate's size or at any other.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use crate::stage::{self, cargo, root};
 
@@ -16,13 +17,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         }
         _ => return Err("usage: cargo xtask interleavings [--schedules N]".to_owned()),
     };
-    let mut command =
-        cargo(&["test", "--quiet", "--package", "tiered-core", "--lib", "--features", "planted"]);
-    command.args(["--profile", "interleavings", "interleavings", "--", "--nocapture"]);
-    let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
-    command.env("RUSTFLAGS", format!("{flags} --cfg shuttle").trim());
-    // Of its own: other flags would rebuild everything, here and then there.
-    command.env("CARGO_TARGET_DIR", target().join("shuttle"));
+    let mut command = exploring("interleavings");
     command.env("TIERED_SCHEDULES", wanted.to_string());
     let counts = stage::run("interleavings", command)?;
     println!("{} schedules of interleavings ran", counts.schedules);
@@ -30,6 +25,23 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         return Err(format!("{} schedules ran, at least {wanted} should have", counts.schedules));
     }
     Ok(())
+}
+
+/// The deliberate bugs that interleavings find.
+pub(crate) fn planted() -> Result<(), String> {
+    stage::run("deliberate bugs: interleavings", exploring("interleavings::planted")).map(|_| ())
+}
+
+/// The tests of that name under shuttle.
+fn exploring(tests: &str) -> Command {
+    let mut command =
+        cargo(&["test", "--quiet", "--package", "tiered-core", "--lib", "--features", "planted"]);
+    command.args(["--profile", "interleavings", tests, "--", "--nocapture"]);
+    let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+    command.env("RUSTFLAGS", format!("{flags} --cfg shuttle").trim());
+    // Of its own: other flags would rebuild everything, here and then there.
+    command.env("CARGO_TARGET_DIR", target().join("shuttle"));
+    command
 }
 
 fn target() -> PathBuf {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use tiered::Precondition;
+use tiered::{Lease, Precondition};
 
 /// A key-value store in tiers.
 #[derive(Parser)]
@@ -57,9 +57,21 @@ pub(crate) struct Place {
     /// Nobody else writes to the backend, which write-behind needs where it could be shared.
     #[arg(long, global = true, requires = "frontend")]
     pub(crate) sole_writer: bool,
+    /// Owns the backend by a lease: acquire, or take-over from whoever holds it. For write-behind over a backend that
+    /// could be shared.
+    #[arg(long, global = true, value_name = "HOW", requires = "frontend", conflicts_with = "sole_writer", value_parser = lease)]
+    pub(crate) lease: Option<Lease>,
     /// A stack described in TOML.
     #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["frontend", "backend"])]
     pub(crate) config: Option<PathBuf>,
+}
+
+fn lease(text: &str) -> Result<Lease, String> {
+    match text {
+        "acquire" => Ok(Lease::Acquire),
+        "take-over" => Ok(Lease::TakeOver),
+        _ => Err("use acquire or take-over".to_owned()),
+    }
 }
 
 /// What must be so for a write to take effect; else the command ends with 3.

@@ -52,7 +52,7 @@ fn describe(place: &Place) -> Result<Stack, Failure> {
         settings.read_policy = policy.parse()?;
     }
     let stack = Stack::tiers(Stack::store(frontend), Stack::store(backend), settings, place.journal.clone());
-    Ok(stack.sole_writer(place.sole_writer))
+    Ok(stack.sole_writer(place.sole_writer).lease(place.lease))
 }
 
 /// A URL as it may be shown: parameters can be secrets, and so can what stands before a host.

@@ -68,12 +68,16 @@ pub enum Plant {
     AbsenceOutlivesWrite,
     /// A stale answer is given for a key that missed a write.
     StaleServedOutOfStep,
+    /// The journal's sync is repeated after it failed. Planted between the journal and its folder.
+    FsyncRetried,
+    /// The journal takes a group although its checksum is another. Planted between the journal and its folder.
+    ChecksumSkipped,
 }
 
 #[cfg(feature = "planted")]
 impl Plant {
     /// Every deliberate bug.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::FillIgnoresLease,
         Self::InstallNotWaitedFor,
         Self::FollowerJoinsOldFlight,
@@ -105,6 +109,8 @@ impl Plant {
         Self::WalkParentsFirst,
         Self::AbsenceOutlivesWrite,
         Self::StaleServedOutOfStep,
+        Self::FsyncRetried,
+        Self::ChecksumSkipped,
     ];
 }
 

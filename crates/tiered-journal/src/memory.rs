@@ -161,7 +161,8 @@ struct Attached {
 }
 
 impl Attached {
-    /// Runs `run`, unless the call is to fail. The flag says whether it is: of a write half is done then.
+    /// Runs `run`, unless the call is to fail. The flag says whether it is: of a write half is done then, and a sync takes
+    /// what it could not write for written, as Linux does, so that another one says nothing.
     fn with<T>(
         &self,
         call: &'static str,
@@ -172,7 +173,7 @@ impl Attached {
             return Err(io::Error::other("the power is gone"));
         }
         match state.faults.as_mut().and_then(|faults| faults(call)) {
-            Some(kind) if call == "write" => run(&mut state, true).and(Err(kind.into())),
+            Some(kind) if matches!(call, "write" | "sync") => run(&mut state, true).and(Err(kind.into())),
             Some(kind) => Err(kind.into()),
             None => run(&mut state, false),
         }
@@ -266,9 +267,19 @@ impl File for Opened {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.with("sync", |file, _| {
-            file.synced.clone_from(&file.now);
-            file.dirty.clear();
+        self.with("sync", |file, fails| {
+            let Content { now, synced, dirty } = file;
+            let dirty = std::mem::take(dirty);
+            if fails {
+                return Ok(());
+            }
+            synced.resize(now.len(), 0);
+            for sector in dirty {
+                let range = sector * SECTOR..((sector + 1) * SECTOR).min(now.len());
+                if let (Some(from), Some(to)) = (now.get(range.clone()), synced.get_mut(range)) {
+                    to.copy_from_slice(from);
+                }
+            }
             Ok(())
         })
     }

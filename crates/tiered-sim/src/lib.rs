@@ -12,6 +12,7 @@
 //! cancellation (clients drop calls half-way), I10 flights and idle keys, I12 time (clocks jump by years), I13
 //! convergence.
 
+mod careless;
 pub mod checker;
 mod client;
 mod clock;

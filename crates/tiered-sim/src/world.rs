@@ -12,6 +12,7 @@ use tiered_core::{
 use tiered_journal::{JournalConfig, MemoryFolder};
 use tiered_redb::{Executor, RedbConfig};
 
+use crate::careless::Careless;
 use crate::clock::SimClock;
 use crate::config::{Back, Config, Front, Journaling, Sim};
 use crate::disk::Disk;
@@ -117,7 +118,7 @@ impl World {
                     self.trouble_journal();
                 }
                 let config = JournalConfig::new("journal").segment_size(64 << 10);
-                Arc::new(config.open_in(self.journal.attach())?)
+                Arc::new(config.open_in(Careless::over(self.journal.attach(), self.sim.plant))?)
             }
         };
         Ok(Arc::new(SlowJournal::new(inner, self.sim.seed, Arc::clone(failed))))

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use tiered_core::url::StoreUrl;
 use tiered_core::{
-    Error, ErrorKind, Journal, Operation, Result, Store, TieredSettings, TieredStore, VolatileJournal,
+    Error, ErrorKind, Journal, Lease, Operation, Result, Store, TieredSettings, TieredStore, VolatileJournal,
     WritePolicy,
 };
 
@@ -42,6 +42,8 @@ pub struct Stack {
     /// Whether nobody else writes to a backend that could be shared, which write-behind needs.
     #[serde(default)]
     sole_writer: bool,
+    /// How the backend is owned where it could be shared, instead: `acquire` or `take-over`.
+    lease: Option<Lease>,
     /// How the tiers work together.
     policy: Option<TieredSettings>,
 }
@@ -55,6 +57,7 @@ impl Stack {
             backend: None,
             journal: None,
             sole_writer: false,
+            lease: None,
             policy: None,
         }
     }
@@ -67,6 +70,7 @@ impl Stack {
             backend: Some(Box::new(backend)),
             journal,
             sole_writer: false,
+            lease: None,
             policy: Some(policy),
         }
     }
@@ -75,6 +79,13 @@ impl Stack {
     #[must_use]
     pub fn sole_writer(mut self, sole_writer: bool) -> Self {
         self.sole_writer = sole_writer;
+        self
+    }
+
+    /// Owns the backend by a lease ([`TieredBuilder::lease`](tiered_core::TieredBuilder::lease)).
+    #[must_use]
+    pub fn lease(mut self, lease: Option<Lease>) -> Self {
+        self.lease = lease;
         self
     }
 
@@ -105,7 +116,10 @@ impl Stack {
             let refuse = |why: &str| Err(Error::new(ErrorKind::Config, why).during(Operation::Open));
             match (&self.url, &self.frontend, &self.backend) {
                 (Some(url), None, None)
-                    if self.policy.is_none() && self.journal.is_none() && !self.sole_writer =>
+                    if self.policy.is_none()
+                        && self.journal.is_none()
+                        && !self.sole_writer
+                        && self.lease.is_none() =>
                 {
                     open(url, create).await
                 }
@@ -175,6 +189,10 @@ impl Stack {
             None => builder,
         };
         let builder = if self.sole_writer { builder.declare_sole_writer() } else { builder };
+        let builder = match self.lease {
+            Some(lease) => builder.lease(lease),
+            None => builder,
+        };
         match builder.build().await {
             Ok(store) => Ok(store),
             Err(error) => {
@@ -224,6 +242,7 @@ impl fmt::Debug for Stack {
             .field("backend", &self.backend)
             .field("journal", &self.journal)
             .field("sole_writer", &self.sole_writer)
+            .field("lease", &self.lease)
             .field("policy", &self.policy)
             .finish()
     }
