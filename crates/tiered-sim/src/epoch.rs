@@ -178,7 +178,7 @@ async fn all_room_is_free(life: &Life) -> Checked<()> {
         return Ok(());
     }
     let room = settings.max_pending_operations;
-    let keys: Vec<Key> = (0..room).filter_map(|number| Key::new(&format!("room-{number}")).ok()).collect();
+    let keys: Vec<Key> = (0..room).filter_map(|number| Key::new(format!("room-{number}")).ok()).collect();
     let all =
         keys.iter().fold(Batch::new().best_effort(), |batch, key| batch.delete(key.clone(), Delete::new()));
     let applied = within(PROMPT, "a batch that takes all the room", life.store.apply(all)).await?;
@@ -253,17 +253,13 @@ async fn usurp(world: &mut World, clients: &Clients, owner: Life) -> Checked<Lif
         if raw(&*life.back, name).await? != taken_over {
             return Err(format!("{name}: the owner of before wrote after its lease was taken over"));
         }
-        let last = parked
-            .iter()
-            .flat_map(|unit| &unit.records)
-            .filter(|(_, record)| record.key == *name)
-            .next_back();
-        let owned = match last.map(|(_, record)| &record.action) {
+        let last = parked.iter().flat_map(|unit| &unit.records).rfind(|(_, record)| record.key == *name);
+        let checked = match last.map(|(_, record)| &record.action) {
             None => clients.settle(index, taken_over.as_ref()),
             Some(Action::Delete(_)) => clients.settle(index, None),
             Some(Action::Put(put)) => clients.settle_kept(index, &put.value),
         };
-        owned.map_err(|why| format!("{name}: {why}"))?;
+        checked.map_err(|why| format!("{name}: {why}"))?;
         clients.now_has(index, taken_over.as_ref())?;
     }
     within(PROMPT, "closing after the lease was lost", owner.store.close()).await?.ok();

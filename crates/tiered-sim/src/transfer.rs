@@ -20,7 +20,7 @@ fn references(number: u64) -> impl Iterator<Item = u64> {
 }
 
 fn keys() -> Vec<Key> {
-    (0..KEYS).filter_map(|number| Key::new(&format!("node-{number:02}")).ok()).collect()
+    (0..KEYS).filter_map(|number| Key::new(format!("node-{number:02}")).ok()).collect()
 }
 
 fn number(key: &Key) -> u64 {
@@ -102,7 +102,7 @@ async fn walk(sim: Sim, dice: &mut Dice) -> Checked {
     }
     let (from, to) = (faulty(dice, "source", &source), faulty(dice, "target", &target));
     let follow = |key: &Key, _: &Entry| -> Result<Vec<Key>> {
-        references(number(key)).map(|child| Key::new(&format!("node-{child:02}"))).collect()
+        references(number(key)).map(|child| Key::new(format!("node-{child:02}"))).collect()
     };
     let root = keys.get(..1).unwrap_or_default();
     let options = options(sim);
@@ -116,7 +116,7 @@ async fn walk(sim: Sim, dice: &mut Dice) -> Checked {
             continue;
         }
         for child in references(number(key)) {
-            let child = Key::new(&format!("node-{child:02}"))?;
+            let child = Key::new(format!("node-{child:02}"))?;
             if target.get(&child).await?.is_none() {
                 return Ok(Err(format!("{key}: a walk left it without {child}, to which it refers")));
             }

@@ -72,7 +72,7 @@ async fn what_is_stale_is_served_while_the_backend_is_down() {
         ..TieredSettings::default()
     };
     let bench = Bench::new(settings).await;
-    bench.store.put(&key("k"), Put::new("1").expires_in(Duration::from_secs(600))).await.expect("put");
+    bench.store.put(&key("k"), Put::new("1").expires_in(Duration::from_mins(10))).await.expect("put");
     bench.backend.reads_are(Reading::Down);
     assert_eq!(bench.read().await.expect("a hit"), value("1", false));
     bench.wait(101);
@@ -82,7 +82,7 @@ async fn what_is_stale_is_served_while_the_backend_is_down() {
         bench.store.load(&key("k"), &fresh).await.expect_err("asked for").kind(),
         ErrorKind::Unavailable
     );
-    bench.store.put(&key("k"), Put::new("2").expires_in(Duration::from_secs(600))).await.expect("put");
+    bench.store.put(&key("k"), Put::new("2").expires_in(Duration::from_mins(10))).await.expect("put");
     bench.wait(101);
     assert_eq!(bench.read().await.expect("stale"), value("2", true), "with every write of this store");
     bench.wait(1_000);
