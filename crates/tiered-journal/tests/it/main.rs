@@ -5,6 +5,7 @@ mod disk;
 mod engine;
 mod files;
 mod images;
+mod lease;
 mod parking;
 
 use bytes::Bytes;

@@ -1,0 +1,79 @@
+//! Write-behind by lease, over a journal that outlives its process.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tiered_core::{Batch, ErrorKind, Lease, MemoryStore, Put, Result, Store, TieredStore, WritePolicy};
+use tiered_journal::JournalConfig;
+
+use crate::engine::{Picky, read};
+use crate::key;
+
+async fn open(folder: &Path, back: &Picky, lease: Lease) -> Result<TieredStore> {
+    // A store that was dropped leaves its journal when its tasks have noticed.
+    let journal = loop {
+        match JournalConfig::new(folder).segment_size(64 << 10).open().await {
+            Err(error) if error.kind() == ErrorKind::Locked => tokio::task::yield_now().await,
+            opened => break opened?,
+        }
+    };
+    let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()));
+    builder.write_policy(WritePolicy::WriteBehind).journal(Arc::new(journal)).lease(lease).build().await
+}
+
+#[tokio::test]
+async fn after_a_crash_the_same_journal_has_the_lease_and_flushes_nothing_twice() {
+    let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
+    let store = open(folder.path(), &back, Lease::Acquire).await.expect("nobody's");
+    for index in 0..40 {
+        store.put(&key(&format!("k{index}")), Put::new("1")).await.expect("acknowledged");
+    }
+    store.flush().await.expect("drains");
+    back.down.store(true, Ordering::Relaxed);
+    store.put(&key("late"), Put::new("1")).await.expect("acknowledged");
+    drop(store);
+    back.down.store(false, Ordering::Relaxed);
+    let other = tempfile::tempdir().expect("a folder");
+    let refused =
+        open(other.path(), &back, Lease::Acquire).await.expect_err("held, although nobody is there");
+    assert_eq!(refused.kind(), ErrorKind::Locked);
+    let store = open(folder.path(), &back, Lease::Acquire).await.expect("its own");
+    assert!(store.stats().backlog <= 1, "what the record says was flushed is not flushed again");
+    store.close().await.expect("drains");
+    assert_eq!(back.value("late").await.expect("flushed"), "1");
+    open(other.path(), &back, Lease::Acquire).await.expect("given back").close().await.expect("closes");
+}
+
+#[tokio::test]
+async fn what_a_former_owner_had_acknowledged_waits_for_a_person() {
+    let (mine, theirs) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let back = Picky::new(true);
+    let before = open(mine.path(), &back, Lease::Acquire).await.expect("nobody's");
+    back.down.store(true, Ordering::Relaxed);
+    before.put(&key("a"), Put::new("before")).await.expect("acknowledged");
+    before.apply(Batch::new().put(key("b"), "before").put(key("c"), "before")).await.expect("acknowledged");
+    drop(before);
+    back.down.store(false, Ordering::Relaxed);
+    let after = open(theirs.path(), &back, Lease::TakeOver).await.expect("taken over");
+    after.put(&key("a"), Put::new("after")).await.expect("acknowledged");
+    after.close().await.expect("drains");
+    for _ in 0..2 {
+        // However often it is opened, nothing goes over what others wrote.
+        let before = open(mine.path(), &back, Lease::Acquire).await.expect("given back");
+        let parked = before.parked();
+        assert_eq!(parked.iter().map(|unit| unit.records.len()).collect::<Vec<_>>(), [1, 2]);
+        assert!(parked[0].reason.contains("another owner"), "{}", parked[0].reason);
+        before.flush().await.expect_err("they are parked");
+        assert_eq!(back.value("a").await.expect("theirs"), "after");
+        drop(before);
+    }
+    let before = open(mine.path(), &back, Lease::Acquire).await.expect("its own");
+    let sequences: Vec<_> = before.parked().iter().map(tiered_core::Parked::sequence).collect();
+    before.drop_parked(sequences[0]).await.expect("given up");
+    before.retry_parked(sequences[1]).expect("in line");
+    before.flush().await.expect("drains");
+    assert_eq!(read(&before, "a").await.expect("theirs"), "after");
+    assert_eq!(back.value("b").await.expect("retried"), "before");
+    before.close().await.expect("closes");
+}
