@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tiered::journal::{JournalConfig, OsFolder};
-use tiered::{Create, Error, ErrorKind, Result, Store, TieredSettings, TieredStore};
+use tiered::{Create, Error, ErrorKind, Lease, Result, Store, TieredSettings, TieredStore};
 
 use crate::doomed::{DoomedFolder, DoomedJournal, DoomedStore, Tier};
 use crate::refusing::{Leniency, Refusing};
@@ -159,7 +159,6 @@ pub(crate) const ALL: &[Stack] = &[
         policy: "max-pending-operations = 200",
         refuses: false,
         never: &[
-            IN_BATCHES,
             DELETED_IN_BATCHES,
             BY_KEY,
             NOT_LISTED,
@@ -213,9 +212,13 @@ impl Stack {
             return self.assemble(place, doom).await;
         }
         let journal = if self.behind { format!("journal = '{place}/journal'\n") } else { String::new() };
-        let sole = if self.backend == "POSTGRES" { "sole-writer = true\n" } else { "" };
+        let owner = match self.backend {
+            "POSTGRES" if self.is_leased() => "lease = 'acquire'\n",
+            "POSTGRES" => "sole-writer = true\n",
+            _ => "",
+        };
         let settings = format!(
-            "{journal}{sole}[frontend]\nurl = '{}'\n[backend]\nurl = '{}'\n[policy]\n{}",
+            "{journal}{owner}[frontend]\nurl = '{}'\n[backend]\nurl = '{}'\n[policy]\n{}",
             fill(self.frontend, place),
             fill(self.backend, place),
             self.policy()
@@ -255,10 +258,17 @@ impl Stack {
         if let Some(journal) = journal {
             builder = builder.journal(journal);
         }
-        if self.backend == "POSTGRES" {
+        if self.is_leased() {
+            builder = builder.lease(Lease::Acquire);
+        } else if self.backend == "POSTGRES" {
             builder = builder.declare_sole_writer();
         }
         Ok(Opened { store: builder.build().await?, inner, leniency })
+    }
+
+    /// Whether it owns its backend by a lease: nothing that a killed process has sent arrives later.
+    fn is_leased(&self) -> bool {
+        self.behind && self.backend == "POSTGRES"
     }
 
     /// Its backend alone.
@@ -271,7 +281,7 @@ impl Stack {
     #[cfg_attr(not(feature = "postgres"), expect(clippy::unused_self, reason = "no server"))]
     pub(crate) fn wait_for_quiet(&self) {
         #[cfg(feature = "postgres")]
-        if self.backend == "POSTGRES" {
+        if self.backend == "POSTGRES" && !self.is_leased() {
             postgres(
                 "DO $$ BEGIN WHILE EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'tiered') \
                  LOOP PERFORM pg_sleep(0.002); PERFORM pg_stat_clear_snapshot(); END LOOP; END $$",
