@@ -196,6 +196,11 @@ impl Stack {
         pinned.map(|(_, why)| *why)
     }
 
+    /// Whether its backend is a server.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.backend == "POSTGRES"
+    }
+
     /// Whether nothing is flushed behind a refused write.
     pub(crate) fn halts(&self) -> bool {
         self.policy.contains("halt")
@@ -213,7 +218,7 @@ impl Stack {
             return self.assemble(place, doom).await;
         }
         let journal = if self.behind { format!("journal = '{place}/journal'\n") } else { String::new() };
-        let sole = if self.backend == "POSTGRES" { "sole-writer = true\n" } else { "" };
+        let sole = if self.is_remote() { "sole-writer = true\n" } else { "" };
         let settings = format!(
             "{journal}{sole}[frontend]\nurl = '{}'\n[backend]\nurl = '{}'\n[policy]\n{}",
             fill(self.frontend, place),
@@ -255,7 +260,7 @@ impl Stack {
         if let Some(journal) = journal {
             builder = builder.journal(journal);
         }
-        if self.backend == "POSTGRES" {
+        if self.is_remote() {
             builder = builder.declare_sole_writer();
         }
         Ok(Opened { store: builder.build().await?, inner, leniency })
@@ -271,7 +276,7 @@ impl Stack {
     #[cfg_attr(not(feature = "postgres"), expect(clippy::unused_self, reason = "no server"))]
     pub(crate) fn wait_for_quiet(&self) {
         #[cfg(feature = "postgres")]
-        if self.backend == "POSTGRES" {
+        if self.is_remote() {
             postgres(
                 "DO $$ BEGIN WHILE EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'tiered') \
                  LOOP PERFORM pg_sleep(0.002); PERFORM pg_stat_clear_snapshot(); END LOOP; END $$",
@@ -286,7 +291,7 @@ impl Stack {
     )]
     pub(crate) fn tidy_up(&self, place: &str) {
         #[cfg(feature = "postgres")]
-        if self.backend == "POSTGRES" {
+        if self.is_remote() {
             postgres(&format!("DROP SCHEMA IF EXISTS {} CASCADE", schema(place)));
         }
     }
