@@ -20,8 +20,11 @@ mod step;
 mod value;
 
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use run::{Moments, Run};
+use stack::Stack;
 use step::{Doom, Step};
 
 /// Cycles of each stack that are killed at a random moment, unless the command line says otherwise.
@@ -65,22 +68,44 @@ fn main() -> ExitCode {
     let cycles = option("--cycles").and_then(|cycles| cycles.parse().ok()).unwrap_or(CYCLES);
     let wanted = option("--stack");
     let seed = option("--seed").and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let (mut ran, mut failed) = (0, 0);
-    for stack in stack::ALL.iter().filter(|stack| wanted.is_none_or(|wanted| wanted == stack.name)) {
-        ran += 1;
-        match Run::new(stack, seed).and_then(|run| run.cycles(cycles, moments)) {
-            Ok(line) => println!("{line}"),
-            Err(why) => {
-                println!("{}: FAILED: {why}", stack.name);
-                failed += 1;
-            }
-        }
-    }
-    if ran == 0 {
+    let stacks: Vec<&'static Stack> =
+        stack::ALL.iter().filter(|stack| wanted.is_none_or(|wanted| wanted == stack.name)).collect();
+    if stacks.is_empty() {
         let names: Vec<&str> = stack::ALL.iter().map(|stack| stack.name).collect();
         println!("no such stack; there are {}", names.join(", "));
         return ExitCode::from(2);
     }
-    println!("test result: {} passed; {failed} failed", ran - failed);
+    let failed =
+        run_all(&stacks, |stack| match Run::new(stack, seed).and_then(|run| run.cycles(cycles, moments)) {
+            Ok(line) => {
+                println!("{line}");
+                true
+            }
+            Err(why) => {
+                println!("{}: FAILED: {why}", stack.name);
+                false
+            }
+        });
+    println!("test result: {} passed; {failed} failed", stacks.len() - failed);
     if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Runs stacks two at a time, since they mostly wait for disks; how many failed. Those over a server take turns: a
+/// process waits until the server has forgotten the one before.
+fn run_all(stacks: &[&'static Stack], run: impl Fn(&'static Stack) -> bool + Sync) -> usize {
+    let (remote, local): (Vec<&Stack>, Vec<&Stack>) =
+        stacks.iter().copied().partition(|stack| stack.is_remote());
+    let jobs = local.into_iter().map(|stack| vec![stack]).chain([remote]);
+    let (jobs, failed) = (Mutex::new(jobs.collect::<Vec<_>>()), AtomicUsize::new(0));
+    let work = || {
+        // The longest, that of the servers, first.
+        while let Some(job) = jobs.lock().ok().and_then(|mut jobs| jobs.pop()) {
+            failed.fetch_add(job.into_iter().filter(|stack| !run(stack)).count(), Ordering::Relaxed);
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        work();
+    });
+    failed.into_inner()
 }

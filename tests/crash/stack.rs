@@ -195,6 +195,11 @@ impl Stack {
         pinned.map(|(_, why)| *why)
     }
 
+    /// Whether its backend is a server.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.backend == "POSTGRES"
+    }
+
     /// Whether nothing is flushed behind a refused write.
     pub(crate) fn halts(&self) -> bool {
         self.policy.contains("halt")
@@ -212,10 +217,10 @@ impl Stack {
             return self.assemble(place, doom).await;
         }
         let journal = if self.behind { format!("journal = '{place}/journal'\n") } else { String::new() };
-        let owner = match self.backend {
-            "POSTGRES" if self.is_leased() => "lease = 'acquire'\n",
-            "POSTGRES" => "sole-writer = true\n",
-            _ => "",
+        let owner = match () {
+            () if self.is_leased() => "lease = 'acquire'\n",
+            () if self.is_remote() => "sole-writer = true\n",
+            () => "",
         };
         let settings = format!(
             "{journal}{owner}[frontend]\nurl = '{}'\n[backend]\nurl = '{}'\n[policy]\n{}",
@@ -260,7 +265,7 @@ impl Stack {
         }
         if self.is_leased() {
             builder = builder.lease(Lease::Acquire);
-        } else if self.backend == "POSTGRES" {
+        } else if self.is_remote() {
             builder = builder.declare_sole_writer();
         }
         Ok(Opened { store: builder.build().await?, inner, leniency })
@@ -268,7 +273,7 @@ impl Stack {
 
     /// Whether it owns its backend by a lease: nothing that a killed process has sent arrives later.
     fn is_leased(&self) -> bool {
-        self.behind && self.backend == "POSTGRES"
+        self.behind && self.is_remote()
     }
 
     /// Its backend alone.
@@ -281,7 +286,7 @@ impl Stack {
     #[cfg_attr(not(feature = "postgres"), expect(clippy::unused_self, reason = "no server"))]
     pub(crate) fn wait_for_quiet(&self) {
         #[cfg(feature = "postgres")]
-        if self.backend == "POSTGRES" && !self.is_leased() {
+        if self.is_remote() && !self.is_leased() {
             postgres(
                 "DO $$ BEGIN WHILE EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'tiered') \
                  LOOP PERFORM pg_sleep(0.002); PERFORM pg_stat_clear_snapshot(); END LOOP; END $$",
@@ -296,7 +301,7 @@ impl Stack {
     )]
     pub(crate) fn tidy_up(&self, place: &str) {
         #[cfg(feature = "postgres")]
-        if self.backend == "POSTGRES" {
+        if self.is_remote() {
             postgres(&format!("DROP SCHEMA IF EXISTS {} CASCADE", schema(place)));
         }
     }

@@ -23,7 +23,7 @@ pub(in crate::tiered) use self::lease::OWNER;
 
 use self::lease::Held;
 use self::parking::Parking;
-use self::queue::Queue;
+use self::queue::{Queue, Unit};
 use self::room::{Room, Taken};
 use super::engine::Engine;
 use super::settings::{OnPark, TieredSettings};
@@ -128,6 +128,16 @@ impl Behind {
         let queued = self.queue.lock().oldest();
         let in_flight = Some(self.in_flight.load(Ordering::Relaxed)).filter(|since| *since != u64::MAX);
         in_flight.into_iter().chain(queued).min()
+    }
+
+    /// Queues units that were journaled, `journaled` being one past the last of them. Both at once: were a unit flushed
+    /// before it counts as journaled, the barrier would stay behind it.
+    fn enqueue(&self, units: Vec<Unit>, journaled: Sequence) {
+        let mut queue = self.queue.lock();
+        for unit in units {
+            queue.push(unit);
+        }
+        self.flushed.send_modify(|flushed| flushed.journaled = journaled);
     }
 
     /// Waits until everything journaled before is in the backend.

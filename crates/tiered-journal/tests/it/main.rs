@@ -4,6 +4,7 @@ mod aside;
 mod disk;
 mod engine;
 mod files;
+mod flush;
 mod images;
 mod lease;
 mod parking;

@@ -89,6 +89,7 @@ impl Engine {
     /// Makes journaled records visible and queues them, then acknowledges them.
     fn admit(&self, behind: &Behind, group: Vec<Append>, first: Sequence) {
         let (mut sequence, since) = (first, self.uptime_millis());
+        let (mut units, mut replies) = (Vec::with_capacity(group.len()), Vec::with_capacity(group.len()));
         for append in group {
             let mut records = Vec::with_capacity(append.records.len());
             for (record, progress) in append.records {
@@ -100,10 +101,15 @@ impl Engine {
                 sequence += 1;
             }
             behind.backlog.fetch_add(records.len() as u64, Ordering::Relaxed);
-            behind.queue.lock().push(Unit { records, since, room: Some(append.room) });
-            append.reply.send(Ok(())).ok();
+            units.push(Unit { records, since, room: Some(append.room) });
+            replies.push(append.reply);
         }
-        behind.flushed.send_modify(|flushed| flushed.journaled = sequence);
+        behind.enqueue(units, sequence);
+        // After that, so that a flush that follows the acknowledgement waits for the write.
+        for reply in replies {
+            // A writer that is gone needs no answer.
+            reply.send(Ok(())).ok();
+        }
         behind.queued.notify_one();
     }
 

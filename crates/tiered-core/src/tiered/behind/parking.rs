@@ -143,8 +143,9 @@ impl Behind {
     pub(super) fn move_barrier(&self) {
         let parking = self.parking.lock();
         let halted = self.halts && !parking.parked.is_empty();
+        let queue = self.queue.lock();
         self.flushed.send_modify(|flushed| {
-            flushed.before = self.queue.lock().first().unwrap_or(flushed.journaled);
+            flushed.before = queue.first().unwrap_or(flushed.journaled);
             flushed.halted = halted;
         });
     }

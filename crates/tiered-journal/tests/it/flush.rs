@@ -1,0 +1,50 @@
+//! A flush covers every write that was acknowledged before it, and ends, whichever thread is ahead.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tiered_core::{
+    Batch, Level, MemoryStore, Put, Store as _, StoreExt as _, TieredStore, VolatileJournal, WritePolicy,
+};
+
+use crate::engine::Picky;
+use crate::key;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_flush_covers_what_was_acknowledged_before_it() {
+    let back = Picky::new(true);
+    back.strict.store(false, Ordering::Relaxed);
+    let store = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))
+        .write_policy(WritePolicy::WriteBehind)
+        .journal(Arc::new(VolatileJournal::new()))
+        .build()
+        .await
+        .expect("builds");
+    let writers: Vec<_> = (0..32)
+        .map(|writer| {
+            let (store, back) = (store.clone(), back.clone());
+            tokio::runtime::Handle::current().spawn(async move {
+                for round in 0..100 {
+                    let name = format!("w{writer}");
+                    let value = format!("{round}");
+                    let others = (0..8).fold(Batch::new(), |batch, other| {
+                        batch.put(key(&format!("w{writer}/{other}")), Put::new(value.clone()))
+                    });
+                    store.apply(others).await.expect("acknowledged");
+                    let written =
+                        store.put(&key(&name), Put::new(value.clone())).await.expect("acknowledged");
+                    let flushed = tokio::time::timeout(Duration::from_secs(20), store.flush()).await;
+                    flushed.expect("the flush ends").expect("drains");
+                    let found = back.value(&name).await.expect("flushed");
+                    assert_eq!(found, value, "{name} was acknowledged before the flush");
+                    written.receipt.durable(Level::Committed).await.expect("flushed");
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.expect("holds");
+    }
+    assert!(store.get(&key("w0")).await.expect("reads").is_some());
+}
