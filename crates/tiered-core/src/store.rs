@@ -100,11 +100,14 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 /// * **`[batch.judged]`** [`apply`](Store::apply) judges preconditions against the state before the batch.
 ///   **`[batch.last]`** The last operation on a key wins.
 /// * **`[batch.atomic]`** With [`Feature::AtomicBatch`] a batch is all-or-nothing, also under a crash: a failed
-///   precondition fails the call and nothing was written. Without it a batch that
+///   precondition fails the call and nothing was written. The error [names the key](Error::for_key) of an operation that
+///   was refused, where the store can tell: the flush of journaled writes finds it without it, but slowly. Without it a batch that
 ///   [requires](Atomicity::Required) atomicity is [`ErrorKind::Unsupported`], and one that does not gives one
 ///   outcome per operation. **`[batch.empty]`** An empty batch is `Ok`.
 ///
 /// # Listing
+/// A tiered store lists what it reads from: the backend and what is pending, or under
+/// [`FrontendOnly`](crate::WritePolicy::FrontendOnly) the frontend alone.
 /// * **`[list.order]`** [`list`](Store::list) yields keys in the order of their bytes, each at most once.
 ///   **`[list.prefix]`**, **`[list.after]`**, **`[list.limit]`** as [`ListOptions`] says.
 /// * **`[list.complete]`** Every key that was live when the listing began and is not written during it is in it;
@@ -129,8 +132,8 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 ///   [`ErrorKind::Closed`]; closing twice is `Ok`. The bodies given here cannot know that a store was closed: an
 ///   adapter that can be closed overrides both.
 ///
-/// # Cancel safety
-/// Dropping the future of a read has no effect. Dropping the future of a write leaves it as with
+/// # Cancel safety and panics
+/// A tiered store takes a panic of a tier for an error, and goes on to call the tier. Dropping the future of a read has no effect. Dropping the future of a write leaves it as with
 /// [`Outcome::Unknown`]; the store stays usable, and no lock, connection or permit leaks (**`[cancel]`**).
 ///
 /// # Examples

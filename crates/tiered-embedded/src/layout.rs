@@ -20,6 +20,10 @@ const HEADER: usize = 4 + 4 + 16;
 /// The memory that a value takes before any chunk of it was seen, in bytes: a record may claim any size.
 const UNSEEN: usize = 8 << 20;
 
+/// So many chunks are removed by their numbers; beyond that those that are there are looked for, whatever the record
+/// claims.
+const COUNTED: u32 = 1 << 16;
+
 fn chunk_size(key: &Key) -> usize {
     PAIR - HEADER - key.len()
 }
@@ -131,7 +135,10 @@ fn remove_chunks(transaction: &mut dyn Transaction, key: &Key) -> Result<()> {
         Ok(Some(record)) if record.inline.is_some() => Ok(()),
         Ok(Some(record)) => {
             let count = record.metadata.size.div_ceil(chunk_size(key) as u64);
-            for index in 0..u32::try_from(count).map_err(|_| too_large(key))? {
+            let Some(count) = u32::try_from(count).ok().filter(|count| *count <= COUNTED) else {
+                return remove_all_chunks(transaction, key);
+            };
+            for index in 0..count {
                 transaction.delete(Table::Chunks, &chunk_key(key, index))?;
             }
             Ok(())

@@ -240,6 +240,7 @@ impl TieredBuilder {
             closed: AtomicBool::new(false),
             barred: AtomicBool::new(false),
             busy: Busy::new(),
+            closing: Busy::new(),
             leaving: watch::Sender::new(false),
             settings: self.settings,
         });

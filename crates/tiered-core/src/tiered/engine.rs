@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::behind::Behind;
 use super::guarantee::Guarantees;
-use super::health::Health;
+use super::health::{Health, contained};
 use super::settings::{FrontendFailure, TieredSettings};
 use crate::backoff::Backoff;
 use crate::capability::Capabilities;
@@ -57,6 +57,8 @@ pub(super) struct Engine {
     pub(super) barred: AtomicBool,
     /// Writes that are past their gate.
     pub(super) busy: Busy,
+    /// Calls of `close` that have not ended.
+    pub(super) closing: Busy,
     /// Set when the last handle is gone or the store is closed: background tasks end.
     pub(super) leaving: watch::Sender<bool>,
 }
@@ -245,8 +247,12 @@ impl Engine {
         let (frontend, owned) = (Arc::clone(&self.frontend), key.clone());
         let mut running = Box::pin(async move {
             let result = match change {
-                Change::Install(entry) => frontend.put(&owned, Put::copy_of(&entry)).await.map(drop),
-                Change::Remove => frontend.delete(&owned, Delete::new()).await.map(drop),
+                Change::Install(entry) => {
+                    contained(&*frontend, frontend.put(&owned, Put::copy_of(&entry))).await.map(drop)
+                }
+                Change::Remove => {
+                    contained(&*frontend, frontend.delete(&owned, Delete::new())).await.map(drop)
+                }
             };
             (result, call)
         });
@@ -373,7 +379,9 @@ impl Engine {
                     // What is local is not a wrong copy, and has nothing behind it.
                     let result = match engine.is_kept_locally(&owned).await {
                         Ok(true) => Ok(()),
-                        Ok(false) => frontend.delete(&owned, Delete::new()).await.map(drop),
+                        Ok(false) => {
+                            contained(&*frontend, frontend.delete(&owned, Delete::new())).await.map(drop)
+                        }
                         Err(error) => Err(error),
                     };
                     (result, call)

@@ -6,6 +6,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::Semaphore;
 
 use super::engine::{Change as FrontendChange, Changed, Engine};
+use super::health::contained;
 use crate::entry::{Origin, Tombstones};
 use crate::key::Key;
 use crate::observe::Event;
@@ -79,7 +80,7 @@ impl Engine {
         let options = ReadOptions::new().tombstones(Tombstones::Show);
         let held = match self.frontend.peek(key) {
             Some(entry) => Ok(Some(Arc::clone(entry.metadata()))),
-            None => self.frontend.head(key, &options).await,
+            None => contained(&*self.frontend, self.frontend.head(key, &options)).await,
         };
         let stays = match &held {
             Ok(None) => true,

@@ -1,13 +1,16 @@
-//! Calls of the tiers, behind their circuit breakers.
+//! Calls of the tiers: a panic is an error, and circuit breakers keep calls from tiers that fail.
 
+use std::any::Any;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 
+use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 
 use super::engine::Engine;
 use super::settings::BreakerSettings;
 use crate::breaker::{Breaker, Limits, is_outage};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::Store;
 
 /// The breaker of a tier; without settings it lets everything through and costs nothing.
@@ -52,13 +55,13 @@ impl Engine {
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         if health.0.is_none() {
-            return call.await;
+            return contained(tier, call).await;
         }
         health.admit(self.uptime_millis()).map_err(|error| {
             self.counters.spared.add(1);
             error.in_tier(tier.capabilities().name())
         })?;
-        let result = call.await;
+        let result = contained(tier, call).await;
         health.learn(result.as_ref().err(), self.uptime_millis());
         result
     }
@@ -72,4 +75,19 @@ impl Engine {
     pub(super) fn learn_of_frontend(&self, error: Option<&Error>) {
         self.frontend_health.learn(error, self.uptime_millis());
     }
+}
+
+/// Makes a call of a tier. A panic in it is an error, after which a write may have taken effect: what hangs on the call
+/// (a gate, a flight, the flush) ends as after any other failure.
+pub(super) async fn contained<T>(tier: &dyn Store, call: impl Future<Output = Result<T>>) -> Result<T> {
+    // A tier answers for its own state; nothing of the engine is borrowed mutably by a call.
+    AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|panic| {
+        let message = format!("the store panicked: {}", message_of(panic.as_ref()));
+        Err(Error::new(ErrorKind::Other, message).in_tier(tier.capabilities().name()))
+    })
+}
+
+fn message_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::engine::Engine;
+use super::health::contained;
 use super::session;
 use crate::capability::Durability;
 use crate::error::{Error, ErrorKind, Result};
@@ -22,13 +23,21 @@ impl Engine {
 
     /// Refuses new calls, lets those under way end, drains what is pending, and closes both tiers.
     pub(super) async fn close(self: &Arc<Self>) -> Result<()> {
+        let closing = self.closing.enter();
         if self.closed.swap(true, Ordering::AcqRel) {
+            drop(closing);
+            // Whoever closes it first learns how that ended.
+            self.closing.idle().await;
             return Ok(());
         }
         self.barred.store(true, Ordering::Release);
         let engine = Arc::clone(self);
         // In a task of its own: dropped half-way it would leave the tiers open, and no later call closes them.
-        self.runtime.spawn(async move { engine.close_down().await }).await.unwrap_or_else(|error| {
+        let close_down = async move {
+            let _closing = closing;
+            engine.close_down().await
+        };
+        self.runtime.spawn(close_down).await.unwrap_or_else(|error| {
             let message = if error.is_panic() { "a store panicked" } else { "the runtime shut down" };
             Err(Error::new(ErrorKind::Other, message).with_source(error))
         })
@@ -83,8 +92,8 @@ impl Engine {
                 tracing::warn!(error = %error.chain(), "the frontend's session was not ended cleanly");
             }
         }
-        let frontend = self.frontend.close().await;
-        let backend = self.backend.close().await;
+        let frontend = contained(&*self.frontend, self.frontend.close()).await;
+        let backend = contained(&*self.backend, self.backend.close()).await;
         result.and(backend).and(frontend)
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::engine::Engine;
+use super::health::contained;
 use crate::entry::{Entry, Note, Origin, Tombstones};
 use crate::error::{Error, Outcome, Result};
 use crate::key::Key;
@@ -70,7 +71,7 @@ impl Engine {
         let Some(call) = self.begin_call(key).await else { return Err(self.frontend_hangs()) };
         let note = Note { session: self.session(), origin, ..Note::default() };
         let put = Put::copy_of(&entry.clone().with_note(note));
-        let result = self.frontend.put(key, put).await.map(drop);
+        let result = contained(&*self.frontend, self.frontend.put(key, put)).await.map(drop);
         self.await_unknown(&result).await;
         drop(call);
         result
@@ -89,7 +90,7 @@ impl Engine {
             return self.store_locally(key, &tombstone, Origin::Tombstone).await;
         }
         let Some(call) = self.begin_call(key).await else { return Err(self.frontend_hangs()) };
-        let result = self.frontend.delete(key, Delete::new()).await.map(drop);
+        let result = contained(&*self.frontend, self.frontend.delete(key, Delete::new())).await.map(drop);
         self.await_unknown(&result).await;
         drop(call);
         result
@@ -108,7 +109,7 @@ impl Engine {
             return Ok(false);
         }
         let options = ReadOptions::new().tombstones(Tombstones::Show);
-        let held = self.frontend.head(key, &options).await?;
+        let held = contained(&*self.frontend, self.frontend.head(key, &options)).await?;
         Ok(held.is_some_and(|held| held.note.origin.is_local()))
     }
 
@@ -122,8 +123,10 @@ impl Engine {
     pub(super) async fn current_locally(&self, key: &Key) -> Result<Current> {
         let nothing_done = |error: Error| error.outcome_is(Outcome::NotApplied);
         let options = ReadOptions::new().range(0..0).tombstones(Tombstones::Show);
-        let local = self.frontend.load(key, &options).await.map_err(nothing_done)?;
-        let head = self.backend.head(key, &ReadOptions::new().authoritative()).await.map_err(nothing_done)?;
+        let local =
+            contained(&*self.frontend, self.frontend.load(key, &options)).await.map_err(nothing_done)?;
+        let authoritative = ReadOptions::new().authoritative();
+        let head = self.ask_backend(self.backend.head(key, &authoritative)).await.map_err(nothing_done)?;
         let version = match local.into_entry() {
             Some(entry) if entry.metadata().note.origin == Origin::Tombstone => None,
             Some(entry) if entry.metadata().note.origin == Origin::Local => Some(entry.version().clone()),

@@ -79,9 +79,15 @@ impl Engine {
             }
         });
         let pump = send(body, parts);
-        // The write is a task of its own: dropping this call stops the pump alone, which the write notices.
-        let (written, ()) = futures_util::future::join(write, pump).await;
-        written
+        // The write is a task of its own: it ends without the rest of the value where nothing more is sent, which a
+        // caller who goes away and a deadline bring about.
+        let (mut write, mut pump) = (std::pin::pin!(write), std::pin::pin!(pump));
+        tokio::select! {
+            biased;
+            written = write.as_mut() => return written,
+            () = pump.as_mut() => {}
+        }
+        write.await
     }
 }
 

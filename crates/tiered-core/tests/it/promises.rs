@@ -21,6 +21,8 @@ enum Mood {
     Down,
     /// Writes never return.
     Hangs,
+    /// Every call panics, writes after they took effect.
+    Panics,
 }
 
 /// A memory store in a mood, that may pretend to outlive the process.
@@ -59,14 +61,21 @@ impl Moody {
         self.mood.load(Ordering::Relaxed) == mood as u8
     }
 
-    async fn write(&self) -> Result<()> {
+    async fn write<T>(&self, apply: impl Future<Output = Result<T>>) -> Result<T> {
         if self.is(Mood::Hangs) {
             std::future::pending::<()>().await;
         }
-        self.call()
+        if self.is(Mood::Panics) {
+            let applied = apply.await;
+            self.call()?;
+            return applied;
+        }
+        self.call()?;
+        apply.await
     }
 
     fn call(&self) -> Result<()> {
+        assert!(!self.is(Mood::Panics), "as a test said");
         if self.is(Mood::Down) {
             return Err(Error::new(ErrorKind::Unavailable, "down").outcome_is(Outcome::NotApplied));
         }
@@ -84,12 +93,10 @@ impl Store for Moody {
         self.inner.load(key, options).await
     }
     async fn put(&self, key: &Key, put: Put) -> Result<Written> {
-        self.write().await?;
-        self.inner.put(key, put).await
+        self.write(self.inner.put(key, put)).await
     }
     async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
-        self.write().await?;
-        self.inner.delete(key, delete).await
+        self.write(self.inner.delete(key, delete)).await
     }
     fn list(&self, options: ListOptions) -> ListStream {
         self.inner.list(options)
@@ -98,8 +105,7 @@ impl Store for Moody {
         self.inner.peek(key)
     }
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
-        self.write().await?;
-        self.inner.apply(batch).await
+        self.write(self.inner.apply(batch)).await
     }
     async fn mark(&self, name: &str) -> Result<Option<bytes::Bytes>> {
         self.inner.mark(name).await
@@ -279,6 +285,87 @@ async fn past_its_deadline_a_write_is_unknown_and_its_key_closed_to_hits() {
     assert_eq!((error.kind(), error.write_outcome()), (ErrorKind::TimedOut, Outcome::Unknown));
     assert!(store.peek(&key("k")).is_none(), "a gated key serves no hits");
     assert_eq!(store.stats().gated, 1);
+}
+
+/// The deadline holds for a value that is late as for a backend that is.
+#[tokio::test(start_paused = true)]
+async fn past_its_deadline_a_streamed_value_is_waited_for_no_more() {
+    let (front, back) = (Moody::new(), Moody::new());
+    let settings = TieredSettings { write_deadline_millis: Some(500), ..TieredSettings::default() };
+    let store = over(&front, &back).settings(settings).build().await.expect("builds");
+    let begun = tokio::time::Instant::now();
+    let stalled = Box::pin(futures_util::stream::pending());
+    let late = store.put_stream(&key("k"), Put::new(""), stalled).await.expect_err("nothing comes");
+    assert_eq!((late.kind(), begun.elapsed().as_millis()), (ErrorKind::TimedOut, 500));
+    store.put(&key("k"), Put::new("v")).await.expect("the write ended with the call");
+    assert_eq!(store.get(&key("k")).await.expect("reads").expect("found").value(), "v");
+}
+
+/// A store that panics has failed: nothing old is served, nobody waits for ever, and what it says is passed on.
+#[tokio::test(start_paused = true)]
+async fn a_tier_that_panics_has_failed() {
+    let (front, back) = (Moody::new(), Moody::new());
+    let store = over(&front, &back).build().await.expect("builds");
+    for batched in [false, true] {
+        store.put(&key("k"), Put::new("old")).await.expect("written");
+        back.be(Mood::Panics);
+        let error = if batched {
+            store.apply(Batch::new().put(key("k"), Put::new("new"))).await.err()
+        } else {
+            store.put(&key("k"), Put::new("new")).await.err()
+        };
+        let error = error.expect("it panicked");
+        assert_eq!(error.write_outcome(), Outcome::Unknown);
+        assert!(error.to_string().contains("as a test said"), "{error}");
+        let k = key("k");
+        let readers = (0..3).map(|_| store.get(&k));
+        for read in futures_util::future::join_all(readers).await {
+            assert!(read.expect_err("the backend is asked, and panics").message().contains("as a test said"));
+        }
+        back.be(Mood::Well);
+        assert_eq!(store.get(&key("k")).await.expect("reads").expect("found").value(), "new");
+    }
+    front.be(Mood::Panics);
+    store.put(&key("k"), Put::new("newer")).await.expect("the backend has it");
+    assert_eq!(store.get(&key("k")).await.expect("reads").expect("found").value(), "newer");
+    assert_eq!(store.stats().quarantined, 1);
+    front.be(Mood::Well);
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!((store.stats().quarantined, store.stats().slots), (0, 0), "a removal has succeeded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_that_panicked_is_repeated() {
+    let (front, back) = (Moody::new(), Moody::new());
+    let store = behind(&front, &back, |_| {}).build().await.expect("builds");
+    back.be(Mood::Panics);
+    store.put(&key("k"), Put::new("v")).await.expect("journaled");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((store.stats().backlog, store.stats().parked), (1, 0), "nobody knows what it did");
+    back.be(Mood::Well);
+    store.flush().await.expect("drains");
+    assert_eq!(back.inner.peek(&key("k")).expect("there").value(), "v");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_closes_a_store_that_is_being_closed_waits_as_well() {
+    let (front, back) = (Moody::new(), Moody::new());
+    let store = behind(&front, &back, |settings| settings.close_deadline_millis = 1_000)
+        .build()
+        .await
+        .expect("builds");
+    back.be(Mood::Down);
+    store.put(&key("k"), Put::new("v")).await.expect("journaled");
+    let begun = tokio::time::Instant::now();
+    let (first, second) = futures_util::future::join(store.close(), async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let second = store.close().await;
+        assert_eq!(begun.elapsed().as_millis(), 1_000);
+        second
+    })
+    .await;
+    first.expect_err("the write is lost");
+    second.expect("the first one told");
 }
 
 #[tokio::test]

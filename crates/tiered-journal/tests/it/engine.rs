@@ -6,22 +6,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tiered_core::{
     Action, Batch, BatchOutcomes, Capabilities, Delete, Deleted, Durability, Entry, Error, ErrorKind, Event,
     Feature, Key, Level, ListOptions, ListStream, MemoryStore, OnPark, Outcome, Put, Read, ReadOptions,
     Result, Sharing, Store, StoreExt as _, TieredSettings, TieredStore, WritePolicy, Written,
 };
-use tiered_journal::JournalConfig;
+use tiered_journal::{FileJournal, JournalConfig};
 
 use crate::key;
 
-/// A backend that outlives its handles, is down at times, and refuses keys that begin with `bad` at times.
+/// A backend that outlives its handles, is down at times, and refuses keys and values that begin with `bad` at times.
 #[derive(Clone, Debug)]
 pub(crate) struct Picky {
     inner: MemoryStore,
     capabilities: Capabilities,
     pub(crate) down: Arc<AtomicBool>,
     pub(crate) strict: Arc<AtomicBool>,
+    /// Whether a refusal says which key it is about.
+    pub(crate) names: Arc<AtomicBool>,
+    /// Every value that came in, in order.
+    pub(crate) history: Arc<Mutex<Vec<(Key, Bytes)>>>,
 }
 
 impl Picky {
@@ -36,17 +41,19 @@ impl Picky {
             capabilities,
             down: Arc::new(AtomicBool::new(false)),
             strict: Arc::new(AtomicBool::new(true)),
+            names: Arc::new(AtomicBool::new(true)),
+            history: Arc::default(),
         }
     }
 
-    fn check(&self, key: &Key) -> Result<()> {
+    fn check(&self, key: &Key, value: &[u8]) -> Result<()> {
         if self.down.load(Ordering::Relaxed) {
             return Err(Error::new(ErrorKind::Unavailable, "down").outcome_is(Outcome::NotApplied));
         }
-        if self.strict.load(Ordering::Relaxed) && key.as_str().starts_with("bad") {
-            return Err(Error::new(ErrorKind::TooLarge, "no such keys")
-                .for_key(key)
-                .outcome_is(Outcome::NotApplied));
+        let is_bad = key.as_str().starts_with("bad") || value.starts_with(b"bad");
+        if self.strict.load(Ordering::Relaxed) && is_bad {
+            let error = Error::new(ErrorKind::TooLarge, "no such keys").outcome_is(Outcome::NotApplied);
+            return Err(if self.names.load(Ordering::Relaxed) { error.for_key(key) } else { error });
         }
         Ok(())
     }
@@ -65,11 +72,11 @@ impl Store for Picky {
         self.inner.load(key, options).await
     }
     async fn put(&self, key: &Key, put: Put) -> Result<Written> {
-        self.check(key)?;
+        self.check(key, &put.value)?;
         self.inner.put(key, put).await
     }
     async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
-        self.check(key)?;
+        self.check(key, b"")?;
         self.inner.delete(key, delete).await
     }
     fn list(&self, options: ListOptions) -> ListStream {
@@ -79,9 +86,16 @@ impl Store for Picky {
         if !self.capabilities.has(Feature::AtomicBatch) {
             assert_eq!(batch.len(), 1, "one by one");
         }
-        for (key, _) in batch.operations() {
-            self.check(key)?;
+        let value = |action: &Action| match action {
+            Action::Put(put) => put.value.clone(),
+            Action::Delete(_) => Bytes::new(),
+        };
+        for (key, action) in batch.operations() {
+            self.check(key, &value(action))?;
         }
+        self.history
+            .lock()
+            .extend(batch.operations().iter().map(|(key, action)| (key.clone(), value(action))));
         self.inner.apply(batch).await
     }
     async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
@@ -95,14 +109,18 @@ impl Store for Picky {
     }
 }
 
-pub(crate) async fn open(folder: &Path, back: &Picky, on_park: OnPark) -> TieredStore {
-    // A store that was dropped leaves its journal when its tasks have noticed.
-    let journal = loop {
+/// A store that was dropped leaves its journal when its tasks have noticed.
+pub(crate) async fn journal(folder: &Path) -> FileJournal {
+    loop {
         match JournalConfig::new(folder).segment_size(64 << 10).open().await {
             Err(error) if error.kind() == ErrorKind::Locked => tokio::task::yield_now().await,
             opened => break opened.expect("opens"),
         }
-    };
+    }
+}
+
+pub(crate) async fn open(folder: &Path, back: &Picky, on_park: OnPark) -> TieredStore {
+    let journal = journal(folder).await;
     let settings =
         TieredSettings { write_policy: WritePolicy::WriteBehind, on_park, ..TieredSettings::default() };
     TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))

@@ -9,8 +9,9 @@ use tiered_core::{
     Aside, Batch, Durability, Journal, JournalRecord, Key, MemoryStore, OnPark, Put, Recovered, Result,
     Sequence, Store as _, TieredStore, VolatileJournal, WritePolicy,
 };
+use tiered_journal::FileJournal;
 
-use crate::engine::{Picky, open, read};
+use crate::engine::{Picky, journal, open, read};
 use crate::key;
 
 /// Puts `value` under `k` and, so that the backend refuses both, under a key of bad name.
@@ -150,5 +151,78 @@ async fn what_is_left_of_a_parked_batch_can_be_decided_on() {
         store.flush().await.expect("nothing is parked");
         assert_eq!(back.value("bad").await.is_some(), !drops);
         assert_eq!(back.value("k").await.expect("flushed"), "2");
+    }
+}
+
+/// A journal whose trims are lost, as those before a crash can be.
+#[derive(Debug)]
+struct Untrimmed(FileJournal);
+
+#[async_trait]
+impl Journal for Untrimmed {
+    fn durability(&self) -> Durability {
+        self.0.durability()
+    }
+    async fn append(&self, records: &[JournalRecord]) -> Result<Sequence> {
+        self.0.append(records).await
+    }
+    async fn trim(&self, _: Sequence) -> Result<()> {
+        Ok(())
+    }
+    async fn set_aside(&self, aside: &Aside) -> Result<()> {
+        self.0.set_aside(aside).await
+    }
+    async fn recover(&self, backend: &[u8]) -> Result<Recovered> {
+        self.0.recover(backend).await
+    }
+    async fn close(&self) -> Result<()> {
+        self.0.close().await
+    }
+}
+
+/// What was flushed already is in the journal still, and something after it is refused: the backend gets neither a
+/// half of it nor an older value of a key, be it for a moment.
+#[tokio::test]
+async fn a_refusal_after_a_restart_does_not_take_the_backend_back() {
+    for (atomic, names, bad) in [(true, true, "z"), (true, false, "z"), (false, true, "k"), (true, true, "k")]
+    {
+        let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(atomic));
+        back.names.store(names, Ordering::Relaxed);
+        let open = async || {
+            let journal = journal(folder.path()).await;
+            TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))
+                .write_policy(WritePolicy::WriteBehind)
+                .journal(Arc::new(Untrimmed(journal)))
+                .build()
+                .await
+                .expect("builds")
+        };
+        let store = open().await;
+        for value in ["1", "2", "3", "4"] {
+            store.put(&key("k"), Put::new(value)).await.expect("acknowledged");
+        }
+        store.flush().await.expect("drains");
+        back.down.store(true, Ordering::Relaxed);
+        store.put(&key("l"), Put::new("5")).await.expect("acknowledged");
+        store.put(&key(bad), Put::new("bad")).await.expect("acknowledged");
+        store.put(&key("m"), Put::new("6")).await.expect("acknowledged");
+        drop(store);
+        back.history.lock().clear();
+        back.down.store(false, Ordering::Relaxed);
+        let store = open().await;
+        store.flush().await.expect_err("refused");
+        let of_key = |name: &str| {
+            let history = back.history.lock();
+            history
+                .iter()
+                .filter(|(k, _)| *k == key(name))
+                .map(|(_, value)| value.clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of_key("k"), ["4"], "atomic: {atomic}, named: {names}, refused: {bad}");
+        assert_eq!(of_key("l"), ["5"]);
+        assert_eq!(of_key("m").is_empty(), atomic, "it halts before what is refused where it can");
+        assert_eq!(store.parked().len(), 1);
+        store.close().await.ok();
     }
 }

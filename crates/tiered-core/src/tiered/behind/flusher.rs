@@ -18,10 +18,14 @@ use crate::key::Key;
 use crate::observe::Event;
 use crate::planted::Plant;
 use crate::tiered::engine::sleep_unless;
+use crate::tiered::health::contained;
 use crate::write::Progress;
 
 /// So many keys at a time, where the backend has no atomic batches, and for the frontend.
 const CONCURRENCY: usize = 16;
+
+/// At most so many recovered units are tried without the last one, again and again, while a refused one is looked for.
+const EXACT: usize = 1024;
 
 /// The last operation on a key within a prefix.
 struct Step {
@@ -75,9 +79,10 @@ impl Engine {
             match self.flush_prefix(behind, &prefix).await {
                 Flush::Done => self.forget(behind, prefix).await,
                 Flush::Left => return,
-                Flush::Refused(_) if prefix.len() > 1 => {
-                    limit = Some(prefix.len() / 2);
-                    behind.queue.lock().put_back(prefix);
+                Flush::Refused(error) if prefix.len() > 1 => {
+                    let mut queue = behind.queue.lock();
+                    limit = Some(shorter(&prefix, &error, queue.is_recovered(&prefix)));
+                    queue.put_back(prefix);
                 }
                 Flush::Refused(error) => {
                     limit = None;
@@ -149,36 +154,27 @@ impl Engine {
         if refused.is_empty() { Flush::Done } else { Flush::Partly(refused) }
     }
 
-    /// Applies the last operation on a key; where it is refused, those before it, in order. What was refused; `None`
-    /// when the store was left first.
+    /// Applies the last operation on a key; where it is refused, the one before it, until one is accepted. What was
+    /// refused; `None` when the store was left first.
     async fn apply_single(
         &self,
         behind: &Behind,
         prefix: &[Unit],
         step: &Step,
     ) -> Option<Vec<(Sequence, Error)>> {
-        let single = |action: &Action| {
-            let mut batch = Batch::new().best_effort();
-            batch.push(step.key.clone(), action.clone());
-            self.until_applied(behind, batch)
-        };
-        let error = match single(&step.action).await {
-            Applied::Done => return Some(Vec::new()),
-            // Batches under a lease are atomic, so that nothing under one comes here.
-            Applied::Left | Applied::Fenced => return None,
-            Applied::Refused(error) => error,
-        };
         let mut refused = Vec::new();
-        let before = prefix.iter().flat_map(|unit| &unit.records);
-        for queued in before.filter(|queued| queued.record.key == step.key && queued.sequence < step.sequence)
-        {
-            match single(&queued.record.action).await {
-                Applied::Done => {}
+        let up_to =
+            prefix.iter().flat_map(|unit| &unit.records).filter(|queued| queued.sequence <= step.sequence);
+        for queued in up_to.rev().filter(|queued| queued.record.key == step.key) {
+            let mut batch = Batch::new().best_effort();
+            batch.push(step.key.clone(), queued.record.action.clone());
+            match self.until_applied(behind, batch).await {
+                Applied::Done => break,
+                // Batches under a lease are atomic, so that nothing under one comes here.
                 Applied::Left | Applied::Fenced => return None,
                 Applied::Refused(error) => refused.push((queued.sequence, error)),
             }
         }
-        refused.push((step.sequence, error));
         Some(refused)
     }
 
@@ -235,7 +231,7 @@ impl Engine {
 
     /// One attempt; its error, if any. An error that says the write was applied is none.
     async fn attempt(&self, batch: Batch) -> Option<Error> {
-        match self.backend.apply(batch).await {
+        match contained(&*self.backend, self.backend.apply(batch)).await {
             Ok(outcomes) => outcomes.into_iter().find_map(Result::err),
             Err(error) => Some(error),
         }
@@ -337,6 +333,17 @@ impl Behind {
             self.in_flight.store(first.since, Ordering::Relaxed);
         }
         prefix
+    }
+}
+
+/// How many units of a refused prefix to try next. The backend's word for the key tells exactly. Without it a half, but
+/// of a recovered prefix one unit less: the backend may have more than a half, and would go back in history.
+fn shorter(prefix: &[Unit], error: &Error, recovered: bool) -> usize {
+    let is_named = |unit: &Unit| unit.records.iter().any(|queued| Some(&queued.record.key) == error.key());
+    match prefix.iter().rposition(is_named) {
+        Some(named) => named.max(1),
+        None if recovered && prefix.len() <= EXACT => prefix.len() - 1,
+        None => prefix.len() / 2,
     }
 }
 

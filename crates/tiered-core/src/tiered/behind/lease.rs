@@ -21,6 +21,7 @@ use crate::planted::Plant;
 use crate::read::ReadOptions;
 use crate::store::Store;
 use crate::tiered::engine::sleep_unless;
+use crate::tiered::health::contained;
 use crate::version::{Precondition, Version};
 use crate::write::Put;
 
@@ -276,7 +277,7 @@ impl Engine {
             if error.write_outcome() == Outcome::NotApplied && is_refusal(error.kind()) {
                 // The record decides what became of an attempt that nobody has heard of.
                 let verdict = if open || stale {
-                    held.judge(self.backend.as_ref(), &sent).await
+                    contained(&*self.backend, held.judge(self.backend.as_ref(), &sent)).await
                 } else {
                     return Applied::Refused(error);
                 };

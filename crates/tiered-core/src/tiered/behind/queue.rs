@@ -51,9 +51,9 @@ impl Unit {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     units: VecDeque<Unit>,
-    /// So many of the first units go to the backend in one piece. What an earlier owner left is the journal's end,
-    /// of which the backend may have the beginning: piece by piece it would go back in history.
-    at_once: usize,
+    /// What stands before this was left by an earlier session: the journal's end, of which the backend may have the
+    /// beginning. It goes there in one piece; piece by piece the backend would go back in history.
+    recovered: Sequence,
 }
 
 impl Queue {
@@ -63,8 +63,13 @@ impl Queue {
 
     /// What an earlier owner left, as one piece.
     pub(super) fn recover(&mut self, units: Vec<Unit>) {
-        self.at_once = units.len();
+        self.recovered = units.last().map_or(0, |last| last.first() + 1);
         self.units.extend(units);
+    }
+
+    /// Whether the backend may have some of a prefix that was taken.
+    pub(super) fn is_recovered(&self, prefix: &[Unit]) -> bool {
+        prefix.first().is_some_and(|first| first.first() < self.recovered)
     }
 
     /// The next units, at most `limit`.
@@ -75,20 +80,22 @@ impl Queue {
             let Some(unit) = self.units.front() else { break };
             let size = unit.size();
             let full = records + unit.records.len() > MAX_RECORDS || bytes + size > MAX_BYTES;
-            if full && prefix.len() >= self.at_once.max(1) {
+            if full && !prefix.is_empty() && unit.first() >= self.recovered {
                 break;
             }
             records += unit.records.len();
             bytes += size;
             prefix.extend(self.units.pop_front());
         }
-        self.at_once = self.at_once.saturating_sub(prefix.len());
+        if !self.is_recovered(&prefix) {
+            // What was left is flushed or set aside; what comes back in line after that is like any other.
+            self.recovered = 0;
+        }
         prefix
     }
 
     /// All units.
     pub(super) fn take_all(&mut self) -> Vec<Unit> {
-        self.at_once = 0;
         self.units.drain(..).collect()
     }
 
@@ -102,9 +109,6 @@ impl Queue {
     /// Puts a unit where its sequence belongs.
     pub(super) fn insert(&mut self, unit: Unit) {
         let at = self.units.partition_point(|before| before.first() < unit.first());
-        if at < self.at_once {
-            self.at_once += 1;
-        }
         self.units.insert(at, unit);
     }
 
