@@ -5,7 +5,8 @@
 //! soon as one attempt has taken effect, or somebody else has written, none of the others can any more. Two conditions
 //! are no such fence: an absent key can be absent again, and a validator that repeats can match again. After an attempt
 //! of unknown outcome under one of these, the key stays closed for as long as the attempt can live, although the caller
-//! has its answer.
+//! has its answer. Where others write as well, that does not help: sent again, the write could come back over their delete.
+//! There such an attempt is not repeated; what became of it is found out instead.
 
 mod batch;
 
@@ -167,14 +168,22 @@ impl Engine {
                     match self.ask_backend(self.send(key, &attempt)).await {
                         Ok(applied) => break Ok(applied),
                         Err(error) => {
-                            if error.write_outcome() == Outcome::Unknown {
+                            let unheard = error.write_outcome() == Outcome::Unknown;
+                            if unheard {
                                 self.counters.unknowns.add(1);
                                 attempts = Attempts::Open;
-                                unfenced |= !self.fences(&condition);
                             }
+                            let fenced = !unheard || self.fences(&condition);
                             base = Some((condition, basis));
                             let failed = Failed { action: &attempt, basis, attempts, error };
-                            self.after_attempt(key, failed).await
+                            if fenced || self.is_alone() {
+                                unfenced |= !fenced;
+                                self.after_attempt(key, failed).await
+                            } else {
+                                let found = self.find_out(key, failed).await;
+                                unfenced |= found.is_none();
+                                found.unwrap_or(Next::Again)
+                            }
                         }
                     }
                 }
@@ -253,13 +262,47 @@ impl Engine {
         }
     }
 
+    /// What became of an attempt that nobody heard of and no version fences, in a backend that others write: its own
+    /// version tells, else what is there when it cannot take effect any more. `None`: the store was left first.
+    async fn find_out(&self, key: &Key, failed: Failed<'_>) -> Option<Next> {
+        let mut leaving = self.leaving.subscribe();
+        let mut backoff = Backoff::new(self.uptime_millis());
+        let mut lifetime = Some(self.backend.capabilities().lifetime());
+        loop {
+            let current = self.version_in_backend(key).await;
+            match current {
+                // That a deleted key is absent tells nothing where others delete.
+                Ok(current) if is_put(failed.action) && is_own(failed.action, current.as_ref()) => {
+                    return Some(self.after_refusal(failed, current.as_ref()));
+                }
+                // Either it was lost on the way, or it took effect and somebody undid it.
+                Ok(current)
+                    if lifetime.is_none() && precondition_of(failed.action).holds(current.as_ref()) =>
+                {
+                    return Some(Next::Ended(Err(failed.error.outcome_is(Outcome::Unknown))));
+                }
+                Ok(current) if lifetime.is_none() => {
+                    return Some(self.after_refusal(failed, current.as_ref()));
+                }
+                Ok(_) | Err(_) => {}
+            }
+            if sleep_unless(&mut leaving, lifetime.take().unwrap_or_else(|| backoff.next_delay())).await {
+                return None;
+            }
+        }
+    }
+
+    fn is_alone(&self) -> bool {
+        self.backend.capabilities().sharing() == Sharing::Exclusive
+    }
+
     /// The backend has `current` and refused an attempt, while an earlier one is open.
     fn after_refusal(&self, failed: Failed<'_>, current: Option<&Version>) -> Next {
         if precondition_of(failed.action).holds(current) {
             // It was refused for a state that is over.
             return Next::Again;
         }
-        let alone = self.backend.capabilities().sharing() == Sharing::Exclusive;
+        let alone = self.is_alone();
         match (failed.basis, as_applied(failed.action)) {
             (_, Some(applied)) if is_own(failed.action, current) && (alone || is_put(failed.action)) => {
                 Next::Ended(Ok(applied))

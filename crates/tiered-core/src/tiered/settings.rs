@@ -79,7 +79,9 @@ pub enum OnUnknown {
     /// It is driven forward: repeated under the same id until the answer is definite. Every write is conditional on
     /// the version that the backend has, so that no repetition can undo somebody else's write; an unconditional one
     /// costs a look at that version first. Needs a backend with conditional puts and deletes. A write deadline still
-    /// answers `Unknown`, while the write goes on. Streamed puts, which cannot be repeated, are reported.
+    /// answers `Unknown`, while the write goes on. Streamed puts, which cannot be repeated, are reported; so are writes
+    /// that others could undo and a repetition bring back (of an absent key, or without
+    /// [`UniqueValidators`](crate::Feature::UniqueValidators), over a shared backend) where the backend does not show them.
     Drive,
 }
 

@@ -124,7 +124,15 @@ impl Engine {
                         attempts = Attempts::Open;
                         let open =
                             conditional.iter().filter(|(_, action)| !self.fences(precondition_of(action)));
-                        ended.unfenced.extend(open.map(|(key, _)| key.clone()));
+                        let open: Vec<Key> = open.map(|(key, _)| key.clone()).collect();
+                        // One fence keeps all of a repeated batch from taking effect twice.
+                        if open.len() == conditional.len() && !self.is_alone() {
+                            match self.find_out_batch(operations, &conditional, error.duplicate()).await {
+                                Some(result) => break result,
+                                None => break Err(closed_over(Attempts::Open)),
+                            }
+                        }
+                        ended.unfenced.extend(open);
                     }
                     match self.after_batch(operations, &conditional, attempts, error).await {
                         Some(result) => break result,
@@ -136,12 +144,37 @@ impl Engine {
                 Err(_) => {}
             }
             if sleep_unless(&mut leaving, backoff.next_delay()).await {
-                let outcome = if attempts == Attempts::Void { Outcome::NotApplied } else { Outcome::Unknown };
-                break Err(Error::new(ErrorKind::Closed, "the store was closed while the batch went on")
-                    .outcome_is(outcome));
+                break Err(closed_over(attempts));
             }
         };
         ended
+    }
+
+    /// As [`find_out`](Self::find_out), for an atomic batch of which no operation is fenced.
+    async fn find_out_batch(
+        &self,
+        operations: &[(Key, Action)],
+        conditional: &[(Key, Action)],
+        error: Error,
+    ) -> Option<Result<BatchOutcomes>> {
+        let mut leaving = self.leaving.subscribe();
+        let mut backoff = Backoff::new(self.uptime_millis());
+        let mut lifetime = Some(self.backend.capabilities().lifetime());
+        loop {
+            let current = self.versions(operations).await;
+            let of = |key: &Key| current.as_ref().ok()?.get(key).and_then(Option::as_ref);
+            // That a deleted key is absent tells nothing where others delete.
+            if conditional.iter().any(|(key, action)| is_put(action) && is_own(action, of(key))) {
+                let applied = conditional.iter().map(|(_, action)| Some(Ok(as_applied(action)?)));
+                return applied.collect::<Option<BatchOutcomes>>().map(Ok);
+            }
+            if lifetime.is_none() && current.is_ok() {
+                return Some(Err(error.outcome_is(Outcome::Unknown)));
+            }
+            if sleep_unless(&mut leaving, lifetime.take().unwrap_or_else(|| backoff.next_delay())).await {
+                return None;
+            }
+        }
     }
 
     /// How a batch ended by an attempt's error; `None` where it is to be tried again.
@@ -215,6 +248,12 @@ fn conditional(key: &Key, action: &Action, versions: &Versions) -> (Key, Action)
     }
     let seen = versions.get(key).cloned().flatten();
     (key.clone(), under(action, &seen.map_or(Precondition::Absent, Precondition::Matches)))
+}
+
+/// The store was left before the batch had a definite answer.
+fn closed_over(attempts: Attempts) -> Error {
+    let outcome = if attempts == Attempts::Void { Outcome::NotApplied } else { Outcome::Unknown };
+    Error::new(ErrorKind::Closed, "the store was closed while the batch went on").outcome_is(outcome)
 }
 
 /// The operations as one batch.

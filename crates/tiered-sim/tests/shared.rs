@@ -1,0 +1,399 @@
+//! Several tiered stores over one backend that all of them write: strict writes, and what each may read.
+//!
+//! The backend keeps what it went through. Against that is checked that each write took effect at most once and as it was
+//! answered, that a conditional write lies on what it was conditional on, that a store sees its own writes at once, and
+//! others' within `max-stale`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tiered_conformance::{Dice, Fault, FaultStore, Faults};
+use tiered_core::{
+    Batch, BatchOutcomes, Capabilities, Clock, Delete, Deleted, Entry, Feature, Key, ListOptions, ListStream,
+    MaxStale, MemoryStore, OnUnknown, Outcome, Precondition, Put, Read, ReadOptions, Result, Sharing, Stamp,
+    Store, StoreExt as _, TieredSettings, TieredStore, Timestamp, Version, VersionMint, WritePolicy, Written,
+};
+use tokio::time::{Instant, sleep};
+
+const SEEDS: u64 = 300;
+const STORES: usize = 2;
+const CLIENTS: usize = 3;
+const OPERATIONS: usize = 40;
+const KEYS: u64 = 2;
+const MAX_STALE_MILLIS: u64 = 200;
+
+/// Tokio's time, which a paused clock makes virtual.
+#[derive(Debug)]
+struct VirtualClock(Instant);
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(1_700_000_000_000)
+    }
+    fn uptime(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// What a key was from a moment on.
+#[derive(Clone, Debug)]
+struct State {
+    since: Instant,
+    version: Option<Version>,
+}
+
+/// A memory store that several processes write, and that keeps every state of every key.
+#[derive(Clone, Debug)]
+struct Server {
+    inner: MemoryStore,
+    capabilities: Capabilities,
+    begun: Instant,
+    states: Arc<Mutex<HashMap<Key, Vec<State>>>>,
+}
+
+impl Server {
+    fn new(stamp: Stamp) -> Self {
+        let inner = MemoryStore::with_stamp(stamp);
+        let of_inner = inner.capabilities();
+        let features = Feature::ALL.into_iter().filter(|feature| of_inner.has(*feature));
+        // A server is never looked into.
+        let features = features.filter(|feature| *feature != Feature::Peeks);
+        let shared = Capabilities::new("server", of_inner.durability(), Sharing::Shared);
+        let capabilities = features.fold(shared, Capabilities::with);
+        Self { inner, capabilities, begun: Instant::now(), states: Arc::default() }
+    }
+
+    /// Notes what `key` is now. Nothing happens between an effect and this: the store inside never waits.
+    fn note(&self, key: &Key) {
+        let version = self.inner.peek(key).map(|entry| entry.version().clone());
+        let mut all = self.states.lock();
+        let states =
+            all.entry(key.clone()).or_insert_with(|| vec![State { since: self.begun, version: None }]);
+        if states.last().is_none_or(|last| last.version != version) {
+            states.push(State { since: Instant::now(), version });
+        }
+    }
+
+    fn states(&self, key: &Key) -> Vec<State> {
+        let first = || vec![State { since: self.begun, version: None }];
+        self.states.lock().get(key).cloned().unwrap_or_else(first)
+    }
+}
+
+#[async_trait]
+impl Store for Server {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+        self.inner.load(key, options).await
+    }
+    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
+        let written = self.inner.put(key, put).await;
+        self.note(key);
+        written
+    }
+    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+        let deleted = self.inner.delete(key, delete).await;
+        self.note(key);
+        deleted
+    }
+    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
+        let keys: Vec<Key> = batch.operations().iter().map(|(key, _)| key.clone()).collect();
+        let outcomes = self.inner.apply(batch).await;
+        for key in keys {
+            self.note(&key);
+        }
+        outcomes
+    }
+    fn list(&self, options: ListOptions) -> ListStream {
+        self.inner.list(options)
+    }
+}
+
+/// What a client wrote.
+#[derive(Clone, Debug)]
+struct Attempt {
+    store: usize,
+    key: Key,
+    /// The version that a put leaves; `None` for a delete.
+    leaves: Option<Version>,
+    /// What it was conditional on.
+    base: Precondition,
+    begun: Instant,
+    ended: Instant,
+    result: Result<(), Outcome>,
+}
+
+/// The key of a write, what it leaves, what it is conditional on.
+type Part = (Key, Option<Version>, Precondition);
+
+/// The processes of one seed.
+struct World {
+    server: Server,
+    stores: Vec<TieredStore>,
+    attempts: Mutex<Vec<Attempt>>,
+    mint: VersionMint,
+}
+
+impl World {
+    async fn new(seed: u64) -> (Arc<Self>, Vec<Arc<Faults>>) {
+        let mint = |part: u64| Arc::new(VersionMint::seeded(seed << 8 | part));
+        let clock: Arc<dyn Clock> = Arc::new(VirtualClock(Instant::now()));
+        let server = Server::new(Stamp::new(Arc::clone(&clock), mint(0)));
+        let (mut stores, mut all) = (Vec::new(), Vec::new());
+        for store in 1..=STORES as u64 {
+            let faults = Faults::new(seed ^ store << 32)
+                .lifetime(Duration::from_secs(1))
+                .hang(Duration::from_secs(3))
+                .with(Fault::Slow, 4)
+                .with(Fault::ErrorBefore, 12)
+                .with(Fault::ErrorAfter, 8)
+                .with(Fault::DelayedApply, 8)
+                .with(Fault::Duplicate, 8)
+                .with(Fault::Hang, 40);
+            let of_front = Faults::new(seed ^ store << 40)
+                .with(Fault::Slow, 8)
+                .with(Fault::ErrorBefore, 20)
+                .with(Fault::ErrorAfter, 20);
+            let (faults, of_front) = (Arc::new(faults), Arc::new(of_front));
+            let stamp = Stamp::new(Arc::clone(&clock), mint(store));
+            let front = Arc::new(MemoryStore::with_stamp(stamp.clone()));
+            let settings = TieredSettings {
+                write_policy: if (seed + store).is_multiple_of(3) {
+                    WritePolicy::WriteAround
+                } else {
+                    WritePolicy::WriteThrough
+                },
+                on_unknown: OnUnknown::Drive,
+                max_stale: MaxStale::Millis(MAX_STALE_MILLIS),
+                ..TieredSettings::default()
+            };
+            let backend = FaultStore::new("server", Arc::new(server.clone()), Arc::clone(&faults)).remote();
+            let front = FaultStore::new("frontend", front, Arc::clone(&of_front));
+            let builder =
+                TieredStore::builder(Arc::new(front), Arc::new(backend)).stamp(stamp).settings(settings);
+            stores.push(builder.build().await.expect("it fits"));
+            all.extend([faults, of_front]);
+        }
+        let mint = VersionMint::seeded(seed << 8 | 0xff);
+        (Arc::new(Self { server, stores, attempts: Mutex::default(), mint }), all)
+    }
+
+    /// A client of one of the stores.
+    async fn client(self: Arc<Self>, store: usize, mut dice: Dice) {
+        let handle = self.stores.get(store).expect("one of them").clone();
+        for _ in 0..OPERATIONS {
+            sleep(Duration::from_millis(dice.below(30))).await;
+            let key = Key::new(format!("k{}", dice.below(KEYS))).expect("valid");
+            let conditional = dice.below(2) == 0;
+            match dice.below(12) {
+                0..4 => self.look(&handle, store, &key).await,
+                4..7 => self.put(&handle, store, &key, conditional).await,
+                7..10 => self.delete(&handle, store, &key, conditional).await,
+                _ => {
+                    let together = if dice.below(2) == 0 { keys().collect() } else { vec![key] };
+                    self.put_all(&handle, store, together, conditional).await;
+                }
+            }
+        }
+    }
+
+    /// Reads as a cache does, and judges the answer.
+    async fn look(&self, handle: &TieredStore, store: usize, key: &Key) {
+        let begun = Instant::now();
+        let own = self.latest_of(store, key);
+        let Ok(read) = handle.load(key, &ReadOptions::new()).await else { return };
+        let seen = read.entry().map(|entry| entry.version().clone());
+        let states = self.server.states(key);
+        // The state that it shows must have stood within `max-stale`, and not be older than one's own latest write.
+        let oldest = begun.checked_sub(Duration::from_millis(MAX_STALE_MILLIS + 1));
+        let fits = states.iter().enumerate().any(|(index, state)| {
+            let replaced = states.get(index + 1).map(|next| next.since);
+            let recent = replaced.is_none_or(|replaced| oldest.is_none_or(|oldest| replaced >= oldest));
+            state.version == seen && recent && own.is_none_or(|own| index >= own)
+        });
+        assert!(fits, "{key}: store {store} shows {seen:?}, own write at {own:?}, of {states:?}");
+    }
+
+    /// The state that the latest acknowledged write of a store left, where it left one.
+    fn latest_of(&self, store: usize, key: &Key) -> Option<usize> {
+        let states = self.server.states(key);
+        let attempts = self.attempts.lock();
+        let own = attempts.iter().filter(|attempt| attempt.key == *key && attempt.store == store);
+        let left = own.filter(|attempt| attempt.result.is_ok()).filter_map(|attempt| attempt.leaves.as_ref());
+        left.filter_map(|left| states.iter().position(|state| state.version.as_ref() == Some(left))).max()
+    }
+
+    /// What a write is conditional on: what the backend has, or nothing. `None` where it does not answer.
+    async fn base(&self, handle: &TieredStore, key: &Key, conditional: bool) -> Option<Precondition> {
+        if !conditional {
+            return Some(Precondition::None);
+        }
+        let read = handle.load(key, &ReadOptions::new().authoritative()).await.ok()?;
+        let version = read.entry().map(|entry| entry.version().clone());
+        Some(version.map_or(Precondition::Absent, Precondition::Matches))
+    }
+
+    fn put_on(&self, base: &Precondition) -> (Version, Put) {
+        let version = self.mint.mint();
+        let put = Put::new(version.to_string()).version(version.clone()).precondition(base.clone());
+        (version, put)
+    }
+
+    async fn put(&self, handle: &TieredStore, store: usize, key: &Key, conditional: bool) {
+        let Some(base) = self.base(handle, key, conditional).await else { return };
+        let (version, put) = self.put_on(&base);
+        let begun = Instant::now();
+        let result = handle.put(key, put).await.map(drop);
+        self.note(store, begun, vec![(key.clone(), Some(version), base)], result);
+    }
+
+    async fn delete(&self, handle: &TieredStore, store: usize, key: &Key, conditional: bool) {
+        let Some(base) = self.base(handle, key, conditional).await else { return };
+        let delete = Delete::new().precondition(base.clone());
+        let begun = Instant::now();
+        let result = handle.delete(key, delete).await.map(drop);
+        self.note(store, begun, vec![(key.clone(), None, base)], result);
+    }
+
+    async fn put_all(&self, handle: &TieredStore, store: usize, keys: Vec<Key>, conditional: bool) {
+        let (mut batch, mut parts) = (Batch::new(), Vec::new());
+        for key in keys {
+            let Some(base) = self.base(handle, &key, conditional).await else { return };
+            let (version, put) = self.put_on(&base);
+            batch = batch.put(key.clone(), put);
+            parts.push((key, Some(version), base));
+        }
+        let begun = Instant::now();
+        let result = handle.apply(batch).await.map(drop);
+        self.note(store, begun, parts, result);
+    }
+
+    fn note(&self, store: usize, begun: Instant, parts: Vec<Part>, result: Result<()>) {
+        let (ended, result) = (Instant::now(), result.map_err(|error| error.write_outcome()));
+        let attempts = parts.into_iter().map(|(key, leaves, base)| Attempt {
+            store,
+            key,
+            leaves,
+            base,
+            begun,
+            ended,
+            result,
+        });
+        self.attempts.lock().extend(attempts);
+    }
+
+    /// Compares what the clients were told with what the backend went through.
+    fn judge(&self) {
+        for attempt in self.attempts.lock().iter() {
+            let states = self.server.states(&attempt.key);
+            let pairs: Vec<(&State, &State)> = states.iter().zip(states.iter().skip(1)).collect();
+            let meanwhile = |at: Instant| attempt.begun <= at && at <= attempt.ended;
+            let changed = pairs.iter().any(|(_, after)| meanwhile(after.since));
+            let told = || format!("{attempt:?} of {states:?}");
+            let Some(leaves) = &attempt.leaves else {
+                let gone = |(before, after): &(&State, &State)| {
+                    attempt.base.holds(before.version.as_ref())
+                        && after.version.is_none()
+                        && meanwhile(after.since)
+                };
+                let was_absent = states.iter().enumerate().any(|(index, state)| {
+                    let overlaps = states.get(index + 1).is_none_or(|next| next.since >= attempt.begun);
+                    state.version.is_none() && state.since <= attempt.ended && overlaps
+                });
+                let fits = match (attempt.result, &attempt.base) {
+                    (Ok(()), Precondition::Matches(_)) => pairs.iter().any(gone),
+                    (Ok(()), Precondition::None | Precondition::Absent) => changed || was_absent,
+                    (Err(_), _) => true,
+                };
+                assert!(fits, "{}", told());
+                continue;
+            };
+            let effects: Vec<_> =
+                pairs.iter().filter(|(_, after)| after.version.as_ref() == Some(leaves)).collect();
+            assert!(effects.len() <= 1, "twice: {}", told());
+            let lies_well = effects.iter().all(|(before, _)| attempt.base.holds(before.version.as_ref()));
+            assert!(lies_well, "on something else: {}", told());
+            let fits = match (attempt.result, &attempt.base) {
+                // Where somebody wrote meanwhile, it lies under that, or would have.
+                (Ok(()), Precondition::None) => effects.len() == 1 || changed,
+                (Ok(()), _) => effects.len() == 1,
+                (Err(Outcome::NotApplied), _) => effects.is_empty(),
+                (Err(_), _) => true,
+            };
+            assert!(fits, "{}", told());
+        }
+    }
+}
+
+fn keys() -> impl Iterator<Item = Key> {
+    (0..KEYS).map(|index| Key::new(format!("k{index}")).expect("valid"))
+}
+
+/// One seed; how many writes ended well, as not applied, and as unknown.
+async fn run(seed: u64, fired: &mut HashMap<Fault, u64>) -> [u64; 3] {
+    let (world, faults) = World::new(seed).await;
+    let mut clients = tokio::task::JoinSet::new();
+    for client in 0..STORES * CLIENTS {
+        let dice = Dice::new(seed << 8 | client as u64);
+        clients.spawn(Arc::clone(&world).client(client % STORES, dice));
+    }
+    while let Some(ended) = clients.join_next().await {
+        if let Err(error) = ended {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
+    for faults in &faults {
+        faults.heal();
+        for fault in Fault::ALL {
+            *fired.entry(fault).or_default() += faults.fired(fault);
+        }
+    }
+    // Requests that are under way still have their effect, and what is closed opens.
+    sleep(Duration::from_mins(2)).await;
+    world.judge();
+    for store in &world.stores {
+        assert_eq!(store.stats().slots, 0, "seed {seed}: no key keeps anything");
+        for key in keys() {
+            let shown = store.get(&key).await.expect("healed").map(Entry::into_value);
+            let there = world.server.inner.get(&key).await.expect("read").map(Entry::into_value);
+            assert_eq!(shown, there, "seed {seed}: {key}");
+        }
+    }
+    let attempts = world.attempts.lock();
+    let count = |outcome: Result<(), Outcome>| {
+        attempts.iter().map(|attempt| u64::from(attempt.result == outcome)).sum()
+    };
+    [count(Ok(())), count(Err(Outcome::NotApplied)), count(Err(Outcome::Unknown))]
+}
+
+#[test]
+fn strict_writes_of_several_stores_over_one_backend() {
+    let (mut fired, mut total) = (HashMap::new(), [0; 3]);
+    for seed in 0..SEEDS {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let ended = runtime.expect("a runtime").block_on(run(seed, &mut fired));
+        for (sum, of_seed) in total.iter_mut().zip(ended) {
+            *sum += of_seed;
+        }
+    }
+    let [well, not_applied, unknown] = total;
+    assert!(well > 10 * SEEDS && not_applied > SEEDS, "{total:?}");
+    // Driven writes end so only where nobody can tell.
+    assert!(unknown * 10 < well, "{total:?}");
+    let happen = [
+        Fault::Slow,
+        Fault::ErrorBefore,
+        Fault::ErrorAfter,
+        Fault::DelayedApply,
+        Fault::Duplicate,
+        Fault::Hang,
+    ];
+    for fault in happen {
+        assert!(fired.get(&fault).is_some_and(|times| *times > SEEDS), "{fault:?}: {fired:?}");
+    }
+}
