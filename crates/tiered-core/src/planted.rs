@@ -72,11 +72,14 @@ pub enum Plant {
     FsyncRetried,
     /// The journal takes a group although its checksum is another. Planted between the journal and its folder.
     ChecksumSkipped,
+    /// A write of unknown outcome is repeated although others may have undone it. Not in [`ALL`](Self::ALL): it takes
+    /// several stores over one backend, which `tiered-sim`'s `shared` test has.
+    UnfencedRepeated,
 }
 
 #[cfg(feature = "planted")]
 impl Plant {
-    /// Every deliberate bug.
+    /// Every deliberate bug that one store can show.
     pub const ALL: [Self; 33] = [
         Self::FillIgnoresLease,
         Self::InstallNotWaitedFor,

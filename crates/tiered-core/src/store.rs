@@ -388,7 +388,10 @@ pub trait StoreExt: Store {
             };
             match self.put(key, put).await {
                 Ok(written) => return Ok((old, Some(written))),
-                Err(error) if error.kind() == ErrorKind::PreconditionFailed => {}
+                Err(error)
+                    if error.kind() == ErrorKind::PreconditionFailed
+                        // It may have been ours that somebody wrote over.
+                        && error.write_outcome() == Outcome::NotApplied => {}
                 Err(error) => return Err(error),
             }
         }

@@ -44,6 +44,7 @@ pub use settings::{
 };
 
 use engine::{Alive, Engine};
+use health::contained;
 
 /// A store of two tiers. Cloning it is cheap, and it is a [`Store`] itself, so it can be the backend of another.
 ///
@@ -225,11 +226,13 @@ impl Store for TieredStore {
     }
 
     async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
-        self.engine.home().mark(name).await
+        let home = self.engine.home();
+        contained(&**home, home.mark(name)).await
     }
 
     async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
-        self.engine.home().set_mark(name, value).await
+        let home = self.engine.home();
+        contained(&**home, home.set_mark(name, value)).await
     }
 
     async fn flush(&self) -> Result<()> {

@@ -101,6 +101,11 @@ impl Head {
     }
 }
 
+/// A number as this store writes it: the standard parsers take a sign as well.
+fn unsigned(text: &str) -> Option<&str> {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(text)
+}
+
 fn damaged(header: &str) -> Error {
     Error::new(
         ErrorKind::Corrupt,
@@ -114,7 +119,10 @@ impl Headers<'_> {
         let etag = etag.ok_or_else(|| Error::new(ErrorKind::Other, "the server gives no ETag"))?;
         let header = |name: &str| self.metadata.and_then(|all| all.get(name)).map(String::as_str);
         let millis = |name: &'static str| {
-            let parse = |text: &str| text.parse().map(Timestamp::from_millis).map_err(|_| damaged(name));
+            let parse = |text: &str| {
+                let millis = unsigned(text).and_then(|digits| digits.parse().ok());
+                millis.map(Timestamp::from_millis).ok_or_else(|| damaged(name))
+            };
             header(name).map(parse).transpose()
         };
         let version = header(VERSION)
@@ -123,9 +131,10 @@ impl Headers<'_> {
         let ours = version.is_some();
         let written = self.modified.and_then(|at| at.to_millis().ok()).and_then(|at| u64::try_from(at).ok());
         let modified = if ours { millis(MODIFIED)? } else { None };
-        let checksum = header(CRC32C)
-            .filter(|_| ours)
-            .map(|text| u32::from_str_radix(text, 16).map(Checksum::from_u32).map_err(|_| damaged(CRC32C)));
+        let checksum = header(CRC32C).filter(|_| ours).map(|text| {
+            let crc = unsigned(text).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+            crc.map(Checksum::from_u32).ok_or_else(|| damaged(CRC32C))
+        });
         Ok(Head {
             version: version.map_or_else(|| Version::from_token(etag), Ok)?,
             modified: modified.unwrap_or(Timestamp::from_millis(written.unwrap_or(0))),
@@ -181,4 +190,41 @@ pub(crate) fn headers(
     let content_type =
         metadata.attributes.get(CONTENT_TYPE).filter(|text| text.is_ascii() && !text.is_empty());
     (headers, content_type.map(str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(change: impl FnOnce(&mut HashMap<String, String>)) -> Result<Head> {
+        let mut metadata = HashMap::from([
+            (VERSION.to_owned(), Version::from_u128(42).to_string()),
+            (MODIFIED.to_owned(), "5".to_owned()),
+            (CRC32C.to_owned(), "0000002a".to_owned()),
+        ]);
+        change(&mut metadata);
+        let headers = Headers {
+            metadata: Some(&metadata),
+            etag: Some("\"e\""),
+            modified: None,
+            content_type: None,
+            total: 3,
+        };
+        headers.read(Layout::Raw)
+    }
+
+    #[test]
+    fn numbers_are_read_as_they_are_written() {
+        let head = read(|_| {}).expect("as written");
+        assert_eq!((head.modified.as_millis(), head.checksum), (5, Some(Checksum::from_u32(42))));
+        for (name, text) in
+            [(MODIFIED, "+5"), (MODIFIED, "5f"), (EXPIRES, "-1"), (CRC32C, "+000002a"), (CRC32C, "")]
+        {
+            let found = read(|metadata| {
+                metadata.insert(name.to_owned(), text.to_owned());
+            });
+            let error = found.err().expect("damaged");
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{name}: {text}");
+        }
+    }
 }

@@ -1,8 +1,9 @@
 //! Puts and deletes.
 //!
 //! An unconditional write is sent once, and again only where the server surely did nothing: a repeated one could
-//! overtake a later write. A conditional one is driven forward: it takes effect at most once however often it is sent,
-//! and a lost answer is recognised by the version that the object has.
+//! overtake a later write. When the answer of a conditional one is lost, the version that the object has tells whether
+//! it took effect. It is sent again only under an `ETag` that never comes back: an object that was absent can be absent
+//! again, and the write would come back over somebody's delete.
 
 use aws_sdk_s3::primitives::ByteStream as Body;
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use tiered_core::{
 
 use crate::client::{ATTEMPTS, CONFLICTS, is_transient, is_undone, pause};
 use crate::error::Failed;
-use crate::head::{Head, headers};
+use crate::head::headers;
 use crate::store::S3Store;
 
 /// The condition that a server judges.
@@ -96,11 +97,20 @@ impl S3Store {
             Precondition::Absent => Some(Guard::Absent),
             _ => None,
         };
+        // The last request that nobody heard of, and what it was conditional on.
+        let mut unheard: Option<(Guard, Error)> = None;
         loop {
             let guard = match guard.take() {
                 Some(guard) => guard,
                 None => match self.decide(key, entry, condition).await {
-                    Ok(Decision::Send(guard)) => guard,
+                    Ok(Decision::Send(guard)) => {
+                        let twice = |(lost, _): &mut (Guard, Error)| *lost != guard || !self.is_fence(&guard);
+                        if let Some((_, error)) = unheard.take_if(twice) {
+                            // It could take effect a second time.
+                            return Err(doubt.error(error));
+                        }
+                        guard
+                    }
                     Ok(Decision::Done) => return Ok(()),
                     Ok(Decision::Refused) => return Err(doubt.refused(key)),
                     Err(error) => return Err(doubt.error(error)),
@@ -114,12 +124,19 @@ impl S3Store {
                     tracing::debug!(error = %error.chain(), "a conditional write is sent again");
                 }
                 Err(Failed::Error(error)) if is_transient(&error) && doubt.may_fail_again() => {
-                    doubt.add(&error);
+                    if doubt.add(&error) {
+                        unheard = Some((guard, error));
+                    }
                 }
                 Err(failed) => return Err(doubt.error(failed.into_error())),
             }
             doubt.pause().await;
         }
+    }
+
+    /// Whether a condition that has failed to hold never holds again.
+    fn is_fence(&self, guard: &Guard) -> bool {
+        matches!(guard, Guard::Etag(_)) && self.0.capabilities.has(Feature::UniqueValidators)
     }
 
     /// What a conditional put is to do, as the object is now.
@@ -147,13 +164,17 @@ impl S3Store {
         }
         let guarded = self.0.capabilities.has(Feature::ConditionalDelete);
         let mut doubt = Doubt::default();
-        // The live entry that a request of ours may have deleted, its answer lost.
-        let mut gone: Option<Head> = None;
+        // Whether a request of ours may have deleted the live entry, its answer lost.
+        let mut gone = false;
+        // The last request that nobody heard of, and what it was conditional on.
+        let mut unheard: Option<(Guard, Error)> = None;
         loop {
             let head = self.look(key).await.map_err(|error| doubt.error(error))?;
             let live = head.as_ref().filter(|head| head.is_live(self.0.stamp.now()));
-            if gone.is_some() && head.is_none() {
-                return Ok(Deleted::committed(true));
+            if gone && head.is_none() {
+                // Of two deletes under one condition a single one may succeed, and this may be the other.
+                let conditional = delete.precondition != Precondition::None;
+                return if conditional { Err(doubt.refused(key)) } else { Ok(Deleted::committed(true)) };
             }
             if !delete.precondition.holds(live.map(|head| &head.version)) {
                 return Err(doubt.refused(key));
@@ -162,6 +183,13 @@ impl S3Store {
             let Some(head) = head.filter(|_| delete.precondition != Precondition::Absent) else {
                 return Ok(Deleted::committed(false));
             };
+            let guard = Guard::Etag(head.etag.clone());
+            if let Some((lost, error)) = unheard.take_if(|(lost, _)| *lost != guard || !self.is_fence(&guard))
+            {
+                // It could take effect a second time. Under another write it has, or would have.
+                let lies_below = gone && lost != guard && delete.precondition == Precondition::None;
+                return if lies_below { Ok(Deleted::committed(true)) } else { Err(doubt.error(error)) };
+            }
             let client = &self.0.client;
             let request = client.s3.delete_object().bucket(&client.bucket).key(client.name(key));
             let request = if guarded { request.if_match(&head.etag) } else { request };
@@ -170,8 +198,9 @@ impl S3Store {
                 Err(Failed::Condition | Failed::Missing | Failed::Conflict(_)) if doubt.may_meet_others() => {
                 }
                 Err(Failed::Error(error)) if guarded && is_transient(&error) && doubt.may_fail_again() => {
-                    if doubt.add(&error) && existed {
-                        gone = Some(head);
+                    if doubt.add(&error) {
+                        gone |= existed;
+                        unheard = Some((guard, error));
                     }
                 }
                 Err(Failed::Error(error)) if is_undone(&error) && doubt.may_fail_again() => {}
@@ -230,7 +259,7 @@ impl Doubt {
         }
         Error::new(
             ErrorKind::PreconditionFailed,
-            "the entry is another one after an answer was lost; it may have been ours in between",
+            "the entry is another one, or gone, after an answer was lost; it may have been this write or another",
         )
         .for_key(key)
         .outcome_is(Outcome::Unknown)

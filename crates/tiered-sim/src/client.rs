@@ -205,8 +205,8 @@ impl Clients {
         match kind {
             0..30 => self.read(store, key, name).await,
             30..34 => self.read_many(store).await,
-            34..38 => self.read_range(store, key, name).await,
-            38..43 => self.list(store).await,
+            34..36 => self.read_range(store, key, name).await,
+            36..43 => self.list(store).await,
             // It would take what only a local cache has.
             43..46 if self.config.is_local() => self.read(store, key, name).await,
             43..46 => drop(store.invalidate(name).await),

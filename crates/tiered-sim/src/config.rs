@@ -132,7 +132,7 @@ impl Config {
         let back = if settings.write_policy == WritePolicy::FrontendOnly { Back::OneByOne } else { back };
         let durable = |rarity| Journaling::Durable { rarity };
         let journaling =
-            one_of(dice, Journaling::Volatile, &[durable(0), durable(0), durable(200), durable(1000)]);
+            one_of(dice, Journaling::Volatile, &[durable(0), durable(100), durable(200), durable(1000)]);
         let leased =
             settings.write_policy == WritePolicy::WriteBehind && back != Back::OneByOne && dice.below(2) == 0;
         let keys = 1 + dice.below(6);
@@ -217,7 +217,7 @@ fn draw_settings(dice: &mut Dice) -> TieredSettings {
         },
         write_deadline_millis: one_of(dice, None, &[None, None, Some(40)]),
         frontend_patience_millis: one_of(dice, 2_000, &[30]),
-        negative_ttl_millis: one_of(dice, None, &[None, Some(20), Some(60_000)]),
+        negative_ttl_millis: one_of(dice, None, &[Some(20), Some(60_000)]),
         serve_stale: one_of(dice, ServeStale::Never, &[ServeStale::Unlimited, ServeStale::Millis(300)]),
         soft_read_timeout_millis: one_of(dice, None, &[Some(15)]),
         read_timeout_millis: one_of(dice, None, &[None, Some(60)]),

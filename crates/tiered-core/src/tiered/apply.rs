@@ -58,10 +58,13 @@ impl Engine {
         let outcomes = match self.settings.write_policy {
             WritePolicy::WriteBehind => {
                 let bytes = stamped.iter().map(|op| op.entry.as_ref().map_or(0, Entry::size)).sum();
-                let room = self.room_for(stamped.len(), bytes).await?;
-                let gates = self.slots.close_gates(keys).await;
+                let operations = stamped.len();
+                let turn = async {
+                    let room = self.room_for(operations, bytes).await?;
+                    Ok((self.gates(keys).await?, room))
+                };
                 let engine = Arc::clone(self);
-                self.answer_in_time(async move {
+                self.in_turn(turn, |(gates, room)| async move {
                     let mut judged = Vec::with_capacity(stamped.len());
                     for op in &stamped {
                         judged.push(engine.decide_action(op).await);
@@ -72,12 +75,9 @@ impl Engine {
             }
             WritePolicy::FrontendOnly => return self.apply_locally(stamped).await,
             WritePolicy::WriteThrough | WritePolicy::WriteAround => {
-                let gates = self.slots.close_gates(keys).await;
                 let engine = Arc::clone(self);
-                self.answer_in_time(
-                    async move { engine.apply_synchronously(gates, stamped, atomicity).await },
-                )
-                .await?
+                self.in_turn(self.gates(keys), |gates| engine.apply_synchronously(gates, stamped, atomicity))
+                    .await?
             }
         };
         Ok(outcomes)
@@ -124,7 +124,7 @@ impl Engine {
         let operations: Vec<(Key, Action)> =
             stamped.iter().map(|op| (op.key.clone(), op.action.clone())).collect();
         let (session, sent) = (self.session(), self.uptime_millis());
-        let DrivenBatch { result, unfenced, overtaken } = if self.drives() {
+        let DrivenBatch { result, unfenced, settled, overtaken } = if self.drives() {
             self.drive_batch(&operations, atomicity).await
         } else {
             let batch = as_batch(&operations, atomicity);
@@ -140,7 +140,12 @@ impl Engine {
             Ok(outcomes) => outcomes,
             Err(error) => {
                 for (key, (gate, call)) in held {
-                    self.fail(gate, key, call, error.duplicate()).await;
+                    if settled {
+                        self.conclude(&key, Change::Remove, call).await.ok();
+                        drop(gate);
+                    } else {
+                        self.fail(gate, key, call, error.duplicate()).await;
+                    }
                 }
                 return Err(error);
             }
@@ -222,9 +227,8 @@ impl Engine {
 
     async fn apply_locally(self: &Arc<Self>, stamped: Vec<Stamped>) -> Result<BatchOutcomes> {
         let keys = stamped.iter().map(|op| op.key.clone()).collect();
-        let gates = self.slots.close_gates(keys).await;
         let engine = Arc::clone(self);
-        self.answer_in_time(async move {
+        self.in_turn(self.gates(keys), |gates| async move {
             // Every precondition is judged before anything is written.
             let mut judged = Vec::with_capacity(stamped.len());
             for op in &stamped {

@@ -168,15 +168,16 @@ impl Engine {
         entry: Entry,
         precondition: Precondition,
     ) -> Result<Written> {
-        let room = self.behind()?.room.take(1, entry.size() + key.len() as u64).await?;
-        let leak = self
-            .planted
-            .has(Plant::RoomLeaksOnCancel)
-            .then(|| std::mem::ManuallyDrop::new(Arc::clone(&room)));
-        let gate = self.slots.close_gate(key).await;
-        drop(leak.map(std::mem::ManuallyDrop::into_inner));
-        let (engine, owned) = (Arc::clone(self), key.clone());
-        self.answer_in_time(async move {
+        let turn = async {
+            let room = self.behind()?.room.take(1, entry.size() + key.len() as u64).await?;
+            let leaks = self.planted.has(Plant::RoomLeaksOnCancel);
+            let leak = leaks.then(|| std::mem::ManuallyDrop::new(Arc::clone(&room)));
+            let gate = self.gate(key).await;
+            drop(leak.map(std::mem::ManuallyDrop::into_inner));
+            Ok((gate?, room))
+        };
+        let (engine, owned, entry) = (Arc::clone(self), key.clone(), entry.clone());
+        self.in_turn(turn, |(gate, room)| async move {
             if precondition != Precondition::None {
                 engine.decide(&owned, &precondition).await?;
             }
@@ -191,10 +192,12 @@ impl Engine {
     }
 
     pub(super) async fn delete_behind(self: &Arc<Self>, key: &Key, delete: Delete) -> Result<Deleted> {
-        let room = self.behind()?.room.take(1, key.len() as u64).await?;
-        let gate = self.slots.close_gate(key).await;
+        let turn = async {
+            let room = self.behind()?.room.take(1, key.len() as u64).await?;
+            Ok((self.gate(key).await?, room))
+        };
         let (engine, owned) = (Arc::clone(self), key.clone());
-        self.answer_in_time(async move {
+        self.in_turn(turn, |(gate, room)| async move {
             let current = engine.decide(&owned, &delete.precondition).await?;
             let delete = Delete { precondition: Precondition::None, ..delete };
             let record = JournalRecord { key: owned, action: Action::Delete(delete), continues: false };
@@ -259,7 +262,8 @@ impl Engine {
         let gone = || crate::store::closed(crate::Operation::Put);
         self.behind()?.appends.send(Append { records, room, reply }).map_err(|_| gone())?;
         if !self.planted.has(Plant::AcknowledgeBeforeDurable) {
-            answer.await.map_err(|_| gone())??;
+            // Whoever appends has gone away after it had the records.
+            answer.await.map_err(|_| gone().outcome_is(Outcome::Unknown))??;
         }
         // The overlay is in place: the keys may be read again.
         drop(gates);

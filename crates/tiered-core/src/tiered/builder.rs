@@ -220,6 +220,7 @@ impl TieredBuilder {
         let max_stale_millis =
             max_stale.map_or(u64::MAX, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX - 1));
         let engine = Arc::new(Engine {
+            alone: back.sharing() == Sharing::Exclusive || self.sole_writer,
             persistent: session::is_persistent(self.frontend.as_ref()),
             frontend: self.frontend,
             backend: self.backend,

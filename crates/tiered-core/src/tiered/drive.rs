@@ -15,11 +15,12 @@ pub(super) use batch::{DrivenBatch, as_batch};
 use std::sync::Arc;
 
 use super::engine::{Change, Engine, sleep_unless};
+use super::health::is_panic;
 use super::settings::OnUnknown;
 use crate::backoff::Backoff;
 use crate::batch::{Action, Applied};
 use crate::breaker::is_outage;
-use crate::capability::{Feature, Sharing};
+use crate::capability::Feature;
 use crate::entry::{Entry, Origin};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::key::Key;
@@ -35,6 +36,8 @@ pub(super) struct Driven {
     pub(super) result: Result<Applied>,
     /// Whether an attempt may still be under way that no version keeps from taking effect.
     pub(super) unfenced: bool,
+    /// Whether no attempt of unknown outcome can take effect any more.
+    pub(super) settled: bool,
     /// Whether somebody else's write lies over it, or took its place, which nobody can tell apart.
     pub(super) overtaken: bool,
 }
@@ -137,6 +140,11 @@ impl Engine {
                 drop(gate);
                 concluded.map(|()| applied)
             }
+            Err(error) if driven.settled => {
+                self.conclude(&key, Change::Remove, call).await.ok();
+                drop(gate);
+                Err(error)
+            }
             Err(error) => Err(self.fail(gate, key, call, error).await),
         }
     }
@@ -145,6 +153,7 @@ impl Engine {
     async fn drive(&self, key: &Key, action: &Action) -> Driven {
         let wanted = precondition_of(action);
         let (mut attempts, mut unfenced, mut overtaken) = (Attempts::Void, false, false);
+        let mut settled = false;
         let mut base = match wanted {
             // That a key is absent after a delete tells something only where it is known to have been there.
             Precondition::None | Precondition::Matches(_) if matches!(action, Action::Delete(_)) => None,
@@ -176,12 +185,16 @@ impl Engine {
                             let fenced = !unheard || self.fences(&condition);
                             base = Some((condition, basis));
                             let failed = Failed { action: &attempt, basis, attempts, error };
-                            if fenced || self.is_alone() {
+                            if is_panic(&failed.error) {
+                                unfenced |= !fenced;
+                                Next::Ended(Err(failed.error.outcome_is(Outcome::Unknown)))
+                            } else if fenced || self.alone || self.planted.has(Plant::UnfencedRepeated) {
                                 unfenced |= !fenced;
                                 self.after_attempt(key, failed).await
                             } else {
                                 let found = self.find_out(key, failed).await;
                                 unfenced |= found.is_none();
+                                settled = found.is_some();
                                 found.unwrap_or(Next::Again)
                             }
                         }
@@ -208,7 +221,7 @@ impl Engine {
                     .outcome_is(outcome));
             }
         };
-        Driven { result, unfenced, overtaken }
+        Driven { result, unfenced, settled, overtaken }
     }
 
     /// The version that the frontend has: mostly the backend's, and for free.
@@ -292,17 +305,13 @@ impl Engine {
         }
     }
 
-    fn is_alone(&self) -> bool {
-        self.backend.capabilities().sharing() == Sharing::Exclusive
-    }
-
     /// The backend has `current` and refused an attempt, while an earlier one is open.
     fn after_refusal(&self, failed: Failed<'_>, current: Option<&Version>) -> Next {
         if precondition_of(failed.action).holds(current) {
             // It was refused for a state that is over.
             return Next::Again;
         }
-        let alone = self.is_alone();
+        let alone = self.alone;
         match (failed.basis, as_applied(failed.action)) {
             (_, Some(applied)) if is_own(failed.action, current) && (alone || is_put(failed.action)) => {
                 Next::Ended(Ok(applied))

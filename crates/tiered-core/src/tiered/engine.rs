@@ -50,6 +50,8 @@ pub(super) struct Engine {
     pub(super) in_step: Mutex<VecDeque<u64>>,
     /// How old a validation may be, in milliseconds; `u64::MAX` for any age.
     pub(super) max_stale_millis: u64,
+    /// Whether nobody else writes the backend.
+    pub(super) alone: bool,
     /// Whether the frontend outlives the process and carries the store's marks.
     pub(super) persistent: bool,
     pub(super) closed: AtomicBool,
@@ -265,23 +267,15 @@ impl Engine {
                 self.learn_of_frontend(Some(&error));
                 tracing::warn!(key = %key, error = %error.chain(), "the frontend failed; the key is quarantined");
                 self.quarantine(key);
-                let engine = Arc::clone(self);
-                self.runtime.spawn(async move { engine.outlive(&error, call).await });
+                self.let_go(std::future::ready((Err(error), call)));
                 Changed::Quarantined
             }
             Err(_) => {
                 self.learn_of_frontend(Some(&self.frontend_is_late()));
                 tracing::warn!(key = %key, "the frontend does not answer; the key is quarantined");
                 self.quarantine(key);
-                let engine = Arc::clone(self);
-                self.runtime.spawn(async move {
-                    // Whatever it answers, a removal that begins after this decides.
-                    let (result, call) = running.await;
-                    match result {
-                        Ok(()) => drop(call),
-                        Err(error) => engine.outlive(&error, call).await,
-                    }
-                });
+                // Whatever it answers, a removal that begins after this decides.
+                self.let_go(running);
                 Changed::Quarantined
             }
         }
@@ -292,13 +286,18 @@ impl Engine {
             .in_tier(self.frontend.capabilities().name())
     }
 
-    /// Holds a failed call of the frontend for as long as it can still take effect.
-    async fn outlive(&self, error: &Error, call: Call) {
-        let over = self.planted.has(Plant::FrontendLifetimeIgnored);
-        if error.write_outcome() == Outcome::Unknown && !over {
-            tokio::time::sleep(self.frontend.capabilities().lifetime()).await;
-        }
-        drop(call);
+    /// Holds a call of the frontend that nobody waits for any more: until it has returned and, where it failed, for as
+    /// long as it can still take effect. Another call before that could be undone by it.
+    fn let_go(self: &Arc<Self>, call: impl Future<Output = (Result<()>, Call)> + Send + 'static) {
+        let engine = Arc::clone(self);
+        self.runtime.spawn(async move {
+            let (result, call) = call.await;
+            let unknown = result.is_err_and(|error| error.write_outcome() == Outcome::Unknown);
+            if unknown && !engine.planted.has(Plant::FrontendLifetimeIgnored) {
+                tokio::time::sleep(engine.frontend.capabilities().lifetime()).await;
+            }
+            drop(call);
+        });
     }
 
     /// Brings the frontend in step under a closed gate, or quarantines the key.
@@ -394,14 +393,15 @@ impl Engine {
                         drop(call);
                         return;
                     }
-                    Ok((Err(error), _call)) => {
+                    Ok((Err(error), call)) => {
                         self.counters.frontend_errors.add(1);
                         self.learn_of_frontend(Some(&error));
+                        self.let_go(std::future::ready((Err(error), call)));
                     }
                     Err(_) => {
                         self.counters.frontend_errors.add(1);
                         self.learn_of_frontend(Some(&self.frontend_is_late()));
-                        self.runtime.spawn(async move { drop(removal.await) });
+                        self.let_go(removal);
                     }
                 }
             }

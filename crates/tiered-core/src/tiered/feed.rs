@@ -1,8 +1,9 @@
 //! Following the backend's feed of changes: what others wrote leaves the frontend.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::Semaphore;
 
 use super::engine::{Change as FrontendChange, Changed, Engine};
@@ -35,7 +36,8 @@ impl Engine {
             let change = tokio::select! {
                 biased;
                 _ = leaving.wait_for(|left| *left) => return,
-                change = feed.next() => change,
+                // A feed that panics has ended.
+                change = AssertUnwindSafe(feed.next()).catch_unwind() => change.unwrap_or_default(),
             };
             match change {
                 // One's own write, in step already: no gate, which would cost hits.
@@ -53,6 +55,7 @@ impl Engine {
                 },
                 Some(Change::Resync) => self.doubt_all(),
                 None => {
+                    self.doubt_all();
                     tracing::warn!(
                         "the backend's feed of changes ended; others' writes are noticed by age alone"
                     );

@@ -1,6 +1,8 @@
 //! Calls of the tiers: a panic is an error, and circuit breakers keep calls from tiers that fail.
 
 use std::any::Any;
+use std::error::Error as _;
+use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 
@@ -32,7 +34,8 @@ impl Health {
 
     fn learn(&self, error: Option<&Error>, now: u64) {
         if let Some((limits, breaker)) = &self.0 {
-            breaker.lock().learn(error.is_some_and(|error| is_outage(error.kind())), now, *limits);
+            let failed = error.is_some_and(|error| is_outage(error.kind()) || is_panic(error));
+            breaker.lock().learn(failed, now, *limits);
         }
     }
 }
@@ -82,10 +85,28 @@ impl Engine {
 pub(super) async fn contained<T>(tier: &dyn Store, call: impl Future<Output = Result<T>>) -> Result<T> {
     // A tier answers for its own state; nothing of the engine is borrowed mutably by a call.
     AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|panic| {
-        let message = format!("the store panicked: {}", message_of(panic.as_ref()));
-        Err(Error::new(ErrorKind::Other, message).in_tier(tier.capabilities().name()))
+        let panicked = Panicked(message_of(panic.as_ref()).to_owned());
+        let error = Error::new(ErrorKind::Other, "the store panicked").with_source(panicked);
+        Err(error.in_tier(tier.capabilities().name()))
     })
 }
+
+/// Whether an error stands for a panic, which is not to be asked for again and again.
+pub(super) fn is_panic(error: &Error) -> bool {
+    error.source().is_some_and(<dyn std::error::Error>::is::<Panicked>)
+}
+
+/// What a store said as it panicked.
+#[derive(Debug)]
+struct Panicked(String);
+
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Panicked {}
 
 fn message_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();

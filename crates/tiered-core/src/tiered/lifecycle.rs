@@ -18,7 +18,8 @@ impl Engine {
         if let Some(behind) = &self.behind {
             behind.drained().await?;
         }
-        self.home().flush().await
+        let home = self.home();
+        contained(&**home, home.flush()).await
     }
 
     /// Refuses new calls, lets those under way end, drains what is pending, and closes both tiers.
@@ -79,7 +80,7 @@ impl Engine {
                 );
             }
             if rest == 0
-                && let Err(error) = self.release_lease().await
+                && let Err(error) = contained(&*self.backend, self.release_lease()).await
             {
                 // The journal that holds it takes it again.
                 tracing::warn!(error = %error.chain(), "the lease was not given back");
@@ -88,7 +89,8 @@ impl Engine {
         }
         if self.persistent && in_time && self.slots.quarantined() == 0 {
             // Without the mark the next session only trusts less.
-            if let Err(error) = session::end(&self.frontend, self.session()).await {
+            if let Err(error) = contained(&*self.frontend, session::end(&self.frontend, self.session())).await
+            {
                 tracing::warn!(error = %error.chain(), "the frontend's session was not ended cleanly");
             }
         }

@@ -28,9 +28,8 @@ impl Engine {
         entry: Entry,
         precondition: Precondition,
     ) -> Result<Written> {
-        let gate = self.slots.close_gate(key).await;
         let (engine, owned) = (Arc::clone(self), key.clone());
-        self.answer_in_time(async move {
+        self.in_turn(self.gate(key), |gate| async move {
             if precondition != Precondition::None {
                 let current = engine.current_locally(&owned).await?;
                 if !precondition.holds(current.version.as_ref()) {
@@ -46,9 +45,8 @@ impl Engine {
     }
 
     pub(super) async fn delete_locally(self: &Arc<Self>, key: &Key, delete: Delete) -> Result<Deleted> {
-        let gate = self.slots.close_gate(key).await;
         let (engine, owned) = (Arc::clone(self), key.clone());
-        self.answer_in_time(async move {
+        self.in_turn(self.gate(key), |gate| async move {
             let current = engine.current_locally(&owned).await?;
             if !delete.precondition.holds(current.version.as_ref()) {
                 return Err(precondition_failed(&owned));

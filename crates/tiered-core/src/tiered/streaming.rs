@@ -56,16 +56,22 @@ impl Engine {
             matches!(self.settings.write_policy, WritePolicy::WriteThrough | WritePolicy::WriteAround)
                 && self.settings.read_policy == ReadPolicy::FrontendFirst;
         if !piped {
-            let value = collect(&self.capabilities, body).await?;
-            return self.put(key, Put { value, checksum: None, ..put }).await;
+            let collected = collect(&self.capabilities, body);
+            let value = match self.settings.write_deadline() {
+                Some(deadline) => tokio::time::timeout(deadline, collected).await.unwrap_or_else(|_| {
+                    Err(Error::new(ErrorKind::TimedOut, "the value did not arrive in time")
+                        .outcome_is(Outcome::NotApplied))
+                }),
+                None => collected.await,
+            };
+            return self.put(key, Put { value: value?, checksum: None, ..put }).await;
         }
         self.check_put(key, &put)?;
         let stamped = self.stamp.entry(&Put { value: Bytes::new(), checksum: None, ..put.clone() });
         let put = Put { checksum: None, ..Put::copy_of(&stamped) }.precondition(put.precondition);
-        let gate = self.slots.close_gate(key).await;
         let (parts, receiver) = mpsc::channel(PARTS_AHEAD);
         let (engine, owned) = (Arc::clone(self), key.clone());
-        let write = self.answer_in_time(async move {
+        let write = self.in_turn(self.gate(key), |gate| async move {
             let call = engine.reserve_call(&owned).await;
             let sent = engine.backend.put_stream(&owned, put, receive(receiver));
             match engine.ask_backend(sent).await {

@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use tokio::time::{Instant, timeout_at};
+
 use super::engine::{Change, Engine};
 use crate::capability::{Feature, Sharing};
 use crate::entry::{Entry, Note};
@@ -25,9 +27,8 @@ impl Engine {
             WritePolicy::WriteBehind => self.put_behind(key, entry, precondition).await,
             WritePolicy::FrontendOnly => self.put_locally(key, entry, precondition).await,
             WritePolicy::WriteThrough | WritePolicy::WriteAround => {
-                let gate = self.slots.close_gate(key).await;
                 let (engine, owned) = (Arc::clone(self), key.clone());
-                self.answer_in_time(async move {
+                self.in_turn(self.gate(key), |gate| async move {
                     if engine.drives() {
                         engine.put_driven(gate, owned, entry, precondition).await
                     } else {
@@ -50,9 +51,8 @@ impl Engine {
             WritePolicy::WriteBehind => self.delete_behind(key, delete).await,
             WritePolicy::FrontendOnly => self.delete_locally(key, delete).await,
             WritePolicy::WriteThrough | WritePolicy::WriteAround => {
-                let gate = self.slots.close_gate(key).await;
                 let (engine, owned) = (Arc::clone(self), key.clone());
-                self.answer_in_time(async move {
+                self.in_turn(self.gate(key), |gate| async move {
                     if engine.drives() {
                         engine.delete_driven(gate, owned, delete).await
                     } else {
@@ -100,19 +100,41 @@ impl Engine {
         delete.version(version)
     }
 
-    /// Runs a write to its end; where there is a deadline, answers by then, while the write goes on.
-    pub(super) async fn answer_in_time<T: Send + 'static>(
+    /// Waits for a write's turn (for room, for its keys' gates), then runs it to its end. Where there is a deadline,
+    /// answers by then: as not applied while it waits for its turn, as unknown after that, while the write goes on.
+    pub(super) async fn in_turn<G, T, W>(
         &self,
-        write: impl Future<Output = Result<T>> + Send + 'static,
-    ) -> Result<T> {
-        let running = self.run_to_end(write);
-        let Some(deadline) = self.settings.write_deadline() else { return running.await };
-        if let Ok(result) = tokio::time::timeout(deadline, running).await {
+        turn: impl Future<Output = Result<G>>,
+        write: impl FnOnce(G) -> W,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T>> + Send + 'static,
+    {
+        let Some(deadline) = self.settings.write_deadline() else {
+            return self.run_to_end(write(turn.await?)).await;
+        };
+        let deadline = Instant::now() + deadline;
+        let Ok(held) = timeout_at(deadline, turn).await else {
+            return Err(Error::new(ErrorKind::TimedOut, "earlier writes of the key did not end in time")
+                .outcome_is(Outcome::NotApplied));
+        };
+        if let Ok(result) = timeout_at(deadline, self.run_to_end(write(held?))).await {
             return result;
         }
         self.counters.unknowns.add(1);
         Err(Error::new(ErrorKind::TimedOut, "the backend did not answer in time; the write goes on")
             .outcome_is(Outcome::Unknown))
+    }
+
+    /// A write's turn at one key.
+    pub(super) async fn gate(&self, key: &Key) -> Result<Gate> {
+        Ok(self.slots.close_gate(key).await)
+    }
+
+    /// A write's turn at several keys.
+    pub(super) async fn gates(&self, keys: Vec<Key>) -> Result<Vec<Gate>> {
+        Ok(self.slots.close_gates(keys).await)
     }
 
     async fn put_synchronously(

@@ -316,11 +316,11 @@ async fn a_tier_that_panics_has_failed() {
         };
         let error = error.expect("it panicked");
         assert_eq!(error.write_outcome(), Outcome::Unknown);
-        assert!(error.to_string().contains("as a test said"), "{error}");
+        assert!(error.chain().contains("as a test said"), "{error}");
         let k = key("k");
         let readers = (0..3).map(|_| store.get(&k));
         for read in futures_util::future::join_all(readers).await {
-            assert!(read.expect_err("the backend is asked, and panics").message().contains("as a test said"));
+            assert!(read.expect_err("the backend is asked, and panics").chain().contains("as a test said"));
         }
         back.be(Mood::Well);
         assert_eq!(store.get(&key("k")).await.expect("reads").expect("found").value(), "new");

@@ -63,6 +63,7 @@ impl Engine {
         let mut leaving = self.leaving.subscribe();
         // So many units at most, while a refused one is looked for.
         let mut limit = None;
+        let mut refused_before = 0;
         loop {
             let prefix = behind.take_prefix(limit);
             if prefix.is_empty() {
@@ -77,11 +78,18 @@ impl Engine {
                 continue;
             }
             match self.flush_prefix(behind, &prefix).await {
-                Flush::Done => self.forget(behind, prefix).await,
+                Flush::Done => {
+                    if prefix.last().is_some_and(|last| last.first() + 1 >= refused_before) {
+                        // All that was refused together has been taken in parts.
+                        limit = None;
+                    }
+                    self.forget(behind, prefix).await;
+                }
                 Flush::Left => return,
                 Flush::Refused(error) if prefix.len() > 1 => {
                     let mut queue = behind.queue.lock();
-                    limit = Some(shorter(&prefix, &error, queue.is_recovered(&prefix)));
+                    limit = Some(shorter(&prefix, &error, queue.recovered_of(&prefix)));
+                    refused_before = prefix.last().map_or(0, |last| last.first() + 1);
                     queue.put_back(prefix);
                 }
                 Flush::Refused(error) => {
@@ -336,14 +344,15 @@ impl Behind {
     }
 }
 
-/// How many units of a refused prefix to try next. The backend's word for the key tells exactly. Without it a half, but
-/// of a recovered prefix one unit less: the backend may have more than a half, and would go back in history.
-fn shorter(prefix: &[Unit], error: &Error, recovered: bool) -> usize {
+/// How many units of a refused prefix to try next. The backend's word for the key tells exactly. Without it a half, or,
+/// where the backend may have more than that of the `recovered` ones and would go back in history, one unit less.
+fn shorter(prefix: &[Unit], error: &Error, recovered: usize) -> usize {
     let is_named = |unit: &Unit| unit.records.iter().any(|queued| Some(&queued.record.key) == error.key());
+    let half = prefix.len() / 2;
     match prefix.iter().rposition(is_named) {
         Some(named) => named.max(1),
-        None if recovered && prefix.len() <= EXACT => prefix.len() - 1,
-        None => prefix.len() / 2,
+        None if recovered > half && prefix.len() <= EXACT => prefix.len() - 1,
+        None => half,
     }
 }
 

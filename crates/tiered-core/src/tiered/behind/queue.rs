@@ -67,9 +67,9 @@ impl Queue {
         self.units.extend(units);
     }
 
-    /// Whether the backend may have some of a prefix that was taken.
-    pub(super) fn is_recovered(&self, prefix: &[Unit]) -> bool {
-        prefix.first().is_some_and(|first| first.first() < self.recovered)
+    /// How many units of a prefix that was taken the backend may have.
+    pub(super) fn recovered_of(&self, prefix: &[Unit]) -> usize {
+        prefix.partition_point(|unit| unit.first() < self.recovered)
     }
 
     /// The next units, at most `limit`.
@@ -87,7 +87,7 @@ impl Queue {
             bytes += size;
             prefix.extend(self.units.pop_front());
         }
-        if !self.is_recovered(&prefix) {
+        if self.recovered_of(&prefix) == 0 {
             // What was left is flushed or set aside; what comes back in line after that is like any other.
             self.recovered = 0;
         }

@@ -8,11 +8,13 @@ use super::{Attempts, Engine, as_applied, is_own, is_put, precondition_of, under
 use crate::backoff::Backoff;
 use crate::batch::{Action, Applied, Atomicity, Batch, BatchOutcomes};
 use crate::breaker::is_outage;
-use crate::capability::{Feature, Sharing};
+use crate::capability::Feature;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::key::Key;
+use crate::planted::Plant;
 use crate::store::precondition_failed;
 use crate::tiered::engine::sleep_unless;
+use crate::tiered::health::is_panic;
 use crate::version::{Precondition, Version};
 
 /// Looks at the backend at a time.
@@ -23,13 +25,15 @@ pub(in crate::tiered) struct DrivenBatch {
     pub(in crate::tiered) result: Result<BatchOutcomes>,
     /// As with [`Driven`](super::Driven), by key; empty stands for none.
     pub(in crate::tiered) unfenced: Vec<Key>,
+    /// As with [`Driven`](super::Driven), for an atomic batch.
+    pub(in crate::tiered) settled: bool,
     pub(in crate::tiered) overtaken: Vec<Key>,
 }
 
 impl DrivenBatch {
     /// How a batch ended that was sent once.
     pub(in crate::tiered) const fn once(result: Result<BatchOutcomes>) -> Self {
-        Self { result, unfenced: Vec::new(), overtaken: Vec::new() }
+        Self { result, unfenced: Vec::new(), settled: false, overtaken: Vec::new() }
     }
 }
 
@@ -126,11 +130,15 @@ impl Engine {
                             conditional.iter().filter(|(_, action)| !self.fences(precondition_of(action)));
                         let open: Vec<Key> = open.map(|(key, _)| key.clone()).collect();
                         // One fence keeps all of a repeated batch from taking effect twice.
-                        if open.len() == conditional.len() && !self.is_alone() {
-                            match self.find_out_batch(operations, &conditional, error.duplicate()).await {
-                                Some(result) => break result,
-                                None => break Err(closed_over(Attempts::Open)),
+                        let fenced = open.len() < conditional.len();
+                        if !(fenced || self.alone || self.planted.has(Plant::UnfencedRepeated)) {
+                            let found =
+                                self.find_out_batch(operations, &conditional, error.duplicate()).await;
+                            ended.settled = found.is_some();
+                            if found.is_none() {
+                                ended.unfenced.extend(open);
                             }
+                            break found.unwrap_or_else(|| Err(closed_over(Attempts::Open)));
                         }
                         ended.unfenced.extend(open);
                     }
@@ -186,6 +194,9 @@ impl Engine {
         error: Error,
     ) -> Option<Result<BatchOutcomes>> {
         match (error.write_outcome(), attempts) {
+            (Outcome::Unknown, _) if is_panic(&error) => {
+                return Some(Err(error.outcome_is(Outcome::Unknown)));
+            }
             (Outcome::Unknown, _) => return None,
             (Outcome::NotApplied, _) if error.kind() == ErrorKind::PreconditionFailed => {}
             (Outcome::NotApplied, Attempts::Open) if is_outage(error.kind()) => return None,
@@ -207,7 +218,7 @@ impl Engine {
         if conditional.iter().all(|(key, action)| precondition_of(action).holds(of(key))) {
             return None;
         }
-        if self.backend.capabilities().sharing() == Sharing::Exclusive {
+        if self.alone {
             return Some(Err(violated.map_or(error, precondition_failed)));
         }
         Some(Err(error.outcome_is(Outcome::Unknown)))
