@@ -28,7 +28,7 @@ use stack::Stack;
 use step::{Doom, Step};
 
 /// Cycles of each stack that are killed at a random moment, unless the command line says otherwise.
-const CYCLES: u64 = 20;
+const CYCLES: u64 = 30;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

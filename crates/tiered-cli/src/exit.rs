@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use tiered::{Error, ErrorKind};
+use tiered::{Error, ErrorKind, Outcome};
 
 /// Done.
 pub(crate) const OK: u8 = 0;
@@ -43,7 +43,7 @@ impl Failure {
                 | ErrorKind::Unsupported
                 | ErrorKind::Config
                 | ErrorKind::Foreign => USAGE,
-                ErrorKind::PreconditionFailed => PRECONDITION,
+                ErrorKind::PreconditionFailed if error.write_outcome() == Outcome::NotApplied => PRECONDITION,
                 ErrorKind::Corrupt => CORRUPT,
                 _ => FAILED,
             },

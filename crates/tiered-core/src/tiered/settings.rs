@@ -168,8 +168,10 @@ pub struct TieredSettings {
     pub max_pending_age_millis: Option<u64>,
     /// How long a call waits for the frontend before it goes on without it, in milliseconds. 2 s by default.
     pub frontend_patience_millis: u64,
-    /// How long a write waits for the backend before it answers that its outcome is unknown, in milliseconds;
-    /// none means without limit. The write itself goes on.
+    /// How long a write takes at most to answer, in milliseconds; none means without limit. While it waits for earlier
+    /// writes of its key, or for room, the answer is [`Outcome::NotApplied`](crate::Outcome::NotApplied); after that
+    /// [`Outcome::Unknown`](crate::Outcome::Unknown), and the write itself goes on. A value that is streamed into
+    /// write-behind or a local cache is collected first, for as long again.
     pub write_deadline_millis: Option<u64>,
     /// How long closing waits for pending writes to reach the backend, in milliseconds. 30 s by default.
     pub close_deadline_millis: u64,

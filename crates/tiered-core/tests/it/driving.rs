@@ -138,3 +138,20 @@ async fn what_cannot_be_driven_is_refused() {
     let refused = build(Scripted::new().declaring(unconditional), WritePolicy::WriteThrough).await;
     assert!(refused.expect_err("no fence").message().contains("conditional"), "it says what is missing");
 }
+
+/// It may have taken effect before somebody wrote over it: changing the value again would be the second time.
+#[tokio::test(start_paused = true)]
+async fn an_update_whose_fate_nobody_knows_is_not_repeated() {
+    let backend = Scripted::shared();
+    let store = over(&backend).await;
+    store.put(&key("k"), Put::new("1")).await.expect("written");
+    backend.then(Fate::Overtaken("theirs"));
+    let mut changes = 0;
+    let change = |_: Option<&tiered_core::Entry>| {
+        changes += 1;
+        Some(Put::new("2"))
+    };
+    let error = store.update(&key("k"), change).await.expect_err("nobody knows");
+    assert_eq!((error.write_outcome(), changes), (Outcome::Unknown, 1));
+    assert_eq!(store.get(&key("k")).await.expect("reads").expect("there").value(), "theirs");
+}

@@ -285,6 +285,10 @@ async fn past_its_deadline_a_write_is_unknown_and_its_key_closed_to_hits() {
     assert_eq!((error.kind(), error.write_outcome()), (ErrorKind::TimedOut, Outcome::Unknown));
     assert!(store.peek(&key("k")).is_none(), "a gated key serves no hits");
     assert_eq!(store.stats().gated, 1);
+    let begun = tokio::time::Instant::now();
+    let error = store.put(&key("k"), Put::new("x")).await.expect_err("the first one is under way");
+    assert_eq!((error.kind(), error.write_outcome()), (ErrorKind::TimedOut, Outcome::NotApplied));
+    assert_eq!(begun.elapsed().as_millis(), 500);
 }
 
 /// The deadline holds for a value that is late as for a backend that is.
@@ -292,13 +296,16 @@ async fn past_its_deadline_a_write_is_unknown_and_its_key_closed_to_hits() {
 async fn past_its_deadline_a_streamed_value_is_waited_for_no_more() {
     let (front, back) = (Moody::new(), Moody::new());
     let settings = TieredSettings { write_deadline_millis: Some(500), ..TieredSettings::default() };
-    let store = over(&front, &back).settings(settings).build().await.expect("builds");
-    let begun = tokio::time::Instant::now();
-    let stalled = Box::pin(futures_util::stream::pending());
-    let late = store.put_stream(&key("k"), Put::new(""), stalled).await.expect_err("nothing comes");
-    assert_eq!((late.kind(), begun.elapsed().as_millis()), (ErrorKind::TimedOut, 500));
-    store.put(&key("k"), Put::new("v")).await.expect("the write ended with the call");
-    assert_eq!(store.get(&key("k")).await.expect("reads").expect("found").value(), "v");
+    let through = over(&front, &back).settings(settings).build().await.expect("builds");
+    let behind = behind(&front, &back, |settings| settings.write_deadline_millis = Some(500));
+    for store in [through, behind.build().await.expect("builds")] {
+        let begun = tokio::time::Instant::now();
+        let stalled = Box::pin(futures_util::stream::pending());
+        let late = store.put_stream(&key("k"), Put::new(""), stalled).await.expect_err("nothing comes");
+        assert_eq!((late.kind(), begun.elapsed().as_millis()), (ErrorKind::TimedOut, 500));
+        store.put(&key("k"), Put::new("v")).await.expect("the write ended with the call");
+        assert_eq!(store.get(&key("k")).await.expect("reads").expect("found").value(), "v");
+    }
 }
 
 /// A store that panics has failed: nothing old is served, nobody waits for ever, and what it says is passed on.

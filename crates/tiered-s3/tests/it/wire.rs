@@ -95,6 +95,38 @@ async fn a_conditional_write_that_was_overwritten_before_it_was_recognised_is_un
 }
 
 #[tokio::test]
+async fn a_write_that_somebody_undid_before_it_was_recognised_is_not_sent_again() {
+    let wire = Wire::new().await;
+    wire.proxy.next(Mode::SwallowAnswers);
+    let (ours, ()) =
+        tokio::join!(async { wire.store.put(&key("k"), Put::new("ours").if_absent()).await }, async {
+            while wire.value("k").await.is_none() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            wire.beside.delete(&key("k"), Delete::new()).await.expect("deleted");
+        });
+    assert_eq!(ours.expect_err("nobody knows").write_outcome(), Outcome::Unknown);
+    assert_eq!(wire.value("k").await, None, "their delete stands");
+}
+
+#[tokio::test]
+async fn a_delete_whose_place_somebody_took_before_it_was_recognised_is_over() {
+    let wire = Wire::new().await;
+    wire.beside.put(&key("k"), Put::new("first")).await.expect("written");
+    // One look, then the delete.
+    wire.proxy.next(Mode::Pass);
+    wire.proxy.next(Mode::SwallowAnswers);
+    let (ours, ()) = tokio::join!(async { wire.store.delete(&key("k"), Delete::new()).await }, async {
+        while wire.value("k").await.is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        wire.beside.put(&key("k"), Put::new("theirs")).await.expect("written");
+    });
+    assert!(ours.expect("it was ours, or would have been").existed);
+    assert_eq!(wire.value("k").await.as_deref(), Some("theirs"));
+}
+
+#[tokio::test]
 async fn an_unconditional_write_whose_answer_was_lost_is_unknown_and_not_sent_again() {
     let wire = Wire::new().await;
     wire.proxy.set(Mode::SwallowAnswers);
