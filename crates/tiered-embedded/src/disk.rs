@@ -19,6 +19,9 @@ pub fn io_kind(kind: io::ErrorKind) -> (ErrorKind, &'static str) {
         io::ErrorKind::UnexpectedEof => {
             (ErrorKind::Corrupt, "the file is cut short; restore it from another tier or a backup")
         }
+        io::ErrorKind::WouldBlock | io::ErrorKind::ResourceBusy => {
+            (ErrorKind::Locked, "another process or handle has it open; close it there")
+        }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             (ErrorKind::Full, "there is no room on the disk; free some")
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use redb::StorageBackend;
@@ -25,18 +25,30 @@ struct State {
     dirty: BTreeSet<usize>,
     /// A process that lost power reaches the disk no more.
     generation: u64,
+    /// Held by the handle that is open: the lock of a file.
+    lock: Weak<()>,
 }
 
 impl Disk {
-    /// A handle for one process.
-    pub fn attach(&self) -> Attached {
-        Attached { generation: self.0.lock().generation, disk: self.clone() }
+    /// The handle of the one process that has the file open.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] while there is another.
+    pub fn attach(&self) -> io::Result<Attached> {
+        let mut state = self.0.lock();
+        if state.lock.strong_count() > 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let lock = Arc::new(());
+        state.lock = Arc::downgrade(&lock);
+        Ok(Attached { generation: state.generation, disk: self.clone(), _lock: lock })
     }
 
     /// Takes the power away: of what was not synced each sector is on the platter or is not. Handles are cut off.
     pub fn crash(&self, dice: &mut Dice) {
         let mut state = self.0.lock();
         state.generation += 1;
+        state.lock = Weak::new();
         let mut after = state.synced.clone();
         // A file that grew may have its new length, with or without its content.
         if dice.below(2) == 0 && state.now.len() > after.len() {
@@ -62,6 +74,7 @@ impl Disk {
 pub struct Attached {
     disk: Disk,
     generation: u64,
+    _lock: Arc<()>,
 }
 
 impl Attached {

@@ -148,7 +148,7 @@ impl World {
         let disk = disk.clone();
         let config =
             RedbConfig::new(name).cache(1 << 20).stamp(self.stamp.clone()).executor(Executor::Inline);
-        Ok(Arc::new(config.open_on(move || Ok(disk.attach())).await?))
+        Ok(Arc::new(config.open_on(move || disk.attach()).await?))
     }
 
     fn faults(&self, salt: u64, rates: &[(tiered_conformance::Fault, u64)]) -> Arc<Faults> {
