@@ -77,14 +77,9 @@ impl Log {
     /// Begins the next segment. Nothing of a group is written when this fails.
     fn roll(&mut self, room: usize) -> Result<()> {
         let header = Header { journal: self.journal, first: self.next, backend: self.backend.clone() };
-        let before = match &self.current {
-            // Without syncs a loss of power takes the end of the journal, never its middle.
-            Some(segment) if self.durability < Durability::PowerLoss => segment.sync(),
-            _ => Ok(()),
-        };
-        let made = before.and_then(|()| {
-            Segment::create(self.folder.as_ref(), &header, self.segment_size.max(room as u64))
-        });
+        // Without syncs a loss of power takes the end of the journal, never its middle.
+        self.sync_as_late_as_now()?;
+        let made = Segment::create(self.folder.as_ref(), &header, self.segment_size.max(room as u64));
         let segment = made.map_err(|error| match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Error::new(ErrorKind::Full, "there is no room on the journal's disk; free some")
@@ -108,6 +103,20 @@ impl Log {
         Ok(())
     }
 
+    /// Syncs what is written, where an append does not. A sync that failed is not tried again, whatever its error: what
+    /// it did not write it has forgotten.
+    fn sync_as_late_as_now(&mut self) -> Result<()> {
+        let Some(segment) = self.current.as_ref().filter(|_| self.durability < Durability::PowerLoss) else {
+            return Ok(());
+        };
+        segment.sync().map_err(|error| {
+            let message = "the journal could not be synced; close the store and open it again";
+            let failed = failed(message, &error);
+            self.poison = Some(error);
+            failed.outcome_is(Outcome::NotApplied)
+        })
+    }
+
     /// Forgets what is before `before`: unlinks every segment that has nothing else.
     pub(crate) fn trim(&mut self, before: Sequence) -> Result<()> {
         self.trimmed = self.trimmed.max(before.min(self.next));
@@ -129,11 +138,10 @@ impl Log {
     /// Replaces what is set aside.
     pub(crate) fn set_aside(&mut self, aside: &Aside) -> Result<()> {
         let bytes = side::encode(self.journal, aside)?;
-        if let Some(segment) = &self.current
-            && self.durability < Durability::PowerLoss
-        {
+        if self.durability < Durability::PowerLoss {
+            self.check_poison()?;
             // The list is synced. Were the records that it names lost with the power, others would have their sequences.
-            segment.sync().map_err(|error| failed("the journal could not be written", &error))?;
+            self.sync_as_late_as_now()?;
         }
         let stored = match side::store(self.folder.as_ref(), &bytes) {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {

@@ -84,7 +84,12 @@ where
         }
         (405 | 501, _) => (ErrorKind::Unsupported, "the server cannot do this", Outcome::NotApplied),
         (507, _) => (ErrorKind::Full, "the server has no room", Outcome::NotApplied),
-        (400..=499, _) => (ErrorKind::Other, "the server refuses the request", Outcome::NotApplied),
+        // Said of the request itself, before anything is done. What a server or a gateway says of its own trouble with
+        // it (408, 499) may come after the request has gone on.
+        (400 | 402 | 406 | 411 | 414 | 415 | 417 | 422 | 431, _) => {
+            (ErrorKind::Other, "the server refuses the request", Outcome::NotApplied)
+        }
+        (400..=499, _) => (ErrorKind::Other, "the server refuses the request", Outcome::Unknown),
         (500..=599, _) => (ErrorKind::Unavailable, "the server failed; try again later", Outcome::Unknown),
         _ => (ErrorKind::Other, "the server's answer is unfamiliar", Outcome::Unknown),
     };

@@ -30,18 +30,9 @@ struct State {
 }
 
 impl Disk {
-    /// The handle of the one process that has the file open.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] while there is another.
-    pub fn attach(&self) -> io::Result<Attached> {
-        let mut state = self.0.lock();
-        if state.lock.strong_count() > 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let lock = Arc::new(());
-        state.lock = Arc::downgrade(&lock);
-        Ok(Attached { generation: state.generation, disk: self.clone(), _lock: lock })
+    /// A process that uses the disk, until it loses power.
+    pub fn process(&self) -> Process {
+        Process { generation: self.0.lock().generation, disk: self.clone() }
     }
 
     /// Takes the power away: of what was not synced each sector is on the platter or is not. Handles are cut off.
@@ -69,6 +60,36 @@ impl Disk {
     }
 }
 
+/// A process that opens the file of a [`Disk`], perhaps again and again.
+#[derive(Clone, Debug)]
+pub struct Process {
+    disk: Disk,
+    generation: u64,
+}
+
+impl Process {
+    /// Opens the file.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] while it is open already, and any after the process has lost power.
+    pub fn attach(&self) -> io::Result<Attached> {
+        let mut state = self.disk.0.lock();
+        if state.generation != self.generation {
+            return Err(powerless());
+        }
+        if state.lock.strong_count() > 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let lock = Arc::new(());
+        state.lock = Arc::downgrade(&lock);
+        Ok(Attached { generation: self.generation, disk: self.disk.clone(), _lock: lock })
+    }
+}
+
+fn powerless() -> io::Error {
+    io::Error::other("the power is gone")
+}
+
 /// A process's handle on a [`Disk`].
 #[derive(Clone, Debug)]
 pub struct Attached {
@@ -81,7 +102,7 @@ impl Attached {
     fn with<T>(&self, run: impl FnOnce(&mut State) -> T) -> io::Result<T> {
         let mut state = self.disk.0.lock();
         if state.generation != self.generation {
-            return Err(io::Error::other("the power is gone"));
+            return Err(powerless());
         }
         Ok(run(&mut state))
     }

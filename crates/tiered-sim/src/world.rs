@@ -145,10 +145,10 @@ impl World {
     }
 
     async fn redb(&self, name: &str, disk: &Disk) -> Result<Arc<dyn Store>> {
-        let disk = disk.clone();
+        let process = disk.process();
         let config =
             RedbConfig::new(name).cache(1 << 20).stamp(self.stamp.clone()).executor(Executor::Inline);
-        Ok(Arc::new(config.open_on(move || disk.attach()).await?))
+        Ok(Arc::new(config.open_on(move || process.attach()).await?))
     }
 
     fn faults(&self, salt: u64, rates: &[(tiered_conformance::Fault, u64)]) -> Arc<Faults> {

@@ -1,4 +1,4 @@
-//! Several tiered stores over one backend that all of them write: strict writes, and what each may read.
+//! Several tiered stores over one backend that all of them write, most of them strictly: writes, and what each may read.
 //!
 //! The backend keeps what it went through. Against that is checked that each write took effect at most once and as it was
 //! answered, that a conditional write lies on what it was conditional on, that a store sees its own writes at once, and
@@ -38,6 +38,11 @@ impl Clock for VirtualClock {
     fn uptime(&self) -> Duration {
         self.0.elapsed()
     }
+}
+
+/// Whether the stores of a seed write strictly.
+fn drives(seed: u64) -> bool {
+    !seed.is_multiple_of(5)
 }
 
 /// What a key was from a moment on.
@@ -183,7 +188,8 @@ impl World {
                 } else {
                     WritePolicy::WriteThrough
                 },
-                on_unknown: OnUnknown::Drive,
+                on_unknown: if drives(seed) { OnUnknown::Drive } else { OnUnknown::Report },
+                negative_ttl_millis: seed.is_multiple_of(2).then_some(50),
                 max_stale: MaxStale::Millis(MAX_STALE_MILLIS),
                 ..TieredSettings::default()
             };
@@ -400,12 +406,14 @@ fn a_write_that_is_repeated_without_a_fence_is_found() {
 }
 
 #[test]
-fn strict_writes_of_several_stores_over_one_backend() {
+fn several_stores_write_one_backend() {
     let (mut fired, mut total) = (HashMap::new(), [0; 3]);
     for seed in 0..SEEDS {
         let ended = runtime().block_on(run(seed, None, &mut fired));
-        for (sum, of_seed) in total.iter_mut().zip(ended) {
-            *sum += of_seed;
+        if drives(seed) {
+            for (sum, of_seed) in total.iter_mut().zip(ended) {
+                *sum += of_seed;
+            }
         }
     }
     let [well, not_applied, unknown] = total;

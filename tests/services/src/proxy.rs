@@ -149,7 +149,6 @@ impl Link {
         self.clone().other_mode(&Mode::HoldRequests).await;
         let server = TcpStream::connect(target).await?;
         let cuts = lock(&self.state).cuts;
-        // Closing with a linger of zero sends a reset.
         for stream in [&client, &server] {
             stream.set_nodelay(true)?;
         }

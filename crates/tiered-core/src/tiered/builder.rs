@@ -188,7 +188,8 @@ impl TieredBuilder {
         };
         let journal_durability = self.journal.as_ref().map(|journal| journal.durability());
         let (read, write) = (self.settings.read_policy, self.settings.write_policy);
-        let guarantees = Guarantees::of(read, write, front, back, journal_durability, max_stale);
+        let guarantees =
+            Guarantees::of(read, write, front, back, journal_durability, max_stale, self.settings.on_park);
         if let Some(requirement) = self.requirement {
             guarantees.require(requirement)?;
         }

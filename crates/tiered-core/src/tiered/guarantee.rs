@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::capability::{Capabilities, Durability, Feature, Sharing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::policy::{ReadPolicy, WritePolicy};
+use crate::tiered::settings::OnPark;
 
 /// In which order a backend receives the acknowledged writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +58,7 @@ impl Guarantees {
         backend: &Capabilities,
         journal: Option<Durability>,
         max_stale: Option<Duration>,
+        on_park: OnPark,
     ) -> Self {
         let local = write == WritePolicy::FrontendOnly;
         let home = if local { frontend } else { backend };
@@ -66,7 +68,10 @@ impl Guarantees {
         };
         let flush_order = match write {
             WritePolicy::WriteThrough | WritePolicy::WriteAround => FlushOrder::Synchronous,
-            WritePolicy::WriteBehind if backend.has(Feature::AtomicBatch) => FlushOrder::Prefix,
+            // What goes on past a parked write is no prefix.
+            WritePolicy::WriteBehind if backend.has(Feature::AtomicBatch) && on_park != OnPark::Skip => {
+                FlushOrder::Prefix
+            }
             WritePolicy::WriteBehind => FlushOrder::PerKey,
             WritePolicy::FrontendOnly => FlushOrder::Never,
         };

@@ -7,9 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tiered_core::{
     Batch, BatchOutcomes, Capabilities, Delete, Deleted, Durability, Entry, Error, ErrorKind, Event, Feature,
-    Key, Level, ListOptions, ListStream, MemoryStore, OnFull, Outcome, Put, Read, ReadOptions, Reopen,
-    Result, Sharing, Source, Store, StoreExt as _, TieredBuilder, TieredSettings, TieredStore,
-    VolatileJournal, WritePolicy, Written,
+    FlushOrder, Key, Level, ListOptions, ListStream, MemoryStore, OnFull, OnPark, Outcome, Put, Read,
+    ReadOptions, Reopen, Result, Sharing, Source, Store, StoreExt as _, TieredBuilder, TieredSettings,
+    TieredStore, VolatileJournal, WritePolicy, Written,
 };
 
 /// What a store does with calls.
@@ -51,6 +51,14 @@ impl Moody {
             Capabilities::with,
         );
         Self { capabilities: lasting, ..plain }
+    }
+
+    fn declaring(self, atomic: bool, sharing: Sharing) -> Self {
+        let old = &self.capabilities;
+        let features = Feature::ALL.into_iter().filter(|feature| old.has(*feature));
+        let features = features.filter(|feature| atomic || *feature != Feature::AtomicBatch);
+        let fresh = Capabilities::new("moody", old.durability(), sharing);
+        Self { capabilities: features.fold(fresh, Capabilities::with), ..self }
     }
 
     fn be(&self, mood: Mood) {
@@ -389,5 +397,38 @@ async fn guarantees_and_capabilities_agree() {
         assert_eq!(promised.atomic_batches, declared.has(Feature::AtomicBatch), "{policy}");
         assert_eq!(promised.conditional_writes, declared.has(Feature::ConditionalPut), "{policy}");
         assert_eq!(promised.durability, declared.durability(), "{policy}");
+    }
+}
+
+/// All that a stack promises, for each that promises something else.
+#[tokio::test]
+async fn guarantees_are_those_of_the_stack() {
+    use FlushOrder as Order;
+    use OnPark::{Auto, Halt, Skip};
+    use Sharing::{Exclusive, Shared};
+    use WritePolicy::{FrontendOnly, WriteAround, WriteBehind, WriteThrough};
+
+    let promised = async |policy, on_park, atomic, sharing| {
+        let (front, back) = (Moody::new(), Moody::new().declaring(atomic, sharing));
+        let builder = if policy == WritePolicy::WriteBehind {
+            behind(&front, &back, |settings| settings.on_park = on_park).declare_sole_writer()
+        } else {
+            over(&front, &back)
+        };
+        let promised = builder.write_policy(policy).build().await.expect("builds").guarantees().clone();
+        (promised.linearizable, promised.flush_order, promised.atomic_batches, promised.max_stale.is_some())
+    };
+    for (policy, on_park, atomic, sharing, expected) in [
+        (WriteThrough, Auto, true, Exclusive, (true, Order::Synchronous, true, false)),
+        (WriteThrough, Auto, false, Shared, (false, Order::Synchronous, false, true)),
+        (WriteAround, Auto, true, Shared, (false, Order::Synchronous, true, true)),
+        (WriteBehind, Auto, true, Exclusive, (true, Order::Prefix, true, false)),
+        (WriteBehind, Halt, true, Shared, (true, Order::Prefix, true, false)),
+        (WriteBehind, Skip, true, Exclusive, (true, Order::PerKey, true, false)),
+        (WriteBehind, Auto, false, Exclusive, (true, Order::PerKey, false, false)),
+        (FrontendOnly, Auto, true, Exclusive, (false, Order::Never, false, false)),
+    ] {
+        let found = promised(policy, on_park, atomic, sharing).await;
+        assert_eq!(found, expected, "{policy}, {on_park:?}, atomic: {atomic}, {sharing:?}");
     }
 }

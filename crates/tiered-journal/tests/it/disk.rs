@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tiered_core::{Aside, ErrorKind, Journal as _, JournalRecord, Outcome, Parked, Sequence};
+use tiered_core::{Aside, Durability, ErrorKind, Journal as _, JournalRecord, Outcome, Parked, Sequence};
 use tiered_journal::{FileJournal, JournalConfig, MemoryFolder};
 
 use crate::{BACKEND, delete, plain, put};
@@ -172,4 +172,41 @@ async fn what_was_acknowledged_survives_a_loss_of_power() {
         }
     }
     assert!(crashes == 2_400 && cut > 50, "{crashes} crashes, {cut} torn ends");
+}
+
+/// Without syncs of its own a journal syncs a segment when it begins the next one, and before a list. One that failed is
+/// the end, be it for want of room: what was not written is forgotten by then, and a second sync would say nothing of it.
+#[tokio::test]
+async fn a_sync_that_failed_is_not_repeated() {
+    for (kind, parks) in [
+        (io::ErrorKind::Other, false),
+        (io::ErrorKind::StorageFull, false),
+        (io::ErrorKind::StorageFull, true),
+    ] {
+        let folder = MemoryFolder::new();
+        let config = JournalConfig::new("journal").segment_size(64 << 10).durability(Durability::ProcessKill);
+        let journal = config.open_in(folder.attach()).expect("opens");
+        journal.recover(BACKEND).await.expect("new");
+        let record = put("k", vec![7; 10 << 10]);
+        let first = journal.append(std::slice::from_ref(&record)).await.expect("appends");
+        let mut failed = false;
+        folder.set_faults(move |call| {
+            let fails = call == "sync" && !failed;
+            failed |= fails;
+            fails.then_some(kind)
+        });
+        if parks {
+            let parked = Parked { records: vec![(first, record.clone())], reason: "refused".to_owned() };
+            let aside = Aside { parked: vec![parked], dropped: Vec::new() };
+            journal.set_aside(&aside).await.expect_err("the sync fails");
+            journal.set_aside(&aside).await.expect_err("and is not repeated");
+        }
+        let mut refused = false;
+        for _ in 0..30 {
+            let appended = journal.append(std::slice::from_ref(&record)).await;
+            assert!(!refused || appended.is_err(), "{kind}: accepted after a failed sync");
+            refused |= appended.is_err();
+        }
+        assert!(refused, "{kind}: the segment was synced");
+    }
 }

@@ -8,7 +8,7 @@ use tiered_core::{ErrorKind, Key, Put, Store, StoreExt as _};
 use tiered_rocksdb::{Create, RocksdbConfig, RocksdbStore};
 
 /// Flips tried. Spread over each file by a multiplicative step, the same in every run.
-const FLIPS: u64 = 400;
+const FLIPS: u64 = 500;
 
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> =

@@ -54,6 +54,10 @@ const BROKEN: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nc
 const CONFLICT: &str = "HTTP/1.1 409 Conflict\r\ncontent-type: application/xml\r\ncontent-length: 61\r\nconnection: close\r\n\r\n<Error><Code>ConditionalRequestConflict</Code></Error>       ";
 const UNKNOWN_WAY: &str = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/xml\r\ncontent-length: 49\r\nconnection: close\r\n\r\n<Error><Code>MissingContentMD5</Code></Error>    ";
 
+/// A gateway's word, which the server may not share.
+const GATEWAY: &str = "HTTP/1.1 499 Client Closed Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+const LATE: &str = "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
 #[tokio::test]
 async fn a_conditional_write_recognises_itself_when_its_answer_was_lost() {
     let wire = Wire::new().await;
@@ -182,6 +186,18 @@ async fn a_server_that_slows_down_or_conflicts_is_asked_again() {
     );
     assert!(error.chain().contains("SlowDown"), "{}", error.chain());
     wire.is_usable().await;
+}
+
+#[tokio::test]
+async fn an_unfamiliar_answer_leaves_the_outcome_open() {
+    let wire = Wire::new().await;
+    for (answer, outcome) in
+        [(UNKNOWN_WAY, Outcome::NotApplied), (GATEWAY, Outcome::Unknown), (LATE, Outcome::Unknown)]
+    {
+        wire.proxy.next(Mode::Answer(answer));
+        let error = wire.store.put(&key("k"), Put::new("x")).await.expect_err("refused");
+        assert_eq!((error.kind(), error.write_outcome()), (ErrorKind::Other, outcome), "{error}");
+    }
 }
 
 #[tokio::test]
