@@ -42,6 +42,8 @@ fn run_tests(services: &Services) -> Result<Counts, String> {
     // The same selection of features as above: RocksDB would be built again for another.
     let measured = ["test", "--workspace", "--all-features", "--test", "allocations", "--test", "memory"];
     counts.add(stage::run("allocations and memory", with_services(&measured))?);
+    let threads = ["test", "--workspace", "--all-features", "--test", "threads"];
+    counts.add(stage::run("histories of real threads over real engines", with_services(&threads))?);
     if complete {
         let feed = ["test", "--workspace", "--all-features", "--test", "feed"];
         counts.add(stage::run("two processes over one Postgres", with_services(&feed))?);

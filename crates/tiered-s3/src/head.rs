@@ -223,7 +223,7 @@ mod tests {
             let found = read(|metadata| {
                 metadata.insert(name.to_owned(), text.to_owned());
             });
-            let error = found.err().expect("damaged");
+            let error = found.map(drop).expect_err("damaged");
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{name}: {text}");
         }
     }
