@@ -23,6 +23,18 @@ pub(crate) fn planted(arguments: &[String]) -> Result<(), String> {
     let all: Vec<String> =
         ["--planted"].map(str::to_owned).into_iter().chain(arguments.iter().cloned()).collect();
     stage::run("deliberate bugs: the simulation", simulation(&all))?;
+    let several = [
+        "test",
+        "--quiet",
+        "--package",
+        "tiered-sim",
+        "--test",
+        "shared",
+        "repeated_without_a_fence",
+        "--",
+        "--nocapture",
+    ];
+    stage::run("deliberate bugs: several stores over one backend", cargo(&several))?;
     interleavings::planted()?;
     let broken =
         ["test", "--quiet", "--package", "tiered-conformance", "--test", "it", "broken", "--", "--nocapture"];

@@ -296,6 +296,18 @@ async fn agree(world: &World, clients: &Clients, life: &Life, ending: Ending) ->
         if answer != back {
             return Err(format!("{name}: at rest the store answers {answer:?}, the backend has {back:?}"));
         }
+        if world.config.is_local() {
+            continue;
+        }
+        // That read has compared it, whatever it was before.
+        life.store.flush().await.map_err(|error| format!("at rest: {}", error.chain()))?;
+        let front = raw(&*life.front, name).await?;
+        if front.is_some() && front != back {
+            return Err(format!("{name}: after a read the frontend has {front:?}, the backend {back:?}"));
+        }
+    }
+    if world.is_touched() {
+        return Err("a local cache has changed its backend".to_owned());
     }
     Ok(())
 }

@@ -1,13 +1,14 @@
 //! The tiers of a seed: what outlives a process, and how a process opens it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tiered_conformance::{Dice, FaultStore, Faults};
 use tiered_core::{
-    Clock, Feature, Journal, Key, Lease, MemoryStore, Put, Result, Stamp, Store, TieredStore, VersionMint,
-    VolatileJournal, WritePolicy,
+    Clock, Entry, Feature, Journal, Key, Lease, MemoryStore, Put, Result, Stamp, Store, TieredStore,
+    VersionMint, VolatileJournal, WritePolicy,
 };
 use tiered_journal::{JournalConfig, MemoryFolder};
 use tiered_redb::{Executor, RedbConfig};
@@ -35,6 +36,8 @@ pub(crate) struct World {
     back: Disk,
     journal: MemoryFolder,
     server: MemoryStore,
+    /// What the backend of a local cache had in the beginning.
+    preloaded: BTreeMap<Key, Entry>,
     lives: u64,
 }
 
@@ -72,6 +75,7 @@ impl World {
             back,
             journal: MemoryFolder::new(),
             server,
+            preloaded: BTreeMap::new(),
             lives: 0,
         }
     }
@@ -86,8 +90,13 @@ impl World {
         self.journal = MemoryFolder::new();
     }
 
+    /// Whether the backend of a local cache is not as it was.
+    pub(crate) fn is_touched(&self) -> bool {
+        self.config.is_local() && self.server.snapshot() != self.preloaded
+    }
+
     /// Fills the backend of a local cache; the value of each key, 0 for none.
-    pub(crate) async fn preload(&self, keys: &[Key]) -> Result<Vec<Value>> {
+    pub(crate) async fn preload(&mut self, keys: &[Key]) -> Result<Vec<Value>> {
         /// Beyond the values that clients write.
         const FIRST: Value = 1 << 40;
         let mut values = Vec::new();
@@ -98,6 +107,7 @@ impl World {
             }
             values.push(if present { number } else { 0 });
         }
+        self.preloaded = self.server.snapshot();
         Ok(values)
     }
 

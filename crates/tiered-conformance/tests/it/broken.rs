@@ -63,6 +63,7 @@ async fn the_wrapper_without_a_fault_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stdout, reason = "says which case caught which store")]
 async fn every_broken_store_fails_the_case_that_is_there_for_it() {
     let mut unnoticed = Vec::new();
     for (fault, name) in TABLE {
@@ -70,6 +71,7 @@ async fn every_broken_store_fails_the_case_that_is_there_for_it() {
         match report.case(name).map(|case| &case.ending) {
             Some(Ending::Failed(why)) => {
                 assert!(why.starts_with('['), "{fault:?}: no clause is cited in {why:?}");
+                println!("{fault:?}: caught by the case {name}");
             }
             other => unnoticed.push(format!("{fault:?} by {name}: {other:?}")),
         }
