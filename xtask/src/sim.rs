@@ -34,7 +34,7 @@ pub(crate) fn planted(arguments: &[String]) -> Result<(), String> {
         "--",
         "--nocapture",
     ];
-    stage::run("deliberate bugs: several stores over one backend", cargo(&several))?;
+    stage::run("deliberate bugs: several stores over one backend", interleavings::quietly(cargo(&several)))?;
     interleavings::planted()?;
     let broken =
         ["test", "--quiet", "--package", "tiered-conformance", "--test", "it", "broken", "--", "--nocapture"];
