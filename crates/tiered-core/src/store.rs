@@ -100,10 +100,10 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 /// * **`[batch.judged]`** [`apply`](Store::apply) judges preconditions against the state before the batch.
 ///   **`[batch.last]`** The last operation on a key wins.
 /// * **`[batch.atomic]`** With [`Feature::AtomicBatch`] a batch is all-or-nothing, also under a crash: a failed
-///   precondition fails the call and nothing was written. The error [names the key](Error::for_key) of an operation that
-///   was refused, where the store can tell: the flush of journaled writes finds it without it, but slowly. Without it a batch that
-///   [requires](Atomicity::Required) atomicity is [`ErrorKind::Unsupported`], and one that does not gives one
-///   outcome per operation. **`[batch.empty]`** An empty batch is `Ok`.
+///   precondition fails the call and nothing was written. The error [names the key](Error::for_key) of
+///   an operation that was refused, where the store can tell: without that the flush of journaled writes finds it slowly.
+///   Without the feature a batch that [requires](Atomicity::Required) atomicity is [`ErrorKind::Unsupported`], and one
+///   that does not gives one outcome per operation. **`[batch.empty]`** An empty batch is `Ok`.
 ///
 /// # Listing
 /// A tiered store lists what it reads from: the backend and what is pending, or under
@@ -133,8 +133,9 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 ///   adapter that can be closed overrides both.
 ///
 /// # Cancel safety and panics
-/// A tiered store takes a panic of a tier for an error, and goes on to call the tier. Dropping the future of a read has no effect. Dropping the future of a write leaves it as with
-/// [`Outcome::Unknown`]; the store stays usable, and no lock, connection or permit leaks (**`[cancel]`**).
+/// Dropping the future of a read has no effect. Dropping the future of a write leaves it as with
+/// [`Outcome::Unknown`]; the store stays usable, and no lock, connection or permit leaks (**`[cancel]`**). A tiered store
+/// takes a panic in a tier's call for an error, after which a write may have taken effect, and goes on to call the tier.
 ///
 /// # Examples
 /// ```

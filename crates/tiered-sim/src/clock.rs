@@ -8,18 +8,19 @@ use tokio::time::Instant;
 
 /// Wall time is tokio's time and an offset; uptime is tokio's alone.
 #[derive(Debug)]
-pub(crate) struct SimClock {
+pub struct SimClock {
     begun: Instant,
     offset: AtomicU64,
 }
 
 impl SimClock {
-    pub(crate) fn new(offset: u64) -> Self {
+    /// Wall time begins at `offset` milliseconds.
+    pub fn new(offset: u64) -> Self {
         Self { begun: Instant::now(), offset: AtomicU64::new(offset) }
     }
 
     /// Moves wall time by so many milliseconds, forward or, between two lives of a process, backward.
-    pub(crate) fn jump(&self, by: i64) {
+    pub fn jump(&self, by: i64) {
         let offset = self.offset.load(Ordering::Relaxed);
         self.offset.store(offset.saturating_add_signed(by), Ordering::Relaxed);
     }

@@ -15,7 +15,7 @@
 mod careless;
 pub mod checker;
 mod client;
-mod clock;
+pub mod clock;
 mod config;
 pub mod disk;
 mod epoch;

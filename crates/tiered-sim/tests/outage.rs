@@ -11,12 +11,13 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use futures_util::future::{join, join_all};
 use tiered_core::{
-    Action, Aside, Batch, BatchOutcomes, Capabilities, Clock, Delete, Deleted, Durability, Entry, Error,
-    ErrorKind, Event, Feature, Journal, JournalRecord, Key, Level, ListOptions, ListStream, MemoryStore,
-    OnFull, Outcome, Put, Read, ReadOptions, Receipt, Recovered, Result, Sequence, Sharing, Stamp, Store,
-    StoreExt as _, TieredSettings, TieredStore, Timestamp, VersionMint, WritePolicy, Written,
+    Action, Aside, Batch, BatchOutcomes, Capabilities, Delete, Deleted, Durability, Entry, Error, ErrorKind,
+    Event, Feature, Journal, JournalRecord, Key, Level, ListOptions, ListStream, MemoryStore, OnFull,
+    Outcome, Put, Read, ReadOptions, Receipt, Recovered, Result, Sequence, Sharing, Stamp, Store,
+    StoreExt as _, TieredSettings, TieredStore, VersionMint, WritePolicy, Written,
 };
 use tiered_journal::{JournalConfig, MemoryFolder};
+use tiered_sim::clock::SimClock;
 use tokio::time::{Instant, sleep};
 
 const OUTAGE: Duration = Duration::from_mins(1);
@@ -25,20 +26,6 @@ const KEYS: usize = 4;
 
 /// What each key has.
 type State = BTreeMap<String, Bytes>;
-
-/// Tokio's time, which a paused clock makes virtual.
-#[derive(Debug)]
-struct VirtualClock(Instant);
-
-impl Clock for VirtualClock {
-    fn now(&self) -> Timestamp {
-        let elapsed = u64::try_from(self.uptime().as_millis()).unwrap_or(u64::MAX);
-        Timestamp::from_millis(1_700_000_000_000 + elapsed)
-    }
-    fn uptime(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
 
 /// A tier that outlives its handles, can be down, and remembers every state that it went through.
 #[derive(Clone, Debug)]
@@ -181,7 +168,7 @@ struct World {
     folder: MemoryFolder,
     history: History,
     settings: TieredSettings,
-    clock: Arc<VirtualClock>,
+    clock: Arc<SimClock>,
     /// What is acknowledged, by key.
     oracle: Mutex<State>,
     receipts: Mutex<Vec<Receipt>>,
@@ -197,7 +184,7 @@ impl World {
             folder: MemoryFolder::new(),
             history: History::default(),
             settings,
-            clock: Arc::new(VirtualClock(Instant::now())),
+            clock: Arc::new(SimClock::new(1_700_000_000_000)),
             oracle: Mutex::default(),
             receipts: Mutex::default(),
             refused: AtomicU64::new(0),

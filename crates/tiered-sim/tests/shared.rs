@@ -14,9 +14,10 @@ use tiered_conformance::{Dice, Fault, FaultStore, Faults};
 use tiered_core::{
     Action, Batch, BatchOutcomes, Capabilities, Clock, Delete, Deleted, Entry, Feature, Key, ListOptions,
     ListStream, MaxStale, MemoryStore, OnUnknown, Outcome, Plant, Precondition, Put, Read, ReadOptions,
-    Result, Sharing, Stamp, Store, StoreExt as _, TieredSettings, TieredStore, Timestamp, Version,
-    VersionMint, WritePolicy, Written,
+    Result, Sharing, Stamp, Store, StoreExt as _, TieredSettings, TieredStore, Version, VersionMint,
+    WritePolicy, Written,
 };
+use tiered_sim::clock::SimClock;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, sleep};
 
@@ -26,19 +27,6 @@ const CLIENTS: usize = 3;
 const OPERATIONS: usize = 40;
 const KEYS: u64 = 2;
 const MAX_STALE_MILLIS: u64 = 200;
-
-/// Tokio's time, which a paused clock makes virtual.
-#[derive(Debug)]
-struct VirtualClock(Instant);
-
-impl Clock for VirtualClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(1_700_000_000_000)
-    }
-    fn uptime(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
 
 /// Whether the stores of a seed write strictly.
 fn drives(seed: u64) -> bool {
@@ -163,7 +151,7 @@ struct World {
 impl World {
     async fn new(seed: u64, plant: Option<Plant>) -> (Arc<Self>, Vec<Arc<Faults>>) {
         let mint = |part: u64| Arc::new(VersionMint::seeded(seed << 8 | part));
-        let clock: Arc<dyn Clock> = Arc::new(VirtualClock(Instant::now()));
+        let clock: Arc<dyn Clock> = Arc::new(SimClock::new(1_700_000_000_000));
         let server = Server::new(Stamp::new(Arc::clone(&clock), mint(0)), seed);
         let (mut stores, mut all) = (Vec::new(), Vec::new());
         for store in 1..=STORES as u64 {

@@ -168,15 +168,16 @@ impl Engine {
         entry: Entry,
         precondition: Precondition,
     ) -> Result<Written> {
+        let bytes = entry.size() + key.len() as u64;
         let turn = async {
-            let room = self.behind()?.room.take(1, entry.size() + key.len() as u64).await?;
+            let room = self.behind()?.room.take(1, bytes).await?;
             let leaks = self.planted.has(Plant::RoomLeaksOnCancel);
             let leak = leaks.then(|| std::mem::ManuallyDrop::new(Arc::clone(&room)));
             let gate = self.gate(key).await;
             drop(leak.map(std::mem::ManuallyDrop::into_inner));
             Ok((gate?, room))
         };
-        let (engine, owned, entry) = (Arc::clone(self), key.clone(), entry.clone());
+        let (engine, owned) = (Arc::clone(self), key.clone());
         self.in_turn(turn, |(gate, room)| async move {
             if precondition != Precondition::None {
                 engine.decide(&owned, &precondition).await?;

@@ -155,3 +155,20 @@ async fn an_update_whose_fate_nobody_knows_is_not_repeated() {
     assert_eq!((error.write_outcome(), changes), (Outcome::Unknown, 1));
     assert_eq!(store.get(&key("k")).await.expect("reads").expect("there").value(), "theirs");
 }
+
+/// Nobody else deletes what it would create, so that a lost request is sent again.
+#[tokio::test(start_paused = true)]
+async fn a_declared_sole_writer_is_driven_as_one() {
+    let backend = Scripted::shared();
+    let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend.clone()));
+    let builder = builder.settings(driving(WritePolicy::WriteThrough)).declare_sole_writer();
+    let store = builder.build().await.expect("it fits");
+    backend.then(Fate::RequestLost);
+    store.put(&key("k"), Put::new("1").if_absent()).await.expect("driven forward");
+    // Where others write it could come back over their delete.
+    let shared = Scripted::shared();
+    let store = over(&shared).await;
+    shared.then(Fate::RequestLost);
+    let error = store.put(&key("k"), Put::new("1").if_absent()).await.expect_err("nobody knows");
+    assert_eq!((error.write_outcome(), shared.writes()), (Outcome::Unknown, 1));
+}

@@ -43,7 +43,14 @@ impl Store for Announcing {
     }
     fn changes(&self) -> Option<ChangeStream> {
         let feed = self.feed.lock().take()?;
-        Some(Box::pin(stream::unfold(feed, |mut feed| async move { Some((feed.recv().await?, feed)) })))
+        Some(Box::pin(stream::unfold(feed, |mut feed| async move {
+            let change = feed.recv().await?;
+            assert!(
+                !matches!(&change, Change::Key { key, .. } if key.as_str() == "panics"),
+                "as a test said"
+            );
+            Some((change, feed))
+        })))
     }
 }
 
@@ -165,4 +172,26 @@ async fn what_is_local_stays_and_a_store_that_never_compares_does_not_follow() {
     assert_eq!(value(&stack.store).await, "local");
     let alone = self::stack(WritePolicy::WriteThrough, ReadPolicy::FrontendOnly).await;
     assert!(alone.back.feed.lock().is_some(), "nobody took it");
+}
+
+/// What it would have told is not known: every entry is compared with the backend.
+#[tokio::test]
+async fn a_feed_that_ends_or_panics_leaves_nothing_stale() {
+    for panics in [false, true] {
+        let stack = stack(WritePolicy::WriteThrough, ReadPolicy::FrontendFirst).await;
+        stack.store.put(&key(), Put::new("ours")).await.expect("written");
+        stack.back.inner.put(&key(), Put::new("theirs")).await.expect("another process writes");
+        if panics {
+            let key = Key::new("panics").expect("valid");
+            stack.others.send(Change::Key { key, version: None }).expect("followed");
+        } else {
+            drop(stack.others);
+        }
+        let noticed = async {
+            while stack.store.get(&key()).await.expect("reads").expect("there").value() == "ours" {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), noticed).await.expect("the entry is compared");
+    }
 }

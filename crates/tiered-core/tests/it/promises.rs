@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tiered_core::{
     Batch, BatchOutcomes, Capabilities, Delete, Deleted, Durability, Entry, Error, ErrorKind, Event, Feature,
-    FlushOrder, Key, Level, ListOptions, ListStream, MemoryStore, OnFull, OnPark, Outcome, Put, Read,
-    ReadOptions, Reopen, Result, Sharing, Source, Store, StoreExt as _, TieredBuilder, TieredSettings,
+    FlushOrder, Key, Level, ListOptions, ListStream, MemoryStore, OnFull, OnPark, OnUnknown, Outcome, Put,
+    Read, ReadOptions, Reopen, Result, Sharing, Source, Store, StoreExt as _, TieredBuilder, TieredSettings,
     TieredStore, VolatileJournal, WritePolicy, Written,
 };
 
@@ -347,6 +347,30 @@ async fn a_tier_that_panics_has_failed() {
     front.be(Mood::Well);
     tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!((store.stats().quarantined, store.stats().slots), (0, 0), "a removal has succeeded");
+}
+
+/// What panics once may do so for ever: a strict write ends, as unknown.
+#[tokio::test(start_paused = true)]
+async fn a_strict_write_that_met_a_panic_is_not_repeated() {
+    let (front, back) = (Moody::new(), Moody::new());
+    let settings = TieredSettings { on_unknown: OnUnknown::Drive, ..TieredSettings::default() };
+    let store = over(&front, &back).settings(settings).build().await.expect("builds");
+    store.put(&key("k"), Put::new("old")).await.expect("written");
+    back.be(Mood::Panics);
+    for batched in [false, true] {
+        let written = async {
+            if batched {
+                store.apply(Batch::new().put(key("k"), Put::new("new"))).await.map(drop)
+            } else {
+                store.put(&key("k"), Put::new("new")).await.map(drop)
+            }
+        };
+        let ended = tokio::time::timeout(Duration::from_mins(1), written).await.expect("it ends");
+        let error = ended.expect_err("it panicked");
+        assert!(error.chain().contains("as a test said"), "{}", error.chain());
+    }
+    back.be(Mood::Well);
+    assert_eq!(store.get(&key("k")).await.expect("reads").expect("found").value(), "new");
 }
 
 #[tokio::test(start_paused = true)]
