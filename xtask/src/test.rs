@@ -11,8 +11,10 @@ use crate::stage::{self, Counts, cargo, root};
 const STACKS: u64 = 215;
 
 /// The adapters that need a server to be tested, and the variables that hold the URLs.
-const REMOTE: [(&str, &[&str]); 2] =
-    [("tiered-postgres", &["TIERED_TEST_POSTGRES"]), ("tiered-s3", &["TIERED_TEST_S3", "TIERED_TEST_S3_FS"])];
+const REMOTE: [(&str, &[&str]); 2] = [
+    ("tiered-postgres", &["TIERED_TEST_POSTGRES", "TIERED_TEST_PGBOUNCER"]),
+    ("tiered-s3", &["TIERED_TEST_S3", "TIERED_TEST_S3_FS"]),
+];
 
 fn run_tests(services: &Services) -> Result<Counts, String> {
     let with_services = |arguments: &[&str]| {

@@ -13,6 +13,8 @@ pub use proxy::{Mode, Proxy};
 pub enum Service {
     /// A Postgres server: a URL with a user who may create schemas.
     Postgres,
+    /// A pooler in transaction mode before that server (`PgBouncer`): each transaction may get another session.
+    PgBouncer,
     /// An S3 server with atomic conditional writes and deletes (moto): the URL of its endpoint.
     S3,
     /// An S3 server that checks signatures and whose conditional writes are not atomic (s3s-fs).
@@ -22,13 +24,14 @@ pub enum Service {
 }
 
 impl Service {
-    /// Every server.
-    pub const ALL: [Self; 4] = [Self::Postgres, Self::S3, Self::S3Fs, Self::S3Garage];
+    /// Every server; one that stands before another comes after it.
+    pub const ALL: [Self; 5] = [Self::Postgres, Self::PgBouncer, Self::S3, Self::S3Fs, Self::S3Garage];
 
     /// The name in tables.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
+            Self::PgBouncer => "pgbouncer",
             Self::S3 => "s3",
             Self::S3Fs => "s3-fs",
             Self::S3Garage => "s3-garage",
@@ -39,6 +42,7 @@ impl Service {
     pub const fn variable(self) -> &'static str {
         match self {
             Self::Postgres => "TIERED_TEST_POSTGRES",
+            Self::PgBouncer => "TIERED_TEST_PGBOUNCER",
             Self::S3 => "TIERED_TEST_S3",
             Self::S3Fs => "TIERED_TEST_S3_FS",
             Self::S3Garage => "TIERED_TEST_S3_GARAGE",

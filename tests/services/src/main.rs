@@ -14,7 +14,7 @@ mod start;
 
 use std::process::ExitCode;
 
-use start::{Kind, Running};
+use start::{Kind, Running, Upstream};
 use tiered_services::Service;
 use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -45,23 +45,29 @@ async fn serve(pid_file: Option<&str>) -> Result<(), String> {
     start::processes::remove_leftovers();
     let mut running: Vec<Running> = Vec::new();
     let mut missing = Vec::new();
+    // What a pooler stands before.
+    let mut postgres: Option<Upstream> = None;
     for service in Service::ALL {
         if let Some(url) = service.url() {
             eprintln!("{}: given by {}", service.name(), service.variable());
             println!("{}={url}", service.variable());
+            if service == Service::Postgres {
+                postgres = Upstream::of_url(&url);
+            }
             continue;
         }
         if service == Service::S3Garage {
             // Optional: it takes a quarter of an hour to build.
             continue;
         }
-        match start::start(service, kind).await {
+        match start::start(service, kind, postgres.as_ref()).await {
             Ok(server) => {
                 eprintln!("{}: {}", service.name(), server.how);
                 println!("{}={}", service.variable(), server.url);
                 if service == Service::Postgres {
                     // Tests may kill it.
                     println!("TIERED_TEST_POSTGRES_OWN=1");
+                    postgres = Upstream::of(&server);
                 }
                 running.push(server);
             }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,8 +20,12 @@ pub enum Mode {
     Pass,
     /// Requests are passed on, their answers swallowed.
     SwallowAnswers,
+    /// The same, once a request that contains this text has been passed on.
+    SwallowAfter(&'static str),
     /// Requests are held, also after the client has gone, and passed on when the mode changes.
     HoldRequests,
+    /// The same, from the request on that contains this text.
+    HoldFrom(&'static str),
     /// Nothing gets through in either direction, and nobody is told: a cable that was pulled.
     Silent,
     /// Answers come so many bytes at a time, every ten milliseconds.
@@ -75,7 +80,12 @@ impl Proxy {
                 if refusing {
                     continue;
                 }
-                let link = Link { own, state: Arc::clone(&shared), changes: notices.subscribe() };
+                let link = Link {
+                    own,
+                    state: Arc::clone(&shared),
+                    changes: notices.subscribe(),
+                    swallows: Arc::default(),
+                };
                 let target = target.clone();
                 #[expect(clippy::disallowed_methods, reason = "a test's own runtime")]
                 tokio::spawn(async move { link.run(client, &target).await.ok() });
@@ -134,6 +144,8 @@ struct Link {
     own: Option<Mode>,
     state: Arc<Mutex<State>>,
     changes: watch::Receiver<u64>,
+    /// Whether a request has been passed on after which answers are swallowed.
+    swallows: Arc<AtomicBool>,
 }
 
 impl Link {
@@ -180,7 +192,11 @@ impl Link {
         while let Ok(length @ 1..) = from.read(&mut buffer).await {
             let mut part = buffer.get(..length).unwrap_or_default().to_vec();
             match self.mode() {
-                Mode::HoldRequests => self.other_mode(&Mode::HoldRequests).await,
+                mode @ Mode::HoldRequests => self.other_mode(&mode).await,
+                mode @ Mode::HoldFrom(text) if contains(&part, text) => self.other_mode(&mode).await,
+                Mode::SwallowAfter(text) if contains(&part, text) => {
+                    self.swallows.store(true, Ordering::Relaxed);
+                }
                 Mode::Silent => continue,
                 Mode::WithoutConditions => strip(&mut part),
                 _ => {}
@@ -198,6 +214,7 @@ impl Link {
             let part = buffer.get(..length).unwrap_or_default();
             let passed = match self.mode() {
                 Mode::SwallowAnswers | Mode::Silent => continue,
+                Mode::SwallowAfter(_) if self.swallows.load(Ordering::Relaxed) => continue,
                 Mode::Truncate(limit) if seen + length > limit => {
                     to.write_all(part.get(..limit.saturating_sub(seen)).unwrap_or_default()).await.ok();
                     return;
@@ -224,6 +241,10 @@ async fn drip(part: &[u8], bytes: usize, to: &mut OwnedWriteHalf) -> io::Result<
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(())
+}
+
+fn contains(part: &[u8], text: &str) -> bool {
+    part.windows(text.len().max(1)).any(|window| window == text.as_bytes())
 }
 
 /// Renames the headers that hold conditions.

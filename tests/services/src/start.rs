@@ -2,6 +2,7 @@
 
 pub(crate) mod containers;
 pub(crate) mod images;
+mod pooler;
 pub(crate) mod processes;
 mod tools;
 
@@ -10,6 +11,8 @@ use std::time::Duration;
 use tiered_services::Service;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+
+pub(crate) use pooler::Upstream;
 
 /// How servers are had, by `TIERED_TEST_SERVICES`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub(crate) struct Running {
     pub(crate) url: String,
     /// How it runs, for people.
     pub(crate) how: String,
+    /// The host and port at which containers reach it, where it is a container itself.
+    pub(crate) inside: Option<String>,
     handle: Handle,
 }
 
@@ -53,18 +58,22 @@ impl Running {
     }
 }
 
-/// Starts `service` and waits until it answers.
-pub(crate) async fn start(service: Service, kind: Kind) -> Result<Running, String> {
+/// Starts `service` and waits until it answers. A pooler stands before `upstream`.
+pub(crate) async fn start(
+    service: Service,
+    kind: Kind,
+    upstream: Option<&Upstream>,
+) -> Result<Running, String> {
     let server = match kind {
-        Kind::Containers => containers::start(service).await?,
-        Kind::Auto if containers::engine().await => match containers::start(service).await {
+        Kind::Containers => containers::start(service, upstream).await?,
+        Kind::Auto if containers::engine().await => match containers::start(service, upstream).await {
             Ok(server) => server,
             Err(why) => {
                 eprintln!("{}: no container ({why}); a process instead", service.name());
-                processes::start(service).await?
+                processes::start(service, upstream).await?
             }
         },
-        Kind::Auto | Kind::Processes => processes::start(service).await?,
+        Kind::Auto | Kind::Processes => processes::start(service, upstream).await?,
     };
     let patience = Duration::from_mins(1);
     let answers = tokio::time::timeout(patience, async {
@@ -85,7 +94,7 @@ async fn answers(service: Service, url: &str) -> bool {
     let address = place.split('/').next().unwrap_or(place);
     let (question, expected): (&[u8], &[u8]) = match service {
         // A start-up message for the user postgres; `R`: authenticated.
-        Service::Postgres => (b"\0\0\0\x17\0\x03\0\0user\0postgres\0\0", b"R"),
+        Service::Postgres | Service::PgBouncer => (b"\0\0\0\x17\0\x03\0\0user\0postgres\0\0", b"R"),
         _ => (b"GET / HTTP/1.0\r\n\r\n", b"HTTP/1."),
     };
     let asked = async {

@@ -10,7 +10,7 @@ use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt as _};
 use tiered_services::{S3_CREDENTIALS, Service};
 
-use super::{Handle, Running, images};
+use super::{Handle, Running, Upstream, images};
 
 /// The label of every container of these tests.
 const LABEL: &str = "tiered.tests";
@@ -23,29 +23,47 @@ pub(crate) async fn engine() -> bool {
     matches!(tokio::time::timeout(Duration::from_secs(5), docker.ping()).await, Ok(Ok(_)))
 }
 
+/// What a container of the pooler runs: its first argument is the file that it reads.
+const POOLER: &str =
+    "printf '%s' \"$0\" > /tmp/pgbouncer.ini && exec pgbouncer -u postgres /tmp/pgbouncer.ini";
+
 /// Starts a server in a container.
-pub(crate) async fn start(service: Service) -> Result<Running, String> {
+pub(crate) async fn start(service: Service, upstream: Option<&Upstream>) -> Result<Running, String> {
     let (image, port) = (images::reference(service), port(service));
+    let pooler = match service {
+        Service::PgBouncer => {
+            let upstream = upstream.ok_or("there is no Postgres to stand before")?;
+            Some(upstream.inside("0.0.0.0", &port.to_string())?)
+        }
+        _ => None,
+    };
     images::ensure(service).await?;
     let (name, tag) = image.rsplit_once(':').unwrap_or((&image, "latest"));
     let request = request(service, GenericImage::new(name, tag).with_exposed_port(port.tcp()));
+    let request = match pooler {
+        Some(file) => request.with_cmd(["-c".to_owned(), POOLER.to_owned(), file]),
+        None => request,
+    };
     let request = request.with_label(LABEL, service.name()).with_startup_timeout(Duration::from_mins(1));
     let container = request.start().await.map_err(|error| error.to_string())?;
     let host = container.get_host().await.map_err(|error| error.to_string())?;
     // The name may mean an address that the port is not published on.
     let host = if host.to_string() == "localhost" { "127.0.0.1".to_owned() } else { host.to_string() };
+    let inside = container.get_bridge_ip_address().await.ok().map(|address| format!("{address}:{port}"));
     let port = container.get_host_port_ipv4(port.tcp()).await.map_err(|error| error.to_string())?;
-    let url = match service {
-        Service::Postgres => format!("postgres://postgres@{host}:{port}/postgres"),
+    let url = match (service, upstream) {
+        (Service::PgBouncer, Some(upstream)) => upstream.through(&host, &port.to_string()),
+        (Service::Postgres, _) => format!("postgres://postgres@{host}:{port}/postgres"),
         _ => format!("http://{host}:{port}"),
     };
     let how = format!("container of {image}");
-    Ok(Running { url, how, handle: Handle::Container(Box::new(container)) })
+    Ok(Running { url, how, inside, handle: Handle::Container(Box::new(container)) })
 }
 
 fn port(service: Service) -> u16 {
     match service {
         Service::Postgres => 5432,
+        Service::PgBouncer => 6432,
         Service::S3 => 5000,
         Service::S3Fs => 8014,
         Service::S3Garage => 3900,
@@ -56,6 +74,7 @@ fn request(service: Service, image: GenericImage) -> ContainerRequest<GenericIma
     let (access, secret) = S3_CREDENTIALS;
     match service {
         Service::Postgres => image.with_env_var("POSTGRES_HOST_AUTH_METHOD", "trust"),
+        Service::PgBouncer => image.with_entrypoint("sh").into(),
         Service::S3 => image.with_entrypoint("python3").with_cmd([
             "-c",
             include_str!("../serve_s3.py"),

@@ -1,7 +1,7 @@
 //! Images: the public ones where a registry can be reached, else built here, from Debian's packages, Python's and cargo's registries,
 //! under the same names.
 //!
-//! All three servers are in one tree of files, which is imported once and named three times.
+//! All four servers are in one tree of files, which is imported once and has a name for each.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -23,6 +23,7 @@ pub(crate) fn reference(service: Service) -> String {
     let given = std::env::var(format!("{}_IMAGE", service.variable())).ok().filter(|image| !image.is_empty());
     let default = match service {
         Service::Postgres => "postgres:15",
+        Service::PgBouncer => "tiered-tests/pgbouncer:1.18",
         Service::S3 => "motoserver/moto:5.2.5",
         Service::S3Fs => "tiered-tests/s3s-fs:0.14.1",
         Service::S3Garage => "dxflrs/garage:v2.5.0",
@@ -70,8 +71,11 @@ async fn fill(root: &Path, s3s_fs: &Path) -> Result<(), String> {
     let failed = |error: std::io::Error| error.to_string();
     let path = |inside: &str| root.join(inside).to_string_lossy().into_owned();
     eprintln!("building the images of the test servers from Debian {DEBIAN}: some minutes, once");
-    tools::run("debootstrap", &["--variant=minbase", "--include=postgresql,python3", DEBIAN, &path("")])
-        .await?;
+    tools::run(
+        "debootstrap",
+        &["--variant=minbase", "--include=postgresql,pgbouncer,python3", DEBIAN, &path("")],
+    )
+    .await?;
     // By this machine's pip, which knows the way to its index, for the image's Python.
     let pip = tools::moto().await?;
     let target = path("opt/moto");
@@ -95,7 +99,7 @@ async fn fill(root: &Path, s3s_fs: &Path) -> Result<(), String> {
     std::fs::write(&entrypoint, include_str!("../postgres-entrypoint.sh")).map_err(failed)?;
     tools::run("chmod", &["755", &entrypoint.to_string_lossy()]).await?;
     import(root).await?;
-    for service in [Service::S3, Service::S3Fs] {
+    for service in [Service::PgBouncer, Service::S3, Service::S3Fs] {
         tools::run("docker", &["tag", &reference(Service::Postgres), &reference(service)]).await?;
     }
     Ok(())

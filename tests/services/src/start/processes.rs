@@ -9,7 +9,7 @@ use std::time::Duration;
 use tiered_services::{S3_CREDENTIALS, Service};
 use tokio::process::{Child, Command};
 
-use super::{Handle, Running, tools};
+use super::{Handle, Running, Upstream, tools};
 
 /// A process and the folder that it works in, both removed at the end.
 pub(crate) struct Process {
@@ -47,7 +47,7 @@ pub(crate) fn remove_leftovers() {
 }
 
 /// Starts a server as a process.
-pub(crate) async fn start(service: Service) -> Result<Running, String> {
+pub(crate) async fn start(service: Service, upstream: Option<&Upstream>) -> Result<Running, String> {
     let failed = |error: std::io::Error| error.to_string();
     // Free now, and seldom taken before the server has it.
     let port =
@@ -57,6 +57,10 @@ pub(crate) async fn start(service: Service) -> Result<Running, String> {
     std::fs::create_dir_all(&folder).map_err(failed)?;
     let command = match service {
         Service::Postgres => postgres(&folder, &port).await?,
+        Service::PgBouncer => {
+            let upstream = upstream.ok_or("there is no Postgres to stand before")?;
+            pooler(&folder, &upstream.here("127.0.0.1", &port)).await?
+        }
         Service::S3 => {
             let mut command = Command::new(tools::moto().await?);
             command.args(["-c", include_str!("../serve_s3.py"), "127.0.0.1", &port]);
@@ -84,13 +88,15 @@ pub(crate) async fn start(service: Service) -> Result<Running, String> {
     let log = std::fs::File::create(folder.join("log.txt")).map_err(failed)?;
     command.stdin(Stdio::null()).stdout(log.try_clone().map_err(failed)?).stderr(log).kill_on_drop(true);
     let child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
-    let url = match service {
-        Service::Postgres => format!("postgres://postgres@127.0.0.1:{port}/postgres"),
+    let url = match (service, upstream) {
+        (Service::PgBouncer, Some(upstream)) => upstream.through("127.0.0.1", &port),
+        (Service::Postgres, _) => format!("postgres://postgres@127.0.0.1:{port}/postgres"),
         _ => format!("http://127.0.0.1:{port}"),
     };
     Ok(Running {
         url,
         how: format!("process on port {port}"),
+        inside: None,
         handle: Handle::Process(Box::new(Process { child, folder })),
     })
 }
@@ -111,30 +117,47 @@ async fn tied(command: Command) -> Command {
     tied
 }
 
-/// Makes a database cluster, and the command that serves it. Postgres does not run as the administrator.
-async fn postgres(folder: &Path, port: &str) -> Result<Command, String> {
-    let programs = tools::postgres().await?;
-    let data = folder.join("data");
-    let as_postgres = tools::is_root();
-    if as_postgres {
+/// Lets the user postgres work in `folder`, where this is the administrator: some servers refuse to run as that.
+async fn hand_over(folder: &Path) -> Result<(), String> {
+    if tools::is_root() {
         let path = folder.to_string_lossy().into_owned();
-        tools::run("chown", &["postgres", &path]).await?;
+        tools::run("chown", &["-R", "postgres", &path]).await?;
         std::fs::set_permissions(folder, PermissionsExt::from_mode(0o711))
             .map_err(|error| error.to_string())?;
     }
-    let program = |name: &str| {
-        let program = programs.join(name);
-        if as_postgres {
-            let mut command = Command::new("setpriv");
-            // The signal is said here: another user clears what was said before.
-            command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--pdeathsig=INT", "--"]);
-            command.arg(program);
-            command.current_dir(folder);
-            command
-        } else {
-            Command::new(program)
-        }
-    };
+    Ok(())
+}
+
+/// A program that does not run as the administrator.
+fn unprivileged(program: &Path, folder: &Path) -> Command {
+    if !tools::is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    // The signal is said here: another user clears what was said before.
+    command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--pdeathsig=INT", "--"]);
+    command.arg(program);
+    command.current_dir(folder);
+    command
+}
+
+/// The command of a pooler that reads `file`. It ends at once when it is interrupted.
+async fn pooler(folder: &Path, file: &str) -> Result<Command, String> {
+    let program = tools::pgbouncer().await?;
+    let path = folder.join("pgbouncer.ini");
+    std::fs::write(&path, file).map_err(|error| format!("{}: {error}", path.display()))?;
+    hand_over(folder).await?;
+    let mut command = unprivileged(&program, folder);
+    command.arg(path);
+    Ok(command)
+}
+
+/// Makes a database cluster, and the command that serves it.
+async fn postgres(folder: &Path, port: &str) -> Result<Command, String> {
+    let programs = tools::postgres().await?;
+    let data = folder.join("data");
+    hand_over(folder).await?;
+    let program = |name: &str| unprivileged(&programs.join(name), folder);
     let mut initdb = program("initdb");
     initdb.args(["-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-U", "postgres", "-D"]).arg(&data);
     let output = initdb.stdin(Stdio::null()).output().await.map_err(|error| format!("initdb: {error}"))?;

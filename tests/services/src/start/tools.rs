@@ -110,6 +110,25 @@ pub(crate) async fn s3s_fs() -> Result<PathBuf, String> {
     Ok(program)
 }
 
+/// The program pgbouncer.
+pub(crate) async fn pgbouncer() -> Result<PathBuf, String> {
+    if let Some(program) = find_pgbouncer() {
+        return Ok(program);
+    }
+    install("pgbouncer").await?;
+    find_pgbouncer().ok_or_else(|| "pgbouncer was installed, and not found".to_owned())
+}
+
+fn find_pgbouncer() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Debian keeps it where a user's path does not lead.
+    let folders = [PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")];
+    std::env::split_paths(&path)
+        .chain(folders)
+        .map(|folder| folder.join("pgbouncer"))
+        .find(|path| path.is_file())
+}
+
 /// The folder of Postgres' server programs.
 pub(crate) async fn postgres() -> Result<PathBuf, String> {
     if let Some(folder) = find_postgres() {
