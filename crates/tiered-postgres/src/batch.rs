@@ -26,8 +26,8 @@ struct Plan {
     /// The last operation on each key.
     puts: BTreeMap<Key, Record>,
     deletes: BTreeSet<Key>,
-    /// Every precondition, with the version that the operation writes.
-    conditions: Vec<(Key, Precondition, Option<Version>)>,
+    /// Every precondition, with what the operation writes.
+    conditions: Vec<(Key, Precondition, Option<Own>)>,
     now: i64,
     announcements: Vec<String>,
     channel: String,
@@ -35,6 +35,14 @@ struct Plan {
 
 /// What was found before the batch.
 type Existed = BTreeSet<Key>;
+
+/// What tells a row that this write has written: its version, checksum and size.
+type Own = (Version, i64, i64);
+
+fn own(entry: &Entry) -> Own {
+    let checksum = i64::from(entry.metadata().checksum.as_u32());
+    (entry.version().clone(), checksum, i64::try_from(entry.size()).unwrap_or(i64::MAX))
+}
 
 impl PostgresStore {
     pub(crate) async fn apply_batch(&self, batch: Batch) -> Result<BatchOutcomes> {
@@ -87,7 +95,7 @@ impl PostgresStore {
             let version = entry.as_ref().map(|entry| entry.version().clone());
             announced.insert(key.clone(), announcement(key, version.as_ref()));
             if *precondition != Precondition::None {
-                conditions.push((key.clone(), precondition.clone(), version));
+                conditions.push((key.clone(), precondition.clone(), entry.as_ref().map(own)));
             }
             if let Some(entry) = entry {
                 deletes.remove(key);
@@ -235,14 +243,16 @@ async fn judge(
         let (key, version): (&[u8], &str) = (row.try_get(0)?, row.try_get(1)?);
         let Some(key) = std::str::from_utf8(key).ok().and_then(|key| Key::new(key).ok()) else { continue };
         if row.try_get(2)? {
-            current.insert(key, version.parse::<Version>().ok());
+            let found = version.parse::<Version>().ok();
+            let (checksum, size): (i64, i64) = (row.try_get(3)?, row.try_get(4)?);
+            current.insert(key, found.map(|version| (version, checksum, size)));
         }
     }
     for (key, precondition, own) in &plan.conditions {
-        let version = current.get(key).and_then(Option::as_ref);
+        let found = current.get(key).and_then(Option::as_ref);
         // A writer whose answer was lost recognises its own write.
-        let again = own.is_some() && version == own.as_ref();
-        if !precondition.holds(version) && !again {
+        let again = own.is_some() && found == own.as_ref();
+        if !precondition.holds(found.map(|(version, ..)| version)) && !again {
             return Ok(Err(key.clone()));
         }
     }

@@ -3,20 +3,21 @@
 //! The pool is not the driver's own: that asks each connection for a sign of life when it is given back, which costs a
 //! round trip for every call, and on a way that was cut without a word never ends, the connection's place with it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use deadpool::Runtime;
 use deadpool::managed::{Manager, Metrics, Object, Pool, RecycleResult};
 use futures_util::future::BoxFuture;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tiered_core::{Error, ErrorKind, Outcome, Result};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::config::PostgresConfig;
-use crate::error;
+use crate::error::{self, Phase};
 
 /// An idle connection is tried before it is used when it has rested so long: a server that restarted is then
 /// noticed before a write, and a busy pool pays nothing.
@@ -25,7 +26,7 @@ const RESTED: Duration = Duration::from_secs(1);
 /// How often a statement that others undid is tried again.
 const CONFLICTS: u32 = 8;
 
-/// How often a read is tried again on another connection when one turns out to be broken.
+/// How often what has no effect is tried again on another connection when one turns out to be broken.
 const BROKEN: u32 = 3;
 
 /// Whether a call may be repeated when its answer was lost.
@@ -59,19 +60,33 @@ impl Manager for Connections {
 pub(crate) struct Client {
     pool: Pool<Connections>,
     timeout: Duration,
+    /// What makes each piece of work a transaction, behind a pooler that may give each transaction another session. The
+    /// driver parses a statement in one exchange and runs it in the next: without a transaction around both, the second
+    /// could reach a session where the statement without a name is another client's.
+    transaction: Option<Arc<str>>,
     clock: ServerClock,
     runtime: Handle,
+    /// Whether the store was opened.
+    opened: AtomicBool,
 }
 
 /// What happened to one attempt.
 enum Attempt<T> {
     Done(T),
+    /// The transaction that the work was to be in did not begin, so that nothing of it was sent.
+    NotBegun(Option<sqlx::Error>),
     Failed(sqlx::Error),
     Late,
 }
 
 impl Client {
     pub(crate) fn new(config: &PostgresConfig) -> Result<Self> {
+        let runtime = Handle::try_current().map_err(|_| {
+            Error::new(
+                ErrorKind::Config,
+                "no tokio runtime; open the store within one, and keep that while it is open",
+            )
+        })?;
         let pool = Pool::builder(Connections(config.connection()))
             .max_size(config.connections as usize)
             .runtime(Runtime::Tokio1)
@@ -81,13 +96,29 @@ impl Client {
         let pool = pool.build().map_err(|error| {
             Error::new(ErrorKind::Config, "the pool of connections cannot be made").with_source(error)
         })?;
-        Ok(Self { pool, timeout: config.timeout, clock: ServerClock::new(), runtime: Handle::current() })
+        Ok(Self {
+            pool,
+            timeout: config.timeout,
+            transaction: config.transaction(),
+            clock: ServerClock::new(),
+            runtime,
+            opened: AtomicBool::new(false),
+        })
     }
 
     /// Longest time that a statement can take effect after its call returned: it may arrive until the deadline that
     /// it carries, and then run for the server's `statement_timeout`; a second is for the clocks.
     pub(crate) fn lifetime(timeout: Duration) -> Duration {
-        timeout + timeout * 4 / 5 + Duration::from_secs(1)
+        timeout.saturating_mul(9).saturating_add(Duration::from_secs(5)) / 5
+    }
+
+    /// The store was opened: its settings work.
+    pub(crate) fn opened(&self) {
+        self.opened.store(true, Ordering::Relaxed);
+    }
+
+    fn phase(&self) -> Phase {
+        if self.opened.load(Ordering::Relaxed) { Phase::Open } else { Phase::Opening }
     }
 
     /// The runtime that the store was opened in.
@@ -104,8 +135,8 @@ impl Client {
         self.clock.now() + self.timeout.as_secs_f64()
     }
 
-    /// Runs `work` on a connection. Dropping the call leaves `work` to run to its end, so that no connection is
-    /// given back in the middle of an answer.
+    /// Runs `work` on a connection, behind a pooler in a transaction. Dropping the call leaves `work` to run to its end,
+    /// so that no connection is given back in the middle of an answer.
     pub(crate) async fn run<T, F>(&self, purpose: Purpose, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -113,11 +144,16 @@ impl Client {
     {
         let (mut conflicts, mut broken) = (0, 0);
         loop {
-            let connection = self.pool.get().await.map_err(error::connecting)?;
-            let attempt = self.runtime.spawn(attempt(connection, self.timeout, work.clone()));
-            match attempt.await.map_err(gone)? {
+            let connection = self.pool.get().await.map_err(|error| error::connecting(error, self.phase()))?;
+            let attempt = attempt(connection, self.timeout, self.transaction.clone(), work.clone());
+            match self.runtime.spawn(attempt).await.map_err(gone)? {
                 Attempt::Done(value) => return Ok(value),
                 Attempt::Late => return Err(error::late()),
+                Attempt::NotBegun(Some(error)) if error::is_lost(&error) && broken < BROKEN => {
+                    broken += 1;
+                    tracing::debug!(%error, "a transaction is begun again on another connection");
+                }
+                Attempt::NotBegun(error) => return Err(error::beginning(error)),
                 Attempt::Failed(error) if error::is_conflict(&error) && conflicts < CONFLICTS => {
                     conflicts += 1;
                     tokio::time::sleep(Duration::from_millis(1 << conflicts)).await;
@@ -139,19 +175,26 @@ impl Client {
     }
 }
 
-async fn attempt<T, F>(mut connection: Object<Connections>, timeout: Duration, work: F) -> Attempt<T>
+async fn attempt<T, F>(
+    mut connection: Object<Connections>,
+    timeout: Duration,
+    transaction: Option<Arc<str>>,
+    work: F,
+) -> Attempt<T>
 where
     F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>,
 {
-    let ended = tokio::time::timeout(timeout, work(&mut connection)).await;
+    let begun = AtomicBool::new(false);
+    let ended = tokio::time::timeout(timeout, carry_out(&mut connection, transaction, work, &begun)).await;
+    let begun = begun.into_inner();
     let (attempt, usable) = match ended {
         Ok(Ok(value)) => return Attempt::Done(value),
         Ok(Err(error)) => {
             let lost = error::is_lost(&error);
-            (Attempt::Failed(error), !lost)
+            (if begun { Attempt::Failed(error) } else { Attempt::NotBegun(Some(error)) }, !lost)
         }
         // Nobody waits for the rest of its answer.
-        Err(_) => (Attempt::Late, false),
+        Err(_) => (if begun { Attempt::Late } else { Attempt::NotBegun(None) }, false),
     };
     // What failed within a transaction is rolled back with the next words: they are sent now.
     let settled = usable && matches!(tokio::time::timeout(timeout, connection.ping()).await, Ok(Ok(())));
@@ -162,10 +205,34 @@ where
     attempt
 }
 
+/// The work, in a transaction where there is to be one. `begun` says that what it sends may have arrived.
+async fn carry_out<T, F>(
+    connection: &mut PgConnection,
+    transaction: Option<Arc<str>>,
+    work: F,
+    begun: &AtomicBool,
+) -> Result<T, sqlx::Error>
+where
+    F: for<'c> Fn(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>,
+{
+    let Some(first) = transaction else {
+        begun.store(true, Ordering::Relaxed);
+        return work(connection).await;
+    };
+    let mut transaction = connection.begin_with(AssertSqlSafe(first)).await?;
+    begun.store(true, Ordering::Relaxed);
+    let done = work(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(done)
+}
+
 fn gone(error: tokio::task::JoinError) -> Error {
-    Error::new(ErrorKind::Other, "the runtime shut down, or the driver panicked")
-        .with_source(error)
-        .outcome_is(Outcome::Unknown)
+    let message = if error.is_panic() {
+        "the driver panicked; report it"
+    } else {
+        "the runtime that the store was opened in has shut down; keep it until the store is closed"
+    };
+    Error::new(ErrorKind::Other, message).with_source(error).outcome_is(Outcome::Unknown)
 }
 
 /// An estimate of the server's clock, for deadlines that the server itself keeps. It runs on this process's

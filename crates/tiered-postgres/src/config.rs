@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::ConnectOptions as _;
@@ -19,6 +20,20 @@ pub enum Create {
     IfAbsent,
     /// Fail with [`ErrorKind::NotFound`].
     Never,
+}
+
+/// What the server limits a session to, in milliseconds: so that what nobody waits for any more ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) statement: i64,
+    pub(crate) idle: i64,
+}
+
+impl Limits {
+    /// The setting of [`Self::statement`].
+    pub(crate) const STATEMENT: &str = "statement_timeout";
+    /// The setting of [`Self::idle`].
+    pub(crate) const IDLE: &str = "idle_in_transaction_session_timeout";
 }
 
 /// How to open a [`PostgresStore`].
@@ -118,9 +133,10 @@ impl PostgresConfig {
         self
     }
 
-    /// Prepared statements to keep for each connection; 100 by default. 0 for a pooler that gives each transaction
-    /// another connection (`PgBouncer` in transaction mode): nothing is then set on a connection, and the role must
-    /// have a `statement_timeout`.
+    /// Prepared statements to keep for each connection; 100 by default. 0 for a pooler that may give each transaction
+    /// another session of the server (`PgBouncer` in transaction mode): every call is then a transaction of its own,
+    /// which takes four exchanges instead of one, sets its own limits, and leaves nothing in the session. No start-up
+    /// parameter is sent that such a pooler refuses, and [`feed`](Self::feed) cannot be on.
     #[must_use]
     pub fn statement_cache(mut self, statements: usize) -> Self {
         self.statement_cache = statements;
@@ -214,7 +230,7 @@ impl PostgresConfig {
         }
         if self.feed && self.statement_cache == 0 {
             return refuse(
-                "a pooler that gives each transaction another connection passes on no notifications; connect to the server itself, or leave the feed off"
+                "statement_cache=0 is for a pooler that gives each transaction another session, and such a one passes on no notifications; connect to the server itself, or leave the feed off"
                     .to_owned(),
             );
         }
@@ -232,22 +248,43 @@ impl PostgresConfig {
         format!("tiered:{}.{}", self.schema, self.table)
     }
 
+    /// What a session is limited to.
+    pub(crate) fn limits(&self) -> Limits {
+        // The server takes 31 bits.
+        let setting = |millis: u128| i64::from(i32::try_from(millis).unwrap_or(i32::MAX));
+        let millis = self.timeout.as_millis();
+        Limits { statement: setting(millis * 4 / 5), idle: setting(millis) }
+    }
+
+    /// Whether a pooler may give each transaction another session.
+    pub(crate) fn is_pooled(&self) -> bool {
+        self.statement_cache == 0
+    }
+
     /// What every connection is opened with.
     pub(crate) fn connection(&self) -> PgConnectOptions {
         let connect =
             self.connect.clone().statement_cache_capacity(self.statement_cache).disable_statement_logging();
+        // Numbers travel as they are, not as text; and poolers refuse the parameter.
+        let connect = connect.extra_float_digits(None);
         let connect = match connect.get_application_name() {
             Some(_) => connect,
             None => connect.application_name("tiered"),
         };
-        if self.statement_cache == 0 {
+        if self.is_pooled() {
             return connect;
         }
-        let millis = self.timeout.as_millis();
-        connect.options([
-            ("statement_timeout", (millis * 4 / 5).to_string()),
-            ("idle_in_transaction_session_timeout", millis.to_string()),
-        ])
+        let Limits { statement, idle } = self.limits();
+        connect.options([(Limits::STATEMENT, statement.to_string()), (Limits::IDLE, idle.to_string())])
+    }
+
+    /// What each piece of work begins with behind a pooler: a transaction, with its own limits.
+    pub(crate) fn transaction(&self) -> Option<Arc<str>> {
+        let Limits { statement, idle } = self.limits();
+        self.is_pooled().then(|| {
+            let (first, second) = (Limits::STATEMENT, Limits::IDLE);
+            format!("BEGIN; SET LOCAL {first} = {statement}; SET LOCAL {second} = {idle}").into()
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use futures_util::stream;
 use sqlx::Executor as _;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tiered_core::{Change, ChangeStream, Key};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::store::Inner;
@@ -27,6 +28,15 @@ struct Feed {
     listener: Option<PgListener>,
     retry: Duration,
     leaving: watch::Receiver<bool>,
+    runtime: Handle,
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        // The driver says goodbye in a task.
+        let _runtime = self.runtime.enter();
+        self.listener = None;
+    }
 }
 
 /// The feed of a store; `None` where writes are not announced. It connects when it is first polled.
@@ -39,6 +49,7 @@ pub(crate) fn changes(inner: &Arc<Inner>) -> Option<ChangeStream> {
         listener: None,
         retry: RETRY.0,
         leaving: inner.leaving.subscribe(),
+        runtime: inner.client.runtime().clone(),
     };
     Some(Box::pin(stream::unfold(feed, |mut feed| async move {
         let mut leaving = feed.leaving.clone();

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, SqlSafeStr};
 use tiered_core::{Durability, Error, ErrorKind, Result};
 
 use crate::client::{Client, Purpose};
-use crate::config::{Create, PostgresConfig};
+use crate::config::{Create, Limits, PostgresConfig};
+use crate::sql::Query;
 
 /// What brings the tables from one version to the next: entry `n` makes version `n + 1`. They are never changed once
 /// published, only added to. `{table}` and `{meta}` are the quoted names, `{index}` the quoted name of an index.
@@ -59,6 +60,11 @@ impl Names {
     }
 }
 
+/// A statement that is run once: no connection keeps it.
+fn once<'q>(statement: impl SqlSafeStr) -> Query<'q> {
+    sqlx::query(statement).persistent(false)
+}
+
 /// What there is.
 enum Found {
     Nothing,
@@ -107,7 +113,7 @@ fn check(found: &Found) -> Result<()> {
 }
 
 async fn find(connection: &mut PgConnection, names: &Names) -> Result<Found, sqlx::Error> {
-    let exist = sqlx::query("SELECT to_regclass($1) IS NOT NULL, to_regclass($2) IS NOT NULL")
+    let exist = once("SELECT to_regclass($1) IS NOT NULL, to_regclass($2) IS NOT NULL")
         .bind(&names.table)
         .bind(&names.meta)
         .fetch_one(&mut *connection)
@@ -119,7 +125,7 @@ async fn find(connection: &mut PgConnection, names: &Names) -> Result<Found, sql
     if !meta {
         return Ok(Found::Foreign);
     }
-    let version = sqlx::query(names.fill("SELECT value FROM {meta} WHERE name = $1"))
+    let version = once(names.fill("SELECT value FROM {meta} WHERE name = $1"))
         .bind(VERSION)
         .fetch_optional(connection)
         .await?;
@@ -130,14 +136,16 @@ async fn find(connection: &mut PgConnection, names: &Names) -> Result<Found, sql
 
 async fn migrate(connection: &mut PgConnection, names: &Names) -> Result<Result<()>, sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    // Two processes that open the store for the first time take turns.
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
-        .bind(format!("tiered:{}", names.meta))
+    // Two processes that open stores of one schema for the first time take turns.
+    once("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+        .bind(format!("tiered:{}", names.schema))
         .execute(&mut *transaction)
         .await?;
-    let schema = sqlx::query("SELECT to_regnamespace($1) IS NOT NULL").bind(&names.schema);
-    if !schema.fetch_one(&mut *transaction).await?.try_get::<bool, _>(0)? {
-        sqlx::query(names.fill("CREATE SCHEMA IF NOT EXISTS {schema}")).execute(&mut *transaction).await?;
+    // The catalogue is read, not what the session remembers of it from before it waited.
+    let schema = once("SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)");
+    let schema = schema.bind(names.schema.trim_matches('"')).fetch_one(&mut *transaction).await?;
+    if !schema.try_get::<bool, _>(0)? {
+        once(names.fill("CREATE SCHEMA IF NOT EXISTS {schema}")).execute(&mut *transaction).await?;
     }
     let found = find(&mut transaction, names).await?;
     if let Err(error) = check(&found) {
@@ -148,7 +156,7 @@ async fn migrate(connection: &mut PgConnection, names: &Names) -> Result<Result<
     for step in MIGRATIONS.iter().skip(from) {
         sqlx::raw_sql(names.fill(step)).execute(&mut *transaction).await?;
     }
-    sqlx::query(names.fill(
+    once(names.fill(
         "INSERT INTO {meta} (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value",
     ))
     .bind(VERSION)
@@ -159,33 +167,52 @@ async fn migrate(connection: &mut PgConnection, names: &Names) -> Result<Result<
     Ok(Ok(()))
 }
 
+/// What the server says of itself.
+struct Server {
+    encoding: String,
+    /// Milliseconds.
+    limits: Limits,
+    /// Whether a commit survives a power loss.
+    synced: bool,
+    clock: f64,
+}
+
 /// What the server is: refuses one that cannot hold a store, and tells what a commit survives there.
-pub(crate) async fn inspect(client: &Client, pooled: bool) -> Result<Durability> {
-    let settings = client.run(Purpose::Read, |connection| {
+pub(crate) async fn inspect(client: &Client, limits: Limits) -> Result<Durability> {
+    let server = client.run(Purpose::Read, |connection| {
         Box::pin(async move {
-            let row = sqlx::query(
-                "SELECT current_setting('server_encoding'), current_setting('statement_timeout'), \
+            let setting = |name| format!("(SELECT setting::bigint FROM pg_settings WHERE name = '{name}')");
+            let row = once(AssertSqlSafe(format!(
+                "SELECT current_setting('server_encoding'), {}, {}, \
                  current_setting('fsync') = 'on' AND current_setting('synchronous_commit') <> 'off', \
                  extract(epoch FROM clock_timestamp())::float8",
-            )
+                setting(Limits::STATEMENT),
+                setting(Limits::IDLE)
+            )))
             .fetch_one(connection)
             .await?;
-            Ok((row.try_get::<String, _>(0)?, row.try_get::<String, _>(1)?, row.try_get(2)?, row.try_get(3)?))
+            Ok(Server {
+                encoding: row.try_get(0)?,
+                limits: Limits { statement: row.try_get(1)?, idle: row.try_get(2)? },
+                synced: row.try_get(3)?,
+                clock: row.try_get(4)?,
+            })
         })
     });
-    let (encoding, timeout, synced, clock): (String, String, bool, f64) = settings.await?;
-    client.clock().set(clock);
-    if encoding != "UTF8" {
+    let server = server.await?;
+    client.clock().set(server.clock);
+    if server.encoding != "UTF8" {
         return Err(Error::new(
             ErrorKind::Config,
-            format!("the database is encoded in {encoding}; attributes need UTF8"),
+            format!("the database is encoded in {}; attributes need UTF8", server.encoding),
         ));
     }
-    if pooled && timeout == "0" {
+    if server.limits != limits {
+        // Without them the time for which an unknown write can take effect has no bound.
         return Err(Error::new(
             ErrorKind::Config,
-            "through a pooler the role needs a limit of its own: ALTER ROLE … SET statement_timeout = '8s'",
+            "the session does not have the limits that it was opened with: a pooler ignores `options`; open with statement_cache=0",
         ));
     }
-    Ok(if synced { Durability::PowerLoss } else { Durability::ProcessKill })
+    Ok(if server.synced { Durability::PowerLoss } else { Durability::ProcessKill })
 }

@@ -14,13 +14,25 @@ use crate::row::METADATA;
 /// A query that parameters are bound to.
 pub(crate) type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, PgArguments>;
 
+/// Whether a connection keeps the statements that it has prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prepared {
+    /// Under names of the session.
+    Kept,
+    /// Not at all: each use parses it anew, without a name that another session would not know, or know otherwise.
+    Unnamed,
+}
+
 /// A statement's text, which is safe: only checked names were put into it.
 #[derive(Clone, Debug)]
-pub(crate) struct Statement(Arc<str>);
+pub(crate) struct Statement {
+    text: Arc<str>,
+    prepared: Prepared,
+}
 
 impl Statement {
     pub(crate) fn query<'q>(&self) -> Query<'q> {
-        sqlx::query(AssertSqlSafe(Arc::clone(&self.0)))
+        sqlx::query(AssertSqlSafe(Arc::clone(&self.text))).persistent(self.prepared == Prepared::Kept)
     }
 }
 
@@ -82,15 +94,24 @@ fn guarded(changes: &str, existed: &str, feed: bool) -> String {
     )
 }
 
+/// Whether the row `old` is what a put of this version, checksum and value has written: a writer whose answer was lost
+/// recognises its own write. The version alone does not tell: copies of another value may carry it.
+fn own(version: &str, checksum: &str, value: &str) -> String {
+    format!(
+        "(old.version = {version} AND old.checksum = {checksum} AND octet_length(old.value) = octet_length({value}))"
+    )
+}
+
 /// A put of parameters 4 to 14 over a row of version 16.
 fn update(table: &str) -> String {
     format!(
         "done AS (UPDATE {table} AS old SET version = $5::text, modified = $6::bigint, \
          expires_at = $7::bigint, attributes = $8::text::jsonb, checksum = $9::bigint, value = $10::bytea, \
          session = $11::bigint, validated = $12::bigint, origin = $13::smallint, validator = $14::text \
-         FROM guard WHERE guard.ok AND old.key = $4::bytea AND {} AND old.version IN ($16::text, $5::text) \
+         FROM guard WHERE guard.ok AND old.key = $4::bytea AND {} AND (old.version = $16::text OR {}) \
          RETURNING 1)",
-        live("$15")
+        live("$15"),
+        own("$5::text", "$9::bigint", "$10::bytea")
     )
 }
 
@@ -136,8 +157,8 @@ fn lock(table: &str) -> String {
 
 impl Statements {
     /// The statements for `table`, both names quoted.
-    pub(crate) fn new(table: &str, meta: &str, feed: bool) -> Self {
-        let text = |text: String| Statement(Arc::from(text));
+    pub(crate) fn new(table: &str, meta: &str, feed: bool, prepared: Prepared) -> Self {
+        let text = |text: String| Statement { text: Arc::from(text), prepared };
         let metadata = METADATA;
         let insert = format!(
             "INSERT INTO {table} AS old ({ENTRY}) \
@@ -183,15 +204,19 @@ impl Statements {
                  ORDER BY key LIMIT $6::bigint"
             )),
             put: put(String::new()),
-            // A writer whose answer was lost recognises its own write.
-            put_absent: put(format!(" WHERE NOT {} OR old.version = EXCLUDED.version", live("$15"))),
+            put_absent: put(format!(
+                " WHERE NOT {} OR {}",
+                live("$15"),
+                own("EXCLUDED.version", "EXCLUDED.checksum", "EXCLUDED.value")
+            )),
             put_matches: text(guarded(&update(table), "true", feed)),
             delete: delete(""),
             delete_matches: delete(&delete_matches),
             apply: text(apply(table, feed)),
             lock: text(lock(table)),
             judge: text(format!(
-                "SELECT key, version, {} FROM {table} AS old WHERE key = ANY($1::bytea[]) ORDER BY key",
+                "SELECT key, version, {}, checksum, octet_length(value)::bigint FROM {table} AS old \
+                 WHERE key = ANY($1::bytea[]) ORDER BY key",
                 live("$2")
             )),
             get_mark: text(format!("SELECT value FROM {meta} WHERE name = $1::text")),

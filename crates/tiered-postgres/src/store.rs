@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::client::Client;
 use crate::config::PostgresConfig;
 use crate::schema::{self, Names};
-use crate::sql::Statements;
+use crate::sql::{Prepared, Statements};
 use crate::{feed, sweep};
 
 /// A store in a table of Postgres. Cloning it shares the connections.
@@ -63,8 +63,9 @@ impl PostgresStore {
     pub(crate) async fn open(config: PostgresConfig) -> Result<Self> {
         let names = Names::of(&config);
         let client = Client::new(&config)?;
-        let durability = schema::inspect(&client, config.statement_cache == 0).await?;
+        let durability = schema::inspect(&client, config.limits()).await?;
         schema::prepare(&client, &names, config.create).await?;
+        client.opened();
         let mut capabilities = [
             Feature::ConditionalPut,
             Feature::ConditionalDelete,
@@ -83,9 +84,10 @@ impl PostgresStore {
         if config.feed {
             capabilities = capabilities.with(Feature::Changes);
         }
+        let prepared = if config.is_pooled() { Prepared::Unnamed } else { Prepared::Kept };
         let inner = Arc::new(Inner {
             client,
-            statements: Statements::new(&names.table, &names.meta, config.feed),
+            statements: Statements::new(&names.table, &names.meta, config.feed, prepared),
             capabilities,
             stamp: config.stamp.clone(),
             channel: config.feed.then(|| config.channel()),

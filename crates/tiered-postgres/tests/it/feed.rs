@@ -71,3 +71,17 @@ async fn without_the_feed_there_is_none() {
     let store = schema.open().await;
     assert!(store.changes().is_none() && !store.capabilities().has(Feature::Changes));
 }
+
+#[test]
+fn a_feed_may_be_dropped_where_no_runtime_is() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (schema, feed) = runtime.block_on(async {
+        let schema = Schema::new();
+        let store = schema.config().feed(true).open().await.expect("opens");
+        let mut changes = store.changes().expect("a feed");
+        assert_eq!(next(&mut changes).await, Some(Change::Resync));
+        (schema, changes)
+    });
+    drop(feed);
+    drop(schema);
+}

@@ -3,11 +3,23 @@
 mod feed;
 mod opening;
 mod place;
+mod pooler;
 mod rows;
 mod wire;
 
-mod suite {
-    //! Every case runs, but for the one that wants batches that are not atomic, and those for a store that keeps
-    //! others out.
-    tiered_conformance::suite!(super::place::Server::new().await, skips: ["batch_outcomes", "life_locked"]);
+/// The suite on a server. Every case runs, but for the one that wants batches that are not atomic, and those for a
+/// store that keeps others out.
+macro_rules! suite {
+    ($name:ident, $service:ident) => {
+        mod $name {
+            tiered_conformance::suite!(
+                super::place::Server::new(tiered_services::Service::$service).await,
+                skips: ["batch_outcomes", "life_locked"]
+            );
+        }
+    };
 }
+
+suite!(suite, Postgres);
+// Each transaction may get another session of the server.
+suite!(suite_pooled, PgBouncer);

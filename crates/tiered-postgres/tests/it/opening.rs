@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tiered_core::{ErrorKind, Feature, Key, Outcome, Put, Store as _, StoreExt as _};
+use tiered_core::{ErrorKind, Key, Outcome, Put, Store as _, StoreExt as _};
 use tiered_postgres::sqlx::{self, AssertSqlSafe};
 use tiered_postgres::{Create, PostgresConfig};
 use tiered_services::Service;
@@ -61,6 +61,14 @@ async fn many_open_it_for_the_first_time_at_once() {
     let opening = (0..8).map(|_| schema.config().connections(1).open());
     for opened in futures_util::future::join_all(opening).await {
         opened.expect("opens");
+    }
+    // Several tables in one schema that is not there yet.
+    for _ in 0..4 {
+        let schema = Schema::new();
+        let opening = (0..8).map(|index| schema.config().table(&format!("t{index}")).connections(1).open());
+        for opened in futures_util::future::join_all(opening).await {
+            opened.expect("opens");
+        }
     }
 }
 
@@ -131,15 +139,52 @@ async fn a_database_in_another_encoding_is_refused() {
     assert!(error.to_string().contains("SQL_ASCII"), "{error}");
 }
 
-#[tokio::test]
-async fn through_a_pooler_the_role_needs_a_limit_of_its_own() {
-    let schema = Schema::new();
-    let error = schema.config().statement_cache(0).open().await.expect_err("no limit");
+#[test]
+fn without_a_runtime_it_is_refused() {
+    let config = PostgresConfig::from_url("postgres://u@127.0.0.1:1/d").expect("a URL");
+    let mut opening = std::pin::pin!(config.open());
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let opened = opening.as_mut().poll(&mut context);
+    assert!(opened.is_ready(), "it waits for what nothing drives");
+    let std::task::Poll::Ready(Err(error)) = opened else { return };
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
-    let url = format!("{}?options=-c%20statement_timeout%3D8000", Service::Postgres.required());
-    let config = PostgresConfig::from_url(&url).expect("a URL").schema(&schema.name).statement_cache(0);
+    assert!(error.to_string().contains("tokio runtime"), "{error}");
+}
+
+#[tokio::test]
+async fn who_is_not_let_in_any_more_meets_an_outage() {
+    let schema = Schema::new();
+    schema.open().await;
+    let role = format!("{}_late", schema.name);
+    schema
+        .execute(&format!(
+            "CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA {{}} TO {role}; \
+             GRANT SELECT, INSERT, UPDATE, DELETE ON {{}}.tiered, {{}}.tiered_meta TO {role}"
+        ))
+        .await;
+    let url = Service::Postgres.required().replace("://postgres@", &format!("://{role}@"));
+    let config = PostgresConfig::from_url(&url).expect("a URL").schema(&schema.name);
     let store = config.open().await.expect("opens");
-    assert!(!store.capabilities().has(Feature::Changes));
-    store.put(&key(), Put::new("v").if_absent()).await.expect("written");
-    assert_eq!(store.get(&key()).await.expect("reads").expect("there").value(), "v");
+    schema.execute(&format!("ALTER ROLE {role} NOLOGIN")).await;
+    let ended = format!(
+        "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE usename = '{role}'"
+    );
+    assert!(schema.number(&ended).await >= 1);
+    let refused = async || {
+        // The first call may meet the ended session.
+        store.put(&key(), Put::new("v")).await.ok();
+        store.put(&key(), Put::new("v")).await.expect_err("not let in")
+    };
+    let error = refused().await;
+    // A write is not to be given up for it, as one that the server refuses is.
+    assert_eq!(
+        (error.kind(), error.write_outcome()),
+        (ErrorKind::Unavailable, Outcome::NotApplied),
+        "{error}"
+    );
+    assert!(error.to_string().contains("pg_hba.conf"), "{error}");
+    let config = PostgresConfig::from_url(&url).expect("a URL").schema(&schema.name);
+    let error = config.open().await.expect_err("not let in");
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+    schema.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }

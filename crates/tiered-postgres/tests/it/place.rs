@@ -22,8 +22,14 @@ impl Schema {
     }
 
     pub(crate) fn config(&self) -> PostgresConfig {
-        let config = PostgresConfig::from_url(&Service::Postgres.required()).expect("a URL");
-        config.schema(&self.name).connections(4)
+        self.config_on(Service::Postgres)
+    }
+
+    /// On the server itself, or through the pooler before it.
+    pub(crate) fn config_on(&self, service: Service) -> PostgresConfig {
+        let config = PostgresConfig::from_url(&service.required()).expect("a URL");
+        let config = config.schema(&self.name).connections(4);
+        if service == Service::PgBouncer { config.statement_cache(0) } else { config }
     }
 
     pub(crate) async fn open(&self) -> PostgresStore {
@@ -71,6 +77,7 @@ impl Drop for Schema {
 
 /// A store on a manual clock, for the conformance suite.
 pub(crate) struct Server {
+    service: Service,
     schema: Schema,
     stamp: Stamp,
     clock: Arc<ManualClock>,
@@ -78,22 +85,22 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) async fn new() -> Self {
+    pub(crate) async fn new(service: Service) -> Self {
         let schema = Schema::new();
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000_000_000)));
         let stamp = Stamp::new(clock.clone(), Arc::new(VersionMint::from_entropy()));
-        let config = schema.config().stamp(stamp.clone()).max_value(4 << 20).sweep(None);
+        let config = schema.config_on(service).stamp(stamp.clone()).max_value(4 << 20).sweep(None);
         let store = config.open().await.expect("opens");
-        Self { schema, stamp, clock, store }
+        Self { service, schema, stamp, clock, store }
     }
 }
 
-struct Room(Schema, Stamp);
+struct Room(Service, Schema, Stamp);
 
 #[async_trait::async_trait]
 impl Place for Room {
     async fn open(&self) -> Result<Arc<dyn Store>> {
-        let config = self.0.config().stamp(self.1.clone()).timeout(Duration::from_secs(5));
+        let config = self.1.config_on(self.0).stamp(self.2.clone()).timeout(Duration::from_secs(5));
         Ok(Arc::new(config.open().await?))
     }
 }
@@ -106,7 +113,7 @@ impl Factory for Server {
     }
 
     async fn place(&self) -> Option<Arc<dyn Place>> {
-        Some(Arc::new(Room(Schema::new(), self.stamp.clone())))
+        Some(Arc::new(Room(self.service, Schema::new(), self.stamp.clone())))
     }
 
     fn clock(&self) -> Option<Arc<ManualClock>> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tiered_core::{
-    Applied, Attributes, Batch, Delete, ErrorKind, Key, ListOptions, Put, ReadOptions, Store as _,
+    Applied, Attributes, Batch, Delete, ErrorKind, Key, ListOptions, Outcome, Put, ReadOptions, Store as _,
     StoreExt as _, Timestamp, Version,
 };
 
@@ -179,4 +179,18 @@ async fn dropped_calls_leave_nothing_behind() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(schema.number(left).await, 0);
+}
+
+#[tokio::test]
+async fn an_error_of_the_server_shows_no_value() {
+    let schema = Schema::new();
+    let store = schema.open().await;
+    schema.execute("ALTER TABLE {}.tiered ADD CONSTRAINT short CHECK (octet_length(value) < 8)").await;
+    let error = store.put(&key("k"), Put::new("hunter2 hunter2")).await.expect_err("refused");
+    assert_eq!((error.kind(), error.write_outcome()), (ErrorKind::Other, Outcome::NotApplied), "{error}");
+    let shown = format!("{} {error:?}", error.chain());
+    assert!(shown.contains("short") && shown.contains("23514"), "{shown}");
+    // As bytes of a row are shown.
+    let hex = "68756e746572";
+    assert!(!shown.contains("hunter2") && !shown.contains(hex), "{shown}");
 }

@@ -20,12 +20,17 @@ struct Wire {
 
 impl Wire {
     async fn new() -> Self {
+        Self::to(Service::Postgres).await
+    }
+
+    async fn to(service: Service) -> Self {
         let schema = Schema::new();
         let beside = schema.open().await;
-        let proxy = Proxy::start(&Service::Postgres.address()).await.expect("listens");
-        let url = Service::Postgres.required().replace(&Service::Postgres.address(), &proxy.address());
+        let proxy = Proxy::start(&service.address()).await.expect("listens");
+        let url = service.required().replace(&service.address(), &proxy.address());
         let config = PostgresConfig::from_url(&format!("{url}?application_name={}", schema.name));
         let config = config.expect("a URL").schema(&schema.name).connections(1).timeout(TIMEOUT);
+        let config = if service == Service::PgBouncer { config.statement_cache(0) } else { config };
         let store = config.open().await.expect("opens");
         Self { schema, proxy, store, beside }
     }
@@ -186,4 +191,61 @@ async fn a_feed_whose_cable_was_pulled_begins_anew() {
     proxy.set(Mode::Pass);
     let next = tokio::time::timeout(Duration::from_secs(20), changes.next()).await.expect("noticed");
     assert_eq!(next, Some(Change::Resync));
+}
+
+#[tokio::test]
+async fn behind_a_pooler_what_was_not_begun_is_known_and_a_lost_commit_is_not() {
+    let wire = Wire::to(Service::PgBouncer).await;
+    wire.store.put(&key("k"), Put::new("before")).await.expect("written");
+    wire.proxy.set(Mode::SwallowAnswers);
+    let error = wire.store.put(&key("k"), Put::new("never sent")).await.expect_err("no answer");
+    assert_eq!(
+        (error.kind(), error.write_outcome()),
+        (ErrorKind::Unavailable, Outcome::NotApplied),
+        "{error}"
+    );
+    assert_eq!(wire.value("k").await.as_deref(), Some("before"));
+    wire.is_clean().await;
+    wire.proxy.set(Mode::SwallowAfter("COMMIT"));
+    let error = wire.store.put(&key("k"), Put::new("committed")).await.expect_err("no answer");
+    assert_eq!((error.kind(), error.write_outcome()), (ErrorKind::TimedOut, Outcome::Unknown), "{error}");
+    assert_eq!(wire.value("k").await.as_deref(), Some("committed"), "it took effect");
+    wire.is_clean().await;
+    wire.proxy.set(Mode::SwallowAfter("UPDATE SET"));
+    let error = wire.store.put(&key("k"), Put::new("in a transaction")).await.expect_err("no answer");
+    assert_eq!((error.kind(), error.write_outcome()), (ErrorKind::TimedOut, Outcome::Unknown), "{error}");
+    wire.is_clean().await;
+    assert_eq!(wire.value("k").await.as_deref(), Some("committed"), "nobody committed it");
+}
+
+#[tokio::test]
+async fn behind_a_pooler_a_commit_that_the_network_delayed_does_not_overtake_a_later_write() {
+    let wire = Wire::to(Service::PgBouncer).await;
+    for text in ["UPDATE SET", "COMMIT"] {
+        wire.beside.put(&key("k"), Put::new("before")).await.expect("written");
+        wire.proxy.set(Mode::HoldFrom(text));
+        let error = wire.store.put(&key("k"), Put::new("delayed")).await.expect_err("held");
+        assert_eq!(error.write_outcome(), Outcome::Unknown, "{error}");
+        // The row is free when the server has ended the transaction that stands still.
+        wire.beside.put(&key("k"), Put::new("later")).await.expect("written");
+        wire.proxy.set(Mode::Pass);
+        tokio::time::sleep(TIMEOUT).await;
+        assert_eq!(wire.value("k").await.as_deref(), Some("later"), "{text}");
+        wire.is_clean().await;
+    }
+}
+
+#[tokio::test]
+async fn behind_a_pooler_resets_and_ended_sessions_are_got_over() {
+    let wire = Wire::to(Service::PgBouncer).await;
+    wire.store.put(&key("k"), Put::new("x")).await.expect("written");
+    wire.proxy.cut();
+    assert!(wire.store.get(&key("k")).await.expect("a read is sent again").is_some());
+    wire.proxy.cut();
+    // Nothing of it was sent when the connection turned out to be broken, so that it is begun again.
+    wire.store.put(&key("k"), Put::new("y")).await.expect("begun again");
+    let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = '{}'";
+    wire.schema.number(ended).await;
+    assert_eq!(wire.store.get(&key("k")).await.expect("reads").expect("there").value(), "y");
+    wire.is_clean().await;
 }
