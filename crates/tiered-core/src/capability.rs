@@ -143,6 +143,31 @@ impl Capabilities {
         self
     }
 
+    /// With another durability: what a wrapper declares that keeps more or less than the store inside.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::{Durability, MemoryStore, Sharing, Store};
+    ///
+    /// let inner = MemoryStore::new();
+    /// let wrapper = inner.capabilities().clone().named("server").with_sharing(Sharing::Shared);
+    /// assert_eq!(wrapper.durability(), Durability::Volatile);
+    /// assert_eq!(wrapper.with_durability(Durability::PowerLoss).sharing(), Sharing::Shared);
+    /// ```
+    #[must_use]
+    pub fn with_durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// With other writers, or without: what a wrapper declares that shares what the store inside keeps to itself, or
+    /// the other way round.
+    #[must_use]
+    pub fn with_sharing(mut self, sharing: Sharing) -> Self {
+        self.sharing = sharing;
+        self
+    }
+
     /// With a longest key, in bytes; at most [`Key::MAX_LEN`].
     #[must_use]
     pub fn max_key(mut self, bytes: usize) -> Self {

@@ -13,8 +13,8 @@ use futures_util::future::{join, join_all};
 use tiered_core::{
     Action, Aside, Batch, BatchOutcomes, Capabilities, Delete, Deleted, Durability, Entry, Error, ErrorKind,
     Event, Feature, Journal, JournalRecord, Key, Level, ListOptions, ListStream, MemoryStore, OnFull,
-    Outcome, Put, Read, ReadOptions, Receipt, Recovered, Result, Sequence, Sharing, Stamp, Store,
-    StoreExt as _, TieredSettings, TieredStore, VersionMint, WritePolicy, Written,
+    Outcome, Put, Read, ReadOptions, Receipt, Recovered, Result, Sequence, Stamp, Store, StoreExt as _,
+    TieredSettings, TieredStore, VersionMint, WritePolicy, Written,
 };
 use tiered_journal::{JournalConfig, MemoryFolder};
 use tiered_sim::clock::SimClock;
@@ -39,9 +39,7 @@ struct Tier {
 impl Tier {
     fn new(durability: Durability, atomic: bool) -> Self {
         let inner = MemoryStore::new();
-        let features = Feature::ALL.into_iter().filter(|feature| inner.capabilities().has(*feature));
-        let declared = Capabilities::new("tier", durability, Sharing::Exclusive);
-        let declared = features.fold(declared, Capabilities::with);
+        let declared = inner.capabilities().clone().named("tier").with_durability(durability);
         let capabilities = if atomic { declared } else { declared.without(Feature::AtomicBatch) };
         Self { inner, capabilities, down: Arc::default(), states: Arc::default() }
     }

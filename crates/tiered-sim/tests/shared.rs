@@ -55,17 +55,13 @@ impl Server {
     /// Some promise less than others.
     fn new(stamp: Stamp, seed: u64) -> Self {
         let inner = MemoryStore::with_stamp(stamp);
-        let of_inner = inner.capabilities();
-        let features = Feature::ALL.into_iter().filter(|feature| of_inner.has(*feature));
-        let features = features.filter(|feature| match feature {
-            // A server is never looked into.
-            Feature::Peeks => false,
-            Feature::UniqueValidators => !seed.is_multiple_of(3),
-            Feature::AtomicBatch => !seed.is_multiple_of(4),
-            _ => true,
-        });
-        let shared = Capabilities::new("server", of_inner.durability(), Sharing::Shared);
-        let capabilities = features.fold(shared, Capabilities::with);
+        // A server is never looked into.
+        let shared = inner.capabilities().clone().named("server").without(Feature::Peeks);
+        let lacks = [(Feature::UniqueValidators, 3), (Feature::AtomicBatch, 4)];
+        let capabilities = lacks
+            .into_iter()
+            .filter(|(_, one_in)| seed.is_multiple_of(*one_in))
+            .fold(shared.with_sharing(Sharing::Shared), |all, (feature, _)| all.without(feature));
         Self { inner, capabilities, begun: Instant::now(), states: Arc::default() }
     }
 

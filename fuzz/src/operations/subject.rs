@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use tiered_core::{
-    Capabilities, Clock as _, Durability, Feature, Journal, ManualClock, MemoryStore, Put, ReadPolicy,
-    Reopen, Sharing, Stamp, Store, TieredStore, Timestamp, VersionMint, VolatileJournal, WritePolicy,
+    Capabilities, Clock as _, Durability, Journal, ManualClock, MemoryStore, Put, ReadPolicy, Reopen, Stamp,
+    Store, TieredStore, Timestamp, VersionMint, VolatileJournal, WritePolicy,
 };
 use tiered_journal::{JournalConfig, MemoryFolder};
 
@@ -96,13 +96,7 @@ impl Subject {
         let stamp = Stamp::new(clock.clone(), Arc::new(VersionMint::seeded(1)));
         let store = || MemoryStore::with_stamp(stamp.clone());
         // The engine keeps its marks only in a frontend that outlives the process.
-        let lasting = |volatile: Capabilities| {
-            let lasting = Capabilities::new("memory", Durability::PowerLoss, Sharing::Exclusive);
-            Feature::ALL
-                .into_iter()
-                .filter(|feature| volatile.has(*feature))
-                .fold(lasting, Capabilities::with)
-        };
+        let lasting = |volatile: Capabilities| volatile.with_durability(Durability::PowerLoss);
         let frontend = match kind.frontend() {
             Frontend::Volatile => store(),
             _ => store().declaring(lasting),

@@ -46,19 +46,14 @@ impl Moody {
     /// Declares that it lasts, so that sessions are kept in it.
     fn lasting() -> Self {
         let plain = Self::new();
-        let lasting = Feature::ALL.into_iter().filter(|feature| plain.capabilities.has(*feature)).fold(
-            Capabilities::new("lasting", Durability::CleanClose, Sharing::Exclusive),
-            Capabilities::with,
-        );
+        let lasting = plain.capabilities.clone().named("lasting").with_durability(Durability::CleanClose);
         Self { capabilities: lasting, ..plain }
     }
 
     fn declaring(self, atomic: bool, sharing: Sharing) -> Self {
-        let old = &self.capabilities;
-        let features = Feature::ALL.into_iter().filter(|feature| old.has(*feature));
-        let features = features.filter(|feature| atomic || *feature != Feature::AtomicBatch);
-        let fresh = Capabilities::new("moody", old.durability(), sharing);
-        Self { capabilities: features.fold(fresh, Capabilities::with), ..self }
+        let declared = self.capabilities.named("moody").with_sharing(sharing);
+        let capabilities = if atomic { declared } else { declared.without(Feature::AtomicBatch) };
+        Self { capabilities, ..self }
     }
 
     fn be(&self, mood: Mood) {

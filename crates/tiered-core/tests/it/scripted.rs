@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tiered_core::{
-    Batch, BatchOutcomes, Capabilities, Delete, Deleted, Error, ErrorKind, Feature, Key, ListOptions,
-    ListStream, MemoryStore, Outcome, Put, Read, ReadOptions, Result, Sharing, Store, Written,
+    Batch, BatchOutcomes, Capabilities, Delete, Deleted, Error, ErrorKind, Key, ListOptions, ListStream,
+    MemoryStore, Outcome, Put, Read, ReadOptions, Result, Sharing, Store, Written,
 };
 
 /// How a write ends.
@@ -52,10 +52,7 @@ impl Scripted {
     }
 
     pub(crate) fn over(inner: MemoryStore, sharing: Sharing) -> Self {
-        let old = inner.capabilities();
-        let features = Feature::ALL.into_iter().filter(|feature| old.has(*feature));
-        let fresh = Capabilities::new("scripted", old.durability(), sharing);
-        let capabilities = features.fold(fresh, Capabilities::with);
+        let capabilities = inner.capabilities().clone().named("scripted").with_sharing(sharing);
         Self {
             inner,
             capabilities,

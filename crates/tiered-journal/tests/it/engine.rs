@@ -32,9 +32,7 @@ pub(crate) struct Picky {
 impl Picky {
     pub(crate) fn new(atomic: bool) -> Self {
         let inner = MemoryStore::new();
-        let features = Feature::ALL.into_iter().filter(|feature| inner.capabilities().has(*feature));
-        let lasting = Capabilities::new("picky", Durability::PowerLoss, Sharing::Exclusive);
-        let lasting = features.fold(lasting, Capabilities::with);
+        let lasting = inner.capabilities().clone().named("picky").with_durability(Durability::PowerLoss);
         let capabilities = if atomic { lasting } else { lasting.without(Feature::AtomicBatch) };
         Self {
             inner,
