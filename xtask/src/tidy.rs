@@ -88,7 +88,9 @@ fn words(file: &Path, text: &str, faults: &mut Vec<String>) {
             "FIXME",
             "static.crates",
         ] {
-            if line.contains(word) {
+            // What an author of an adapter pins with a reason becomes an ignored test of his.
+            let pinned = word == "#[ignore" && file.ends_with("crates/tiered-conformance/src/suite.rs");
+            if line.contains(word) && !pinned {
                 faults.push(format!("{}:{}: {word} does not belong here", file.display(), number + 1));
             }
         }

@@ -1,6 +1,7 @@
 //! What a case works with: the store, its own keys, and the expectations that several cases share.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,9 +12,11 @@ use tiered_core::{
 };
 
 use crate::case::{Stop, Verdict, check, check_equal, fail};
+use crate::crew::{Crew, Part};
 use crate::dice::Dice;
 use crate::factory::Place;
 use crate::run::Effort;
+use crate::watch::{pause, within};
 
 /// The workplace of one case.
 #[derive(Clone)]
@@ -27,6 +30,8 @@ pub(crate) struct Bench {
     pub(crate) evicts: bool,
     pub(crate) seed: u64,
     pub(crate) effort: Effort,
+    /// How many threads carry out parts of the case.
+    pub(crate) busy: Arc<AtomicUsize>,
 }
 
 impl Bench {
@@ -184,21 +189,25 @@ impl Bench {
         ListOptions::new().prefix(self.prefix.clone())
     }
 
-    /// Spawns a part of a case.
-    pub(crate) fn spawn<T: Send + 'static>(
-        part: impl Future<Output = T> + Send + 'static,
-    ) -> tokio::task::JoinHandle<T> {
-        tokio::runtime::Handle::current().spawn(part)
+    /// A part of a case, to be run beside others by a [`Crew`].
+    pub(crate) fn part<T>(part: impl Future<Output = Verdict<T>> + Send + 'static) -> Part<T> {
+        Box::pin(part)
     }
 
-    /// The result of a spawned part; a panic in it is a panic of the case.
-    pub(crate) async fn join<T>(task: tokio::task::JoinHandle<Verdict<T>>) -> Verdict<T> {
-        match task.await {
-            Ok(verdict) => verdict,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => fail("cancel", "a part of the case was cancelled"),
-            },
+    /// Begins `parts`, to be run beside the rest of the case.
+    pub(crate) fn begin<T: Send + 'static>(&self, parts: Vec<Part<T>>) -> Crew<T> {
+        Crew::of(&self.busy, parts)
+    }
+
+    /// The results of `parts`, run at once.
+    pub(crate) async fn all<T: Send + 'static>(&self, parts: Vec<Part<T>>) -> Verdict<Vec<T>> {
+        self.begin(parts).join().await
+    }
+
+    /// Waits for parts that go on after a failed case, so that they write nothing more.
+    pub(crate) async fn quiet(&self) {
+        while self.busy.load(Ordering::Acquire) > 0 {
+            pause(Duration::from_millis(1)).await;
         }
     }
 
@@ -208,9 +217,9 @@ impl Bench {
         what: &str,
         part: impl Future<Output = T> + Send,
     ) -> Verdict<T> {
-        match tokio::time::timeout(Duration::from_mins(1), part).await {
-            Ok(done) => Ok(done),
-            Err(_) => fail(clause, format!("{what}: expected it to complete, saw nothing for a minute")),
+        match within(Duration::from_mins(1), part).await {
+            Some(done) => Ok(done),
+            None => fail(clause, format!("{what}: expected it to complete, saw nothing for a minute")),
         }
     }
 }

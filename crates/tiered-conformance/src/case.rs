@@ -23,14 +23,19 @@ pub struct Case {
     /// Whether others may run beside it.
     pub pace: Pace,
     pub(crate) body: Body,
-    /// What is checked instead where a needed feature is missing.
+    /// What is checked instead where the store lacks something needed.
     pub(crate) refusal: Option<Body>,
 }
 
 impl Case {
-    /// Whether a store that lacks a needed feature is checked to refuse as specified.
+    /// Whether a store that lacks what is needed is checked to refuse as specified, or to keep what holds without it.
     pub const fn has_refusal(&self) -> bool {
         self.refusal.is_some()
+    }
+
+    /// The clause that a failure cites which names no other.
+    pub(crate) fn clause(&self) -> &'static str {
+        self.clauses.first().copied().unwrap_or("read.whole")
     }
 }
 
@@ -53,9 +58,6 @@ pub enum Need {
     Has(Feature),
     /// A feature that is not declared.
     Lacks(Feature),
-    /// A store that keeps what it was given: one that does not evict, or has room for the whole suite
-    /// ([`Eviction::Never`](crate::Eviction::Never)).
-    Keeps,
     /// A clock that is moved by hand ([`Factory::clock`](crate::Factory::clock)).
     Clock,
     /// A place of its own ([`Factory::place`](crate::Factory::place)).
@@ -67,6 +69,11 @@ pub enum Need {
 }
 
 impl Need {
+    /// Whether the factory gives it or not: nothing of the store's own, which it could refuse.
+    pub const fn is_of_the_factory(self) -> bool {
+        matches!(self, Self::Clock | Self::Place)
+    }
+
     /// Why `bench` does not meet it.
     pub(crate) fn unmet(self, bench: &Bench) -> Option<String> {
         let capabilities = &bench.capabilities;
@@ -78,7 +85,6 @@ impl Need {
             Self::Lacks(feature) if capabilities.has(feature) => {
                 Some(format!("the store declares {feature:?}"))
             }
-            Self::Keeps if bench.evicts => Some("the store evicts".to_owned()),
             Self::Clock if bench.clock.is_none() => Some("the factory has no manual clock".to_owned()),
             Self::Place if bench.place.is_none() => Some("the factory has no place of its own".to_owned()),
             Self::Lasting | Self::Exclusive if !lasting => Some("the store is declared volatile".to_owned()),

@@ -8,6 +8,12 @@ use tiered_core::{ManualClock, Result, Store};
 /// Gives the store under test.
 ///
 /// A closure that returns a future of a store is a factory too; it has no places and no clock.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` gives no store to test",
+    label = "no `Factory`",
+    note = "give a type that implements `Factory`, or a closure that returns a future of a `Store` or of an `Arc` \
+            of one, and not of a `Result`"
+)]
 #[async_trait]
 pub trait Factory: Send + Sync + 'static {
     /// A handle on the store under test. It may be the same one each time: the suite never closes it.
@@ -54,9 +60,10 @@ pub trait Place: Send + Sync + 'static {
 impl<F, Fut> Factory for F
 where
     F: Fn() -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Arc<dyn Store>> + Send + 'static,
+    Fut: Future + Send + 'static,
+    Fut::Output: Store,
 {
     async fn open(&self) -> Result<Arc<dyn Store>> {
-        Ok(self().await)
+        Ok(Arc::new(self().await))
     }
 }

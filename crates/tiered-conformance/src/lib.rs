@@ -33,6 +33,7 @@
 mod bench;
 mod case;
 mod cases;
+mod crew;
 mod dice;
 mod factory;
 mod fault;
@@ -40,6 +41,8 @@ mod report;
 mod run;
 mod scratch;
 mod suite;
+mod supervise;
+mod watch;
 
 pub use case::{Case, Need, Pace};
 pub use cases::cases;
@@ -49,4 +52,4 @@ pub use fault::{Call, Fault, FaultStore, Faults};
 pub use report::{CaseReport, Ending, Report};
 pub use run::{Effort, RunOptions, run};
 #[doc(hidden)]
-pub use suite::prove;
+pub use suite::{is_case, prove, prove_within, share};

@@ -1,52 +1,121 @@
 //! `suite!`: one test per case.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use crate::factory::Factory;
-use crate::report::Ending;
+use crate::report::{Ending, Report};
 use crate::run::{RunOptions, run_shared};
 
 /// The variable whose number seeds the random cases, to repeat a failure.
 const SEED: &str = "TIERED_CONFORMANCE_SEED";
 
+/// How long a runtime may take to end its tasks, once a case is over.
+const LEAVING: Duration = Duration::from_secs(15);
+
 /// Makes one test per case in the module where it stands.
 ///
 /// The argument is an expression that gives a [`Factory`](crate::Factory); it is evaluated once for each test,
 /// inside of a tokio runtime of two workers, and may `.await`. A failing test names the clause, says what was
-/// expected and what was seen, and how to repeat it.
+/// expected and what was seen, and how to repeat it. A test that hangs is ended from outside.
 ///
-/// With `skips: ["case", …]` exactly those cases must be skipped, and any other skip fails: a test that quietly
-/// stops running proves nothing. Refusals as specified are no skips.
+/// What a store does not declare is checked to be refused. Nothing is skipped: a case that needs what the factory does
+/// not give (a place, a clock, a largest value that can be tried) fails and says so. A case that cannot run is pinned
+/// with its reason, `skips: [case = "reason", …]`, and becomes an ignored test.
 ///
 /// # Examples
 /// ```
 /// # mod conformance {
 /// use std::sync::Arc;
-/// use tiered_core::{MemoryStore, Store};
+/// use async_trait::async_trait;
+/// use tiered_conformance::{Factory, Place};
+/// use tiered_core::{Capabilities, ManualClock, MemoryStore, Result, Stamp, Store, Timestamp, VersionMint};
 ///
-/// tiered_conformance::suite!(|| async { Arc::new(MemoryStore::new()) as Arc<dyn Store> });
+/// /// Gives stores on a manual clock, and places of their own.
+/// struct Memory(Arc<ManualClock>);
+///
+/// impl Memory {
+///     fn store(&self) -> MemoryStore {
+///         let stamp = Stamp::new(self.0.clone(), Arc::new(VersionMint::from_entropy()));
+///         MemoryStore::with_stamp(stamp).declaring(|capabilities| capabilities.max_value(1 << 20))
+///     }
+/// }
+///
+/// struct Room(MemoryStore);
+///
+/// #[async_trait]
+/// impl Place for Room {
+///     async fn open(&self) -> Result<Arc<dyn Store>> {
+///         Ok(Arc::new(self.0.clone()))
+///     }
+/// }
+///
+/// #[async_trait]
+/// impl Factory for Memory {
+///     async fn open(&self) -> Result<Arc<dyn Store>> {
+///         Ok(Arc::new(self.store()))
+///     }
+///     async fn place(&self) -> Option<Arc<dyn Place>> {
+///         Some(Arc::new(Room(self.store())))
+///     }
+///     fn clock(&self) -> Option<Arc<ManualClock>> {
+///         Some(self.0.clone())
+///     }
+/// }
+///
+/// tiered_conformance::suite!(
+///     Memory(Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000_000_000)))),
+///     skips: [life_locked = "memory locks nothing"]
+/// );
 /// # }
 /// ```
 #[macro_export]
 macro_rules! suite {
-    ($factory:expr $(,)?) => {
-        $crate::__catalogue! { tests (async { $factory }, None) }
+    ($factory:expr $(, skips: [$($skip:ident = $reason:literal),* $(,)?])? $(,)?) => {
+        $crate::__suite! { ($) ($factory) $($($skip = $reason,)*)? }
     };
-    ($factory:expr, skips: [$($skip:literal),* $(,)?] $(,)?) => {
-        $crate::__catalogue! { tests (async { $factory }, Some(&[$($skip),*])) }
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __suite {
+    (($dollar:tt) ($factory:expr) $($skip:ident = $reason:literal,)*) => {
+        // Stands here alone, so that a wrong type is one error and not one for each case.
+        #[allow(clippy::unused_async, reason = "the expression need not await anything")]
+        async fn __tiered_factory() -> ::std::sync::Arc<dyn $crate::Factory> {
+            $crate::share($factory)
+        }
+
+        $(const _: () = assert!(
+            $crate::is_case(::core::stringify!($skip)),
+            ::core::concat!("there is no case to skip of the name ", ::core::stringify!($skip))
+        );)*
+
+        macro_rules! __tiered_case {
+            $(($skip) => {
+                #[test]
+                #[ignore = $reason]
+                fn $skip() {
+                    $crate::prove(::core::stringify!($skip), __tiered_factory);
+                }
+            };)*
+            ($dollar name:ident) => {
+                #[test]
+                fn $dollar name() {
+                    $crate::prove(::core::stringify!($dollar name), __tiered_factory);
+                }
+            };
+        }
+
+        $crate::__catalogue! { tests (__tiered_case) }
     };
 }
 
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __tests {
-    (($factory:expr, $skips:expr) $($name:ident)*) => {
-        $(
-            #[test]
-            fn $name() {
-                $crate::prove(::core::stringify!($name), $skips, $factory);
-            }
-        )*
+    (($case:ident) $($name:ident)*) => {
+        $($case! { $name })*
     };
 }
 
@@ -101,40 +170,103 @@ macro_rules! __names {
     (() $($name:ident)*) => { [$(::core::stringify!($name)),*] };
 }
 
+/// Whether there is a case of this name.
+#[doc(hidden)]
+pub const fn is_case(name: &str) -> bool {
+    let mut rest: &[&str] = &crate::__catalogue!(names);
+    while let [first, others @ ..] = rest {
+        if equal(first.as_bytes(), name.as_bytes()) {
+            return true;
+        }
+        rest = others;
+    }
+    false
+}
+
+const fn equal(mut one: &[u8], mut other: &[u8]) -> bool {
+    while let ([a, ones @ ..], [b, others @ ..]) = (one, other) {
+        if *a != *b {
+            return false;
+        }
+        (one, other) = (ones, others);
+    }
+    one.is_empty() && other.is_empty()
+}
+
+/// Any factory, as one type.
+#[doc(hidden)]
+pub fn share(factory: impl Factory) -> Arc<dyn Factory> {
+    Arc::new(factory)
+}
+
 /// Runs one case as a test.
 ///
 /// # Panics
-/// When the case fails, or is skipped where that was not pinned, or is not where it was.
+/// When the case fails, is skipped, or hangs.
+#[doc(hidden)]
+pub fn prove<Fut: Future<Output = Arc<dyn Factory>>>(
+    name: &'static str,
+    factory: impl FnOnce() -> Fut + Send + 'static,
+) {
+    prove_within(RunOptions::new().deadline, name, factory);
+}
+
+/// Runs one case as a test, on a thread of its own: the test ends whatever the store does to that.
 #[doc(hidden)]
 #[expect(clippy::panic, reason = "a test fails by panicking")]
-pub fn prove<F: Factory>(name: &str, skips: Option<&[&str]>, factory: impl Future<Output = F>) {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => panic!("no tokio runtime for the case {name}: {error}"),
-    };
-    let report = runtime.block_on(async {
-        let mut options = RunOptions::new().only([name]);
+pub fn prove_within<Fut: Future<Output = Arc<dyn Factory>>>(
+    deadline: Duration,
+    name: &'static str,
+    factory: impl FnOnce() -> Fut + Send + 'static,
+) {
+    let (tell, told) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+        {
+            Ok(runtime) => runtime,
+            Err(error) => panic!("no tokio runtime for the case {name}: {error}"),
+        };
+        let mut options = RunOptions::new().only([name]).deadline(deadline);
         if let Some(seed) = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok()) {
             options = options.seed(seed);
         }
-        run_shared(Arc::new(factory.await), options).await
+        let factory = runtime.block_on(factory());
+        tell.send(None).ok();
+        let report = runtime.block_on(run_shared(factory, options));
+        tell.send(Some(report)).ok();
+        runtime.shutdown_timeout(LEAVING);
     });
-    for skip in skips.unwrap_or_default() {
-        assert!(crate::cases().any(|case| case.name == *skip), "there is no case {skip} to skip");
-    }
-    let pinned = skips.is_some_and(|skips| skips.contains(&name));
-    let seed = report.seed;
+    // Building the factory; then opening, the case and the removal, which the run watches itself.
+    let mut patience = deadline;
+    let report = loop {
+        match told.recv_timeout(patience) {
+            Ok(None) => patience = deadline.saturating_mul(3).saturating_add(3 * LEAVING),
+            Ok(Some(report)) => break report,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                panic!("{name} did not end within {} s", patience.as_secs_f64())
+            }
+            // The thread panicked: that is the reason to tell.
+            Err(mpsc::RecvTimeoutError::Disconnected) => match thread.join() {
+                Ok(()) => panic!("{name} ended without a word"),
+                Err(panic) => std::panic::resume_unwind(panic),
+            },
+        }
+    };
+    judge(name, &report);
+    // What the factory holds is removed when it is dropped.
+    let left = told.recv_timeout(2 * LEAVING) != Err(mpsc::RecvTimeoutError::Timeout);
+    assert!(left, "{name}: the factory or the runtime did not end within {} s", 2 * LEAVING.as_secs());
+}
+
+#[expect(clippy::panic, reason = "a test fails by panicking")]
+fn judge(name: &str, report: &Report) {
+    let (store, seed) = (&report.store, report.seed);
     match report.case(name).map(|case| &case.ending) {
-        Some(Ending::Failed(why)) => {
-            panic!("{name} of {}: {why}\nto repeat it: {SEED}={seed}", report.store)
-        }
-        Some(Ending::Skipped(why)) if skips.is_some() && !pinned => {
-            panic!("{name} of {} was skipped and is not on the list of skips: {why}", report.store)
-        }
-        Some(Ending::Passed | Ending::Refused(_)) if pinned => {
-            panic!("{name} of {} is on the list of skips, but runs: take it off", report.store)
-        }
-        Some(_) => {}
+        Some(Ending::Passed | Ending::Refused(_)) => {}
+        Some(Ending::Failed(why)) => panic!("{name} of {store}: {why}\nto repeat it: {SEED}={seed}"),
+        Some(Ending::Skipped(why)) => panic!(
+            "{name} of {store} cannot run: {why}; let the factory give it, or pin the case: skips: [{name} = \"why\"]"
+        ),
         None => panic!("there is no case named {name}"),
     }
 }

@@ -15,6 +15,9 @@ use tiered_core::{
     Operation, Put, Read, ReadOptions, Result, Sharing, Stamp, Store, Written,
 };
 
+/// Largest value, in bytes.
+const MAX_VALUE: u64 = 1 << 20;
+
 /// A store over a `BTreeMap`.
 #[derive(Debug)]
 pub struct MapStore {
@@ -25,8 +28,13 @@ pub struct MapStore {
 }
 
 impl MapStore {
-    /// An empty store.
+    /// An empty store on the system's clock.
     pub fn new() -> Self {
+        Self::with_stamp(Stamp::system())
+    }
+
+    /// An empty store that takes the time and its versions from `stamp`: what tests need.
+    pub fn with_stamp(stamp: Stamp) -> Self {
         let features = [
             Feature::ConditionalPut,
             Feature::ConditionalDelete,
@@ -36,10 +44,11 @@ impl MapStore {
             Feature::ListsExpiry,
             Feature::UniqueValidators,
         ];
-        let plain = Capabilities::new("map", Durability::Volatile, Sharing::Exclusive);
+        // A limit that tests can reach; the conformance suite tries up to 64 MiB.
+        let plain = Capabilities::new("map", Durability::Volatile, Sharing::Exclusive).max_value(MAX_VALUE);
         Self {
             capabilities: features.into_iter().fold(plain, Capabilities::with),
-            stamp: Stamp::system(),
+            stamp,
             entries: Arc::new(Mutex::new(Some(BTreeMap::new()))),
         }
     }

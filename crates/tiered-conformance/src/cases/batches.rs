@@ -9,12 +9,12 @@ declare! {
     batch_empty ["batch.empty"];
     batch_applies ["batch.last", "delete.existed", "put.version"];
     batch_last ["batch.last"];
-    batch_last_conditional ["batch.last", "batch.judged"] needs [Need::Has(Feature::ConditionalPut)];
-    batch_judged ["batch.judged"] needs [Need::Has(Feature::ConditionalPut)];
+    batch_last_conditional ["batch.last", "batch.judged"] needs [Need::Has(Feature::ConditionalPut)] else batch_condition_refused;
+    batch_judged ["batch.judged"] needs [Need::Has(Feature::ConditionalPut)] else batch_condition_refused;
     batch_atomic ["batch.atomic"] needs [Need::Has(Feature::AtomicBatch)] else batch_atomic_refused;
     batch_atomic_failure ["batch.atomic", "write.outcome"] needs [Need::Has(Feature::AtomicBatch), Need::Has(Feature::ConditionalPut)] else batch_failure_refused;
     batch_atomic_limits ["batch.atomic", "put.limits"] needs [Need::Has(Feature::AtomicBatch)] else batch_atomic_refused;
-    batch_outcomes ["batch.atomic"] needs [Need::Lacks(Feature::AtomicBatch), Need::Has(Feature::ConditionalPut)];
+    batch_outcomes ["batch.atomic"] needs [Need::Has(Feature::ConditionalPut), Need::Lacks(Feature::AtomicBatch)] else batch_outcomes_together;
     batch_large ["batch.atomic"];
 }
 
@@ -142,7 +142,7 @@ async fn batch_atomic_refused(bench: Bench) -> Verdict {
     bench.expect("batch.atomic", &b, b"old").await
 }
 
-async fn batch_failure_refused(bench: Bench) -> Verdict {
+pub(super) async fn batch_failure_refused(bench: Bench) -> Verdict {
     if bench.has(Feature::AtomicBatch) {
         let (a, b) = (bench.key("a")?, bench.key("b")?);
         let batch = Batch::new().put(a.clone(), "1").put(b.clone(), Put::new("2").if_absent());
@@ -215,6 +215,45 @@ async fn batch_outcomes(bench: Bench) -> Verdict {
     bench.expect("batch.atomic", &a, b"1").await?;
     bench.expect_absent("batch.atomic", &b).await?;
     bench.expect_absent("batch.atomic", &c).await
+}
+
+/// A batch that need not be atomic is so all the same where the store can.
+async fn batch_outcomes_together(bench: Bench) -> Verdict {
+    if !bench.has(Feature::ConditionalPut) {
+        return batch_condition_refused(bench).await;
+    }
+    let (a, b, c) = (bench.key("a")?, bench.key("b")?, bench.key("c")?);
+    bench.put(&c, "old").await?;
+    let batch = Batch::new()
+        .best_effort()
+        .put(a.clone(), "1")
+        .put(b.clone(), Put::new("never").if_version(Bench::version()))
+        .delete(c.clone(), Delete::new());
+    bench.refused("batch.atomic", ErrorKind::PreconditionFailed, bench.store.apply(batch).await)?;
+    bench.expect_absent("batch.atomic", &a).await?;
+    bench.expect_absent("batch.atomic", &b).await?;
+    bench.expect("batch.atomic", &c, b"old").await
+}
+
+/// A precondition that a single put refuses is refused in a batch as well.
+pub(super) async fn batch_condition_refused(bench: Bench) -> Verdict {
+    let (a, b) = (bench.key("a")?, bench.key("b")?);
+    bench.put(&b, "old").await?;
+    let batch = Batch::new()
+        .best_effort()
+        .put(a.clone(), Put::new("new").if_absent())
+        .put(b.clone(), Put::new("new").if_version(Bench::version()));
+    match bench.store.apply(batch).await {
+        Ok(outcomes) => {
+            check_equal("batch.judged", "the number of outcomes", &2, &outcomes.len())?;
+            for outcome in outcomes {
+                bench.refused("batch.judged", ErrorKind::Unsupported, outcome)?;
+            }
+        }
+        Err(error) => refusal("batch.judged", ErrorKind::Unsupported, &error)?,
+    }
+    bench.expect_absent("batch.judged", &a).await?;
+    bench.expect("batch.judged", &b, b"old").await
 }
 
 async fn batch_large(bench: Bench) -> Verdict {

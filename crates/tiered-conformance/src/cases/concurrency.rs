@@ -8,29 +8,23 @@ use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use tiered_core::{Batch, Delete, Entry, ErrorKind, Feature, Key, Put, ReadOptions, StoreExt as _};
 
+use super::batches::batch_failure_refused;
+use super::preconditions::{delete_condition_refused, put_condition_refused};
 use crate::bench::{Bench, describe};
 use crate::case::{Need, Verdict, check, check_equal, declare, fail};
 use crate::dice::{Dice, bytes};
 
 declare! {
-    race_create ["put.absent"] needs [Need::Has(Feature::ConditionalPut)];
-    race_replace ["put.matches"] needs [Need::Has(Feature::ConditionalPut)];
-    race_counter ["put.matches"] needs [Need::Has(Feature::ConditionalPut)];
-    race_delete ["delete.matches"] needs [Need::Has(Feature::ConditionalDelete)];
-    race_batches ["batch.atomic", "put.absent"] needs [Need::Has(Feature::AtomicBatch), Need::Has(Feature::ConditionalPut)];
+    race_create ["put.absent"] needs [Need::Has(Feature::ConditionalPut)] else put_condition_refused;
+    race_replace ["put.matches"] needs [Need::Has(Feature::ConditionalPut)] else put_condition_refused;
+    race_counter ["put.matches"] needs [Need::Has(Feature::ConditionalPut)] else put_condition_refused;
+    race_delete ["delete.matches"] needs [Need::Has(Feature::ConditionalDelete)] else delete_condition_refused;
+    race_batches ["batch.atomic", "put.absent"] needs [Need::Has(Feature::AtomicBatch), Need::Has(Feature::ConditionalPut)] else batch_failure_refused;
     race_values ["read.whole", "put.replace"];
     race_versions ["put.version", "read.whole"];
     race_visible ["put.replace"];
     race_list ["list.complete", "list.order"];
     race_reads ["read.whole"];
-}
-
-async fn all<T>(tasks: Vec<tokio::task::JoinHandle<Verdict<T>>>) -> Verdict<Vec<T>> {
-    let mut results = Vec::with_capacity(tasks.len());
-    for task in tasks {
-        results.push(Bench::join(task).await?);
-    }
-    Ok(results)
 }
 
 /// Each of 16 tasks puts `put` of its number at once. Exactly one must win, and its value be there.
@@ -43,7 +37,7 @@ async fn one_winner(
     let tasks: Vec<_> = (0..16)
         .map(|index| {
             let (bench, key) = (bench.clone(), key.clone());
-            Bench::spawn(async move {
+            Bench::part(async move {
                 let value = format!("writer {index}");
                 match bench.store.put(&key, put(&bench, value.clone())).await {
                     Ok(_) => Ok(Some(value)),
@@ -55,7 +49,7 @@ async fn one_winner(
             })
         })
         .collect();
-    let winners: Vec<String> = all(tasks).await?.into_iter().flatten().collect();
+    let winners: Vec<String> = bench.all(tasks).await?.into_iter().flatten().collect();
     if bench.evicts {
         return Ok(());
     }
@@ -108,7 +102,7 @@ async fn race_counter(bench: Bench) -> Verdict {
     let tasks: Vec<_> = (0..TASKS)
         .map(|_| {
             let (bench, key) = (bench.clone(), key.clone());
-            Bench::spawn(async move {
+            Bench::part(async move {
                 for _ in 0..rounds {
                     bench.store.update(&key, |old| Some(Put::new((number(old) + 1).to_string()))).await?;
                 }
@@ -116,7 +110,7 @@ async fn race_counter(bench: Bench) -> Verdict {
             })
         })
         .collect();
-    all(tasks).await?;
+    bench.all(tasks).await?;
     if bench.evicts {
         return Ok(());
     }
@@ -136,7 +130,7 @@ async fn race_delete(bench: Bench) -> Verdict {
         let tasks: Vec<_> = (0..8)
             .map(|_| {
                 let (bench, key, version) = (bench.clone(), key.clone(), version.clone());
-                Bench::spawn(async move {
+                Bench::part(async move {
                     match bench.store.delete(&key, Delete::new().if_version(version)).await {
                         Ok(deleted) => Ok(u32::from(deleted.existed)),
                         Err(error) => {
@@ -147,7 +141,7 @@ async fn race_delete(bench: Bench) -> Verdict {
                 })
             })
             .collect();
-        let winners: u32 = all(tasks).await?.into_iter().sum();
+        let winners: u32 = bench.all(tasks).await?.into_iter().sum();
         check("delete.matches", winners == 1 || bench.evicts, || {
             format!("expected exactly one of 8 racing deletes to succeed, saw {winners}")
         })?;
@@ -162,7 +156,7 @@ async fn race_batches(bench: Bench) -> Verdict {
         let tasks: Vec<_> = (0..8)
             .map(|index| {
                 let (bench, keys) = (bench.clone(), keys.clone());
-                Bench::spawn(async move {
+                Bench::part(async move {
                     let put = || Put::new(format!("writer {index}")).if_absent();
                     let mut batch = Batch::new();
                     // Opposite orders, in which naive locking deadlocks.
@@ -180,7 +174,7 @@ async fn race_batches(bench: Bench) -> Verdict {
                 })
             })
             .collect();
-        let racing = Bench::in_time("batch.atomic", "racing batches", all(tasks));
+        let racing = Bench::in_time("batch.atomic", "racing batches", bench.all(tasks));
         let winners: Vec<String> = racing.await??.into_iter().flatten().collect();
         if bench.evicts {
             continue;
@@ -226,7 +220,7 @@ async fn race_values(bench: Bench) -> Verdict {
     let tasks: Vec<_> = (0..9)
         .map(|task| {
             let (bench, keys) = (bench.clone(), Arc::clone(&keys));
-            Bench::spawn(async move {
+            Bench::part(async move {
                 let mut dice = Dice::new(bench.seed ^ task);
                 for round in 0..bench.rounds(25) {
                     let index = dice.below(4);
@@ -250,7 +244,7 @@ async fn race_values(bench: Bench) -> Verdict {
             })
         })
         .collect();
-    all(tasks).await?;
+    bench.all(tasks).await?;
     for (index, key) in (0..).zip(keys.iter()) {
         if let Some(entry) = bench.load(key).await? {
             check_signed(index, &entry)?;
@@ -265,7 +259,7 @@ async fn race_versions(bench: Bench) -> Verdict {
     let tasks: Vec<_> = (0..6u64)
         .map(|task| {
             let (bench, key) = (bench.clone(), key.clone());
-            Bench::spawn(async move {
+            Bench::part(async move {
                 let mut written = Vec::new();
                 let mut read = Vec::new();
                 for round in 0..bench.rounds(20) {
@@ -283,7 +277,7 @@ async fn race_versions(bench: Bench) -> Verdict {
             })
         })
         .collect();
-    let (written, read): (Vec<_>, Vec<_>) = all(tasks).await?.into_iter().unzip();
+    let (written, read): (Vec<_>, Vec<_>) = bench.all(tasks).await?.into_iter().unzip();
     let written: std::collections::HashMap<_, _> = written.into_iter().flatten().collect();
     for (version, value) in read.into_iter().flatten() {
         check_equal(
@@ -305,7 +299,7 @@ async fn race_visible(bench: Bench) -> Verdict {
         .map(|reader| {
             let (bench, key) = (bench.clone(), key.clone());
             let (acknowledged, done) = (Arc::clone(&acknowledged), Arc::clone(&done));
-            Bench::spawn(async move {
+            Bench::part(async move {
                 while !done.load(Ordering::Acquire) {
                     let floor = acknowledged.load(Ordering::Acquire);
                     let seen =
@@ -324,6 +318,7 @@ async fn race_visible(bench: Bench) -> Verdict {
             })
         })
         .collect();
+    let readers = bench.begin(readers);
     let mut written = Ok(());
     for round in 1..=last {
         written = bench.put(&key, round.to_string()).await.map(|_| ());
@@ -335,7 +330,7 @@ async fn race_visible(bench: Bench) -> Verdict {
     }
     // Told in any case: the readers go on until then.
     done.store(true, Ordering::Release);
-    all(readers).await?;
+    readers.join().await?;
     written
 }
 
@@ -352,7 +347,7 @@ async fn race_list(bench: Bench) -> Verdict {
     let writers: Vec<_> = (0..3)
         .map(|writer| {
             let (bench, done) = (bench.clone(), Arc::clone(&done));
-            Bench::spawn(async move {
+            Bench::part(async move {
                 let mut dice = Dice::new(bench.seed ^ writer);
                 while !done.load(Ordering::Acquire) {
                     let key = bench.key(&format!("k{:03}+", dice.below(300)))?;
@@ -367,6 +362,7 @@ async fn race_list(bench: Bench) -> Verdict {
             })
         })
         .collect();
+    let writers = bench.begin(writers);
     let mut verdict = Ok(());
     for _ in 0..10 {
         verdict = one_listing(&bench, &untouched).await;
@@ -375,7 +371,7 @@ async fn race_list(bench: Bench) -> Verdict {
         }
     }
     done.store(true, Ordering::Release);
-    all(writers).await?;
+    writers.join().await?;
     verdict
 }
 
@@ -410,7 +406,7 @@ async fn race_reads(bench: Bench) -> Verdict {
     let tasks: Vec<_> = (0..48)
         .map(|index| {
             let (bench, key, absent, value) = (bench.clone(), key.clone(), absent.clone(), value.clone());
-            Bench::spawn(async move {
+            Bench::part(async move {
                 match index % 4 {
                     0 => bench.expect_absent("read.whole", &absent).await,
                     1 => {
@@ -424,5 +420,5 @@ async fn race_reads(bench: Bench) -> Verdict {
             })
         })
         .collect();
-    all(tasks).await.map(|_| ())
+    bench.all(tasks).await.map(|_| ())
 }

@@ -3,22 +3,28 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use tiered_core::{Batch, Delete, Error, ErrorKind, Feature, ListOptions, Put, ReadOptions, Result, Store};
+use tiered_core::{
+    Batch, Delete, Error, ErrorKind, Feature, ListOptions, Put, ReadOptions, Result, Sharing, Store,
+};
 
+use super::marks::marks_refused;
 use crate::bench::{Bench, same_value};
 use crate::case::{Need, Stop, Verdict, check, check_equal, declare, fail};
 use crate::dice::bytes;
+use crate::watch::pause;
 
 declare! {
     life_flush ["flush"];
     life_close ["close"] needs [Need::Place];
     life_close_busy ["close"] needs [Need::Place];
-    life_reopen ["close", "write.outcome"] needs [Need::Place, Need::Lasting];
-    life_reopen_marks ["marks"] needs [Need::Place, Need::Lasting, Need::Has(Feature::KeepsMarks)];
-    life_locked ["close"] needs [Need::Place, Need::Exclusive];
+    life_reopen ["close", "write.outcome"] needs [Need::Place, Need::Lasting] else reopen_volatile;
+    life_reopen_marks ["marks"] needs [Need::Place, Need::Lasting, Need::Has(Feature::KeepsMarks)] else marks_volatile;
+    life_locked ["close"] needs [Need::Place, Need::Exclusive] else life_opened_twice;
     cancel_reads ["cancel"];
     cancel_writes ["cancel", "write.outcome"];
     capabilities_stable ["write.outcome"];
@@ -95,12 +101,17 @@ async fn life_close(bench: Bench) -> Verdict {
 async fn life_close_busy(bench: Bench) -> Verdict {
     let store = bench.place()?.open().await?;
     let mut tasks = Vec::new();
+    let written = Arc::new(AtomicU32::new(0));
     for task in 0..4 {
         let (store, key) = (Arc::clone(&store), bench.key(&format!("k{task}"))?);
-        tasks.push(Bench::spawn(async move {
-            for round in 0..10_000u32 {
+        let written = Arc::clone(&written);
+        tasks.push(Bench::part(async move {
+            for round in 0..1_000_000u32 {
                 match store.put(&key, Put::new(round.to_string())).await {
-                    Ok(_) => tokio::task::yield_now().await,
+                    Ok(_) => {
+                        written.fetch_add(1, Ordering::Relaxed);
+                        tokio::task::yield_now().await;
+                    }
                     Err(error) if error.kind() == ErrorKind::Closed => return Ok(()),
                     Err(error) => {
                         return fail("close", format!("expected success or closed, saw \"{error}\""));
@@ -110,13 +121,12 @@ async fn life_close_busy(bench: Bench) -> Verdict {
             Ok(())
         }));
     }
-    for _ in 0..20 {
-        tokio::task::yield_now().await;
+    let writers = bench.begin(tasks);
+    while written.load(Ordering::Relaxed) < 8 {
+        pause(Duration::from_millis(1)).await;
     }
     Bench::in_time("close", "close beside running writes", store.close()).await??;
-    for task in tasks {
-        Bench::in_time("close", "a write beside close", Bench::join(task)).await??;
-    }
+    Bench::in_time("close", "a write beside close", writers.join()).await??;
     closed("load", store.load(&bench.key("k0")?, &ReadOptions::new()).await)
 }
 
@@ -203,6 +213,59 @@ async fn life_locked(bench: Bench) -> Verdict {
         same_value("close", &key, b"value", &entry)?;
     }
     Ok(again.close().await?)
+}
+
+/// A volatile store may have forgotten what it held when it is opened again; what it still has is as it was.
+pub(super) async fn reopen_volatile(bench: Bench) -> Verdict {
+    let place = bench.place()?;
+    let (key, gone) = (bench.key("k")?, bench.key("gone")?);
+    let store = place.open().await?;
+    store.put(&key, Put::new("value")).await?;
+    store.put(&gone, Put::new("gone")).await?;
+    store.delete(&gone, Delete::new()).await?;
+    let before = store.load(&key, &ReadOptions::new()).await?.into_entry();
+    store.close().await?;
+    drop(store);
+    let bench = Bench { store: place.open().await?, ..bench.clone() };
+    bench.expect_absent("delete.existed", &gone).await?;
+    let after = bench.load(&key).await?;
+    check("write.outcome", after.is_none() || after == before, || {
+        format!("expected nothing or the entry of before, saw {after:?}")
+    })?;
+    bench.put(&key, "new").await?;
+    bench.expect("put.replace", &key, b"new").await?;
+    Ok(bench.store.close().await?)
+}
+
+async fn marks_volatile(bench: Bench) -> Verdict {
+    if bench.has(Feature::KeepsMarks) { reopen_volatile(bench).await } else { marks_refused(bench).await }
+}
+
+/// Where nothing is locked, a second handle does the first one no harm, and closing it neither. One that shares the place
+/// sees what the first one wrote.
+async fn life_opened_twice(bench: Bench) -> Verdict {
+    let place = bench.place()?;
+    let (key, other) = (bench.key("k")?, bench.key("other")?);
+    let first = Bench { store: place.open().await?, ..bench.clone() };
+    first.put(&key, "value").await?;
+    first.store.flush().await?;
+    let second = match place.open().await {
+        Ok(store) => store,
+        // A tier of a shared stack may belong to one process all the same.
+        Err(error) if error.kind() == ErrorKind::Locked => return Ok(first.store.close().await?),
+        Err(error) => return Err(error.into()),
+    };
+    if bench.capabilities.sharing() == Sharing::Shared {
+        let seen = second.load(&key, &ReadOptions::new().authoritative()).await?;
+        let right = seen.entry().map_or(bench.evicts, |entry| entry.value() == "value");
+        check("close", right, || format!("expected the entry of the first handle, saw {seen:?}"))?;
+    }
+    second.put(&other, Put::new("other")).await?;
+    second.close().await?;
+    first.expect("close", &key, b"value").await?;
+    first.put(&key, "after").await?;
+    first.expect("close", &key, b"after").await?;
+    Ok(first.store.close().await?)
 }
 
 /// Polls `future` `polls` times at most, then drops it.

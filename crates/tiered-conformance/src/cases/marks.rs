@@ -85,7 +85,7 @@ fn invalid<T>(name: &str, result: tiered_core::Result<T>) -> Verdict {
     }
 }
 
-async fn marks_refused(bench: Bench) -> Verdict {
+pub(super) async fn marks_refused(bench: Bench) -> Verdict {
     let name = name();
     let unsupported = ErrorKind::Unsupported;
     bench.refused("marks", unsupported, bench.store.set_mark(&name, Some(Bytes::from("x"))).await)?;

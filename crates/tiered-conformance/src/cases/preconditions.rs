@@ -2,6 +2,7 @@
 
 use tiered_core::{Delete, ErrorKind, Feature, Precondition, Put};
 
+use super::writing::put_metadata_refused;
 use crate::bench::Bench;
 use crate::case::{Need, Verdict, check, check_equal, declare};
 
@@ -12,7 +13,7 @@ declare! {
     put_if_matches ["put.matches"] needs [Need::Has(Feature::ConditionalPut)] else put_condition_refused;
     put_if_matches_stale ["put.matches", "write.outcome"] needs [Need::Has(Feature::ConditionalPut)] else put_condition_refused;
     put_if_matches_absent ["put.matches", "write.outcome"] needs [Need::Has(Feature::ConditionalPut)] else put_condition_refused;
-    put_retry ["write.retry"] needs [Need::Has(Feature::ConditionalPut), Need::Has(Feature::KeepsMetadata)];
+    put_retry ["write.retry"] needs [Need::Has(Feature::ConditionalPut), Need::Has(Feature::KeepsMetadata)] else put_retry_refused;
     delete_if_matches ["delete.matches"] needs [Need::Has(Feature::ConditionalDelete)] else delete_condition_refused;
     delete_if_matches_stale ["delete.matches", "write.outcome"] needs [Need::Has(Feature::ConditionalDelete)] else delete_condition_refused;
     delete_if_absent ["delete.matches"] needs [Need::Has(Feature::ConditionalDelete)] else delete_condition_refused;
@@ -91,7 +92,7 @@ async fn put_if_matches_absent(bench: Bench) -> Verdict {
     bench.expect_absent("put.matches", &key).await
 }
 
-async fn put_condition_refused(bench: Bench) -> Verdict {
+pub(super) async fn put_condition_refused(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     let unsupported = ErrorKind::Unsupported;
     let result = bench.store.put(&key, Put::new("new").if_absent()).await;
@@ -119,6 +120,15 @@ async fn put_retry(bench: Bench) -> Verdict {
     bench.expect("write.retry", &key, b"value").await?;
     let Some(entry) = bench.present("write.retry", &key).await? else { return Ok(()) };
     check_equal("write.retry", "the version that load shows", &version, entry.version())
+}
+
+/// A retry that cannot be told: under a precondition, or under a version of the writer's own.
+async fn put_retry_refused(bench: Bench) -> Verdict {
+    if bench.has(Feature::ConditionalPut) {
+        put_metadata_refused(bench).await
+    } else {
+        put_condition_refused(bench).await
+    }
 }
 
 async fn delete_if_matches(bench: Bench) -> Verdict {
@@ -155,7 +165,7 @@ async fn delete_if_absent(bench: Bench) -> Verdict {
     Ok(())
 }
 
-async fn delete_condition_refused(bench: Bench) -> Verdict {
+pub(super) async fn delete_condition_refused(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     let version = bench.put(&key, "value").await?.version;
     for precondition in [Precondition::Matches(version), Precondition::Absent] {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use tiered_core::{ByteStream, Error, ErrorKind, Feature, Operation, Outcome, Put, ReadOptions};
 
-use super::writing::tried_limit;
+use super::writing::{put_metadata_refused, tried_limit};
 use crate::bench::Bench;
 use crate::case::{Need, Verdict, check, check_equal, declare, fail};
 use crate::dice::bytes;
@@ -16,7 +16,7 @@ use crate::dice::bytes;
 declare! {
     stream_put ["put.stream"];
     stream_put_empty ["put.stream"];
-    stream_put_metadata ["put.stream", "put.replace"] needs [Need::Has(Feature::KeepsMetadata)];
+    stream_put_metadata ["put.stream", "put.replace"] needs [Need::Has(Feature::KeepsMetadata)] else put_metadata_refused;
     stream_put_failing ["put.stream", "write.outcome"];
     stream_put_dropped ["put.stream", "cancel"];
     stream_put_limit ["put.stream", "put.limits"];

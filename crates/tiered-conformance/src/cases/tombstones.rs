@@ -5,14 +5,16 @@ use tiered_core::{
     Tombstones,
 };
 
+use super::preconditions::put_condition_refused;
+use super::writing::put_note_refused;
 use crate::bench::Bench;
 use crate::case::{Need, Verdict, check, check_equal, declare};
 
 declare! {
-    tombstone_hidden ["tombstone.hidden"] needs [Need::Has(Feature::KeepsNotes)];
-    tombstone_shown ["tombstone.hidden"] needs [Need::Has(Feature::KeepsNotes)];
-    tombstone_absent ["tombstone.hidden", "put.absent"] needs [Need::Has(Feature::KeepsNotes), Need::Has(Feature::ConditionalPut)];
-    tombstone_deleted ["tombstone.hidden", "delete.existed"] needs [Need::Has(Feature::KeepsNotes)];
+    tombstone_hidden ["tombstone.hidden"] needs [Need::Has(Feature::KeepsNotes)] else put_note_refused;
+    tombstone_shown ["tombstone.hidden"] needs [Need::Has(Feature::KeepsNotes)] else put_note_refused;
+    tombstone_absent ["tombstone.hidden", "put.absent"] needs [Need::Has(Feature::KeepsNotes), Need::Has(Feature::ConditionalPut)] else tombstone_refused;
+    tombstone_deleted ["tombstone.hidden", "delete.existed"] needs [Need::Has(Feature::KeepsNotes)] else put_note_refused;
 }
 
 fn hidden(origin: Origin) -> Put {
@@ -81,6 +83,14 @@ async fn tombstone_absent(bench: Bench) -> Verdict {
     bench.put(&key, Put::new("new").if_absent()).await?;
     bench.expect("tombstone.hidden", &key, b"new").await?;
     remove(&bench, &key).await
+}
+
+async fn tombstone_refused(bench: Bench) -> Verdict {
+    if bench.has(Feature::KeepsNotes) {
+        put_condition_refused(bench).await
+    } else {
+        put_note_refused(bench).await
+    }
 }
 
 async fn tombstone_deleted(bench: Bench) -> Verdict {

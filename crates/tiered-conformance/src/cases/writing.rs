@@ -18,13 +18,13 @@ declare! {
     put_visible ["put.replace"];
     put_empty ["put.limits"];
     put_version ["put.version"];
-    put_version_own ["put.version"] needs [Need::Has(Feature::KeepsMetadata)];
-    put_version_token ["put.version"] needs [Need::Has(Feature::KeepsMetadata)];
+    put_version_own ["put.version"] needs [Need::Has(Feature::KeepsMetadata)] else put_metadata_refused;
+    put_version_token ["put.version"] needs [Need::Has(Feature::KeepsMetadata)] else put_metadata_refused;
     put_versions_differ ["put.version"];
-    put_metadata ["put.replace"] needs [Need::Has(Feature::KeepsMetadata)];
-    put_attributes ["put.replace"] needs [Need::Has(Feature::KeepsMetadata)];
-    put_note ["put.replace"] needs [Need::Has(Feature::KeepsNotes)];
-    put_copy ["put.replace"] needs [Need::Has(Feature::KeepsNotes)];
+    put_metadata ["put.replace"] needs [Need::Has(Feature::KeepsMetadata)] else put_metadata_refused;
+    put_attributes ["put.replace"] needs [Need::Has(Feature::KeepsMetadata)] else put_metadata_refused;
+    put_note ["put.replace"] needs [Need::Has(Feature::KeepsNotes)] else put_note_refused;
+    put_copy ["put.replace"] needs [Need::Has(Feature::KeepsNotes)] else put_note_refused;
     put_stamped ["put.replace"];
     put_key_limit ["put.limits"];
     put_value_limit ["put.limits"];
@@ -219,6 +219,39 @@ async fn put_copy(bench: Bench) -> Verdict {
     let Some(copy) = bench.present("put.replace", &to).await? else { return Ok(()) };
     check_equal("put.replace", "the copied entry", &entry, &copy)?;
     same_note(&entry.metadata().note, &copy.metadata().note)
+}
+
+/// A store that does not keep metadata refuses them, or stores the value without them; what it answers is true.
+pub(super) async fn put_metadata_refused(bench: Bench) -> Verdict {
+    let key = bench.key("k")?;
+    bench.put(&key, "old").await?;
+    let put = Put::new("new").attributes(Bench::attributes(&[("a", "b")])?).version(Bench::version());
+    match bench.store.put(&key, put).await {
+        Ok(written) => {
+            bench.expect("put.replace", &key, b"new").await?;
+            shown(&bench, &key, &written.version).await
+        }
+        Err(error) => {
+            crate::bench::refusal("put.replace", ErrorKind::Unsupported, &error)?;
+            bench.expect("put.replace", &key, b"old").await
+        }
+    }
+}
+
+/// A store that does not keep notes may drop them, so that an entry with one is like any other; it may hide those that
+/// stand for an absence. It is a write either way: what was there before is gone.
+pub(super) async fn put_note_refused(bench: Bench) -> Verdict {
+    let key = bench.key("k")?;
+    for origin in [Origin::Local, Origin::Tombstone, Origin::Absence] {
+        bench.put(&key, "old").await?;
+        let note = Note { session: 7, validated: 1, origin, validator: Some(Validator::new("\"v\"")?) };
+        let written = bench.put(&key, Put::new("").note(note)).await?;
+        if !origin.is_hidden() || bench.load(&key).await?.is_some() {
+            bench.expect("put.replace", &key, b"").await?;
+            shown(&bench, &key, &written.version).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn put_stamped(bench: Bench) -> Verdict {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tiered_conformance::{Ending, Factory, RunOptions, cases, run};
+use tiered_conformance::{Ending, Factory, Report, RunOptions, cases, run};
 use tiered_core::{
     Capabilities, Delete, Deleted, Durability, Error, ErrorKind, Key, ListOptions, ListStream, MemoryStore,
     Put, Read, ReadOptions, Result, Sharing, Store, Written,
@@ -35,6 +35,16 @@ async fn the_data_of_the_user_stay_as_they_are() {
 enum Trouble {
     Panics,
     Hangs,
+    /// Blocks the thread that calls, as a lock that is never released does.
+    Blocks,
+    /// The same when deleting, which removing the keys of a case needs.
+    BlocksDeletes,
+}
+
+fn block() -> ! {
+    loop {
+        std::thread::park();
+    }
 }
 
 #[derive(Debug)]
@@ -51,10 +61,12 @@ impl Store for Troubled {
     }
 
     #[expect(clippy::panic, reason = "that is what is tested")]
-    async fn load(&self, _key: &Key, _options: &ReadOptions) -> Result<Read> {
+    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
         match self.trouble {
             Trouble::Panics => panic!("this store panics when it is read"),
             Trouble::Hangs => std::future::pending().await,
+            Trouble::Blocks => block(),
+            Trouble::BlocksDeletes => self.inner.load(key, options).await,
         }
     }
 
@@ -63,6 +75,9 @@ impl Store for Troubled {
     }
 
     async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+        if self.trouble == Trouble::BlocksDeletes {
+            block();
+        }
         self.inner.delete(key, delete).await
     }
 
@@ -94,14 +109,74 @@ async fn a_panic_fails_its_case_and_the_others_go_on() {
     assert!(inner.snapshot().is_empty(), "the keys of failed cases are removed as well");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_hang_fails_its_case_at_the_deadline() {
+#[expect(clippy::panic, reason = "a test fails by panicking")]
+fn failure<'r>(report: &'r Report, case: &str) -> &'r str {
+    match report.case(case).map(|case| &case.ending) {
+        Some(Ending::Failed(why)) => why,
+        other => panic!("{case}: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_hang_fails_its_case_at_the_deadline_and_the_others_go_on() {
     let (inner, factory) = troubled(Trouble::Hangs);
-    let report = run(factory, RunOptions::new().deadline(Duration::from_secs(3))).await;
-    let whole = report.case("read_whole").map(|case| &case.ending);
-    let told = matches!(whole, Some(Ending::Failed(why)) if why.contains("did not end within 3 s"));
-    assert!(told, "{whole:?}");
+    let options = RunOptions::new().deadline(Duration::from_millis(300));
+    let report = run(factory, options.only(["read_whole", "list_limit"])).await;
+    assert!(failure(&report, "read_whole").contains("[read.whole] the case did not end within 0.3 s"));
+    assert_eq!(report.case("list_limit").map(|case| &case.ending), Some(&Ending::Passed), "it reads nothing");
     assert!(inner.snapshot().is_empty(), "the keys of failed cases are removed as well");
+}
+
+/// On one thread, which the store blocks: only what runs outside of the runtime can end the case.
+#[tokio::test]
+async fn a_blocked_thread_fails_its_case_at_the_deadline_and_the_others_go_on() {
+    let (inner, factory) = troubled(Trouble::Blocks);
+    let options = RunOptions::new().deadline(Duration::from_millis(300));
+    let report = run(factory, options.only(["read_whole", "race_reads", "list_limit"])).await;
+    for case in ["read_whole", "race_reads"] {
+        let why = failure(&report, case);
+        assert!(why.contains("[read.whole] the case did not end within 0.3 s"), "{case}: {why}");
+    }
+    assert_eq!(report.case("list_limit").map(|case| &case.ending), Some(&Ending::Passed), "it reads nothing");
+    assert!(inner.snapshot().is_empty(), "the keys of blocked cases are removed as well");
+}
+
+#[tokio::test]
+async fn a_removal_that_blocks_is_given_up() {
+    let (_, factory) = troubled(Trouble::BlocksDeletes);
+    let options = RunOptions::new().deadline(Duration::from_millis(300));
+    let report = run(factory, options.only(["delete_existing", "read_whole"])).await;
+    for case in ["delete_existing", "read_whole"] {
+        let why = failure(&report, case);
+        assert!(why.contains("removing the keys of the case took more than 0.3 s"), "{case}: {why}");
+    }
+    assert!(failure(&report, "delete_existing").starts_with("[delete.existed] the case did not end within"));
+}
+
+#[test]
+fn a_test_of_the_macro_ends_although_its_store_blocks() {
+    let limit = Duration::from_millis(300);
+    let ended = std::panic::catch_unwind(|| {
+        tiered_conformance::prove_within(limit, "read_whole", || async {
+            tiered_conformance::share(troubled(Trouble::Blocks).1)
+        });
+    });
+    let why = ended.expect_err("the case fails");
+    let why = why.downcast_ref::<String>().expect("a message");
+    assert!(
+        why.starts_with("read_whole of troubled: [read.whole] the case did not end within 0.3 s"),
+        "{why}"
+    );
+    // A factory that blocks is no store at all, and ends as well.
+    let ended = std::panic::catch_unwind(|| {
+        tiered_conformance::prove_within(limit, "read_whole", || async {
+            // Blocks, and has a type.
+            std::thread::scope(|scope| scope.spawn(|| block()).join()).ok();
+            tiered_conformance::share(troubled(Trouble::Blocks).1)
+        });
+    });
+    let why = ended.expect_err("the case fails");
+    assert_eq!(why.downcast_ref::<String>().expect("a message"), "read_whole did not end within 0.3 s");
 }
 
 /// A factory whose store cannot be opened.

@@ -75,18 +75,12 @@ impl Factory for Maps {
 
 mod suite {
     //! On threads.
-    tiered_conformance::suite!(
-        super::Maps::new(super::Executor::Threads).await,
-        skips: ["batch_outcomes"]
-    );
+    tiered_conformance::suite!(super::Maps::new(super::Executor::Threads).await);
 }
 
 mod inline {
     //! In the caller's own poll.
-    tiered_conformance::suite!(
-        super::Maps::new(super::Executor::Inline).await,
-        skips: ["batch_outcomes"]
-    );
+    tiered_conformance::suite!(super::Maps::new(super::Executor::Inline).await);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tiered_core::{
     Action, Batch, BatchOutcomes, Capabilities, Delete, Deleted, Durability, Entry, Error, ErrorKind, Event,
     Feature, Key, Level, ListOptions, ListStream, MemoryStore, OnPark, Outcome, Put, Read, ReadOptions,
-    Result, Sharing, Store, StoreExt as _, TieredSettings, TieredStore, WritePolicy, Written,
+    Result, Store, StoreExt as _, TieredSettings, TieredStore, WritePolicy, Written,
 };
 use tiered_journal::{FileJournal, JournalConfig};
 

@@ -7,15 +7,11 @@ mod pooler;
 mod rows;
 mod wire;
 
-/// The suite on a server. Every case runs, but for the one that wants batches that are not atomic, and those for a
-/// store that keeps others out.
+/// The suite on a server. Every case runs.
 macro_rules! suite {
     ($name:ident, $service:ident) => {
         mod $name {
-            tiered_conformance::suite!(
-                super::place::Server::new(tiered_services::Service::$service).await,
-                skips: ["batch_outcomes", "life_locked"]
-            );
+            tiered_conformance::suite!(super::place::Server::new(tiered_services::Service::$service).await);
         }
     };
 }

@@ -59,6 +59,6 @@ impl Factory for Disk {
 }
 
 mod suite {
-    //! Every case runs, but for the one that wants batches that are not atomic.
-    tiered_conformance::suite!(super::Disk::new().await, skips: ["batch_outcomes"]);
+    //! Every case runs.
+    tiered_conformance::suite!(super::Disk::new().await);
 }

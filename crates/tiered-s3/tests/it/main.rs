@@ -6,17 +6,13 @@ mod others;
 mod place;
 mod wire;
 
-/// The suite on a server. What is skipped needs metadata in listings, notes, atomic batches, or a place that others are
-/// kept out of.
+/// The suite on a server.
 macro_rules! suite {
-    ($name:ident, $service:ident, $layout:ident $(, $skip:literal)*) => {
+    ($name:ident, $service:ident, $layout:ident) => {
         mod $name {
             tiered_conformance::suite!(
-                super::place::Server::new(tiered_services::Service::$service, tiered_s3::Layout::$layout).await,
-                skips: [
-                    "expiry_listed", "life_locked", "list_metadata", "put_copy", "put_note", "race_batches",
-                    "tombstone_absent", "tombstone_deleted", "tombstone_hidden", "tombstone_shown" $(, $skip)*
-                ]
+                super::place::Server::new(tiered_services::Service::$service, tiered_s3::Layout::$layout)
+                    .await
             );
         }
     };
