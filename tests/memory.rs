@@ -37,6 +37,10 @@ impl Store for Endless {
     fn capabilities(&self) -> &Capabilities {
         &self.0
     }
+    async fn claim(&self, scope: &tiered::Scope) -> Result<tiered::Claim> {
+        let _ = scope;
+        Ok(tiered::Claim::shared())
+    }
     async fn load(&self, _: &Key, options: &ReadOptions) -> Result<Read> {
         Read::answer(Some(self.1.entry(&Put::new(vec![1; VALUE]))), options)
     }
@@ -62,6 +66,10 @@ struct Void(Capabilities, Stamp, Arc<AtomicUsize>);
 impl Store for Void {
     fn capabilities(&self) -> &Capabilities {
         &self.0
+    }
+    async fn claim(&self, scope: &tiered::Scope) -> Result<tiered::Claim> {
+        let _ = scope;
+        Ok(tiered::Claim::shared())
     }
     async fn load(&self, _: &Key, options: &ReadOptions) -> Result<Read> {
         Read::answer(None, options)

@@ -66,7 +66,7 @@ impl Round {
             }
             7 => {
                 let deleted = self.store.delete(key, Delete::new()).await.expect("deleted");
-                Some(Effect::Delete(deleted.existed))
+                Some(Effect::deleted(deleted.existed))
             }
             8 => {
                 let value = fresh();

@@ -182,7 +182,7 @@ fn aside(content: &[u8]) {
 
 /// What is appended to a journal that was recovered is recovered behind what was, and what is aside stays there.
 fn goes_on(folder: &MemoryFolder, journal: FileJournal, before: &Recovered) {
-    let put = Put::copy_of(&stamp().entry(&Put::new("more")));
+    let put = tiered_core::adapter::verbatim(&stamp().entry(&Put::new("more")));
     let key = Key::new("more").expect("a key");
     let more = [
         JournalRecord { key: key.clone(), action: Action::Put(put), continues: true },

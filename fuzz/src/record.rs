@@ -142,7 +142,8 @@ fn writes(store: &EmbeddedStore, disk: &Disk, key: &Key) {
         let entry = now(store.get(key)).expect("reads").expect("just written");
         assert_eq!((entry.value().len(), entry.version()), (len, &written.version));
     }
-    assert!(now(store.delete(key, Delete::new())).expect("deletes").existed);
+    let deleted = now(store.delete(key, Delete::new().report_existed())).expect("deletes");
+    assert_eq!(deleted.existed, tiered_core::Existed::Yes);
     assert!(now(store.get(key)).expect("reads").is_none());
     assert!(disk.keys(Table::Meta).is_empty());
 }

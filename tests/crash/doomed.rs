@@ -63,6 +63,9 @@ impl Store for DoomedStore {
     fn capabilities(&self) -> &Capabilities {
         self.inner.capabilities()
     }
+    async fn claim(&self, scope: &tiered::Scope) -> Result<tiered::Claim> {
+        self.inner.claim(scope).await
+    }
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
         self.step("frontend.load", "backend.load", self.inner.load(key, options)).await
     }

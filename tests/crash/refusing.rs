@@ -70,6 +70,9 @@ impl Store for Refusing {
     fn capabilities(&self) -> &Capabilities {
         self.inner.capabilities()
     }
+    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
+        self.inner.claim(scope).await
+    }
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
         self.inner.load(key, options).await
     }

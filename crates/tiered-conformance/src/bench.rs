@@ -8,7 +8,8 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tiered_core::{
     Attributes, Capabilities, Clock as _, Entry, ErrorKind, Feature, Key, ListOptions, Listed, ManualClock,
-    Outcome, Put, ReadOptions, Result, Store, SystemClock, Timestamp, Version, VersionMint, Written,
+    Note, Outcome, Put, ReadOptions, Result, Stamp, Store, SystemClock, Timestamp, Version, VersionMint,
+    Written, adapter,
 };
 
 use crate::case::{Stop, Verdict, check, check_equal, fail};
@@ -59,6 +60,11 @@ impl Bench {
     /// A version that nobody else has.
     pub(crate) fn version() -> Version {
         VersionMint::from_entropy().mint()
+    }
+
+    /// A put of an entry that carries this bookkeeping.
+    pub(crate) fn noted(put: &Put, note: Note) -> Put {
+        adapter::verbatim(&Stamp::system().entry(put).with_note(note))
     }
 
     /// Wall time by the store's clock.

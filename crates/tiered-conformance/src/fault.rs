@@ -10,8 +10,9 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use parking_lot::Mutex;
 use tiered_core::{
-    Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Delete, Deleted, Entry, Error, ErrorKind,
-    Feature, Key, ListOptions, ListStream, Metadata, Outcome, Put, Read, ReadOptions, Result, Store, Written,
+    Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Entry, Error,
+    ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Outcome, Put, Read, ReadOptions, Result,
+    Scope, Store, Written,
 };
 
 use crate::dice::Dice;
@@ -471,6 +472,10 @@ impl Store for FaultStore {
             _ => self.inner.put_stream(key, put, body).await,
         };
         self.seen("put_stream", key.as_str(), fault, result)
+    }
+
+    async fn claim(&self, scope: &Scope) -> Result<Claim> {
+        self.inner.claim(scope).await
     }
 
     fn changes(&self) -> Option<ChangeStream> {

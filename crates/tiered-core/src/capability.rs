@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use crate::batch::Action;
 use crate::key::Key;
+use crate::version::Precondition;
 
 /// Something that a store can do, or a property that it has. Absent means: it refuses, or does not promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -251,6 +253,40 @@ impl Capabilities {
             self.name, self.max_value
         );
         Err(crate::Error::new(crate::ErrorKind::TooLarge, message).outcome_is(crate::Outcome::NotApplied))
+    }
+
+    /// Refuses a write that this store cannot carry out: its key, the size of its value, its precondition.
+    ///
+    /// # Errors
+    /// As [`check_key`](Self::check_key), [`check_value`](Self::check_value) and
+    /// [`check_precondition`](Self::check_precondition).
+    pub fn check_action(&self, key: &Key, action: &Action) -> crate::Result<()> {
+        self.check_key(key)?;
+        match action {
+            Action::Put(put) => {
+                self.check_value(put.value.len() as u64)?;
+                self.check_precondition(&put.precondition, Feature::ConditionalPut)
+            }
+            Action::Delete(delete) => {
+                self.check_precondition(&delete.precondition, Feature::ConditionalDelete)
+            }
+        }
+    }
+
+    /// Refuses a precondition that the store cannot judge. `conditional` is [`Feature::ConditionalPut`] for a put,
+    /// [`Feature::ConditionalDelete`] for a delete.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), with [`Outcome::NotApplied`](crate::Outcome).
+    pub fn check_precondition(&self, precondition: &Precondition, conditional: Feature) -> crate::Result<()> {
+        match precondition {
+            Precondition::None => Ok(()),
+            Precondition::Absent | Precondition::Matches(_) => self.require(conditional),
+            Precondition::Damaged => {
+                self.require(conditional)?;
+                self.require(Feature::DetectsCorruption)
+            }
+        }
     }
 
     /// Refuses an operation that needs `feature` where the store lacks it.

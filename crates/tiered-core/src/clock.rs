@@ -7,9 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::entry::{Entry, Metadata};
+use crate::entry::{Checksum, Entry, Metadata, Note};
 use crate::version::VersionMint;
-use crate::write::{Expiry, Put};
+use crate::write::{Expiry, Identity, Put};
 
 /// A point in time: milliseconds since 1970-01-01T00:00:00Z, without leap seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -39,18 +39,39 @@ impl Timestamp {
 /// Wall time decides expiry and nothing else; ages, deadlines and back-off are measured in uptime, so that moving
 /// the wall clock by ten years changes only what has expired.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// Wall time. Never earlier than a time this clock returned before.
+    /// Wall time. Never earlier than a time this clock returned before. When the wall clock is set back, it goes on
+    /// from where it was at the pace of [`uptime`](Self::uptime): an entry never outlives its time to live, measured in
+    /// uptime from the moment it was written in this process.
     fn now(&self) -> Timestamp;
 
     /// Time since a fixed moment of this process, unaffected by changes of the wall clock.
     fn uptime(&self) -> Duration;
 }
 
+/// Keeps wall time from running backwards: remembers how far the wall clock has ever been ahead of uptime.
+#[derive(Debug, Default)]
+struct Steady {
+    /// Wall time at uptime 0, in milliseconds, by the latest wall time seen.
+    origin: AtomicU64,
+}
+
+impl Steady {
+    const fn new() -> Self {
+        Self { origin: AtomicU64::new(0) }
+    }
+
+    fn read(&self, wall_millis: u64, uptime_millis: u64) -> Timestamp {
+        let origin = wall_millis.saturating_sub(uptime_millis);
+        let origin = self.origin.fetch_max(origin, Ordering::Relaxed).max(origin);
+        Timestamp(origin.saturating_add(uptime_millis))
+    }
+}
+
 /// The operating system's clock, held from running backwards.
 #[derive(Debug)]
 pub struct SystemClock {
     start: Instant,
-    latest: AtomicU64,
+    steady: Steady,
 }
 
 impl SystemClock {
@@ -60,7 +81,7 @@ impl SystemClock {
         reason = "this is the one place that reads the operating system's clock"
     )]
     pub fn new() -> Self {
-        Self { start: Instant::now(), latest: AtomicU64::new(0) }
+        Self { start: Instant::now(), steady: Steady::new() }
     }
 }
 
@@ -76,9 +97,10 @@ impl Clock for SystemClock {
         reason = "this is the one place that reads the operating system's clock"
     )]
     fn now(&self) -> Timestamp {
+        // Uptime first: read later it would make time run ahead by what passes in between.
+        let uptime = millis(self.uptime());
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let now = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
-        Timestamp(self.latest.fetch_max(now, Ordering::Relaxed).max(now))
+        self.steady.read(millis(since_epoch), uptime)
     }
 
     fn uptime(&self) -> Duration {
@@ -86,35 +108,56 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that a test moves by hand. Wall time and uptime move separately.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A clock that a test moves by hand. The wall clock and uptime move separately.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use tiered_core::{Clock, ManualClock, Timestamp};
+///
+/// let clock = ManualClock::new(Timestamp::from_millis(1_000));
+/// clock.set_wall(Timestamp::from_millis(9_000));
+/// clock.set_wall(Timestamp::from_millis(1_000)); // corrected: time goes on from where it was
+/// clock.advance(Duration::from_millis(5));
+/// assert_eq!(clock.now(), Timestamp::from_millis(9_005));
+/// ```
 #[derive(Debug)]
 pub struct ManualClock {
-    now: AtomicU64,
+    wall: AtomicU64,
     uptime_millis: AtomicU64,
+    steady: Steady,
 }
 
 impl ManualClock {
     /// A clock that stands at `now`, with no uptime.
     pub const fn new(now: Timestamp) -> Self {
-        Self { now: AtomicU64::new(now.0), uptime_millis: AtomicU64::new(0) }
+        Self { wall: AtomicU64::new(now.0), uptime_millis: AtomicU64::new(0), steady: Steady::new() }
     }
 
-    /// Moves wall time and uptime forward.
+    /// Moves the wall clock and uptime forward.
     pub fn advance(&self, by: Duration) {
-        let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
-        self.now.fetch_add(millis, Ordering::Relaxed);
-        self.uptime_millis.fetch_add(millis, Ordering::Relaxed);
+        self.wall.fetch_add(millis(by), Ordering::Relaxed);
+        self.uptime_millis.fetch_add(millis(by), Ordering::Relaxed);
+        self.now();
     }
 
-    /// Moves wall time alone to `now`; earlier times are ignored, since a clock never runs backwards.
-    pub fn jump_to(&self, now: Timestamp) {
-        self.now.fetch_max(now.0, Ordering::Relaxed);
+    /// Sets the wall clock alone, forward or back, as an operator or a time server does.
+    /// [`now`](Clock::now) follows it forward; after a step back it goes on at the pace of uptime.
+    pub fn set_wall(&self, wall: Timestamp) {
+        self.now();
+        self.wall.store(wall.0, Ordering::Relaxed);
+        self.now();
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.now.load(Ordering::Relaxed))
+        let uptime = self.uptime_millis.load(Ordering::Relaxed);
+        self.steady.read(self.wall.load(Ordering::Relaxed), uptime)
     }
 
     fn uptime(&self) -> Duration {
@@ -157,25 +200,27 @@ impl Stamp {
         self.clock.now()
     }
 
-    /// The complete entry that `put` asks for: version, time of modification, expiry and checksum filled in where
-    /// the put leaves them open.
+    /// The complete entry that `put` asks for: version, time of modification and expiry filled in where the put leaves
+    /// them open, size and checksum computed from the value, whatever a copy says.
     pub fn entry(&self, put: &Put) -> Entry {
-        let version = put.version.clone().unwrap_or_else(|| self.versions.mint());
-        let modified = put.modified.unwrap_or_else(|| self.clock.now());
+        let (version, modified, note) = match &put.identity {
+            Identity::Fresh => (self.versions.mint(), self.clock.now(), Note::default()),
+            Identity::Named(version) => (version.clone(), self.clock.now(), Note::default()),
+            Identity::Copy(of) => (of.version.clone(), of.modified, of.note.clone()),
+        };
         let expires_at = match put.expiry {
             Expiry::Never => None,
             Expiry::At(at) => Some(at),
             Expiry::After(ttl) => Some(self.clock.now().saturating_add(ttl)),
         };
-        let checksum = put.checksum.unwrap_or_else(|| crate::entry::Checksum::of(&put.value));
         let metadata = Metadata {
             version,
             modified,
             expires_at,
             attributes: put.attributes.clone(),
             size: put.value.len() as u64,
-            checksum,
-            note: put.note.clone(),
+            checksum: Checksum::of(&put.value),
+            note,
         };
         Entry::from_parts(put.value.clone(), Arc::new(metadata))
     }

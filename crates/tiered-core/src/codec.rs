@@ -130,7 +130,7 @@ mod tests {
             origin: Origin::Local,
             validator: Some(Validator::new("\"tag\"").expect("short")),
         };
-        let full = (**Stamp::system().entry(&put.note(note)).metadata()).clone();
+        let full = (**Stamp::system().entry(&put).with_note(note).metadata()).clone();
         let token = Metadata { version: Version::from_token("\"etag\"").expect("valid"), ..full.clone() };
         let plain = (**Stamp::system().entry(&Put::new("")).metadata()).clone();
         vec![full, token, plain]

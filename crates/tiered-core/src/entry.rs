@@ -43,8 +43,8 @@ impl fmt::Debug for Checksum {
 /// Names match `[a-z0-9._-]{1,64}` and do not begin with `tiered-`. Names and values take [`Attributes::MAX_SIZE`]
 /// bytes in all, as they are escaped in headers, where S3 keeps and limits them: a byte of a value that is neither a
 /// printable ASCII character nor a single space counts three, a dot or an underscore of a name two. Cloning copies a
-/// pointer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// pointer. `Debug` shows the names alone: values may be personal data.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Attributes(Option<Arc<BTreeMap<String, String>>>);
 
 impl Attributes {
@@ -118,6 +118,12 @@ impl Attributes {
     }
 }
 
+impl fmt::Debug for Attributes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter().map(|(name, _)| name)).finish()
+    }
+}
+
 /// Bytes of a name as a header has it: servers drop names with an underscore, so that it is escaped, by a dot.
 fn size_of_name(name: &str) -> usize {
     name.len() + name.bytes().filter(|byte| b"._".contains(byte)).count()
@@ -179,6 +185,13 @@ pub struct Note {
     pub origin: Origin,
     /// The backend's validator, where that is not the version itself.
     pub validator: Option<Validator>,
+}
+
+impl Note {
+    /// Whether it says nothing, as for an entry that no tiered store keeps.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.session == 0 && self.validated == 0 && self.origin == Origin::Backend && self.validator.is_none()
+    }
 }
 
 /// Everything about an entry but its value.

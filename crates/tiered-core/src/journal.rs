@@ -58,8 +58,10 @@ pub struct Recovered {
     pub records: Vec<(Sequence, JournalRecord)>,
     /// What is not to be flushed.
     pub aside: Aside,
-    /// The journal's own identity, by which the record of a lease knows it again; 0 where it has none.
+    /// The journal's own identity, by which its backend and the record of a lease know it again; 0 where it has none.
     pub journal: u128,
+    /// Whether the journal knows that its backend names it ([`Journal::note_marked`]). A new journal does from the start.
+    pub marked: bool,
 }
 
 /// A log of acknowledged writes, in the order in which they take effect.
@@ -107,6 +109,12 @@ pub trait Journal: fmt::Debug + Send + Sync + 'static {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) for the journal of another backend,
     /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) for a damaged one.
     async fn recover(&self, backend: &[u8]) -> Result<Recovered>;
+
+    /// Writes down, durably, that the backend names this journal from now on: one that is not named any more when it is
+    /// opened again was given up. Called once for a journal that was made before backends named theirs.
+    async fn note_marked(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Makes durable what is not yet and releases the place.
     async fn close(&self) -> Result<()>;
@@ -169,6 +177,7 @@ impl Journal for VolatileJournal {
             records: state.records.iter().cloned().collect(),
             aside: state.aside.clone(),
             journal: 0,
+            marked: true,
         })
     }
 

@@ -4,10 +4,12 @@
 //! tiered store itself, so tiers nest to any depth. This crate names no driver; adapters live in crates of their
 //! own (`tiered-moka`, `tiered-redb`, …) and prove themselves with `tiered-conformance`.
 
+pub mod adapter;
 mod backoff;
 mod batch;
 mod breaker;
 mod capability;
+mod claim;
 mod clock;
 pub mod codec;
 mod entry;
@@ -32,12 +34,13 @@ mod write;
 
 pub use batch::{Action, Applied, Atomicity, Batch, BatchOutcomes};
 pub use capability::{Capabilities, Durability, Feature, Sharing};
+pub use claim::{Claim, Claims, Scope};
 pub use clock::{Clock, ManualClock, Stamp, SystemClock, Timestamp};
 pub use entry::{Attributes, Checksum, Entry, Metadata, Note, Origin, Tombstones, clamp_range};
 pub use error::{Error, ErrorKind, Operation, Outcome, Result};
 pub use journal::{Aside, Journal, JournalRecord, Parked, Recovered, Sequence, VolatileJournal};
 pub use key::Key;
-pub use list::{ListOptions, ListStream, Listed, prefix_end};
+pub use list::{ListOptions, ListStream, Listed, is_damaged_key, prefix_end};
 pub use memory::MemoryStore;
 pub use observe::{Event, Events, Stats};
 #[cfg(feature = "planted")]
@@ -45,9 +48,10 @@ pub use planted::Plant;
 pub use policy::{Freshness, ReadPolicy, WritePolicy};
 pub use read::{Known, Lookup, Read, ReadOptions, Source};
 pub use store::{ByteStream, Change, ChangeStream, Store, StoreExt};
+pub use tiered::ownership;
 pub use tiered::{
-    BreakerSettings, FlushOrder, FrontendFailure, Guarantees, Lease, MaxStale, OnFull, OnPark, OnUnknown,
-    Reopen, Requirement, ServeStale, TieredBuilder, TieredSettings, TieredStore,
+    BreakerSettings, FlushOrder, FrontendFailure, Guarantees, JournalsSeen, Lease, MaxStale, OnFull, OnPark,
+    OnUnknown, Reopen, Requirement, ServeStale, TieredBuilder, TieredSettings, TieredStore,
 };
 pub use version::{Precondition, Validator, Version, VersionMint};
-pub use write::{Delete, Deleted, Expiry, Level, Put, Receipt, Written};
+pub use write::{Delete, Deleted, Existed, Expiry, Level, Put, Receipt, Written};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_core::Stream;
 
 use crate::entry::{Metadata, Tombstones};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::version::{Validator, Version};
 
@@ -107,5 +107,21 @@ impl Listed {
     }
 }
 
-/// A listing: keys in the order of their bytes, each once. An error ends it.
+/// Whether an error of a listing tells of a damaged key, after which the listing goes on (`[list.damaged]`).
+///
+/// # Examples
+/// ```
+/// use tiered_core::{Error, ErrorKind, Key, is_damaged_key};
+///
+/// let damaged = Error::new(ErrorKind::Corrupt, "its record is damaged");
+/// assert!(!is_damaged_key(&damaged), "the engine as a whole");
+/// assert!(is_damaged_key(&damaged.for_key(&Key::new("k")?)));
+/// # Ok::<(), Error>(())
+/// ```
+pub fn is_damaged_key(error: &Error) -> bool {
+    error.kind() == ErrorKind::Corrupt && error.key().is_some()
+}
+
+/// A listing: keys in the order of their bytes, each once. An error that [`is_damaged_key`] is about that key alone, and
+/// the listing goes on; any other ends it.
 pub type ListStream = Pin<Box<dyn Stream<Item = Result<Listed>> + Send>>;

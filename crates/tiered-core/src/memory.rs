@@ -1,6 +1,7 @@
 //! The reference store: a `BTreeMap` behind a lock.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,8 +9,10 @@ use bytes::Bytes;
 use futures_util::stream;
 use parking_lot::Mutex;
 
+use crate::adapter::own_buffer;
 use crate::batch::{Action, Applied, Batch, BatchOutcomes};
 use crate::capability::{Capabilities, Durability, Feature, Sharing};
+use crate::claim::{Claim, Claims, Scope};
 use crate::clock::{Stamp, Timestamp};
 use crate::entry::{Entry, Metadata};
 use crate::error::{Operation, Result};
@@ -26,14 +29,15 @@ const PAGE: usize = 256;
 /// A store in the memory of this process: the reference for every clause of [`Store`], and the oracle of tests.
 ///
 /// It keeps everything until it is dropped; for a bounded memory tier use `tiered-moka`. Cloning shares the data.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MemoryStore {
     capabilities: Capabilities,
     stamp: Stamp,
     state: Arc<Mutex<State>>,
+    claims: Claims,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     entries: BTreeMap<Key, Entry>,
     marks: BTreeMap<String, Bytes>,
@@ -62,7 +66,7 @@ impl MemoryStore {
         ]
         .into_iter()
         .fold(Capabilities::new("memory", Durability::Volatile, Sharing::Exclusive), Capabilities::with);
-        Self { capabilities, stamp, state: Arc::default() }
+        Self { capabilities, stamp, state: Arc::default(), claims: Claims::new() }
     }
 
     /// The same store with other declared capabilities: fewer features, or tighter limits, which it then keeps.
@@ -70,6 +74,13 @@ impl MemoryStore {
     pub fn declaring(mut self, change: impl FnOnce(Capabilities) -> Capabilities) -> Self {
         self.capabilities = change(self.capabilities);
         self
+    }
+
+    /// A handle on the same data as another process would have it, which knows nothing of the claims of this one: for
+    /// tests in which a process dies and its data stay.
+    #[must_use]
+    pub fn in_another_process(&self) -> Self {
+        Self { claims: Claims::new(), ..self.clone() }
     }
 
     /// Everything that is live now, for comparison in tests.
@@ -84,27 +95,9 @@ impl MemoryStore {
             .collect()
     }
 
-    fn check(&self, key: &Key, action: &Action) -> Result<()> {
-        self.capabilities.check_key(key)?;
-        match action {
-            Action::Put(put) => {
-                self.capabilities.check_value(put.value.len() as u64)?;
-                if put.precondition != crate::Precondition::None {
-                    self.capabilities.require(Feature::ConditionalPut)?;
-                }
-            }
-            Action::Delete(delete) => {
-                if delete.precondition != crate::Precondition::None {
-                    self.capabilities.require(Feature::ConditionalDelete)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn one(&self, key: &Key, action: &Action, operation: Operation) -> Result<Applied> {
         let run = || {
-            self.check(key, action)?;
+            self.capabilities.check_action(key, action)?;
             let mut state = self.state.lock();
             if state.closed {
                 return Err(closed(operation));
@@ -114,6 +107,16 @@ impl MemoryStore {
             Ok(state.carry_out(key, action.clone(), &self.stamp))
         };
         run().map_err(|error| error.during(operation).in_tier(self.capabilities.name()).for_key(key))
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    // Entries stay out: there may be many, and values do not belong into logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore")
+            .field("entries", &self.state.lock().entries.len())
+            .field("capabilities", &self.capabilities)
+            .finish_non_exhaustive()
     }
 }
 
@@ -140,7 +143,9 @@ impl State {
     fn carry_out(&mut self, key: &Key, action: Action, stamp: &Stamp) -> Applied {
         match action {
             Action::Put(put) => {
-                let entry = stamp.entry(&put);
+                // What it keeps is its own: the caller's buffer may be a small part of a large one.
+                let value = own_buffer(&put.value);
+                let entry = stamp.entry(&put.value(value));
                 let version = entry.version().clone();
                 self.entries.insert(key.clone(), entry);
                 Applied::Put(Written::committed(version))
@@ -189,7 +194,7 @@ impl Store for MemoryStore {
     }
 
     async fn put(&self, key: &Key, put: Put) -> Result<Written> {
-        let version = put.version.clone();
+        let version = put.version().cloned();
         match self.one(key, &Action::Put(put), Operation::Put)? {
             Applied::Put(written) => Ok(written),
             Applied::Delete(_) => Ok(Written::committed(version.unwrap_or(Version::from_u128(0)))),
@@ -256,7 +261,8 @@ impl Store for MemoryStore {
         }
         let now = self.stamp.now();
         for (key, action) in batch.operations() {
-            self.check(key, action)
+            self.capabilities
+                .check_action(key, action)
                 .and_then(|()| state.judge(key, action, now))
                 .map_err(|error| failed(error.for_key(key)))?;
         }
@@ -271,6 +277,10 @@ impl Store for MemoryStore {
                 })
             })
             .collect())
+    }
+
+    async fn claim(&self, scope: &Scope) -> Result<Claim> {
+        self.claims.claim(self.capabilities.name(), scope).await
     }
 
     async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
@@ -321,7 +331,9 @@ impl MemoryStore {
         let judged: Vec<Result<()>> = batch
             .operations()
             .iter()
-            .map(|(key, action)| self.check(key, action).and_then(|()| state.judge(key, action, now)))
+            .map(|(key, action)| {
+                self.capabilities.check_action(key, action).and_then(|()| state.judge(key, action, now))
+            })
             .collect();
         let existed: Vec<bool> =
             batch.operations().iter().map(|(key, _)| state.live(key, now).is_some()).collect();

@@ -10,7 +10,8 @@ use futures_core::Stream;
 use futures_util::{StreamExt as _, stream};
 
 use crate::batch::{Action, Applied, Atomicity, Batch, BatchOutcomes};
-use crate::capability::{Capabilities, Feature};
+use crate::capability::{Capabilities, Feature, Sharing};
+use crate::claim::{Claim, Scope};
 use crate::entry::{Entry, Metadata};
 use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
 use crate::key::Key;
@@ -72,20 +73,26 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 /// * **`[read.stream]`** [`read_stream`](Store::read_stream) gives the metadata and then the same bytes, in parts.
 ///
 /// # Writing
-/// * **`[put.replace]`** [`put`](Store::put) stores the whole entry: nothing of an earlier one survives. Fields
-///   that the put sets are kept verbatim, the rest is stamped ([`Stamp::entry`](crate::Stamp::entry)). A read that
-///   begins after the put returned sees it, or a later write.
-/// * **`[put.version]`** The version returned is the version that reads then show: the put's own, where it names
-///   one.
+/// * **`[put.replace]`** [`put`](Store::put) stores the whole entry: nothing of an earlier one survives. It is stamped
+///   ([`Stamp::entry`](crate::Stamp::entry)): a copy ([`adapter::verbatim`](crate::adapter::verbatim)) keeps the version,
+///   the time of modification and the note of its entry; size and checksum are always computed from the value. A read
+///   that begins after the put returned sees it, or a later write.
+/// * **`[put.version]`** The version returned is the version that reads then show: the put's own, where it names one
+///   ([`adapter::with_version`](crate::adapter::with_version)).
 /// * **`[put.absent]`**, **`[put.matches]`** With a precondition, judging it and writing are one atomic step
 ///   ([`Feature::ConditionalPut`]); if it does not hold: [`ErrorKind::PreconditionFailed`], [`Outcome::NotApplied`].
 ///   An expired entry is absent. A store without the feature refuses every precondition but
 ///   [`Precondition::None`](crate::Precondition::None) with [`ErrorKind::Unsupported`], before it writes.
+/// * **`[put.damaged]`** [`Precondition::Damaged`](crate::Precondition::Damaged) holds where reading the key answers
+///   [`ErrorKind::Corrupt`], and never over an absent or a good entry. A store without [`Feature::DetectsCorruption`]
+///   refuses it with [`ErrorKind::Unsupported`]. An unconditional write replaces what is damaged as well.
 /// * **`[put.limits]`** A key longer than [`Capabilities::key_limit`] is [`ErrorKind::InvalidKey`], a value larger
 ///   than [`Capabilities::value_limit`] is [`ErrorKind::TooLarge`], and nothing was written. Empty values are values.
 /// * **`[put.stream]`** [`put_stream`](Store::put_stream) is a put whose value arrives in parts. A stream that
 ///   ends in an error, or is dropped before its end, is [`Outcome::NotApplied`]; the limit holds while it streams.
-/// * **`[delete.existed]`** [`delete`](Store::delete) removes the entry and tells whether a *live* one existed.
+/// * **`[delete.existed]`** [`delete`](Store::delete) removes the entry. Where the caller
+///   [asks](Delete::report_existed) it tells whether a *live* one existed; where not, it may answer
+///   [`Existed::Unknown`](crate::Existed::Unknown), and does not wait for anything in order to know.
 ///   Deleting an absent key is no error. **`[delete.matches]`** Preconditions as with puts, under
 ///   [`Feature::ConditionalDelete`].
 /// * **`[write.outcome]`** A write ends as exactly one of: `Ok`, then it took effect at the declared
@@ -94,7 +101,8 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 ///   once, at the latest [`Capabilities::lifetime`] after the call returned. An unfamiliar error of a driver is
 ///   `Unknown`, never `NotApplied`.
 /// * **`[write.retry]`** A put under the version that the live entry has already, whose precondition would
-///   otherwise have failed because of that, may answer `Ok`: the writer recognises its own write.
+///   otherwise have failed because of that, may answer `Ok`, where size and checksum match as well: the writer
+///   recognises its own write.
 ///
 /// # Batches
 /// * **`[batch.judged]`** [`apply`](Store::apply) judges preconditions against the state before the batch.
@@ -114,6 +122,9 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 ///   every key that was absent and is not written is not. A write during the listing may or may not show.
 /// * **`[list.metadata]`** With [`Feature::ListsMetadata`] each key carries the metadata that `head` would return.
 /// * **`[list.expired]`** With [`Feature::ListsExpiry`] expired entries are hidden.
+/// * **`[list.damaged]`** A key whose entry the listing finds damaged is an error [`ErrorKind::Corrupt`] that
+///   [names the key](Error::for_key), in the key's place; it counts towards the limit, and the listing goes on. Any other
+///   error, and one that names no key, ends the listing.
 /// * A listing takes memory for a page, not for the whole.
 ///
 /// # Tombstones
@@ -125,6 +136,13 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 /// * **`[marks]`** With [`Feature::KeepsMarks`], a store keeps small named values of its own beside the entries
 ///   ([`mark`](Store::mark), [`set_mark`](Store::set_mark)). They are never listed, and are as durable as the store
 ///   can make them when the call returns, whatever the entries' durability.
+///
+/// # Claims
+/// * **`[claim]`** An [exclusive](crate::Sharing::Exclusive) store is lent to one owner per scope:
+///   [`claim`](Store::claim) of a scope that overlaps one which is lent is [`ErrorKind::Locked`]; disjoint ones are
+///   independent, and what is dropped can be claimed again. All handles of one place in this process share their
+///   [`Claims`](crate::Claims). A tiered store claims its tiers, a sync its target: two owners that do not know of each
+///   other would serve stale answers. A claim keeps nobody from calling the store.
 ///
 /// # Life
 /// * **`[flush]`** [`flush`](Store::flush) returns when every write acknowledged before it is as durable as the
@@ -210,7 +228,22 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Writes one key from parts; `put.value` is ignored. Here: collects them, within the limit, and puts.
     async fn put_stream(&self, key: &Key, put: Put, body: ByteStream) -> Result<Written> {
         let value = collect(self.capabilities(), body).await.map_err(|error| error.for_key(key))?;
-        self.put(key, Put { value, checksum: None, ..put }).await
+        self.put(key, put.value(value)).await
+    }
+
+    /// Lends `scope` to an owner; see `[claim]`. Here: a shared store lends nothing, and refuses nobody; an exclusive one
+    /// is refused, since it must hold the [`Claims`](crate::Claims) of its place and answer with them.
+    async fn claim(&self, _scope: &Scope) -> Result<Claim> {
+        let capabilities = self.capabilities();
+        match capabilities.sharing() {
+            Sharing::Shared => Ok(Claim::shared()),
+            Sharing::Exclusive => Err(Error::new(
+                ErrorKind::Unsupported,
+                "the store declares Sharing::Exclusive and does not implement claim; hold a Claims beside its data and return claims.claim(name, scope)",
+            )
+            .during(Operation::Open)
+            .in_tier(capabilities.name())),
+        }
     }
 
     /// What others change, where the backend tells ([`Feature::Changes`]).
@@ -310,7 +343,7 @@ async fn judge<S: Store + ?Sized>(store: &S, key: &Key, action: &Action) -> Resu
     }
     Ok(match action {
         Action::Put(put) => {
-            let version = put.version.clone().or_else(|| version.cloned());
+            let version = put.version().or(version).cloned();
             Applied::Put(Written::committed(version.unwrap_or(crate::Version::from_u128(0))))
         }
         Action::Delete(_) => Applied::Delete(Deleted::committed(current.is_some())),
@@ -454,6 +487,9 @@ impl<S: Store + ?Sized> Store for Arc<S> {
     }
     async fn put_stream(&self, key: &Key, put: Put, body: ByteStream) -> Result<Written> {
         (**self).put_stream(key, put, body).await
+    }
+    async fn claim(&self, scope: &Scope) -> Result<Claim> {
+        (**self).claim(scope).await
     }
     fn changes(&self) -> Option<ChangeStream> {
         (**self).changes()

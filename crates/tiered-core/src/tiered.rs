@@ -11,6 +11,7 @@ mod health;
 mod lifecycle;
 mod listing;
 mod local;
+pub mod ownership;
 mod read;
 mod session;
 mod settings;
@@ -26,6 +27,7 @@ use bytes::Bytes;
 
 use crate::batch::{Batch, BatchOutcomes};
 use crate::capability::Capabilities;
+use crate::claim::{Claim, Scope};
 use crate::entry::{Entry, Metadata};
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::journal::{Parked, Sequence};
@@ -38,7 +40,7 @@ use crate::write::{Delete, Deleted, Put, Written};
 
 pub use behind::Lease;
 pub use builder::TieredBuilder;
-pub use guarantee::{FlushOrder, Guarantees, Requirement};
+pub use guarantee::{FlushOrder, Guarantees, JournalsSeen, Requirement};
 pub use settings::{
     BreakerSettings, FrontendFailure, MaxStale, OnFull, OnPark, OnUnknown, Reopen, ServeStale, TieredSettings,
 };
@@ -221,17 +223,28 @@ impl Store for TieredStore {
             .map_err(|error| error.during(Operation::Put).for_key(key))
     }
 
+    async fn claim(&self, scope: &Scope) -> Result<Claim> {
+        self.engine.claims.claim(self.engine.capabilities.name(), scope).await
+    }
+
     fn changes(&self) -> Option<ChangeStream> {
         self.engine.backend.changes()
     }
 
     async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
         let home = self.engine.home();
+        if name == ownership::JOURNALS {
+            return contained(&**home, ownership::mark_from_above(home.as_ref())).await;
+        }
         contained(&**home, home.mark(name)).await
     }
 
     async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
         let home = self.engine.home();
+        if name == ownership::JOURNALS {
+            let set = ownership::set_mark_from_above(home.as_ref(), value.as_ref());
+            return contained(&**home, set).await;
+        }
         contained(&**home, home.set_mark(name, value)).await
     }
 

@@ -183,16 +183,22 @@ pub enum Precondition {
     Absent,
     /// A live entry exists and has this version.
     Matches(Version),
+    /// What is stored under the key is damaged: reading it answers [`ErrorKind::Corrupt`]. For repairs: a good entry
+    /// that others wrote meanwhile is left as it is. Needs
+    /// [`Feature::DetectsCorruption`](crate::Feature::DetectsCorruption).
+    Damaged,
 }
 
 impl Precondition {
     /// Whether a write with this precondition may take effect over an entry of version `current`
-    /// (`None`: no live entry).
+    /// (`None`: no live entry) that could be read.
     pub fn holds(&self, current: Option<&Version>) -> bool {
         match self {
             Self::None => true,
             Self::Absent => current.is_none(),
             Self::Matches(version) => current == Some(version),
+            // An entry that could be read is not damaged.
+            Self::Damaged => false,
         }
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::clock::Timestamp;
-use crate::entry::{Attributes, Checksum, Entry, Note};
+use crate::entry::{Attributes, Entry, Metadata};
 use crate::error::{Error, ErrorKind, Result};
 use crate::version::{Precondition, Version};
 
@@ -24,10 +24,23 @@ pub enum Expiry {
     After(Duration),
 }
 
+/// Which write an entry is stamped as. Users cannot choose: see [`adapter`](crate::adapter).
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Identity {
+    /// A write of its own: the store that stamps it mints a version.
+    #[default]
+    Fresh,
+    /// A write of its own, under an id that its caller minted.
+    Named(Version),
+    /// A copy of an entry with these metadata.
+    Copy(Arc<Metadata>),
+}
+
 /// A put: the value, and what the writer wants beside it.
 ///
-/// Fields left open are filled in by the first store that the put reaches ([`Stamp`](crate::Stamp)); a tiered
-/// store does so before any tier sees it, so that all tiers hold the same entry.
+/// The first store that the put reaches stamps it ([`Stamp`](crate::Stamp)): version, time of modification, size and
+/// checksum are never the caller's word. A tiered store stamps before any tier sees the put, so that all tiers hold
+/// the same entry.
 ///
 /// # Examples
 /// ```
@@ -48,14 +61,7 @@ pub struct Put {
     pub attributes: Attributes,
     /// What must be so for it to take effect.
     pub precondition: Precondition,
-    /// The operation's id, where the writer minted one or copies an entry.
-    pub version: Option<Version>,
-    /// The time of modification, where it is a copy or was stamped already.
-    pub modified: Option<Timestamp>,
-    /// The checksum of `value`, where it is known already.
-    pub checksum: Option<Checksum>,
-    /// The tiering engine's bookkeeping.
-    pub note: Note,
+    pub(crate) identity: Identity,
 }
 
 impl Put {
@@ -66,26 +72,38 @@ impl Put {
             expiry: Expiry::Never,
             attributes: Attributes::new(),
             precondition: Precondition::None,
-            version: None,
-            modified: None,
-            checksum: None,
-            note: Note::default(),
+            identity: Identity::Fresh,
         }
     }
 
-    /// A put that stores `entry` verbatim, bookkeeping included.
-    pub fn copy_of(entry: &Entry) -> Self {
+    /// A put of `value` that keeps what `entry` has beside its own: expiry and attributes. It is a write of its own,
+    /// with a version of its own.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{Key, MemoryStore, Put, StoreExt};
+    ///
+    /// let store = MemoryStore::new();
+    /// let key = Key::new("counter")?;
+    /// let (old, written) = store.update(&key, |old| old.map(|old| Put::replacing(old, "two"))).await?;
+    /// assert!(old.is_none() && written.is_none());
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    pub fn replacing(entry: &Entry, value: impl Into<Bytes>) -> Self {
         let metadata = entry.metadata();
         Self {
-            value: entry.value().clone(),
             expiry: metadata.expires_at.map_or(Expiry::Never, Expiry::At),
             attributes: metadata.attributes.clone(),
-            precondition: Precondition::None,
-            version: Some(metadata.version.clone()),
-            modified: Some(metadata.modified),
-            checksum: Some(metadata.checksum),
-            note: metadata.note.clone(),
+            ..Self::new(value)
         }
+    }
+
+    /// The same put of another value.
+    #[must_use]
+    pub fn value(mut self, value: impl Into<Bytes>) -> Self {
+        self.value = value.into();
+        self
     }
 
     /// Stops existing so long after the write.
@@ -128,18 +146,32 @@ impl Put {
         self.precondition(Precondition::Matches(version))
     }
 
-    /// Under this operation id.
-    #[must_use]
-    pub fn version(mut self, version: Version) -> Self {
-        self.version = Some(version);
+    /// The version that it is stamped with, where that is settled already.
+    pub(crate) fn version(&self) -> Option<&Version> {
+        match &self.identity {
+            Identity::Fresh => None,
+            Identity::Named(version) => Some(version),
+            Identity::Copy(metadata) => Some(&metadata.version),
+        }
+    }
+
+    /// The same put under another version.
+    pub(crate) fn with_version(mut self, version: Version) -> Self {
+        self.identity = match self.identity {
+            Identity::Fresh | Identity::Named(_) => Identity::Named(version),
+            Identity::Copy(metadata) => {
+                Identity::Copy(Arc::new(Metadata { version, ..Arc::unwrap_or_clone(metadata) }))
+            }
+        };
         self
     }
 
-    /// With this bookkeeping.
-    #[must_use]
-    pub fn note(mut self, note: Note) -> Self {
-        self.note = note;
-        self
+    /// A put that stores `entry` verbatim, bookkeeping included.
+    pub(crate) fn verbatim(entry: &Entry) -> Self {
+        Self {
+            identity: Identity::Copy(Arc::clone(entry.metadata())),
+            ..Self::replacing(entry, entry.value().clone())
+        }
     }
 }
 
@@ -157,7 +189,7 @@ impl fmt::Debug for Put {
             .field("expiry", &self.expiry)
             .field("attributes", &self.attributes)
             .field("precondition", &self.precondition)
-            .field("version", &self.version)
+            .field("version", &self.version())
             .finish_non_exhaustive()
     }
 }
@@ -168,8 +200,10 @@ impl fmt::Debug for Put {
 pub struct Delete {
     /// What must be so for it to take effect.
     pub precondition: Precondition,
-    /// The operation's id, where the writer minted one.
-    pub version: Option<Version>,
+    /// Whether the answer is to tell if a live entry existed.
+    pub(crate) reports: bool,
+    /// The operation's id, where the engine minted one.
+    pub(crate) version: Option<Version>,
 }
 
 impl Delete {
@@ -191,11 +225,63 @@ impl Delete {
         self.precondition(Precondition::Matches(version))
     }
 
-    /// Under this operation id.
+    /// Asks whether a live entry existed: [`Deleted::existed`] is then `Yes` or `No`. Some stores have to look first,
+    /// and a write-behind store has to ask its backend; without this they answer [`Existed::Unknown`].
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{Delete, Existed, Key, MemoryStore, Store};
+    ///
+    /// let deleted = MemoryStore::new().delete(&Key::new("k")?, Delete::new().report_existed()).await?;
+    /// assert_eq!(deleted.existed, Existed::No);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
-    pub fn version(mut self, version: Version) -> Self {
-        self.version = Some(version);
+    pub const fn report_existed(mut self) -> Self {
+        self.reports = true;
         self
+    }
+
+    /// Whether [`report_existed`](Self::report_existed) was asked for.
+    pub const fn reports_existed(&self) -> bool {
+        self.reports
+    }
+}
+
+/// Whether a live entry existed before a delete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Existed {
+    /// It did.
+    Yes,
+    /// It did not.
+    No,
+    /// Nobody looked, since the caller did not [ask](Delete::report_existed).
+    Unknown,
+}
+
+impl Existed {
+    /// The answer, where it is known.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::Existed;
+    ///
+    /// assert_eq!(Existed::from(true).known(), Some(true));
+    /// assert_eq!(Existed::Unknown.known(), None);
+    /// ```
+    pub const fn known(self) -> Option<bool> {
+        match self {
+            Self::Yes => Some(true),
+            Self::No => Some(false),
+            Self::Unknown => None,
+        }
+    }
+}
+
+impl From<bool> for Existed {
+    fn from(existed: bool) -> Self {
+        if existed { Self::Yes } else { Self::No }
     }
 }
 
@@ -230,7 +316,7 @@ impl Written {
 #[derive(Clone, Debug)]
 pub struct Deleted {
     /// Whether a live entry existed.
-    pub existed: bool,
+    pub existed: Existed,
     /// Where the delete is.
     pub level: Level,
     /// To wait until it is further.
@@ -239,8 +325,8 @@ pub struct Deleted {
 
 impl Deleted {
     /// A delete that is in the authoritative store.
-    pub fn committed(existed: bool) -> Self {
-        Self { existed, level: Level::Committed, receipt: Receipt::committed() }
+    pub fn committed(existed: impl Into<Existed>) -> Self {
+        Self { existed: existed.into(), level: Level::Committed, receipt: Receipt::committed() }
     }
 }
 

@@ -127,7 +127,7 @@ mod tests {
             origin: Origin::Local,
             validator: Some(Validator::new("\"tag\"").expect("short")),
         };
-        let entry = Stamp::system().entry(&put.note(note));
+        let entry = Stamp::system().entry(&put).with_note(note);
         (Key::new("k").expect("valid"), (**entry.metadata()).clone())
     }
 

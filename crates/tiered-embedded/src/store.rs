@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tiered_core::store::{self, check_mark, closed};
 use tiered_core::{
-    Action, Applied, Atomicity, Batch, BatchOutcomes, Capabilities, Delete, Deleted, Durability, Error,
-    ErrorKind, Feature, Key, ListOptions, ListStream, Lookup, Metadata, Operation, Outcome, Put, Read,
-    ReadOptions, Result, Sharing, Stamp, Store, Timestamp, Tombstones, Written,
+    Action, Applied, Atomicity, Batch, BatchOutcomes, Capabilities, Claim, Claims, Delete, Deleted,
+    Durability, Error, ErrorKind, Feature, Key, ListOptions, ListStream, Lookup, Metadata, Operation,
+    Outcome, Put, Read, ReadOptions, Result, Scope, Sharing, Stamp, Store, Timestamp, Tombstones, Written,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -64,6 +64,7 @@ struct Inner {
     capabilities: Capabilities,
     writing: Writing,
     readers: Semaphore,
+    claims: Claims,
 }
 
 /// How writes reach the engine.
@@ -131,7 +132,14 @@ impl EmbeddedStore {
         .into_iter()
         .fold(Capabilities::new(name, durability, Sharing::Exclusive), Capabilities::with)
         .max_value(max_value);
-        Ok(Self(Arc::new(Inner { name, shared, capabilities, writing, readers: Semaphore::new(READERS) })))
+        Ok(Self(Arc::new(Inner {
+            name,
+            shared,
+            capabilities,
+            writing,
+            readers: Semaphore::new(READERS),
+            claims: Claims::new(),
+        })))
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -221,18 +229,10 @@ impl EmbeddedStore {
         answered.and_then(|answer| answer).map_err(|error| error.during(operation).in_tier(self.0.name))
     }
 
-    fn check(&self, key: &Key, action: &Action) -> Result<()> {
-        self.0.capabilities.check_key(key)?;
-        match action {
-            Action::Put(put) => self.0.capabilities.check_value(put.value.len() as u64),
-            Action::Delete(_) => Ok(()),
-        }
-    }
-
     async fn apply_one(&self, operation: Operation, key: &Key, action: Action) -> Result<Applied> {
         let run = async {
             self.check_open(operation)?;
-            self.check(key, &action)?;
+            self.0.capabilities.check_action(key, &action)?;
             let operations = vec![(key.clone(), action)];
             let outcomes = self.ask(operation, |reply| Request::Apply(operations, reply)).await?;
             outcomes.into_iter().next().unwrap_or_else(|| Err(unexpected()))
@@ -377,7 +377,9 @@ impl Store for EmbeddedStore {
         let (Atomicity::Required | Atomicity::BestEffort) = batch.atomicity();
         self.check_open(Operation::Apply)?;
         for (key, action) in batch.operations() {
-            self.check(key, action)
+            self.0
+                .capabilities
+                .check_action(key, action)
                 .map_err(|error| error.during(Operation::Apply).in_tier(self.0.name).for_key(key))?;
         }
         if batch.is_empty() {
@@ -425,6 +427,10 @@ impl Store for EmbeddedStore {
                 Some((read, (store, key, metadata, rest, failed)))
             });
         Ok(Some((metadata, Box::pin(body))))
+    }
+
+    async fn claim(&self, scope: &Scope) -> Result<Claim> {
+        self.0.claims.claim(self.0.name, scope).await
     }
 
     async fn mark(&self, name: &str) -> Result<Option<Bytes>> {

@@ -1,5 +1,7 @@
 //! The writer: takes what has queued into one transaction.
 
+use std::collections::BTreeSet;
+
 use parking_lot::Mutex;
 use tiered_core::store::precondition_failed;
 use tiered_core::{
@@ -9,8 +11,9 @@ use tiered_core::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::{Table, Transaction};
-use crate::layout::{read_record, remove_entry, write_entry};
+use crate::layout::{read_record, read_value, remove_entry, write_entry};
 use crate::list;
+use crate::record::Record;
 use crate::shared::Shared;
 
 /// At most so many requests in one transaction, so that the first does not wait for thousands.
@@ -106,12 +109,14 @@ impl Writer {
         let mut group = Some(group);
         let mut answers = Vec::new();
         let mut next = None;
+        let mut changed = BTreeSet::new();
         let committed = shared.with_engine(|engine| {
             engine.write(durable, &mut |transaction| {
                 let Some(group) = group.take() else { return Err(broken()) };
                 let mut group = group.into_iter();
                 while let Some(request) = group.next() {
-                    let carried_out = carry_out(transaction, request, &shared.stamp, &mut answers);
+                    let carried_out =
+                        carry_out(transaction, request, &shared.stamp, &mut changed, &mut answers);
                     if carried_out.is_err() {
                         answers.extend(group.map(unjudged));
                         return carried_out;
@@ -151,7 +156,7 @@ fn sweep_expired(
     let (found, next) = list::expired(transaction, cursor, most, now)?;
     for key in found {
         // The transaction may have replaced it meanwhile.
-        let expired = |record: &crate::record::Record| record.metadata.expires_at.is_some_and(|at| now >= at);
+        let expired = |record: &Record| record.metadata.expires_at.is_some_and(|at| now >= at);
         if read_record(transaction, &key)?.is_some_and(|record| expired(&record)) {
             remove_entry(transaction, &key)?;
         }
@@ -175,11 +180,13 @@ fn carry_out(
     transaction: &mut dyn Transaction,
     request: Request,
     stamp: &Stamp,
+    changed: &mut BTreeSet<Key>,
     answers: &mut Vec<Answer>,
 ) -> Result<()> {
     match request {
-        Request::Apply(operations, reply) => match judge(transaction, &operations, stamp) {
+        Request::Apply(operations, reply) => match judge(transaction, &operations, stamp, changed) {
             Ok(existed) => {
+                changed.extend(operations.iter().map(|(key, _)| key.clone()));
                 let outcomes = apply(transaction, &operations, existed, stamp);
                 let failed = outcomes.as_ref().err().map(Error::duplicate);
                 answers.push(Answer::Applied(outcomes.unwrap_or_default(), reply));
@@ -219,6 +226,7 @@ fn judge(
     transaction: &dyn Transaction,
     operations: &[(Key, Action)],
     stamp: &Stamp,
+    changed: &BTreeSet<Key>,
 ) -> std::result::Result<Vec<bool>, Refusal> {
     let now = stamp.now();
     let mut existed = Vec::with_capacity(operations.len());
@@ -229,17 +237,41 @@ fn judge(
         };
         let current = match if judged { read_record(transaction, key) } else { Ok(None) } {
             Ok(record) => record.filter(|record| record.metadata.is_live(now)),
-            // An unconditional write is how damage is removed.
-            Err(error) if error.kind() == ErrorKind::Corrupt && *precondition == Precondition::None => None,
+            // An unconditional write removes damage, and one under this condition nothing else.
+            Err(error)
+                if error.kind() == ErrorKind::Corrupt
+                    && matches!(precondition, Precondition::None | Precondition::Damaged) =>
+            {
+                existed.push(false);
+                continue;
+            }
             Err(error) if error.kind() == ErrorKind::Corrupt => return Err(Refusal::Judged(error)),
             Err(error) => return Err(Refusal::Broken(error)),
         };
+        // What this transaction has written is good, and its chunks may not be seen yet.
+        if *precondition == Precondition::Damaged
+            && !changed.contains(key)
+            && let Some(record) = &current
+            && is_value_damaged(transaction, key, record.clone()).map_err(Refusal::Broken)?
+        {
+            existed.push(false);
+            continue;
+        }
         if !precondition.holds(current.as_ref().map(|record| &record.metadata.version)) {
             return Err(Refusal::Judged(precondition_failed(key)));
         }
         existed.push(current.is_some());
     }
     Ok(existed)
+}
+
+/// Whether the value behind a good record cannot be read.
+fn is_value_damaged(transaction: &dyn Transaction, key: &Key, record: Record) -> Result<bool> {
+    match read_value(transaction, key, record, None) {
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 fn apply(

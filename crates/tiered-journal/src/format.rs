@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! segment  header | groups, each beginning at a multiple of 8 | zeros
-//! header   magic "tiered journal\0\0" | format u32 | crc32c u32 | journal u128 | first sequence u64 | backend: text
+//! header   magic "tiered journal\0\0" | format u32: 2, or 1 where the backend has no mark of the journal | crc32c u32 | journal u128 | first sequence u64 | backend: text
 //! group    magic "tJg1" | payload length u32 | crc32c u32 | count u32 | first sequence u64 | trimmed u64 | payload
 //! payload  count records
 //! record   flags u8 | key: text | put: metadata, then its size in bytes of value; delete: 16 bytes of version, where flagged
@@ -17,8 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tiered_core::codec::{decode_metadata, encode_metadata, put_text, take, take_text, take_u64};
 use tiered_core::{
-    Action, Delete, Entry, Error, ErrorKind, Expiry, JournalRecord, Key, Metadata, Outcome, Put, Result,
-    Sequence, Version,
+    Action, Delete, Entry, Error, ErrorKind, JournalRecord, Key, Outcome, Result, Sequence, Version, adapter,
 };
 
 /// Where a segment's first group begins.
@@ -35,7 +34,10 @@ pub(crate) const MAX_BACKEND: usize = 256;
 pub(crate) const MAX_PAYLOAD: usize = (2 << 30) - 1;
 
 const SEGMENT_MAGIC: [u8; 16] = *b"tiered journal\0\0";
-const FORMAT: u32 = 1;
+/// The format of journals that their backends name in a mark.
+const FORMAT: u32 = 2;
+/// The format of journals that were made before that. Nothing else differs.
+const UNMARKED: u32 = 1;
 /// What a group begins with.
 pub(crate) const GROUP_MAGIC: [u8; 4] = *b"tJg1";
 
@@ -52,6 +54,8 @@ pub(crate) struct Header {
     pub(crate) first: Sequence,
     /// The identity of the backend.
     pub(crate) backend: Vec<u8>,
+    /// Whether the backend names the journal in a mark.
+    pub(crate) marked: bool,
 }
 
 /// Why bytes are no header.
@@ -72,7 +76,8 @@ impl Header {
         body.extend_from_slice(&len.to_le_bytes());
         body.extend_from_slice(&self.backend);
         let mut header = SEGMENT_MAGIC.to_vec();
-        header.extend_from_slice(&FORMAT.to_le_bytes());
+        let format = if self.marked { FORMAT } else { UNMARKED };
+        header.extend_from_slice(&format.to_le_bytes());
         header.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
         header.extend_from_slice(&body);
         header.resize(HEADER, 0);
@@ -92,10 +97,11 @@ impl Header {
             let backend = rest.get(..len)?.to_vec();
             let whole = body.get(..26 + len).is_some_and(|body| crc32c::crc32c(body) == crc);
             let zeros = rest.get(len..)?.iter().all(|byte| *byte == 0);
-            Some((magic, format, whole && zeros, Self { journal, first, backend }))
+            let header = Self { journal, first, backend, marked: format != UNMARKED };
+            Some((magic, format, whole && zeros, header))
         })();
         match parsed {
-            Some((SEGMENT_MAGIC, FORMAT, true, header)) => Ok(header),
+            Some((SEGMENT_MAGIC, FORMAT | UNMARKED, true, header)) => Ok(header),
             Some((SEGMENT_MAGIC, format, true, _)) => Err(NoHeader::OtherFormat(format)),
             _ => Err(NoHeader::Damaged),
         }
@@ -186,12 +192,12 @@ impl<'s> Group<'s> {
         Some(Self { first, count, trimmed, payload, len: padded })
     }
 
-    /// Its records, which share the memory of `segment`, where that is where the group lies.
-    pub(crate) fn records(&self, segment: &Bytes) -> Option<Vec<(Sequence, JournalRecord)>> {
+    /// Its records.
+    pub(crate) fn records(&self) -> Option<Vec<(Sequence, JournalRecord)>> {
         let mut rest = self.payload;
         let mut records = Vec::new();
         for sequence in self.first..self.first.checked_add(u64::from(self.count))? {
-            records.push((sequence, decode_record(&mut rest, segment)?));
+            records.push((sequence, decode_record(&mut rest)?));
         }
         rest.is_empty().then_some(records)
     }
@@ -205,7 +211,7 @@ pub(crate) fn encode_record(record: &JournalRecord, out: &mut Vec<u8>) -> Result
     let continues = if record.continues { CONTINUES } else { 0 };
     match &record.action {
         Action::Put(put) => {
-            let metadata = metadata_of(put).ok_or_else(|| {
+            let metadata = adapter::metadata_of(put).ok_or_else(|| {
                 Error::new(
                     ErrorKind::InvalidInput,
                     "a put is journaled complete: stamped, and of a known end",
@@ -219,7 +225,7 @@ pub(crate) fn encode_record(record: &JournalRecord, out: &mut Vec<u8>) -> Result
             out.extend_from_slice(&put.value);
         }
         Action::Delete(delete) => {
-            let version = delete.version.as_ref().and_then(Version::as_u128);
+            let version = adapter::version_of_delete(delete).and_then(Version::as_u128);
             out.push(continues | if version.is_some() { VERSION } else { 0 });
             put_text(record.key.as_str(), out);
             if let Some(version) = version {
@@ -230,24 +236,9 @@ pub(crate) fn encode_record(record: &JournalRecord, out: &mut Vec<u8>) -> Result
     Ok(())
 }
 
-fn metadata_of(put: &Put) -> Option<Metadata> {
-    Some(Metadata {
-        version: put.version.clone()?,
-        modified: put.modified?,
-        expires_at: match put.expiry {
-            Expiry::Never => None,
-            Expiry::At(at) => Some(at),
-            Expiry::After(_) => return None,
-        },
-        attributes: put.attributes.clone(),
-        size: put.value.len() as u64,
-        checksum: put.checksum?,
-        note: put.note.clone(),
-    })
-}
-
-/// Takes a record off the front of `rest`, whose value then shares the memory of `segment`.
-pub(crate) fn decode_record(rest: &mut &[u8], segment: &Bytes) -> Option<JournalRecord> {
+/// Takes a record off the front of `rest`. Its value is in memory of its own: a record that waits for long does not keep
+/// its whole segment there.
+pub(crate) fn decode_record(rest: &mut &[u8]) -> Option<JournalRecord> {
     let [flags] = take(rest)?;
     let key = Key::new(take_text(rest)?).ok()?;
     let action = match flags & !CONTINUES {
@@ -255,13 +246,14 @@ pub(crate) fn decode_record(rest: &mut &[u8], segment: &Bytes) -> Option<Journal
             let metadata = decode_metadata(rest)?;
             let (value, after) = rest.split_at_checked(usize::try_from(metadata.size).ok()?)?;
             *rest = after;
-            let entry = Entry::from_parts(segment.slice_ref(value), Arc::new(metadata));
+            let entry = Entry::from_parts(Bytes::copy_from_slice(value), Arc::new(metadata));
             entry.verify().ok()?;
-            Action::Put(Put::copy_of(&entry))
+            Action::Put(adapter::verbatim(&entry))
         }
         0 => Action::Delete(Delete::new()),
         VERSION => {
-            Action::Delete(Delete::new().version(Version::from_u128(u128::from_le_bytes(take(rest)?))))
+            let version = Version::from_u128(u128::from_le_bytes(take(rest)?));
+            Action::Delete(adapter::delete_with_version(Delete::new(), version))
         }
         _ => return None,
     };

@@ -143,6 +143,10 @@ impl Journal for FileJournal {
         recovered.await
     }
 
+    async fn note_marked(&self) -> Result<()> {
+        self.with_log(Operation::Open, Log::note_marked).await
+    }
+
     async fn close(&self) -> Result<()> {
         self.run(Operation::Close, |state| match std::mem::replace(state, State::Closed) {
             State::Recovered { mut log, .. } => log.close(),
@@ -201,6 +205,7 @@ fn recover(
         segment_size,
         journal: found.bound.as_ref().map_or_else(fresh, |(journal, _)| *journal),
         backend,
+        marked: is_new || found.recovered.marked,
         finished: found.segments.into(),
         current: None,
         next: found.next,
@@ -214,7 +219,7 @@ fn recover(
         log.begin()?;
     }
     log.reserve();
-    let recovered = Recovered { journal: log.journal, ..found.recovered };
+    let recovered = Recovered { journal: log.journal, marked: log.marked, ..found.recovered };
     Ok((log, report, recovered))
 }
 

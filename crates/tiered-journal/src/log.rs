@@ -24,6 +24,8 @@ pub(crate) struct Log {
     pub(crate) segment_size: u64,
     pub(crate) journal: u128,
     pub(crate) backend: Vec<u8>,
+    /// Whether the backend names the journal in a mark, as the headers of new segments say.
+    pub(crate) marked: bool,
     /// The first sequences of finished segments, oldest first.
     pub(crate) finished: VecDeque<Sequence>,
     pub(crate) current: Option<Segment>,
@@ -74,9 +76,24 @@ impl Log {
         self.roll(0)
     }
 
+    /// Begins a segment that says that the backend names the journal.
+    pub(crate) fn note_marked(&mut self) -> Result<()> {
+        if self.marked {
+            return Ok(());
+        }
+        self.check_poison()?;
+        self.marked = true;
+        self.roll(0)
+    }
+
     /// Begins the next segment. Nothing of a group is written when this fails.
     fn roll(&mut self, room: usize) -> Result<()> {
-        let header = Header { journal: self.journal, first: self.next, backend: self.backend.clone() };
+        let header = Header {
+            journal: self.journal,
+            first: self.next,
+            backend: self.backend.clone(),
+            marked: self.marked,
+        };
         // Without syncs a loss of power takes the end of the journal, never its middle.
         self.sync_as_late_as_now()?;
         let made = Segment::create(self.folder.as_ref(), &header, self.segment_size.max(room as u64));

@@ -85,6 +85,7 @@ impl Found {
                 return damaged(format!("the header is damaged; {RESTORE}"));
             }
         };
+        self.recovered.marked |= header.marked;
         match &self.bound {
             None => {
                 self.bound = Some((header.journal, header.backend));
@@ -109,7 +110,7 @@ impl Found {
         self.segments.push(first);
         let mut at = HEADER;
         while let Some(group) = self.group_at(content, at) {
-            let Some(records) = group.records(content) else {
+            let Some(records) = group.records() else {
                 return damaged(format!(
                     "the group at byte {at} holds no records; it was written by a faulty program"
                 ));
@@ -186,7 +187,7 @@ mod tests {
     fn a_group_cannot_be_trimmed_beyond_its_own_records() {
         for (trimmed, is_good) in [(6, true), (7, true), (8, false)] {
             let folder = MemoryFolder::new();
-            let header = Header { journal: 1, first: 7, backend: b"backend".to_vec() };
+            let header = Header { journal: 1, first: 7, backend: b"backend".to_vec(), marked: true };
             let mut content = header.encode();
             encode_group(1, 7, trimmed, &[], &mut content).expect("encodes");
             folder.attach().create(&segment::name(7), 0).expect("creates");

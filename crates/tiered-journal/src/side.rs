@@ -71,7 +71,7 @@ pub(crate) fn decode(journal: u128, bytes: &Bytes) -> Option<Aside> {
         let mut records = Vec::new();
         for _ in 0..u32::from_le_bytes(take(&mut rest)?) {
             let sequence = take_u64(&mut rest)?;
-            records.push((sequence, decode_record(&mut rest, bytes)?));
+            records.push((sequence, decode_record(&mut rest)?));
         }
         aside.parked.push(Parked { records, reason });
     }

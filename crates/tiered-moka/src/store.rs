@@ -12,10 +12,11 @@ use futures_util::stream;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use parking_lot::Mutex;
+use tiered_core::adapter::own_buffer;
 use tiered_core::store::{answer, check_mark, closed, precondition_failed};
 use tiered_core::{
-    Capabilities, Delete, Deleted, Durability, Entry, Feature, Key, ListOptions, ListStream, Listed,
-    Operation, Put, Read, ReadOptions, Result, Sharing, Stamp, Store, Version, Written,
+    Capabilities, Claim, Claims, Delete, Deleted, Durability, Entry, Feature, Key, ListOptions, ListStream,
+    Listed, Operation, Put, Read, ReadOptions, Result, Scope, Sharing, Stamp, Store, Version, Written,
 };
 
 use crate::MokaConfig;
@@ -28,6 +29,21 @@ const OVERHEAD: usize = 384;
 
 /// What the largest key weighs with the bookkeeping.
 const HEAVIEST_REST: u64 = (Key::MAX_LEN + OVERHEAD) as u64;
+
+/// What an attribute costs beyond its name and value: two strings and its share of a node.
+const OVERHEAD_OF_ATTRIBUTE: usize = 64;
+
+/// Bytes that an entry takes, whatever its parts were cut from: the tier holds copies.
+fn weight(key: &Key, entry: &Entry) -> usize {
+    let metadata = entry.metadata();
+    let attributes = metadata.attributes.iter();
+    key.len()
+        + entry.value().len()
+        + attributes.map(|(name, value)| name.len() + value.len() + OVERHEAD_OF_ATTRIBUTE).sum::<usize>()
+        + metadata.version.as_token().map_or(0, str::len)
+        + metadata.note.validator.as_ref().map_or(0, |validator| validator.as_str().len())
+        + OVERHEAD
+}
 
 /// Keys of a page of a listing. moka has no order, so a page is the smallest keys of a walk through all of them: large
 /// pages for few walks, 2 MiB of pointers for bounded memory.
@@ -47,6 +63,7 @@ struct Inner {
     stripes: Box<[Mutex<()>]>,
     marks: Mutex<BTreeMap<String, Bytes>>,
     stamp: Stamp,
+    claims: Claims,
     closed: AtomicBool,
 }
 
@@ -65,9 +82,7 @@ impl MokaStore {
         let mut builder = Cache::builder()
             .max_capacity(config.capacity)
             .eviction_policy(EvictionPolicy::lru())
-            .weigher(|key: &Key, entry: &Entry| {
-                u32::try_from(key.len() + entry.value().len() + OVERHEAD).unwrap_or(u32::MAX)
-            });
+            .weigher(|key: &Key, entry: &Entry| u32::try_from(weight(key, entry)).unwrap_or(u32::MAX));
         if let Some(ttl) = config.ttl {
             builder = builder.time_to_live(ttl);
         }
@@ -95,6 +110,7 @@ impl MokaStore {
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             marks: Mutex::default(),
             stamp: config.stamp,
+            claims: Claims::new(),
             closed: AtomicBool::new(false),
         }))
     }
@@ -133,15 +149,18 @@ impl Inner {
         self.cache.get(key).filter(|entry| entry.metadata().is_live(now)).map(|entry| entry.version().clone())
     }
 
-    fn put(&self, key: &Key, put: &Put) -> Result<Written> {
+    fn put(&self, key: &Key, put: Put) -> Result<Written> {
         self.check_open(Operation::Put)?;
         self.capabilities.check_key(key)?;
         self.capabilities.check_value(put.value.len() as u64)?;
+        self.capabilities.check_precondition(&put.precondition, Feature::ConditionalPut)?;
+        // What it holds is what it counts: the caller's buffer may be a small part of a large one.
+        let value = own_buffer(&put.value);
         let _turn = self.stripe(key).lock();
         if !put.precondition.holds(self.current(key).as_ref()) {
             return Err(precondition_failed(key));
         }
-        let entry = self.stamp.entry(put);
+        let entry = self.stamp.entry(&put.value(value));
         let version = entry.version().clone();
         self.cache.insert(key.clone(), entry);
         // A store that was closed meanwhile has emptied the cache, perhaps before the insert.
@@ -155,6 +174,7 @@ impl Inner {
     fn delete(&self, key: &Key, delete: &Delete) -> Result<Deleted> {
         self.check_open(Operation::Delete)?;
         self.capabilities.check_key(key)?;
+        self.capabilities.check_precondition(&delete.precondition, Feature::ConditionalDelete)?;
         let _turn = self.stripe(key).lock();
         let current = self.current(key);
         if !delete.precondition.holds(current.as_ref()) {
@@ -222,7 +242,7 @@ impl Store for MokaStore {
     }
 
     async fn put(&self, key: &Key, put: Put) -> Result<Written> {
-        self.0.put(key, &put).map_err(|error| error.during(Operation::Put).in_tier("moka").for_key(key))
+        self.0.put(key, put).map_err(|error| error.during(Operation::Put).in_tier("moka").for_key(key))
     }
 
     async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
@@ -265,6 +285,10 @@ impl Store for MokaStore {
         let metadata = entry.metadata();
         let plain = metadata.expires_at.is_none() && !metadata.note.origin.is_hidden();
         if plain || metadata.is_live(self.0.stamp.now()) { Some(entry) } else { None }
+    }
+
+    async fn claim(&self, scope: &Scope) -> Result<Claim> {
+        self.0.claims.claim("moka", scope).await
     }
 
     async fn mark(&self, name: &str) -> Result<Option<Bytes>> {

@@ -49,14 +49,8 @@ impl PostgresStore {
         self.check_open(Operation::Apply)?;
         let mut stamped = Vec::with_capacity(batch.len());
         for (key, action) in batch.operations() {
-            let check = || {
-                self.0.capabilities.check_key(key)?;
-                match action {
-                    Action::Put(put) => self.0.capabilities.check_value(put.value.len() as u64),
-                    Action::Delete(_) => Ok(()),
-                }
-            };
-            check().map_err(|error| error.for_key(key).outcome_is(Outcome::NotApplied))?;
+            let checked = self.0.capabilities.check_action(key, action);
+            checked.map_err(|error| error.for_key(key).outcome_is(Outcome::NotApplied))?;
             stamped.push(match action {
                 Action::Put(put) => Some(self.0.stamp.entry(put)),
                 Action::Delete(_) => None,

@@ -184,7 +184,7 @@ impl Store for PostgresStore {
         let value = tiered_core::store::collect(&self.0.capabilities, body).await;
         let value = value.map_err(|error| self.failed(error, Operation::Put).for_key(key))?;
         let mut put = put;
-        (put.value, put.checksum) = (value, None);
+        put.value = value;
         self.put(key, put).await
     }
 

@@ -7,7 +7,8 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use tiered_core::store::precondition_failed;
 use tiered_core::{
-    Delete, Deleted, Error, ErrorKind, Key, Operation, Outcome, Precondition, Put, Result, Version, Written,
+    Delete, Deleted, Error, ErrorKind, Feature, Key, Operation, Outcome, Precondition, Put, Result, Version,
+    Written,
 };
 
 use crate::client::Purpose;
@@ -90,6 +91,7 @@ impl PostgresStore {
         self.check_open(Operation::Put)?;
         self.0.capabilities.check_key(key)?;
         self.0.capabilities.check_value(put.value.len() as u64)?;
+        self.0.capabilities.check_precondition(&put.precondition, Feature::ConditionalPut)?;
         let entry = self.0.stamp.entry(put);
         let version = entry.version().clone();
         let record = Arc::new(Record::of(key, &entry));
@@ -98,13 +100,15 @@ impl PostgresStore {
             Precondition::None => &statements.put,
             Precondition::Absent => &statements.put_absent,
             Precondition::Matches(_) => &statements.put_matches,
+            // What could be read is not damaged.
+            Precondition::Damaged => return Err(precondition_failed(key)),
         };
         let (precondition, now) = (put.precondition.clone(), now(self.0.stamp.now()));
         let announcements = self.announce([announcement(key, Some(&version))]);
         let answer = self.write(statement, announcements, move |query| {
             let query = bind_record(query, &record);
             match &precondition {
-                Precondition::None => query,
+                Precondition::None | Precondition::Damaged => query,
                 Precondition::Absent => query.bind(now),
                 Precondition::Matches(version) => query.bind(now).bind(version.to_string()),
             }
@@ -118,6 +122,7 @@ impl PostgresStore {
     pub(crate) async fn delete_entry(&self, key: &Key, delete: &Delete) -> Result<Deleted> {
         self.check_open(Operation::Delete)?;
         self.0.capabilities.check_key(key)?;
+        self.0.capabilities.check_precondition(&delete.precondition, Feature::ConditionalDelete)?;
         let (statement, matches) = match &delete.precondition {
             Precondition::None => (&self.0.statements.delete, None),
             Precondition::Matches(version) => (&self.0.statements.delete_matches, Some(version.to_string())),
@@ -128,6 +133,7 @@ impl PostgresStore {
                     None => Ok(Deleted::committed(false)),
                 };
             }
+            Precondition::Damaged => return Err(precondition_failed(key)),
         };
         let (owned, now) = (key.clone(), now(self.0.stamp.now()));
         let conditional = matches.is_some();

@@ -88,7 +88,7 @@ impl S3Store {
         }
         Ok(match action {
             Action::Put(put) => {
-                let version = put.version.clone().or_else(|| version.cloned());
+                let version = tiered_core::adapter::version_of(put).or(version).cloned();
                 Applied::Put(Written::committed(version.unwrap_or(Version::from_u128(0))))
             }
             Action::Delete(_) => Applied::Delete(Deleted::committed(head.is_some())),

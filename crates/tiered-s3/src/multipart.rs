@@ -74,16 +74,12 @@ impl S3Store {
             // A condition is judged with the value as a whole.
             if begun.len() as u64 > self.0.multipart && !whole {
                 let begun: ByteStream = Box::pin(stream::iter([Ok(begun.freeze())]));
-                let mut put = put;
-                (put.value, put.checksum) = (Bytes::new(), None);
-                let entry = self.0.stamp.entry(&put);
+                let entry = self.0.stamp.entry(&put.value(Bytes::new()));
                 self.upload(key, &entry, None, Box::pin(begun.chain(body))).await?;
                 return Ok(Written::committed(entry.version().clone()));
             }
         }
-        let mut put = put;
-        (put.value, put.checksum) = (begun.freeze(), None);
-        self.put_entry(key, &put).await
+        self.put_entry(key, &put.value(begun.freeze())).await
     }
 
     /// Uploads `body`, whose checksum may not be known yet.

@@ -159,9 +159,7 @@ impl S3Store {
     pub(crate) async fn delete_entry(&self, key: &Key, delete: &Delete) -> Result<Deleted> {
         self.check_open(Operation::Delete)?;
         self.check_key(key)?;
-        if delete.precondition != Precondition::None {
-            self.0.capabilities.require(Feature::ConditionalDelete)?;
-        }
+        self.0.capabilities.check_precondition(&delete.precondition, Feature::ConditionalDelete)?;
         let guarded = self.0.capabilities.has(Feature::ConditionalDelete);
         let mut doubt = Doubt::default();
         // Whether a request of ours may have deleted the live entry, its answer lost.

@@ -298,6 +298,11 @@ impl Clients {
         }
     }
 
+    /// A delete, of which every other one asks whether the key existed.
+    fn new_delete(&self) -> Delete {
+        if self.below(2) == 0 { Delete::new().report_existed() } else { Delete::new() }
+    }
+
     fn new_put(&self, value: Value) -> Put {
         let put = Put::new(value::encode(value));
         if self.config.expiring && self.below(3) == 0 { put.expires_in(TTL) } else { put }
@@ -348,8 +353,8 @@ impl Clients {
 
     async fn delete(&self, store: &TieredStore, key: usize, name: &Key) {
         let begun = self.begin(key, Effect::Erase);
-        match store.delete(name, Delete::new()).await {
-            Ok(deleted) => self.end(begun, Effect::Delete(deleted.existed)),
+        match store.delete(name, self.new_delete()).await {
+            Ok(deleted) => self.end(begun, Effect::deleted(deleted.existed)),
             Err(error) => self.end_failed(begun, &error, Effect::Erase, None),
         }
     }
@@ -365,7 +370,7 @@ impl Clients {
             let (action, effect) = match self.below(6) {
                 0 | 1 => (Action::Put(self.new_put(value)), Effect::Write(value)),
                 2 => (Action::Put(self.new_put(value).if_absent()), Effect::Swap(0, value)),
-                3 => (Action::Delete(Delete::new()), Effect::Erase),
+                3 => (Action::Delete(self.new_delete()), Effect::Erase),
                 _ => continue,
             };
             batch.push(name.clone(), action);
@@ -375,7 +380,7 @@ impl Clients {
             Ok(outcomes) => {
                 for ((begun, effect), outcome) in begun.into_iter().zip(outcomes) {
                     match outcome {
-                        Ok(Applied::Delete(deleted)) => self.end(begun, Effect::Delete(deleted.existed)),
+                        Ok(Applied::Delete(deleted)) => self.end(begun, Effect::deleted(deleted.existed)),
                         Ok(Applied::Put(_)) => self.end(begun, effect),
                         Err(error) => self.end_failed(begun, &error, effect, refusal(effect)),
                     }

@@ -1,5 +1,7 @@
 //! What clients saw: for each key the operations, when they began and ended, and what they did.
 
+use tiered_core::Existed;
+
 /// A value, by its number; 0 stands for an absent key.
 pub type Value = u64;
 
@@ -23,6 +25,11 @@ pub enum Effect {
 }
 
 impl Effect {
+    /// A delete that answered this.
+    pub fn deleted(existed: Existed) -> Self {
+        existed.known().map_or(Self::Erase, Self::Delete)
+    }
+
     /// The state after it, if it is possible in `state`.
     pub fn apply(self, state: Value) -> Option<Value> {
         match self {

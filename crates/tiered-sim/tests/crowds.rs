@@ -62,6 +62,9 @@ impl Store for Slow {
     fn capabilities(&self) -> &Capabilities {
         self.inner.capabilities()
     }
+    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
+        self.inner.claim(scope).await
+    }
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
         if *key == self.of {
             self.reads.fetch_add(1, Ordering::Relaxed);

@@ -72,6 +72,9 @@ impl Store for Tier {
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
+    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
+        self.inner.claim(scope).await
+    }
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
         self.reached().await?;
         self.inner.load(key, options).await

@@ -15,7 +15,7 @@ use tiered_core::{
     Action, Batch, BatchOutcomes, Capabilities, Clock, Delete, Deleted, Entry, Feature, Key, ListOptions,
     ListStream, MaxStale, MemoryStore, OnUnknown, Outcome, Plant, Precondition, Put, Read, ReadOptions,
     Result, Sharing, Stamp, Store, StoreExt as _, TieredSettings, TieredStore, Version, VersionMint,
-    WritePolicy, Written,
+    WritePolicy, Written, adapter,
 };
 use tiered_sim::clock::SimClock;
 use tokio::runtime::{Builder, Runtime};
@@ -89,25 +89,30 @@ impl Store for Server {
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
+    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
+        // A shared store keeps nobody out.
+        let _ = scope;
+        Ok(tiered_core::Claim::shared())
+    }
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
         self.inner.load(key, options).await
     }
     async fn put(&self, key: &Key, put: Put) -> Result<Written> {
-        let by = put.version.clone();
+        let by = adapter::version_of(&put).cloned();
         let written = self.inner.put(key, put).await;
         self.note(key, by);
         written
     }
     async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
-        let by = delete.version.clone();
+        let by = adapter::version_of_delete(&delete).cloned();
         let deleted = self.inner.delete(key, delete).await;
         self.note(key, by);
         deleted
     }
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
         let by = |action: &Action| match action {
-            Action::Put(put) => put.version.clone(),
-            Action::Delete(delete) => delete.version.clone(),
+            Action::Put(put) => adapter::version_of(put).cloned(),
+            Action::Delete(delete) => adapter::version_of_delete(delete).cloned(),
         };
         let writes: Vec<_> =
             batch.operations().iter().map(|(key, action)| (key.clone(), by(action))).collect();
@@ -249,7 +254,7 @@ impl World {
     async fn put(&self, handle: &TieredStore, store: usize, key: &Key, conditional: bool) {
         let Some(base) = self.base(handle, key, conditional).await else { return };
         let (id, begun) = (self.mint.mint(), Instant::now());
-        let put = Put::new(id.to_string()).version(id.clone()).precondition(base.clone());
+        let put = adapter::with_version(Put::new(id.to_string()), id.clone()).precondition(base.clone());
         let result = handle.put(key, put).await.map(drop);
         self.note(Attempt::new(store, key, id, base, begun, result));
     }
@@ -257,7 +262,9 @@ impl World {
     async fn delete(&self, handle: &TieredStore, store: usize, key: &Key, conditional: bool) {
         let Some(base) = self.base(handle, key, conditional).await else { return };
         let (id, begun) = (self.mint.mint(), Instant::now());
-        let delete = Delete::new().version(id.clone()).precondition(base.clone());
+        let delete = adapter::delete_with_version(Delete::new(), id.clone())
+            .precondition(base.clone())
+            .report_existed();
         let result = handle.delete(key, delete).await.map(drop);
         self.note(Attempt { deletes: true, ..Attempt::new(store, key, id, base, begun, result) });
     }
@@ -269,7 +276,7 @@ impl World {
         for key in keys {
             let Some(base) = self.base(handle, &key, conditional).await else { return };
             let id = self.mint.mint();
-            let put = Put::new(id.to_string()).version(id.clone()).precondition(base.clone());
+            let put = adapter::with_version(Put::new(id.to_string()), id.clone()).precondition(base.clone());
             batch = batch.put(key.clone(), put);
             parts.push((key, id, base));
         }

@@ -1,6 +1,7 @@
 //! A complete adapter: a store over a `BTreeMap`, as a model for authors.
 //!
-//! Five methods are required; everything else has a correct body in the trait. What the adapter declares in its
+//! Five methods are required, and [`claim`](Store::claim) of a store that declares [`Sharing::Exclusive`]; everything
+//! else has a correct body in the trait. What the adapter declares in its
 //! [`Capabilities`] must be true: the conformance suite (`tests/conformance.rs`) checks it.
 
 use std::collections::BTreeMap;
@@ -11,8 +12,8 @@ use async_trait::async_trait;
 use futures_util::stream;
 use tiered_core::store::{answer, closed, precondition_failed};
 use tiered_core::{
-    Capabilities, Delete, Deleted, Durability, Entry, Error, Feature, Key, ListOptions, ListStream, Listed,
-    Operation, Put, Read, ReadOptions, Result, Sharing, Stamp, Store, Written,
+    Capabilities, Claim, Claims, Delete, Deleted, Durability, Entry, Error, Feature, Key, ListOptions,
+    ListStream, Listed, Operation, Put, Read, ReadOptions, Result, Scope, Sharing, Stamp, Store, Written,
 };
 
 /// Largest value, in bytes.
@@ -25,6 +26,8 @@ pub struct MapStore {
     stamp: Stamp,
     // `None` when closed.
     entries: Arc<Mutex<Option<BTreeMap<Key, Entry>>>>,
+    // Beside the data: one for all handles of one place.
+    claims: Claims,
 }
 
 impl MapStore {
@@ -50,6 +53,7 @@ impl MapStore {
             capabilities: features.into_iter().fold(plain, Capabilities::with),
             stamp,
             entries: Arc::new(Mutex::new(Some(BTreeMap::new()))),
+            claims: Claims::new(),
         }
     }
 
@@ -84,6 +88,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Store for MapStore {
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    async fn claim(&self, scope: &Scope) -> Result<Claim> {
+        self.claims.claim("map", scope).await
     }
 
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {

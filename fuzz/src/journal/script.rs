@@ -5,6 +5,7 @@ use std::num::NonZeroU8;
 use arbitrary::Arbitrary;
 use tiered_core::{
     Action, Aside, Attributes, Delete, Journal as _, JournalRecord, Key, Parked, Put, Timestamp, Version,
+    adapter,
 };
 use tiered_journal::{FileJournal, MemoryFolder};
 
@@ -68,14 +69,15 @@ impl Record {
                     put = put.attributes(Attributes::new().with("name", &value).expect("fits"));
                 }
                 if *token {
-                    put = put.version(Version::from_token("\"etag\"").expect("a token"));
+                    put = adapter::with_version(put, Version::from_token("\"etag\"").expect("a token"));
                 }
-                Action::Put(Put::copy_of(&stamp().entry(&put)))
+                Action::Put(adapter::verbatim(&stamp().entry(&put)))
             }
             Kind::Delete { version: None } => Action::Delete(Delete::new()),
-            Kind::Delete { version: Some(id) } => {
-                Action::Delete(Delete::new().version(Version::from_u128(u128::from(*id))))
-            }
+            Kind::Delete { version: Some(id) } => Action::Delete(adapter::delete_with_version(
+                Delete::new(),
+                Version::from_u128(u128::from(*id)),
+            )),
         };
         let key = Key::new(format!("k{}", self.key)).expect("a key");
         JournalRecord { key, action, continues: self.continues }

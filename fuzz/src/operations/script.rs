@@ -156,10 +156,14 @@ impl Run<'_> {
                 let precondition = self.precondition(&key(*k), *condition);
                 let (holds, existed) =
                     (self.model.holds(&key(*k), &precondition), self.model.get(&key(*k)).is_some());
-                match self.store.delete(&key(*k), Delete::new().precondition(precondition)).await {
+                match self
+                    .store
+                    .delete(&key(*k), Delete::new().precondition(precondition).report_existed())
+                    .await
+                {
                     Ok(deleted) => {
                         assert!(holds);
-                        assert_eq!(deleted.existed, existed);
+                        assert_eq!(deleted.existed, existed.into());
                         self.model.delete(&key(*k));
                     }
                     Err(error) => assert!(!holds && error.kind() == ErrorKind::PreconditionFailed, "{error}"),
@@ -330,7 +334,7 @@ impl Run<'_> {
             } else {
                 let precondition = self.precondition(&key, *condition);
                 let holds = self.model.holds(&key, &precondition);
-                (Action::Delete(Delete::new().precondition(precondition)), holds, None)
+                (Action::Delete(Delete::new().precondition(precondition).report_existed()), holds, None)
             };
             // Where one outcome is given for each, a later operation that fails leaves open what an earlier one on its
             // key did.
@@ -355,7 +359,7 @@ impl Run<'_> {
                         }
                         (Ok(Applied::Delete(deleted)), None) => {
                             assert!(holds);
-                            assert_eq!(deleted.existed, existed);
+                            assert_eq!(deleted.existed, existed.into());
                             self.model.delete(&key);
                         }
                         (Err(error), _) => {

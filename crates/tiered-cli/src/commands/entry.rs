@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read, Write as _};
 use std::path::Path;
 
-use tiered::{Capabilities, Create, Delete, Key, Put, ReadOptions, Store};
+use tiered::{Capabilities, Create, Delete, Existed, Key, Put, ReadOptions, Store};
 
 use super::closing;
 use crate::arguments::{Condition, Place};
@@ -94,11 +94,11 @@ pub(super) async fn put(
 
 pub(super) async fn delete(place: &Place, key: &str, condition: &Condition) -> Result<u8, Failure> {
     let key = Key::new(key)?;
-    let delete = Delete::new().precondition(condition.precondition()?);
+    let delete = Delete::new().precondition(condition.precondition()?).report_existed();
     let store = stack::open(place, Create::Never).await?;
     let deleted = store.delete(&key, delete).await.map_err(Failure::from);
     let deleted = closing(&*store, deleted).await?;
-    if deleted.existed {
+    if deleted.existed == Existed::Yes {
         return Ok(OK);
     }
     output::complain(&format!("{key} is absent"));

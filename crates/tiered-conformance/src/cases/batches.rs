@@ -1,6 +1,6 @@
 //! Batches: outcomes, order, atomicity.
 
-use tiered_core::{Applied, Batch, BatchOutcomes, Delete, ErrorKind, Feature, Put};
+use tiered_core::{Applied, Batch, BatchOutcomes, Delete, ErrorKind, Existed, Feature, Put};
 
 use crate::bench::{Bench, refusal};
 use crate::case::{Need, Verdict, check, check_equal, declare, fail};
@@ -38,9 +38,9 @@ fn applied(bench: &Bench, expected: &[Option<bool>], outcomes: BatchOutcomes) ->
         match (expected, outcome?) {
             (None, Applied::Put(_)) => {}
             (Some(existed), Applied::Delete(deleted)) => {
-                let evicted = bench.evicts && !deleted.existed;
-                check("delete.existed", *existed == deleted.existed || evicted, || {
-                    format!("operation {index}: expected existed {existed}, saw {}", deleted.existed)
+                let evicted = bench.evicts && deleted.existed == Existed::No;
+                check("delete.existed", Existed::from(*existed) == deleted.existed || evicted, || {
+                    format!("operation {index}: expected existed {existed}, saw {:?}", deleted.existed)
                 })?;
             }
             (_, other) => {
@@ -58,8 +58,8 @@ async fn batch_applies(bench: Bench) -> Verdict {
     let batch = batch(&bench)
         .put(a.clone(), "1")
         .put(b.clone(), "2")
-        .delete(c.clone(), Delete::new())
-        .delete(d.clone(), Delete::new());
+        .delete(c.clone(), Delete::new().report_existed())
+        .delete(d.clone(), Delete::new().report_existed());
     let outcomes = bench.store.apply(batch).await?;
     if let Some(Ok(Applied::Put(written))) = outcomes.first()
         && let Some(entry) = bench.present("put.version", &a).await?
@@ -81,8 +81,8 @@ async fn batch_last(bench: Bench) -> Verdict {
         .put(a.clone(), "1")
         .put(b.clone(), "1")
         .put(a.clone(), "2")
-        .delete(b.clone(), Delete::new())
-        .delete(c.clone(), Delete::new())
+        .delete(b.clone(), Delete::new().report_existed())
+        .delete(c.clone(), Delete::new().report_existed())
         .put(a.clone(), "3")
         .put(c.clone(), "1");
     let outcomes = bench.store.apply(batch).await?;
@@ -114,7 +114,7 @@ async fn batch_judged(bench: Bench) -> Verdict {
     }
     // The delete does not make the key absent, nor the put make it present, to the preconditions beside them.
     let batch = batch(&bench)
-        .delete(a.clone(), Delete::new())
+        .delete(a.clone(), Delete::new().report_existed())
         .put(b.clone(), "1")
         .put(b.clone(), Put::new("2").if_absent())
         .put(a.clone(), Put::new("new").if_version(version));
@@ -136,7 +136,7 @@ async fn batch_atomic(bench: Bench) -> Verdict {
 async fn batch_atomic_refused(bench: Bench) -> Verdict {
     let (a, b) = (bench.key("a")?, bench.key("b")?);
     bench.put(&b, "old").await?;
-    let batch = Batch::new().put(a.clone(), "1").delete(b.clone(), Delete::new());
+    let batch = Batch::new().put(a.clone(), "1").delete(b.clone(), Delete::new().report_existed());
     bench.refused("batch.atomic", ErrorKind::Unsupported, bench.store.apply(batch).await)?;
     bench.expect_absent("batch.atomic", &a).await?;
     bench.expect("batch.atomic", &b, b"old").await
@@ -163,7 +163,10 @@ async fn batch_atomic_failure(bench: Bench) -> Verdict {
         if first {
             batch = batch.put(d.clone(), stale.clone());
         }
-        batch = batch.put(a.clone(), "new").put(b.clone(), "new").delete(c.clone(), Delete::new());
+        batch = batch
+            .put(a.clone(), "new")
+            .put(b.clone(), "new")
+            .delete(c.clone(), Delete::new().report_existed());
         if !first {
             batch = batch.put(d.clone(), stale);
         }
@@ -204,7 +207,7 @@ async fn batch_outcomes(bench: Bench) -> Verdict {
         .best_effort()
         .put(a.clone(), "1")
         .put(b.clone(), Put::new("never").if_version(Bench::version()))
-        .delete(c.clone(), Delete::new());
+        .delete(c.clone(), Delete::new().report_existed());
     let outcomes = bench.store.apply(batch).await?;
     match outcomes.as_slice() {
         [Ok(Applied::Put(_)), Err(error), Ok(Applied::Delete(_))] => {
@@ -264,7 +267,7 @@ async fn batch_large(bench: Bench) -> Verdict {
     for index in 0..count {
         let key = bench.key(&format!("{index:04}"))?;
         puts = puts.put(key.clone(), format!("value {index}"));
-        deletes = deletes.delete(key, Delete::new());
+        deletes = deletes.delete(key, Delete::new().report_existed());
     }
     let outcomes = bench.store.apply(puts).await?;
     applied(&bench, &vec![None; count], outcomes)?;

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
-use tiered_core::{Batch, Delete, Entry, ErrorKind, Feature, Key, Put, ReadOptions, StoreExt as _};
+use tiered_core::{
+    Batch, Delete, Entry, ErrorKind, Existed, Feature, Key, Put, ReadOptions, StoreExt as _, adapter,
+};
 
 use super::batches::batch_failure_refused;
 use super::preconditions::{delete_condition_refused, put_condition_refused};
@@ -74,7 +76,7 @@ async fn race_replace(bench: Bench) -> Verdict {
         return race_replace_stamped(bench).await;
     }
     for _ in 0..bench.rounds(8) {
-        bench.put(&key, Put::new("before").version(version.clone())).await?;
+        bench.put(&key, adapter::with_version(Put::new("before"), version.clone())).await?;
         one_winner(&bench, "put.matches", &key, |_, value| {
             Put::new(value).if_version(tiered_core::Version::from_u128(7))
         })
@@ -131,8 +133,8 @@ async fn race_delete(bench: Bench) -> Verdict {
             .map(|_| {
                 let (bench, key, version) = (bench.clone(), key.clone(), version.clone());
                 Bench::part(async move {
-                    match bench.store.delete(&key, Delete::new().if_version(version)).await {
-                        Ok(deleted) => Ok(u32::from(deleted.existed)),
+                    match bench.store.delete(&key, Delete::new().if_version(version).report_existed()).await {
+                        Ok(deleted) => Ok(u32::from(deleted.existed == Existed::Yes)),
                         Err(error) => {
                             crate::bench::refusal("delete.matches", ErrorKind::PreconditionFailed, &error)?;
                             Ok(0)

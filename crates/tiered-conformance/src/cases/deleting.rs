@@ -1,6 +1,6 @@
 //! Deletes without a precondition.
 
-use tiered_core::{Delete, ReadOptions};
+use tiered_core::{Delete, Existed, ReadOptions};
 
 use crate::bench::Bench;
 use crate::case::{Verdict, check, check_equal, declare};
@@ -16,10 +16,12 @@ async fn delete_existing(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     for value in ["value", ""] {
         bench.put(&key, value).await?;
-        let deleted = bench.store.delete(&key, Delete::new()).await?;
-        check("delete.existed", deleted.existed || bench.evicts, || {
-            "expected existed, saw false".to_owned()
-        })?;
+        let deleted = bench.store.delete(&key, Delete::new().report_existed()).await?;
+        check(
+            "delete.existed",
+            deleted.existed == Existed::Yes || (bench.evicts && deleted.existed == Existed::No),
+            || format!("expected existed, saw {:?}", deleted.existed),
+        )?;
         bench.expect_absent("delete.existed", &key).await?;
         let fresh = bench.store.load(&key, &ReadOptions::new().authoritative()).await?;
         check("delete.existed", fresh.entry().is_none(), || {
@@ -32,12 +34,12 @@ async fn delete_existing(bench: Bench) -> Verdict {
 
 async fn delete_absent(bench: Bench) -> Verdict {
     let key = bench.key("never")?;
-    let deleted = bench.store.delete(&key, Delete::new()).await?;
-    check_equal("delete.existed", "existed of an absent key", &false, &deleted.existed)?;
+    let deleted = bench.store.delete(&key, Delete::new().report_existed()).await?;
+    check_equal("delete.existed", "existed of an absent key", &Existed::No, &deleted.existed)?;
     bench.put(&key, "value").await?;
     bench.store.delete(&key, Delete::new()).await?;
-    let again = bench.store.delete(&key, Delete::new()).await?;
-    check_equal("delete.existed", "existed of a deleted key", &false, &again.existed)
+    let again = bench.store.delete(&key, Delete::new().report_existed()).await?;
+    check_equal("delete.existed", "existed of a deleted key", &Existed::No, &again.existed)
 }
 
 async fn delete_then_put(bench: Bench) -> Verdict {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tiered_core::{
-    Batch, Clock as _, Delete, ErrorKind, Feature, Key, Known, ListOptions, Lookup, ManualClock, Put,
-    ReadOptions,
+    Batch, Clock as _, Delete, ErrorKind, Existed, Feature, Key, Known, ListOptions, Lookup, ManualClock,
+    Put, ReadOptions,
 };
 
 use super::preconditions::put_condition_refused;
@@ -163,8 +163,8 @@ async fn expiry_put_matches(bench: Bench) -> Verdict {
 async fn expiry_delete(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     expired(&bench, &key).await?;
-    let deleted = bench.store.delete(&key, Delete::new()).await?;
-    check_equal("delete.existed", "existed of an expired entry", &false, &deleted.existed)?;
+    let deleted = bench.store.delete(&key, Delete::new().report_existed()).await?;
+    check_equal("delete.existed", "existed of an expired entry", &Existed::No, &deleted.existed)?;
     bench.expect_absent("delete.existed", &key).await
 }
 
@@ -187,10 +187,11 @@ async fn expiry_batch(bench: Bench) -> Verdict {
     expired(&bench, &a).await?;
     expired(&bench, &b).await?;
     let put = if bench.has(Feature::ConditionalPut) { Put::new("new").if_absent() } else { Put::new("new") };
-    let batch = Batch::new().best_effort().put(a.clone(), put).delete(b.clone(), Delete::new());
+    let batch =
+        Batch::new().best_effort().put(a.clone(), put).delete(b.clone(), Delete::new().report_existed());
     for outcome in bench.store.apply(batch).await? {
         if let tiered_core::Applied::Delete(deleted) = outcome? {
-            check_equal("delete.existed", "existed of an expired entry", &false, &deleted.existed)?;
+            check_equal("delete.existed", "existed of an expired entry", &Existed::No, &deleted.existed)?;
         }
     }
     bench.expect("batch.judged", &a, b"new").await?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tiered_core::{
-    Batch, Delete, ErrorKind, Feature, ListOptions, Precondition, Put, StoreExt as _, Version,
+    Batch, Delete, ErrorKind, Existed, Feature, ListOptions, Precondition, Put, StoreExt as _, Version,
 };
 
 use crate::bench::{Bench, describe};
@@ -37,11 +37,11 @@ async fn model_sequence(bench: Bench) -> Verdict {
                 model.insert(name, Expected { value, version: written.version });
             }
             2 => {
-                let deleted = bench.store.delete(&key, Delete::new()).await?;
+                let deleted = bench.store.delete(&key, Delete::new().report_existed()).await?;
                 let existed = model.remove(name).is_some();
-                let evicted = bench.evicts && !deleted.existed;
-                check("delete.existed", existed == deleted.existed || evicted, || {
-                    format!("step {step}, {name}: expected existed {existed}, saw {}", deleted.existed)
+                let evicted = bench.evicts && deleted.existed == Existed::No;
+                check("delete.existed", Existed::from(existed) == deleted.existed || evicted, || {
+                    format!("step {step}, {name}: expected existed {existed}, saw {:?}", deleted.existed)
                 })?;
             }
             3 if bench.has(Feature::ConditionalPut) => {
@@ -75,7 +75,7 @@ async fn model_sequence(bench: Bench) -> Verdict {
                 let batch = Batch::new()
                     .best_effort()
                     .put(key, value.clone())
-                    .delete(bench.key(other)?, Delete::new());
+                    .delete(bench.key(other)?, Delete::new().report_existed());
                 let outcomes = bench.store.apply(batch).await?;
                 for outcome in outcomes {
                     if let tiered_core::Applied::Put(written) = outcome? {

@@ -1,6 +1,6 @@
 //! Conditional puts and deletes.
 
-use tiered_core::{Delete, ErrorKind, Feature, Precondition, Put};
+use tiered_core::{Delete, ErrorKind, Existed, Feature, Precondition, Put, adapter};
 
 use super::writing::put_metadata_refused;
 use crate::bench::Bench;
@@ -109,7 +109,7 @@ pub(super) async fn put_condition_refused(bench: Bench) -> Verdict {
 async fn put_retry(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     let version = Bench::version();
-    let put = Put::new("value").version(version.clone()).if_absent();
+    let put = adapter::with_version(Put::new("value"), version.clone()).if_absent();
     bench.put(&key, put.clone()).await?;
     match bench.store.put(&key, put).await {
         Ok(written) => {
@@ -134,8 +134,8 @@ async fn put_retry_refused(bench: Bench) -> Verdict {
 async fn delete_if_matches(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     let version = bench.put(&key, "value").await?.version;
-    match bench.store.delete(&key, Delete::new().if_version(version)).await {
-        Ok(deleted) => check_equal("delete.existed", "existed", &true, &deleted.existed)?,
+    match bench.store.delete(&key, Delete::new().report_existed().if_version(version)).await {
+        Ok(deleted) => check_equal("delete.existed", "existed", &Existed::Yes, &deleted.existed)?,
         Err(error) if bench.evicts && error.kind() == FAILED => {}
         Err(error) => return Err(error.into()),
     }
@@ -155,9 +155,11 @@ async fn delete_if_matches_stale(bench: Bench) -> Verdict {
 
 async fn delete_if_absent(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
-    let absent = Delete::new().precondition(Precondition::Absent);
+    let absent = Delete::new().report_existed().precondition(Precondition::Absent);
     let deleted = bench.store.delete(&key, absent.clone()).await?;
-    check("delete.existed", !deleted.existed, || "expected existed to be false, saw true".to_owned())?;
+    check("delete.existed", deleted.existed != Existed::Yes, || {
+        "expected existed to be false, saw true".to_owned()
+    })?;
     bench.put(&key, "value").await?;
     if bench.refused("delete.matches", FAILED, bench.store.delete(&key, absent).await)? {
         bench.expect("delete.matches", &key, b"value").await?;

@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use tiered_core::{ByteStream, Error, ErrorKind, Feature, Operation, Outcome, Put, ReadOptions};
+use tiered_core::{ByteStream, Error, ErrorKind, Feature, Operation, Outcome, Put, ReadOptions, adapter};
 
 use super::writing::{put_metadata_refused, tried_limit};
 use crate::bench::Bench;
@@ -56,7 +56,7 @@ async fn stream_put_empty(bench: Bench) -> Verdict {
 async fn stream_put_metadata(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     let (attributes, version) = (Bench::attributes(&[("a", "b")])?, Bench::version());
-    let put = Put::new("").attributes(attributes.clone()).version(version.clone());
+    let put = adapter::with_version(Put::new("").attributes(attributes.clone()), version.clone());
     let written = bench.store.put_stream(&key, put, parts(&Bytes::from("streamed"), 3)).await?;
     check_equal("put.version", "the version returned", &version, &written.version)?;
     bench.expect("put.stream", &key, b"streamed").await?;

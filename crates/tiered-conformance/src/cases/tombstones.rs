@@ -1,8 +1,8 @@
 //! Tombstones, which the tiering engine leaves in a frontend: hidden unless asked for.
 
 use tiered_core::{
-    Batch, Delete, ErrorKind, Feature, Key, Known, Lookup, Note, Origin, Precondition, Put, ReadOptions,
-    Tombstones,
+    Batch, Delete, ErrorKind, Existed, Feature, Key, Known, Lookup, Note, Origin, Precondition, Put,
+    ReadOptions, Tombstones,
 };
 
 use super::preconditions::put_condition_refused;
@@ -18,7 +18,7 @@ declare! {
 }
 
 fn hidden(origin: Origin) -> Put {
-    Put::new("").note(Note { origin, ..Note::default() })
+    Bench::noted(&Put::new(""), Note { origin, ..Note::default() })
 }
 
 fn tombstone() -> Put {
@@ -96,19 +96,19 @@ async fn tombstone_refused(bench: Bench) -> Verdict {
 async fn tombstone_deleted(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     bench.put(&key, tombstone()).await?;
-    let deleted = bench.store.delete(&key, Delete::new()).await?;
-    check_equal("delete.existed", "existed of a tombstone", &false, &deleted.existed)?;
+    let deleted = bench.store.delete(&key, Delete::new().report_existed()).await?;
+    check_equal("delete.existed", "existed of a tombstone", &Existed::No, &deleted.existed)?;
     if bench.has(Feature::ConditionalDelete) {
         bench.put(&key, tombstone()).await?;
-        let absent = Delete::new().precondition(Precondition::Absent);
+        let absent = Delete::new().precondition(Precondition::Absent).report_existed();
         let deleted = bench.store.delete(&key, absent).await?;
-        check_equal("delete.existed", "existed of a tombstone", &false, &deleted.existed)?;
+        check_equal("delete.existed", "existed of a tombstone", &Existed::No, &deleted.existed)?;
     }
     bench.put(&key, tombstone()).await?;
-    let batch = Batch::new().best_effort().delete(key.clone(), Delete::new());
+    let batch = Batch::new().best_effort().delete(key.clone(), Delete::new().report_existed());
     for outcome in bench.store.apply(batch).await? {
         if let tiered_core::Applied::Delete(deleted) = outcome? {
-            check_equal("delete.existed", "existed of a tombstone", &false, &deleted.existed)?;
+            check_equal("delete.existed", "existed of a tombstone", &Existed::No, &deleted.existed)?;
         }
     }
     remove(&bench, &key).await

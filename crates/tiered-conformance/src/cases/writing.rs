@@ -1,12 +1,13 @@
 //! Puts: what is stored, under which version, within which limits.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tiered_core::{
-    Attributes, Checksum, ErrorKind, Feature, Key, Metadata, Note, Origin, Put, ReadOptions, Timestamp,
-    Validator, Version,
+    Attributes, Checksum, Entry, ErrorKind, Feature, Key, Metadata, Note, Origin, Put, ReadOptions, Stamp,
+    Timestamp, Validator, Version, adapter,
 };
 
 use crate::bench::Bench;
@@ -100,7 +101,7 @@ async fn put_version(bench: Bench) -> Verdict {
 async fn put_version_own(bench: Bench) -> Verdict {
     for (name, version) in [("k", Bench::version()), ("max", Version::from_u128(u128::MAX))] {
         let key = bench.key(name)?;
-        let written = bench.put(&key, Put::new("value").version(version.clone())).await?;
+        let written = bench.put(&key, adapter::with_version(Put::new("value"), version.clone())).await?;
         check_equal("put.version", "the version returned", &version, &written.version)?;
         shown(&bench, &key, &version).await?;
     }
@@ -111,7 +112,7 @@ async fn put_version_token(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     for token in ["\"etag-of-another\"", "W/\"ütf\"", &"t".repeat(Version::MAX_TOKEN_LEN)] {
         let version = Version::from_token(token)?;
-        let written = bench.put(&key, Put::new("value").version(version.clone())).await?;
+        let written = bench.put(&key, adapter::with_version(Put::new("value"), version.clone())).await?;
         check_equal("put.version", "the version returned", &version, &written.version)?;
         shown(&bench, &key, &version).await?;
     }
@@ -148,12 +149,13 @@ async fn put_metadata(bench: Bench) -> Verdict {
     let expires_at = bench.now().saturating_add(Duration::from_secs(1 << 33));
     let modified = Timestamp::from_millis(981_173_106_123);
     let attributes = Bench::attributes(&[("content-type", "text/plain"), ("a.b_c-1", "")])?;
-    let mut put = Put::new("value").attributes(attributes.clone()).expires_at(expires_at);
-    put.modified = Some(modified);
-    put.version = Some(Bench::version());
-    let version = put.version.clone();
-    let Some(metadata) = kept(&bench, &key, put).await? else { return Ok(()) };
-    check_equal("put.replace", "the version", &version.as_ref(), &Some(&metadata.version))?;
+    let put = Put::new("value").attributes(attributes.clone()).expires_at(expires_at);
+    let entry = Stamp::system().entry(&put);
+    let stamped = Arc::new(Metadata { modified, ..(**entry.metadata()).clone() });
+    let version = stamped.version.clone();
+    let copy = adapter::verbatim(&Entry::from_parts(entry.into_value(), stamped));
+    let Some(metadata) = kept(&bench, &key, copy).await? else { return Ok(()) };
+    check_equal("put.replace", "the version", &version, &metadata.version)?;
     check_equal("put.replace", "the time of modification", &modified, &metadata.modified)?;
     check_equal("put.replace", "the expiry", &Some(expires_at), &metadata.expires_at)?;
     check_equal("put.replace", "the attributes", &attributes, &metadata.attributes)?;
@@ -194,7 +196,9 @@ async fn put_note(bench: Bench) -> Verdict {
         Note { validator: Some(Validator::new(&"v".repeat(Validator::MAX_LEN))?), ..Note::default() },
     ];
     for note in notes {
-        let Some(seen) = kept(&bench, &key, Put::new("value").note(note.clone())).await? else { continue };
+        let Some(seen) = kept(&bench, &key, Bench::noted(&Put::new("value"), note.clone())).await? else {
+            continue;
+        };
         same_note(&note, &seen.note)?;
     }
     Ok(())
@@ -210,11 +214,10 @@ async fn put_copy(bench: Bench) -> Verdict {
     let far = bench.now().saturating_add(Duration::from_secs(1 << 32));
     let note =
         Note { session: 3, validated: 4, origin: Origin::Local, validator: Some(Validator::new("v")?) };
-    let put =
-        Put::new("value").attributes(Bench::attributes(&[("a", "b")])?).expires_at(far).note(note.clone());
-    bench.put(&from, put).await?;
+    let put = Put::new("value").attributes(Bench::attributes(&[("a", "b")])?).expires_at(far);
+    bench.put(&from, Bench::noted(&put, note)).await?;
     let Some(entry) = bench.present("put.replace", &from).await? else { return Ok(()) };
-    let written = bench.put(&to, Put::copy_of(&entry)).await?;
+    let written = bench.put(&to, adapter::verbatim(&entry)).await?;
     check_equal("put.version", "the version of a copy", entry.version(), &written.version)?;
     let Some(copy) = bench.present("put.replace", &to).await? else { return Ok(()) };
     check_equal("put.replace", "the copied entry", &entry, &copy)?;

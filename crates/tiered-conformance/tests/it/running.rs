@@ -59,6 +59,9 @@ impl Store for Troubled {
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
+    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
+        self.inner.claim(scope).await
+    }
 
     #[expect(clippy::panic, reason = "that is what is tested")]
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {

@@ -103,7 +103,7 @@ impl Target for PlainTarget {
                 return Ok(Copied::Vanished);
             };
             let empty = crate::entry::Entry::from_parts(bytes::Bytes::new(), Arc::clone(&metadata));
-            let put = Put::copy_of(&empty).note(Note::default()).precondition(condition);
+            let put = Put::verbatim(&empty.with_note(Note::default())).precondition(condition);
             return match self.target.put_stream(key, put, body).await {
                 Ok(_) => Ok(Copied::Done(metadata.size)),
                 Err(error) => overtaken(error),
@@ -112,7 +112,7 @@ impl Target for PlainTarget {
         let Some(entry) = self.source.load(key, &fresh).await?.into_entry() else {
             return Ok(Copied::Vanished);
         };
-        let put = Put::copy_of(&entry).note(Note::default()).precondition(condition);
+        let put = Put::verbatim(&entry.clone().with_note(Note::default())).precondition(condition);
         match self.target.put(key, put).await {
             Ok(_) => Ok(Copied::Done(entry.size())),
             Err(error) => overtaken(error),

@@ -9,16 +9,15 @@ use super::engine::{Change, Engine};
 use super::local::Current;
 use crate::batch::{Action, Applied, Atomicity, Batch, BatchOutcomes};
 use crate::capability::Feature;
-use crate::entry::{Entry, Note, Origin};
+use crate::entry::{Entry, Origin};
 use crate::error::{Operation, Result};
 use crate::journal::JournalRecord;
 use crate::key::Key;
 use crate::observe::Event;
 use crate::policy::WritePolicy;
 use crate::slot::{Call, Gate};
-use crate::store::precondition_failed;
 use crate::version::{Precondition, Version};
-use crate::write::{Deleted, Level, Put, Receipt, Written};
+use crate::write::{Deleted, Existed, Level, Put, Receipt, Written};
 
 /// A batch whose puts are complete entries.
 struct Stamped {
@@ -87,8 +86,8 @@ impl Engine {
         match action {
             Action::Put(put) => {
                 let precondition = put.precondition.clone();
-                let entry = self.stamp.entry(&put.note(Note::default()));
-                let action = Action::Put(Put::copy_of(&entry).precondition(precondition));
+                let entry = self.stamped(put);
+                let action = Action::Put(Put::verbatim(&entry).precondition(precondition));
                 Stamped { key, action, entry: Some(entry) }
             }
             Action::Delete(delete) => {
@@ -98,11 +97,11 @@ impl Engine {
     }
 
     /// Judges one operation; for a delete, whether the entry exists.
-    async fn decide_action(&self, op: &Stamped) -> Result<bool> {
+    async fn decide_action(&self, op: &Stamped) -> Result<Existed> {
         match &op.action {
-            Action::Put(put) if put.precondition == Precondition::None => Ok(false),
-            Action::Put(put) => Ok(self.decide(&op.key, &put.precondition).await?.is_some()),
-            Action::Delete(delete) => Ok(self.decide(&op.key, &delete.precondition).await?.is_some()),
+            Action::Put(put) if put.precondition == Precondition::None => Ok(Existed::Unknown),
+            Action::Put(put) => Ok(self.decide(&op.key, &put.precondition).await?.is_some().into()),
+            Action::Delete(delete) => self.decide_delete(&op.key, delete).await,
         }
     }
 
@@ -187,11 +186,11 @@ impl Engine {
         &self,
         gates: Vec<Gate>,
         stamped: &[Stamped],
-        judged: Vec<Result<bool>>,
+        judged: Vec<Result<Existed>>,
         room: BatchRoom,
     ) -> Result<BatchOutcomes> {
         let atomic = self.capabilities.has(Feature::AtomicBatch);
-        let judged: Vec<Result<bool>> =
+        let judged: Vec<Result<Existed>> =
             if atomic { judged.into_iter().map(|held| held.map(Ok)).collect::<Result<_>>()? } else { judged };
         let records = stamped.iter().zip(&judged).filter(|(_, held)| held.is_ok());
         let mut records: Vec<JournalRecord> = records
@@ -232,11 +231,7 @@ impl Engine {
             // Every precondition is judged before anything is written.
             let mut judged = Vec::with_capacity(stamped.len());
             for op in &stamped {
-                let current = engine.current_locally(&op.key).await;
-                judged.push(current.and_then(|current| {
-                    let holds = op.precondition().holds(current.version.as_ref());
-                    if holds { Ok(current) } else { Err(precondition_failed(&op.key)) }
-                }));
+                judged.push(engine.judge_locally(&op.key, op.precondition()).await);
             }
             let mut answers: BatchOutcomes = Vec::with_capacity(stamped.len());
             for (op, current) in stamped.iter().zip(judged) {

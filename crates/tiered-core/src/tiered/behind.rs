@@ -7,12 +7,12 @@
 
 mod append;
 mod flusher;
-mod lease;
+pub(super) mod lease;
 mod parking;
 mod queue;
 mod room;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -37,7 +37,7 @@ use crate::read::ReadOptions;
 use crate::slot::{Gate, Glance, PendingState};
 use crate::store::precondition_failed;
 use crate::version::{Precondition, Version};
-use crate::write::{Delete, Deleted, Level, Progress, Put, Receipt, Written};
+use crate::write::{Delete, Deleted, Existed, Level, Progress, Put, Receipt, Written};
 
 /// The parts of write-behind.
 #[derive(Debug)]
@@ -58,6 +58,10 @@ pub(super) struct Behind {
     /// How the backend is to be owned; and the lease, once it is taken.
     wanted: Option<Lease>,
     lease: OnceLock<Held>,
+    /// The journal's identity, where the backend's mark has it.
+    id: OnceLock<u128>,
+    /// Whether an append failed, so that the journal may hold more than was acknowledged.
+    poisoned: AtomicBool,
 }
 
 /// How far the backend is.
@@ -109,6 +113,8 @@ impl Behind {
             },
             wanted,
             lease: OnceLock::new(),
+            id: OnceLock::new(),
+            poisoned: AtomicBool::new(false),
         };
         (behind, AppendQueue(receiver))
     }
@@ -128,6 +134,12 @@ impl Behind {
         let queued = self.queue.lock().oldest();
         let in_flight = Some(self.in_flight.load(Ordering::Relaxed)).filter(|since| *since != u64::MAX);
         in_flight.into_iter().chain(queued).min()
+    }
+
+    /// The journal that is to leave the backend's mark, once it is closed: it has nothing any more.
+    pub(super) fn emptied(&self) -> Option<u128> {
+        let empty = self.backlog() == 0 && !self.poisoned.load(Ordering::Relaxed);
+        self.id.get().copied().filter(|_| empty)
     }
 
     /// Queues units that were journaled, `journaled` being one past the last of them. Both at once: were a unit flushed
@@ -184,7 +196,7 @@ impl Engine {
             }
             let version = entry.version().clone();
             let record =
-                JournalRecord { key: owned, action: Action::Put(Put::copy_of(&entry)), continues: false };
+                JournalRecord { key: owned, action: Action::Put(Put::verbatim(&entry)), continues: false };
             let mut receipts = engine.journal(vec![gate], vec![record], room).await?;
             let receipt = receipts.pop().unwrap_or_else(Receipt::committed);
             Ok(Written { version, level: Level::Journaled, receipt })
@@ -199,12 +211,12 @@ impl Engine {
         };
         let (engine, owned) = (Arc::clone(self), key.clone());
         self.in_turn(turn, |(gate, room)| async move {
-            let current = engine.decide(&owned, &delete.precondition).await?;
-            let delete = Delete { precondition: Precondition::None, ..delete };
+            let existed = engine.decide_delete(&owned, &delete).await?;
+            let delete = Delete { precondition: Precondition::None, reports: false, ..delete };
             let record = JournalRecord { key: owned, action: Action::Delete(delete), continues: false };
             let mut receipts = engine.journal(vec![gate], vec![record], room).await?;
             let receipt = receipts.pop().unwrap_or_else(Receipt::committed);
-            Ok(Deleted { existed: current.is_some(), level: Level::Journaled, receipt })
+            Ok(Deleted { existed, level: Level::Journaled, receipt })
         })
         .await
     }
@@ -224,25 +236,44 @@ impl Engine {
         self.journal(gates, records, room.0).await
     }
 
+    /// Judges a delete under a closed gate. The backend is asked only where the answer matters.
+    pub(super) async fn decide_delete(&self, key: &Key, delete: &Delete) -> Result<Existed> {
+        if delete.precondition == Precondition::None && !delete.reports_existed() {
+            let pending = self.version_pending(key);
+            return Ok(pending.map_or(Existed::Unknown, |current| current.is_some().into()));
+        }
+        Ok(self.decide(key, &delete.precondition).await?.is_some().into())
+    }
+
     /// Judges a precondition under a closed gate: against the pending write, else the backend.
     pub(super) async fn decide(&self, key: &Key, precondition: &Precondition) -> Result<Current> {
-        let current = match self.slots.glance(key) {
+        let current = if let Some(current) = self.version_pending(key) {
+            current
+        } else {
+            let options = ReadOptions::new().authoritative();
+            match self.ask_backend(self.backend.head(key, &options)).await {
+                Ok(head) => head.map(|metadata| metadata.version.clone()),
+                Err(error)
+                    if error.kind() == ErrorKind::Corrupt && *precondition == Precondition::Damaged =>
+                {
+                    return Ok(None);
+                }
+                Err(error) => return Err(error.outcome_is(Outcome::NotApplied)),
+            }
+        };
+        if precondition.holds(current.as_ref()) { Ok(current) } else { Err(precondition_failed(key)) }
+    }
+
+    /// What the pending write of a key leaves there; `None` where none is pending.
+    fn version_pending(&self, key: &Key) -> Option<Current> {
+        match self.slots.glance(key) {
             Glance::Pending(_) if self.planted.has(Plant::ConditionalBypassesJournal) => None,
             Glance::Pending(PendingState::Written(entry)) => {
                 Some(entry.metadata().is_live(self.stamp.now()).then(|| entry.version().clone()))
             }
             Glance::Pending(PendingState::Deleted) => Some(None),
             Glance::Clear | Glance::Gated | Glance::Quarantined => None,
-        };
-        let current = if let Some(current) = current {
-            current
-        } else {
-            let options = ReadOptions::new().authoritative();
-            let head = self.ask_backend(self.backend.head(key, &options)).await;
-            let head = head.map_err(|error| error.outcome_is(Outcome::NotApplied))?;
-            head.map(|metadata| metadata.version.clone())
-        };
-        if precondition.holds(current.as_ref()) { Ok(current) } else { Err(precondition_failed(key)) }
+        }
     }
 
     /// Hands records to the task that appends and waits until they are durable and visible.

@@ -11,12 +11,14 @@ use tokio::sync::watch;
 
 use super::TieredStore;
 use super::behind::{Behind, Lease};
-use super::engine::{Busy, Engine};
+use super::engine::{Borrowed, Busy, Engine};
 use super::guarantee::{Guarantees, Requirement};
 use super::health::Health;
+use super::ownership::{self, Tolerates};
 use super::session;
 use super::settings::{MaxStale, OnUnknown, Reopen, TieredSettings};
 use crate::capability::{Capabilities, Durability, Feature, Sharing};
+use crate::claim::{Claim, Claims, Scope};
 use crate::clock::Stamp;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::journal::Journal;
@@ -44,6 +46,8 @@ pub struct TieredBuilder {
     requirement: Option<Requirement>,
     sole_writer: bool,
     lease: Option<Lease>,
+    sole_journal: bool,
+    tolerates: Tolerates,
     planted: Planted,
 }
 
@@ -60,6 +64,8 @@ impl TieredBuilder {
             requirement: None,
             sole_writer: false,
             lease: None,
+            sole_journal: false,
+            tolerates: Tolerates::default(),
             planted: Planted::default(),
         }
     }
@@ -154,6 +160,22 @@ impl TieredBuilder {
         self
     }
 
+    /// Declares that nothing writes the backend without this journal, where the backend cannot say so itself since it
+    /// keeps no marks: opened without the journal it would take writes that unflushed ones overwrite later.
+    #[must_use]
+    pub fn declare_sole_journal(mut self) -> Self {
+        self.sole_journal = true;
+        self
+    }
+
+    /// Declares that this store is about to become the backend of another one that has a journal. Without this a backend
+    /// that such a journal holds writes for is refused: this store alone would not see them.
+    #[must_use]
+    pub fn beneath_journal(mut self) -> Self {
+        self.tolerates.above = true;
+        self
+    }
+
     /// Plants a deliberate bug.
     #[cfg(feature = "planted")]
     #[must_use]
@@ -162,11 +184,13 @@ impl TieredBuilder {
         self
     }
 
-    /// Checks that the parts fit, begins a session, takes over what the journal holds, and runs `on_connect`.
+    /// Checks that the parts fit, claims the tiers, begins a session, takes over what the journal holds, and runs
+    /// `on_connect`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a combination that cannot keep its promises, saying what to change; else the
-    /// errors of the tiers.
+    /// [`ErrorKind::Config`] for a combination that cannot keep its promises, saying what to change;
+    /// [`ErrorKind::Locked`] where a tier belongs to another tiered store of this process, or where another journal holds
+    /// writes for the backend; else the errors of the tiers.
     ///
     /// # Cancel safety
     /// Dropped half-way, it may leave a persistent frontend marked as in use, which costs a revalidation.
@@ -188,12 +212,13 @@ impl TieredBuilder {
         };
         let journal_durability = self.journal.as_ref().map(|journal| journal.durability());
         let (read, write) = (self.settings.read_policy, self.settings.write_policy);
-        let guarantees =
+        let mut guarantees =
             Guarantees::of(read, write, front, back, journal_durability, max_stale, self.settings.on_park);
         if let Some(requirement) = self.requirement {
             guarantees.require(requirement)?;
         }
         let capabilities = derive(&self.settings, front, back, &guarantees);
+        let borrowed = self.claim_tiers(max_stale).await?;
         let backend_id = self.backend_id.as_deref();
         let session = session::begin(
             &self.frontend,
@@ -206,10 +231,18 @@ impl TieredBuilder {
         .await?;
         let journal_of = match &self.journal {
             Some(journal) if journal.durability() > Durability::Volatile => {
-                journal_of(&self.backend, backend_id, &self.stamp).await?
+                journal_of(&self.backend, backend_id, self.sole_journal, &self.stamp).await?
             }
             _ => Bytes::new(),
         };
+        let tolerates = Tolerates {
+            lease_holder: self.lease.is_some(),
+            all: write == WritePolicy::FrontendOnly,
+            ..self.tolerates
+        };
+        if self.journal.is_none() {
+            guarantees.journals = ownership::check(self.backend.as_ref(), None, tolerates).await?;
+        }
         let (behind, appends) = match self.journal {
             Some(journal) if write == WritePolicy::WriteBehind => {
                 let atomic = back.has(Feature::AtomicBatch);
@@ -244,9 +277,11 @@ impl TieredBuilder {
             busy: Busy::new(),
             closing: Busy::new(),
             leaving: watch::Sender::new(false),
+            borrowed: Borrowed::new(borrowed),
+            claims: Claims::new(),
             settings: self.settings,
         });
-        engine.recover(&journal_of).await?;
+        engine.recover(&journal_of, tolerates).await?;
         if let Some(feed) = engine.feed() {
             engine.runtime.spawn(Arc::clone(&engine).follow(feed));
         }
@@ -260,6 +295,15 @@ impl TieredBuilder {
             store.sync(strategy.as_ref(), &SyncOptions::default()).await?;
         }
         Ok(store)
+    }
+
+    /// Claims both tiers. A store that never writes its backend and looks at it again and again can share it.
+    async fn claim_tiers(&self, max_stale: Option<Duration>) -> Result<Vec<Claim>> {
+        let mut borrowed = vec![self.frontend.claim(&Scope::Whole).await?];
+        if self.settings.write_policy != WritePolicy::FrontendOnly || max_stale.is_none() {
+            borrowed.push(self.backend.claim(&Scope::Whole).await?);
+        }
+        Ok(borrowed)
     }
 
     fn check(&self) -> Result<()> {
@@ -352,14 +396,25 @@ impl TieredBuilder {
 }
 
 /// The identity of the backend that a durable journal is bound to.
-async fn journal_of(backend: &Arc<dyn Store>, id: Option<&str>, stamp: &Stamp) -> Result<Bytes> {
-    session::identity(backend, id, stamp).await?.ok_or_else(|| {
-        let message = format!(
-            "a durable journal must know its backend again, and {} keeps no marks; name it with backend_id(…)",
-            backend.capabilities().name()
-        );
-        Error::new(ErrorKind::Config, message).during(Operation::Open)
-    })
+async fn journal_of(
+    backend: &Arc<dyn Store>,
+    id: Option<&str>,
+    sole_journal: bool,
+    stamp: &Stamp,
+) -> Result<Bytes> {
+    let name = backend.capabilities().name();
+    let refuse = |message: String| Error::new(ErrorKind::Config, message).during(Operation::Open);
+    let identity = session::identity(backend, id, stamp).await?.ok_or_else(|| {
+        refuse(format!(
+            "a durable journal must know its backend again, and {name} keeps no marks; name it with backend_id(…)"
+        ))
+    })?;
+    if !backend.capabilities().has(Feature::KeepsMarks) && !sole_journal {
+        return Err(refuse(format!(
+            "{name} keeps no marks, so it cannot tell other stores of the journal; declare_sole_journal() where nothing writes it without the journal"
+        )));
+    }
+    Ok(identity)
 }
 
 /// What the stack declares about itself.

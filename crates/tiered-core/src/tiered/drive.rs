@@ -95,7 +95,7 @@ impl Engine {
     ) -> Result<Written> {
         let call = self.reserve_call(&key).await;
         let (session, sent) = (self.session(), self.uptime_millis());
-        let action = Action::Put(Put::copy_of(&entry).precondition(precondition));
+        let action = Action::Put(Put::verbatim(&entry).precondition(precondition));
         let driven = self.drive(&key, &action).await;
         let version = match &driven.result {
             Ok(Applied::Put(written)) => written.version.clone(),
@@ -347,7 +347,7 @@ impl Engine {
     fn renamed(&self, action: Action, attempts: Attempts) -> Action {
         match action {
             Action::Put(put) if attempts == Attempts::Open && self.planted.has(Plant::RetryUnderNewId) => {
-                Action::Put(put.version(self.stamp.versions().mint()))
+                Action::Put(put.with_version(self.stamp.versions().mint()))
             }
             action => action,
         }
@@ -383,7 +383,7 @@ fn under(action: &Action, condition: &Precondition) -> Action {
 /// Whether `current` is what the action leaves behind.
 fn is_own(action: &Action, current: Option<&Version>) -> bool {
     match action {
-        Action::Put(put) => current.is_some() && put.version.as_ref() == current,
+        Action::Put(put) => current.is_some() && put.version() == current,
         // What it was conditional on is gone.
         Action::Delete(_) => current.is_none(),
     }
@@ -396,7 +396,7 @@ fn is_put(action: &Action) -> bool {
 /// The answer of an action that took effect.
 fn as_applied(action: &Action) -> Option<Applied> {
     match action {
-        Action::Put(put) => put.version.clone().map(|version| Applied::Put(Written::committed(version))),
+        Action::Put(put) => put.version().cloned().map(|version| Applied::Put(Written::committed(version))),
         Action::Delete(delete) => {
             let existed = matches!(delete.precondition, Precondition::Matches(_));
             Some(Applied::Delete(Deleted::committed(existed)))

@@ -16,6 +16,7 @@ use super::health::{Health, contained};
 use super::settings::{FrontendFailure, TieredSettings};
 use crate::backoff::Backoff;
 use crate::capability::Capabilities;
+use crate::claim::{Claim, Claims};
 use crate::clock::Stamp;
 use crate::entry::{Entry, Metadata, Note, Origin};
 use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
@@ -63,6 +64,25 @@ pub(super) struct Engine {
     pub(super) closing: Busy,
     /// Set when the last handle is gone or the store is closed: background tasks end.
     pub(super) leaving: watch::Sender<bool>,
+    /// The tiers, lent to this store alone; given back when it is closed, or with the last task that may call them.
+    pub(super) borrowed: Arc<Borrowed>,
+    /// What this store lends to others: to stacks above it, and to syncs into it.
+    pub(super) claims: Claims,
+}
+
+/// Claims on the tiers.
+#[derive(Debug)]
+pub(super) struct Borrowed(Mutex<Vec<Claim>>);
+
+impl Borrowed {
+    pub(super) fn new(claims: Vec<Claim>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(claims)))
+    }
+
+    /// Gives the tiers back.
+    pub(super) fn give_back(&self) {
+        self.0.lock().clear();
+    }
 }
 
 /// Counts what closing waits for.
@@ -98,17 +118,24 @@ impl Drop for Working {
 
 /// Dropped with the last handle of a store.
 #[derive(Debug)]
-pub(super) struct Alive(watch::Sender<bool>);
+pub(super) struct Alive {
+    leaving: watch::Sender<bool>,
+    borrowed: Arc<Borrowed>,
+}
 
 impl Alive {
     pub(super) fn new(engine: &Engine) -> Self {
-        Self(engine.leaving.clone())
+        Self { leaving: engine.leaving.clone(), borrowed: Arc::clone(&engine.borrowed) }
     }
 }
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.0.send_replace(true);
+        // Whoever builds a store over the same tiers now waits until the last task here has ended.
+        for claim in self.borrowed.0.lock().iter() {
+            claim.leave();
+        }
+        self.leaving.send_replace(true);
     }
 }
 
@@ -250,7 +277,7 @@ impl Engine {
         let mut running = Box::pin(async move {
             let result = match change {
                 Change::Install(entry) => {
-                    contained(&*frontend, frontend.put(&owned, Put::copy_of(&entry))).await.map(drop)
+                    contained(&*frontend, frontend.put(&owned, Put::verbatim(&entry))).await.map(drop)
                 }
                 Change::Remove => {
                     contained(&*frontend, frontend.delete(&owned, Delete::new())).await.map(drop)

@@ -20,6 +20,16 @@ pub enum FlushOrder {
     Never,
 }
 
+/// Which acknowledged writes a stack sees that wait in a journal for its backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum JournalsSeen {
+    /// All.
+    All,
+    /// Not those of a journal of another stack, until they are flushed. Only a stack that never writes its backend is
+    /// built over one that such a journal holds writes for.
+    NotAll,
+}
+
 /// What a stack promises. Each field follows from the policies and from what the tiers declare.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -37,6 +47,8 @@ pub struct Guarantees {
     pub atomic_batches: bool,
     /// Whether preconditions are judged atomically with the write.
     pub conditional_writes: bool,
+    /// Which acknowledged writes of the backend's journals it sees.
+    pub journals: JournalsSeen,
 }
 
 /// A level of guarantees to insist on.
@@ -88,6 +100,7 @@ impl Guarantees {
             // groups, so that a crash keeps all of a batch or none, whatever the journal survives.
             atomic_batches: !local && backend.has(Feature::AtomicBatch),
             conditional_writes: decides || home.has(Feature::ConditionalPut),
+            journals: JournalsSeen::All,
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::engine::Engine;
 use super::health::contained;
+use super::ownership;
 use super::session;
 use crate::capability::Durability;
 use crate::error::{Error, ErrorKind, Result};
@@ -85,7 +86,16 @@ impl Engine {
                 // The journal that holds it takes it again.
                 tracing::warn!(error = %error.chain(), "the lease was not given back");
             }
-            result = result.and(behind.journal.close().await);
+            let emptied = behind.emptied();
+            let closed = behind.journal.close().await;
+            if let (Ok(()), Some(journal)) = (&closed, emptied) {
+                let left = contained(&*self.backend, ownership::leave(self.backend.as_ref(), journal)).await;
+                if let Err(error) = left {
+                    // The backend then refuses others until the journal was opened again, which is safe.
+                    tracing::warn!(error = %error.chain(), "the journal was not taken out of the backend's mark");
+                }
+            }
+            result = result.and(closed);
         }
         if self.persistent && in_time && self.slots.quarantined() == 0 {
             // Without the mark the next session only trusts less.
@@ -96,6 +106,7 @@ impl Engine {
         }
         let frontend = contained(&*self.frontend, self.frontend.close()).await;
         let backend = contained(&*self.backend, self.backend.close()).await;
+        self.borrowed.give_back();
         result.and(backend).and(frontend)
     }
 }

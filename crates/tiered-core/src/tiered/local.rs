@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::engine::Engine;
 use super::health::contained;
 use crate::entry::{Entry, Note, Origin, Tombstones};
-use crate::error::{Error, Outcome, Result};
+use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::key::Key;
 use crate::policy::WritePolicy;
 use crate::read::ReadOptions;
@@ -31,10 +31,7 @@ impl Engine {
         let (engine, owned) = (Arc::clone(self), key.clone());
         self.in_turn(self.gate(key), |gate| async move {
             if precondition != Precondition::None {
-                let current = engine.current_locally(&owned).await?;
-                if !precondition.holds(current.version.as_ref()) {
-                    return Err(precondition_failed(&owned));
-                }
+                engine.judge_locally(&owned, &precondition).await?;
             }
             let stored = engine.store_locally(&owned, &entry, Origin::Local).await;
             drop(gate);
@@ -47,10 +44,7 @@ impl Engine {
     pub(super) async fn delete_locally(self: &Arc<Self>, key: &Key, delete: Delete) -> Result<Deleted> {
         let (engine, owned) = (Arc::clone(self), key.clone());
         self.in_turn(self.gate(key), |gate| async move {
-            let current = engine.current_locally(&owned).await?;
-            if !delete.precondition.holds(current.version.as_ref()) {
-                return Err(precondition_failed(&owned));
-            }
+            let current = engine.judge_locally(&owned, &delete.precondition).await?;
             let erased = engine.erase_locally(&owned, &delete, current.in_backend).await;
             drop(gate);
             erased?;
@@ -68,7 +62,7 @@ impl Engine {
     ) -> Result<()> {
         let Some(call) = self.begin_call(key).await else { return Err(self.frontend_hangs()) };
         let note = Note { session: self.session(), origin, ..Note::default() };
-        let put = Put::copy_of(&entry.clone().with_note(note));
+        let put = Put::verbatim(&entry.clone().with_note(note));
         let result = contained(&*self.frontend, self.frontend.put(key, put)).await.map(drop);
         self.await_unknown(&result).await;
         drop(call);
@@ -84,7 +78,7 @@ impl Engine {
     ) -> Result<()> {
         if in_backend {
             let version = self.version_or_mint(delete.version.as_ref());
-            let tombstone = self.stamp.entry(&Put::new("").version(version));
+            let tombstone = self.stamp.entry(&Put::new("").with_version(version));
             return self.store_locally(key, &tombstone, Origin::Tombstone).await;
         }
         let Some(call) = self.begin_call(key).await else { return Err(self.frontend_hangs()) };
@@ -115,6 +109,19 @@ impl Engine {
         Error::new(crate::ErrorKind::TimedOut, "an earlier call to the frontend has not returned")
             .in_tier(self.frontend.capabilities().name())
             .outcome_is(Outcome::NotApplied)
+    }
+
+    /// Judges a precondition against what a reader sees now.
+    pub(super) async fn judge_locally(&self, key: &Key, precondition: &Precondition) -> Result<Current> {
+        match self.current_locally(key).await {
+            Ok(current) if precondition.holds(current.version.as_ref()) => Ok(current),
+            Ok(_) => Err(precondition_failed(key)),
+            Err(error) if error.kind() == ErrorKind::Corrupt && *precondition == Precondition::Damaged => {
+                // Whether the backend has the key cannot be told: it is hidden as if it had.
+                Ok(Current { version: None, in_backend: true })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// What a reader sees now: the local entry or tombstone, else the backend's.

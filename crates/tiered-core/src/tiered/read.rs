@@ -353,7 +353,7 @@ impl Engine {
     fn note_absence(&self, session: u64, validated: u64) -> Option<Change> {
         self.settings.negative_ttl_millis?;
         let note = Note { session, validated, origin: Origin::Absence, validator: None };
-        Some(Change::Install(self.stamp.entry(&Put::new("").note(note))))
+        Some(Change::Install(self.stamp.entry(&Put::new("")).with_note(note)))
     }
 
     pub(super) async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {

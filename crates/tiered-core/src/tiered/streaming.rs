@@ -64,11 +64,11 @@ impl Engine {
                 }),
                 None => collected.await,
             };
-            return self.put(key, Put { value: value?, checksum: None, ..put }).await;
+            return self.put(key, put.value(value?)).await;
         }
         self.check_put(key, &put)?;
-        let stamped = self.stamp.entry(&Put { value: Bytes::new(), checksum: None, ..put.clone() });
-        let put = Put { checksum: None, ..Put::copy_of(&stamped) }.precondition(put.precondition);
+        let precondition = put.precondition.clone();
+        let put = Put::verbatim(&self.stamped(put.value(Bytes::new()))).precondition(precondition);
         let (parts, receiver) = mpsc::channel(PARTS_AHEAD);
         let (engine, owned) = (Arc::clone(self), key.clone());
         let write = self.in_turn(self.gate(key), |gate| async move {

@@ -94,7 +94,7 @@ impl Target for Frontend {
             && let Some(entry) = engine.backend.load(key, &ReadOptions::new()).await?.into_entry()
         {
             let note = Engine::note(engine.session(), engine.uptime_millis(), entry.metadata());
-            let copy = Put::copy_of(&entry.clone().with_note(note));
+            let copy = Put::verbatim(&entry.clone().with_note(note));
             engine.frontend.put(key, copy).await?;
             return Ok(Copied::Done(entry.size()));
         }

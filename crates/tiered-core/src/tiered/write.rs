@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 
 use super::engine::{Change, Engine};
+use crate::adapter::own_buffer;
 use crate::capability::{Feature, Sharing};
 use crate::entry::{Entry, Note};
 use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
@@ -22,7 +23,7 @@ impl Engine {
         self.check_open(Operation::Put)?;
         self.check_put(key, &put)?;
         let precondition = put.precondition.clone();
-        let entry = self.stamp.entry(&put.note(Note::default()));
+        let entry = self.stamped(put);
         let written = match self.settings.write_policy {
             WritePolicy::WriteBehind => self.put_behind(key, entry, precondition).await,
             WritePolicy::FrontendOnly => self.put_locally(key, entry, precondition).await,
@@ -72,14 +73,14 @@ impl Engine {
         self.check_own(key)?;
         self.capabilities.check_key(key)?;
         self.capabilities.check_value(put.value.len() as u64)?;
-        self.check_condition(&put.precondition, Feature::ConditionalPut)
+        self.capabilities.check_precondition(&put.precondition, Feature::ConditionalPut)
     }
 
     /// Refuses a delete that cannot work, before anything is touched.
     pub(super) fn check_delete(&self, key: &Key, delete: &Delete) -> Result<()> {
         self.check_own(key)?;
         self.capabilities.check_key(key)?;
-        self.check_condition(&delete.precondition, Feature::ConditionalDelete)
+        self.capabilities.check_precondition(&delete.precondition, Feature::ConditionalDelete)
     }
 
     fn check_own(&self, key: &Key) -> Result<()> {
@@ -90,14 +91,24 @@ impl Engine {
         Ok(())
     }
 
-    fn check_condition(&self, precondition: &Precondition, feature: Feature) -> Result<()> {
-        if *precondition == Precondition::None { Ok(()) } else { self.capabilities.require(feature) }
+    /// The complete entry of a put that came from outside: without bookkeeping, which is the engine's own.
+    pub(super) fn stamped(&self, put: Put) -> Entry {
+        let put = match self.settings.write_policy {
+            // What is pending is counted and bounded by its size: it holds no more than that.
+            WritePolicy::WriteBehind => {
+                let value = own_buffer(&put.value);
+                put.value(value)
+            }
+            _ => put,
+        };
+        let entry = self.stamp.entry(&put);
+        if entry.metadata().note.is_empty() { entry } else { entry.with_note(Note::default()) }
     }
 
     /// The delete under an operation id of its own.
     pub(super) fn stamp_delete(&self, delete: Delete) -> Delete {
         let version = delete.version.clone().unwrap_or_else(|| self.stamp.versions().mint());
-        delete.version(version)
+        Delete { version: Some(version), ..delete }
     }
 
     /// Waits for a write's turn (for room, for its keys' gates), then runs it to its end. Where there is a deadline,
@@ -146,7 +157,7 @@ impl Engine {
     ) -> Result<Written> {
         let call = self.reserve_call(&key).await;
         let (session, sent) = (self.session(), self.uptime_millis());
-        let put = Put::copy_of(&entry).precondition(precondition);
+        let put = Put::verbatim(&entry).precondition(precondition);
         match self.ask_backend(self.backend.put(&key, put)).await {
             Ok(written) => {
                 // A backend that gave the entry another version keeps something else than what we have here.
@@ -192,7 +203,7 @@ impl Engine {
             Some(call) => self.change_frontend(key, change, call).await,
             None if self.planted.has(Plant::InstallNotWaitedFor) => {
                 let result = match change {
-                    Change::Install(entry) => self.frontend.put(key, Put::copy_of(&entry)).await.map(drop),
+                    Change::Install(entry) => self.frontend.put(key, Put::verbatim(&entry)).await.map(drop),
                     Change::Remove => self.frontend.delete(key, Delete::new()).await.map(drop),
                 };
                 if result.is_err() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tiered_core::{
-    Batch, Capabilities, Delete, ErrorKind, Feature, MemoryStore, OnUnknown, Outcome, Put, Store,
+    Batch, Capabilities, Delete, ErrorKind, Existed, Feature, MemoryStore, OnUnknown, Outcome, Put, Store,
     StoreExt as _, TieredSettings, TieredStore, VolatileJournal, WritePolicy,
 };
 
@@ -45,11 +45,14 @@ async fn a_writer_recognises_what_it_wrote_itself() {
     backend.then(Fate::AnswerLost);
     let replaced = store.put(&key("k"), Put::new("2").if_version(created.version)).await.expect("its own");
     backend.then(Fate::AnswerLost);
-    let deleted = store.delete(&key("k"), Delete::new().if_version(replaced.version)).await.expect("its own");
-    assert!(deleted.existed);
+    let deleted = store
+        .delete(&key("k"), Delete::new().if_version(replaced.version).report_existed())
+        .await
+        .expect("its own");
+    assert_eq!(deleted.existed, Existed::Yes);
     assert!(backend.inner.get(&key("k")).await.expect("get").is_none());
-    let gone = store.delete(&key("k"), Delete::new()).await.expect("nothing to do");
-    assert!(!gone.existed);
+    let gone = store.delete(&key("k"), Delete::new().report_existed()).await.expect("nothing to do");
+    assert_eq!(gone.existed, Existed::No);
 }
 
 #[tokio::test(start_paused = true)]

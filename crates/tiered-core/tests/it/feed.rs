@@ -27,6 +27,9 @@ impl Store for Announcing {
     fn capabilities(&self) -> &Capabilities {
         self.inner.capabilities()
     }
+    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
+        self.inner.claim(scope).await
+    }
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
         let read = self.inner.load(key, options).await;
         self.reads.acquire().await.expect("open").forget();

@@ -114,8 +114,8 @@ async fn step(store: &TieredStore, model: &mut Model, operation: &Operation) {
             model.insert(key(*k), new);
         }
         Operation::Delete(k) => {
-            let deleted = store.delete(&key(*k), Delete::new()).await.expect("deleted");
-            assert_eq!(deleted.existed, model.remove(&key(*k)).is_some());
+            let deleted = store.delete(&key(*k), Delete::new().report_existed()).await.expect("deleted");
+            assert_eq!(deleted.existed, model.remove(&key(*k)).is_some().into());
         }
         Operation::Batch(operations) => {
             let mut batch = Batch::new().best_effort();

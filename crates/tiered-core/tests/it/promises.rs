@@ -91,6 +91,9 @@ impl Store for Moody {
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
+    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
+        self.inner.claim(scope).await
+    }
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
         self.call()?;
         self.inner.load(key, options).await
@@ -300,6 +303,7 @@ async fn past_its_deadline_a_streamed_value_is_waited_for_no_more() {
     let (front, back) = (Moody::new(), Moody::new());
     let settings = TieredSettings { write_deadline_millis: Some(500), ..TieredSettings::default() };
     let through = over(&front, &back).settings(settings).build().await.expect("builds");
+    let (front, back) = (Moody::new(), Moody::new());
     let behind = behind(&front, &back, |settings| settings.write_deadline_millis = Some(500));
     for store in [through, behind.build().await.expect("builds")] {
         let begun = tokio::time::Instant::now();

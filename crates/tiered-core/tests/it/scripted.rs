@@ -125,6 +125,14 @@ impl Store for Scripted {
         &self.capabilities
     }
 
+    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
+        // A shared store keeps nobody out.
+        match self.capabilities.sharing() {
+            Sharing::Shared => Ok(tiered_core::Claim::shared()),
+            Sharing::Exclusive => self.inner.claim(scope).await,
+        }
+    }
+
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
         self.read().await?;
         self.inner.load(key, options).await

@@ -170,6 +170,7 @@ async fn a_live_store_syncs_its_frontend() {
     assert_eq!((report.copied, report.removed), (3, 1));
     assert_eq!(values(&front), values(&back));
     assert_eq!(store.stats().slots, 0);
+    drop(store);
     let connected = TieredStore::builder(shared(&MemoryStore::new()), shared(&back))
         .on_connect(Arc::new(PopulateMissing))
         .build()
@@ -190,6 +191,9 @@ struct OneAtATime {
 impl Store for OneAtATime {
     fn capabilities(&self) -> &tiered_core::Capabilities {
         self.inner.capabilities()
+    }
+    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
+        self.inner.claim(scope).await
     }
     async fn load(&self, key: &Key, options: &tiered_core::ReadOptions) -> Result<tiered_core::Read> {
         // The answer takes another turn, for which somebody has to look.

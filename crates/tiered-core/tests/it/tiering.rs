@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tiered_core::{
-    Batch, Delete, ErrorKind, Feature, Key, Level, ListOptions, Lookup, MemoryStore, Precondition, Put,
-    ReadOptions, Source, Store, StoreExt as _, TieredBuilder, TieredStore, VolatileJournal, WritePolicy,
+    Batch, Delete, ErrorKind, Existed, Feature, Key, Level, ListOptions, Lookup, MemoryStore, Precondition,
+    Put, ReadOptions, Source, Store, StoreExt as _, TieredBuilder, TieredStore, VolatileJournal, WritePolicy,
 };
 
 fn key(text: &str) -> Key {
@@ -53,8 +53,14 @@ async fn each_policy_puts_a_write_where_it_says() {
             WritePolicy::FrontendOnly => (true, false),
         };
         assert_eq!((in_front, in_back), expected, "{policy}");
-        assert!(store.delete(&k, Delete::new()).await.expect("deleted").existed);
-        assert!(!store.delete(&k, Delete::new()).await.expect("deleted").existed);
+        assert_eq!(
+            store.delete(&k, Delete::new().report_existed()).await.expect("deleted").existed,
+            Existed::Yes
+        );
+        assert_eq!(
+            store.delete(&k, Delete::new().report_existed()).await.expect("deleted").existed,
+            Existed::No
+        );
         assert!(store.get(&k).await.expect("reads").is_none());
         store.flush().await.expect("flushed");
         assert!(!back.snapshot().contains_key(&k));
@@ -169,7 +175,10 @@ async fn a_key_deleted_locally_stays_deleted_though_the_backend_has_it() {
     back.put(&k, Put::new("theirs")).await.expect("written");
     assert_eq!(store.get(&k).await.expect("reads").expect("found").value(), "theirs");
     store.flush().await.expect("fills have ended");
-    assert!(store.delete(&k, Delete::new()).await.expect("deleted").existed);
+    assert_eq!(
+        store.delete(&k, Delete::new().report_existed()).await.expect("deleted").existed,
+        Existed::Yes
+    );
     assert!(store.get(&k).await.expect("reads").is_none());
     let part = store.get_range(&k, 2..4).await.expect("absent, whatever the range");
     assert!(part.is_none());

@@ -66,6 +66,9 @@ impl Store for Picky {
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
+    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
+        self.inner.claim(scope).await
+    }
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
         self.inner.load(key, options).await
     }

@@ -11,7 +11,7 @@ mod parking;
 
 use bytes::Bytes;
 use tiered_core::{
-    Action, Attributes, Delete, Entry, JournalRecord, Key, Put, Sequence, Stamp, Timestamp, Version,
+    Action, Attributes, Delete, Entry, JournalRecord, Key, Put, Sequence, Stamp, Timestamp, Version, adapter,
 };
 
 pub(crate) const BACKEND: &[u8] = b"backend-1";
@@ -25,11 +25,11 @@ pub(crate) fn put(name: &str, value: impl Into<Bytes>) -> JournalRecord {
     let attributes = Attributes::new().with("kind", "test").expect("valid");
     let put = Put::new(value).attributes(attributes).expires_at(Timestamp::from_millis(u64::MAX / 2));
     let entry = Stamp::system().entry(&put);
-    JournalRecord { key: key(name), action: Action::Put(Put::copy_of(&entry)), continues: false }
+    JournalRecord { key: key(name), action: Action::Put(adapter::verbatim(&entry)), continues: false }
 }
 
 pub(crate) fn delete(name: &str) -> JournalRecord {
-    let delete = Delete::new().version(Version::from_u128(7));
+    let delete = adapter::delete_with_version(Delete::new(), Version::from_u128(7));
     JournalRecord { key: key(name), action: Action::Delete(delete), continues: false }
 }
 

@@ -182,7 +182,10 @@ impl World {
             State::Doubtful => {
                 let entry = self.back.store.snapshot().remove(&self.key).expect("there");
                 let note = Note { session: 7, ..Note::default() };
-                self.front.put(&self.key, Put::copy_of(&entry).note(note)).await.expect("written");
+                self.front
+                    .put(&self.key, tiered_core::adapter::verbatim(&entry.with_note(note)))
+                    .await
+                    .expect("written");
             }
             State::Gated => {
                 match case.policy {

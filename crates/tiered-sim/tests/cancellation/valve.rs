@@ -71,6 +71,9 @@ impl Store for Valved {
     fn capabilities(&self) -> &Capabilities {
         self.store.capabilities()
     }
+    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
+        self.store.claim(scope).await
+    }
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
         self.store.load(key, options).await
     }

@@ -12,7 +12,7 @@ use tiered_core::{
     Action, Applied, Atomicity, Attributes, Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream,
     Delete, Deleted, Durability, Entry, ErrorKind, Expiry, Feature, Key, ListOptions, ListStream, Lookup,
     MemoryStore, Metadata, Note, Outcome, Precondition, Put, Read, ReadOptions, Result, Sharing, Stamp,
-    Store, Tombstones, Version, Written,
+    Store, Tombstones, Version, Written, adapter,
 };
 
 use super::fault::Fault;
@@ -80,13 +80,24 @@ impl Broken {
         match self.fault {
             Fault::MetadataDropped => put.attributes = Attributes::new(),
             Fault::ExpiryDropped => put.expiry = Expiry::Never,
-            Fault::ModifiedRestamped => put.modified = None,
-            Fault::NoteDropped => put.note = Note { origin: put.note.origin, ..Note::default() },
-            Fault::VersionReused => put.version = Some(Version::from_u128(7)),
+            Fault::ModifiedRestamped => {
+                if let Some(version) = adapter::version_of(put).cloned() {
+                    let mut fresh = Put::new(put.value.clone()).precondition(put.precondition.clone());
+                    (fresh.expiry, fresh.attributes) = (put.expiry, put.attributes.clone());
+                    *put = adapter::with_version(fresh, version);
+                }
+            }
+            Fault::NoteDropped => {
+                if let Some(metadata) = adapter::metadata_of(put) {
+                    let note = Note { origin: metadata.note.origin, ..Note::default() };
+                    let entry = Entry::from_parts(put.value.clone(), Arc::new(metadata)).with_note(note);
+                    *put = adapter::verbatim(&entry).precondition(put.precondition.clone());
+                }
+            }
+            Fault::VersionReused => *put = adapter::with_version(put.clone(), Version::from_u128(7)),
             Fault::ConditionIgnored => put.precondition = Precondition::None,
             Fault::ValueTruncated if !put.value.is_empty() => {
                 put.value = put.value.slice(..put.value.len() - 1);
-                put.checksum = None;
             }
             _ => {}
         }
@@ -162,6 +173,10 @@ impl Broken {
 impl Store for Broken {
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
+        self.inner.claim(scope).await
     }
 
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {

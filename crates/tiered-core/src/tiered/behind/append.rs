@@ -11,12 +11,14 @@ use super::parking::Parking;
 use super::queue::{Queued, Unit};
 use super::{Append, AppendQueue, Behind, Engine};
 use crate::batch::Action;
+use crate::capability::Feature;
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
 use crate::journal::{JournalRecord, Parked, Recovered, Sequence};
 use crate::key::Key;
 use crate::planted::Plant;
 use crate::slot::{Pending, PendingState};
+use crate::tiered::ownership::{self, Tolerates};
 use crate::write::Progress;
 
 /// Attempts to take a lease whose owner goes on flushing.
@@ -80,6 +82,7 @@ impl Engine {
                     for append in group {
                         append.reply.send(Err(error.duplicate().outcome_is(Outcome::Unknown))).ok();
                     }
+                    behind.poisoned.store(true, Ordering::Relaxed);
                     poisoned = Some(Arc::new(error));
                 }
             }
@@ -133,17 +136,22 @@ impl Engine {
     }
 
     /// Takes over what an earlier owner journaled and did not flush, and what it parked.
-    pub(in crate::tiered) async fn recover(&self, backend: &[u8]) -> Result<()> {
+    pub(in crate::tiered) async fn recover(&self, backend: &[u8], tolerates: Tolerates) -> Result<()> {
         let Some(behind) = &self.behind else { return Ok(()) };
         let mut recovered = behind.journal.recover(backend).await?;
+        let journal = (recovered.journal != 0).then_some(recovered.journal);
+        ownership::check(self.backend.as_ref(), journal, tolerates).await?;
         let flushed = self.take_lease(behind, &mut recovered).await?;
+        if behind.wanted.is_none() {
+            self.enter_journal(behind, &mut recovered).await?;
+        }
         let superseded = leave_out(&mut recovered, flushed);
         let aside = recovered.aside;
         let (mut parked, mut again) = (Vec::new(), Vec::new());
         for unit in aside.parked {
             let set_aside: Vec<Sequence> = unit.records.iter().map(|(sequence, _)| *sequence).collect();
             // Where the flush halts, opening again is a reason to try again; but not over another owner's writes.
-            if behind.halts && !unit.reason.contains(PAST) {
+            if behind.halts && !unit.reason.contains(PAST) && !unit.reason.contains(GIVEN_UP) {
                 again.push((set_aside, unit));
             } else {
                 parked.push((set_aside, unit));
@@ -207,7 +215,7 @@ impl Engine {
         // The owner that is taken over may be flushing.
         for _ in 0..TAKE_ATTEMPTS {
             let standing = Standing::of(backend, journal, lease).await?;
-            if standing.is_of_the_past() && set_all_aside(recovered) {
+            if standing.is_of_the_past() && set_all_aside(recovered, PAST) {
                 behind.journal.set_aside(&recovered.aside).await?;
             }
             let flushed = standing.flushed();
@@ -219,6 +227,31 @@ impl Engine {
         }
         let message = "other stores took the lease at the same time, again and again; open it when they have";
         Err(Error::new(ErrorKind::Locked, message).during(Operation::Open))
+    }
+}
+
+/// Why everything in a journal is parked that its backend does not name any more.
+const GIVEN_UP: &str = "the journal was given up by name since this was acknowledged, and the backend may have newer writes; retry or drop it";
+
+impl Engine {
+    /// Enters the journal in the backend's mark. Where it was given up, everything that it holds is set aside first.
+    async fn enter_journal(&self, behind: &Behind, recovered: &mut Recovered) -> Result<()> {
+        let backend = self.backend.as_ref();
+        // Without an identity it does not outlive its process; a backend without marks was vouched for.
+        if recovered.journal == 0 || !backend.capabilities().has(Feature::KeepsMarks) {
+            return Ok(());
+        }
+        let entry = ownership::Entry::of(backend, recovered.journal, recovered.marked).await?;
+        if entry.standing == ownership::Standing::GivenUp && set_all_aside(recovered, GIVEN_UP) {
+            tracing::error!("the journal was given up by name; everything that it holds is parked");
+            behind.journal.set_aside(&recovered.aside).await?;
+        }
+        entry.write(backend).await?;
+        if entry.standing == ownership::Standing::OlderThanMarks {
+            behind.journal.note_marked().await?;
+        }
+        behind.id.set(recovered.journal).ok();
+        Ok(())
     }
 }
 
@@ -245,7 +278,7 @@ fn leave_out(recovered: &mut Recovered, flushed: Sequence) -> bool {
 }
 
 /// Sets everything aside that a journal holds; whether there was anything.
-fn set_all_aside(recovered: &mut Recovered) -> bool {
+fn set_all_aside(recovered: &mut Recovered, reason: &str) -> bool {
     let Recovered { records, aside, .. } = recovered;
     let is_aside = |sequence: &Sequence| {
         aside.dropped.contains(sequence)
@@ -253,10 +286,10 @@ fn set_all_aside(recovered: &mut Recovered) -> bool {
     };
     let rest: Vec<_> =
         std::mem::take(records).into_iter().filter(|(sequence, _)| !is_aside(sequence)).collect();
-    let past = in_units(rest).into_iter().map(|records| Parked { records, reason: PAST.to_owned() });
+    let past = in_units(rest).into_iter().map(|records| Parked { records, reason: reason.to_owned() });
     aside.parked.extend(past);
     aside.parked.sort_by_key(Parked::sequence);
-    aside.parked.iter_mut().for_each(|unit| PAST.clone_into(&mut unit.reason));
+    aside.parked.iter_mut().for_each(|unit| reason.clone_into(&mut unit.reason));
     !aside.parked.is_empty()
 }
 

@@ -366,7 +366,7 @@ fn coalesce(prefix: &[Unit]) -> Vec<Step> {
 /// The operation on each key that was modified last, by the writer's clock: a deliberate bug.
 fn by_clock(prefix: &[Unit]) -> Vec<Step> {
     let modified = |queued: &Queued| match &queued.record.action {
-        Action::Put(put) => put.modified,
+        Action::Put(put) => crate::adapter::metadata_of(put).map(|metadata| metadata.modified),
         Action::Delete(_) => None,
     };
     let mut last: HashMap<&Key, &Queued> = HashMap::new();

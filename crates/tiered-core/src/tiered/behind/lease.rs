@@ -133,6 +133,30 @@ async fn look(backend: &dyn Store) -> Result<Found> {
     Ok(Some((record, entry.version().clone())))
 }
 
+/// The journal that holds the lease of `backend`. An entry of that name which is no record is the user's.
+pub(in crate::tiered) async fn holder(backend: &dyn Store) -> Result<Option<u128>> {
+    match look(backend).await {
+        Ok(found) => Ok(found.filter(|(record, _)| record.held).map(|(record, _)| record.journal)),
+        Err(error) if error.kind() == ErrorKind::Foreign => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes the lease from `journal` and gives it to nobody: what the journal holds is of an epoch that is over. Whether it
+/// held the lease.
+pub(in crate::tiered) async fn abandon(backend: &dyn Store, journal: u128) -> Result<bool> {
+    let found = match look(backend).await {
+        Err(error) if error.kind() == ErrorKind::Foreign => None,
+        found => found?,
+    };
+    let Some((record, version)) = found.filter(|(record, _)| record.held && record.journal == journal) else {
+        return Ok(false);
+    };
+    let over = Record { epoch: record.epoch + 1, journal: 0, flushed: 0, held: false };
+    backend.put(&owner_key()?, Put::new(over.encode()).if_version(version)).await?;
+    Ok(true)
+}
+
 impl Standing {
     /// Looks whose the backend is. `journal` is the journal's own identity.
     pub(super) async fn of(backend: &dyn Store, journal: u128, lease: Lease) -> Result<Self> {
@@ -177,7 +201,7 @@ impl Standing {
         let record = Record { epoch, journal: self.journal, flushed, held: true };
         let version = stamp.versions().mint();
         let before = self.found.map_or(Precondition::Absent, |(_, version)| Precondition::Matches(version));
-        let put = Put::new(record.encode()).version(version.clone()).precondition(before);
+        let put = Put::new(record.encode()).with_version(version.clone()).precondition(before);
         let key = owner_key()?;
         if let Err(error) = backend.put(&key, put).await {
             // Its answer may have been lost.
@@ -223,7 +247,7 @@ impl Held {
         let version = stamp.versions().mint();
         let condition =
             if fences { Precondition::Matches(state.version.clone()) } else { Precondition::None };
-        let put = Put::new(record.encode()).version(version.clone()).precondition(condition);
+        let put = Put::new(record.encode()).with_version(version.clone()).precondition(condition);
         batch.push(self.key.clone(), Action::Put(put));
         Attempt { batch, record, version }
     }

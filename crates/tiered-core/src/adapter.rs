@@ -1,0 +1,73 @@
+//! What only authors of adapters, wrappers and journals need.
+//!
+//! Users of a store do not: what they hand over never carries a version, a time or a checksum of their own.
+
+use crate::entry::{Entry, Metadata};
+use crate::version::Version;
+use crate::write::{Delete, Expiry, Identity, Put};
+
+/// A put that stores `entry` as it is: version, time of modification and bookkeeping included. Size and checksum are
+/// computed from the value again by the store that stamps it ([`Stamp::entry`](crate::Stamp::entry)).
+///
+/// For copies between tiers: fills, syncs, journals, nested stacks.
+///
+/// # Examples
+/// ```
+/// use tiered_core::{Put, Stamp, adapter};
+///
+/// let stamp = Stamp::system();
+/// let entry = stamp.entry(&Put::new("value"));
+/// assert_eq!(stamp.entry(&adapter::verbatim(&entry)), entry);
+/// ```
+pub fn verbatim(entry: &Entry) -> Put {
+    Put::verbatim(entry)
+}
+
+/// The same put under an id that the caller minted, and by which it recognises its own write after a lost answer. The
+/// id must be new: two different values never share a version.
+#[must_use]
+pub fn with_version(put: Put, version: Version) -> Put {
+    put.with_version(version)
+}
+
+/// The version that a put names; `None` where the store mints one.
+pub fn version_of(put: &Put) -> Option<&Version> {
+    put.version()
+}
+
+/// The same delete under an id that the caller minted.
+#[must_use]
+pub fn delete_with_version(delete: Delete, version: Version) -> Delete {
+    Delete { version: Some(version), ..delete }
+}
+
+/// The id of a delete, where it has one.
+pub fn version_of_delete(delete: &Delete) -> Option<&Version> {
+    delete.version.as_ref()
+}
+
+/// The metadata that a complete put is stored with, as [`Stamp::entry`](crate::Stamp::entry) computes them; `None`
+/// where the put is no copy of an entry, or expires after a time to live that nobody has turned into a point in time.
+pub fn metadata_of(put: &Put) -> Option<Metadata> {
+    let Identity::Copy(of) = &put.identity else { return None };
+    let expires_at = match put.expiry {
+        Expiry::Never => None,
+        Expiry::At(at) => Some(at),
+        Expiry::After(_) => return None,
+    };
+    Some(Metadata {
+        version: of.version.clone(),
+        modified: of.modified,
+        expires_at,
+        attributes: put.attributes.clone(),
+        size: put.value.len() as u64,
+        checksum: crate::entry::Checksum::of(&put.value),
+        note: of.note.clone(),
+    })
+}
+
+/// A value in a buffer of its own. A [`Bytes`](bytes::Bytes) can be a small part of a large buffer, which it keeps in
+/// memory and does not tell the size of: a store that counts what it holds copies what it is handed.
+pub fn own_buffer(value: &bytes::Bytes) -> bytes::Bytes {
+    bytes::Bytes::copy_from_slice(value)
+}
