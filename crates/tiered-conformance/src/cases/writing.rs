@@ -228,7 +228,10 @@ async fn put_copy(bench: Bench) -> Verdict {
 pub(super) async fn put_metadata_refused(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     bench.put(&key, "old").await?;
-    let put = Put::new("new").attributes(Bench::attributes(&[("a", "b")])?).version(Bench::version());
+    let put = adapter::with_version(
+        Put::new("new").attributes(Bench::attributes(&[("a", "b")])?),
+        Bench::version(),
+    );
     match bench.store.put(&key, put).await {
         Ok(written) => {
             bench.expect("put.replace", &key, b"new").await?;
@@ -248,7 +251,7 @@ pub(super) async fn put_note_refused(bench: Bench) -> Verdict {
     for origin in [Origin::Local, Origin::Tombstone, Origin::Absence] {
         bench.put(&key, "old").await?;
         let note = Note { session: 7, validated: 1, origin, validator: Some(Validator::new("\"v\"")?) };
-        let written = bench.put(&key, Put::new("").note(note)).await?;
+        let written = bench.put(&key, Bench::noted(&Put::new(""), note)).await?;
         if !origin.is_hidden() || bench.load(&key).await?.is_some() {
             bench.expect("put.replace", &key, b"").await?;
             shown(&bench, &key, &written.version).await?;

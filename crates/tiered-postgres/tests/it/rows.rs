@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tiered_core::{
-    Applied, Attributes, Batch, Delete, ErrorKind, Key, ListOptions, Outcome, Put, ReadOptions, Store as _,
-    StoreExt as _, Timestamp, Version,
+    Applied, Attributes, Batch, Delete, ErrorKind, Existed, Key, ListOptions, Outcome, Put, ReadOptions,
+    Store as _, StoreExt as _, Timestamp, Version, adapter,
 };
 
 use crate::place::Schema;
@@ -18,7 +18,7 @@ async fn a_row_can_be_read_with_psql() {
     let schema = Schema::new();
     let store = schema.open().await;
     let attributes = Attributes::new().with("kind", "grüße").expect("valid");
-    let put = Put::new("hello").attributes(attributes).version(Version::from_u128(255));
+    let put = adapter::with_version(Put::new("hello").attributes(attributes), Version::from_u128(255));
     store.put(&key("users/42"), put).await.expect("written");
     // As docs/src/postgres.md has it.
     let there = "SELECT count(*) FROM {}.tiered WHERE convert_from(key, 'UTF8') = 'users/42' \
@@ -96,7 +96,7 @@ async fn a_batch_larger_than_a_statement_is_still_all_or_nothing() {
     assert_eq!(error.kind(), ErrorKind::PreconditionFailed, "{error}");
     assert_eq!(schema.number("SELECT count(*) FROM {}.tiered").await, 2);
     let outcomes = store.apply(batch).await.expect("applies");
-    assert!(matches!(outcomes.last(), Some(Ok(Applied::Delete(deleted))) if deleted.existed));
+    assert!(matches!(outcomes.last(), Some(Ok(Applied::Delete(deleted))) if deleted.existed == Existed::Yes));
     assert_eq!(schema.number("SELECT count(*) FROM {}.tiered").await, 12_011);
 }
 

@@ -3,7 +3,7 @@
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tiered_core::{
     Attributes, Batch, ByteStream, Checksum, Delete, Entry, Error, ErrorKind, Feature, Key, Outcome, Put,
-    ReadOptions, Store as _, StoreExt as _, Timestamp, Version,
+    ReadOptions, Store as _, StoreExt as _, Timestamp, Version, adapter,
 };
 use tiered_s3::aws_sdk_s3::Client;
 use tiered_s3::{BulkDelete, Layout, S3Store};
@@ -29,7 +29,10 @@ async fn a_value_is_byte_for_byte_what_another_client_fetches() {
     let value: Vec<u8> = (0..=255).cycle().take(100_000).collect();
     let attributes =
         Attributes::new().with("content-type", "image/png").and_then(|all| all.with("owner", "é"));
-    let put = Put::new(value.clone()).attributes(attributes.expect("valid")).version(Version::from_u128(255));
+    let put = adapter::with_version(
+        Put::new(value.clone()).attributes(attributes.expect("valid")),
+        Version::from_u128(255),
+    );
     store.put(&key("a/picture 1+2.png"), put).await.expect("written");
     let name = format!("{prefix}a/picture 1+2.png");
     let got = other.get_object().bucket(BUCKET).key(name).send().await.expect("there");
@@ -182,7 +185,7 @@ async fn many_keys_are_deleted_in_each_way() {
         let outcomes = store.apply(batch).await.expect("applies");
         let existed: Vec<bool> = outcomes
             .into_iter()
-            .map(|outcome| matches!(outcome, Ok(tiered_core::Applied::Delete(deleted)) if deleted.existed))
+            .map(|outcome| matches!(outcome, Ok(tiered_core::Applied::Delete(deleted)) if deleted.existed == tiered_core::Existed::Yes))
             .collect();
         assert_eq!(existed, [true, true, true, true, true, false], "{way:?}");
         assert!(store.keys("").await.expect("lists").is_empty(), "{way:?}");

@@ -73,7 +73,10 @@ async fn a_conditional_write_recognises_itself_when_its_answer_was_lost() {
     assert_eq!(wire.value("k").await.as_deref(), Some("second"));
     wire.proxy.next(Mode::Pass);
     wire.proxy.next(Mode::SwallowAnswers);
-    assert!(wire.store.delete(&key("k"), Delete::new()).await.expect("recognised").existed);
+    assert_eq!(
+        wire.store.delete(&key("k"), Delete::new()).await.expect("recognised").existed,
+        tiered_core::Existed::Yes
+    );
     assert_eq!(wire.value("k").await, None);
 }
 
@@ -126,7 +129,7 @@ async fn a_delete_whose_place_somebody_took_before_it_was_recognised_is_over() {
         }
         wire.beside.put(&key("k"), Put::new("theirs")).await.expect("written");
     });
-    assert!(ours.expect("it was ours, or would have been").existed);
+    assert_eq!(ours.expect("it was ours, or would have been").existed, tiered_core::Existed::Yes);
     assert_eq!(wire.value("k").await.as_deref(), Some("theirs"));
 }
 
@@ -253,7 +256,10 @@ async fn a_server_that_ignores_conditions_is_noticed() {
         (ErrorKind::Unsupported, Outcome::NotApplied),
         "{error}"
     );
-    assert!(store.delete(&key("k"), Delete::new()).await.expect("deleted").existed);
+    assert_eq!(
+        store.delete(&key("k"), Delete::new()).await.expect("deleted").existed,
+        tiered_core::Existed::Yes
+    );
     assert!(store.keys("").await.expect("lists").is_empty(), "nothing is left of the probe");
 }
 
@@ -274,7 +280,9 @@ async fn a_server_that_refuses_to_delete_in_bulk_is_asked_in_another_way() {
         let batch =
             Batch::new().best_effort().delete(key("a"), Delete::new()).delete(key("b"), Delete::new());
         for outcome in wire.store.apply(batch).await.expect("applies") {
-            assert!(matches!(outcome, Ok(Applied::Delete(deleted)) if deleted.existed));
+            assert!(
+                matches!(outcome, Ok(Applied::Delete(deleted)) if deleted.existed == tiered_core::Existed::Yes)
+            );
         }
         assert_eq!((wire.proxy.left(), wire.value("a").await), (0, None));
     }
