@@ -267,6 +267,8 @@ async fn synchronise(backend: &Arc<dyn Store>, files: &[SourceFile]) -> Result<(
     let watch = Watch::start();
     let report = store.sync(&FullSync, &SyncOptions::new()).await?;
     row("full-sync, the same frontend", &report, watch.elapsed().as_secs_f64());
+    // One store at a time owns the backend.
+    drop(store);
     let walked = tiered_over(backend).await?;
     let watch = Watch::start();
     let report = walked.walk_sync(&[root], &Index, &SyncOptions::new()).await?;

@@ -49,11 +49,6 @@ impl Failure {
             },
         }
     }
-
-    /// Whether the reader of our output has left: no error of ours.
-    pub(crate) fn is_broken_pipe(&self) -> bool {
-        matches!(self, Self::Io(_, error) if error.kind() == io::ErrorKind::BrokenPipe)
-    }
 }
 
 impl From<Error> for Failure {

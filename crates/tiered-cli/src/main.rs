@@ -32,13 +32,8 @@ fn main() -> ExitCode {
     let code = match runtime.block_on(commands::run(arguments)) {
         Ok(code) => code,
         Err(error) => {
-            if error.is_broken_pipe() {
-                // Whoever read this has seen enough, as with `| head`.
-                exit::OK
-            } else {
-                output::complain(&format!("error: {error}"));
-                error.code()
-            }
+            output::complain(&format!("error: {error}"));
+            error.code()
         }
     };
     // A call to a store that hangs must not keep the command.

@@ -1,4 +1,5 @@
-//! What the command prints.
+//! What the command prints. A reader that leaves, as `| head` does, is no failure and changes no verdict: what it does not
+//! read is dropped, and the command goes on.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, IsTerminal as _, Write as _};
@@ -94,7 +95,8 @@ pub(crate) fn complain(text: &str) {
 
 /// Lines of a long answer, written in large pieces, and at once where a person looks on.
 pub(crate) struct Lines {
-    out: BufWriter<io::Stdout>,
+    /// `None` when the reader has left.
+    out: Option<BufWriter<io::Stdout>>,
     patient: bool,
 }
 
@@ -102,41 +104,70 @@ impl Lines {
     pub(crate) fn new() -> Self {
         let out = io::stdout();
         let patient = !out.is_terminal();
-        Self { out: BufWriter::with_capacity(64 << 10, out), patient }
+        Self { out: Some(BufWriter::with_capacity(64 << 10, out)), patient }
     }
 
     pub(crate) fn text(&mut self, line: &str) -> Result<(), Failure> {
-        let written = self.out.write_all(line.as_bytes()).and_then(|()| self.out.write_all(b"\n"));
-        let written = if self.patient { written } else { written.and_then(|()| self.out.flush()) };
-        written.map_err(to_stdout)
+        let patient = self.patient;
+        self.write(|out| {
+            out.write_all(line.as_bytes())?;
+            out.write_all(b"\n")?;
+            if patient { Ok(()) } else { out.flush() }
+        })
     }
 
     pub(crate) fn json(&mut self, object: &impl Serialize) -> Result<(), Failure> {
-        let line = serde_json::to_string(object).map_err(|error| to_stdout(io::Error::other(error)))?;
-        self.text(&line)
+        self.text(&to_json(object)?)
     }
 
     /// Writes what is left. Without it an error of the last piece would be lost.
     pub(crate) fn finish(mut self) -> Result<(), Failure> {
-        self.out.flush().map_err(to_stdout)
+        self.write(BufWriter::flush)
     }
+
+    fn write(
+        &mut self,
+        write: impl FnOnce(&mut BufWriter<io::Stdout>) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        let Some(out) = &mut self.out else { return Ok(()) };
+        let written = write(out);
+        if written.as_ref().is_err_and(is_gone)
+            && let Some(out) = self.out.take()
+        {
+            // Without a last attempt to write what is left.
+            drop(out.into_parts());
+        }
+        unless_gone(written).map_err(to_stdout)
+    }
+}
+
+/// Whether the reader has left.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
+}
+
+/// What became of a write, where a reader that has left is no failure.
+pub(crate) fn unless_gone(written: io::Result<()>) -> io::Result<()> {
+    written.or_else(|error| if is_gone(&error) { Ok(()) } else { Err(error) })
 }
 
 fn to_stdout(error: io::Error) -> Failure {
     Failure::Io("standard output".to_owned(), error)
 }
 
+fn to_json(object: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(object).map_err(|error| to_stdout(io::Error::other(error)))
+}
+
 /// Prints bytes as they are.
 pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    out.write_all(bytes).and_then(|()| out.flush()).map_err(to_stdout)
+    unless_gone(out.write_all(bytes).and_then(|()| out.flush())).map_err(to_stdout)
 }
 
 /// Prints one object of JSON on a line of its own.
 pub(crate) fn json(object: &impl Serialize) -> Result<(), Failure> {
-    let mut line = serde_json::to_string(object).map_err(|error| to_stdout(io::Error::other(error)))?;
-    line.push('\n');
-    bytes(line.as_bytes())
+    bytes(format!("{}\n", to_json(object)?).as_bytes())
 }
 
 #[cfg(test)]

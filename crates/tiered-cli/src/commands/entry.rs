@@ -38,7 +38,7 @@ fn write_file(path: &Path, value: &[u8]) -> io::Result<()> {
     // A device or a pipe cannot be replaced; what a link points to can.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
-        return fs::write(&path, value);
+        return output::unless_gone(fs::write(&path, value));
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut options = tempfile::Builder::new();

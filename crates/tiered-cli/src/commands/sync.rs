@@ -64,10 +64,10 @@ pub(super) async fn run(order: &Order, json: bool) -> Result<u8, Failure> {
     progress.end();
     let closed = closing(&*to, report).await;
     let report = closing(&*from, closed).await?;
-    print(&report, seconds, json)?;
     for failure in &report.failures {
         output::complain(&format!("failed: {}: {}", failure.key, failure.error));
     }
+    print(&report, seconds, json)?;
     Ok(match report.failed {
         0 => OK,
         _ if report.damaged > 0 => CORRUPT,

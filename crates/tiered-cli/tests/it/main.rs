@@ -1,73 +1,14 @@
 //! The real command: what it prints, and how it ends.
 #![cfg(all(feature = "moka", feature = "redb"))]
 
+mod pipes;
+mod place;
+
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
-use tempfile::TempDir;
-
-struct Place(TempDir);
-
-impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().expect("a folder"))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn url(&self, name: &str) -> String {
-        format!("redb:{}", self.path(name).display())
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ran {
-        self.run_with(arguments, b"")
-    }
-
-    fn run_with(&self, arguments: &[&str], input: &[u8]) -> Ran {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tiered"))
-            .args(arguments)
-            .current_dir(self.0.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("starts");
-        // A command that fails early does not read.
-        child.stdin.take().expect("piped").write_all(input).ok();
-        Ran(child.wait_with_output().expect("ends"))
-    }
-
-    fn put(&self, store: &str, key: &str, value: &[u8]) {
-        self.run_with(&["--store", store, "put", key], value).ends(0);
-    }
-}
-
-struct Ran(Output);
-
-impl Ran {
-    fn ends(self, code: i32) -> Self {
-        assert_eq!(self.0.status.code(), Some(code), "{}\n{}", self.text(), self.errors());
-        assert!(!self.errors().contains("panicked"), "{}", self.errors());
-        self
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.stdout).into_owned()
-    }
-
-    fn errors(&self) -> String {
-        String::from_utf8_lossy(&self.0.stderr).into_owned()
-    }
-
-    fn says(self, hint: &str) -> Self {
-        assert!(self.errors().contains(hint), "{hint:?} is not in {}", self.errors());
-        self
-    }
-}
+use place::{Place, damage};
 
 #[test]
 fn values_are_bytes() {
@@ -221,14 +162,6 @@ async fn close(store: &tiered_redb::RedbStore) {
     store.close().await.expect("closes");
 }
 
-/// Flips a bit in the middle of the large value.
-fn damage(path: &Path) {
-    let mut bytes = fs::read(path).expect("reads");
-    let at = bytes.windows(1000).position(|window| window == [7; 1000]).expect("the value is there");
-    *bytes.get_mut(at + 500).expect("inside") ^= 1;
-    fs::write(path, bytes).expect("written");
-}
-
 #[test]
 fn secrets_and_closed_streams() {
     let place = Place::new();
@@ -318,7 +251,7 @@ fn a_file_is_replaced_as_a_whole() {
     place.run(&["--store", &store, "get", "k", "-o", "/dev/null"]).ends(0);
     place.run(&["--store", &store, "get", "k", "-o", "no/such/folder/out"]).ends(4);
     let names: Vec<_> =
-        fs::read_dir(place.0.path()).expect("reads").map(|e| e.expect("entry").file_name()).collect();
+        fs::read_dir(place.folder()).expect("reads").map(|e| e.expect("entry").file_name()).collect();
     assert_eq!(names.len(), 2, "nothing else is left behind: {names:?}");
 }
 
