@@ -17,6 +17,7 @@ use crate::crew::{Crew, Part};
 use crate::dice::Dice;
 use crate::factory::Place;
 use crate::run::Effort;
+use crate::text::first_difference;
 use crate::watch::{pause, within};
 
 /// The workplace of one case.
@@ -85,13 +86,50 @@ impl Bench {
         self.place.as_ref().ok_or_else(|| Stop::Skipped("the factory has no place of its own".to_owned()))
     }
 
+    /// `value` where the store takes it, else a shorter one that stands for it: the same for the same value, and most
+    /// likely another one for another.
+    pub(crate) fn fit(&self, value: &[u8]) -> Bytes {
+        let limit = self.largest(usize::MAX);
+        if value.len() <= limit {
+            return Bytes::copy_from_slice(value);
+        }
+        // FNV-1a.
+        let hash = value.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        crate::dice::bytes(limit, hash)
+    }
+
+    /// A put of `value`, which is made to [fit](Bench::fit).
+    pub(crate) fn of(&self, value: impl Into<Bytes>) -> Put {
+        Put::new(self.fit(&value.into()))
+    }
+
+    /// A size: `wanted`, or the largest that the store takes.
+    pub(crate) fn largest(&self, wanted: usize) -> usize {
+        usize::try_from(self.capabilities.value_limit()).map_or(wanted, |limit| limit.min(wanted))
+    }
+
+    /// How far to count where numbers are the values: as [`rounds`](Bench::rounds), and the number fits.
+    pub(crate) fn count(&self, full: u64) -> u64 {
+        let digits = u32::try_from(self.largest(9)).unwrap_or(9);
+        self.rounds(full).min(10_u64.pow(digits) - 1)
+    }
+
     pub(crate) async fn put(&self, key: &Key, put: impl Into<Put>) -> Verdict<Written> {
-        Ok(self.store.put(key, put.into()).await?)
+        Ok(self.store.put(key, self.fitted(put.into())).await?)
+    }
+
+    fn fitted(&self, mut put: Put) -> Put {
+        if put.value.len() > self.largest(usize::MAX) {
+            put.value = self.fit(&put.value);
+        }
+        put
     }
 
     /// A put that expires. A store that does not keep metadata may refuse it, but must not forget the expiry.
     pub(crate) async fn put_expiring(&self, key: &Key, put: Put) -> Verdict<Written> {
-        match self.store.put(key, put).await {
+        match self.store.put(key, self.fitted(put)).await {
             Ok(written) => Ok(written),
             Err(error) if error.kind() == ErrorKind::Unsupported && !self.has(Feature::KeepsMetadata) => {
                 Err(Stop::Refused("expiry is refused, as metadata are not kept".to_owned()))
@@ -115,9 +153,19 @@ impl Bench {
     /// `key` holds `value`, whole.
     pub(crate) async fn expect(&self, clause: &'static str, key: &Key, value: &[u8]) -> Verdict {
         match self.present(clause, key).await? {
-            Some(entry) => same_value(clause, key, value, &entry),
+            Some(entry) => self.same_value(clause, key, value, &entry),
             None => Ok(()),
         }
+    }
+
+    /// `entry` is whole, undamaged, and has this value, made to fit.
+    pub(crate) fn same_value(&self, clause: &'static str, key: &Key, value: &[u8], entry: &Entry) -> Verdict {
+        same_value(clause, key, &self.fit(value), entry)
+    }
+
+    /// Whether `entry` has this value, made to fit; an absent one passes where the store evicts.
+    pub(crate) fn is(&self, entry: Option<&Entry>, value: &[u8]) -> bool {
+        entry.map_or(self.evicts, |entry| *entry.value() == self.fit(value))
     }
 
     /// `key` is absent to `load`, `head` and `peek`.
@@ -181,13 +229,17 @@ impl Bench {
             let mut rest = expected.iter();
             let part = seen.iter().all(|name| rest.any(|other| other == name));
             return check(clause, part, || {
-                format!("expected a part of {expected:?} in that order, saw {seen:?}")
+                let difference = first_difference(expected, &seen).unwrap_or_default();
+                format!("expected a part of what was put, in order; without eviction: {difference}")
             });
         }
         if self.evicts {
             return Ok(());
         }
-        check(clause, seen == expected, || format!("{options:?}: expected {expected:?}, saw {seen:?}"))
+        match first_difference(expected, &seen) {
+            None => Ok(()),
+            Some(difference) => fail(clause, format!("{}: {difference}", asked(&options))),
+        }
     }
 
     /// All of this case's keys.
@@ -239,7 +291,7 @@ pub(crate) fn refusal(clause: &'static str, kind: ErrorKind, error: &tiered_core
 }
 
 /// `entry` is whole, undamaged, and has this value.
-pub(crate) fn same_value(clause: &'static str, key: &Key, value: &[u8], entry: &Entry) -> Verdict {
+fn same_value(clause: &'static str, key: &Key, value: &[u8], entry: &Entry) -> Verdict {
     check(clause, entry.value() == value, || {
         format!("{key:?}: expected {}, saw {}", describe(value), describe(entry.value()))
     })?;
@@ -247,6 +299,18 @@ pub(crate) fn same_value(clause: &'static str, key: &Key, value: &[u8], entry: &
         format!("{key:?}: expected a whole entry of {} bytes, its metadata say {}", value.len(), entry.size())
     })?;
     entry.verify().or_else(|error| fail(clause, format!("{key:?}: {error}")))
+}
+
+/// What of a listing was asked for, in words.
+fn asked(options: &ListOptions) -> String {
+    let mut words = format!("the listing of {:?}", options.prefix);
+    if let Some(after) = &options.start_after {
+        words.extend([" after ", after.as_str()]);
+    }
+    if let Some(limit) = options.limit {
+        words.extend([", ", &limit.to_string(), " at most"]);
+    }
+    words
 }
 
 /// A value in words, short: its size and its beginning.

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use tiered_core::{Durability, Error, Feature, Sharing};
 
 use crate::bench::Bench;
+use crate::text::differing;
 
 pub(crate) type CaseFuture = Pin<Box<dyn Future<Output = Verdict> + Send>>;
 pub(crate) type Verdict<T = ()> = Result<T, Stop>;
@@ -140,7 +141,7 @@ pub(crate) fn check_equal<T: PartialEq + fmt::Debug>(
     expected: &T,
     seen: &T,
 ) -> Verdict {
-    check(clause, expected == seen, || format!("{what}: expected {expected:?}, saw {seen:?}"))
+    check(clause, expected == seen, || format!("{what}: {}", differing(expected, seen)))
 }
 
 /// Declares the cases of a module: `name [clauses] needs [needs] alone else refusal;`.

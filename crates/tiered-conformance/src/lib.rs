@@ -42,6 +42,7 @@ mod run;
 mod scratch;
 mod suite;
 mod supervise;
+mod text;
 mod watch;
 
 pub use case::{Case, Need, Pace};

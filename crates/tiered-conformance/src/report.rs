@@ -73,6 +73,11 @@ impl Report {
         self.failed() == 0
     }
 
+    /// The first failure, in the order of the list: the one to look at, since cases build on those before them.
+    pub fn first_failure(&self) -> Option<&CaseReport> {
+        self.cases.iter().find(|case| matches!(case.ending, Ending::Failed(_)))
+    }
+
     /// The case of this name, where it was run.
     pub fn case(&self, name: &str) -> Option<&CaseReport> {
         self.cases.iter().find(|case| case.name == name)
@@ -95,6 +100,9 @@ impl fmt::Display for Report {
                 Some(reason) => writeln!(f, "  {reason}")?,
                 None => writeln!(f)?,
             }
+        }
+        if let Some(first) = self.first_failure().filter(|_| self.failed() > 1) {
+            writeln!(f, "look at {} first: the cases after it build on what it checks", first.name)?;
         }
         writeln!(f, "{} of the passed cases are refusals as specified", self.refused())?;
         write!(f, "{} passed, {} failed, {} skipped", self.passed(), self.failed(), self.skipped())

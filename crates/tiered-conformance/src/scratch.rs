@@ -3,19 +3,39 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use tiered_core::{Batch, Capabilities, Delete, Key, ListOptions, Result, Store};
+use tiered_core::{Batch, Delete, Key, ListOptions, Result, Store};
 
 use crate::dice::entropy;
 
 /// Longest suffix that cases append to the prefix, in bytes. A store whose longest key leaves less cannot be tested.
-pub(crate) const SUFFIX: usize = 20;
+const SUFFIX: usize = 12;
 
-/// The prefix `conformance-<random>/<case>/`; only `<random>/` where keys are short.
-pub(crate) fn prefix(capabilities: &Capabilities, case: &str) -> Option<String> {
+/// How often a short prefix is drawn before every one counts as taken.
+const DRAWS: usize = 16;
+
+/// The prefix `conformance-<random>/<case>/`; only `<random>/` where keys are short; less of it, and looked for in the
+/// store first, where they are very short. `None` where the longest key leaves no room for any.
+pub(crate) async fn prefix(store: &Arc<dyn Store>, case: &str) -> Result<Option<String>> {
     let long = format!("conformance-{:016x}/{case}/", entropy());
     let short = format!("{:08x}/", entropy() >> 32);
-    let room = |prefix: &String| prefix.len() + SUFFIX <= capabilities.key_limit();
-    [long, short].into_iter().find(room)
+    let limit = store.capabilities().key_limit();
+    let room = |prefix: &String| prefix.len() + SUFFIX <= limit;
+    if let Some(prefix) = [long, short].into_iter().find(room) {
+        return Ok(Some(prefix));
+    }
+    for _ in 0..DRAWS {
+        // The case's own place in the list: no other case of the run has it.
+        let place = crate::cases().position(|other| other.name == case).unwrap_or_default();
+        let prefix = format!("{place:03x}{}/", entropy() % 10);
+        if !room(&prefix) {
+            return Ok(None);
+        }
+        if store.list(ListOptions::new().prefix(prefix.clone()).limit(1)).next().await.transpose()?.is_none()
+        {
+            return Ok(Some(prefix));
+        }
+    }
+    Ok(None)
 }
 
 /// Removes every key under `prefix`.

@@ -16,6 +16,7 @@ use crate::factory::{Eviction, Factory};
 use crate::report::{CaseReport, Ending};
 use crate::run::Effort;
 use crate::scratch;
+use crate::text::clip;
 use crate::watch::within;
 
 /// How long a phase may go on beyond its limit before its thread counts as blocked: it takes so long at most to notice
@@ -52,7 +53,10 @@ pub(crate) async fn supervise(attempt: Attempt) -> CaseReport {
     let case = attempt.case;
     let clock = SystemClock::new();
     let started = clock.uptime();
-    let ending = watch(attempt).await;
+    let ending = match watch(attempt).await {
+        Ending::Failed(why) => Ending::Failed(clip(why)),
+        other => other,
+    };
     CaseReport {
         name: case.name,
         clauses: case.clauses,
@@ -165,11 +169,17 @@ async fn open(attempt: &Attempt) -> Result<Bench, Ending> {
     };
     let capabilities = store.capabilities().clone();
     attempt.store.get_or_init(|| capabilities.name().to_owned());
-    let Some(prefix) = scratch::prefix(&capabilities, case.name) else {
-        return Err(Ending::Skipped(format!(
-            "keys of {} bytes are too short for a prefix",
-            capabilities.key_limit()
-        )));
+    let free = within(attempt.deadline, scratch::prefix(&store, case.name)).await;
+    let prefix = match free {
+        Some(Ok(Some(prefix))) => prefix,
+        Some(Ok(None)) => {
+            let limit = capabilities.key_limit();
+            return Err(Ending::Skipped(format!("keys of {limit} bytes leave no room for those of a case")));
+        }
+        Some(Err(error)) => {
+            return Err(Ending::Failed(format!("the store does not list: {}", error.chain())));
+        }
+        None => return Err(Ending::Failed("the store does not list".to_owned())),
     };
     let place = if case.needs.contains(&Need::Place) { factory.place().await } else { None };
     let evicts = capabilities.has(Feature::Evicts) && factory.eviction() == Eviction::AsDeclared;

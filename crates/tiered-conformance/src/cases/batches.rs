@@ -1,6 +1,6 @@
 //! Batches: outcomes, order, atomicity.
 
-use tiered_core::{Applied, Batch, BatchOutcomes, Delete, ErrorKind, Existed, Feature, Put};
+use tiered_core::{Applied, Batch, BatchOutcomes, Delete, ErrorKind, Existed, Feature};
 
 use crate::bench::{Bench, refusal};
 use crate::case::{Need, Verdict, check, check_equal, declare, fail};
@@ -56,8 +56,8 @@ async fn batch_applies(bench: Bench) -> Verdict {
     bench.put(&b, "old").await?;
     bench.put(&c, "gone").await?;
     let batch = batch(&bench)
-        .put(a.clone(), "1")
-        .put(b.clone(), "2")
+        .put(a.clone(), bench.of("1"))
+        .put(b.clone(), bench.of("2"))
         .delete(c.clone(), Delete::new().report_existed())
         .delete(d.clone(), Delete::new().report_existed());
     let outcomes = bench.store.apply(batch).await?;
@@ -78,13 +78,13 @@ async fn batch_last(bench: Bench) -> Verdict {
     let (a, b, c) = (bench.key("a")?, bench.key("b")?, bench.key("c")?);
     bench.put(&b, "old").await?;
     let batch = batch(&bench)
-        .put(a.clone(), "1")
-        .put(b.clone(), "1")
-        .put(a.clone(), "2")
+        .put(a.clone(), bench.of("1"))
+        .put(b.clone(), bench.of("1"))
+        .put(a.clone(), bench.of("2"))
         .delete(b.clone(), Delete::new().report_existed())
         .delete(c.clone(), Delete::new().report_existed())
-        .put(a.clone(), "3")
-        .put(c.clone(), "1");
+        .put(a.clone(), bench.of("3"))
+        .put(c.clone(), bench.of("1"));
     let outcomes = bench.store.apply(batch).await?;
     check_equal("batch.last", "the number of outcomes", &7, &outcomes.len())?;
     for outcome in outcomes {
@@ -99,7 +99,7 @@ async fn batch_last_conditional(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     // Both are judged against the absent key of before, so both hold, and the last one wins.
     let batch =
-        batch(&bench).put(key.clone(), Put::new("1").if_absent()).put(key.clone(), Put::new("2").if_absent());
+        batch(&bench).put(key.clone(), bench.of("1").if_absent()).put(key.clone(), bench.of("2").if_absent());
     for outcome in bench.store.apply(batch).await? {
         outcome?;
     }
@@ -115,9 +115,9 @@ async fn batch_judged(bench: Bench) -> Verdict {
     // The delete does not make the key absent, nor the put make it present, to the preconditions beside them.
     let batch = batch(&bench)
         .delete(a.clone(), Delete::new().report_existed())
-        .put(b.clone(), "1")
-        .put(b.clone(), Put::new("2").if_absent())
-        .put(a.clone(), Put::new("new").if_version(version));
+        .put(b.clone(), bench.of("1"))
+        .put(b.clone(), bench.of("2").if_absent())
+        .put(a.clone(), bench.of("new").if_version(version));
     for outcome in bench.store.apply(batch).await? {
         outcome?;
     }
@@ -127,7 +127,8 @@ async fn batch_judged(bench: Bench) -> Verdict {
 
 async fn batch_atomic(bench: Bench) -> Verdict {
     let (a, b) = (bench.key("a")?, bench.key("b")?);
-    let outcomes = bench.store.apply(Batch::new().put(a.clone(), "1").put(b.clone(), "2")).await?;
+    let outcomes =
+        bench.store.apply(Batch::new().put(a.clone(), bench.of("1")).put(b.clone(), bench.of("2"))).await?;
     applied(&bench, &[None, None], outcomes)?;
     bench.expect("batch.atomic", &a, b"1").await?;
     bench.expect("batch.atomic", &b, b"2").await
@@ -136,7 +137,7 @@ async fn batch_atomic(bench: Bench) -> Verdict {
 async fn batch_atomic_refused(bench: Bench) -> Verdict {
     let (a, b) = (bench.key("a")?, bench.key("b")?);
     bench.put(&b, "old").await?;
-    let batch = Batch::new().put(a.clone(), "1").delete(b.clone(), Delete::new().report_existed());
+    let batch = Batch::new().put(a.clone(), bench.of("1")).delete(b.clone(), Delete::new().report_existed());
     bench.refused("batch.atomic", ErrorKind::Unsupported, bench.store.apply(batch).await)?;
     bench.expect_absent("batch.atomic", &a).await?;
     bench.expect("batch.atomic", &b, b"old").await
@@ -145,7 +146,7 @@ async fn batch_atomic_refused(bench: Bench) -> Verdict {
 pub(super) async fn batch_failure_refused(bench: Bench) -> Verdict {
     if bench.has(Feature::AtomicBatch) {
         let (a, b) = (bench.key("a")?, bench.key("b")?);
-        let batch = Batch::new().put(a.clone(), "1").put(b.clone(), Put::new("2").if_absent());
+        let batch = Batch::new().put(a.clone(), bench.of("1")).put(b.clone(), bench.of("2").if_absent());
         bench.refused("batch.atomic", ErrorKind::Unsupported, bench.store.apply(batch).await)?;
         bench.expect_absent("batch.atomic", &a).await?;
         return bench.expect_absent("batch.atomic", &b).await;
@@ -158,14 +159,14 @@ async fn batch_atomic_failure(bench: Bench) -> Verdict {
     bench.put(&b, "old").await?;
     bench.put(&c, "old").await?;
     for first in [true, false] {
-        let stale = Put::new("never").if_version(Bench::version());
+        let stale = bench.of("never").if_version(Bench::version());
         let mut batch = Batch::new();
         if first {
             batch = batch.put(d.clone(), stale.clone());
         }
         batch = batch
-            .put(a.clone(), "new")
-            .put(b.clone(), "new")
+            .put(a.clone(), bench.of("new"))
+            .put(b.clone(), bench.of("new"))
             .delete(c.clone(), Delete::new().report_existed());
         if !first {
             batch = batch.put(d.clone(), stale);
@@ -185,18 +186,18 @@ async fn batch_atomic_limits(bench: Bench) -> Verdict {
     let key_limit = bench.capabilities.key_limit();
     if key_limit < tiered_core::Key::MAX_LEN {
         let long = bench.key(&"k".repeat(key_limit + 1 - bench.prefix.len()))?;
-        let batch = Batch::new().put(a.clone(), "1").put(long, "2");
+        let batch = Batch::new().put(a.clone(), bench.of("1")).put(long, "2");
         bench.refused("batch.atomic", ErrorKind::InvalidKey, bench.store.apply(batch).await)?;
         bench.expect_absent("batch.atomic", &a).await?;
     }
     if limit <= super::writing::LARGEST_TRIED {
         let size = usize::try_from(limit).unwrap_or(0) + 1;
-        let batch = Batch::new().put(a.clone(), "1").put(bench.key("b")?, vec![0; size]);
+        let batch = Batch::new().put(a.clone(), bench.of("1")).put(bench.key("b")?, vec![0; size]);
         bench.refused("batch.atomic", ErrorKind::TooLarge, bench.store.apply(batch).await)?;
         bench.expect_absent("batch.atomic", &a).await?;
     }
     // An atomic batch whose operations are all fine still goes through.
-    bench.store.apply(Batch::new().put(a.clone(), "1")).await?;
+    bench.store.apply(Batch::new().put(a.clone(), bench.of("1"))).await?;
     bench.expect("batch.atomic", &a, b"1").await
 }
 
@@ -205,8 +206,8 @@ async fn batch_outcomes(bench: Bench) -> Verdict {
     bench.put(&c, "old").await?;
     let batch = Batch::new()
         .best_effort()
-        .put(a.clone(), "1")
-        .put(b.clone(), Put::new("never").if_version(Bench::version()))
+        .put(a.clone(), bench.of("1"))
+        .put(b.clone(), bench.of("never").if_version(Bench::version()))
         .delete(c.clone(), Delete::new().report_existed());
     let outcomes = bench.store.apply(batch).await?;
     match outcomes.as_slice() {
@@ -229,8 +230,8 @@ async fn batch_outcomes_together(bench: Bench) -> Verdict {
     bench.put(&c, "old").await?;
     let batch = Batch::new()
         .best_effort()
-        .put(a.clone(), "1")
-        .put(b.clone(), Put::new("never").if_version(Bench::version()))
+        .put(a.clone(), bench.of("1"))
+        .put(b.clone(), bench.of("never").if_version(Bench::version()))
         .delete(c.clone(), Delete::new());
     bench.refused("batch.atomic", ErrorKind::PreconditionFailed, bench.store.apply(batch).await)?;
     bench.expect_absent("batch.atomic", &a).await?;
@@ -244,8 +245,8 @@ pub(super) async fn batch_condition_refused(bench: Bench) -> Verdict {
     bench.put(&b, "old").await?;
     let batch = Batch::new()
         .best_effort()
-        .put(a.clone(), Put::new("new").if_absent())
-        .put(b.clone(), Put::new("new").if_version(Bench::version()));
+        .put(a.clone(), bench.of("new").if_absent())
+        .put(b.clone(), bench.of("new").if_version(Bench::version()));
     match bench.store.apply(batch).await {
         Ok(outcomes) => {
             check_equal("batch.judged", "the number of outcomes", &2, &outcomes.len())?;
@@ -266,7 +267,7 @@ async fn batch_large(bench: Bench) -> Verdict {
     let mut deletes = batch(&bench);
     for index in 0..count {
         let key = bench.key(&format!("{index:04}"))?;
-        puts = puts.put(key.clone(), format!("value {index}"));
+        puts = puts.put(key.clone(), bench.of(format!("value {index}")));
         deletes = deletes.delete(key, Delete::new().report_existed());
     }
     let outcomes = bench.store.apply(puts).await?;

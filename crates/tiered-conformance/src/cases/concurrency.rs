@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use tiered_core::{
@@ -64,7 +65,7 @@ async fn one_winner(
 async fn race_create(bench: Bench) -> Verdict {
     for round in 0..bench.rounds(8) {
         let key = bench.key(&format!("k{round}"))?;
-        one_winner(&bench, "put.absent", &key, |_, value| Put::new(value).if_absent()).await?;
+        one_winner(&bench, "put.absent", &key, |bench, value| bench.of(value).if_absent()).await?;
     }
     Ok(())
 }
@@ -76,9 +77,9 @@ async fn race_replace(bench: Bench) -> Verdict {
         return race_replace_stamped(bench).await;
     }
     for _ in 0..bench.rounds(8) {
-        bench.put(&key, adapter::with_version(Put::new("before"), version.clone())).await?;
-        one_winner(&bench, "put.matches", &key, |_, value| {
-            Put::new(value).if_version(tiered_core::Version::from_u128(7))
+        bench.put(&key, adapter::with_version(bench.of("before"), version.clone())).await?;
+        one_winner(&bench, "put.matches", &key, |bench, value| {
+            bench.of(value).if_version(tiered_core::Version::from_u128(7))
         })
         .await?;
     }
@@ -90,7 +91,7 @@ async fn race_replace_stamped(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     let version = bench.put(&key, "before").await?.version;
     let puts = (0..16).map(|index| {
-        let put = Put::new(format!("writer {index}")).if_version(version.clone());
+        let put = bench.of(format!("writer {index}")).if_version(version.clone());
         bench.store.put(&key, put)
     });
     let winners = join_all(puts).await.iter().filter(|put| put.is_ok()).count();
@@ -99,14 +100,14 @@ async fn race_replace_stamped(bench: Bench) -> Verdict {
 
 async fn race_counter(bench: Bench) -> Verdict {
     const TASKS: u64 = 8;
-    let rounds = bench.rounds(12);
+    let rounds = bench.rounds(12).min(bench.count(TASKS * 12) / TASKS);
     let key = bench.key("counter")?;
     let tasks: Vec<_> = (0..TASKS)
         .map(|_| {
             let (bench, key) = (bench.clone(), key.clone());
             Bench::part(async move {
                 for _ in 0..rounds {
-                    bench.store.update(&key, |old| Some(Put::new((number(old) + 1).to_string()))).await?;
+                    bench.store.update(&key, |old| Some(bench.of((number(old) + 1).to_string()))).await?;
                 }
                 Ok(())
             })
@@ -120,7 +121,7 @@ async fn race_counter(bench: Bench) -> Verdict {
     check_equal("put.matches", "a counter after every increment", &(TASKS * rounds), &number(last.as_ref()))
 }
 
-fn number(entry: Option<&Entry>) -> u64 {
+pub(super) fn number(entry: Option<&Entry>) -> u64 {
     let text = entry.and_then(|entry| std::str::from_utf8(entry.value()).ok());
     text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
@@ -159,7 +160,7 @@ async fn race_batches(bench: Bench) -> Verdict {
             .map(|index| {
                 let (bench, keys) = (bench.clone(), keys.clone());
                 Bench::part(async move {
-                    let put = || Put::new(format!("writer {index}")).if_absent();
+                    let put = || bench.of(format!("writer {index}")).if_absent();
                     let mut batch = Batch::new();
                     // Opposite orders, in which naive locking deadlocks.
                     let [a, b] = keys;
@@ -194,21 +195,35 @@ async fn race_batches(bench: Bench) -> Verdict {
     Ok(())
 }
 
-/// A value that says whose it is: torn or mixed values are no such value.
-fn signed(key: u64, writer: u64, round: u64) -> Vec<u8> {
+/// How many tasks and rounds `race_values` has.
+const WRITERS: u64 = 9;
+const ROUNDS: u64 = 25;
+
+/// Smallest size of a value that tells itself whose it is.
+const SIGNED: usize = 48;
+
+/// A value that says whose it is: torn or mixed values are no such value. Small stores take a part of it.
+fn signed(bench: &Bench, key: u64, writer: u64, round: u64) -> Bytes {
     let seed = key << 40 | writer << 20 | round;
+    if bench.largest(SIGNED) < SIGNED {
+        return bench.fit(&bytes(SIGNED, seed));
+    }
     let mut value = seed.to_le_bytes().to_vec();
     let size = 40 + Dice::new(seed).below(3) * 66_000;
-    value.extend_from_slice(&bytes(usize::try_from(size).unwrap_or(0), seed));
-    value
+    value.extend_from_slice(&bytes(bench.largest(usize::try_from(size).unwrap_or(0) + 8) - 8, seed));
+    value.into()
 }
 
-fn check_signed(key: u64, entry: &Entry) -> Verdict {
+fn check_signed(bench: &Bench, key: u64, entry: &Entry) -> Verdict {
     let value = entry.value();
-    let seed = value.first_chunk::<8>().map(|chunk| u64::from_le_bytes(*chunk));
-    let intact = seed.is_some_and(|seed| {
-        seed >> 40 == key && signed(key, seed >> 20 & 0xf_ffff, seed & 0xf_ffff) == *value
-    });
+    let is = |writer, round| signed(bench, key, writer, round) == *value;
+    let intact = if bench.largest(SIGNED) < SIGNED {
+        // Too short to tell whose it is: it is one of all.
+        (0..WRITERS).any(|writer| (0..ROUNDS).any(|round| is(writer, round)))
+    } else {
+        let seed = value.first_chunk::<8>().map(|chunk| u64::from_le_bytes(*chunk));
+        seed.is_some_and(|seed| seed >> 40 == key && is(seed >> 20 & 0xf_ffff, seed & 0xf_ffff))
+    };
     check("read.whole", intact, || {
         format!("key {key}: expected a value that was written to it as a whole, saw {}", describe(value))
     })?;
@@ -218,18 +233,17 @@ fn check_signed(key: u64, entry: &Entry) -> Verdict {
 async fn race_values(bench: Bench) -> Verdict {
     let keys: Arc<Vec<Key>> =
         Arc::new((0..4).map(|index| bench.key(&format!("k{index}"))).collect::<Verdict<_>>()?);
-    let limit = bench.capabilities.value_limit();
-    let tasks: Vec<_> = (0..9)
+    let tasks: Vec<_> = (0..WRITERS)
         .map(|task| {
             let (bench, keys) = (bench.clone(), Arc::clone(&keys));
             Bench::part(async move {
                 let mut dice = Dice::new(bench.seed ^ task);
-                for round in 0..bench.rounds(25) {
+                for round in 0..bench.rounds(ROUNDS) {
                     let index = dice.below(4);
                     let Some(key) = keys.get(usize::try_from(index).unwrap_or(0)) else { continue };
-                    let value = signed(index, task, round);
+                    let value = signed(&bench, index, task, round);
                     match task % 3 {
-                        0 if value.len() as u64 <= limit => {
+                        0 => {
                             bench.store.put(key, Put::new(value)).await?;
                         }
                         1 if dice.below(4) == 0 => {
@@ -237,7 +251,7 @@ async fn race_values(bench: Bench) -> Verdict {
                         }
                         _ => {
                             if let Some(entry) = bench.store.get(key).await? {
-                                check_signed(index, &entry)?;
+                                check_signed(&bench, index, &entry)?;
                             }
                         }
                     }
@@ -249,7 +263,7 @@ async fn race_values(bench: Bench) -> Verdict {
     bench.all(tasks).await?;
     for (index, key) in (0..).zip(keys.iter()) {
         if let Some(entry) = bench.load(key).await? {
-            check_signed(index, &entry)?;
+            check_signed(&bench, index, &entry)?;
         }
     }
     Ok(())
@@ -265,14 +279,11 @@ async fn race_versions(bench: Bench) -> Verdict {
                 let mut written = Vec::new();
                 let mut read = Vec::new();
                 for round in 0..bench.rounds(20) {
-                    let value = format!("{task}-{round}");
+                    let value = bench.fit(format!("{task}-{round}").as_bytes());
                     if task % 2 == 0 {
                         written.push((bench.put(&key, value.clone()).await?.version, value));
                     } else if let Some(entry) = bench.load(&key).await? {
-                        read.push((
-                            entry.version().clone(),
-                            String::from_utf8_lossy(entry.value()).into_owned(),
-                        ));
+                        read.push((entry.version().clone(), entry.into_value()));
                     }
                 }
                 Ok((written, read))
@@ -293,7 +304,7 @@ async fn race_versions(bench: Bench) -> Verdict {
 }
 
 async fn race_visible(bench: Bench) -> Verdict {
-    let last = bench.rounds(150);
+    let last = bench.count(150);
     let key = bench.key("k")?;
     let (acknowledged, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     bench.put(&key, "0").await?;
@@ -340,7 +351,7 @@ async fn race_list(bench: Bench) -> Verdict {
     let untouched: BTreeSet<String> = (0..300).map(|index| format!("k{index:03}")).collect();
     let mut batch = Batch::new().best_effort();
     for name in &untouched {
-        batch = batch.put(bench.key(name)?, "stays");
+        batch = batch.put(bench.key(name)?, bench.of("stays"));
     }
     for outcome in bench.store.apply(batch).await? {
         outcome?;
@@ -403,18 +414,20 @@ async fn one_listing(bench: &Bench, untouched: &BTreeSet<String>) -> Verdict {
 
 async fn race_reads(bench: Bench) -> Verdict {
     let (key, absent) = (bench.key("k")?, bench.key("absent")?);
-    let value = bytes(bench.capabilities.value_limit().min(100_000).try_into().unwrap_or(0), bench.seed);
+    let value = bytes(bench.largest(100_000), bench.seed);
+    let part = value.slice(value.len().min(1)..value.len().min(9));
     bench.put(&key, value.clone()).await?;
     let tasks: Vec<_> = (0..48)
         .map(|index| {
-            let (bench, key, absent, value) = (bench.clone(), key.clone(), absent.clone(), value.clone());
+            let (bench, key, absent) = (bench.clone(), key.clone(), absent.clone());
+            let (value, expected) = (value.clone(), part.clone());
             Bench::part(async move {
                 match index % 4 {
                     0 => bench.expect_absent("read.whole", &absent).await,
                     1 => {
-                        let part = bench.store.load(&key, &ReadOptions::new().range(1..9)).await?;
-                        let right =
-                            part.entry().map_or(bench.evicts, |part| *part.value() == value.slice(1..9));
+                        let range = value.len().min(1) as u64..9;
+                        let part = bench.store.load(&key, &ReadOptions::new().range(range)).await?;
+                        let right = part.entry().map_or(bench.evicts, |part| *part.value() == expected);
                         check("read.range", right, || format!("expected bytes 1 to 9, saw {part:?}"))
                     }
                     _ => bench.expect("read.whole", &key, &value).await,

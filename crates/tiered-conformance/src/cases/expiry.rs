@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tiered_core::{
     Batch, Clock as _, Delete, ErrorKind, Existed, Feature, Key, Known, ListOptions, Lookup, ManualClock,
-    Put, ReadOptions,
+    ReadOptions,
 };
 
 use super::preconditions::put_condition_refused;
@@ -29,9 +29,9 @@ declare! {
 /// Puts an entry that has expired when this returns: by the manual clock where there is one, else at once.
 async fn expired(bench: &Bench, key: &Key) -> Verdict<tiered_core::Version> {
     let Some(clock) = &bench.clock else {
-        return Ok(bench.put_expiring(key, Put::new("expired").expires_at(bench.now())).await?.version);
+        return Ok(bench.put_expiring(key, bench.of("expired").expires_at(bench.now())).await?.version);
     };
-    let put = Put::new("expired").expires_in(Duration::from_mins(1));
+    let put = bench.of("expired").expires_in(Duration::from_mins(1));
     let version = bench.put_expiring(key, put).await?.version;
     bench.expect("read.expired", key, b"expired").await?;
     clock.advance(Duration::from_mins(1));
@@ -42,20 +42,20 @@ async fn expiry_past(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     // An entry that was there before must not be seen instead.
     bench.put(&key, "old").await?;
-    bench.put_expiring(&key, Put::new("past").expires_at(bench.now())).await?;
+    bench.put_expiring(&key, bench.of("past").expires_at(bench.now())).await?;
     bench.expect_absent("read.expired", &key).await
 }
 
 async fn expiry_after(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     if let Some(clock) = bench.clock.clone() {
-        bench.put_expiring(&key, Put::new("value").expires_in(Duration::from_mins(1))).await?;
+        bench.put_expiring(&key, bench.of("value").expires_in(Duration::from_mins(1))).await?;
         clock.advance(Duration::from_secs(59));
         bench.expect("read.expired", &key, b"value").await?;
         clock.advance(Duration::from_secs(1));
         return bench.expect_absent("read.expired", &key).await;
     }
-    bench.put_expiring(&key, Put::new("value").expires_in(Duration::from_millis(40))).await?;
+    bench.put_expiring(&key, bench.of("value").expires_in(Duration::from_millis(40))).await?;
     // Without a clock to move, real time has to pass: 5 s are far more than 40 ms on any machine.
     for _ in 0..1000 {
         let before = bench.now();
@@ -81,7 +81,7 @@ async fn expiry_boundary(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     let clock = clock(&bench)?;
     let at = clock.now().saturating_add(Duration::from_secs(1));
-    bench.put_expiring(&key, Put::new("value").expires_at(at)).await?;
+    bench.put_expiring(&key, bench.of("value").expires_at(at)).await?;
     clock.advance(Duration::from_millis(999));
     bench.expect("read.expired", &key, b"value").await?;
     let Some(entry) = bench.present("read.expired", &key).await? else { return Ok(()) };
@@ -145,7 +145,7 @@ async fn expiry_unlisted(bench: Bench) -> Verdict {
 async fn expiry_put_absent(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     expired(&bench, &key).await?;
-    bench.put(&key, Put::new("new").if_absent()).await?;
+    bench.put(&key, bench.of("new").if_absent()).await?;
     bench.expect("put.absent", &key, b"new").await
 }
 
@@ -155,7 +155,7 @@ async fn expiry_put_matches(bench: Bench) -> Verdict {
     let known = Known { version: version.clone(), validator: None };
     let read = bench.store.load(&key, &ReadOptions::new().unless(known)).await?;
     check_equal("read.unless", "a known entry that expired", &Lookup::Absent, &read.lookup)?;
-    let result = bench.store.put(&key, Put::new("resurrected").if_version(version)).await;
+    let result = bench.store.put(&key, bench.of("resurrected").if_version(version)).await;
     bench.refused("put.matches", ErrorKind::PreconditionFailed, result)?;
     bench.expect_absent("put.matches", &key).await
 }
@@ -174,7 +174,7 @@ async fn expiry_replaced(bench: Bench) -> Verdict {
     bench.put(&key, "stays").await?;
     bench.expect("put.replace", &key, b"stays").await?;
     // A put without an expiry takes that of the entry before it away.
-    bench.put_expiring(&key, Put::new("short").expires_in(Duration::from_mins(1))).await?;
+    bench.put_expiring(&key, bench.of("short").expires_in(Duration::from_mins(1))).await?;
     bench.put(&key, "stays again").await?;
     if let Some(clock) = &bench.clock {
         clock.advance(Duration::from_secs(61));
@@ -186,7 +186,7 @@ async fn expiry_batch(bench: Bench) -> Verdict {
     let (a, b) = (bench.key("a")?, bench.key("b")?);
     expired(&bench, &a).await?;
     expired(&bench, &b).await?;
-    let put = if bench.has(Feature::ConditionalPut) { Put::new("new").if_absent() } else { Put::new("new") };
+    let put = if bench.has(Feature::ConditionalPut) { bench.of("new").if_absent() } else { bench.of("new") };
     let batch =
         Batch::new().best_effort().put(a.clone(), put).delete(b.clone(), Delete::new().report_existed());
     for outcome in bench.store.apply(batch).await? {

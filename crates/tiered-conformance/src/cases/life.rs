@@ -1,5 +1,6 @@
 //! Flushing, closing, opening again; operations that are dropped half-way.
 
+use std::collections::HashSet;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use tiered_core::{
 };
 
 use super::marks::marks_refused;
-use crate::bench::{Bench, same_value};
+use crate::bench::{Bench, describe};
 use crate::case::{Need, Stop, Verdict, check, check_equal, declare, fail};
 use crate::dice::bytes;
 use crate::watch::pause;
@@ -40,7 +41,7 @@ async fn life_flush(bench: Bench) -> Verdict {
     let durable = written.receipt.durable(tiered_core::Level::Committed);
     Bench::in_time("flush", "the receipt of a flushed put", durable).await??;
     let fresh = bench.store.load(&key, &ReadOptions::new().authoritative()).await?;
-    let right = fresh.entry().map_or(bench.evicts, |entry| entry.value() == "value");
+    let right = bench.is(fresh.entry(), b"value");
     check("flush", right, || format!("expected the authority to have the flushed value, saw {fresh:?}"))
 }
 
@@ -57,18 +58,18 @@ fn closed<T>(what: &str, result: Result<T>) -> Verdict {
 async fn life_close(bench: Bench) -> Verdict {
     let store = bench.place()?.open().await?;
     let (key, options) = (bench.key("k")?, ReadOptions::new());
-    store.put(&key, Put::new("value")).await?;
+    store.put(&key, bench.of("value")).await?;
     let mut begun = store.list(ListOptions::new());
     begun.next().await.transpose()?;
     store.close().await?;
     closed("load", store.load(&key, &options).await)?;
-    closed("put", store.put(&key, Put::new("late")).await)?;
+    closed("put", store.put(&key, bench.of("late")).await)?;
     closed("delete", store.delete(&key, Delete::new()).await)?;
     closed("head", store.head(&key, &options).await)?;
     closed("get_many", store.get_many(std::slice::from_ref(&key), &options).await)?;
     closed(
         "a best-effort batch",
-        match store.apply(Batch::new().best_effort().put(key.clone(), "late")).await {
+        match store.apply(Batch::new().best_effort().put(key.clone(), bench.of("late"))).await {
             Ok(outcomes) => {
                 outcomes.into_iter().next().unwrap_or_else(|| Err(Error::new(ErrorKind::Other, "no outcome")))
             }
@@ -76,10 +77,10 @@ async fn life_close(bench: Bench) -> Verdict {
         },
     )?;
     if bench.has(Feature::AtomicBatch) {
-        closed("an atomic batch", store.apply(Batch::new().put(key.clone(), "late")).await)?;
+        closed("an atomic batch", store.apply(Batch::new().put(key.clone(), bench.of("late"))).await)?;
     }
     closed("read_stream", store.read_stream(&key, &options).await)?;
-    let body = futures_util::stream::iter([Ok(bytes::Bytes::from("late"))]);
+    let body = futures_util::stream::iter([Ok(bench.fit(b"late"))]);
     closed("put_stream", store.put_stream(&key, Put::new(""), Box::pin(body)).await)?;
     match store.list(ListOptions::new()).next().await {
         Some(listed) => closed("list", listed)?,
@@ -104,10 +105,10 @@ async fn life_close_busy(bench: Bench) -> Verdict {
     let written = Arc::new(AtomicU32::new(0));
     for task in 0..4 {
         let (store, key) = (Arc::clone(&store), bench.key(&format!("k{task}"))?);
-        let written = Arc::clone(&written);
+        let (bench, written) = (bench.clone(), Arc::clone(&written));
         tasks.push(Bench::part(async move {
             for round in 0..1_000_000u32 {
-                match store.put(&key, Put::new(round.to_string())).await {
+                match store.put(&key, bench.of(round.to_string())).await {
                     Ok(_) => {
                         written.fetch_add(1, Ordering::Relaxed);
                         tokio::task::yield_now().await;
@@ -134,20 +135,19 @@ async fn life_reopen(bench: Bench) -> Verdict {
     let place = bench.place()?;
     let (key, gone, empty) = (bench.key("k")?, bench.key("gone")?, bench.key("empty")?);
     let (large, batched) = (bench.key("large")?, bench.key("batched")?);
-    let size = bench.capabilities.value_limit().min(200_000).try_into().unwrap_or(0);
-    let value = bytes(size, bench.seed);
+    let value = bytes(bench.largest(200_000), bench.seed);
     let store = place.open().await?;
-    store.put(&key, Put::new("old")).await?;
-    let mut put = Put::new("value");
+    store.put(&key, bench.of("old")).await?;
+    let mut put = bench.of("value");
     if bench.has(Feature::KeepsMetadata) {
         put = put.attributes(Bench::attributes(&[("a", "b")])?);
     }
     store.put(&key, put).await?;
-    store.put(&gone, Put::new("gone")).await?;
+    store.put(&gone, bench.of("gone")).await?;
     store.delete(&gone, Delete::new()).await?;
-    store.put(&empty, Put::new("")).await?;
-    store.put(&large, Put::new(value.clone())).await?;
-    for outcome in store.apply(Batch::new().best_effort().put(batched.clone(), "batched")).await? {
+    store.put(&empty, bench.of("")).await?;
+    store.put(&large, bench.of(value.clone())).await?;
+    for outcome in store.apply(Batch::new().best_effort().put(batched.clone(), bench.of("batched"))).await? {
         outcome?;
     }
     let before = store.load(&key, &ReadOptions::new()).await?.into_entry();
@@ -190,7 +190,7 @@ async fn life_locked(bench: Bench) -> Verdict {
     let place = bench.place()?;
     let key = bench.key("k")?;
     let store = place.open().await?;
-    store.put(&key, Put::new("value")).await?;
+    store.put(&key, bench.of("value")).await?;
     match place.open().await {
         Err(error) if error.kind() == ErrorKind::Locked => {}
         Err(error) => {
@@ -210,7 +210,7 @@ async fn life_locked(bench: Bench) -> Verdict {
     // Closing releases the place, although the handle is still there.
     let again = place.open().await?;
     if let Some(entry) = again.load(&key, &ReadOptions::new()).await?.into_entry() {
-        same_value("close", &key, b"value", &entry)?;
+        bench.same_value("close", &key, b"value", &entry)?;
     }
     Ok(again.close().await?)
 }
@@ -220,8 +220,8 @@ pub(super) async fn reopen_volatile(bench: Bench) -> Verdict {
     let place = bench.place()?;
     let (key, gone) = (bench.key("k")?, bench.key("gone")?);
     let store = place.open().await?;
-    store.put(&key, Put::new("value")).await?;
-    store.put(&gone, Put::new("gone")).await?;
+    store.put(&key, bench.of("value")).await?;
+    store.put(&gone, bench.of("gone")).await?;
     store.delete(&gone, Delete::new()).await?;
     let before = store.load(&key, &ReadOptions::new()).await?.into_entry();
     store.close().await?;
@@ -257,10 +257,10 @@ async fn life_opened_twice(bench: Bench) -> Verdict {
     };
     if bench.capabilities.sharing() == Sharing::Shared {
         let seen = second.load(&key, &ReadOptions::new().authoritative()).await?;
-        let right = seen.entry().map_or(bench.evicts, |entry| entry.value() == "value");
+        let right = bench.is(seen.entry(), b"value");
         check("close", right, || format!("expected the entry of the first handle, saw {seen:?}"))?;
     }
-    second.put(&other, Put::new("other")).await?;
+    second.put(&other, bench.of("other")).await?;
     second.close().await?;
     first.expect("close", &key, b"value").await?;
     first.put(&key, "after").await?;
@@ -310,7 +310,7 @@ async fn cancel_reads(bench: Bench) -> Verdict {
         }
     }
     Bench::in_time("cancel", "a read after dropped reads", bench.expect_absent("cancel", &absent)).await??;
-    let put = bench.store.put(&key, Put::new("after"));
+    let put = bench.store.put(&key, bench.of("after"));
     Bench::in_time("cancel", "a put after dropped reads", put).await??;
     bench.expect("cancel", &key, b"after").await
 }
@@ -320,22 +320,26 @@ async fn cancel_writes(bench: Bench) -> Verdict {
     let store = &bench.store;
     // Where a request can outlive its call, a dropped write may land after a later one: only the use goes on.
     let settles = bench.capabilities.lifetime().is_zero();
+    let mut before = HashSet::new();
     for round in 0..bench.rounds(6) {
         for polls in 0..POLLS {
             let value = format!("value {round} {polls}");
-            drop(impatient(store.put(&key, Put::new("dropped put")), polls).await);
+            drop(impatient(store.put(&key, bench.of("dropped put")), polls).await);
             drop(impatient(store.delete(&key, Delete::new()), polls).await);
-            let batch = Batch::new().best_effort().put(key.clone(), "dropped batch");
+            let batch = Batch::new().best_effort().put(key.clone(), bench.of("dropped batch"));
             drop(impatient(store.apply(batch), polls).await);
             let read = Bench::in_time("cancel", "a read after dropped writes", bench.load(&key)).await??;
             if let Some(entry) = read {
-                let value = String::from_utf8_lossy(entry.value()).into_owned();
-                let known =
-                    ["dropped put", "dropped batch"].contains(&value.as_str()) || value.starts_with("value ");
-                check("cancel", known, || format!("expected a value that was written, saw {value:?}"))?;
+                let known = bench.is(Some(&entry), b"dropped put")
+                    || bench.is(Some(&entry), b"dropped batch")
+                    || before.contains(entry.value());
+                check("cancel", known, || {
+                    format!("expected a value that was written, saw {}", describe(entry.value()))
+                })?;
                 entry.verify()?;
             }
-            let put = store.put(&key, Put::new(value.clone()));
+            before.insert(bench.fit(value.as_bytes()));
+            let put = store.put(&key, bench.of(value.clone()));
             Bench::in_time("cancel", "a put after dropped writes", put).await??;
             if settles {
                 for _ in 0..3 {

@@ -16,6 +16,7 @@ declare! {
     list_combined ["list.prefix", "list.after", "list.limit"];
     list_pages ["list.complete", "list.order", "list.limit"];
     list_current ["list.complete", "list.order"];
+    list_interleaved ["list.complete"];
     list_sizes ["list.complete"];
     list_metadata ["list.metadata"] needs [Need::Has(Feature::ListsMetadata)] else list_metadata_partly;
     list_dropped ["cancel"];
@@ -130,7 +131,7 @@ async fn list_pages(bench: Bench) -> Verdict {
     for some in names.chunks(150) {
         let mut batch = Batch::new().best_effort();
         for name in some {
-            batch = batch.put(bench.key(name)?, name.clone());
+            batch = batch.put(bench.key(name)?, bench.of(name.clone()));
         }
         for outcome in bench.store.apply(batch).await? {
             outcome?;
@@ -172,6 +173,31 @@ async fn list_current(bench: Bench) -> Verdict {
     bench.expect_names("list.complete", bench.everything(), &["a", "b", "c", "d"]).await
 }
 
+/// Two listings at once have nothing in common, and a read in between disturbs neither.
+async fn list_interleaved(bench: Bench) -> Verdict {
+    use futures_util::StreamExt as _;
+    let names = ["a/1", "a/2", "a/3", "b/1", "b/2", "b/3"];
+    fill(&bench, &names).await?;
+    let of = |part: &str| ListOptions::new().prefix(format!("{}{part}", bench.prefix));
+    let mut listings = ["a/", "b/", ""].map(|part| bench.store.list(of(part)).fuse());
+    let mut seen: [Vec<String>; 3] = Default::default();
+    for _ in 0..names.len() {
+        for (listing, seen) in listings.iter_mut().zip(&mut seen) {
+            if let Some(listed) = listing.next().await.transpose()? {
+                seen.push(listed.key.as_str().strip_prefix(&bench.prefix).unwrap_or_default().to_owned());
+            }
+        }
+        bench.load(&bench.key("b/2")?).await?;
+    }
+    let expected: [&[&str]; 3] = [&["a/1", "a/2", "a/3"], &["b/1", "b/2", "b/3"], &names];
+    for (expected, seen) in expected.into_iter().zip(&seen) {
+        if let Some(difference) = crate::text::first_difference(expected, seen).filter(|_| !bench.evicts) {
+            return fail("list.complete", format!("one of three listings at once: {difference}"));
+        }
+    }
+    Ok(())
+}
+
 async fn list_sizes(bench: Bench) -> Verdict {
     let limit = bench.capabilities.value_limit();
     for size in [0, 1, 65_281, 200_000].into_iter().filter(|size| *size <= limit) {
@@ -191,7 +217,7 @@ async fn list_sizes(bench: Bench) -> Verdict {
 }
 
 async fn list_metadata(bench: Bench) -> Verdict {
-    let put = |value: &'static str| tiered_core::Put::new(value);
+    let put = |value: &'static str| bench.of(value);
     let attributes = Bench::attributes(&[("a", "b")])?;
     bench.put(&bench.key("a")?, put("one").attributes(attributes)).await?;
     bench.put(&bench.key("b")?, put("")).await?;
@@ -233,7 +259,7 @@ async fn list_dropped(bench: Bench) -> Verdict {
         }
         drop(listing);
         let key = bench.key("b")?;
-        let put = bench.store.put(&key, tiered_core::Put::new("after"));
+        let put = bench.store.put(&key, bench.of("after"));
         Bench::in_time("cancel", "a put after a dropped listing", put).await??;
     }
     bench.expect("cancel", &bench.key("b")?, b"after").await

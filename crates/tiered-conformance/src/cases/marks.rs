@@ -1,7 +1,7 @@
 //! A store's own small named values.
 
 use bytes::Bytes;
-use tiered_core::{ErrorKind, Feature, Put};
+use tiered_core::{ErrorKind, Feature};
 
 use crate::bench::Bench;
 use crate::case::{Need, Verdict, check, check_equal, declare, fail};
@@ -62,7 +62,7 @@ async fn hidden(bench: &Bench, name: &str) -> Verdict {
         })?;
     }
     bench.expect_absent("marks", &tiered_core::Key::new(name)?).await?;
-    bench.put(&key, Put::new("other")).await?;
+    bench.put(&key, bench.of("other")).await?;
     check_equal("marks", "the mark", &Some(Bytes::from("mark")), &bench.store.mark(name).await?)
 }
 

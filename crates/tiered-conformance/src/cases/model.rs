@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tiered_core::{
-    Batch, Delete, ErrorKind, Existed, Feature, ListOptions, Precondition, Put, StoreExt as _, Version,
+    Batch, Delete, ErrorKind, Existed, Feature, ListOptions, Precondition, StoreExt as _, Version,
 };
 
 use crate::bench::{Bench, describe};
@@ -30,7 +30,7 @@ async fn model_sequence(bench: Bench) -> Verdict {
     for step in 0..bench.rounds(300) {
         let name = dice.pick(&NAMES).copied().unwrap_or("a");
         let key = bench.key(name)?;
-        let value = bytes(usize::try_from(dice.below(3000)).unwrap_or(0), step);
+        let value = bytes(bench.largest(usize::try_from(dice.below(3000)).unwrap_or(0)), step);
         match dice.below(7) {
             0 | 1 => {
                 let written = bench.put(&key, value.clone()).await?;
@@ -51,7 +51,7 @@ async fn model_sequence(bench: Bench) -> Verdict {
                 };
                 let evictable = bench.evicts && model.contains_key(name);
                 let holds = precondition.holds(model.get(name).map(|expected| &expected.version));
-                let put = Put::new(value.clone()).precondition(precondition);
+                let put = bench.of(value.clone()).precondition(precondition);
                 match bench.store.put(&key, put).await {
                     Ok(written) => {
                         check("put.absent", holds || evictable, || {

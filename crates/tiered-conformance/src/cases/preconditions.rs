@@ -1,6 +1,6 @@
 //! Conditional puts and deletes.
 
-use tiered_core::{Delete, ErrorKind, Existed, Feature, Precondition, Put, adapter};
+use tiered_core::{Delete, ErrorKind, Existed, Feature, Precondition, adapter};
 
 use super::writing::put_metadata_refused;
 use crate::bench::Bench;
@@ -25,7 +25,7 @@ async fn put_if_absent(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     // A neighbour that begins with the key is another key.
     bench.put(&bench.key("k2")?, "x").await?;
-    let written = bench.put(&key, Put::new("value").if_absent()).await?;
+    let written = bench.put(&key, bench.of("value").if_absent()).await?;
     bench.expect("put.absent", &key, b"value").await?;
     let Some(entry) = bench.present("put.absent", &key).await? else { return Ok(()) };
     check_equal("put.version", "the version that load shows", &written.version, entry.version())
@@ -35,7 +35,7 @@ async fn put_if_absent_present(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     for value in ["value", ""] {
         bench.put(&key, value).await?;
-        let result = bench.store.put(&key, Put::new("other").if_absent()).await;
+        let result = bench.store.put(&key, bench.of("other").if_absent()).await;
         if bench.refused("put.absent", FAILED, result)? {
             bench.expect("put.absent", &key, value.as_bytes()).await?;
         }
@@ -47,7 +47,7 @@ async fn put_if_absent_deleted(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     bench.put(&key, "old").await?;
     bench.store.delete(&key, Delete::new()).await?;
-    bench.put(&key, Put::new("new").if_absent()).await?;
+    bench.put(&key, bench.of("new").if_absent()).await?;
     bench.expect("put.absent", &key, b"new").await
 }
 
@@ -56,7 +56,7 @@ async fn put_if_matches(bench: Bench) -> Verdict {
     let mut version = bench.put(&key, "0").await?.version;
     for round in 1..=5 {
         let value = round.to_string();
-        match bench.store.put(&key, Put::new(value.clone()).if_version(version)).await {
+        match bench.store.put(&key, bench.of(value.clone()).if_version(version)).await {
             Ok(written) => version = written.version,
             Err(error) if bench.evicts && error.kind() == FAILED => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -73,7 +73,7 @@ async fn put_if_matches_stale(bench: Bench) -> Verdict {
     bench.put(&key, "same").await?;
     bench.put(&key, "current").await?;
     for stale in [first, Bench::version()] {
-        let result = bench.store.put(&key, Put::new("lost update").if_version(stale)).await;
+        let result = bench.store.put(&key, bench.of("lost update").if_version(stale)).await;
         bench.refused("put.matches", FAILED, result)?;
         bench.expect("put.matches", &key, b"current").await?;
     }
@@ -82,12 +82,12 @@ async fn put_if_matches_stale(bench: Bench) -> Verdict {
 
 async fn put_if_matches_absent(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
-    let result = bench.store.put(&key, Put::new("x").if_version(Bench::version())).await;
+    let result = bench.store.put(&key, bench.of("x").if_version(Bench::version())).await;
     bench.refused("put.matches", FAILED, result)?;
     bench.expect_absent("put.matches", &key).await?;
     let version = bench.put(&key, "value").await?.version;
     bench.store.delete(&key, Delete::new()).await?;
-    let result = bench.store.put(&key, Put::new("resurrected").if_version(version)).await;
+    let result = bench.store.put(&key, bench.of("resurrected").if_version(version)).await;
     bench.refused("put.matches", FAILED, result)?;
     bench.expect_absent("put.matches", &key).await
 }
@@ -95,12 +95,12 @@ async fn put_if_matches_absent(bench: Bench) -> Verdict {
 pub(super) async fn put_condition_refused(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     let unsupported = ErrorKind::Unsupported;
-    let result = bench.store.put(&key, Put::new("new").if_absent()).await;
+    let result = bench.store.put(&key, bench.of("new").if_absent()).await;
     bench.refused("put.absent", unsupported, result)?;
     bench.expect_absent("put.absent", &key).await?;
     let version = bench.put(&key, "old").await?.version;
     for version in [version, Bench::version()] {
-        let result = bench.store.put(&key, Put::new("new").if_version(version)).await;
+        let result = bench.store.put(&key, bench.of("new").if_version(version)).await;
         bench.refused("put.matches", unsupported, result)?;
     }
     bench.expect("put.matches", &key, b"old").await
@@ -109,7 +109,7 @@ pub(super) async fn put_condition_refused(bench: Bench) -> Verdict {
 async fn put_retry(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     let version = Bench::version();
-    let put = adapter::with_version(Put::new("value"), version.clone()).if_absent();
+    let put = adapter::with_version(bench.of("value"), version.clone()).if_absent();
     bench.put(&key, put.clone()).await?;
     match bench.store.put(&key, put).await {
         Ok(written) => {

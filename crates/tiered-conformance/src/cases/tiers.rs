@@ -1,7 +1,8 @@
 //! What went wrong in the tiered store that this one started from. A store without tiers passes them as well.
 
-use tiered_core::{Batch, Delete, Entry, Feature, Put, Read, ReadOptions, StoreExt as _};
+use tiered_core::{Batch, Delete, Entry, Feature, Read, ReadOptions, StoreExt as _};
 
+use super::concurrency::number;
 use super::life::reopen_volatile;
 use super::preconditions::put_condition_refused;
 use crate::bench::Bench;
@@ -25,10 +26,13 @@ declare! {
 /// Reading a fragment first must not make the fragment the whole value.
 async fn tier_range_first(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
-    bench.put(&key, "the whole value").await?;
+    let value = bench.fit(b"the whole value");
+    let (start, end) = (value.len() / 4, value.len() / 2 + 1);
+    let end = end.min(value.len());
+    bench.put(&key, value.clone()).await?;
     for _ in 0..2 {
-        if let Some(part) = bench.store.get_range(&key, 4..9).await? {
-            check_equal("read.range", "the range", &&b"whole"[..], &&part.value()[..])?;
+        if let Some(part) = bench.store.get_range(&key, start as u64..end as u64).await? {
+            check_equal("read.range", "the range", &value.slice(start..end), part.value())?;
         }
         bench.store.flush().await?;
         bench.expect("read.whole", &key, b"the whole value").await?;
@@ -64,7 +68,7 @@ async fn tier_same_hot_and_cold(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     let attributes = Bench::attributes(&[("kind", "test")])?;
     let kept = bench.has(Feature::KeepsMetadata);
-    let put = if kept { Put::new("value").attributes(attributes) } else { Put::new("value") };
+    let put = if kept { bench.of("value").attributes(attributes) } else { bench.of("value") };
     bench.put(&key, put).await?;
     let mut seen = Vec::new();
     for _ in 0..3 {
@@ -86,20 +90,13 @@ async fn tier_same_hot_and_cold(bench: Bench) -> Verdict {
 async fn tier_update_cold(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     bench.put(&key, "1").await?;
-    for round in 2..5 {
-        bench
-            .store
-            .update(&key, |old| Some(Put::new(format!("{}{round}", old.map_or("", |old| utf8(old.value()))))))
-            .await?;
+    for _ in 2..5 {
+        bench.store.update(&key, |old| Some(bench.of((number(old) + 1).to_string()))).await?;
     }
     if bench.evicts {
         return Ok(());
     }
-    bench.expect("read.whole", &key, b"1234").await
-}
-
-fn utf8(value: &[u8]) -> &str {
-    std::str::from_utf8(value).unwrap_or("(damaged)")
+    bench.expect("read.whole", &key, b"4").await
 }
 
 /// Listings must know what was just written and deleted, wherever it is by now.
@@ -132,7 +129,7 @@ async fn tier_write_order(bench: Bench) -> Verdict {
     bench.expect("put.replace", &key, b"49").await?;
     bench.store.flush().await?;
     let read = bench.store.load(&key, &ReadOptions::new().authoritative()).await?;
-    let last = read.entry().map_or(bench.evicts, |entry| entry.value() == "49");
+    let last = bench.is(read.entry(), b"49");
     check("put.replace", last, || format!("expected the last write in the authority, saw {read:?}"))
 }
 
@@ -153,10 +150,10 @@ async fn tier_batch_order(bench: Bench) -> Verdict {
     for round in 0..20 {
         let batch = Batch::new()
             .best_effort()
-            .put(leaf.clone(), format!("leaf {round}, too early"))
+            .put(leaf.clone(), bench.of(format!("leaf {round}, too early")))
             .delete(root.clone(), Delete::new())
-            .put(leaf.clone(), format!("leaf {round}"))
-            .put(root.clone(), format!("root {round}"));
+            .put(leaf.clone(), bench.of(format!("leaf {round}")))
+            .put(root.clone(), bench.of(format!("root {round}")));
         for outcome in bench.store.apply(batch).await? {
             outcome?;
         }
@@ -166,7 +163,7 @@ async fn tier_batch_order(bench: Bench) -> Verdict {
     bench.store.flush().await?;
     for (key, last) in [(&leaf, "leaf 19"), (&root, "root 19")] {
         let read = bench.store.load(key, &ReadOptions::new().authoritative()).await?;
-        let right = read.entry().map_or(bench.evicts, |entry| entry.value() == last);
+        let right = bench.is(read.entry(), last.as_bytes());
         check("put.replace", right, || format!("expected {last:?} in the authority, saw {read:?}"))?;
     }
     Ok(())
@@ -176,7 +173,7 @@ async fn tier_batch_order(bench: Bench) -> Verdict {
 async fn cold(bench: &Bench) -> Verdict<(Bench, Entry, Entry)> {
     let place = bench.place()?;
     let warm = Bench { store: place.open().await?, ..bench.clone() };
-    let size = bench.capabilities.value_limit().min(150_000).try_into().unwrap_or(0);
+    let size = bench.largest(150_000);
     let (small, large) = (bench.key("small")?, bench.key("large")?);
     warm.put(&small, "1").await?;
     warm.put(&large, bytes(size, bench.seed)).await?;
@@ -198,13 +195,18 @@ async fn cold_refused(bench: Bench) -> Verdict {
     }
 }
 
+fn size_of(entry: &Entry) -> usize {
+    entry.value().len()
+}
+
 /// The first reads after opening must neither truncate what they fill, nor change its metadata.
 async fn tier_cold(bench: Bench) -> Verdict {
     let (bench, small, large) = cold(&bench).await?;
     let keys = [bench.key("large")?, bench.key("absent")?, bench.key("small")?];
     let [key, absent, other] = &keys;
-    let part = bench.store.get_range(key, 3..9).await?;
-    let right = part.as_ref().is_some_and(|part| *part.value() == large.value().slice(3..9));
+    let range = size_of(&large).min(3)..size_of(&large).min(9);
+    let part = bench.store.get_range(key, range.start as u64..range.end as u64).await?;
+    let right = part.as_ref().is_some_and(|part| *part.value() == large.value().slice(range));
     check("read.range", right, || format!("expected bytes 3 to 9, saw {part:?}"))?;
     bench.expect_absent("read.whole", absent).await?;
     for _ in 0..3 {
@@ -229,15 +231,13 @@ async fn tier_cold(bench: Bench) -> Verdict {
 async fn tier_cold_update(bench: Bench) -> Verdict {
     let (bench, small, _) = cold(&bench).await?;
     let key = bench.key("small")?;
-    let (old, written) = bench
-        .store
-        .update(&key, |old| Some(Put::new(format!("{}2", old.map_or("", |old| utf8(old.value()))))))
-        .await?;
+    let (old, written) =
+        bench.store.update(&key, |old| Some(bench.of((number(old) + 1).to_string()))).await?;
     check_equal("put.matches", "the entry before the update", &Some(small), &old)?;
     check("put.matches", written.is_some(), || "expected the update to be written".to_owned())?;
-    bench.expect("read.whole", &key, b"12").await?;
+    bench.expect("read.whole", &key, b"2").await?;
     let read = bench.store.load(&key, &ReadOptions::new().authoritative()).await?;
-    let right = read.entry().is_some_and(|entry| entry.value() == "12");
+    let right = read.entry().is_some() && bench.is(read.entry(), b"2");
     check("read.whole", right, || format!("expected the update in the authority, saw {read:?}"))?;
     Ok(bench.store.close().await?)
 }

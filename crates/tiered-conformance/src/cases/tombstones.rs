@@ -78,7 +78,7 @@ async fn tombstone_shown(bench: Bench) -> Verdict {
 async fn tombstone_absent(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     let version = bench.put(&key, tombstone()).await?.version;
-    let result = bench.store.put(&key, Put::new("x").if_version(version)).await;
+    let result = bench.store.put(&key, bench.of("x").if_version(version)).await;
     bench.refused("tombstone.hidden", ErrorKind::PreconditionFailed, result)?;
     bench.put(&key, Put::new("new").if_absent()).await?;
     bench.expect("tombstone.hidden", &key, b"new").await?;

@@ -33,9 +33,9 @@ declare! {
 
 async fn put_replace(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
-    let long = bytes(bench.capabilities.value_limit().min(150_000).try_into().unwrap_or(0), bench.seed);
+    let long = bytes(bench.largest(150_000), bench.seed);
     let far = bench.now().saturating_add(Duration::from_secs(1 << 32));
-    let mut first = Put::new(long);
+    let mut first = bench.of(long);
     if bench.has(Feature::KeepsMetadata) {
         first = first.attributes(Bench::attributes(&[("colour", "red")])?).expires_at(far);
     }
@@ -101,7 +101,7 @@ async fn put_version(bench: Bench) -> Verdict {
 async fn put_version_own(bench: Bench) -> Verdict {
     for (name, version) in [("k", Bench::version()), ("max", Version::from_u128(u128::MAX))] {
         let key = bench.key(name)?;
-        let written = bench.put(&key, adapter::with_version(Put::new("value"), version.clone())).await?;
+        let written = bench.put(&key, adapter::with_version(bench.of("value"), version.clone())).await?;
         check_equal("put.version", "the version returned", &version, &written.version)?;
         shown(&bench, &key, &version).await?;
     }
@@ -112,7 +112,7 @@ async fn put_version_token(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     for token in ["\"etag-of-another\"", "W/\"ütf\"", &"t".repeat(Version::MAX_TOKEN_LEN)] {
         let version = Version::from_token(token)?;
-        let written = bench.put(&key, adapter::with_version(Put::new("value"), version.clone())).await?;
+        let written = bench.put(&key, adapter::with_version(bench.of("value"), version.clone())).await?;
         check_equal("put.version", "the version returned", &version, &written.version)?;
         shown(&bench, &key, &version).await?;
     }
@@ -149,7 +149,7 @@ async fn put_metadata(bench: Bench) -> Verdict {
     let expires_at = bench.now().saturating_add(Duration::from_secs(1 << 33));
     let modified = Timestamp::from_millis(981_173_106_123);
     let attributes = Bench::attributes(&[("content-type", "text/plain"), ("a.b_c-1", "")])?;
-    let put = Put::new("value").attributes(attributes.clone()).expires_at(expires_at);
+    let put = bench.of("value").attributes(attributes.clone()).expires_at(expires_at);
     let entry = Stamp::system().entry(&put);
     let stamped = Arc::new(Metadata { modified, ..(**entry.metadata()).clone() });
     let version = stamped.version.clone();
@@ -159,8 +159,9 @@ async fn put_metadata(bench: Bench) -> Verdict {
     check_equal("put.replace", "the time of modification", &modified, &metadata.modified)?;
     check_equal("put.replace", "the expiry", &Some(expires_at), &metadata.expires_at)?;
     check_equal("put.replace", "the attributes", &attributes, &metadata.attributes)?;
-    check_equal("put.replace", "the size", &5, &metadata.size)?;
-    check_equal("put.replace", "the checksum", &Checksum::of(b"value"), &metadata.checksum)
+    let value = bench.fit(b"value");
+    check_equal("put.replace", "the size", &(value.len() as u64), &metadata.size)?;
+    check_equal("put.replace", "the checksum", &Checksum::of(&value), &metadata.checksum)
 }
 
 async fn put_attributes(bench: Bench) -> Verdict {
@@ -176,7 +177,7 @@ async fn put_attributes(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     for pairs in sets {
         let attributes = Bench::attributes(pairs)?;
-        let put = Put::new("value").attributes(attributes.clone());
+        let put = bench.of("value").attributes(attributes.clone());
         let Some(metadata) = kept(&bench, &key, put).await? else { continue };
         check_equal("put.replace", "the attributes", &attributes, &metadata.attributes)?;
     }
@@ -196,7 +197,7 @@ async fn put_note(bench: Bench) -> Verdict {
         Note { validator: Some(Validator::new(&"v".repeat(Validator::MAX_LEN))?), ..Note::default() },
     ];
     for note in notes {
-        let Some(seen) = kept(&bench, &key, Bench::noted(&Put::new("value"), note.clone())).await? else {
+        let Some(seen) = kept(&bench, &key, Bench::noted(&bench.of("value"), note.clone())).await? else {
             continue;
         };
         same_note(&note, &seen.note)?;
@@ -214,7 +215,7 @@ async fn put_copy(bench: Bench) -> Verdict {
     let far = bench.now().saturating_add(Duration::from_secs(1 << 32));
     let note =
         Note { session: 3, validated: 4, origin: Origin::Local, validator: Some(Validator::new("v")?) };
-    let put = Put::new("value").attributes(Bench::attributes(&[("a", "b")])?).expires_at(far);
+    let put = bench.of("value").attributes(Bench::attributes(&[("a", "b")])?).expires_at(far);
     bench.put(&from, Bench::noted(&put, note)).await?;
     let Some(entry) = bench.present("put.replace", &from).await? else { return Ok(()) };
     let written = bench.put(&to, adapter::verbatim(&entry)).await?;
@@ -229,7 +230,7 @@ pub(super) async fn put_metadata_refused(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     bench.put(&key, "old").await?;
     let put = adapter::with_version(
-        Put::new("new").attributes(Bench::attributes(&[("a", "b")])?),
+        bench.of("new").attributes(Bench::attributes(&[("a", "b")])?),
         Bench::version(),
     );
     match bench.store.put(&key, put).await {
@@ -267,8 +268,9 @@ async fn put_stamped(bench: Bench) -> Verdict {
     let Some(entry) = bench.present("put.replace", &key).await? else { return Ok(()) };
     let after = bench.now();
     let metadata = entry.metadata();
-    check_equal("put.replace", "the size", &5, &metadata.size)?;
-    check_equal("put.replace", "the checksum", &Checksum::of(b"value"), &metadata.checksum)?;
+    let value = bench.fit(b"value");
+    check_equal("put.replace", "the size", &(value.len() as u64), &metadata.size)?;
+    check_equal("put.replace", "the checksum", &Checksum::of(&value), &metadata.checksum)?;
     check_equal("put.replace", "the expiry", &None, &metadata.expires_at)?;
     if bench.clock.is_none() {
         return Ok(());
@@ -288,7 +290,7 @@ async fn put_key_limit(bench: Bench) -> Verdict {
         });
     }
     let key = bench.key(&"k".repeat(limit + 1 - bench.prefix.len()))?;
-    bench.refused("put.limits", ErrorKind::InvalidKey, bench.store.put(&key, Put::new("value")).await)?;
+    bench.refused("put.limits", ErrorKind::InvalidKey, bench.store.put(&key, bench.of("value")).await)?;
     bench.expect_names("put.limits", bench.everything(), &[]).await
 }
 

@@ -39,8 +39,8 @@ fn errors(source: &str) -> Vec<String> {
     }
     let output = rustc.output().expect("the compiler runs");
     std::fs::remove_file(&file).expect("removed");
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    text.lines().filter(|line| line.contains("error[")).map(str::to_owned).collect()
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    said.lines().filter(|line| line.contains("error[")).map(str::to_owned).collect()
 }
 
 #[test]

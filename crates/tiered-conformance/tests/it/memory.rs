@@ -99,6 +99,18 @@ async fn memory_passes_without_clock_and_places() {
     assert_eq!(last, Some(counts));
 }
 
+/// The suite works within the limits that a store declares, however small.
+#[tokio::test]
+async fn memory_with_small_limits_passes() {
+    for (value, key) in [(5, 1024), (1, 1024), (0, 1024), (48, 40), (100, 24), (5, 17)] {
+        let mut small = Memory::new();
+        small.store = small.store.declaring(|capabilities| capabilities.max_value(value).max_key(key));
+        let report = run(small, RunOptions::new()).await;
+        assert!(report.is_ok(), "values of {value} bytes, keys of {key}\n{report}");
+        assert_eq!(report.skipped(), 0, "values of {value} bytes, keys of {key}\n{report}");
+    }
+}
+
 /// Whatever a store does not declare, it refuses as specified.
 #[tokio::test]
 async fn memory_with_fewer_features_refuses_what_it_lacks() {
