@@ -51,7 +51,7 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 /// Keeps wall time from running backwards: remembers how far the wall clock has ever been ahead of uptime.
 #[derive(Debug, Default)]
 struct Steady {
-    /// Wall time at uptime 0, in milliseconds, by the latest wall time seen.
+    /// Wall time at uptime 0, by the latest wall time seen; in the unit in which it is read.
     origin: AtomicU64,
 }
 
@@ -60,10 +60,12 @@ impl Steady {
         Self { origin: AtomicU64::new(0) }
     }
 
-    fn read(&self, wall_millis: u64, uptime_millis: u64) -> Timestamp {
-        let origin = wall_millis.saturating_sub(uptime_millis);
+    /// The time, where the wall clock was read before uptime was: what passes in between makes the origin earlier, and
+    /// only a later one is believed.
+    fn read(&self, wall: u64, uptime: u64) -> u64 {
+        let origin = wall.saturating_sub(uptime);
         let origin = self.origin.fetch_max(origin, Ordering::Relaxed).max(origin);
-        Timestamp(origin.saturating_add(uptime_millis))
+        origin.saturating_add(uptime)
     }
 }
 
@@ -97,15 +99,19 @@ impl Clock for SystemClock {
         reason = "this is the one place that reads the operating system's clock"
     )]
     fn now(&self) -> Timestamp {
-        // Uptime first: read later it would make time run ahead by what passes in between.
-        let uptime = millis(self.uptime());
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.steady.read(millis(since_epoch), uptime)
+        // In nanoseconds: clocks that round to milliseconds at different moments would differ by one, and an entry that
+        // has expired by the clock of one tier would exist by that of another.
+        Timestamp(self.steady.read(nanos(since_epoch), nanos(self.uptime())) / 1_000_000)
     }
 
     fn uptime(&self) -> Duration {
         self.start.elapsed()
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -157,7 +163,7 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         let uptime = self.uptime_millis.load(Ordering::Relaxed);
-        self.steady.read(self.wall.load(Ordering::Relaxed), uptime)
+        Timestamp(self.steady.read(self.wall.load(Ordering::Relaxed), uptime))
     }
 
     fn uptime(&self) -> Duration {
@@ -229,5 +235,34 @@ impl Stamp {
 impl Default for Stamp {
     fn default() -> Self {
         Self::system()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_of_one_process_agree() {
+        let clocks: Vec<SystemClock> = (0..8)
+            .map(|index| {
+                // Begun at different fractions of a millisecond.
+                std::thread::sleep(Duration::from_micros(130 * index));
+                SystemClock::new()
+            })
+            .collect();
+        for clock in &clocks {
+            clock.now();
+        }
+        let mut last = Timestamp::from_millis(0);
+        let backwards = (0..200_000).filter(|round| {
+            let now = clocks[round % clocks.len()].now();
+            let earlier = now < last;
+            last = now;
+            earlier
+        });
+        // The two readings of a clock are not at the same moment; at the change of a millisecond that shows.
+        let backwards = backwards.count();
+        assert!(backwards < 20, "{backwards} of 200000 readings were earlier than one before");
     }
 }
