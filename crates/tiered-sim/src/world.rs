@@ -192,7 +192,8 @@ impl World {
         };
         let back: Arc<dyn Store> = match self.config.back {
             Back::Redb => self.redb("back", &self.back).await?,
-            Back::Atomic | Back::OneByOne => Arc::new(self.server.clone()),
+            // Each life is a process of its own: one that died has left its claims behind, and with it they are gone.
+            Back::Atomic | Back::OneByOne => Arc::new(self.server.in_another_process()),
         };
         let faults = [self.faults(1, &self.config.front_faults), self.faults(2, &self.config.back_faults)];
         if !self.config.opening_fails {
@@ -208,6 +209,8 @@ impl World {
         if self.config.middle {
             let middle = FaultStore::new("middle", Arc::new(memory(true)), Arc::clone(front_faults));
             let inner = TieredStore::builder(Arc::new(middle), under).stamp(self.stamp.clone());
+            // What the journal of the stack above holds is in the lowest backend's mark.
+            let inner = inner.beneath_journal();
             under = Arc::new(inner.build().await?);
         }
         let journal_failed = Arc::new(AtomicBool::new(false));
