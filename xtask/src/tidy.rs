@@ -28,6 +28,7 @@ const LEVELS: &[(&str, u8)] = &[
     ("list", 1),
     ("journal", 1),
     ("observe", 1),
+    ("opening", 1),
     ("url", 1),
     ("backoff", 2),
     ("breaker", 2),

@@ -19,6 +19,7 @@ mod key;
 mod list;
 mod memory;
 mod observe;
+pub mod opening;
 #[cfg_attr(not(feature = "planted"), allow(unreachable_pub, reason = "public only with the feature"))]
 mod planted;
 mod policy;

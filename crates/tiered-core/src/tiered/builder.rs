@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::TieredStore;
@@ -23,6 +22,7 @@ use crate::clock::Stamp;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::journal::Journal;
 use crate::observe::{Counters, EventSender};
+use crate::opening;
 use crate::planted::Planted;
 use crate::policy::{ReadPolicy, WritePolicy};
 use crate::slot::Slots;
@@ -188,20 +188,18 @@ impl TieredBuilder {
     /// `on_connect`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a combination that cannot keep its promises, saying what to change;
-    /// [`ErrorKind::Locked`] where a tier belongs to another tiered store of this process, or where another journal holds
-    /// writes for the backend; else the errors of the tiers.
+    /// [`ErrorKind::Config`] for a combination that cannot keep its promises, saying what to change, and outside a
+    /// tokio runtime; [`ErrorKind::Locked`] where a tier belongs to another tiered store of this process, or where
+    /// another journal holds writes for the backend; else the errors of the tiers.
     ///
     /// # Cancel safety
     /// Dropped half-way, it may leave a persistent frontend marked as in use, which costs a revalidation.
     ///
     /// # Panics
-    /// Outside of a tokio runtime with its time driver enabled.
+    /// In a tokio runtime without its time driver.
     pub async fn build(self) -> Result<TieredStore> {
         self.check().map_err(|error| error.during(Operation::Open))?;
-        let runtime = Handle::try_current().map_err(|error| {
-            Error::new(ErrorKind::Config, "a tiered store is built inside a tokio runtime").with_source(error)
-        })?;
+        let runtime = opening::runtime().map_err(|error| error.during(Operation::Open))?;
         let (front, back) = (self.frontend.capabilities(), self.backend.capabilities());
         let max_stale = match self.settings.max_stale {
             MaxStale::Millis(millis) => Some(Duration::from_millis(millis)),
