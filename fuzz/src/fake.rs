@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tiered_core::{Durability, Outcome, Result, Stamp};
-use tiered_embedded::{EmbeddedStore, Engine, Executor, Settings, Table, Transaction, View, Visit};
+use tiered_embedded::{Access, EmbeddedStore, Engine, Executor, Settings, Table, Transaction, View, Visit};
 
 /// One map for each table.
 #[derive(Clone, Default)]
@@ -38,6 +38,8 @@ impl Disk {
         let settings = Settings {
             name: "fake",
             place: "memory".to_owned(),
+            path: None,
+            access: Access::ReadWrite,
             durability: Durability::PowerLoss,
             max_value: 1 << 30,
             stamp,

@@ -14,8 +14,11 @@
 //!   nobody writes to does not shrink, nor does it grow.
 //! * **Reads** run inline where the engine has everything in memory, else on threads for blocking work, a bounded
 //!   number at a time; listings page by page on fresh views, so that none is held between pages.
+//! * **Access.** With [`Access::ReadOnly`] every write is refused before it reaches the engine.
+//! * **Locks.** An opening waits for a place that its own process is letting go, never for one in another's hands.
 //! * **Failure.** An engine that reports a failing disk is closed and opened anew by the next use.
 
+mod access;
 mod disk;
 mod engine;
 mod layout;
@@ -25,6 +28,7 @@ mod shared;
 mod store;
 mod writer;
 
+pub use access::Access;
 pub use disk::{io_error, io_kind};
 pub use engine::{Engine, Opening, Table, Transaction, View, Visit};
 pub use store::{EmbeddedStore, Executor, Settings};

@@ -1,11 +1,16 @@
 //! The open engine, which readers and the writer share, and which is opened anew after a failure.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::RwLock;
-use tiered_core::{Error, ErrorKind, Outcome, Result, Stamp};
+use parking_lot::{Mutex, RwLock};
+use tiered_core::opening::{Held, PlaceId, open_patiently};
+use tiered_core::{Durability, Error, ErrorKind, Outcome, Result, Stamp};
+
+use crate::access::Access;
 
 use crate::engine::{Engine, Opening};
+use crate::store::Settings;
 
 /// How the engine is opened.
 pub(crate) type Open = dyn Fn(Opening) -> Result<Box<dyn Engine>> + Send + Sync;
@@ -16,8 +21,13 @@ pub(crate) struct Shared {
     pub(crate) stamp: Stamp,
     /// Whether every commit goes to disk.
     pub(crate) durable: bool,
+    pub(crate) access: Access,
+    /// The file or folder that the engine locks, where there is one.
+    path: Option<PathBuf>,
     open: Box<Open>,
     current: RwLock<Current>,
+    /// Listed for as long as the engine is open; released after it.
+    held: Mutex<Option<Held>>,
     closed: AtomicBool,
 }
 
@@ -29,10 +39,39 @@ struct Current {
 }
 
 impl Shared {
-    pub(crate) fn new(place: String, stamp: Stamp, durable: bool, open: Box<Open>) -> Result<Self> {
-        let engine = open(Opening::First)?;
-        let current = RwLock::new(Current { engine: Some(engine), reopened: 0 });
-        Ok(Self { place, stamp, durable, open, current, closed: AtomicBool::new(false) })
+    /// Opens the engine. Waits for a lock that this process is letting go, where the path is named. Blocks.
+    pub(crate) fn new(settings: Settings, open: Box<Open>) -> Result<Self> {
+        let Settings { place, path, durability, stamp, access, .. } = settings;
+        let engine = match &path {
+            Some(path) => open_patiently(path, || open(Opening::First))?,
+            None => open(Opening::First)?,
+        };
+        let shared = Self {
+            place,
+            stamp,
+            durable: durability == Durability::PowerLoss,
+            access,
+            path,
+            open,
+            current: RwLock::new(Current { engine: Some(engine), reopened: 0 }),
+            held: Mutex::new(None),
+            closed: AtomicBool::new(false),
+        };
+        shared.list_as_held();
+        Ok(shared)
+    }
+
+    /// Tells later openings in this process that the engine has its place locked.
+    fn list_as_held(&self) {
+        let place = self.path.as_deref().and_then(|path| PlaceId::of(path).ok());
+        *self.held.lock() = place.map(Held::new);
+    }
+
+    /// Tells openings in this process that the place becomes free.
+    pub(crate) fn leave(&self) {
+        if let Some(held) = &*self.held.lock() {
+            held.leave();
+        }
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -41,7 +80,11 @@ impl Shared {
 
     /// Refuses new operations from now on; whether that is news.
     pub(crate) fn begin_closing(&self) -> bool {
-        !self.closed.swap(true, Ordering::AcqRel)
+        let first = !self.closed.swap(true, Ordering::AcqRel);
+        if first {
+            self.leave();
+        }
+        first
     }
 
     /// Runs `use_it` on the open engine; opens it anew where a failure has closed it. Blocks.
@@ -88,6 +131,7 @@ impl Shared {
         current.engine =
             Some((self.open)(Opening::Again).map_err(|error| error.outcome_is(Outcome::NotApplied))?);
         current.reopened += 1;
+        self.list_as_held();
         tracing::warn!(place = %self.place, "the database is open again");
         Ok(())
     }
@@ -104,5 +148,7 @@ impl Shared {
         {
             tracing::warn!(place = %self.place, error = %error.chain(), "the database was not closed cleanly");
         }
+        // The lock is gone now.
+        self.held.lock().take();
     }
 }

@@ -1,10 +1,12 @@
 //! The store over an embedded engine.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tiered_core::opening;
 use tiered_core::store::{self, check_mark, closed};
 use tiered_core::{
     Action, Applied, Atomicity, Batch, BatchOutcomes, Capabilities, Claim, Claims, Delete, Deleted,
@@ -13,6 +15,7 @@ use tiered_core::{
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use crate::access::Access;
 use crate::engine::{Engine, Opening, Table, View};
 use crate::layout::{read_record, read_value};
 use crate::list;
@@ -44,6 +47,11 @@ pub struct Settings {
     pub name: &'static str,
     /// Where the database is, for people.
     pub place: String,
+    /// The file or folder that the engine locks, where there is one: an opening waits for a lock on it that this
+    /// process is letting go.
+    pub path: Option<PathBuf>,
+    /// Whether it may write.
+    pub access: Access,
     /// What a write survives once it returned. With [`Durability::PowerLoss`] every commit goes to disk.
     pub durability: Durability,
     /// The largest value, in bytes.
@@ -75,6 +83,7 @@ enum Writing {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.shared.leave();
         // A writer of its own closes the engine itself, when nobody can ask any more.
         if matches!(self.writing, Writing::Inline(_)) {
             self.shared.release(None);
@@ -95,7 +104,7 @@ impl EmbeddedStore {
     /// Opens a store: `open` opens the engine, now and after each failure of the disk.
     ///
     /// # Errors
-    /// Those of `open`.
+    /// Those of `open`; [`ErrorKind::Config`] outside a tokio runtime, unless the executor is [`Executor::Inline`].
     ///
     /// # Cancel safety
     /// Dropped half-way, the engine is opened and closed again.
@@ -103,11 +112,9 @@ impl EmbeddedStore {
         settings: Settings,
         open: impl Fn(Opening) -> Result<Box<dyn Engine>> + Send + Sync + 'static,
     ) -> Result<Self> {
-        let Settings { name, place, durability, max_value, stamp, executor } = settings;
+        let Settings { name, durability, max_value, executor, .. } = settings;
         let failed = move |error: Error| error.during(Operation::Open).in_tier(name);
-        let opening = move || {
-            Shared::new(place, stamp, durability == Durability::PowerLoss, Box::new(open)).map(Arc::new)
-        };
+        let opening = move || Shared::new(settings, Box::new(open)).map(Arc::new);
         let shared = match executor {
             Executor::Threads => blocking(opening).await,
             Executor::Inline => opening(),
@@ -208,6 +215,8 @@ impl EmbeddedStore {
         make: impl FnOnce(oneshot::Sender<Result<T>>) -> Request,
     ) -> Result<T> {
         self.check_open(operation)?;
+        let read_only = |error: Error| error.during(operation).in_tier(self.0.name);
+        self.0.shared.access.check_write().map_err(read_only)?;
         self.request(operation, make).await
     }
 
@@ -255,7 +264,7 @@ fn start_writer(name: &str, shared: &Arc<Shared>) -> Result<mpsc::UnboundedSende
 }
 
 async fn blocking<T: Send + 'static>(run: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let task = tokio::runtime::Handle::current().spawn_blocking(run);
+    let task = opening::runtime()?.spawn_blocking(run);
     task.await.unwrap_or_else(|error| {
         Err(Error::new(ErrorKind::Other, "a blocking call was lost").with_source(error))
     })
@@ -453,6 +462,9 @@ impl Store for EmbeddedStore {
     }
 
     async fn flush(&self) -> Result<()> {
+        if self.0.shared.access == Access::ReadOnly {
+            return self.check_open(Operation::Flush);
+        }
         self.ask(Operation::Flush, Request::Flush).await
     }
 

@@ -10,6 +10,7 @@ use tiered_core::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+use crate::access::Access;
 use crate::engine::{Table, Transaction};
 use crate::layout::{read_record, read_value, remove_entry, write_entry};
 use crate::list;
@@ -110,7 +111,12 @@ impl Writer {
         let mut answers = Vec::new();
         let mut next = None;
         let mut changed = BTreeSet::new();
+        let read_only = shared.access == Access::ReadOnly;
         let committed = shared.with_engine(|engine| {
+            if read_only {
+                // Only the end is asked for.
+                return Ok(());
+            }
             engine.write(durable, &mut |transaction| {
                 let Some(group) = group.take() else { return Err(broken()) };
                 let mut group = group.into_iter();

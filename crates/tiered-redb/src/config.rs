@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use redb::StorageBackend;
 use tiered_core::{Capabilities, Durability, Result, Stamp};
-use tiered_embedded::{Executor, Settings, io_error};
+use tiered_embedded::{Access, Executor, Settings, io_error};
 
-use crate::{RedbStore, create};
+use crate::{RedbStore, open};
 
 /// When a write counts as done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +58,7 @@ pub struct RedbConfig {
     pub(crate) durability: RedbDurability,
     pub(crate) verify: Verify,
     pub(crate) create: Create,
+    pub(crate) access: Access,
     pub(crate) max_value: u64,
     pub(crate) stamp: Stamp,
     executor: Executor,
@@ -76,6 +77,7 @@ impl RedbConfig {
             durability: RedbDurability::default(),
             verify: Verify::default(),
             create: Create::default(),
+            access: Access::default(),
             max_value: Capabilities::DEFAULT_MAX_VALUE,
             stamp: Stamp::system(),
             executor: Executor::default(),
@@ -110,6 +112,30 @@ impl RedbConfig {
         self
     }
 
+    /// Whether the database may be written to. With [`Access::ReadOnly`] the file may be write-protected; it is never
+    /// created, several processes may read it at a time, and none that writes. A database that was not closed cleanly
+    /// must be opened with read-write access once.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> tiered_core::Result<()> {
+    /// # let folder = tempfile::tempdir().expect("a folder");
+    /// # let path = folder.path().join("data.redb");
+    /// use tiered_core::{ErrorKind, Key, Put, Store};
+    /// use tiered_redb::{Access, RedbConfig};
+    ///
+    /// RedbConfig::new(&path).open().await?.close().await?;
+    /// let store = RedbConfig::new(&path).access(Access::ReadOnly).open().await?;
+    /// let error = store.put(&Key::new("k")?, Put::new("v")).await.expect_err("only read");
+    /// assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
+
     /// The largest value, in bytes; at most 3 GiB are of use.
     #[must_use]
     pub fn max_value(mut self, bytes: u64) -> Self {
@@ -135,12 +161,19 @@ impl RedbConfig {
     ///
     /// # Errors
     /// `NotFound` where there is none (or no folder for it), `Foreign` where the file is no database of ours, `Locked`
-    /// where it is open elsewhere, `Corrupt` where it is damaged, `PermissionDenied`, `Full`, `Unavailable`.
+    /// where it is open elsewhere, `Corrupt` where it is damaged, `PermissionDenied`, `Full`, `Unavailable`, `Config`
+    /// outside a tokio runtime. A creation that failed leaves no file behind.
     ///
     /// # Cancel safety
-    /// Dropped half-way it may leave an empty database or a temporary file, which the next opening uses or removes.
+    /// Dropped half-way it may leave an empty database, which the next opening uses.
     pub async fn open(self) -> Result<RedbStore> {
-        RedbStore::open(self.settings(), move |opening| create::open(&self, opening)).await
+        let path = match self.executor {
+            Executor::Threads => Some(self.path.clone()),
+            // Nothing waits in the caller's own poll.
+            Executor::Inline => None,
+        };
+        let settings = Settings { path, ..self.settings() };
+        RedbStore::open(settings, move |opening| open::open(&self, opening)).await
     }
 
     /// Opens the database on a storage backend instead of a file: a simulated disk, memory, a block device. `backend`
@@ -155,8 +188,8 @@ impl RedbConfig {
         self,
         backend: impl Fn() -> io::Result<B> + Send + Sync + 'static,
     ) -> Result<RedbStore> {
-        let open = move |config: &Self| create::open_on(config, backend().map_err(io_error)?);
-        RedbStore::open(self.settings(), move |_| open(&self)).await
+        let open_on = move |config: &Self| open::open_on(config, backend().map_err(io_error)?);
+        RedbStore::open(self.settings(), move |_| open_on(&self)).await
     }
 
     fn settings(&self) -> Settings {
@@ -167,6 +200,8 @@ impl RedbConfig {
         Settings {
             name: "redb",
             place: self.path.display().to_string(),
+            path: None,
+            access: self.access,
             durability,
             max_value: self.max_value,
             stamp: self.stamp.clone(),

@@ -1,220 +1,217 @@
-//! Making and opening the file.
+//! Making a database in a file that is empty, unfinished, or not there yet.
+//!
+//! redb's own creation is not atomic. So the bytes of a new database are made in memory and written into the file under
+//! its own name: no other file is made, replaced or removed, and an empty file that the user prepared keeps its links,
+//! rights and owner. The first page comes last, and redb's magic with it. Until then the page says that the file is an
+//! unfinished one of ours, and an opening fills it again.
+//!
+//! Creators of one file exclude each other by a lock on the file itself.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use redb::{Builder, Database, Durability, StorageBackend, TableDefinition};
-use rustix::fs::{FlockOperation, flock};
-use tiered_core::{Error, ErrorKind, Result, VersionMint};
-use tiered_embedded::{Engine, Opening, io_error};
+use redb::backends::InMemoryBackend;
+use redb::{Builder, StorageBackend};
+use tiered_core::{Error, ErrorKind, Result};
+use tiered_embedded::io_error;
 
-use crate::config::{Create, RedbConfig, Verify};
-use crate::engine::{RedbEngine, make_tables};
 use crate::error::map;
-
-/// What says that a database is ours.
-const MARKER: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tiered");
-const FORMAT: &str = "format";
-const FORMAT_VERSION: &[u8] = b"2";
+use crate::open::initialise_tables;
+use crate::system::System;
 
 /// The first bytes of every redb file.
-const MAGIC: [u8; 4] = *b"redb";
+pub(crate) const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
 
-/// The largest file that [`Verify::Auto`] checks: about a second of reading.
-const VERIFY_UP_TO: u64 = 256 << 20;
+/// Bytes of the first page: the smallest that redb uses.
+const PAGE: usize = 4096;
 
-/// Opens the file of `config`, after making it where that is asked for.
-pub(crate) fn open(config: &RedbConfig, opening: Opening) -> Result<Box<dyn Engine>> {
-    let create = match opening {
-        Opening::First => config.create,
-        // A file that went away while it was open must not come back empty.
-        Opening::Again => Create::Never,
+/// What an unfinished file has in the first sector of its first page, behind zeros in the magic's place. A sector is
+/// written as a whole, so a file has either this or the magic.
+const DRAFT: &[u8] = b"tiered: an unfinished redb database, format 1";
+const DRAFT_AT: usize = 64;
+
+/// What a file is, by its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    Empty,
+    /// One of ours that was never finished.
+    Unfinished,
+    /// A redb database, of whomever.
+    Redb,
+    Other,
+}
+
+/// Looks at a file. Longer ones than a new database are never unfinished.
+pub(crate) fn inspect(mut file: &File) -> Result<Content> {
+    let mut begin = [0; PAGE];
+    let mut len = 0;
+    while let Some(rest) = begin.get_mut(len..).filter(|rest| !rest.is_empty()) {
+        match file.read(rest) {
+            Ok(0) => break,
+            Ok(more) => len += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(io_error(error)),
+        }
+    }
+    let begin = begin.get(..len).unwrap_or_default();
+    if begin.is_empty() {
+        return Ok(Content::Empty);
+    }
+    if begin.starts_with(&MAGIC) {
+        return Ok(Content::Redb);
+    }
+    if begin.iter().take(MAGIC.len()).any(|byte| *byte != 0) {
+        return Ok(Content::Other);
+    }
+    if begin.get(DRAFT_AT..).is_some_and(|page| page.starts_with(DRAFT)) {
+        return Ok(Content::Unfinished);
+    }
+    // Power may have been lost before all of it was on the disk.
+    let image = image()?;
+    let mut rest = Vec::new();
+    file.take(image.len() as u64).read_to_end(&mut rest).map_err(io_error)?;
+    let is_ours = len + rest.len() <= image.len()
+        && begin.iter().chain(&rest).zip(&image).all(|(byte, ours)| *byte == 0 || byte == ours);
+    Ok(if is_ours { Content::Unfinished } else { Content::Other })
+}
+
+/// Makes a database at `path`, where there is none or an empty or unfinished file. One that another process finishes
+/// meanwhile is left as it is.
+///
+/// # Errors
+/// `Locked` where another process is making it. Whatever goes wrong, a file that was made here is removed, and one that
+/// was there is emptied.
+pub(crate) fn create(system: &dyn System, path: &Path) -> Result<()> {
+    let path = &target(path)?;
+    let (file, is_new) = match system.create_new(path) {
+        Ok(file) => (file, true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            (system.open(path).map_err(io_error)?, false)
+        }
+        Err(error) => return Err(io_error(error)),
     };
-    open_file(config, create).map(|database| Box::new(RedbEngine::new(database)) as Box<dyn Engine>)
+    lock(system, &file, is_new)?;
+    // Removed by one that made it and failed, between our opening and our lock.
+    if !system.names(path, &file).map_err(io_error)? {
+        return Err(Error::new(ErrorKind::Locked, "another process has just removed the file; try again"));
+    }
+    match inspect(&file)? {
+        Content::Empty | Content::Unfinished => {}
+        Content::Redb | Content::Other => return Ok(()),
+    }
+    let filled = fill(system, &file)
+        .and_then(|()| if is_new { sync_name(system, path, &file).map_err(io_error) } else { Ok(()) });
+    if filled.is_err() {
+        // Under the lock, so that nothing of another's is removed.
+        let undone = if is_new { system.remove(path) } else { system.set_len(&file, 0) };
+        // What cannot be undone is told as unfinished by its own content.
+        undone.ok();
+    }
+    filled
 }
 
-/// Opens the database on a backend of the user's own, after making it where that is empty.
-pub(crate) fn open_on(config: &RedbConfig, backend: impl StorageBackend) -> Result<Box<dyn Engine>> {
-    let database = contained(|| {
-        let check = config.verify != Verify::Never;
-        let mut builder = Builder::new();
-        builder.set_cache_size(config.cache).set_check_integrity_on_open(check);
-        let database = builder.create_with_backend(backend).map_err(map)?;
-        let is_new = {
-            use redb::ReadableDatabase as _;
-            let transaction = database.begin_read().map_err(map)?;
-            transaction.list_tables().map_err(map)?.next().is_none()
-        };
-        if is_new {
-            initialise_tables(&database)?;
-        } else {
-            check_marker(&database)?;
+/// What a link points to, also where that is not there yet.
+fn target(path: &Path) -> Result<PathBuf> {
+    /// As many as Linux follows.
+    const LINKS: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        match fs::read_link(&path) {
+            Ok(next) => path = folder_of(&path).join(next),
+            // No link, or nothing.
+            Err(_) => return Ok(path),
         }
-        Ok(database)
-    });
-    Ok(Box::new(RedbEngine::new(database?)))
-}
-
-fn open_file(config: &RedbConfig, create_it: Create) -> Result<Database> {
-    let path = &config.path;
-    let len = match fs::metadata(path) {
-        Ok(found) if found.is_dir() => {
-            return Err(Error::new(
-                ErrorKind::Foreign,
-                format!("{} is a folder; name a file", path.display()),
-            ));
-        }
-        Ok(found) => found.len(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && create_it == Create::IfAbsent => {
-            create(config)?;
-            return open_existing(config, 0);
-        }
-        Err(error) => return Err(at(path, io_error(error))),
-    };
-    if len == 0 {
-        if create_it == Create::Never {
-            let message = format!("{} is empty, and no database yet; write to it first", path.display());
-            return Err(Error::new(ErrorKind::Foreign, message));
-        }
-        initialise(config)?;
     }
-    open_existing(config, len)
+    Err(Error::new(ErrorKind::NotFound, "the path is a link to itself; name a file"))
 }
 
-/// Names the path in an error.
-fn at(path: &Path, error: Error) -> Error {
-    error.at_place(path.display())
-}
-
-fn open_existing(config: &RedbConfig, len: u64) -> Result<Database> {
-    let path = &config.path;
-    let mut magic = [0; 4];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
-    if read.is_err_and(|error| error.kind() != io::ErrorKind::UnexpectedEof) || magic != MAGIC {
-        let readable = File::open(path).map_err(|error| at(path, io_error(error)));
-        readable?;
-        let message =
-            format!("{} is no database; name another file, this one was not touched", path.display());
-        return Err(Error::new(ErrorKind::Foreign, message));
-    }
-    let check = match config.verify {
-        Verify::Auto => len <= VERIFY_UP_TO,
-        Verify::Always => true,
-        Verify::Never => false,
-    };
-    let opened = contained(|| {
-        Builder::new().set_cache_size(config.cache).set_check_integrity_on_open(check).open(path).map_err(map)
-    });
-    let database = opened.map_err(|error| at(path, error))?;
-    contained(|| check_marker(&database)).map_err(|error| at(path, error))?;
-    Ok(database)
-}
-
-/// Runs redb on a file that may be damaged: a panic of its own checks is damage found.
-pub(crate) fn contained<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
-    // The database is dropped after a panic, so that nothing half-changed is used again.
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
-        Err(Error::new(ErrorKind::Corrupt, "the file is damaged; restore it from another tier or a backup"))
-    })
-}
-
-/// Refuses a redb file of another program, before anything is written to it.
-fn check_marker(database: &Database) -> Result<()> {
-    use redb::ReadableDatabase as _;
-    let transaction = database.begin_read().map_err(map)?;
-    let marker = transaction.open_table(MARKER).map_err(map)?;
-    let format = marker.get(FORMAT).map_err(map)?;
-    match format.as_ref().map(redb::AccessGuard::value) {
-        Some(FORMAT_VERSION) => Ok(()),
-        Some(_) => Err(Error::new(
-            ErrorKind::Foreign,
-            "the file has the format of another version of tiered; use that version, and sync to a new one",
-        )),
-        None => Err(Error::new(ErrorKind::Foreign, "the file is a redb database of another program")),
-    }
-}
-
-/// Makes the database under another name and links it into place.
-fn create(config: &RedbConfig) -> Result<()> {
-    let _turn = lock_folder(&config.path)?;
-    let made = make(config)?;
-    let linked = fs::hard_link(&made, &config.path);
-    fs::remove_file(&made).map_err(|error| at(&made, io_error(error)))?;
-    match linked {
-        // Somebody else made it in the meantime: theirs is opened.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(at(&config.path, io_error(error))),
-        Ok(()) => sync_folder(&config.path),
-    }
-}
-
-/// Puts a database in the place of an empty file.
-fn initialise(config: &RedbConfig) -> Result<()> {
-    let path = &config.path;
-    let _turn = lock_folder(path)?;
-    // Somebody may have put theirs in place before the lock was taken.
-    if fs::metadata(path).map_err(|error| at(path, io_error(error)))?.len() > 0 {
-        return Ok(());
-    }
-    let made = make(config)?;
-    fs::rename(&made, path).map_err(|error| at(path, io_error(error)))?;
-    sync_folder(path)
-}
-
-/// Makes creators in one folder take turns; released when the file is dropped.
-fn lock_folder(path: &Path) -> Result<File> {
-    let folder = File::open(folder_of(path)).map_err(|error| at(path, io_error(error)))?;
-    flock(&folder, FlockOperation::LockExclusive).map_err(|error| at(path, io_error(error.into())))?;
-    Ok(folder)
-}
-
-fn folder_of(path: &Path) -> &Path {
+pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn make(config: &RedbConfig) -> Result<PathBuf> {
-    remove_leftovers(&config.path);
-    let mut name = config.path.as_os_str().to_owned();
-    name.push(format!(".new-{}", VersionMint::from_entropy().mint()));
-    let made = PathBuf::from(name);
-    let build = || -> Result<()> {
-        let database = Builder::new().set_cache_size(config.cache).create(&made).map_err(map)?;
-        initialise_tables(&database)?;
-        database.close().map_err(map)?;
-        File::open(&made).and_then(|file| file.sync_all()).map_err(io_error)
-    };
-    build().map_err(|error| at(&config.path, error))?;
-    Ok(made)
-}
-
-fn initialise_tables(database: &Database) -> Result<()> {
-    let mut transaction = database.begin_write().map_err(map)?;
-    transaction.set_durability(Durability::Immediate).map_err(map)?;
-    {
-        make_tables(&transaction)?;
-        let mut marker = transaction.open_table(MARKER).map_err(map)?;
-        marker.insert(FORMAT, FORMAT_VERSION).map_err(map)?;
-    }
-    transaction.commit().map_err(map)
-}
-
-/// Removes what interrupted creations left behind, under the folder's lock. What cannot be removed does no harm.
-fn remove_leftovers(path: &Path) {
-    let Some(name) = path.file_name() else { return };
-    let prefix = format!("{}.new-", name.to_string_lossy());
-    let Ok(entries) = fs::read_dir(folder_of(path)) else { return };
-    for entry in entries.flatten() {
-        if entry.file_name().to_string_lossy().starts_with(&prefix) {
-            fs::remove_file(entry.path()).ok();
+/// Locks a file that others may be filling too.
+fn lock(system: &dyn System, file: &File, is_new: bool) -> Result<()> {
+    match system.lock(file) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::new(ErrorKind::Locked, "another process has the file open; close it there")),
+        // It was made here and now: that is a lock as well, which the next one cannot have.
+        Err(_) if is_new => Ok(()),
+        Err(error) => {
+            let message = "the file cannot be locked while a database is made in it; remove it, or use a file system with locks";
+            Err(Error::new(ErrorKind::Unsupported, message).with_source(error))
         }
     }
 }
 
-/// Makes a new name durable.
-fn sync_folder(path: &Path) -> Result<()> {
-    File::open(folder_of(path))
-        .and_then(|folder| folder.sync_all())
-        .map_err(|error| at(path, io_error(error)))
+/// Writes the image of a new database, the magic last.
+fn fill(system: &dyn System, file: &File) -> Result<()> {
+    let image = image()?;
+    let (first, rest) = image.split_at_checked(PAGE).ok_or_else(|| no_image(PAGE))?;
+    let mut draft = vec![0; PAGE];
+    if let Some(place) = draft.get_mut(DRAFT_AT..DRAFT_AT + DRAFT.len()) {
+        place.copy_from_slice(DRAFT);
+    }
+    let write = || {
+        system.set_len(file, 0)?;
+        system.write_at(file, &draft, 0)?;
+        system.sync(file)?;
+        system.write_at(file, rest, PAGE as u64)?;
+        system.sync(file)?;
+        system.write_at(file, first, 0)?;
+        system.sync(file)
+    };
+    write().map_err(io_error)
 }
+
+/// Makes a new name durable.
+fn sync_name(system: &dyn System, path: &Path, file: &File) -> io::Result<()> {
+    // Some file systems sync no folder, and some folders may be written to and not read.
+    system.sync_folder(folder_of(path)).or_else(|_| system.sync_all(file))
+}
+
+/// The bytes of a new database. redb has no clock and no chance of its own: they are always the same.
+fn image() -> Result<Vec<u8>> {
+    let memory = Memory(Arc::new(InMemoryBackend::new()));
+    let database = Builder::new().set_cache_size(0).create_with_backend(memory.clone()).map_err(map)?;
+    initialise_tables(&database)?;
+    database.close().map_err(map)?;
+    let len = memory.0.len().map_err(io_error)?;
+    let mut bytes = vec![0; usize::try_from(len).map_err(no_image)?];
+    memory.0.read(0, &mut bytes).map_err(io_error)?;
+    Ok(bytes)
+}
+
+fn no_image(_: impl std::fmt::Debug) -> Error {
+    Error::new(ErrorKind::Other, "redb made no database")
+}
+
+/// Memory that lasts when the database in it is closed.
+#[derive(Clone, Debug)]
+struct Memory(Arc<InMemoryBackend>);
+
+impl StorageBackend for Memory {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,12 +3,15 @@
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use redb::{Database, Durability, ReadableDatabase as _, ReadableTable, TableDefinition, WriteTransaction};
-use tiered_core::{Error, Outcome, Result};
+use redb::{
+    Database, Durability, ReadOnlyDatabase, ReadableDatabase, ReadableTable, TableDefinition,
+    WriteTransaction,
+};
+use tiered_core::{Error, ErrorKind, Outcome, Result};
 use tiered_embedded::{Engine, Table, Transaction, View, Visit};
 
-use crate::create::contained;
 use crate::error::map;
+use crate::open::contained;
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -29,6 +32,15 @@ pub(crate) struct RedbEngine {
 impl RedbEngine {
     pub(crate) fn new(database: Database) -> Self {
         Self { database, buffered: AtomicU32::new(0) }
+    }
+}
+
+/// An open database of ours that is only read.
+pub(crate) struct ReadOnlyEngine(ReadOnlyDatabase);
+
+impl ReadOnlyEngine {
+    pub(crate) fn new(database: ReadOnlyDatabase) -> Self {
+        Self(database)
     }
 }
 
@@ -103,10 +115,7 @@ impl Transaction for Tables<redb::Table<'_, &'static [u8], &'static [u8]>> {
 
 impl Engine for RedbEngine {
     fn read(&self, run: &mut dyn FnMut(&dyn View) -> Result<()>) -> Result<()> {
-        contained(|| {
-            let transaction = self.database.begin_read().map_err(map)?;
-            run(&Tables::open(|table| transaction.open_table(table).map_err(map))?)
-        })
+        read(&self.database, run)
     }
 
     fn write(&self, durable: bool, run: &mut dyn FnMut(&mut dyn Transaction) -> Result<()>) -> Result<()> {
@@ -133,4 +142,27 @@ impl Engine for RedbEngine {
     fn close(self: Box<Self>) -> Result<()> {
         contained(|| self.database.close().map_err(map))
     }
+}
+
+impl Engine for ReadOnlyEngine {
+    fn read(&self, run: &mut dyn FnMut(&dyn View) -> Result<()>) -> Result<()> {
+        read(&self.0, run)
+    }
+
+    fn write(&self, _: bool, _: &mut dyn FnMut(&mut dyn Transaction) -> Result<()>) -> Result<()> {
+        // The store refuses writes before.
+        Err(Error::new(ErrorKind::PermissionDenied, "the database is open for reading only")
+            .outcome_is(Outcome::NotApplied))
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        contained(|| self.0.close().map_err(map))
+    }
+}
+
+fn read(database: &impl ReadableDatabase, run: &mut dyn FnMut(&dyn View) -> Result<()>) -> Result<()> {
+    contained(|| {
+        let transaction = database.begin_read().map_err(map)?;
+        run(&Tables::open(|table| transaction.open_table(table).map_err(map))?)
+    })
 }

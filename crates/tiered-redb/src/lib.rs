@@ -14,18 +14,23 @@
 //! [`ErrorKind::Corrupt`](tiered_core::ErrorKind::Corrupt), never other data.
 //!
 //! # Files
-//! A database is created under a temporary name beside its own and linked into place, since redb's creation is not
-//! atomic: a kill leaves at most a `FILE.new-…` behind, which the next creation removes. The file is locked while it
-//! is open; it shrinks only when compacted.
+//! The database is the one file that was named. A new one is made under that name, with the rights that the umask
+//! leaves; an empty file is filled where it is, so that links to it, its rights and its owner stay. What an interrupted
+//! creation leaves behind is told by its content, and filled again by the next opening. A file that holds anything else
+//! is never touched. The file is locked while it is open; it shrinks only when compacted.
+//!
+//! With [`Access::ReadOnly`] a write-protected file, or one on a read-only mount, can be read.
 
 mod config;
 mod create;
 mod engine;
 mod error;
+mod open;
+mod system;
 
 pub use config::{Create, RedbConfig, RedbDurability, Verify};
 use tiered_embedded::EmbeddedStore;
-pub use tiered_embedded::Executor;
+pub use tiered_embedded::{Access, Executor};
 
 /// A store in one redb file. Cloning shares it.
 pub type RedbStore = EmbeddedStore;

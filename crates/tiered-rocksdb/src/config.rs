@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use tiered_core::{Capabilities, Durability, Result, Stamp};
-use tiered_embedded::{Executor, Settings};
+use tiered_embedded::{Access, Executor, Settings};
 
 use crate::{RocksdbStore, open};
 
@@ -44,6 +44,7 @@ pub struct RocksdbConfig {
     pub(crate) write_buffer: usize,
     pub(crate) durability: RocksdbDurability,
     pub(crate) create: Create,
+    pub(crate) access: Access,
     max_value: u64,
     stamp: Stamp,
 }
@@ -66,6 +67,7 @@ impl RocksdbConfig {
             write_buffer: Self::DEFAULT_WRITE_BUFFER,
             durability: RocksdbDurability::default(),
             create: Create::default(),
+            access: Access::default(),
             max_value: Capabilities::DEFAULT_MAX_VALUE,
             stamp: Stamp::system(),
         }
@@ -99,6 +101,23 @@ impl RocksdbConfig {
         self
     }
 
+    /// Whether the database may be written to. With [`Access::ReadOnly`] the folder may be write-protected; it is never
+    /// created. RocksDB takes no lock then: nothing else must write to the folder meanwhile.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn open() -> tiered_core::Result<()> {
+    /// use tiered_rocksdb::{Access, RocksdbConfig};
+    ///
+    /// let store = RocksdbConfig::new("data.rocksdb").access(Access::ReadOnly).open().await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
+
     /// The largest value, in bytes; at most 3 GiB are of use.
     #[must_use]
     pub fn max_value(mut self, bytes: u64) -> Self {
@@ -117,7 +136,8 @@ impl RocksdbConfig {
     ///
     /// # Errors
     /// `NotFound` where there is none (or no folder for it), `Foreign` where the folder holds something else, `Locked`
-    /// where it is open elsewhere, `Corrupt` where it is damaged, `PermissionDenied`, `Full`, `Unavailable`.
+    /// where it is open elsewhere, `Corrupt` where it is damaged, `PermissionDenied`, `Full`, `Unavailable`,
+    /// `Config` outside a tokio runtime.
     ///
     /// # Cancel safety
     /// Dropped half-way it may leave an empty database, which the next opening uses.
@@ -129,6 +149,8 @@ impl RocksdbConfig {
         let settings = Settings {
             name: "rocksdb",
             place: self.path.display().to_string(),
+            path: Some(self.path.clone()),
+            access: self.access,
             durability,
             max_value: self.max_value,
             stamp: self.stamp.clone(),

@@ -10,7 +10,7 @@ use rocksdb::{
     LogLevel, Options, ReadOptions, ReadTier, Snapshot, WriteBatch, WriteOptions,
 };
 use tiered_core::{Error, ErrorKind, Outcome, Result};
-use tiered_embedded::{Engine, Table, Transaction, View, Visit, io_error};
+use tiered_embedded::{Access, Engine, Table, Transaction, View, Visit, io_error};
 
 use crate::config::RocksdbConfig;
 use crate::error::map;
@@ -81,11 +81,12 @@ pub(crate) fn logger() -> InfoLogger {
 pub(crate) struct RocksdbEngine {
     database: DB,
     folder: PathBuf,
+    access: Access,
 }
 
 impl RocksdbEngine {
-    pub(crate) fn new(database: DB, folder: PathBuf) -> Self {
-        Self { database, folder }
+    pub(crate) fn new(database: DB, folder: PathBuf, access: Access) -> Self {
+        Self { database, folder, access }
     }
 
     pub(crate) fn database(&self) -> &DB {
@@ -254,13 +255,17 @@ impl Engine for RocksdbEngine {
     }
 
     fn close(self: Box<Self>) -> Result<()> {
+        if self.access == Access::ReadOnly {
+            self.database.cancel_all_background_work(true);
+            return Ok(());
+        }
         let families = [Table::Meta, Table::Chunks, Table::Marks].map(|table| family(&self.database, table));
         let families: Vec<&ColumnFamily> = families.into_iter().flatten().collect();
         let flushed = self.database.flush_cfs_opt(&families, &FlushOptions::default()).map_err(map);
         let synced = self.database.flush_wal(true).map_err(map);
         // Otherwise dropping it may abort the process, or leave the lock behind.
         self.database.cancel_all_background_work(true);
-        let Self { database, folder } = *self;
+        let Self { database, folder, .. } = *self;
         drop(database);
         flushed.and(synced)?;
         seal::set(&folder).map_err(io_error)

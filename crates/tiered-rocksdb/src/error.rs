@@ -13,8 +13,9 @@ fn classify(kind: &rocksdb::ErrorKind, text: &str) -> (ErrorKind, &'static str) 
     use rocksdb::ErrorKind as Theirs;
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
     match kind {
-        Theirs::IOError if says(&["LOCK", "lock hold"]) => {
-            (ErrorKind::Locked, "the database is open elsewhere; close it there")
+        // RocksDB adds "No locks available" to it.
+        Theirs::IOError if says(&["lock hold by current process"]) => {
+            (ErrorKind::Locked, "the database is open in this process; close it there")
         }
         Theirs::IOError if says(&["No space left", "Disk quota exceeded", "File too large"]) => {
             (ErrorKind::Full, "there is no room on the disk; free some")
@@ -23,6 +24,19 @@ fn classify(kind: &rocksdb::ErrorKind, text: &str) -> (ErrorKind, &'static str) 
             if says(&["Permission denied", "Read-only file system", "Operation not permitted"]) =>
         {
             (ErrorKind::PermissionDenied, "the operating system forbids it; grant the permission")
+        }
+        Theirs::IOError
+            if says(&[
+                "No locks available",
+                "not supported",
+                "Function not implemented",
+                "Bad file desc",
+            ]) =>
+        {
+            (ErrorKind::Unsupported, "the file system cannot lock or do what RocksDB needs; use another one")
+        }
+        Theirs::IOError if says(&["While lock file"]) => {
+            (ErrorKind::Locked, "the database is open elsewhere; close it there")
         }
         Theirs::IOError if says(&["No such file or directory"]) => (
             ErrorKind::Corrupt,
@@ -60,7 +74,22 @@ mod tests {
                 "IO error: While lock file: d/LOCK: Resource temporarily unavailable",
                 ErrorKind::Locked,
             ),
-            (Theirs::IOError, "IO error: lock hold by current process, acquire time 1", ErrorKind::Locked),
+            (
+                Theirs::IOError,
+                "IO error: lock hold by current process: d/LOCK: No locks available",
+                ErrorKind::Locked,
+            ),
+            (
+                Theirs::IOError,
+                "IO error: While open a file for lock: d/LOCK: Read-only file system",
+                ErrorKind::PermissionDenied,
+            ),
+            (Theirs::IOError, "IO error: While open a file for lock: d/LOCK: No space left", ErrorKind::Full),
+            (
+                Theirs::IOError,
+                "IO error: While lock file: d/LOCK: No locks available",
+                ErrorKind::Unsupported,
+            ),
             (Theirs::IOError, "IO error: No space left on device: While appending to file", ErrorKind::Full),
             (
                 Theirs::IOError,

@@ -21,6 +21,15 @@
 //!
 //! A clean close seals the manifest, so that damage to its end, which RocksDB takes for torn, is noticed as well.
 //!
+//! # Files
+//! The folder holds RocksDB's files and two of ours: `tiered-seal` is the seal; `tiered-making` is there while the
+//! database is being made, from before RocksDB has made anything, so that an interrupted creation is told from a folder
+//! of another. A folder that holds something else is refused as
+//! [`ErrorKind::Foreign`](tiered_core::ErrorKind::Foreign), and not touched.
+//!
+//! With [`Access::ReadOnly`] a write-protected folder, or one on a read-only mount, can be read. RocksDB takes no lock
+//! then: nothing else must write to the folder meanwhile.
+//!
 //! # Reads
 //! They look in memory first (memtables and block cache), on the caller's thread; what is not there is read on a
 //! thread for blocking work.
@@ -28,10 +37,12 @@
 mod config;
 mod engine;
 mod error;
+mod marker;
 mod open;
 mod seal;
 
 pub use config::{Create, RocksdbConfig, RocksdbDurability};
+pub use tiered_embedded::Access;
 use tiered_embedded::EmbeddedStore;
 
 /// A store in one folder of RocksDB. Cloning shares it.

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB, Options, WriteOptions};
 use tiered_core::{Error, ErrorKind, Result};
-use tiered_embedded::{Engine, Opening, io_error};
+use tiered_embedded::{Access, Engine, Opening, io_error};
 
 use crate::config::{Create, RocksdbConfig};
 use crate::engine::{CHUNKS, MARKS, META, RocksdbEngine, family_options, options};
 use crate::error::map;
-use crate::seal;
+use crate::marker::Marker;
+use crate::{marker, seal};
 
 /// In the default column family: which format the others have.
 const FORMAT: &[u8] = b"tiered";
@@ -24,7 +25,7 @@ const DEFAULT: &str = "default";
 enum Found {
     /// Nothing.
     Absent,
-    /// An empty folder, or one where making a database was interrupted.
+    /// An empty folder, or a marked one where making a database was interrupted.
     Bare,
     /// A database of ours.
     Ours,
@@ -32,10 +33,10 @@ enum Found {
 
 /// Opens the folder of `config`, after making the database where that is asked for.
 pub(crate) fn open(config: &RocksdbConfig, opening: Opening) -> Result<Box<dyn Engine>> {
-    let create = match opening {
-        Opening::First => config.create,
+    let create = match (opening, config.access) {
+        (Opening::First, Access::ReadWrite) => config.create,
         // A folder that went away while it was open must not come back empty.
-        Opening::Again => Create::Never,
+        (Opening::Again, _) | (_, Access::ReadOnly) => Create::Never,
     };
     open_folder(config, create).map_err(|error| error.at_place(config.path.display()))
 }
@@ -44,15 +45,21 @@ fn open_folder(config: &RocksdbConfig, create: Create) -> Result<Box<dyn Engine>
     let path = &config.path;
     let found = inspect_patiently(path)?;
     match (&found, create) {
-        (Found::Ours, _) | (Found::Bare, Create::IfAbsent) => {}
+        (Found::Ours, _) => {}
+        (Found::Bare, Create::IfAbsent) => marker::set(path).map_err(io_error)?,
         (Found::Bare, Create::Never) => {
             return Err(foreign("the folder is empty, and no database yet; write to it first"));
         }
         (Found::Absent, Create::Never) => return Err(io_error(io::ErrorKind::NotFound.into())),
-        (Found::Absent, Create::IfAbsent) => make_folder(path)?,
+        (Found::Absent, Create::IfAbsent) => {
+            if !make_folder(path)? {
+                // Another process made it in the meantime: RocksDB's lock decides between us, if it is ours.
+                return open_folder(config, create);
+            }
+        }
     }
     if matches!(found, Found::Ours) {
-        seal::check(path)?;
+        seal::check(path, config.access)?;
     }
     let cache = Cache::new_lru_cache(config.cache);
     let shared = family_options(&cache, false);
@@ -62,9 +69,17 @@ fn open_folder(config: &RocksdbConfig, create: Create) -> Result<Box<dyn Engine>
         ColumnFamilyDescriptor::new(CHUNKS, family_options(&cache, true)),
         ColumnFamilyDescriptor::new(MARKS, shared),
     ];
-    let database = DB::open_cf_descriptors(&options(config), path, families).map_err(map)?;
-    let engine = RocksdbEngine::new(database, path.clone());
-    check_format(engine.database())?;
+    let options = options(config);
+    let database = match config.access {
+        Access::ReadWrite => DB::open_cf_descriptors(&options, path, families),
+        // A log that is left is replayed in memory.
+        Access::ReadOnly => DB::open_cf_descriptors_read_only(&options, path, families, false),
+    };
+    let engine = RocksdbEngine::new(database.map_err(map)?, path.clone(), config.access);
+    check_format(engine.database(), config.access)?;
+    if config.access == Access::ReadWrite {
+        marker::clear(path).map_err(io_error)?;
+    }
     Ok(Box::new(engine))
 }
 
@@ -101,8 +116,14 @@ fn inspect(path: &Path) -> Result<Found> {
     for entry in fs::read_dir(path).map_err(io_error)? {
         names.insert(entry.map_err(io_error)?.file_name().to_string_lossy().into_owned());
     }
+    // A fresh file system, mounted for us, brings it along.
+    names.remove("lost+found");
+    let marker = marker::look(path).map_err(io_error)?;
+    if marker == Marker::Begun {
+        names.remove(marker::NAME);
+    }
     if !names.contains("CURRENT") {
-        return if names.iter().all(|name| is_remnant(name)) {
+        return if names.is_empty() || marker == Marker::Whole {
             Ok(Found::Bare)
         } else {
             Err(foreign("the folder holds something else; name another, this one was not touched"))
@@ -116,52 +137,38 @@ fn inspect(path: &Path) -> Result<Found> {
     if found.len() > 1 {
         return Ok(Found::Ours);
     }
-    // No column family of ours: one whose making was interrupted holds nothing, one of another program something.
-    let database = DB::open_for_read_only(&quiet(), path, false).map_err(map)?;
-    let mut pairs = database.raw_iterator();
-    pairs.seek_to_first();
-    if pairs.valid() {
-        return Err(foreign("the folder is a RocksDB database of another program; it was not touched"));
+    // No column family of ours: one whose making was interrupted has the marker.
+    if marker == Marker::Whole {
+        return Ok(Found::Bare);
     }
-    pairs.status().map_err(map)?;
-    Ok(Found::Bare)
+    Err(foreign("the folder is a RocksDB database of another program; it was not touched"))
 }
 
-/// Options for looking only.
-fn quiet() -> Options {
-    let mut options = Options::default();
-    options.set_info_logger(crate::engine::logger());
-    options
-}
-
-/// Whether a file of this name may be there before the making of a database has come far enough to matter.
-fn is_remnant(name: &str) -> bool {
-    let begins = ["LOG", "MANIFEST-", "OPTIONS-"].iter().any(|prefix| name.starts_with(prefix));
-    // A fresh file system, mounted for us, brings the last one along.
-    let half_written = Path::new(name).extension().is_some_and(|extension| extension == "dbtmp");
-    begins || half_written || ["LOCK", "IDENTITY", "lost+found"].contains(&name)
-}
-
-fn make_folder(path: &Path) -> Result<()> {
+/// Makes the folder and marks it; false where there is one.
+fn make_folder(path: &Path) -> Result<bool> {
     match fs::create_dir(path) {
-        // Somebody else made it in the meantime: RocksDB's lock decides between us.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(io_error(error)),
-        Ok(()) => {
-            let parent =
-                path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            File::open(parent).and_then(|parent| parent.sync_all()).map_err(io_error)
-        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+        made => made.map_err(io_error)?,
     }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let marked = marker::set(path).and_then(|()| File::open(parent)?.sync_all());
+    marked.map(|()| true).map_err(|error| {
+        // Only where it is empty.
+        fs::remove_dir(path).ok();
+        io_error(error)
+    })
 }
 
 /// Refuses another format; names ours in a new database.
-fn check_format(database: &DB) -> Result<()> {
+fn check_format(database: &DB, access: Access) -> Result<()> {
     match database.get(FORMAT).map_err(map)?.as_deref() {
         Some(FORMAT_VERSION) => Ok(()),
         Some(_) => Err(foreign(
             "the database has the format of another version of tiered; use that version, and sync to a new one",
         )),
+        None if access == Access::ReadOnly => {
+            Err(foreign("the folder holds no database yet; write to it first"))
+        }
         None => {
             let mut durable = WriteOptions::default();
             durable.set_sync(true);

@@ -5,28 +5,55 @@
 //! clean close nothing is cut short: the seal has the manifest's name, length and CRC-32C.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
 use tiered_core::{Error, ErrorKind, Result};
-use tiered_embedded::io_error;
+use tiered_embedded::{Access, io_error};
 
 /// RocksDB leaves files alone whose names are not its own.
 pub(crate) const NAME: &str = "tiered-seal";
 const DRAFT: &str = "tiered-seal.new";
 
-/// Seals a closed database.
+/// What every seal begins with: the name of a manifest.
+const BEGINNING: &[u8] = b"MANIFEST-";
+
+/// The longest seal, in bytes.
+const MAX_LEN: u64 = 128;
+
+/// Seals a closed database. Files of others that have the seal's names are left alone, and the database unsealed.
 pub(crate) fn set(folder: &Path) -> io::Result<()> {
-    let draft = folder.join(DRAFT);
-    let mut file = File::create(&draft)?;
-    file.write_all(describe(folder)?.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&draft, folder.join(NAME))
+    let (draft, seal) = (folder.join(DRAFT), folder.join(NAME));
+    if !is_ours(&draft)? || !is_ours(&seal)? {
+        tracing::warn!(folder = %folder.display(), "the folder has a seal of another's, and is not sealed");
+        return Ok(());
+    }
+    let made = describe(folder).and_then(|text| {
+        let mut file = File::create(&draft)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&draft, &seal)
+    });
+    made.inspect_err(|_| {
+        fs::remove_file(&draft).ok();
+    })
 }
 
-/// Checks the seal of a database that is not open, and breaks it. One that speaks of another manifest is of an older
-/// close, and says nothing.
-pub(crate) fn check(folder: &Path) -> Result<()> {
+/// Whether a file may be replaced: it is absent, or what we write under its name, whole or not.
+fn is_ours(path: &Path) -> io::Result<bool> {
+    let mut text = Vec::new();
+    match File::open(path) {
+        Ok(file) => file.take(MAX_LEN + 1).read_to_end(&mut text)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    let begins = text.starts_with(BEGINNING) || BEGINNING.starts_with(&text);
+    Ok(begins && text.len() as u64 <= MAX_LEN)
+}
+
+/// Checks the seal of a database that is not open, and breaks it unless the database is only read. One that speaks of
+/// another manifest is of an older close, and says nothing.
+pub(crate) fn check(folder: &Path, access: Access) -> Result<()> {
     let path = folder.join(NAME);
     let seal = match fs::read(&path) {
         Ok(seal) => String::from_utf8_lossy(&seal).into_owned(),
@@ -47,6 +74,9 @@ pub(crate) fn check(folder: &Path) -> Result<()> {
                 format!("{name} is damaged; restore the database from another tier or a backup"),
             ));
         }
+    }
+    if access == Access::ReadOnly || !is_ours(&path).map_err(io_error)? {
+        return Ok(());
     }
     fs::remove_file(&path).map_err(io_error)
 }
@@ -85,7 +115,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let folder = folder.path();
         let write = |name: &str, text: &str| fs::write(folder.join(name), text).expect("written");
-        let kind = || check(folder).map_err(|error| error.kind());
+        let kind = || check(folder, Access::ReadWrite).map_err(|error| error.kind());
         assert_eq!(kind(), Ok(()), "never sealed");
         write("CURRENT", "MANIFEST-1\n");
         write("MANIFEST-1", "edits");
@@ -108,5 +138,26 @@ mod tests {
         assert_eq!(kind(), Ok(()), "of an older close");
         write(NAME, "MANIFEST-2 6 00000000 00000000");
         assert_eq!(kind(), Ok(()), "a damaged seal locks nobody out");
+    }
+
+    #[test]
+    fn files_of_others_with_the_seals_names_stay() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path();
+        let write = |name: &str, text: &str| fs::write(folder.join(name), text).expect("written");
+        let read = |name: &str| fs::read_to_string(folder.join(name)).expect("reads");
+        write("CURRENT", "MANIFEST-1\n");
+        write("MANIFEST-1", "edits");
+        for (name, other) in [(NAME, DRAFT), (DRAFT, NAME)] {
+            write(name, "a seal at the zoo");
+            set(folder).expect("passed over");
+            check(folder, Access::ReadWrite).expect("passed over");
+            assert_eq!(read(name), "a seal at the zoo");
+            assert!(!folder.join(other).exists());
+            fs::remove_file(folder.join(name)).expect("removed");
+        }
+        set(folder).expect("sealed");
+        check(folder, Access::ReadOnly).expect("whole");
+        assert!(read(NAME).starts_with("MANIFEST-1 "), "only read");
     }
 }

@@ -13,7 +13,7 @@ use tiered_core::{
     Delete, Durability, ErrorKind, Key, ManualClock, Outcome, Put, Result, Stamp, Store, StoreExt as _,
     Timestamp, VersionMint,
 };
-use tiered_embedded::{EmbeddedStore, Executor, Settings, Table};
+use tiered_embedded::{Access, EmbeddedStore, Executor, Settings, Table};
 
 fn key(name: &str) -> Key {
     Key::new(name).expect("valid")
@@ -31,6 +31,8 @@ async fn open(disk: &Arc<Disk>, clock: &Arc<ManualClock>, executor: Executor) ->
     let settings = Settings {
         name: "maps",
         place: "memory".to_owned(),
+        path: None,
+        access: Access::ReadWrite,
         durability: Durability::PowerLoss,
         max_value: 4 << 20,
         stamp: Stamp::new(clock.clone(), Arc::new(VersionMint::from_entropy())),

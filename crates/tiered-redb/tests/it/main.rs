@@ -2,7 +2,10 @@
 
 mod damage;
 mod disk;
+mod letting_go;
 mod opening;
+mod ownership;
+mod read_only;
 
 use std::sync::Arc;
 

@@ -54,18 +54,6 @@ async fn an_open_database_is_locked() {
 }
 
 #[tokio::test]
-async fn an_interrupted_creation_leaves_no_trace() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("d.redb");
-    fs::write(folder.path().join("d.redb.new-0000"), "half a database").expect("written");
-    let store = RedbConfig::new(&path).open().await.expect("opens");
-    store.close().await.expect("closes");
-    let names: Vec<_> =
-        fs::read_dir(folder.path()).expect("reads").map(|e| e.expect("entry").file_name()).collect();
-    assert_eq!(names, ["d.redb"]);
-}
-
-#[tokio::test]
 async fn creators_that_race_share_one_database_in_turn() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("d.redb");

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use rocksdb::DB;
-use tiered_core::{ErrorKind, Key, Put, Store, StoreExt as _};
-use tiered_rocksdb::{Create, RocksdbConfig, RocksdbDurability};
+use tiered_core::{ErrorKind, Key, Outcome, Put, Store, StoreExt as _};
+use tiered_rocksdb::{Access, Create, RocksdbConfig, RocksdbDurability};
 
 /// Every file of a folder with its bytes.
 fn snapshot(folder: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -72,18 +73,97 @@ async fn an_open_database_is_locked_and_free_after_its_close() {
 #[tokio::test]
 async fn an_interrupted_creation_is_gone_on_with() {
     let folder = tempfile::tempdir().expect("a folder");
+    let marker = "A RocksDB database of tiered is being made in this folder.\n";
+    // Before RocksDB had written anything that matters.
     let path = folder.path().join("d");
     fs::create_dir(&path).expect("made");
     for name in ["LOCK", "IDENTITY", "MANIFEST-000001", "000001.dbtmp"] {
         fs::write(path.join(name), "").expect("written");
     }
+    fs::write(path.join("tiered-making"), marker).expect("written");
     RocksdbConfig::new(&path).open().await.expect("opens").close().await.expect("closes");
     // Further on: a database without any column family of ours, and without data.
     let path = folder.path().join("e");
     drop(DB::open_default(&path).expect("made"));
+    fs::write(path.join("tiered-making"), marker).expect("written");
     let error = RocksdbConfig::new(&path).create(Create::Never).open().await.expect_err("nothing yet");
     assert_eq!(error.kind(), ErrorKind::Foreign);
+    RocksdbConfig::new(&path).open().await.expect("opens").close().await.expect("closes");
+    // A finished one that has lost a file is not made anew.
+    fs::remove_file(path.join("CURRENT")).expect("removed");
+    let before = snapshot(&path);
+    let error = RocksdbConfig::new(&path).open().await.expect_err("damaged");
+    assert_eq!(error.kind(), ErrorKind::Foreign, "{}", error.chain());
+    assert_eq!(snapshot(&path), before);
+    // The marker itself was not finished: then there is nothing else.
+    let path = folder.path().join("f");
+    fs::create_dir(&path).expect("made");
+    fs::write(path.join("tiered-making"), &marker[..9]).expect("written");
     RocksdbConfig::new(&path).open().await.expect("opens");
+    assert!(!path.join("tiered-making").exists());
+}
+
+#[tokio::test]
+async fn files_of_like_names_are_not_ours() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in
+        ["LOG", "LOG.txt", "MANIFEST-of-the-party", "OPTIONS-for-dinner", "thesis.dbtmp", "LOCK", "IDENTITY"]
+    {
+        let path = folder.path().join(name);
+        fs::create_dir(&path).expect("made");
+        fs::write(path.join(name), "mine").expect("written");
+        let before = snapshot(&path);
+        let error = RocksdbConfig::new(&path).open().await.expect_err(name);
+        assert_eq!(error.kind(), ErrorKind::Foreign, "{name}: {}", error.chain());
+        assert_eq!(snapshot(&path), before, "{name}");
+    }
+    // An empty database of another program looks as one whose making was interrupted, but for the marker.
+    let path = folder.path().join("theirs");
+    drop(DB::open_default(&path).expect("made"));
+    let before = snapshot(&path);
+    let error = RocksdbConfig::new(&path).open().await.expect_err("theirs");
+    assert_eq!(error.kind(), ErrorKind::Foreign, "{}", error.chain());
+    assert_eq!(snapshot(&path), before);
+}
+
+#[tokio::test]
+async fn a_folder_is_read_and_not_changed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("d");
+    let key = Key::new("k").expect("valid");
+    let reading = RocksdbConfig::new(&path).access(Access::ReadOnly);
+    assert_eq!(reading.clone().open().await.expect_err("absent").kind(), ErrorKind::NotFound);
+    assert!(!path.exists(), "nothing is made");
+    let store = RocksdbConfig::new(&path).open().await.expect("opens");
+    store.put(&key, Put::new("v")).await.expect("written");
+    store.close().await.expect("closes");
+    let before = snapshot(&path);
+    for _ in 0..2 {
+        let store = reading.clone().open().await.expect("opens");
+        assert_eq!(store.get(&key).await.expect("reads").expect("found").value(), "v");
+        let error = store.put(&key, Put::new("w")).await.expect_err("only read");
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::PermissionDenied, Some(Outcome::NotApplied)));
+        store.close().await.expect("closes");
+        assert_eq!(snapshot(&path), before);
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_store_can_be_opened_again_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = RocksdbConfig::new(folder.path().join("d"));
+    for round in 0..10 {
+        let store = config.clone().open().await.unwrap_or_else(|error| panic!("{round}: {}", error.chain()));
+        store.put(&Key::new("k").expect("valid"), Put::new(vec![7; 200_000])).await.expect("written");
+        drop(store);
+    }
+}
+
+#[test]
+fn opening_without_a_runtime_is_an_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let opened = RocksdbConfig::new(folder.path().join("d")).open().now_or_never().expect("answers at once");
+    assert_eq!(opened.expect_err("no runtime").kind(), ErrorKind::Config);
 }
 
 #[tokio::test]

@@ -1,0 +1,150 @@
+//! Opening the file.
+
+use std::fs::{self, File};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use redb::{Builder, Database, Durability, ReadableDatabase, StorageBackend, TableDefinition};
+use tiered_core::{Error, ErrorKind, Result};
+use tiered_embedded::{Access, Engine, Opening, io_error};
+
+use crate::config::{Create, RedbConfig, Verify};
+use crate::create::{Content, create, inspect};
+use crate::engine::{ReadOnlyEngine, RedbEngine, make_tables};
+use crate::error::map;
+use crate::system::Os;
+
+/// What says that a database is ours.
+const MARKER: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tiered");
+const FORMAT: &str = "format";
+const FORMAT_VERSION: &[u8] = b"2";
+
+/// The largest file that [`Verify::Auto`] checks: about a second of reading.
+const VERIFY_UP_TO: u64 = 256 << 20;
+
+/// Opens the file of `config`, after making it where that is asked for.
+pub(crate) fn open(config: &RedbConfig, opening: Opening) -> Result<Box<dyn Engine>> {
+    let create = match (opening, config.access) {
+        (Opening::First, Access::ReadWrite) => config.create,
+        // A file that went away while it was open must not come back empty.
+        (Opening::Again, _) | (_, Access::ReadOnly) => Create::Never,
+    };
+    open_file(config, create).map_err(|error| error.at_place(config.path.display()))
+}
+
+/// Opens the database on a backend of the user's own, after making it where that is empty.
+pub(crate) fn open_on(config: &RedbConfig, backend: impl StorageBackend) -> Result<Box<dyn Engine>> {
+    let database = contained(|| {
+        let database = builder(config, config.verify != Verify::Never).create_with_backend(backend);
+        let database = database.map_err(map)?;
+        let is_new = {
+            let transaction = database.begin_read().map_err(map)?;
+            transaction.list_tables().map_err(map)?.next().is_none()
+        };
+        if is_new {
+            initialise_tables(&database)?;
+        } else {
+            check_marker(&database)?;
+        }
+        Ok(database)
+    });
+    Ok(Box::new(RedbEngine::new(database?)))
+}
+
+fn open_file(config: &RedbConfig, create_it: Create) -> Result<Box<dyn Engine>> {
+    let path = &config.path;
+    let found = fs::metadata(path);
+    if found.as_ref().is_ok_and(fs::Metadata::is_dir) {
+        return Err(foreign("the path is a folder; name a file"));
+    }
+    let content = match (found.and_then(|_| File::open(path)), create_it) {
+        (Ok(file), _) => inspect(&file)?,
+        (Err(error), Create::IfAbsent) if error.kind() == io::ErrorKind::NotFound => Content::Empty,
+        (Err(error), _) => return Err(io_error(error)),
+    };
+    match (content, create_it) {
+        (Content::Redb, _) => {}
+        (Content::Empty | Content::Unfinished, Create::IfAbsent) => create(&Os, path)?,
+        (Content::Empty | Content::Unfinished, Create::Never) => {
+            return Err(foreign("the file is empty, and no database yet; write to it first"));
+        }
+        (Content::Other, _) => {
+            return Err(foreign("the file is no database; name another file, this one was not touched"));
+        }
+    }
+    let check = match config.verify {
+        Verify::Auto => fs::metadata(path).map_err(io_error)?.len() <= VERIFY_UP_TO,
+        Verify::Always => true,
+        Verify::Never => false,
+    };
+    contained(|| open_existing(config, check))
+}
+
+fn open_existing(config: &RedbConfig, check: bool) -> Result<Box<dyn Engine>> {
+    let builder = builder(config, check);
+    match config.access {
+        Access::ReadWrite => {
+            let database = builder.open(&config.path).map_err(map)?;
+            check_marker(&database)?;
+            Ok(Box::new(RedbEngine::new(database)))
+        }
+        Access::ReadOnly => {
+            let database = builder.open_read_only(&config.path).map_err(unrepaired)?;
+            check_marker(&database)?;
+            Ok(Box::new(ReadOnlyEngine::new(database)))
+        }
+    }
+}
+
+/// What an opening for reading only failed with.
+fn unrepaired(error: redb::DatabaseError) -> Error {
+    if matches!(error, redb::DatabaseError::RepairAborted) {
+        let message = "the database was not closed cleanly, and repairing it writes to it; open it once with read-write access";
+        return Error::new(ErrorKind::PermissionDenied, message).with_source(error);
+    }
+    map(error)
+}
+
+fn builder(config: &RedbConfig, check: bool) -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(config.cache).set_check_integrity_on_open(check);
+    builder
+}
+
+fn foreign(message: &str) -> Error {
+    Error::new(ErrorKind::Foreign, message.to_owned())
+}
+
+/// Runs redb on a file that may be damaged: a panic of its own checks is damage found.
+pub(crate) fn contained<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
+    // The database is dropped after a panic, so that nothing half-changed is used again.
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+        Err(Error::new(ErrorKind::Corrupt, "the file is damaged; restore it from another tier or a backup"))
+    })
+}
+
+/// Refuses a redb file of another program, before anything is written to it.
+fn check_marker(database: &impl ReadableDatabase) -> Result<()> {
+    let transaction = database.begin_read().map_err(map)?;
+    let marker = transaction.open_table(MARKER).map_err(map)?;
+    let format = marker.get(FORMAT).map_err(map)?;
+    match format.as_ref().map(redb::AccessGuard::value) {
+        Some(FORMAT_VERSION) => Ok(()),
+        Some(_) => Err(foreign(
+            "the file has the format of another version of tiered; use that version, and sync to a new one",
+        )),
+        None => Err(foreign("the file is a redb database of another program")),
+    }
+}
+
+/// Makes a new database ours.
+pub(crate) fn initialise_tables(database: &Database) -> Result<()> {
+    let mut transaction = database.begin_write().map_err(map)?;
+    transaction.set_durability(Durability::Immediate).map_err(map)?;
+    {
+        make_tables(&transaction)?;
+        let mut marker = transaction.open_table(MARKER).map_err(map)?;
+        marker.insert(FORMAT, FORMAT_VERSION).map_err(map)?;
+    }
+    transaction.commit().map_err(map)
+}
