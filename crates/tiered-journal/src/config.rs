@@ -1,8 +1,9 @@
 //! What a journal needs to know.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use tiered_core::opening::{self, open_patiently};
 use tiered_core::{Durability, Error, ErrorKind, Operation, Result};
 
 use crate::folder::{Folder, OsFolder};
@@ -59,28 +60,24 @@ impl JournalConfig {
     /// Opens the journal and locks its folder.
     ///
     /// # Errors
-    /// [`ErrorKind::Locked`] where another process or handle holds it, [`ErrorKind::Config`] for a setting that
-    /// cannot be, else the operating system's. What the journal holds is read when a store is built with it.
+    /// [`ErrorKind::Locked`] where another process or handle holds it; [`ErrorKind::Foreign`] where the folder holds
+    /// something else, which is not touched; [`ErrorKind::Config`] for a setting that cannot be, and outside a tokio
+    /// runtime; else the operating system's. What the journal holds is read when a store is built with it.
     ///
     /// # Cancel safety
     /// Dropped half-way it leaves at most an empty folder.
     pub async fn open(self) -> Result<FileJournal> {
         self.check()?;
+        let failed_to_open = |error: Error| error.at_place(self.path.display()).during(Operation::Open);
         let path = self.path.clone();
-        let opened = tokio::task::spawn_blocking(move || OsFolder::open(&path)).await;
-        let folder = opened
-            .map_err(|error| Error::new(ErrorKind::Other, "the runtime shut down").with_source(error))
-            .and_then(|opened| {
-                opened.map_err(|error| match error.kind() {
-                    std::io::ErrorKind::WouldBlock => Error::new(
-                        ErrorKind::Locked,
-                        "another process or handle has the journal open; close it there",
-                    ),
-                    _ => failed("the journal's folder cannot be opened", &error),
-                })
-            });
-        let folder = folder.map_err(|error| error.at_place(self.path.display()).during(Operation::Open))?;
-        Ok(FileJournal::new(Arc::new(folder), &self, Executor::Threads))
+        let opening = move || open_patiently(&path, || OsFolder::open(&path).map_err(not_opened));
+        let runtime = opening::runtime().map_err(failed_to_open)?;
+        let folder = runtime.spawn_blocking(opening).await.unwrap_or_else(|error| {
+            Err(Error::new(ErrorKind::Other, "the runtime shut down").with_source(error))
+        });
+        let folder = folder.map_err(failed_to_open)?;
+        let held = folder.held();
+        Ok(FileJournal::new(Arc::new(folder), &self, Executor::Threads, held))
     }
 
     /// A journal in a folder that is not the operating system's, all of whose calls run in the caller's poll: for
@@ -90,7 +87,7 @@ impl JournalConfig {
     /// [`ErrorKind::Config`] for a setting that cannot be.
     pub fn open_in(self, folder: Arc<dyn Folder>) -> Result<FileJournal> {
         self.check()?;
-        Ok(FileJournal::new(folder, &self, Executor::Inline))
+        Ok(FileJournal::new(folder, &self, Executor::Inline, Weak::new()))
     }
 
     fn check(&self) -> Result<()> {
@@ -104,5 +101,15 @@ impl JournalConfig {
             );
         }
         Ok(())
+    }
+}
+
+/// The error of a folder that could not be opened.
+fn not_opened(error: std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::WouldBlock => {
+            Error::new(ErrorKind::Locked, "another process or handle has the journal open; close it there")
+        }
+        _ => failed("the journal's folder cannot be opened", &error),
     }
 }

@@ -5,6 +5,11 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use tiered_core::opening::{Held, PlaceId};
+
+use crate::ownership::{LOCK, LOCK_TEXT, admit};
 
 /// A folder of files. All calls block.
 pub trait Folder: fmt::Debug + Send + Sync + 'static {
@@ -47,30 +52,71 @@ pub struct OsFolder {
     folder: fs::File,
     /// Held, not used; without it nothing may be written.
     lock: Option<fs::File>,
+    /// Listed for as long as the folder is locked: dropped after the lock.
+    held: Option<Arc<Held>>,
 }
 
 impl OsFolder {
     /// Opens the folder at `path`, which is made where it is absent, and locks it.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] where another process or handle holds it.
+    /// [`io::ErrorKind::WouldBlock`] where another process or handle holds it; [`io::ErrorKind::InvalidData`] where it
+    /// holds something else than a journal: then it was not touched.
     pub fn open(path: &Path) -> io::Result<Self> {
-        fs::create_dir_all(path)?;
+        let is_new = match Self::look(path) {
+            Ok(found) => {
+                admit(&found)?;
+                false
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(path)?;
+                true
+            }
+            Err(error) => return Err(error),
+        };
+        Self::lock(path).inspect_err(|_| {
+            if is_new {
+                // Only where it is empty.
+                fs::remove_dir(path).ok();
+            }
+        })
+    }
+
+    fn lock(path: &Path) -> io::Result<Self> {
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             fs::File::open(parent)?.sync_all()?;
         }
-        let lock = fs::File::options().create(true).truncate(false).write(true).open(path.join("lock"))?;
+        let name = path.join(LOCK);
+        let (lock, is_new) = match fs::File::options().create_new(true).write(true).open(&name) {
+            Ok(lock) => (lock, true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                (fs::File::options().write(true).open(&name)?, false)
+            }
+            Err(error) => return Err(error),
+        };
         match lock.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
             Err(fs::TryLockError::Error(error)) => return Err(error),
         }
-        Ok(Self { path: path.to_owned(), folder: fs::File::open(path)?, lock: Some(lock) })
+        let held = PlaceId::of(path).ok().map(|place| Arc::new(Held::new(place)));
+        if is_new {
+            lock.write_all_at(LOCK_TEXT, 0).and_then(|()| lock.sync_all()).inspect_err(|_| {
+                // What was taken of a full disk is given back, under the lock.
+                fs::remove_file(&name).ok();
+            })?;
+        }
+        Ok(Self { path: path.to_owned(), folder: fs::File::open(path)?, lock: Some(lock), held })
+    }
+
+    /// Tells openings in this process when the folder is being let go.
+    pub(crate) fn held(&self) -> Weak<Held> {
+        self.held.as_ref().map(Arc::downgrade).unwrap_or_default()
     }
 
     /// Looks at the folder at `path`, which may be in use, without changing anything.
     pub fn look(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), folder: fs::File::open(path)?, lock: None })
+        Ok(Self { path: path.to_owned(), folder: fs::File::open(path)?, lock: None, held: None })
     }
 }
 
@@ -78,7 +124,7 @@ impl Folder for OsFolder {
     fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path)? {
-            names.extend(entry?.file_name().into_string().ok());
+            names.push(entry?.file_name().to_string_lossy().into_owned());
         }
         Ok(names)
     }

@@ -33,7 +33,8 @@ pub(crate) const MAX_BACKEND: usize = 256;
 /// Largest payload of a group, in bytes: what one append may hand over.
 pub(crate) const MAX_PAYLOAD: usize = (2 << 30) - 1;
 
-const SEGMENT_MAGIC: [u8; 16] = *b"tiered journal\0\0";
+/// What a segment begins with.
+pub(crate) const SEGMENT_MAGIC: [u8; 16] = *b"tiered journal\0\0";
 /// The format of journals that their backends name in a mark.
 const FORMAT: u32 = 2;
 /// The format of journals that were made before that. Nothing else differs.

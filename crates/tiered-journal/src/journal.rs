@@ -1,10 +1,11 @@
 //! The journal, as the engine knows it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use tiered_core::opening::{self, Held};
 use tiered_core::{
     Aside, Durability, Error, ErrorKind, Journal, JournalRecord, Operation, Outcome, Recovered, Result,
     Sequence, VersionMint, store::closed,
@@ -35,6 +36,8 @@ pub struct FileJournal {
     place: String,
     durability: Durability,
     executor: Executor,
+    /// The folder's place in this process, while the folder is locked.
+    held: Weak<Held>,
 }
 
 #[derive(Debug)]
@@ -52,12 +55,18 @@ enum State {
 }
 
 impl FileJournal {
-    pub(crate) fn new(folder: Arc<dyn Folder>, config: &JournalConfig, executor: Executor) -> Self {
+    pub(crate) fn new(
+        folder: Arc<dyn Folder>,
+        config: &JournalConfig,
+        executor: Executor,
+        held: Weak<Held>,
+    ) -> Self {
         Self {
             state: Arc::new(Mutex::new(State::Opened { folder, segment_size: config.segment_size })),
             place: config.path.display().to_string(),
             durability: config.durability,
             executor,
+            held,
         }
     }
 
@@ -76,16 +85,17 @@ impl FileJournal {
         work: impl FnOnce(&mut State) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let state = Arc::clone(&self.state);
-        let ended = match self.executor {
-            Executor::Inline => work(&mut state.lock()),
-            Executor::Threads => match tokio::task::spawn_blocking(move || work(&mut state.lock())).await {
-                Ok(ended) => ended,
-                Err(error) => {
+        let ended = match (self.executor, opening::runtime()) {
+            (Executor::Inline, _) => work(&mut state.lock()),
+            (Executor::Threads, Err(error)) => Err(error.outcome_is(Outcome::NotApplied)),
+            (Executor::Threads, Ok(runtime)) => {
+                let ended = runtime.spawn_blocking(move || work(&mut state.lock())).await;
+                ended.unwrap_or_else(|error| {
                     Err(Error::new(ErrorKind::Other, "the runtime shut down, or the journal panicked")
                         .with_source(error)
                         .outcome_is(Outcome::Unknown))
-                }
-            },
+                })
+            }
         };
         ended.map_err(|error| error.at_place(&self.place).during(operation).in_tier("journal"))
     }
@@ -104,6 +114,21 @@ impl FileJournal {
             State::Closed => Err(closed(operation).outcome_is(Outcome::NotApplied)),
         });
         run.await
+    }
+}
+
+impl FileJournal {
+    /// Tells openings in this process that the folder becomes free.
+    fn leave(&self) {
+        if let Some(held) = self.held.upgrade() {
+            held.leave();
+        }
+    }
+}
+
+impl Drop for FileJournal {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -148,6 +173,7 @@ impl Journal for FileJournal {
     }
 
     async fn close(&self) -> Result<()> {
+        self.leave();
         self.run(Operation::Close, |state| match std::mem::replace(state, State::Closed) {
             State::Recovered { mut log, .. } => log.close(),
             State::Opened { .. } | State::Closed => Ok(()),
@@ -213,6 +239,7 @@ fn recover(
         trimmed_on_disk: found.trimmed,
         poison: None,
         buffer: Vec::new(),
+        owns_reserve: found.owns_reserve,
     };
     if is_new {
         // Who it is, and whose, must be known again before anybody relies on it.

@@ -22,7 +22,13 @@
 //! | `0000000000000001.segment` | records from that sequence (hexadecimal) on; its space is taken before it is used |
 //! | `aside` | parked and dropped writes, replaced as a whole |
 //! | `reserve` | space that is given up when the disk is full, so that parking still works |
-//! | `lock` | held while the journal is open |
+//! | `lock` | held while the journal is open; its text says whose the folder is |
+//!
+//! Segments and `aside` are written under their name with `.new` behind it, then renamed.
+//!
+//! A folder that holds files and is no journal's is refused as [`ErrorKind::Foreign`](tiered_core::ErrorKind::Foreign),
+//! and not touched. In a journal's folder, files of other names are left alone; one that has a name of these and not
+//! our content is refused, and not replaced; instead of another's `reserve` there is none.
 //!
 //! # Durability
 //! An append is one write and one `fdatasync` for all the records that were handed over together. Space is taken
@@ -41,6 +47,7 @@ mod format;
 mod journal;
 mod log;
 mod memory;
+mod ownership;
 mod recovery;
 mod report;
 mod segment;

@@ -8,6 +8,7 @@ use tiered_core::{Aside, Durability, Error, ErrorKind, JournalRecord, Outcome, R
 
 use crate::folder::Folder;
 use crate::format::{HEADER, Header, encode_group};
+use crate::ownership::NotOurs;
 use crate::segment::{self, Segment};
 use crate::side;
 
@@ -38,6 +39,8 @@ pub(crate) struct Log {
     /// What failed, after which nothing is accepted.
     pub(crate) poison: Option<io::Error>,
     pub(crate) buffer: Vec<u8>,
+    /// Whether the reserve may be replaced and removed: a file of another that has its name is left alone.
+    pub(crate) owns_reserve: bool,
 }
 
 impl Log {
@@ -161,7 +164,7 @@ impl Log {
             self.sync_as_late_as_now()?;
         }
         let stored = match side::store(self.folder.as_ref(), &bytes) {
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && self.owns_reserve => {
                 // What the reserve is for.
                 self.folder.remove(side::RESERVE).ok();
                 side::store(self.folder.as_ref(), &bytes)
@@ -175,6 +178,12 @@ impl Log {
 
     /// Takes the reserve, where there is room for it.
     pub(crate) fn reserve(&self) {
+        if !self.owns_reserve {
+            tracing::warn!(
+                "the journal's reserve is not its own: there is none for parking; move the file away"
+            );
+            return;
+        }
         // A process that was killed while it took the space left less.
         let taken = self.folder.open(side::RESERVE).and_then(|file| file.read());
         if taken.is_ok_and(|taken| taken.len() as u64 >= side::RESERVE_SIZE) {
@@ -217,6 +226,9 @@ fn gone() -> Error {
 
 /// The error of a failed disk.
 pub(crate) fn failed(message: &str, error: &io::Error) -> Error {
+    if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<NotOurs>) {
+        return Error::new(ErrorKind::Foreign, error.to_string());
+    }
     let kind = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::Full,
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => ErrorKind::PermissionDenied,

@@ -8,7 +8,7 @@ use tiered_core::{Aside, Error, ErrorKind, JournalRecord, Recovered, Result, Seq
 use crate::folder::Folder;
 use crate::format::{ALIGN, GROUP_MAGIC, Group, HEADER, Header, NoHeader};
 use crate::log::failed;
-use crate::{segment, side};
+use crate::{ownership, segment, side};
 
 /// What the files say.
 #[derive(Debug, Default)]
@@ -28,6 +28,8 @@ pub(crate) struct Found {
     pub(crate) last: Option<Last>,
     /// Files whose making was interrupted.
     pub(crate) unfinished: Vec<String>,
+    /// Whether the reserve may be replaced and removed.
+    pub(crate) owns_reserve: bool,
 }
 
 /// The segment that may have been written to last.
@@ -63,7 +65,8 @@ pub(crate) fn scan(folder: &dyn Folder) -> Result<Found> {
             .at_place(side::ASIDE)
         })?;
     }
-    found.unfinished = names.into_iter().filter(|name| name.ends_with(segment::NEW)).collect();
+    found.owns_reserve = ownership::owns_reserve(folder, &names).map_err(unreadable)?;
+    found.unfinished = ownership::unfinished(folder, &names).map_err(unreadable)?;
     let trimmed = found.trimmed;
     found.recovered.records.retain(|(sequence, _)| *sequence >= trimmed);
     found.recovered.aside.dropped.retain(|sequence| *sequence >= trimmed);

@@ -6,6 +6,7 @@ use tiered_core::{Operation, Recovered, Result};
 
 use crate::folder::OsFolder;
 use crate::log::failed;
+use crate::ownership::admit;
 use crate::recovery::{Found, scan};
 
 /// The state of a journal's files.
@@ -42,10 +43,14 @@ impl Report {
     /// in use the last group may be seen half-written. Blocks.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`](tiered_core::ErrorKind::Corrupt), saying where, for what recovery would refuse.
+    /// [`ErrorKind::Corrupt`](tiered_core::ErrorKind::Corrupt), saying where, for what recovery would refuse;
+    /// [`ErrorKind::Foreign`](tiered_core::ErrorKind::Foreign) for a folder that is no journal's.
     pub fn read(path: &Path) -> Result<(Self, Recovered)> {
         let folder = OsFolder::look(path).map_err(|error| failed("the journal cannot be read", &error));
-        let found = folder.and_then(|folder| scan(&folder));
+        let found = folder.and_then(|folder| {
+            admit(&folder).map_err(|error| failed("the journal cannot be read", &error))?;
+            scan(&folder)
+        });
         let found = found.map_err(|error| error.at_place(path.display()).during(Operation::Open))?;
         Ok((Self::of(&found), found.recovered))
     }

@@ -17,13 +17,15 @@ use crate::format::{decode_record, encode_record};
 
 /// What is set aside.
 pub(crate) const ASIDE: &str = "aside";
-const ASIDE_NEW: &str = "aside.new";
+/// What is set aside, while it is being written.
+pub(crate) const ASIDE_NEW: &str = "aside.new";
 /// Space that is given up when the disk is full.
 pub(crate) const RESERVE: &str = "reserve";
 /// Its size, in bytes: a few parked writes of usual size.
 pub(crate) const RESERVE_SIZE: u64 = 1 << 20;
 
-const MAGIC: [u8; 4] = *b"tJa1";
+/// What the file begins with.
+pub(crate) const MAGIC: [u8; 4] = *b"tJa1";
 /// Reasons are for people; a driver's may be long.
 const MAX_REASON: usize = 1024;
 

@@ -1,0 +1,122 @@
+//! Whose files these are.
+//!
+//! A folder is a journal's when its lock file says so, or when a segment begins as ours do. Into any other folder
+//! nothing is written, unless it is empty. In a journal's folder only files of exact names are touched, and of those that
+//! are replaced or removed only what has our content: a magic, or zeros where it was not written yet.
+
+use std::fmt;
+use std::io;
+
+use crate::folder::Folder;
+use crate::format::SEGMENT_MAGIC;
+use crate::{segment, side};
+
+/// Held while the journal is open.
+pub(crate) const LOCK: &str = "lock";
+
+/// What the lock file of a journal holds. Journals of before have an empty one.
+pub(crate) const LOCK_TEXT: &[u8] = b"This folder is a write-behind journal of tiered.\n";
+
+/// What a fresh file system brings along.
+const FRESH: &str = "lost+found";
+
+/// A file that is not ours.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NotOurs {
+    name: String,
+    /// Whether the folder is a journal's.
+    in_journal: bool,
+}
+
+impl fmt::Display for NotOurs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.name;
+        if self.in_journal {
+            write!(f, "{name} is no file of the journal and has a name that it needs; move it away")
+        } else {
+            write!(f, "the folder holds {name}, which is no part of a journal; name another folder")
+        }
+    }
+}
+
+impl std::error::Error for NotOurs {}
+
+/// Either an error of the disk, or a file that is not ours: as an error of the disk of the kind `InvalidData`.
+fn refuse<T>(name: &str, in_journal: bool) -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::InvalidData, NotOurs { name: name.to_owned(), in_journal }))
+}
+
+/// Refuses a folder that is no journal's, and cannot become one. Nothing is changed.
+pub(crate) fn admit(folder: &dyn Folder) -> io::Result<()> {
+    let mut names = folder.names()?;
+    names.sort_unstable();
+    let has_lock = names.iter().any(|name| name == LOCK);
+    let lock = if has_lock { folder.open(LOCK)?.read()? } else { Vec::new() };
+    if !LOCK_TEXT.starts_with(&lock) {
+        return refuse(LOCK, false);
+    }
+    if lock == LOCK_TEXT || has_segment(folder, &names)? {
+        return Ok(());
+    }
+    for name in &names {
+        if name == LOCK || name == FRESH {
+            continue;
+        }
+        // Journals of before have an empty lock file. What is damaged in one is for its recovery to say.
+        let exact = name == side::ASIDE || segment::first(name).is_some();
+        if !has_lock || !exact && !is_replaceable(folder, name)? {
+            return refuse(name, false);
+        }
+    }
+    Ok(())
+}
+
+/// Whether any segment begins as ours do.
+fn has_segment(folder: &dyn Folder, names: &[String]) -> io::Result<bool> {
+    for name in names.iter().filter(|name| segment::first(name).is_some()) {
+        if folder.open(name)?.read()?.starts_with(&SEGMENT_MAGIC) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The files whose making was interrupted. Refuses one that has such a name and is not ours: the name is needed.
+pub(crate) fn unfinished(folder: &dyn Folder, names: &[String]) -> io::Result<Vec<String>> {
+    let mut unfinished = Vec::new();
+    for name in names.iter().filter(|name| *name != side::RESERVE && magic_of(name).is_some()) {
+        if !is_replaceable(folder, name)? {
+            return refuse(name, true);
+        }
+        unfinished.push(name.clone());
+    }
+    Ok(unfinished)
+}
+
+/// Whether the reserve is ours, or absent. The journal works without one, so another's is no error.
+pub(crate) fn owns_reserve(folder: &dyn Folder, names: &[String]) -> io::Result<bool> {
+    if names.iter().any(|name| name == side::RESERVE) {
+        is_replaceable(folder, side::RESERVE)
+    } else {
+        Ok(true)
+    }
+}
+
+/// What a file begins with that is replaced or removed without being read; `None` for any other name.
+fn magic_of(name: &str) -> Option<&'static [u8]> {
+    match name {
+        side::RESERVE => Some(&[]),
+        side::ASIDE_NEW => Some(&side::MAGIC),
+        _ => {
+            segment::first(name.strip_suffix(segment::NEW)?)?;
+            Some(&SEGMENT_MAGIC)
+        }
+    }
+}
+
+/// Whether a file has such a name and our content: its magic, or zeros only.
+fn is_replaceable(folder: &dyn Folder, name: &str) -> io::Result<bool> {
+    let Some(magic) = magic_of(name) else { return Ok(false) };
+    let content = folder.open(name)?.read()?;
+    Ok(!magic.is_empty() && content.starts_with(magic) || content.iter().all(|byte| *byte == 0))
+}
