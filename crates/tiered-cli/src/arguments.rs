@@ -26,6 +26,7 @@ Stores by URL
   s3://BUCKET/PREFIX?region=…&endpoint=https://…   objects; needs the feature s3
   moka:?capacity=64MiB&ttl=60s   memory of this process, bounded
   memory:   memory of this process
+  access=read-only on files and folders, which reading commands use by themselves where writing is forbidden
   max_value=1GiB on each; PATH is literal up to the first `?`
 
 Exit codes

@@ -14,6 +14,11 @@ pub(crate) async fn open(place: &Place, create: Create) -> Result<Arc<dyn Store>
     Ok(describe(place)?.open(create).await?)
 }
 
+/// Opens what `place` names, to read it: for reading only where it may not be written.
+pub(crate) async fn open_to_read(place: &Place) -> Result<Arc<dyn Store>, Failure> {
+    Ok(describe(place)?.open_to_read().await?)
+}
+
 /// Opens the stack that `place` names.
 pub(crate) async fn open_tiered(place: &Place) -> Result<TieredStore, Failure> {
     Ok(describe(place)?.open_tiered(Create::Never).await?)

@@ -183,9 +183,9 @@ impl PostgresConfig {
     /// Connects, and makes the tables or brings them up to date.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a setting that cannot work; [`ErrorKind::NotFound`] where the database, or with
-    /// [`Create::Never`] the tables, do not exist; [`ErrorKind::Foreign`] where a table of that name is not a
-    /// store's, which is not touched; [`ErrorKind::PermissionDenied`]; [`ErrorKind::Unavailable`].
+    /// [`ErrorKind::Config`] for a setting that cannot work, and outside a tokio runtime; [`ErrorKind::NotFound`] where
+    /// the database, or with [`Create::Never`] the tables, do not exist; [`ErrorKind::Foreign`] where a table of that
+    /// name is not a store's, which is not touched; [`ErrorKind::PermissionDenied`]; [`ErrorKind::Unavailable`].
     ///
     /// # Cancel safety
     /// Dropped half-way, tables are made completely or not at all.
@@ -193,6 +193,7 @@ impl PostgresConfig {
         let place = self.place();
         let failed = |error: Error| error.at_place(&place).during(Operation::Open).in_tier("postgres");
         self.check().map_err(failed)?;
+        tiered_core::opening::runtime().map_err(failed)?;
         PostgresStore::open(self).await.map_err(failed)
     }
 

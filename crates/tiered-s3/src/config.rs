@@ -223,9 +223,9 @@ impl S3Config {
     /// Reaches the bucket, and asks the server what it can do.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a setting that cannot work; [`ErrorKind::NotFound`] where the bucket does not exist: it
-    /// is not made, since a bucket has an owner, a region and rules; [`ErrorKind::PermissionDenied`];
-    /// [`ErrorKind::Unavailable`].
+    /// [`ErrorKind::Config`] for a setting that cannot work, and outside a tokio runtime; [`ErrorKind::NotFound`] where
+    /// the bucket does not exist: it is not made, since a bucket has an owner, a region and rules;
+    /// [`ErrorKind::PermissionDenied`]; [`ErrorKind::Unavailable`].
     ///
     /// # Cancel safety
     /// Dropped half-way, it may leave the object by which it asked under `.tiered/`.
@@ -233,6 +233,7 @@ impl S3Config {
         let place = self.place();
         let failed = |error: Error| error.at_place(&place).during(Operation::Open).in_tier("s3");
         self.check().map_err(failed)?;
+        tiered_core::opening::runtime().map_err(failed)?;
         let client = self.client().await.map_err(failed)?;
         S3Store::open(self, client).await.map_err(failed)
     }

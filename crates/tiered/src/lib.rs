@@ -22,7 +22,7 @@
 mod open;
 mod stack;
 
-pub use open::{Create, SCHEMES, open};
+pub use open::{Create, SCHEMES, open, open_to_read};
 pub use stack::Stack;
 #[doc(inline)]
 pub use tiered_core::*;

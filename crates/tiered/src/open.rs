@@ -12,12 +12,12 @@ pub const SCHEMES: [(&str, Option<&str>, &str); 6] = [
     (
         "redb",
         Some("redb"),
-        "redb:FILE?cache=64MiB&durability=sync|buffer&verify=auto|always|never&max_value=…",
+        "redb:FILE?cache=64MiB&durability=sync|buffer&verify=auto|always|never&access=read-write|read-only&max_value=…",
     ),
     (
         "rocksdb",
         Some("rocksdb"),
-        "rocksdb:DIR?cache=64MiB&write_buffer=64MiB&durability=sync|buffer&max_value=…",
+        "rocksdb:DIR?cache=64MiB&write_buffer=64MiB&durability=sync|buffer&access=read-write|read-only&max_value=…",
     ),
     (
         "postgres",
@@ -43,8 +43,8 @@ pub enum Create {
 /// Opens the store that `url` names: one of [`SCHEMES`].
 ///
 /// # Errors
-/// [`ErrorKind::Config`] for an unknown scheme or parameter, or a scheme whose feature is not compiled in; else the
-/// adapter's own.
+/// [`ErrorKind::Config`] for an unknown scheme or parameter, a scheme whose feature is not compiled in, or, but for
+/// stores in memory, outside a tokio runtime; else the adapter's own.
 ///
 /// # Cancel safety
 /// As the adapter's opening.
@@ -64,6 +64,49 @@ pub async fn open(url: &str, create: Create) -> Result<Arc<dyn Store>> {
         "s3" => s3(url).await,
         other => Err(unknown(other, create)),
     }
+}
+
+/// Opens an existing store that is only to be read. A file or folder that may not be written, or lies on a read-only
+/// mount, is opened with `access=read-only`, unless the URL says otherwise; any other store as by [`open`].
+///
+/// # Errors
+/// As [`open`]. [`ErrorKind::PermissionDenied`] where the store cannot be read either, or was not closed cleanly: its
+/// repair writes to it.
+///
+/// # Cancel safety
+/// As the adapter's opening.
+///
+/// # Examples
+/// ```
+/// # #[cfg(feature = "redb")]
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let url = format!("redb:{}", folder.path().join("data.redb").display());
+/// use tiered::Store;
+///
+/// tiered::open(&url, tiered::Create::IfAbsent).await?.close().await?;
+/// let store = tiered::open_to_read(&url).await?;
+/// assert!(store.get_many(&["k".parse()?], &tiered::ReadOptions::new()).await?[0].entry().is_none());
+/// # store.close().await?;
+/// # Ok::<(), tiered::Error>(()) }).unwrap();
+/// ```
+pub async fn open_to_read(url: &str) -> Result<Arc<dyn Store>> {
+    match (open(url, Create::Never).await, read_only(url)) {
+        (Err(error), Some(url)) if error.kind() == ErrorKind::PermissionDenied => {
+            open(&url, Create::Never).await
+        }
+        (opened, _) => opened,
+    }
+}
+
+/// The same place for reading only, where the scheme knows that and the URL says nothing of it.
+fn read_only(url: &str) -> Option<String> {
+    let mut parsed = StoreUrl::parse(url).ok()?;
+    if !["redb", "rocksdb"].contains(&parsed.scheme()) || parsed.take("access").is_some() {
+        return None;
+    }
+    let separator = if url.contains('?') { '&' } else { '?' };
+    Some(format!("{url}{separator}access=read-only"))
 }
 
 fn unknown(scheme: &str, _: Create) -> Error {
@@ -155,7 +198,14 @@ async fn redb(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
             other => return Err(choice("verify", other, "auto, always, never")),
         });
     }
-    url.finish(&["cache", "durability", "verify", "max_value"])?;
+    if let Some(access) = url.take("access") {
+        config = config.access(match access.as_str() {
+            "read-write" => tiered_redb::Access::ReadWrite,
+            "read-only" => tiered_redb::Access::ReadOnly,
+            other => return Err(choice("access", other, "read-write, read-only")),
+        });
+    }
+    url.finish(&["cache", "durability", "verify", "access", "max_value"])?;
     let config = config.create(match create {
         Create::IfAbsent => tiered_redb::Create::IfAbsent,
         Create::Never => tiered_redb::Create::Never,
@@ -189,7 +239,14 @@ async fn rocksdb(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
             other => return Err(choice("durability", other, "sync, buffer")),
         });
     }
-    url.finish(&["cache", "write_buffer", "durability", "max_value"])?;
+    if let Some(access) = url.take("access") {
+        config = config.access(match access.as_str() {
+            "read-write" => tiered_rocksdb::Access::ReadWrite,
+            "read-only" => tiered_rocksdb::Access::ReadOnly,
+            other => return Err(choice("access", other, "read-write, read-only")),
+        });
+    }
+    url.finish(&["cache", "write_buffer", "durability", "access", "max_value"])?;
     let config = config.create(match create {
         Create::IfAbsent => tiered_rocksdb::Create::IfAbsent,
         Create::Never => tiered_rocksdb::Create::Never,
@@ -375,6 +432,43 @@ mod tests {
         ] {
             let text = refused(url).await;
             assert!(text.contains(hint), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_store_is_opened_for_reading_where_its_url_leaves_that_open() {
+        for (url, expected) in [
+            ("redb:a", Some("redb:a?access=read-only")),
+            ("rocksdb:a?cache=1MiB", Some("rocksdb:a?cache=1MiB&access=read-only")),
+            ("redb:a?access=read-write", None),
+            ("moka:", None),
+            ("s3://b/p", None),
+        ] {
+            assert_eq!(read_only(url).as_deref(), expected, "{url}");
+        }
+    }
+
+    #[cfg(any(feature = "redb", feature = "rocksdb", feature = "postgres", feature = "s3"))]
+    #[test]
+    fn opening_outside_a_runtime_is_an_error() {
+        use futures_util::FutureExt as _;
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = folder.path().join("place").display().to_string();
+        let urls: Vec<String> = vec![
+            #[cfg(feature = "redb")]
+            format!("redb:{place}"),
+            #[cfg(feature = "rocksdb")]
+            format!("rocksdb:{place}"),
+            #[cfg(feature = "postgres")]
+            format!("postgres://u@127.0.0.1:1/{}", place.len()),
+            #[cfg(feature = "s3")]
+            format!("s3://b/{}?endpoint=http://127.0.0.1:1&allow_http=true&anonymous=true", place.len()),
+        ];
+        for url in urls {
+            let opened = open(&url, Create::IfAbsent).now_or_never().expect("answers at once");
+            let error = opened.map(drop).expect_err(&url);
+            assert_eq!(error.kind(), ErrorKind::Config, "{}", error.chain());
+            assert!(error.to_string().contains("runtime"), "{error}");
         }
     }
 

@@ -12,7 +12,7 @@ use tiered_core::{
     WritePolicy,
 };
 
-use crate::open::{Create, open};
+use crate::open::{Create, open, open_to_read};
 
 /// A store, or a tiered store of two stacks, as settings describe it.
 ///
@@ -143,7 +143,9 @@ impl Stack {
     pub fn open_tiered(&self, create: Create) -> BoxFuture<'_, Result<TieredStore>> {
         async move {
             match (&self.frontend, &self.backend) {
-                (Some(frontend), Some(backend)) => self.open_tiers(frontend, backend, create).await,
+                (Some(frontend), Some(backend)) => {
+                    self.open_tiers(frontend, backend, Opened::With(create)).await
+                }
                 _ => Err(Error::new(
                     ErrorKind::Config,
                     "a single store is no stack; name a frontend and a backend",
@@ -154,7 +156,31 @@ impl Stack {
         .boxed()
     }
 
-    async fn open_tiers(&self, frontend: &Self, backend: &Self, create: Create) -> Result<TieredStore> {
+    /// Opens an existing stack that is only to be read: its authoritative store as by [`open_to_read`], since a
+    /// frontend is written to by reads. A stack with a journal is opened for writing, which recovering the journal is.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) and [`open_to_read`].
+    ///
+    /// # Cancel safety
+    /// As the opening of the tiers.
+    pub fn open_to_read(&self) -> BoxFuture<'_, Result<Arc<dyn Store>>> {
+        async move {
+            match (&self.url, &self.frontend, &self.backend) {
+                (Some(url), None, None) if self.policy.is_none() && self.journal.is_none() => {
+                    open_to_read(url).await
+                }
+                (None, Some(frontend), Some(backend)) if self.journal.is_none() => {
+                    let tiers = self.open_tiers(frontend, backend, Opened::ToRead).await?;
+                    Ok(Arc::new(tiers) as Arc<dyn Store>)
+                }
+                _ => self.open(Create::Never).await,
+            }
+        }
+        .boxed()
+    }
+
+    async fn open_tiers(&self, frontend: &Self, backend: &Self, opened: Opened) -> Result<TieredStore> {
         let settings = self.policy.clone().unwrap_or_default();
         let behind = settings.write_policy == WritePolicy::WriteBehind;
         if behind && self.journal.is_none() {
@@ -174,7 +200,10 @@ impl Stack {
             Some(place) => Some(open_journal(place).await?),
         };
         // The backend first: a frontend is not made for a backend that is not there.
-        let backend = backend.open(create).await?;
+        let backend = match opened {
+            Opened::With(create) => backend.open(create).await?,
+            Opened::ToRead => backend.open_to_read().await?,
+        };
         let opened = frontend.open(Create::IfAbsent).await;
         let frontend = match opened {
             Ok(frontend) => frontend,
@@ -203,6 +232,13 @@ impl Stack {
             }
         }
     }
+}
+
+/// How the backend of a stack is opened.
+#[derive(Clone, Copy)]
+enum Opened {
+    With(Create),
+    ToRead,
 }
 
 /// What is wrong, without what was read: `frontend = "postgres://…"`, where a table belongs, has a password in it. What

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use futures_util::StreamExt as _;
 use serde::Serialize;
-use tiered::{Create, Key, ListOptions, ListStream, Listed, ReadOptions, Store};
+use tiered::{Key, ListOptions, ListStream, Listed, ReadOptions, Store};
 
 use super::closing;
 use crate::exit::{DIFFERENT, Failure, OK};
@@ -24,8 +24,8 @@ pub(super) async fn run(from: &str, to: &str, values: bool, json: bool) -> Resul
             stack::without_secrets(from)
         )));
     }
-    let from = tiered::open(from, Create::Never).await?;
-    let to = match tiered::open(to, Create::Never).await {
+    let from = tiered::open_to_read(from).await?;
+    let to = match tiered::open_to_read(to).await {
         Ok(to) => to,
         Err(error) => return closing(&*from, Err(error.into())).await,
     };

@@ -1,7 +1,7 @@
 //! `get`, `put`, `delete`, `head`.
 
 use std::fs;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read};
 use std::path::Path;
 
 use tiered::{Capabilities, Create, Delete, Existed, Key, Put, ReadOptions, Store};
@@ -10,11 +10,11 @@ use super::closing;
 use crate::arguments::{Condition, Place};
 use crate::exit::{ABSENT, Failure, OK};
 use crate::output::{self, Described};
-use crate::stack;
+use crate::{output_file, stack};
 
 pub(super) async fn get(place: &Place, json: bool, key: &str, to: Option<&Path>) -> Result<u8, Failure> {
     let key = Key::new(key)?;
-    let store = stack::open(place, Create::Never).await?;
+    let store = stack::open_to_read(place).await?;
     let read = store.load(&key, &ReadOptions::new()).await.map_err(Failure::from);
     let read = closing(&*store, read).await?;
     let source = read.source;
@@ -23,7 +23,8 @@ pub(super) async fn get(place: &Place, json: bool, key: &str, to: Option<&Path>)
         return Ok(ABSENT);
     };
     if let Some(path) = to {
-        write_file(path, entry.value()).map_err(|error| Failure::Io(path.display().to_string(), error))?;
+        output_file::write(path, entry.value())
+            .map_err(|error| Failure::Io(path.display().to_string(), error))?;
     }
     if json {
         output::json(&Described::new(key.as_str(), entry.metadata(), source))?;
@@ -31,23 +32,6 @@ pub(super) async fn get(place: &Place, json: bool, key: &str, to: Option<&Path>)
         output::bytes(entry.value())?;
     }
     Ok(OK)
-}
-
-/// Replaces a file as a whole: whoever reads it meanwhile sees the old content or the new one.
-fn write_file(path: &Path, value: &[u8]) -> io::Result<()> {
-    // A device or a pipe cannot be replaced; what a link points to can.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
-        return output::unless_gone(fs::write(&path, value));
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut options = tempfile::Builder::new();
-    #[cfg(unix)]
-    options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = options.tempfile_in(folder)?;
-    file.write_all(value)?;
-    file.persist(&path)?;
-    Ok(())
 }
 
 pub(super) async fn put(
@@ -107,7 +91,7 @@ pub(super) async fn delete(place: &Place, key: &str, condition: &Condition) -> R
 
 pub(super) async fn head(place: &Place, json: bool, key: &str) -> Result<u8, Failure> {
     let key = Key::new(key)?;
-    let store = stack::open(place, Create::Never).await?;
+    let store = stack::open_to_read(place).await?;
     // A read of no bytes tells the tier as well.
     let read = store.load(&key, &ReadOptions::new().range(0..0)).await.map_err(Failure::from);
     let read = closing(&*store, read).await?;

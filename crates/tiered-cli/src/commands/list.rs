@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt as _;
 use serde::Serialize;
-use tiered::{Create, Key, ListOptions, Store};
+use tiered::{Key, ListOptions, Store};
 
 use super::closing;
 use crate::arguments::Place;
@@ -31,7 +31,7 @@ pub(super) async fn run(
     if let Some(limit) = limit {
         options = options.limit(limit);
     }
-    let store = stack::open(place, Create::Never).await?;
+    let store = stack::open_to_read(place).await?;
     let listed = print(&*store, options, json).await;
     closing(&*store, listed).await?;
     Ok(OK)

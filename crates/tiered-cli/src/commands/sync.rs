@@ -41,7 +41,7 @@ pub(super) async fn run(order: &Order, json: bool) -> Result<u8, Failure> {
             stack::without_secrets(&order.from)
         )));
     }
-    let from = tiered::open(&order.from, Create::Never).await?;
+    let from = tiered::open_to_read(&order.from).await?;
     let to = match target(order).await {
         Ok(to) => to,
         Err(error) => return closing(&*from, Err(error)).await,
