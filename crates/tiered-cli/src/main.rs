@@ -12,8 +12,10 @@ mod stack;
 
 use std::process::ExitCode;
 
+use clap::Parser as _;
+
 fn main() -> ExitCode {
-    let arguments = match arguments::parse(std::env::args_os()) {
+    let arguments = match arguments::Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version are no errors; what cannot be printed any more has no reader.

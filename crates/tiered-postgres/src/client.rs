@@ -81,12 +81,7 @@ enum Attempt<T> {
 
 impl Client {
     pub(crate) fn new(config: &PostgresConfig) -> Result<Self> {
-        let runtime = Handle::try_current().map_err(|_| {
-            Error::new(
-                ErrorKind::Config,
-                "no tokio runtime; open the store within one, and keep that while it is open",
-            )
-        })?;
+        let runtime = tiered_core::opening::runtime()?;
         let pool = Pool::builder(Connections(config.connection()))
             .max_size(config.connections as usize)
             .runtime(Runtime::Tokio1)

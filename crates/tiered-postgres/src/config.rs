@@ -193,7 +193,6 @@ impl PostgresConfig {
         let place = self.place();
         let failed = |error: Error| error.at_place(&place).during(Operation::Open).in_tier("postgres");
         self.check().map_err(failed)?;
-        tiered_core::opening::runtime().map_err(failed)?;
         PostgresStore::open(self).await.map_err(failed)
     }
 

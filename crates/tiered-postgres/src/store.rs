@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tiered_core::store::{check_mark, closed};
 use tiered_core::{
-    Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Delete, Deleted, Error, Feature, Key,
-    ListOptions, ListStream, Metadata, Operation, Put, Read, ReadOptions, Result, Sharing, Stamp, Store,
-    Written,
+    Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Error, Feature,
+    Key, ListOptions, ListStream, Metadata, Operation, Put, Read, ReadOptions, Result, Scope, Sharing, Stamp,
+    Store, Written,
 };
 use tokio::sync::watch;
 
@@ -186,6 +186,11 @@ impl Store for PostgresStore {
         let mut put = put;
         put.value = value;
         self.put(key, put).await
+    }
+
+    async fn claim(&self, _scope: &Scope) -> Result<Claim> {
+        // It is shared: nobody is kept out.
+        Ok(Claim::shared())
     }
 
     fn changes(&self) -> Option<ChangeStream> {

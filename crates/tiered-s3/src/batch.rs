@@ -9,12 +9,13 @@ use futures_util::{StreamExt as _, stream};
 use md5::{Digest as _, Md5};
 use tiered_core::store::precondition_failed;
 use tiered_core::{
-    Action, Applied, Atomicity, Batch, BatchOutcomes, Delete, Deleted, Error, ErrorKind, Feature, Key,
-    Operation, Outcome, Precondition, Result, Version, Written,
+    Action, Applied, Atomicity, Batch, BatchOutcomes, Delete, Deleted, Error, ErrorKind, Existed, Feature,
+    Key, Operation, Outcome, Precondition, Result, Written,
 };
 
 use crate::config::BulkDelete;
 use crate::error::Failed;
+use crate::head::Head;
 use crate::store::S3Store;
 
 /// Requests at a time.
@@ -52,7 +53,7 @@ impl S3Store {
         {
             match action {
                 Action::Delete(delete) if delete.precondition == Precondition::None && is_xml(key) => {
-                    bulk.push((index, key.clone()));
+                    bulk.push((index, key.clone(), delete.reports_existed()));
                 }
                 action => single.push((index, key.clone(), action.clone())),
             }
@@ -77,41 +78,46 @@ impl S3Store {
 
     /// What an operation that a later one replaces would have answered.
     async fn judge(&self, key: &Key, action: &Action) -> Result<Applied> {
-        let head = self.look_live(key).await?;
-        let version = head.as_ref().map(|head| &head.version);
-        let precondition = match action {
-            Action::Put(put) => &put.precondition,
-            Action::Delete(delete) => &delete.precondition,
+        let (precondition, reports) = match action {
+            Action::Put(put) => (&put.precondition, false),
+            Action::Delete(delete) => (&delete.precondition, delete.reports_existed()),
         };
-        if !precondition.holds(version) {
-            return Err(precondition_failed(key));
+        let mut existed = Existed::Unknown;
+        if *precondition != Precondition::None || reports {
+            let head = self.look_live(key).await?;
+            if !precondition.holds(head.as_ref().map(|head| &head.version)) {
+                return Err(precondition_failed(key));
+            }
+            existed = head.is_some().into();
         }
         Ok(match action {
-            Action::Put(put) => {
-                let version = tiered_core::adapter::version_of(put).or(version).cloned();
-                Applied::Put(Written::committed(version.unwrap_or(Version::from_u128(0))))
-            }
-            Action::Delete(_) => Applied::Delete(Deleted::committed(head.is_some())),
+            Action::Put(put) => Applied::Put(Written::committed(self.0.stamp.entry(put).version().clone())),
+            Action::Delete(_) => Applied::Delete(Deleted::committed(existed)),
         })
     }
 
-    /// Deletes keys, many to a request, one outcome each. Whether a key existed is looked up just before.
-    async fn delete_many(&self, keys: Vec<(usize, Key)>) -> Vec<(usize, Result<Applied>)> {
+    /// Deletes keys, many to a request, one outcome each. Whether a key existed is looked up just before, where that is
+    /// asked for.
+    async fn delete_many(&self, keys: Vec<(usize, Key, bool)>) -> Vec<(usize, Result<Applied>)> {
         let mut outcomes = Vec::with_capacity(keys.len());
         let looked = stream::iter(keys)
-            .map(|(index, key)| async move {
-                let looked = match self.check_key(&key) {
-                    Ok(()) => self.look(&key).await,
+            .map(|(index, key, reports)| async move {
+                let existed = match self.check_key(&key) {
+                    Ok(()) if reports => {
+                        let live = |head: Head| Existed::from(head.is_live(self.0.stamp.now()));
+                        self.look(&key).await.map(|head| head.map(live))
+                    }
+                    Ok(()) => Ok(Some(Existed::Unknown)),
                     Err(error) => Err(error),
                 };
-                (index, key, looked)
+                (index, key, existed)
             })
             .buffer_unordered(CONCURRENCY);
         let mut there = Vec::new();
-        for (index, key, looked) in looked.collect::<Vec<_>>().await {
-            match looked {
-                Ok(None) => outcomes.push((index, Ok(Applied::Delete(Deleted::committed(false))))),
-                Ok(Some(head)) => there.push((index, key, head.is_live(self.0.stamp.now()))),
+        for (index, key, existed) in looked.collect::<Vec<_>>().await {
+            match existed {
+                Ok(None) => outcomes.push((index, Ok(Applied::Delete(Deleted::committed(Existed::No))))),
+                Ok(Some(existed)) => there.push((index, key, existed)),
                 // Nothing was sent that could delete.
                 Err(error) => {
                     let error = self.failed(error.outcome_is(Outcome::NotApplied), Operation::Delete);
@@ -147,7 +153,7 @@ impl S3Store {
             }
             match self.ask_bulk(keys, way).await {
                 Ok(failed) => return failed,
-                // The server does not know this way: the next one, for good.
+                // The server does not know this way: the next one, from now on.
                 Err(Failed::Error(error))
                     if self.0.config_bulk == BulkDelete::Auto
                         && matches!(error.kind(), ErrorKind::Other | ErrorKind::Unsupported)
@@ -194,7 +200,8 @@ impl S3Store {
             };
             let message =
                 format!("the server did not delete it: {code} {}", error.message().unwrap_or_default());
-            let outcome = if code == "InternalError" { Outcome::Unknown } else { Outcome::NotApplied };
+            let doubtful = matches!(code, "InternalError" | "ServiceUnavailable");
+            let outcome = if doubtful { Outcome::Unknown } else { Outcome::NotApplied };
             Some((named(error.key()?)?, Error::new(kind, message.trim_end().to_owned()).outcome_is(outcome)))
         });
         Ok(failed.collect())

@@ -10,6 +10,7 @@ use aws_sdk_s3::config::{
 };
 use tiered_core::{Capabilities, Error, ErrorKind, Key, Operation, Result, Stamp};
 
+use crate::client::NoteSent;
 use crate::store::S3Store;
 
 /// What an object's body is.
@@ -190,8 +191,9 @@ impl S3Config {
         self
     }
 
-    /// How long one request may take; 10 s by default, and a second more for each MiB that it moves. Reads are tried
-    /// three times, and so are writes that are conditional.
+    /// How long one request may take; 10 s by default, and a second more for each MiB that it moves; half of it, and 5 s
+    /// at most, for a connection to come about. Reads are tried three times, and so are writes that are conditional.
+    /// What is cut short, or changes while it is read, is read again until this time has passed.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -302,7 +304,13 @@ impl S3Config {
         let mut config = aws_sdk_s3::config::Builder::from(&sdk)
             // Retries are ours: only we know which writes may be repeated.
             .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::builder().connect_timeout(Duration::from_secs(5)).build())
+            // Half the timeout at most, so that a connection that does not come about is told from a lost answer.
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(Duration::from_secs(5).min(self.timeout / 2))
+                    .build(),
+            )
+            .interceptor(NoteSent)
             .stalled_stream_protection(
                 // The default of 5 s takes a slow server for a dead one.
                 StalledStreamProtectionConfig::enabled().grace_period(Duration::from_secs(20)).build(),

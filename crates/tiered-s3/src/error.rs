@@ -1,4 +1,7 @@
 //! What the driver's errors mean.
+//!
+//! The driver's errors become text where they hold an answer: its headers hold attributes, and an error never shows a
+//! value.
 
 use std::error::Error as StdError;
 use std::io;
@@ -17,6 +20,14 @@ pub(crate) enum Failed {
     Range,
     /// Another write of the same object is under way: to be tried again (409).
     Conflict(Error),
+    /// What was read is not whole, or its parts are of different writes: to be read again.
+    Torn(Error),
+    /// What was read looks damaged. `seen` stands for all that was seen: damage stays as it is, and what other writers
+    /// change while it is read does not.
+    Damaged { error: Error, seen: u64 },
+    /// The settings are wrong: the kind says so while the store is opened. Under settings that worked it is an outage,
+    /// which says nothing of the write that met it.
+    Settings { kind: ErrorKind, error: Error },
     /// Anything else.
     Error(Error),
 }
@@ -25,123 +36,251 @@ impl Failed {
     /// As an error, where the special cases cannot be.
     pub(crate) fn into_error(self) -> Error {
         match self {
-            Self::Error(error) | Self::Conflict(error) => error,
-            Self::Condition | Self::Missing | Self::Range => {
-                Error::new(ErrorKind::Other, "the server's answer does not fit the request")
-                    .outcome_is(Outcome::Unknown)
+            Self::Error(error)
+            | Self::Conflict(error)
+            | Self::Torn(error)
+            | Self::Damaged { error, .. }
+            | Self::Settings { error, .. } => error,
+            Self::Condition | Self::Missing | Self::Range => Error::new(
+                ErrorKind::Other,
+                "the server's answer does not fit the request; look at what stands before it",
+            )
+            .outcome_is(Outcome::Unknown),
+        }
+    }
+
+    /// As an error of opening the store.
+    pub(crate) fn into_opening_error(self) -> Error {
+        match self {
+            Self::Settings { kind, error } => {
+                let again = Error::new(kind, error.message()).outcome_is(Outcome::NotApplied);
+                match error.source() {
+                    Some(source) => again.with_source(source.to_string()),
+                    None => again,
+                }
             }
+            other => other.into_error(),
         }
     }
 }
 
-/// What a failed request means. A code of the server that is not known to leave everything as it was is
-/// [`Outcome::Unknown`].
-pub(crate) fn failed<E>(error: SdkError<E, HttpResponse>) -> Failed
+/// What a failed request means. `sent` says whether any of it left this process.
+pub(crate) fn failed<E>(error: SdkError<E, HttpResponse>, sent: bool) -> Failed
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
-    let (status, code) = match &error {
+    match &error {
         SdkError::ServiceError(service) => {
-            (service.raw().status().as_u16(), service.err().code().unwrap_or_default().to_owned())
+            let status = service.raw().status().as_u16();
+            let code = service.err().code().unwrap_or_default();
+            let source = format!("HTTP {status} {code} {}", service.err().message().unwrap_or_default());
+            answered(meaning(status, code), source.trim_end())
         }
-        _ => return Failed::Error(unanswered(error)),
-    };
-    let (kind, message, outcome) = match (status, code.as_str()) {
-        (304 | 412, _) => return Failed::Condition,
-        (416, _) => return Failed::Range,
-        (404, "NoSuchBucket") => {
-            (ErrorKind::NotFound, "the bucket does not exist; create it", Outcome::NotApplied)
-        }
-        (404, "NoSuchUpload") => (ErrorKind::Other, "the upload in parts is gone", Outcome::Unknown),
-        (404, _) => return Failed::Missing,
-        (409, _) => {
+        _ => Failed::Error(unanswered(error, sent)),
+    }
+}
+
+fn answered(meaning: Meaning, source: &str) -> Failed {
+    let error =
+        |kind, message, outcome| Error::new(kind, message).with_source(source.to_owned()).outcome_is(outcome);
+    match meaning {
+        Meaning::Condition => Failed::Condition,
+        Meaning::Range => Failed::Range,
+        Meaning::Missing => Failed::Missing,
+        Meaning::Conflict => {
             let message = "another write of the same object is under way; try again";
-            let error =
-                Error::new(ErrorKind::Unavailable, message).with_source(describe(status, &code, &error));
-            return Failed::Conflict(error.outcome_is(Outcome::NotApplied));
+            Failed::Conflict(error(ErrorKind::Unavailable, message, Outcome::NotApplied))
         }
-        (403, "RequestTimeTooSkewed") => (
+        Meaning::Settings(kind, message) => {
+            let error = error(ErrorKind::Unavailable, message, Outcome::NotApplied);
+            Failed::Settings { kind, error }
+        }
+        Meaning::Error(kind, message, outcome) => Failed::Error(error(kind, message, outcome)),
+    }
+}
+
+/// What an answer of the server means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meaning {
+    Condition,
+    Range,
+    Missing,
+    Conflict,
+    Settings(ErrorKind, &'static str),
+    Error(ErrorKind, &'static str, Outcome),
+}
+
+/// What a status and a code of S3 mean. One that is not known to leave everything as it was is [`Outcome::Unknown`].
+fn meaning(status: u16, code: &str) -> Meaning {
+    use Meaning::Settings;
+    let undone = |kind, message| Meaning::Error(kind, message, Outcome::NotApplied);
+    let unknown = |kind, message| Meaning::Error(kind, message, Outcome::Unknown);
+    match (status, code) {
+        (304 | 412, _) => Meaning::Condition,
+        (416, _) => Meaning::Range,
+        (404, "NoSuchBucket") => Settings(ErrorKind::NotFound, "the bucket does not exist; create it"),
+        (404, "NoSuchUpload") => unknown(
+            ErrorKind::Other,
+            "the upload in parts is gone: completed, or aborted by a rule; read the key back",
+        ),
+        (404, _) => Meaning::Missing,
+        (409, _) => Meaning::Conflict,
+        (_, "RequestTimeTooSkewed") => Settings(
             ErrorKind::PermissionDenied,
             "the server's clock and this machine's differ too much; set it",
-            Outcome::NotApplied,
         ),
-        (401 | 403, _) => (
-            ErrorKind::PermissionDenied,
-            "the server refuses it; check the credentials and what they allow",
-            Outcome::NotApplied,
-        ),
-        (301 | 307 | 308, _) => {
-            (ErrorKind::Config, "the bucket is in another region; give that one", Outcome::NotApplied)
+        (_, "ExpiredToken" | "TokenRefreshRequired") => {
+            Settings(ErrorKind::PermissionDenied, "the credentials have expired; renew them")
         }
+        (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken") => Settings(
+            ErrorKind::PermissionDenied,
+            "the server does not know the access key, or the secret is not its; give the right credentials",
+        ),
+        (301 | 307 | 308, _) | (_, "AuthorizationHeaderMalformed" | "PermanentRedirect") => Settings(
+            ErrorKind::Config,
+            "the bucket is in another region, or at another endpoint; give that one",
+        ),
+        (403, "InvalidObjectState") => {
+            undone(ErrorKind::Other, "the object is in an archive; restore it first")
+        }
+        // The answer to a HEAD has no room for a code.
+        (401 | 403, "") => Settings(
+            ErrorKind::PermissionDenied,
+            "the server does not allow it, and does not say why; check the credentials and what they allow",
+        ),
+        (401 | 403, _) => undone(
+            ErrorKind::PermissionDenied,
+            "the server does not allow it; check what the credentials allow",
+        ),
         (_, "SlowDown" | "TooManyRequests" | "ThrottlingException" | "RequestLimitExceeded") | (429, _) => {
-            (ErrorKind::Unavailable, "the server asks to slow down; try again later", Outcome::NotApplied)
+            undone(ErrorKind::Unavailable, "the server asks to slow down; try again later")
+        }
+        (_, "BadDigest" | "IncompleteBody" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch") => {
+            undone(ErrorKind::Unavailable, "the request was damaged on the way, and refused; try again")
+        }
+        (_, "RequestTimeout") => {
+            undone(ErrorKind::TimedOut, "the server waited too long for the body; look at the network")
         }
         (_, "EntityTooLarge") | (413, _) => {
-            (ErrorKind::TooLarge, "the server refuses the size", Outcome::NotApplied)
+            undone(ErrorKind::TooLarge, "the server refuses the size; split the value, or lower `multipart`")
         }
-        (_, "MetadataTooLarge") => {
-            (ErrorKind::InvalidInput, "the server refuses the size of the attributes", Outcome::NotApplied)
+        (_, "MetadataTooLarge") => undone(
+            ErrorKind::InvalidInput,
+            "the server refuses the size of the attributes; use fewer or shorter ones",
+        ),
+        (_, "KeyTooLongError") => {
+            undone(ErrorKind::InvalidKey, "the server refuses the length of the name; use a shorter key")
         }
-        (405 | 501, _) => (ErrorKind::Unsupported, "the server cannot do this", Outcome::NotApplied),
-        (507, _) => (ErrorKind::Full, "the server has no room", Outcome::NotApplied),
+        (405 | 501, _) => undone(ErrorKind::Unsupported, "the server cannot do this; use another"),
+        (507, _) => undone(ErrorKind::Full, "the server has no room; free some"),
         // Said of the request itself, before anything is done. What a server or a gateway says of its own trouble with
         // it (408, 499) may come after the request has gone on.
         (400 | 402 | 406 | 411 | 414 | 415 | 417 | 422 | 431, _) => {
-            (ErrorKind::Other, "the server refuses the request", Outcome::NotApplied)
+            undone(ErrorKind::Other, "the server refuses the request; it says why")
         }
-        (400..=499, _) => (ErrorKind::Other, "the server refuses the request", Outcome::Unknown),
-        (500..=599, _) => (ErrorKind::Unavailable, "the server failed; try again later", Outcome::Unknown),
-        _ => (ErrorKind::Other, "the server's answer is unfamiliar", Outcome::Unknown),
-    };
-    let error = Error::new(kind, message).with_source(describe(status, &code, &error));
-    Failed::Error(error.outcome_is(outcome))
-}
-
-/// The server's answer in a line: the driver's own text says little, its details much, of requests too.
-fn describe<E: ProvideErrorMetadata>(status: u16, code: &str, error: &SdkError<E, HttpResponse>) -> String {
-    let message = error.as_service_error().and_then(|service| service.message().map(str::to_owned));
-    format!("HTTP {status} {code} {}", message.unwrap_or_default()).trim_end().to_owned()
+        (408, _) => unknown(
+            ErrorKind::TimedOut,
+            "the server, or a gateway before it, waited too long, and the answer is lost; look at the network",
+        ),
+        // An upload in parts fails under the status 200, since the answer begins before the work is done.
+        (200..=299 | 500..=599, _) => {
+            unknown(ErrorKind::Unavailable, "the server failed while it was at it; try again later")
+        }
+        _ => unknown(ErrorKind::Other, "the answer of the server, or of a gateway before it, is unfamiliar"),
+    }
 }
 
 /// The error of a request that the server did not answer.
-fn unanswered<E>(error: SdkError<E, HttpResponse>) -> Error
+fn unanswered<E>(error: SdkError<E, HttpResponse>, sent: bool) -> Error
 where
     E: StdError + Send + Sync + 'static,
 {
     let (kind, message, outcome) = match &error {
         SdkError::ConstructionFailure(_) => {
-            (ErrorKind::Config, "the request cannot be made", Outcome::NotApplied)
+            (ErrorKind::InvalidInput, "the driver cannot make this request; it says why", Outcome::NotApplied)
         }
-        SdkError::TimeoutError(_) => (ErrorKind::TimedOut, "no answer in time", Outcome::Unknown),
-        SdkError::DispatchFailure(failure) if failure.is_other() || failure.is_user() => {
-            (ErrorKind::Unavailable, "the request was not sent; are there credentials?", Outcome::Unknown)
+        SdkError::ResponseError(_) => (
+            ErrorKind::Unavailable,
+            "the answer cannot be read: it broke off, or is none of S3; look at the network and the endpoint",
+            Outcome::Unknown,
+        ),
+        _ if !sent => (ErrorKind::Unavailable, UNSIGNED, Outcome::NotApplied),
+        SdkError::DispatchFailure(_) if !is_connected(&error) => {
+            (ErrorKind::Unavailable, no_connection(&error), Outcome::NotApplied)
         }
-        SdkError::DispatchFailure(_) if refused(&error) => {
-            (ErrorKind::Unavailable, "the server cannot be reached", Outcome::NotApplied)
-        }
-        SdkError::DispatchFailure(_) => {
-            (ErrorKind::Unavailable, "the connection broke before the answer", Outcome::Unknown)
-        }
-        _ => (ErrorKind::Unavailable, "the answer cannot be read", Outcome::Unknown),
+        SdkError::TimeoutError(_) => (ErrorKind::TimedOut, LATE, Outcome::Unknown),
+        _ => (ErrorKind::Unavailable, "the connection broke, and the answer is lost", Outcome::Unknown),
     };
-    Error::new(kind, message).with_source(error).outcome_is(outcome)
+    let text = match error.into_source() {
+        Ok(source) => chain(source.as_ref()),
+        Err(error) => error.to_string(),
+    };
+    Error::new(kind, message).with_source(text).outcome_is(outcome)
 }
 
-/// Whether no connection came about, so that nothing was sent.
-fn refused(error: &(dyn StdError + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let io = error.downcast_ref::<io::Error>();
-        if io.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-            return true;
-        }
-        next = error.source();
-    }
-    false
-}
+const UNSIGNED: &str =
+    "the request could not be signed, so that nothing was sent; look at where the credentials come from";
+
+const LATE: &str = "no answer within the timeout; raise it for a slow server or way";
 
 /// The error of an answer that did not come in time.
-pub(crate) fn late() -> Error {
-    Error::new(ErrorKind::TimedOut, "no answer within the timeout; raise it for a slow server or way")
-        .outcome_is(Outcome::Unknown)
+pub(crate) fn late(sent: bool) -> Error {
+    if sent {
+        Error::new(ErrorKind::TimedOut, LATE).outcome_is(Outcome::Unknown)
+    } else {
+        Error::new(ErrorKind::Unavailable, UNSIGNED)
+            .with_source("the credentials did not come within the timeout")
+            .outcome_is(Outcome::NotApplied)
+    }
 }
+
+/// The error of a body that broke off, or of one that is not the object's that its headers are of.
+pub(crate) fn torn(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+    Error::new(ErrorKind::Unavailable, "the connection broke within the value; read it again")
+        .with_source(error)
+}
+
+/// The error of an object that became another one, or none, between two requests or within one.
+pub(crate) fn changed() -> Error {
+    Error::new(ErrorKind::Unavailable, "the object was replaced while it was read; read it again")
+}
+
+/// An error and what it is made of. `io::Error` counts what it wraps as itself: it is taken out here.
+fn causes<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>() {
+        Some(io) => io.get_ref().map(|inner| inner as &(dyn StdError + 'static)),
+        None => error.source(),
+    })
+}
+
+fn chain(error: &(dyn StdError + 'static)) -> String {
+    let sources = std::iter::successors(Some(error), |&error| error.source());
+    let texts: Vec<String> = sources.map(ToString::to_string).collect();
+    texts.join(": ").replace(['\n', '\r'], " ")
+}
+
+/// Whether a connection came about, so that something may have been sent.
+fn is_connected(error: &(dyn StdError + 'static)) -> bool {
+    let refused = |error: &(dyn StdError + 'static)| {
+        let io = error.downcast_ref::<io::Error>();
+        let client = error.downcast_ref::<hyper_util::client::legacy::Error>();
+        io.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+            || client.is_some_and(hyper_util::client::legacy::Error::is_connect)
+    };
+    !causes(error).any(refused)
+}
+
+/// Why no connection came about. A certificate that is not accepted is an error of the connection to the driver.
+fn no_connection(error: &(dyn StdError + 'static)) -> &'static str {
+    let tls = |error: &(dyn StdError + 'static)| {
+        error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData)
+    };
+    if causes(error).any(tls) {
+        "no TLS connection comes about: the certificate is not trusted, or the endpoint speaks no TLS"
+    } else {
+        "the server cannot be reached; look whether it is up, and at the endpoint and the network"
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@
 //! An object without `tiered-version` was written by another client: its `ETag` is its version then.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
@@ -19,6 +20,7 @@ use tiered_core::{
 };
 
 use crate::config::Layout;
+use crate::error::Failed;
 use crate::header::{escape, escape_name, unescape, unescape_name};
 use crate::layout::foreign;
 
@@ -57,7 +59,7 @@ struct Headers<'a> {
 }
 
 impl Head {
-    pub(crate) fn of_head(answer: &HeadObjectOutput, layout: Layout) -> Result<Self> {
+    pub(crate) fn of_head(answer: &HeadObjectOutput, layout: Layout) -> Result<Self, Failed> {
         let headers = Headers {
             metadata: answer.metadata(),
             etag: answer.e_tag(),
@@ -65,10 +67,10 @@ impl Head {
             content_type: answer.content_type(),
             total: answer.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0),
         };
-        headers.read(layout)
+        headers.head(layout)
     }
 
-    pub(crate) fn of_get(answer: &GetObjectOutput, layout: Layout) -> Result<Self> {
+    pub(crate) fn of_get(answer: &GetObjectOutput, layout: Layout) -> Result<Self, Failed> {
         // A part's length is not the object's: `bytes 0-1/100`.
         let whole = answer.content_range().and_then(|range| range.rsplit('/').next()?.parse().ok());
         let length = || answer.content_length().and_then(|length| u64::try_from(length).ok()).unwrap_or(0);
@@ -79,11 +81,22 @@ impl Head {
             content_type: answer.content_type(),
             total: whole.unwrap_or_else(length),
         };
-        headers.read(layout)
+        headers.head(layout)
     }
 
     pub(crate) fn is_live(&self, now: Timestamp) -> bool {
         self.expires_at.is_none_or(|at| now < at)
+    }
+
+    /// The failure of a read that looks damaged, whose body has this checksum.
+    pub(crate) fn damaged(&self, error: Error, body: Checksum) -> Failed {
+        let mut seen = DefaultHasher::new();
+        (&self.etag, &self.version, self.modified, self.expires_at, self.size).hash(&mut seen);
+        (self.checksum.map(Checksum::as_u32), body.as_u32()).hash(&mut seen);
+        for attribute in self.attributes.iter() {
+            attribute.hash(&mut seen);
+        }
+        Failed::Damaged { error, seen: seen.finish() }
     }
 
     /// As metadata, with the checksum that was found out.
@@ -114,6 +127,19 @@ fn damaged(header: &str) -> Error {
 }
 
 impl Headers<'_> {
+    fn head(&self, layout: Layout) -> Result<Head, Failed> {
+        self.read(layout).map_err(|error| {
+            if error.kind() != ErrorKind::Corrupt {
+                return Failed::Error(error);
+            }
+            let mut seen = DefaultHasher::new();
+            let mut all: Vec<_> = self.metadata.into_iter().flatten().collect();
+            all.sort_unstable();
+            (all, self.etag, self.content_type, self.total, error.message()).hash(&mut seen);
+            Failed::Damaged { error, seen: seen.finish() }
+        })
+    }
+
     fn read(&self, layout: Layout) -> Result<Head> {
         let etag = self.etag.filter(|etag| !etag.is_empty());
         let etag = etag.ok_or_else(|| Error::new(ErrorKind::Other, "the server gives no ETag"))?;

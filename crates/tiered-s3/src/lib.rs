@@ -25,6 +25,7 @@ mod header;
 mod layout;
 mod list;
 mod multipart;
+mod parts;
 mod probe;
 mod read;
 mod store;

@@ -5,7 +5,6 @@ use aws_sdk_s3::types::{EncodingType, Object};
 use futures_util::{StreamExt as _, stream};
 use tiered_core::{Error, ErrorKind, Key, ListOptions, ListStream, Listed, Operation, Result, Validator};
 
-use crate::client::repeat;
 use crate::error::Failed;
 use crate::header::percent_decode;
 use crate::store::{RESERVED, S3Store};
@@ -50,7 +49,7 @@ impl S3Store {
         self.check_open(Operation::List)?;
         let client = &self.0.client;
         let base = client.prefix.as_str();
-        let answer = repeat(|| {
+        let answer = client.repeat(|| {
             let size = cursor.left.map_or(PAGE, |left| left.min(PAGE));
             let after = cursor.options.start_after.as_ref().map(|key| client.name(key));
             let request = client

@@ -9,7 +9,7 @@ use tiered_core::{
 };
 use tokio::runtime::Handle;
 
-use crate::client::{Client, repeat};
+use crate::client::Client;
 use crate::error::Failed;
 use crate::head::headers;
 use crate::store::S3Store;
@@ -33,7 +33,7 @@ impl Drop for Upload {
         let Some(id) = self.id.take() else { return };
         let (client, name) = (self.client.clone(), std::mem::take(&mut self.name));
         self.runtime.spawn(async move {
-            let aborted = repeat(|| {
+            let aborted = client.repeat(|| {
                 let request = client.s3.abort_multipart_upload().bucket(&client.bucket).key(&name);
                 client.once(0, request.upload_id(&id).send())
             });
@@ -93,7 +93,7 @@ impl S3Store {
         let client = &self.0.client;
         let name = client.name(key);
         let (metadata, content_type) = headers(entry, checksum);
-        let begun = repeat(|| {
+        let begun = client.repeat(|| {
             let request = client.s3.create_multipart_upload().bucket(&client.bucket).key(&name);
             let request = request.set_metadata(Some(metadata.clone())).set_content_type(content_type.clone());
             client.once(0, request.send())
@@ -143,7 +143,7 @@ impl S3Store {
         .map(|(index, piece)| async move {
             let (piece, number) = (piece?, i32::try_from(index + 1).unwrap_or(i32::MAX));
             let client = &upload.client;
-            let sent = repeat(|| {
+            let sent = client.repeat(|| {
                 let request = client
                     .s3
                     .upload_part()

@@ -3,7 +3,7 @@
 use aws_sdk_s3::primitives::ByteStream;
 use tiered_core::{Error, ErrorKind, Result, VersionMint};
 
-use crate::client::{Client, repeat};
+use crate::client::Client;
 use crate::error::Failed;
 use crate::store::RESERVED;
 
@@ -16,11 +16,12 @@ pub(crate) struct Abilities {
 
 /// Whether the bucket can be reached.
 pub(crate) async fn bucket(client: &Client) -> Result<()> {
-    let reached = repeat(|| client.once(0, client.s3.head_bucket().bucket(&client.bucket).send())).await;
+    let reached =
+        client.repeat(|| client.once(0, client.s3.head_bucket().bucket(&client.bucket).send())).await;
     match reached {
         Ok(_) => Ok(()),
         Err(Failed::Missing) => Err(Error::new(ErrorKind::NotFound, "the bucket does not exist; create it")),
-        Err(failed) => Err(failed.into_error()),
+        Err(failed) => Err(failed.into_opening_error()),
     }
 }
 
@@ -30,7 +31,7 @@ pub(crate) async fn probe(client: &Client, mint: &VersionMint) -> Result<Abiliti
     let found = ask(client, &name).await;
     // Whatever was found, the object goes.
     let gone = client.s3.delete_object().bucket(&client.bucket).key(&name).send();
-    client.once(0, gone).await.map_err(Failed::into_error)?;
+    client.once(0, gone).await.map_err(Failed::into_opening_error)?;
     let abilities = found?;
     tracing::debug!(?abilities, "what the server keeps of conditional writes");
     Ok(abilities)
@@ -50,7 +51,7 @@ fn refused<T>(answer: Result<T, Failed>) -> Result<bool> {
         {
             Ok(false)
         }
-        Err(failed) => Err(failed.into_error()),
+        Err(failed) => Err(failed.into_opening_error()),
     }
 }
 
@@ -66,7 +67,7 @@ async fn ask(client: &Client, name: &str) -> Result<Abilities> {
         Err(Failed::Error(error)) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Other) => {
             return Ok(abilities);
         }
-        Err(failed) => return Err(failed.into_error()),
+        Err(failed) => return Err(failed.into_opening_error()),
     };
     let second = refused(client.once(0, put(b"second").if_none_match("*").send()).await)?;
     let etag = first.e_tag().unwrap_or_default().to_owned();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::operation::get_object::builders::GetObjectFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream as Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
@@ -13,9 +14,10 @@ use tiered_core::{
     Result, clamp_range,
 };
 
-use crate::client::repeat;
-use crate::error::{Failed, late};
+use crate::error::{Failed, changed, late, torn};
 use crate::head::Head;
+use crate::layout::BEHIND;
+use crate::parts::Parts;
 use crate::store::S3Store;
 
 /// Reads at a time of one call for several keys.
@@ -25,7 +27,7 @@ const CONCURRENCY: usize = 16;
 const LARGEST: u64 = 1 << 48;
 
 /// How long a streamed value may stand still.
-const STANDSTILL: Duration = Duration::from_secs(20);
+pub(crate) const STANDSTILL: Duration = Duration::from_secs(20);
 
 /// The answer of a request that read an object.
 struct Got {
@@ -36,20 +38,34 @@ struct Got {
 impl S3Store {
     /// What the headers of an object say; `None` where there is none.
     pub(crate) async fn look(&self, key: &Key) -> Result<Option<Head>> {
+        let name = self.0.client.name(key);
+        self.0.client.repeat(|| self.look_once(&name)).await.map_err(Failed::into_error)
+    }
+
+    async fn look_once(&self, name: &str) -> Result<Option<Head>, Failed> {
         let client = &self.0.client;
-        let name = client.name(key);
-        let looked =
-            repeat(|| client.once(0, client.s3.head_object().bucket(&client.bucket).key(&name).send())).await;
-        match looked {
+        match client.once(0, client.s3.head_object().bucket(&client.bucket).key(name).send()).await {
             Ok(answer) => Head::of_head(&answer, self.0.layout).map(Some),
             Err(Failed::Missing) => Ok(None),
-            Err(failed) => Err(failed.into_error()),
+            // The answer has no room for a reason, so that a write must not be given up for it.
+            Err(Failed::Error(error)) if error.kind() == ErrorKind::Other => {
+                let message = "the server refuses to show the object's headers, and does not say why";
+                let text = error.chain();
+                let outcome = error.write_outcome();
+                let error = Error::new(ErrorKind::Unavailable, message).with_source(text).outcome_is(outcome);
+                Err(Failed::Error(error))
+            }
+            Err(failed) => Err(failed),
         }
     }
 
     /// What the headers of a live object say.
     pub(crate) async fn look_live(&self, key: &Key) -> Result<Option<Head>> {
         Ok(self.look(key).await?.filter(|head| head.is_live(self.0.stamp.now())))
+    }
+
+    async fn look_live_once(&self, name: &str) -> Result<Option<Head>, Failed> {
+        Ok(self.look_once(name).await?.filter(|head| head.is_live(self.0.stamp.now())))
     }
 
     /// Reads an object, or the bytes `range` of it. `None`: there is no live one; then the body is not read.
@@ -60,31 +76,38 @@ impl S3Store {
         etag: Option<&str>,
     ) -> Result<Option<Got>, Failed> {
         let client = &self.0.client;
+        let answer = match client.once(0, self.ask(name, range.as_ref(), etag).send()).await {
+            Ok(answer) => answer,
+            Err(Failed::Missing) => return Ok(None),
+            Err(failed) => return Err(failed),
+        };
+        let head = Head::of_get(&answer, self.0.layout)?;
+        if !head.is_live(self.0.stamp.now()) {
+            return Ok(None);
+        }
+        let length = length(&answer);
+        if length > self.0.capabilities.value_limit().saturating_add(self.0.layout.start() + BEHIND) {
+            let message = "the object is larger than max_value; raise it";
+            return Err(Failed::Error(Error::new(ErrorKind::TooLarge, message)));
+        }
+        let skipped = range.map_or(Ok(0), |range| skip(&answer, range.start))?;
+        let body = tokio::time::timeout(client.limit(length), collect(answer.body, length)).await;
+        let body = body.unwrap_or_else(|_| Err(Failed::Error(late(true))))?;
+        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX).min(body.len());
+        Ok(Some(Got { head, body: body.slice(skipped..) }))
+    }
+
+    /// The request for an object, or for the bytes `range` of it.
+    fn ask(&self, name: &str, range: Option<&Range<u64>>, etag: Option<&str>) -> GetObjectFluentBuilder {
+        let client = &self.0.client;
         let range = range.map(|range| format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
-        let request = client
+        client
             .s3
             .get_object()
             .bucket(&client.bucket)
             .key(name)
             .set_range(range)
-            .set_if_match(etag.map(str::to_owned));
-        let answer = match client.once(0, request.send()).await {
-            Ok(answer) => answer,
-            Err(Failed::Missing) => return Ok(None),
-            Err(failed) => return Err(failed),
-        };
-        let head = Head::of_get(&answer, self.0.layout).map_err(Failed::Error)?;
-        if !head.is_live(self.0.stamp.now()) {
-            return Ok(None);
-        }
-        let length = length(&answer);
-        if length > self.0.capabilities.value_limit().saturating_add(self.0.layout.start() + 4) {
-            let message = "the object is larger than max_value; raise it";
-            return Err(Failed::Error(Error::new(ErrorKind::TooLarge, message)));
-        }
-        let body = tokio::time::timeout(client.limit(length), collect(answer.body, length)).await;
-        let body = body.unwrap_or_else(|_| Err(late())).map_err(Failed::Error)?;
-        Ok(Some(Got { head, body }))
+            .set_if_match(etag.map(str::to_owned))
     }
 
     pub(crate) async fn load_entry(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
@@ -109,83 +132,98 @@ impl S3Store {
 
     async fn load_whole(&self, key: &Key) -> Result<Option<Entry>> {
         let name = self.0.client.name(key);
-        let got = repeat(|| self.get(&name, None, None)).await.map_err(Failed::into_error)?;
-        let Some(Got { head, body }) = got else { return Ok(None) };
-        let (value, sealed) = self.0.layout.open(&body)?;
+        let client = &self.0.client;
+        client.repeat(|| self.whole_once(&name)).await.map_err(Failed::into_error)
+    }
+
+    async fn whole_once(&self, name: &str) -> Result<Option<Entry>, Failed> {
+        let Some(Got { head, body }) = self.get(name, None, None).await? else { return Ok(None) };
+        let checksum = Checksum::of(&body);
+        let opened = self.0.layout.open(&body);
+        let (value, sealed) = opened.map_err(|error| head.damaged(error, checksum))?;
         let seen = Checksum::of(&value);
         if [head.checksum, sealed].into_iter().flatten().any(|stored| stored != seen) {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                "the value does not match its checksum; restore it from another tier or a backup",
-            ));
+            return Err(head.damaged(mismatch(), checksum));
         }
         self.remember(&head, seen);
-        Ok(Some(Entry::from_parts(value, Arc::new(head.metadata(seen)?))))
+        let metadata = head.metadata(seen).map_err(Failed::Error)?;
+        Ok(Some(Entry::from_parts(value, Arc::new(metadata))))
     }
 
     async fn load_range(&self, key: &Key, range: &Range<u64>) -> Result<Option<Entry>> {
         let name = self.0.client.name(key);
+        let client = &self.0.client;
+        client.repeat(|| self.range_once(&name, range)).await.map_err(Failed::into_error)
+    }
+
+    async fn range_once(&self, name: &str, range: &Range<u64>) -> Result<Option<Entry>, Failed> {
         let offset = self.0.layout.start();
         if range.start < range.end.min(LARGEST) {
             let shifted = range.start + offset..range.end.min(LARGEST) + offset;
-            match repeat(|| self.get(&name, Some(shifted.clone()), None)).await {
+            match self.get(name, Some(shifted), None).await {
                 Ok(None) => return Ok(None),
                 Ok(Some(Got { head, body })) => {
-                    let clamped = clamp_range(range, head.size)?;
+                    let clamped = clamp_range(range, head.size).map_err(Failed::Error)?;
                     // What stands behind the value of an envelope may have come along.
                     let length = usize::try_from(clamped.end - clamped.start).unwrap_or(usize::MAX);
-                    let value = body.slice(..length.min(body.len()));
-                    return self.complete(&name, head, value).await.map(Some);
+                    if body.len() < length {
+                        return Err(Failed::Torn(torn("the part is shorter than the object has it")));
+                    }
+                    let value = body.slice(..length);
+                    return self.complete(name, head, value).await.map(Some);
                 }
                 // It begins at the end, or beyond: the size decides.
                 Err(Failed::Range) => {}
-                Err(failed) => return Err(failed.into_error()),
+                Err(failed) => return Err(failed),
             }
         }
-        let Some(head) = self.look_live(key).await? else { return Ok(None) };
-        clamp_range(range, head.size)?;
-        self.complete(&name, head, Bytes::new()).await.map(Some)
+        let Some(head) = self.look_live_once(name).await? else { return Ok(None) };
+        clamp_range(range, head.size).map_err(Failed::Error)?;
+        self.complete(name, head, Bytes::new()).await.map(Some)
     }
 
     /// An entry of a part of the value, or of none of it.
-    async fn complete(&self, name: &str, head: Head, value: Bytes) -> Result<Entry> {
+    async fn complete(&self, name: &str, head: Head, value: Bytes) -> Result<Entry, Failed> {
         let checksum = self.checksum(name, &head).await?;
-        Ok(Entry::from_parts(value, Arc::new(head.metadata(checksum)?)))
+        let metadata = head.metadata(checksum).map_err(Failed::Error)?;
+        Ok(Entry::from_parts(value, Arc::new(metadata)))
     }
 
     /// The value's checksum. Where no header has it, since another client wrote the object or it was streamed, the
     /// object is read through, once: it is remembered.
-    async fn checksum(&self, name: &str, head: &Head) -> Result<Checksum> {
+    pub(crate) async fn checksum(&self, name: &str, head: &Head) -> Result<Checksum, Failed> {
         if let Some(checksum) = head.checksum.or_else(|| self.recall(head)) {
             return Ok(checksum);
         }
         let layout = self.0.layout;
         let start = layout.start();
         if start > 0 {
-            let behind = start + head.size..start + head.size + crate::layout::BEHIND;
-            let got = repeat(|| self.get(name, Some(behind.clone()), Some(&head.etag))).await;
-            let crc = got.map_err(changed)?.and_then(|got| got.body.first_chunk::<4>().copied());
-            let crc = crc.ok_or_else(|| changed(Failed::Missing))?;
+            let behind = start + head.size..start + head.size + BEHIND;
+            let got = self.get(name, Some(behind), Some(&head.etag)).await.map_err(is_changed)?;
+            let crc = got.and_then(|got| got.body.first_chunk::<4>().copied());
+            let crc = crc.ok_or_else(|| Failed::Torn(changed()))?;
             return Ok(Checksum::from_u32(u32::from_be_bytes(crc)));
         }
-        let checksum = repeat(|| self.read_through(name, head)).await.map_err(changed)?;
+        let checksum = self.read_through(name, head).await.map_err(is_changed)?;
         self.remember(head, checksum);
         Ok(checksum)
     }
 
-    /// The checksum of an object's bytes, in the memory of one part.
+    /// The checksum of a plain object's bytes, in the memory of one part.
     async fn read_through(&self, name: &str, head: &Head) -> Result<Checksum, Failed> {
         let client = &self.0.client;
-        let request = client.s3.get_object().bucket(&client.bucket).key(name).if_match(&head.etag);
-        let mut body = client.once(0, request.send()).await?.body;
-        let mut crc = 0;
+        let mut body = client.once(0, self.ask(name, None, Some(&head.etag)).send()).await?.body;
+        let (mut crc, mut seen) = (0, 0_u64);
         loop {
-            let part =
-                tokio::time::timeout(STANDSTILL, body.next()).await.map_err(|_| Failed::Error(late()))?;
-            match part {
+            let part = tokio::time::timeout(STANDSTILL, body.next()).await;
+            match part.map_err(|_| Failed::Error(late(true)))? {
+                None if seen != head.size => return Err(Failed::Torn(torn("the body has another length"))),
                 None => return Ok(Checksum::from_u32(crc)),
-                Some(Ok(part)) => crc = crc32c::crc32c_append(crc, &part),
-                Some(Err(error)) => return Err(Failed::Error(broken(error))),
+                Some(Ok(part)) => {
+                    seen += part.len() as u64;
+                    crc = crc32c::crc32c_append(crc, &part);
+                }
+                Some(Err(error)) => return Err(Failed::Torn(torn(error))),
             }
         }
     }
@@ -193,9 +231,15 @@ impl S3Store {
     pub(crate) async fn head_entry(&self, key: &Key) -> Result<Option<Arc<Metadata>>> {
         self.check_open(Operation::Load)?;
         self.check_key(key)?;
-        let Some(head) = self.look_live(key).await? else { return Ok(None) };
-        let checksum = self.checksum(&self.0.client.name(key), &head).await?;
-        Ok(Some(Arc::new(head.metadata(checksum)?)))
+        let name = self.0.client.name(key);
+        let metadata = self.0.client.repeat(|| self.metadata_once(&name)).await;
+        Ok(metadata.map_err(Failed::into_error)?.map(Arc::new))
+    }
+
+    async fn metadata_once(&self, name: &str) -> Result<Option<Metadata>, Failed> {
+        let Some(head) = self.look_live_once(name).await? else { return Ok(None) };
+        let checksum = self.checksum(name, &head).await?;
+        head.metadata(checksum).map(Some).map_err(Failed::Error)
     }
 
     pub(crate) async fn load_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Read>> {
@@ -217,100 +261,102 @@ impl S3Store {
         key: &Key,
         options: &ReadOptions,
     ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
-        let Some(metadata) = self.head_entry(key).await? else { return Ok(None) };
-        let all = 0..metadata.size;
-        let range = clamp_range(options.range.as_ref().unwrap_or(&all), metadata.size)?;
-        if range.is_empty() {
-            return Ok(Some((metadata, Box::pin(stream::empty()))));
-        }
-        let whole = range == all;
-        let client = &self.0.client;
-        let offset = self.0.layout.start();
-        let etag = metadata.note.validator.as_ref().map(|validator| validator.as_str().to_owned());
-        let answer = repeat(|| {
-            let request = client
-                .s3
-                .get_object()
-                .bucket(&client.bucket)
-                .key(client.name(key))
-                .range(format!("bytes={}-{}", range.start + offset, range.end + offset - 1))
-                .set_if_match(etag.clone());
-            client.once(0, request.send())
-        });
-        let answer = answer.await.map_err(changed)?;
-        let expected = whole.then_some(metadata.checksum);
-        let parts = Parts {
-            body: answer.body,
-            left: range.end - range.start,
-            crc: 0,
-            expected,
-            store: self.clone(),
-            key: key.clone(),
+        self.check_open(Operation::Load)?;
+        self.check_key(key)?;
+        let name = self.0.client.name(key);
+        let begun = self.0.client.repeat(|| self.stream_once(&name, options.range.as_ref())).await;
+        let Some((metadata, parts)) = begun.map_err(Failed::into_error)? else { return Ok(None) };
+        let body: ByteStream = match parts {
+            Some(parts) => parts.stream(key.clone()),
+            None => Box::pin(stream::empty()),
         };
-        Ok(Some((metadata, parts.stream())))
-    }
-}
-
-/// A streamed value, checked at its end.
-struct Parts {
-    body: Body,
-    left: u64,
-    crc: u32,
-    /// The checksum, where the whole value is streamed.
-    expected: Option<Checksum>,
-    store: S3Store,
-    key: Key,
-}
-
-impl Parts {
-    fn stream(self) -> ByteStream {
-        Box::pin(stream::unfold(Some(self), |parts| async move {
-            let mut parts = parts?;
-            match parts.next().await {
-                Ok(Some(part)) => Some((Ok(part), Some(parts))),
-                Ok(None) => None,
-                Err(error) => {
-                    let error = parts.store.failed(error, Operation::Load).for_key(&parts.key);
-                    Some((Err(error), None))
-                }
-            }
-        }))
+        Ok(Some((Arc::new(metadata), body)))
     }
 
-    async fn next(&mut self) -> Result<Option<Bytes>> {
-        let part = tokio::time::timeout(STANDSTILL, self.body.next()).await.map_err(|_| late())?;
-        match part {
-            Some(Ok(part)) => {
-                self.left = self.left.saturating_sub(part.len() as u64);
-                self.crc = crc32c::crc32c_append(self.crc, &part);
-                Ok(Some(part))
+    /// The metadata of an object, and its body; no body where none of it is asked for.
+    async fn stream_once(
+        &self,
+        name: &str,
+        range: Option<&Range<u64>>,
+    ) -> Result<Option<(Metadata, Option<Parts>)>, Failed> {
+        let Some(head) = self.look_live_once(name).await? else { return Ok(None) };
+        let checksum = self.checksum(name, &head).await?;
+        let all = 0..head.size;
+        let range = clamp_range(range.unwrap_or(&all), head.size).map_err(Failed::Error)?;
+        let whole = range == all;
+        let metadata = head.clone().metadata(checksum).map_err(Failed::Error)?;
+        if range.is_empty() {
+            return Ok(Some((metadata, None)));
+        }
+        let parts = Parts {
+            body: self.body_of(name, &head, &range).await.map_err(is_changed)?,
+            left: range,
+            failures: 0,
+            crc: 0,
+            expected: whole.then_some(checksum),
+            name: name.to_owned(),
+            head,
+            store: self.clone(),
+        };
+        Ok(Some((metadata, Some(parts))))
+    }
+
+    /// The bytes `range` of a value, as long as the object is the one that `head` was of.
+    pub(crate) async fn body_of(&self, name: &str, head: &Head, range: &Range<u64>) -> Result<Body, Failed> {
+        let offset = self.0.layout.start();
+        let shifted = range.start + offset..range.end + offset;
+        let answer = self.0.client.once(0, self.ask(name, Some(&shifted), Some(&head.etag)).send()).await?;
+        if skip(&answer, shifted.start)? > 0 || length(&answer) != range.end - range.start {
+            return Err(Failed::Error(Error::new(
+                ErrorKind::Unsupported,
+                "the server gives another part of the object than the one asked for; use another",
+            )));
+        }
+        Ok(answer.body)
+    }
+
+    /// Why a value that was streamed as a whole does not match its checksum: whether it was another writer.
+    pub(crate) async fn blame(&self, name: &str, head: &Head, expected: Checksum) -> Error {
+        let again = self.0.client.repeat(|| async {
+            let now = self.look_once(name).await?;
+            if now.is_none_or(|now| now.etag != head.etag || now.version != head.version) {
+                return Err(Failed::Error(changed()));
             }
-            Some(Err(error)) => Err(broken(error)),
-            None if self.left > 0 => Err(broken("the body ended before its end")),
-            None if self.expected.is_some_and(|expected| expected != Checksum::from_u32(self.crc)) => {
-                Err(Error::new(
-                    ErrorKind::Corrupt,
-                    "the value does not match its checksum; restore it from another tier or a backup",
-                ))
-            }
-            None => Ok(None),
+            if self.0.layout.start() > 0 { Ok(None) } else { self.read_through(name, head).await.map(Some) }
+        });
+        match again.await.map_err(is_changed) {
+            Ok(Some(checksum)) if checksum == expected => changed(),
+            Ok(_) => mismatch(),
+            Err(failed) => failed.into_error(),
         }
     }
 }
 
 /// Between two requests the object became another one, or none.
-fn changed(failed: Failed) -> Error {
+fn is_changed(failed: Failed) -> Failed {
     match failed {
-        Failed::Condition | Failed::Missing | Failed::Range => Error::new(
-            ErrorKind::Unavailable,
-            "the entry was replaced while it was read in parts; read it again",
-        ),
-        failed => failed.into_error(),
+        Failed::Condition | Failed::Missing | Failed::Range => Failed::Torn(changed()),
+        failed => failed,
     }
 }
 
-fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::new(ErrorKind::Unavailable, "the connection broke within the value").with_source(error)
+pub(crate) fn mismatch() -> Error {
+    Error::new(
+        ErrorKind::Corrupt,
+        "the value does not match its checksum; restore it from another tier or a backup",
+    )
+}
+
+/// How much of the body stands before the byte that was asked for: nothing where the server gives the part alone, all
+/// that is before it where it gives the whole object.
+fn skip(answer: &GetObjectOutput, start: u64) -> Result<u64, Failed> {
+    let Some(range) = answer.content_range() else { return Ok(start) };
+    let first = range.trim_start_matches("bytes").trim_start().split('-').next();
+    let first: Option<u64> = first.and_then(|first| first.parse().ok());
+    match first {
+        Some(first) if first <= start => Ok(start - first),
+        _ => Err(Failed::Torn(torn("the server gives another part than the one asked for"))),
+    }
 }
 
 fn length(answer: &GetObjectOutput) -> u64 {
@@ -318,12 +364,12 @@ fn length(answer: &GetObjectOutput) -> u64 {
 }
 
 /// A whole body, which has as many bytes as were announced.
-async fn collect(mut body: Body, length: u64) -> Result<Bytes> {
+async fn collect(mut body: Body, length: u64) -> Result<Bytes, Failed> {
     let mut first = None;
     let mut all = BytesMut::new();
     let mut seen = 0_u64;
     while let Some(part) = body.next().await {
-        let part = part.map_err(broken)?;
+        let part = part.map_err(|error| Failed::Torn(torn(error)))?;
         seen += part.len() as u64;
         match &first {
             None => first = Some(part),
@@ -337,7 +383,7 @@ async fn collect(mut body: Body, length: u64) -> Result<Bytes> {
         }
     }
     if seen != length {
-        return Err(broken("the body ended before its end"));
+        return Err(Failed::Torn(torn("the body ended before its end")));
     }
     Ok(if all.is_empty() { first.unwrap_or_default() } else { all.freeze() })
 }

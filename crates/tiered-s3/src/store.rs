@@ -11,15 +11,15 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tiered_core::store::{check_mark, closed};
 use tiered_core::{
-    Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Checksum, Delete, Deleted, Durability,
-    Error, ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Operation, Put, Read, ReadOptions,
-    Result, Sharing, Stamp, Store, Written,
+    Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Checksum, Claim, Delete, Deleted,
+    Durability, Error, ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Operation, Put, Read,
+    ReadOptions, Result, Scope, Sharing, Stamp, Store, Written,
 };
 use tokio::runtime::Handle;
 
-use crate::client::{Client, repeat};
+use crate::client::Client;
 use crate::config::{BulkDelete, Conditional, Layout, S3Config};
-use crate::error::Failed;
+use crate::error::{Failed, late, torn};
 use crate::head::Head;
 use crate::probe::{self, Abilities};
 
@@ -162,16 +162,13 @@ impl S3Store {
 
     async fn read_mark(&self, name: &str) -> Result<Option<Bytes>> {
         let (client, name) = (&self.0.client, self.mark_name(name));
-        let got = repeat(|| async {
+        let got = client.repeat(|| async {
             let request = client.s3.get_object().bucket(&client.bucket).key(&name);
             let answer = client.once(0, request.send()).await?;
-            // A mark is small: what breaks is read again.
             let collected = tokio::time::timeout(client.timeout, answer.body.collect()).await;
-            let collected = collected.map_err(|_| Failed::Error(crate::error::late()))?;
-            collected.map(aws_sdk_s3::primitives::AggregatedBytes::into_bytes).map_err(|error| {
-                let message = "the connection broke within the value";
-                Failed::Error(Error::new(ErrorKind::Unavailable, message).with_source(error))
-            })
+            let collected = collected.map_err(|_| Failed::Error(late(true)))?;
+            let collected = collected.map(aws_sdk_s3::primitives::AggregatedBytes::into_bytes);
+            collected.map_err(|error| Failed::Torn(torn(error)))
         });
         match got.await {
             Ok(value) => Ok(Some(value)),
@@ -254,6 +251,11 @@ impl Store for S3Store {
         self.put_streamed(key, put, body)
             .await
             .map_err(|error| self.failed(error, Operation::Put).for_key(key))
+    }
+
+    async fn claim(&self, _scope: &Scope) -> Result<Claim> {
+        // It is shared: nobody is kept out.
+        Ok(Claim::shared())
     }
 
     fn changes(&self) -> Option<ChangeStream> {

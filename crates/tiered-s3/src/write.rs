@@ -9,13 +9,13 @@ use aws_sdk_s3::primitives::ByteStream as Body;
 use bytes::Bytes;
 use tiered_core::store::precondition_failed;
 use tiered_core::{
-    Checksum, Delete, Deleted, Entry, Error, ErrorKind, Feature, Key, Operation, Outcome, Precondition, Put,
-    Result, Written,
+    Checksum, Delete, Deleted, Entry, Error, ErrorKind, Existed, Feature, Key, Operation, Outcome,
+    Precondition, Put, Result, Written,
 };
 
 use crate::client::{ATTEMPTS, CONFLICTS, is_transient, is_undone, pause};
 use crate::error::Failed;
-use crate::head::headers;
+use crate::head::{Head, headers};
 use crate::store::S3Store;
 
 /// The condition that a server judges.
@@ -148,18 +148,51 @@ impl S3Store {
             });
         };
         let live = head.is_live(self.0.stamp.now());
-        if live && head.version == *entry.version() {
-            // A writer whose answer was lost recognises its own write.
+        if live && self.is_own(key, &head, entry).await? {
             return Ok(Decision::Done);
         }
         let version = Some(&head.version).filter(|_| live);
         Ok(if condition.holds(version) { Decision::Send(Guard::Etag(head.etag)) } else { Decision::Refused })
     }
 
+    /// Whether an object is what a put of `entry` has written: a writer whose answer was lost recognises its own write.
+    /// The version alone does not tell: copies of another value may carry it.
+    async fn is_own(&self, key: &Key, head: &Head, entry: &Entry) -> Result<bool> {
+        if head.version != *entry.version() || head.size != entry.size() {
+            return Ok(false);
+        }
+        let name = self.0.client.name(key);
+        let checksum =
+            self.0.client.repeat(|| self.checksum(&name, head)).await.map_err(Failed::into_error)?;
+        Ok(checksum == entry.metadata().checksum)
+    }
+
+    /// Deletes whatever is there: one request, sent again only where the server surely did nothing.
+    async fn delete_plainly(&self, key: &Key) -> Result<Deleted> {
+        let client = &self.0.client;
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let request = client.s3.delete_object().bucket(&client.bucket).key(client.name(key));
+            match client.once(0, request.send()).await {
+                Ok(_) => return Ok(Deleted::committed(Existed::Unknown)),
+                // S3 does not tell; some other servers do.
+                Err(Failed::Missing) => return Ok(Deleted::committed(Existed::No)),
+                Err(Failed::Conflict(_)) if attempt < CONFLICTS => {}
+                Err(Failed::Error(error)) if attempt < ATTEMPTS && is_undone(&error) => {}
+                Err(failed) => return Err(failed.into_error()),
+            }
+            pause(attempt).await;
+        }
+    }
+
     pub(crate) async fn delete_entry(&self, key: &Key, delete: &Delete) -> Result<Deleted> {
         self.check_open(Operation::Delete)?;
         self.check_key(key)?;
         self.0.capabilities.check_precondition(&delete.precondition, Feature::ConditionalDelete)?;
+        if delete.precondition == Precondition::None && !delete.reports_existed() {
+            return self.delete_plainly(key).await;
+        }
         let guarded = self.0.capabilities.has(Feature::ConditionalDelete);
         let mut doubt = Doubt::default();
         // Whether a request of ours may have deleted the live entry, its answer lost.

@@ -194,3 +194,28 @@ async fn an_error_of_the_server_shows_no_value() {
     let hex = "68756e746572";
     assert!(!shown.contains("hunter2") && !shown.contains(hex), "{shown}");
 }
+
+#[tokio::test]
+async fn another_value_under_the_same_version_is_not_taken_for_a_repeated_write() {
+    let schema = Schema::new();
+    let store = schema.open().await;
+    let (version, before) = (Version::from_u128(7), Version::from_u128(6));
+    let put = |value: &'static str| adapter::with_version(Put::new(value), version.clone());
+    for put in [put("one").if_absent(), put("one").if_absent()] {
+        // The second is the first once more, as after a lost answer.
+        store.put(&key("k"), put).await.expect("written");
+    }
+    store.put(&key("k"), put("one").if_version(before.clone())).await.expect("the same write");
+    // The first has another size, the second another checksum.
+    for value in ["three", "two"] {
+        for put in [put(value).if_absent(), put(value).if_version(before.clone())] {
+            let batch = Batch::new().put(key("k"), put.clone());
+            let error = store.put(&key("k"), put).await.expect_err(value);
+            assert_eq!(error.kind(), ErrorKind::PreconditionFailed, "{error}");
+            let error = store.apply(batch).await.expect_err(value);
+            assert_eq!(error.kind(), ErrorKind::PreconditionFailed, "{error}");
+        }
+    }
+    let entry = store.get(&key("k")).await.expect("reads").expect("there");
+    assert_eq!((entry.value().as_ref(), entry.version()), (&b"one"[..], &version));
+}

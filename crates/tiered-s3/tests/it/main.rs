@@ -1,9 +1,13 @@
 //! The S3 tier against real servers: the conformance suite, other clients, opening and refusing, a stub for what no
 //! server does on demand.
 
+mod deletes;
 mod fs;
+mod opening;
 mod others;
 mod place;
+mod stub;
+mod torn;
 mod wire;
 
 /// The suite on a server.

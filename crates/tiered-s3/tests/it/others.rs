@@ -2,8 +2,8 @@
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tiered_core::{
-    Attributes, Batch, ByteStream, Checksum, Delete, Entry, Error, ErrorKind, Feature, Key, Outcome, Put,
-    ReadOptions, Store as _, StoreExt as _, Timestamp, Version, adapter,
+    Applied, Attributes, Batch, ByteStream, Checksum, Delete, Entry, Error, ErrorKind, Feature, Key, Outcome,
+    Put, ReadOptions, Store as _, StoreExt as _, Timestamp, Version, adapter,
 };
 use tiered_s3::aws_sdk_s3::Client;
 use tiered_s3::{BulkDelete, Layout, S3Store};
@@ -175,20 +175,25 @@ async fn many_keys_are_deleted_in_each_way() {
         let config = config(&Service::S3.required(), &prefix()).await.bulk_delete(way);
         let store = config.open().await.expect("opens");
         let names = ["a", "b&<c>", "d e+f", "é", "\u{ffff}"];
-        for name in names {
-            store.put(&key(name), Put::new("x")).await.expect("written");
+        for asks in [true, false] {
+            for name in names {
+                store.put(&key(name), Put::new("x")).await.expect("written");
+            }
+            let delete = || if asks { Delete::new().report_existed() } else { Delete::new() };
+            let keys = names.iter().copied().chain(["absent"]);
+            let batch =
+                keys.fold(Batch::new().best_effort(), |batch, name| batch.delete(key(name), delete()));
+            let outcomes = store.apply(batch).await.expect("applies").into_iter();
+            let existed: Vec<Option<bool>> = outcomes
+                .map(|outcome| match outcome.expect("deleted") {
+                    Applied::Delete(deleted) => deleted.existed.known(),
+                    Applied::Put(_) => None,
+                })
+                .collect();
+            let known = [Some(true), Some(true), Some(true), Some(true), Some(true), Some(false)];
+            assert_eq!(existed, if asks { known } else { [None; 6] }, "{way:?}");
+            assert!(store.keys("").await.expect("lists").is_empty(), "{way:?}");
         }
-        let batch = names
-            .iter()
-            .fold(Batch::new().best_effort(), |batch, name| batch.delete(key(name), Delete::new()));
-        let batch = batch.delete(key("absent"), Delete::new());
-        let outcomes = store.apply(batch).await.expect("applies");
-        let existed: Vec<bool> = outcomes
-            .into_iter()
-            .map(|outcome| matches!(outcome, Ok(tiered_core::Applied::Delete(deleted)) if deleted.existed == tiered_core::Existed::Yes))
-            .collect();
-        assert_eq!(existed, [true, true, true, true, true, false], "{way:?}");
-        assert!(store.keys("").await.expect("lists").is_empty(), "{way:?}");
     }
 }
 
@@ -222,4 +227,25 @@ async fn names_of_the_store_itself_are_no_keys() {
     let objects = other.list_objects_v2().bucket(BUCKET).prefix(&prefix).send().await.expect("lists");
     let names: Vec<&str> = objects.contents().iter().filter_map(|object| object.key()).collect();
     assert_eq!(names, [format!("{prefix}.tiered/marks/identity")], "nothing is left of the probe");
+}
+
+#[tokio::test]
+async fn another_value_under_the_same_version_is_not_taken_for_a_repeated_write() {
+    let (store, ..) = beside(Layout::Raw).await;
+    let (version, before) = (Version::from_u128(7), Version::from_u128(6));
+    let put = |value: &'static str| adapter::with_version(Put::new(value), version.clone());
+    for put in [put("one").if_absent(), put("one").if_absent()] {
+        // The second is the first once more, as after a lost answer.
+        store.put(&key("k"), put).await.expect("written");
+    }
+    store.put(&key("k"), put("one").if_version(before.clone())).await.expect("the same write");
+    // The first has another size, the second another checksum.
+    for value in ["three", "two"] {
+        for put in [put(value).if_absent(), put(value).if_version(before.clone())] {
+            let error = store.put(&key("k"), put).await.expect_err(value);
+            assert_eq!(error.kind(), ErrorKind::PreconditionFailed, "{error}");
+        }
+    }
+    let entry = store.get(&key("k")).await.expect("reads").expect("there");
+    assert_eq!((entry.value().as_ref(), entry.version()), (&b"one"[..], &version));
 }

@@ -1,0 +1,224 @@
+//! Bodies that are cut short, values that change while they are read, and damage: what is read again, and what it is
+//! called in the end.
+
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use tiered_core::{Checksum, ErrorKind, Key, ListOptions, ReadOptions, Store as _, StoreExt as _};
+use tokio::time::Instant;
+
+use crate::stub::{Answer, Request, Stub};
+
+fn key() -> Key {
+    Key::new("k").expect("valid")
+}
+
+/// An object of ours whose headers are of `headers` and whose body is `body`.
+fn object(etag: &str, headers: &str, body: &str) -> Answer {
+    let checksum = Checksum::of(headers.as_bytes());
+    Answer::new(200)
+        .header("etag", format!("\"{etag}\""))
+        .header("x-amz-meta-tiered-version", "0000000000000000000000000000002a")
+        .header("x-amz-meta-tiered-modified", "5")
+        .header("x-amz-meta-tiered-crc32c", format!("{checksum:?}"))
+        .body(body)
+}
+
+/// The part of `body` that `request` asks for.
+fn part(request: &Request, answer: Answer) -> Answer {
+    let Some(range) = request.header("range").and_then(|range| range.strip_prefix("bytes=")) else {
+        return answer;
+    };
+    let (first, last) = range.split_once('-').expect("a range");
+    let (first, last): (usize, usize) = (first.parse().expect("a number"), last.parse().expect("a number"));
+    let total = answer.body.len();
+    let last = last.min(total - 1);
+    let body = answer.body.get(first..=last).expect("within").to_vec();
+    let answer = Answer { status: 206, body, ..answer };
+    answer.header("content-range", format!("bytes {first}-{last}/{total}"))
+}
+
+#[tokio::test]
+async fn a_value_that_changes_while_it_is_read_is_read_again() {
+    // Headers of one write and the body of the next, five different times; then both of one.
+    let stub = Stub::new(|_, before| {
+        let (this, next) = (format!("value {before}"), format!("value {}", before + 1));
+        object(&this, &this, if before < 5 { &next } else { &this })
+    });
+    let stub = stub.await;
+    let entry = stub.store().await.get(&key()).await.expect("read in the end").expect("there");
+    assert_eq!(entry.value(), "value 5");
+    entry.verify().expect("whole");
+}
+
+#[tokio::test]
+async fn headers_of_two_writes_are_read_again() {
+    let stub = Stub::new(|_, before| {
+        let answer = object("e", "value", "value");
+        if before == 0 { answer.header("x-amz-meta-tiered-expires", "hal") } else { answer }
+    });
+    let stub = stub.await;
+    let store = stub.store().await;
+    assert_eq!(store.get(&key()).await.expect("read in the end").expect("there").value(), "value");
+}
+
+#[tokio::test]
+async fn damage_is_believed_when_it_stays() {
+    let stub = Stub::new(|_, _| object("e", "written", "damaged")).await;
+    let store = stub.store().await;
+    let error = store.get(&key()).await.expect_err("damaged");
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert_eq!(stub.asked().len(), 3, "three reads saw the same");
+}
+
+#[tokio::test]
+async fn what_never_stands_still_is_not_called_damaged() {
+    let stub =
+        Stub::new(|_, before| object(&before.to_string(), "written", &format!("other {before}"))).await;
+    let timeout = Duration::from_millis(400);
+    let store = stub.config().timeout(timeout).open().await.expect("opens");
+    let begun = Instant::now();
+    let error = store.get(&key()).await.expect_err("it changes all the time");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.message().contains("replaced while it was read"), "{error}");
+    assert!(begun.elapsed() >= timeout, "the time was used");
+    assert!(stub.asked().len() > 3);
+}
+
+#[tokio::test]
+async fn a_body_that_is_cut_short_is_read_again() {
+    let stub = Stub::new(|_, before| {
+        let answer = object("e", "a value", "a value");
+        if before < 6 { answer.cut(before) } else { answer }
+    });
+    let stub = stub.await;
+    let store = stub.store().await;
+    assert_eq!(store.get(&key()).await.expect("read in the end").expect("there").value(), "a value");
+    let stub = Stub::new(|_, _| object("e", "a value", "a value").cut(3)).await;
+    let store = stub.config().timeout(Duration::from_millis(200)).open().await.expect("opens");
+    let error = store.get(&key()).await.expect_err("always cut off");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
+    assert!(error.message().contains("within the value"), "{}", error.chain());
+}
+
+#[tokio::test]
+async fn a_mark_that_is_cut_short_is_read_again() {
+    let stub = Stub::new(|_, before| {
+        let answer = object("e", "a mark", "a mark");
+        if before < 6 { answer.cut(before) } else { answer }
+    });
+    let stub = stub.await;
+    let mark = stub.store().await.mark("m").await.expect("read in the end");
+    assert_eq!(mark.as_deref(), Some(&b"a mark"[..]));
+}
+
+#[tokio::test]
+async fn a_range_is_the_one_that_was_asked_for() {
+    // The whole object instead of a part of it.
+    let whole = Stub::new(|_, _| object("e", "0123456789", "0123456789")).await;
+    let entry = whole.store().await.get_range(&key(), 3..6).await.expect("reads").expect("there");
+    assert_eq!(entry.value(), "345");
+    // Another part, then a part that is too short, then the right one.
+    let other = Stub::new(|request, before| {
+        let answer = part(request, object("e", "0123456789", "0123456789"));
+        match before {
+            0 => Answer { headers: object("e", "0123456789", "").headers, ..answer }
+                .header("content-range", "bytes 5-7/10"),
+            1 => Answer { body: b"34".to_vec(), ..answer },
+            _ => answer,
+        }
+    });
+    let other = other.await;
+    let entry = other.store().await.get_range(&key(), 3..6).await.expect("reads").expect("there");
+    assert_eq!((entry.value().as_ref(), other.asked().len()), (&b"345"[..], 3));
+}
+
+#[tokio::test]
+async fn the_checksum_of_a_foreign_object_is_of_the_version_that_is_answered() {
+    // Without a checksum in the headers: it is looked at, and read through under its ETag, which another writer changes
+    // in between.
+    let stub = Stub::new(|request, before| {
+        let etag = if before < 1 { "\"old\"" } else { "\"new\"" };
+        if request.header("if-match").is_some_and(|expected| expected != etag) {
+            return Answer::new(412);
+        }
+        Answer::new(200).header("etag", etag).body("theirs")
+    });
+    let stub = stub.await;
+    let head = stub.store().await.head(&key(), &ReadOptions::new()).await.expect("reads").expect("there");
+    assert_eq!((head.version.as_token(), head.checksum), (Some("\"new\""), Checksum::of(b"theirs")));
+    assert_eq!(stub.asked().len(), 4);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_goes_on_where_it_was() {
+    let value = "0123456789".repeat(1_000);
+    let served = value.clone();
+    let stub = Stub::new(move |request, before| {
+        let answer = part(request, object("e", &served, &served));
+        // Each of them breaks off, until the rest is small.
+        if before > 0 && answer.body.len() > 3_000 { answer.cut(2_500) } else { answer }
+    });
+    let stub = stub.await;
+    let (_, body) =
+        stub.store().await.read_stream(&key(), &ReadOptions::new()).await.expect("reads").expect("there");
+    let parts: Vec<_> = body.try_collect().await.expect("streams to its end");
+    assert!(parts.concat() == value.as_bytes());
+    let asked = stub.asked();
+    let ranges: Vec<_> = asked.iter().filter_map(|request| request.header("range")).collect();
+    assert_eq!(ranges, ["bytes=0-9999", "bytes=2500-9999", "bytes=5000-9999", "bytes=7500-9999"]);
+    assert!(asked.iter().skip(1).all(|request| request.header("if-match") == Some("\"e\"")), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_stream_of_an_object_that_was_replaced_ends_and_says_so() {
+    let stub = Stub::new(|request, before| {
+        let answer = part(request, object("e", "0123456789", "0123456789"));
+        match before {
+            0 => answer,
+            1 => answer.cut(4),
+            _ => Answer::new(412),
+        }
+    });
+    let stub = stub.await;
+    let (_, body) =
+        stub.store().await.read_stream(&key(), &ReadOptions::new()).await.expect("reads").expect("there");
+    let error = body.try_collect::<Vec<_>>().await.expect_err("replaced");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.message().contains("replaced while it was read"), "{error}");
+}
+
+#[tokio::test]
+async fn a_stream_with_another_checksum_is_damaged_unless_another_wrote_it() {
+    let stream = async |stub: &Stub| {
+        let store = stub.store().await;
+        let (_, body) = store.read_stream(&key(), &ReadOptions::new()).await.expect("reads").expect("there");
+        body.try_collect::<Vec<_>>().await.expect_err("another checksum").kind()
+    };
+    let damaged = Stub::new(|request, _| part(request, object("e", "written", "damaged"))).await;
+    assert_eq!(stream(&damaged).await, ErrorKind::Corrupt);
+    let replaced = Stub::new(|request, before| {
+        let etag = if before < 2 { "e" } else { "f" };
+        part(request, object(etag, "written", "another"))
+    });
+    assert_eq!(stream(&replaced.await).await, ErrorKind::Unavailable);
+    // Only the one answer was wrong.
+    let once = Stub::new(|request, before| {
+        part(request, object("e", "written", if before < 2 { "another" } else { "written" }))
+    });
+    assert_eq!(stream(&once.await).await, ErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_shows_no_header() {
+    let listing = "<ListBucketResult><Name>bucket</Name></ListBucketResult>";
+    let stub =
+        Stub::new(move |_, _| Answer::new(200).header("set-cookie", "hunter2").body(listing).cut(20)).await;
+    let store = stub.store().await;
+    let mut listed = store.list(ListOptions::new().prefix("x"));
+    let error = listed.try_next().await.expect_err("half a listing");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.message().contains("it broke off"), "{}", error.chain());
+    let shown = format!("{} {error:?}", error.chain());
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
