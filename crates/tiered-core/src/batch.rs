@@ -1,5 +1,7 @@
 //! Batches: several puts and deletes at once.
 
+use std::fmt;
+
 use crate::error::Result;
 use crate::key::Key;
 use crate::write::{Delete, Deleted, Put, Written};
@@ -38,10 +40,20 @@ pub enum Atomicity {
 /// assert_eq!(batch.len(), 2);
 /// # Ok::<(), tiered_core::Error>(())
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Batch {
     operations: Vec<(Key, Action)>,
     atomicity: Atomicity,
+}
+
+impl fmt::Debug for Batch {
+    // A number: there may be very many.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("operations", &self.operations.len())
+            .field("atomicity", &self.atomicity)
+            .finish()
+    }
 }
 
 impl Batch {

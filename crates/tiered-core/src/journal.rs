@@ -27,7 +27,7 @@ pub struct JournalRecord {
 }
 
 /// Records that the backend refused: one write, or all of an atomic batch.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Parked {
     /// The records, in order; never empty.
     pub records: Vec<(Sequence, JournalRecord)>,
@@ -42,8 +42,19 @@ impl Parked {
     }
 }
 
+impl fmt::Debug for Parked {
+    // Of what a journal holds, numbers: there may be very much of it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parked")
+            .field("sequence", &self.sequence())
+            .field("records", &self.records.len())
+            .field("reason", &self.reason)
+            .finish()
+    }
+}
+
 /// What is not to be flushed with the rest.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Aside {
     /// Refused by the backend; a person decides.
     pub parked: Vec<Parked>,
@@ -51,8 +62,17 @@ pub struct Aside {
     pub dropped: Vec<Sequence>,
 }
 
+impl fmt::Debug for Aside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Aside")
+            .field("parked", &self.parked.len())
+            .field("dropped", &self.dropped.len())
+            .finish()
+    }
+}
+
 /// What a journal holds when it is opened.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Recovered {
     /// The records that are not trimmed, in order. Those of [`aside`](Self::aside) may be among them.
     pub records: Vec<(Sequence, JournalRecord)>,
@@ -62,6 +82,17 @@ pub struct Recovered {
     pub journal: u128,
     /// Whether the journal knows that its backend names it ([`Journal::note_marked`]). A new journal does from the start.
     pub marked: bool,
+}
+
+impl fmt::Debug for Recovered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recovered")
+            .field("records", &self.records.len())
+            .field("aside", &self.aside)
+            .field("journal", &format_args!("{:032x}", self.journal))
+            .field("marked", &self.marked)
+            .finish()
+    }
 }
 
 /// A log of acknowledged writes, in the order in which they take effect.
@@ -127,11 +158,21 @@ pub struct VolatileJournal {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     next: Sequence,
     records: VecDeque<(Sequence, JournalRecord)>,
     aside: Aside,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("next", &self.next)
+            .field("records", &self.records.len())
+            .field("aside", &self.aside)
+            .finish()
+    }
 }
 
 impl VolatileJournal {

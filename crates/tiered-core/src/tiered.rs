@@ -20,6 +20,7 @@ mod streaming;
 mod synchronise;
 mod write;
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -74,10 +75,20 @@ use health::contained;
 /// store.close().await?;
 /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TieredStore {
     engine: Arc<Engine>,
     _alive: Arc<Alive>,
+}
+
+impl fmt::Debug for TieredStore {
+    // What is pending and what is stored stays out: there may be much of it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TieredStore")
+            .field("capabilities", self.capabilities())
+            .field("guarantees", self.guarantees())
+            .finish_non_exhaustive()
+    }
 }
 
 impl TieredStore {

@@ -107,10 +107,14 @@ impl Stack {
     /// Opens the stack. A frontend is created where it is absent; `create` is for the rest.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a combination that cannot work, saying what to change; else the tiers' own.
+    /// [`ErrorKind::Config`] for a combination that cannot work, or outside a tokio runtime, saying what to change; else
+    /// the tiers' own.
     ///
     /// # Cancel safety
     /// As the opening of the tiers.
+    ///
+    /// # Panics
+    /// In a tokio runtime without its time driver.
     pub fn open(&self, create: Create) -> BoxFuture<'_, Result<Arc<dyn Store>>> {
         async move {
             let refuse = |why: &str| Err(Error::new(ErrorKind::Config, why).during(Operation::Open));
