@@ -262,6 +262,12 @@ impl Bench {
         self.begin(parts).join().await
     }
 
+    /// Lets the other parts of this thread, and the other threads, go on.
+    pub(crate) async fn breathe() {
+        std::thread::yield_now();
+        tokio::task::yield_now().await;
+    }
+
     /// Waits for parts that go on after a failed case, so that they write nothing more.
     pub(crate) async fn quiet(&self) {
         while self.busy.load(Ordering::Acquire) > 0 {

@@ -67,6 +67,10 @@ pub enum Need {
     Lasting,
     /// A store that keeps others out of the place where its data outlive the process.
     Exclusive,
+    /// A store that others can write at the same time.
+    Shared,
+    /// A store that nobody else can write.
+    Sole,
 }
 
 impl Need {
@@ -89,7 +93,10 @@ impl Need {
             Self::Clock if bench.clock.is_none() => Some("the factory has no manual clock".to_owned()),
             Self::Place if bench.place.is_none() => Some("the factory has no place of its own".to_owned()),
             Self::Lasting | Self::Exclusive if !lasting => Some("the store is declared volatile".to_owned()),
-            Self::Exclusive if capabilities.sharing() == Sharing::Shared => {
+            Self::Shared if capabilities.sharing() == Sharing::Exclusive => {
+                Some("the store cannot be shared".to_owned())
+            }
+            Self::Exclusive | Self::Sole if capabilities.sharing() == Sharing::Shared => {
                 Some("the store can be shared".to_owned())
             }
             _ => None,

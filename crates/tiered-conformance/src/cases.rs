@@ -1,18 +1,27 @@
 //! The one list of cases.
 
+mod batch_entries;
 mod batches;
+mod claims;
+mod closing;
 mod concurrency;
 mod deleting;
 mod expiry;
+mod handles;
 mod life;
 mod listing;
 mod marks;
 mod model;
+mod near;
+mod numbers;
 mod preconditions;
 mod ranges;
 mod reading;
+mod reopening;
+mod stream_races;
 mod streaming;
 mod tiers;
+mod times;
 mod tombstones;
 mod writing;
 
@@ -26,14 +35,23 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         deleting::CASES,
         ranges::CASES,
         preconditions::CASES,
+        near::CASES,
         listing::CASES,
         batches::CASES,
+        batch_entries::CASES,
+        numbers::CASES,
         expiry::CASES,
+        times::CASES,
         tombstones::CASES,
         marks::CASES,
+        claims::CASES,
         streaming::CASES,
+        stream_races::CASES,
         concurrency::CASES,
         life::CASES,
+        reopening::CASES,
+        handles::CASES,
+        closing::CASES,
         model::CASES,
         tiers::CASES,
     ]

@@ -112,6 +112,8 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 ///   an operation that was refused, where the store can tell: without that the flush of journaled writes finds it slowly.
 ///   Without the feature a batch that [requires](Atomicity::Required) atomicity is [`ErrorKind::Unsupported`], and one
 ///   that does not gives one outcome per operation. **`[batch.empty]`** An empty batch is `Ok`.
+/// * All-or-nothing is not isolation: a reader may see a part of a batch while the call goes on, since neither
+///   `get_many` nor a listing is a snapshot. Once the call has returned, every read sees all of it.
 ///
 /// # Listing
 /// A tiered store lists what it reads from: the backend and what is pending, or under
@@ -136,6 +138,21 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 /// * **`[marks]`** With [`Feature::KeepsMarks`], a store keeps small named values of its own beside the entries
 ///   ([`mark`](Store::mark), [`set_mark`](Store::set_mark)). They are never listed, and are as durable as the store
 ///   can make them when the call returns, whatever the entries' durability.
+///
+/// # Several handles
+/// * **`[handles]`** The handles of one place of a [shared](crate::Sharing::Shared) store are one store, in one process or
+///   in several: what a write of one acknowledged and flushed is what an authoritative read and a listing of another
+///   answer, and preconditions are judged against it, atomically for all of them. Two handles of an exclusive place
+///   cannot be open at once where it lasts ([`ErrorKind::Locked`]), and share nothing where it is volatile.
+/// * **`[changes]`** With [`Feature::Changes`], the feed of [`changes`](Store::changes) tells of every write of another
+///   handle that is acknowledged after the feed began: by its key, or by a later [`Change::Resync`]. It does not end
+///   while the store is open, and it is a hint: it may come late, twice, or for the store's own writes. Without the
+///   feature there is none.
+///
+/// # Damage
+/// With [`Feature::DetectsCorruption`], stored data that were damaged are answered with [`ErrorKind::Corrupt`], never as an
+/// entry. The conformance suite has no case for this, since it cannot reach beneath a store: each adapter that declares
+/// the feature tests it on its own files.
 ///
 /// # Claims
 /// * **`[claim]`** An [exclusive](crate::Sharing::Exclusive) store is lent to one owner per scope:

@@ -19,7 +19,7 @@ declare! {
 }
 
 /// A batch that is atomic where the store can make it so.
-fn batch(bench: &Bench) -> Batch {
+pub(super) fn batch(bench: &Bench) -> Batch {
     if bench.has(Feature::AtomicBatch) { Batch::new() } else { Batch::new().best_effort() }
 }
 
@@ -134,7 +134,7 @@ async fn batch_atomic(bench: Bench) -> Verdict {
     bench.expect("batch.atomic", &b, b"2").await
 }
 
-async fn batch_atomic_refused(bench: Bench) -> Verdict {
+pub(super) async fn batch_atomic_refused(bench: Bench) -> Verdict {
     let (a, b) = (bench.key("a")?, bench.key("b")?);
     bench.put(&b, "old").await?;
     let batch = Batch::new().put(a.clone(), bench.of("1")).delete(b.clone(), Delete::new().report_existed());

@@ -13,6 +13,7 @@ use tiered_core::{
 
 use super::batches::batch_failure_refused;
 use super::preconditions::{delete_condition_refused, put_condition_refused};
+use super::reading::read_peek_refused;
 use crate::bench::{Bench, describe};
 use crate::case::{Need, Verdict, check, check_equal, declare, fail};
 use crate::dice::{Dice, bytes};
@@ -26,6 +27,7 @@ declare! {
     race_values ["read.whole", "put.replace"];
     race_versions ["put.version", "read.whole"];
     race_visible ["put.replace"];
+    race_peek ["read.peek"] needs [Need::Has(Feature::Peeks)] else read_peek_refused;
     race_list ["list.complete", "list.order"];
     race_reads ["read.whole"];
 }
@@ -325,7 +327,7 @@ async fn race_visible(bench: Bench) -> Verdict {
                             )
                         })?;
                     }
-                    tokio::task::yield_now().await;
+                    Bench::breathe().await;
                 }
                 Ok(())
             })
@@ -342,6 +344,49 @@ async fn race_visible(bench: Bench) -> Verdict {
         tokio::task::yield_now().await;
     }
     // Told in any case: the readers go on until then.
+    done.store(true, Ordering::Release);
+    readers.join().await?;
+    written
+}
+
+/// What is peeked beside a writer is whole, and no older than what was acknowledged before.
+async fn race_peek(bench: Bench) -> Verdict {
+    let last = bench.count(200);
+    let key = bench.key("k")?;
+    let (acknowledged, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    bench.put(&key, "0").await?;
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let (bench, key) = (bench.clone(), key.clone());
+            let (acknowledged, done) = (Arc::clone(&acknowledged), Arc::clone(&done));
+            Bench::part(async move {
+                while !done.load(Ordering::Acquire) {
+                    let floor = acknowledged.load(Ordering::Acquire);
+                    if let Some(entry) = bench.store.peek(&key) {
+                        let seen = number(Some(&entry));
+                        check("read.peek", seen >= floor, || {
+                            format!("expected {floor}, acknowledged before, or later; peek saw {seen}")
+                        })?;
+                        check("read.peek", entry.is_whole() && entry.verify().is_ok(), || {
+                            format!("expected a whole entry, peek saw {entry:?}")
+                        })?;
+                    }
+                    Bench::breathe().await;
+                }
+                Ok(())
+            })
+        })
+        .collect();
+    let readers = bench.begin(readers);
+    let mut written = Ok(());
+    for round in 1..=last {
+        written = bench.put(&key, round.to_string()).await.map(|_| ());
+        if written.is_err() {
+            break;
+        }
+        acknowledged.store(round, Ordering::Release);
+        tokio::task::yield_now().await;
+    }
     done.store(true, Ordering::Release);
     readers.join().await?;
     written
@@ -369,7 +414,7 @@ async fn race_list(bench: Bench) -> Verdict {
                     } else {
                         bench.store.delete(&key, Delete::new()).await?;
                     }
-                    tokio::task::yield_now().await;
+                    Bench::breathe().await;
                 }
                 Ok(())
             })

@@ -27,7 +27,7 @@ declare! {
 }
 
 /// Puts an entry that has expired when this returns: by the manual clock where there is one, else at once.
-async fn expired(bench: &Bench, key: &Key) -> Verdict<tiered_core::Version> {
+pub(super) async fn expired(bench: &Bench, key: &Key) -> Verdict<tiered_core::Version> {
     let Some(clock) = &bench.clock else {
         return Ok(bench.put_expiring(key, bench.of("expired").expires_at(bench.now())).await?.version);
     };

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tiered_core::{
-    Batch, Delete, Error, ErrorKind, Feature, ListOptions, Put, ReadOptions, Result, Sharing, Store,
+    Batch, Delete, Durability, Error, ErrorKind, Feature, ListOptions, Put, ReadOptions, Result, Sharing,
+    Store,
 };
 
 use super::marks::marks_refused;
@@ -99,7 +100,7 @@ async fn life_close(bench: Bench) -> Verdict {
         .or_else(|error| fail("close", format!("closing twice: expected success, saw \"{error}\"")))
 }
 
-async fn life_close_busy(bench: Bench) -> Verdict {
+pub(super) async fn life_close_busy(bench: Bench) -> Verdict {
     let store = bench.place()?.open().await?;
     let mut tasks = Vec::new();
     let written = Arc::new(AtomicU32::new(0));
@@ -213,6 +214,12 @@ async fn life_locked(bench: Bench) -> Verdict {
         bench.same_value("close", &key, b"value", &entry)?;
     }
     Ok(again.close().await?)
+}
+
+/// A store that is not shared has one handle at a time, or handles that have nothing to do with each other.
+pub(super) async fn one_handle(bench: Bench) -> Verdict {
+    let lasting = bench.capabilities.durability() > Durability::Volatile;
+    if lasting { life_locked(bench).await } else { life_opened_twice(bench).await }
 }
 
 /// A volatile store may have forgotten what it held when it is opened again; what it still has is as it was.

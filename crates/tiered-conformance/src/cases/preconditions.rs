@@ -123,7 +123,7 @@ async fn put_retry(bench: Bench) -> Verdict {
 }
 
 /// A retry that cannot be told: under a precondition, or under a version of the writer's own.
-async fn put_retry_refused(bench: Bench) -> Verdict {
+pub(super) async fn put_retry_refused(bench: Bench) -> Verdict {
     if bench.has(Feature::ConditionalPut) {
         put_metadata_refused(bench).await
     } else {

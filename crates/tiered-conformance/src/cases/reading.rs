@@ -237,7 +237,7 @@ async fn read_peek(bench: Bench) -> Verdict {
     peek("after the delete", None)
 }
 
-async fn read_peek_refused(bench: Bench) -> Verdict {
+pub(super) async fn read_peek_refused(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     bench.put(&key, "value").await?;
     bench.load(&key).await?;

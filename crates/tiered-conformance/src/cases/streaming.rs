@@ -77,7 +77,7 @@ async fn read_stream_range(bench: Bench) -> Verdict {
     Ok(())
 }
 
-fn parts(value: &Bytes, size: usize) -> ByteStream {
+pub(super) fn parts(value: &Bytes, size: usize) -> ByteStream {
     let cut = |start: usize| value.slice(start..value.len().min(start + size));
     let parts: Vec<_> = (0..value.len()).step_by(size.max(1)).map(cut).map(Ok).collect();
     Box::pin(stream::iter(parts))
@@ -198,7 +198,7 @@ async fn stream_put_conditional(bench: Bench) -> Verdict {
     Ok(())
 }
 
-async fn stream_put_refused(bench: Bench) -> Verdict {
+pub(super) async fn stream_put_refused(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     let body = parts(&bench.fit(b"value"), 2);
     let result = bench.store.put_stream(&key, Put::new("").if_absent(), body).await;

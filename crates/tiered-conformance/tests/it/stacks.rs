@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tiered_conformance::{RunOptions, run};
+use tiered_conformance::{Effort, RunOptions, run};
 use tiered_core::{Feature, MemoryStore, ReadPolicy, Store, TieredStore, VolatileJournal, WritePolicy};
 
 async fn stack(
@@ -30,7 +30,7 @@ async fn passes(store: Arc<dyn Store>, what: &str) {
             let store = Arc::clone(&store);
             async move { store }
         },
-        RunOptions::new(),
+        RunOptions::new().effort(Effort::Brief),
     )
     .await;
     assert!(report.is_ok(), "{what}\n{report}");
