@@ -51,8 +51,9 @@ pub use read::{Known, Lookup, Read, ReadOptions, Source};
 pub use store::{ByteStream, Change, ChangeStream, Store, StoreExt};
 pub use tiered::ownership;
 pub use tiered::{
-    BreakerSettings, FlushOrder, FrontendFailure, Guarantees, JournalsSeen, Lease, MaxStale, OnFull, OnPark,
-    OnUnknown, Reopen, Requirement, ServeStale, TieredBuilder, TieredSettings, TieredStore,
+    BreakerSettings, FillTiming, FlushOrder, FrontendFailure, Guarantees, JournalsSeen, Lease, MaxStale,
+    OnConnectFailure, OnFull, OnOverdue, OnPark, OnUnknown, Reopen, Requirement, ServeStale, TieredBuilder,
+    TieredSettings, TieredStore,
 };
 pub use version::{Precondition, Validator, Version, VersionMint};
 pub use write::{Delete, Deleted, Existed, Expiry, Level, Put, Receipt, Written};

@@ -60,6 +60,11 @@ pub enum Event {
         /// The key.
         key: Key,
     },
+    /// A sync of the frontend could not handle so many entries; see its report.
+    SyncFailed {
+        /// How many.
+        failed: u64,
+    },
     /// The receiver was too slow: so many events before this one were dropped.
     Missed(u64),
 }
@@ -179,6 +184,8 @@ counters! {
     resyncs,
     /// Writes whose outcome was unknown.
     unknowns,
+    /// Entries that syncs of the frontend could not handle.
+    sync_failures,
     /// Journaled writes that reached the backend.
     flushed,
     /// Flush attempts that failed and are tried again.

@@ -14,6 +14,7 @@ mod walk;
 
 use std::sync::Arc;
 
+use crate::claim::Scope;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::key::Key;
 use crate::store::Store;
@@ -24,7 +25,7 @@ pub use strategy::{Decision, FullSync, PopulateMissing, Refresh, StrategyName, S
 pub use walk::{Walk, WalkReport, walk_sync};
 
 pub(crate) use plain::PlainTarget;
-pub(crate) use run::{Copied, Removed, Target, run, run_keys, without_absences};
+pub(crate) use run::{Copied, Removed, Target, Theirs, run, run_keys, without_absences};
 pub(crate) use walk::run_walk;
 
 /// Brings `target` in step with `source`, under the prefix of the options.
@@ -34,7 +35,11 @@ pub(crate) use walk::run_walk;
 /// at the source once more, so a write that happens meanwhile is never undone. Entries that belong to the target
 /// alone (local ones of a frontend) are left as they are.
 ///
+/// A damaged entry stops nothing. At the source it counts as present: it is a failure in the report, and the target keeps
+/// what it has. At the target it is replaced, on condition that it is still damaged, or removed where it is extra.
+///
 /// # Errors
+/// [`ErrorKind::Locked`] where the target belongs to a live tiered store or to another sync of this process;
 /// [`ErrorKind::Config`] for a store onto itself, or for a strategy that overwrites or removes in a target without
 /// conditional writes (unless [`Races::Allow`]); [`ErrorKind::Corrupt`] when a listing is out of order; the
 /// listings' own errors. Single entries that fail are counted, up to the options' bound.
@@ -63,6 +68,7 @@ pub async fn sync(
     strategy: &dyn SyncStrategy,
     options: &SyncOptions,
 ) -> Result<SyncReport> {
+    let _claim = target.claim(&Scope::prefix(&options.prefix)).await?;
     let target = plain(source, target, options, strategy.changes())?;
     run(source, &target, strategy, options).await.map_err(|error| error.during(Operation::Sync))
 }
@@ -80,6 +86,7 @@ pub async fn sync_keys(
     keys: &[Key],
     options: &SyncOptions,
 ) -> Result<SyncReport> {
+    let _claim = target.claim(&Scope::Whole).await?;
     let target = plain(source, target, options, strategy::Changes::Overwrites)?;
     run_keys(source, &target, keys, options).await.map_err(|error| error.during(Operation::Sync))
 }

@@ -37,13 +37,15 @@ use crate::list::{ListOptions, ListStream};
 use crate::observe::{Events, Stats};
 use crate::read::{Read, ReadOptions};
 use crate::store::{ByteStream, ChangeStream, Store};
+use crate::sync::SyncReport;
 use crate::write::{Delete, Deleted, Put, Written};
 
 pub use behind::Lease;
 pub use builder::TieredBuilder;
 pub use guarantee::{FlushOrder, Guarantees, JournalsSeen, Requirement};
 pub use settings::{
-    BreakerSettings, FrontendFailure, MaxStale, OnFull, OnPark, OnUnknown, Reopen, ServeStale, TieredSettings,
+    BreakerSettings, FillTiming, FrontendFailure, MaxStale, OnConnectFailure, OnFull, OnOverdue, OnPark,
+    OnUnknown, Reopen, ServeStale, TieredSettings,
 };
 
 use engine::{Alive, Engine};
@@ -107,7 +109,9 @@ impl TieredStore {
         &self.engine.frontend
     }
 
-    /// The backend. What is written to it directly is seen as another process's write would be.
+    /// The backend. A write that goes to it directly goes past the stack: hits show the old entry for as long as
+    /// [`max_stale`](TieredSettings::max_stale) allows, which over an exclusive backend is for ever, and a pending write
+    /// overwrites it. Read it, write through the stack.
     pub fn backend(&self) -> &Arc<dyn Store> {
         &self.engine.backend
     }
@@ -120,6 +124,24 @@ impl TieredStore {
     /// What this stack promises.
     pub fn guarantees(&self) -> &Guarantees {
         &self.engine.guarantees
+    }
+
+    /// What the sync on connecting did; `None` where there was none.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// use std::sync::Arc;
+    /// use tiered_core::sync::PopulateMissing;
+    /// use tiered_core::{MemoryStore, TieredStore};
+    ///
+    /// let (front, back) = (Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+    /// let store = TieredStore::builder(front, back).on_connect(Arc::new(PopulateMissing)).build().await?;
+    /// assert_eq!(store.connected().expect("synced").failed, 0);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    pub fn connected(&self) -> Option<&SyncReport> {
+        self.engine.connected.get()
     }
 
     /// Counts and gauges. Scans the table of exceptional keys; no I/O.

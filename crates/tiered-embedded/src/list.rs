@@ -10,7 +10,7 @@ use tiered_core::{
 };
 
 use crate::engine::{Table, View};
-use crate::record;
+use crate::record::{self, Record};
 use crate::store::EmbeddedStore;
 
 /// Keys of one page: a few hundred microseconds of reading.
@@ -18,7 +18,8 @@ const PAGE: usize = 512;
 
 /// A page, and where the listing goes on.
 struct Page {
-    listed: VecDeque<Listed>,
+    /// A damaged record is an error that names its key, in its place.
+    listed: VecDeque<Result<Listed>>,
     /// The last key that was looked at, visible or not; `None` at the end.
     next: Option<Key>,
 }
@@ -35,7 +36,8 @@ pub(crate) fn list(store: EmbeddedStore, options: ListOptions) -> ListStream {
         let mut first = !begun;
         loop {
             if let Some(listed) = page.listed.pop_front() {
-                return Some((Ok(listed), Some((store, options, page, left - 1, true))));
+                let listed = listed.map_err(|error| store.failed(Operation::List, error));
+                return Some((listed, Some((store, options, page, left - 1, true))));
             }
             if !first {
                 options.start_after = Some(page.next.take()?);
@@ -69,9 +71,12 @@ fn read_page(view: &dyn View, options: &ListOptions, now: Timestamp) -> Result<P
         }
         seen += 1;
         let key = key_of(key)?;
-        let metadata = record::decode(&key, bytes)?.metadata;
-        if metadata.is_visible(now, options.tombstones) {
-            page.listed.push_back(Listed::with_metadata(key.clone(), Arc::new(metadata)));
+        match record::decode(&key, bytes) {
+            Ok(Record { metadata, .. }) if metadata.is_visible(now, options.tombstones) => {
+                page.listed.push_back(Ok(Listed::with_metadata(key.clone(), Arc::new(metadata))));
+            }
+            Ok(_) => {}
+            Err(error) => page.listed.push_back(Err(error)),
         }
         page.next = Some(key);
         Ok(ControlFlow::Continue(()))

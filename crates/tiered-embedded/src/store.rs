@@ -153,6 +153,11 @@ impl EmbeddedStore {
         self.0.shared.stamp.now()
     }
 
+    /// An error, with what failed and where.
+    pub(crate) fn failed(&self, operation: Operation, error: Error) -> Error {
+        error.during(operation).in_tier(self.0.name)
+    }
+
     fn check_open(&self, operation: Operation) -> Result<()> {
         if self.0.shared.is_closed() {
             return Err(closed(operation).in_tier(self.0.name));

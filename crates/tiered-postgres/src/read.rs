@@ -170,18 +170,25 @@ impl PostgresStore {
                     Ok(page) => page,
                     Err(error) => return Some((vec![Err(store.failed(error, Operation::List))], None)),
                 };
-                let next = page.last().filter(|_| page.len() == size).map(|last| {
-                    options.start_after = Some(last.key.clone());
+                // A row whose key is damaged ends the listing: there is nothing to go on from.
+                let last = match page.last() {
+                    Some(Ok(listed)) => Some(listed.key.clone()),
+                    Some(Err(error)) => error.key().cloned(),
+                    None => None,
+                };
+                let next = last.filter(|_| page.len() == size).map(|last| {
+                    options.start_after = Some(last);
                     options.limit = options.limit.map(|limit| limit - size);
                     options
                 });
-                Some((page.into_iter().map(Ok).collect(), next))
+                Some((page, next))
             }
         });
         Box::pin(pages.flat_map(stream::iter::<Vec<Result<Listed>>>))
     }
 
-    async fn page(&self, options: &ListOptions, size: usize) -> Result<Vec<Listed>> {
+    /// A page; what is damaged in it is an error in its place.
+    async fn page(&self, options: &ListOptions, size: usize) -> Result<Vec<Result<Listed>>> {
         self.check_open(Operation::List)?;
         let (statement, options, now) =
             (self.0.statements.list.clone(), options.clone(), now(self.0.stamp.now()));
@@ -205,10 +212,10 @@ impl PostgresStore {
             })
             .await?;
         let listed = |row: &PgRow| {
-            let (key, metadata) = row::metadata(row)?;
-            Ok(Listed::with_metadata(key, Arc::new(metadata)))
+            let read = row::metadata(row).map_err(|error| self.failed(error, Operation::List));
+            read.map(|(key, metadata)| Listed::with_metadata(key, Arc::new(metadata)))
         };
-        rows.iter().map(listed).collect()
+        Ok(rows.iter().map(listed).collect())
     }
 
     pub(crate) async fn get_mark(&self, name: &str) -> Result<Option<Bytes>> {

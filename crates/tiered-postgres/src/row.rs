@@ -87,11 +87,17 @@ fn damaged(what: &str) -> Error {
     )
 }
 
-/// The key and the metadata of a row of [`METADATA`].
+/// The key and the metadata of a row of [`METADATA`]. An error names the key, where that is good.
 pub(crate) fn metadata(row: &PgRow) -> Result<(Key, Metadata)> {
+    let key: &[u8] = row.try_get(0).map_err(|_| damaged("key"))?;
+    let key =
+        std::str::from_utf8(key).ok().and_then(|key| Key::new(key).ok()).ok_or_else(|| damaged("key"))?;
+    let metadata = beside_key(row).map_err(|error| error.for_key(&key))?;
+    Ok((key, metadata))
+}
+
+fn beside_key(row: &PgRow) -> Result<Metadata> {
     let read = |what| move |_: sqlx::Error| damaged(what);
-    let key: &[u8] = row.try_get(0).map_err(read("key"))?;
-    let key = std::str::from_utf8(key).map_err(|_| damaged("key")).and_then(Key::new)?;
     let version: &str = row.try_get(1).map_err(read("version"))?;
     let attributes: Option<&str> = row.try_get(4).map_err(read("attributes"))?;
     let number = |column: i64| column.cast_unsigned();
@@ -110,7 +116,7 @@ pub(crate) fn metadata(row: &PgRow) -> Result<(Key, Metadata)> {
         },
         validator: validator.map(Validator::new).transpose().map_err(|_| damaged("validator"))?,
     };
-    let metadata = Metadata {
+    Ok(Metadata {
         version: version.parse::<Version>().map_err(|_| damaged("version"))?,
         modified: Timestamp::from_millis(number(row.try_get(2).map_err(read("time"))?)),
         expires_at: expires_at.map(|at| Timestamp::from_millis(number(at))),
@@ -118,8 +124,7 @@ pub(crate) fn metadata(row: &PgRow) -> Result<(Key, Metadata)> {
         size: number(row.try_get(6).map_err(read("size"))?),
         checksum: Checksum::from_u32(checksum.map_err(|_| damaged("checksum"))?),
         note,
-    };
-    Ok((key, metadata))
+    })
 }
 
 fn read_attributes(text: &str) -> Result<Attributes> {

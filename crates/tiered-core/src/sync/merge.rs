@@ -7,13 +7,30 @@ use futures_util::stream::Fuse;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
-use crate::list::{ListStream, Listed};
+use crate::list::{ListStream, Listed, is_damaged_key};
+
+/// What a listing says of a key.
+#[derive(Debug)]
+pub(super) enum Seen {
+    Listed(Listed),
+    /// Its entry is damaged, and this is the error.
+    Damaged(Key, Error),
+}
+
+impl Seen {
+    pub(super) fn key(&self) -> &Key {
+        match self {
+            Self::Listed(listed) => &listed.key,
+            Self::Damaged(key, _) => key,
+        }
+    }
+}
 
 /// A listing with one key looked ahead, that checks its order.
 struct Side {
     name: &'static str,
     stream: Fuse<ListStream>,
-    ahead: Option<Listed>,
+    ahead: Option<Seen>,
     last: Option<Key>,
 }
 
@@ -26,27 +43,33 @@ impl Side {
         if self.ahead.is_none()
             && let Some(listed) = self.stream.next().await
         {
-            let listed = listed?;
+            let seen = match listed {
+                Ok(listed) => Seen::Listed(listed),
+                Err(error) => match error.key().filter(|_| is_damaged_key(&error)).cloned() {
+                    Some(key) => Seen::Damaged(key, error),
+                    None => return Err(error),
+                },
+            };
             // A store that lists out of order would make extras of keys that are there.
-            if self.last.as_ref().is_some_and(|last| *last >= listed.key) {
+            if self.last.as_ref().is_some_and(|last| last >= seen.key()) {
                 return Err(Error::new(
                     ErrorKind::Corrupt,
                     format!("the listing of the {} is not in the order of its keys", self.name),
                 )
-                .for_key(&listed.key));
+                .for_key(seen.key()));
             }
-            self.last = Some(listed.key.clone());
-            self.ahead = Some(listed);
+            self.last = Some(seen.key().clone());
+            self.ahead = Some(seen);
         }
-        Ok(self.ahead.as_ref().map(|listed| &listed.key))
+        Ok(self.ahead.as_ref().map(Seen::key))
     }
 }
 
 /// A key, with what either side lists of it.
 #[derive(Debug)]
 pub(super) struct Pair {
-    pub(super) source: Option<Listed>,
-    pub(super) target: Option<Listed>,
+    pub(super) source: Option<Seen>,
+    pub(super) target: Option<Seen>,
 }
 
 /// Two ordered listings, read side by side.

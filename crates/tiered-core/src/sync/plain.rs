@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::options::{Races, SyncOptions};
-use super::run::{Copied, Removed, Target, without_absences};
+use super::run::{Copied, Removed, Target, Theirs, without_absences};
 use super::strategy::Changes;
 use crate::capability::Feature;
 use crate::entry::{Note, Tombstones};
@@ -29,6 +29,7 @@ pub(crate) struct PlainTarget {
     target: Arc<dyn Store>,
     puts: bool,
     deletes: bool,
+    races: Races,
     planted: Planted,
 }
 
@@ -59,22 +60,45 @@ impl PlainTarget {
             target: Arc::clone(target),
             puts,
             deletes,
+            races: options.races,
             planted: options.planted,
         })
     }
 
-    /// The condition for replacing `listed`; `None` where the target could have changed unseen.
-    async fn condition(&self, key: &Key, listed: Option<&Listed>) -> Result<Precondition> {
-        Ok(match listed {
-            _ if !self.puts => Precondition::None,
-            None => Precondition::Absent,
-            Some(Listed { version: Some(version), .. }) => Precondition::Matches(version.clone()),
-            // The listing does not carry versions: what is there now counts as listed.
-            Some(_) => match self.target.head(key, &ReadOptions::new().authoritative()).await? {
-                Some(metadata) => Precondition::Matches(metadata.version.clone()),
-                None => Precondition::Absent,
-            },
-        })
+    /// The condition for replacing what the target has; `None` where that could have changed unseen.
+    async fn condition(&self, key: &Key, theirs: Theirs<'_>) -> Result<Precondition> {
+        let listed = match theirs {
+            _ if !self.puts => return Ok(Precondition::None),
+            Theirs::Nothing => return Ok(Precondition::Absent),
+            Theirs::Damaged => return self.condition_of_repair(key),
+            Theirs::Listed(listed) => listed,
+        };
+        if let Some(version) = &listed.version {
+            return Ok(Precondition::Matches(version.clone()));
+        }
+        // The listing does not carry versions: what is there now counts as listed.
+        match self.target.head(key, &ReadOptions::new().authoritative()).await {
+            Ok(Some(metadata)) => Ok(Precondition::Matches(metadata.version.clone())),
+            Ok(None) => Ok(Precondition::Absent),
+            Err(error) if error.kind() == ErrorKind::Corrupt => self.condition_of_repair(key),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The condition for replacing something damaged.
+    fn condition_of_repair(&self, key: &Key) -> Result<Precondition> {
+        let capabilities = self.target.capabilities();
+        if capabilities.has(Feature::DetectsCorruption) {
+            return Ok(Precondition::Damaged);
+        }
+        if self.races == Races::Allow {
+            return Ok(Precondition::None);
+        }
+        let message = format!(
+            "the entry is damaged, and {} cannot replace it only where it still is; allow races where nobody else writes",
+            capabilities.name()
+        );
+        Err(Error::new(ErrorKind::Corrupt, message).for_key(key))
     }
 }
 
@@ -84,8 +108,8 @@ impl Target for PlainTarget {
         without_absences(self.target.list(options.tombstones(Tombstones::Show)))
     }
 
-    async fn copy(&self, key: &Key, ours: Option<&Listed>, listed: Option<&Listed>) -> Result<Copied> {
-        let condition = self.condition(key, listed).await?;
+    async fn copy(&self, key: &Key, ours: Option<&Listed>, theirs: Theirs<'_>) -> Result<Copied> {
+        let condition = self.condition(key, theirs).await?;
         let (size, version) = self.look(key, ours, &condition).await?;
         if let (Precondition::Matches(theirs), Some(ours)) = (&condition, &version)
             && theirs == ours
@@ -119,17 +143,19 @@ impl Target for PlainTarget {
         }
     }
 
-    async fn remove(&self, listed: &Listed) -> Result<Removed> {
-        let key = &listed.key;
+    async fn remove(&self, key: &Key, theirs: Theirs<'_>) -> Result<Removed> {
         // The source may have got the key after its listing passed it.
         if self.planted.has(Plant::FullSyncRemovesWritten) {
             return self.target.delete(key, Delete::new()).await.map(|_| Removed::Done);
         }
-        if self.source.head(key, &ReadOptions::new().authoritative()).await?.is_some() {
-            return Ok(Removed::Overtaken);
+        match self.source.head(key, &ReadOptions::new().authoritative()).await {
+            Ok(None) => {}
+            // What is damaged at the source is there.
+            Ok(Some(_)) => return Ok(Removed::Overtaken),
+            Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(Removed::Overtaken),
+            Err(error) => return Err(error),
         }
-        let condition =
-            if self.deletes { self.condition(key, Some(listed)).await? } else { Precondition::None };
+        let condition = if self.deletes { self.condition(key, theirs).await? } else { Precondition::None };
         match self.target.delete(key, Delete::new().precondition(condition)).await {
             Ok(_) => Ok(Removed::Done),
             Err(error) if error.kind() == ErrorKind::PreconditionFailed => Ok(Removed::Overtaken),

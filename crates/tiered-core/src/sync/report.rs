@@ -22,6 +22,8 @@ pub struct SyncReport {
     pub listed_to: u64,
     /// Entries copied.
     pub copied: u64,
+    /// Of those, entries that replaced damaged ones of the target.
+    pub repaired: u64,
     /// Keys left as they were, those among them that somebody else changed meanwhile.
     pub skipped: u64,
     /// Entries removed from the target.
@@ -30,7 +32,8 @@ pub struct SyncReport {
     pub vanished: u64,
     /// Entries that could not be read or written.
     pub failed: u64,
-    /// Of those, entries that are damaged.
+    /// Of those, entries that are damaged: at the source, which leaves the target's as it is, or at the target where the
+    /// strategy does not replace it.
     pub damaged: u64,
     /// Bytes of the values copied.
     pub bytes: u64,

@@ -8,14 +8,14 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt as _, StreamExt as _};
 
-use super::merge::{Merge, Pair};
+use super::merge::{Merge, Pair, Seen};
 use super::options::{DryRun, SyncOptions, SyncProgress};
 use super::report::SyncReport;
 use super::strategy::{Changes, Decision, SyncStrategy};
 use crate::entry::Origin;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
-use crate::list::{ListOptions, ListStream, Listed};
+use crate::list::{ListOptions, ListStream, Listed, is_damaged_key};
 use crate::store::Store;
 
 /// How copying one entry ended.
@@ -45,16 +45,28 @@ pub(crate) enum Removed {
 pub(crate) trait Target: Send + Sync {
     /// Lists what the target has, local entries of a frontend included.
     fn list(&self, options: ListOptions) -> ListStream;
-    /// Copies `key` from the source, as that listed it where it did, over the entry that the target listed.
-    async fn copy(&self, key: &Key, ours: Option<&Listed>, theirs: Option<&Listed>) -> Result<Copied>;
-    /// Removes the entry that the target listed.
-    async fn remove(&self, listed: &Listed) -> Result<Removed>;
+    /// Copies `key` from the source, as that listed it where it did, over what the target has.
+    async fn copy(&self, key: &Key, ours: Option<&Listed>, theirs: Theirs<'_>) -> Result<Copied>;
+    /// Removes what the target has.
+    async fn remove(&self, key: &Key, theirs: Theirs<'_>) -> Result<Removed>;
+}
+
+/// What the target has of a key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Theirs<'l> {
+    Nothing,
+    Listed(&'l Listed),
+    /// Something that cannot be read, which only a repair replaces.
+    Damaged,
 }
 
 /// What became of one key.
 enum Step {
     Skipped,
+    Failed(Error),
     Copied(Result<Copied>),
+    /// As copied, over something damaged.
+    Repaired(Result<Copied>),
     Removed(Result<Removed>),
 }
 
@@ -65,6 +77,19 @@ struct Work<'a> {
     bytes: u64,
     report: SyncReport,
     checkpoint: Option<Key>,
+}
+
+impl SyncReport {
+    fn count(&mut self, copied: Copied) {
+        match copied {
+            Copied::Done(bytes) => {
+                self.copied += 1;
+                self.bytes += bytes;
+            }
+            Copied::Vanished => self.vanished += 1,
+            Copied::Overtaken | Copied::Same => self.skipped += 1,
+        }
+    }
 }
 
 impl Work<'_> {
@@ -98,17 +123,17 @@ impl Work<'_> {
         };
         self.bytes -= weight;
         match step {
-            Step::Skipped => self.report.skipped += 1,
-            Step::Copied(Ok(Copied::Done(bytes))) => {
-                self.report.copied += 1;
-                self.report.bytes += bytes;
-            }
-            Step::Copied(Ok(Copied::Vanished)) => self.report.vanished += 1,
-            Step::Copied(Ok(Copied::Overtaken | Copied::Same)) | Step::Removed(Ok(Removed::Overtaken)) => {
-                self.report.skipped += 1;
+            Step::Skipped | Step::Removed(Ok(Removed::Overtaken)) => self.report.skipped += 1,
+            Step::Copied(Ok(copied)) => self.report.count(copied),
+            Step::Repaired(Ok(copied)) => {
+                self.report.repaired += u64::from(matches!(copied, Copied::Done(_)));
+                self.report.count(copied);
             }
             Step::Removed(Ok(Removed::Done)) => self.report.removed += 1,
-            Step::Copied(Err(error)) | Step::Removed(Err(error)) => {
+            Step::Failed(error)
+            | Step::Copied(Err(error))
+            | Step::Repaired(Err(error))
+            | Step::Removed(Err(error)) => {
                 self.report.fail(&key, &error);
                 if self.report.failed > options.max_failures {
                     let message =
@@ -149,15 +174,15 @@ pub(crate) async fn run(
     listing.start_after.clone_from(&options.resume_after);
     let mut merge = Merge::new(source.list(listing.clone()), target.list(listing));
     let mut work = Work::new();
-    while let Some(Pair { source: ours, target: theirs }) = work.next_of(&mut merge, options).await? {
-        let local = theirs.as_ref().is_some_and(is_local);
-        work.report.listed_from += u64::from(ours.is_some());
-        work.report.listed_to += u64::from(theirs.is_some() && !local);
-        let decision = if local { Decision::Skip } else { strategy.decide(ours.as_ref(), theirs.as_ref()) };
-        check(strategy, decision, theirs.as_ref())?;
-        let Some(listed) = ours.as_ref().or(theirs.as_ref()) else { continue };
-        let key = listed.key.clone();
-        let weight = if decision == Decision::Copy { listed.size } else { 0 };
+    while let Some(pair) = work.next_of(&mut merge, options).await? {
+        let is_local = matches!(&pair.target, Some(Seen::Listed(listed)) if is_local(listed));
+        work.report.listed_from += u64::from(pair.source.is_some());
+        work.report.listed_to += u64::from(pair.target.is_some() && !is_local);
+        let Some(key) = pair.source.as_ref().or(pair.target.as_ref()).map(|seen| seen.key().clone()) else {
+            continue;
+        };
+        let step = if is_local { Planned::Skip } else { plan(strategy, pair)? };
+        let weight = step.weight();
         while work.running.len() >= options.concurrency
             || (!work.running.is_empty() && work.bytes + weight > options.byte_budget)
         {
@@ -165,27 +190,93 @@ pub(crate) async fn run(
         }
         work.bytes += weight;
         work.ahead.push_back((key.clone(), weight));
-        let dry = options.dry_run == DryRun::Yes;
-        work.running.push_back(match (decision, ours, theirs) {
-            (Decision::Copy, Some(ours), _) if dry => {
-                futures_util::future::ready(Step::Copied(Ok(Copied::Done(ours.size)))).boxed()
-            }
-            (Decision::Copy, ours @ Some(_), theirs) => {
-                async move { Step::Copied(target.copy(&key, ours.as_ref(), theirs.as_ref()).await) }.boxed()
-            }
-            (Decision::Remove, None, Some(_)) if dry => {
-                futures_util::future::ready(Step::Removed(Ok(Removed::Done))).boxed()
-            }
-            (Decision::Remove, None, Some(theirs)) => {
-                async move { Step::Removed(target.remove(&theirs).await) }.boxed()
-            }
-            _ => futures_util::future::ready(Step::Skipped).boxed(),
+        work.running.push_back(match options.dry_run {
+            DryRun::Yes => futures_util::future::ready(step.pretend()).boxed(),
+            DryRun::No => step.carry_out(key, target).boxed(),
         });
     }
     while !work.running.is_empty() {
         work.settle_one(options).await?;
     }
     Ok(work.report)
+}
+
+/// What is to be done about a key.
+enum Planned {
+    Skip,
+    /// The source's entry, or an extra one of the target, is damaged.
+    Fail(Error),
+    Copy(Listed, Option<Listed>),
+    /// The target's entry is damaged.
+    Repair(Listed),
+    Remove(Listed),
+    RemoveDamaged,
+}
+
+impl Planned {
+    fn weight(&self) -> u64 {
+        match self {
+            Self::Copy(ours, _) | Self::Repair(ours) => ours.size,
+            Self::Skip | Self::Fail(_) | Self::Remove(_) | Self::RemoveDamaged => 0,
+        }
+    }
+
+    /// What a dry run counts.
+    fn pretend(self) -> Step {
+        match self {
+            Self::Skip => Step::Skipped,
+            Self::Fail(error) => Step::Failed(error),
+            Self::Copy(ours, _) => Step::Copied(Ok(Copied::Done(ours.size))),
+            Self::Repair(ours) => Step::Repaired(Ok(Copied::Done(ours.size))),
+            Self::Remove(_) | Self::RemoveDamaged => Step::Removed(Ok(Removed::Done)),
+        }
+    }
+
+    async fn carry_out(self, key: Key, target: &dyn Target) -> Step {
+        match self {
+            Self::Skip => Step::Skipped,
+            Self::Fail(error) => Step::Failed(error),
+            Self::Copy(ours, theirs) => {
+                let theirs = theirs.as_ref().map_or(Theirs::Nothing, Theirs::Listed);
+                Step::Copied(target.copy(&key, Some(&ours), theirs).await)
+            }
+            Self::Repair(ours) => Step::Repaired(target.copy(&key, Some(&ours), Theirs::Damaged).await),
+            Self::Remove(theirs) => Step::Removed(target.remove(&key, Theirs::Listed(&theirs)).await),
+            Self::RemoveDamaged => Step::Removed(target.remove(&key, Theirs::Damaged).await),
+        }
+    }
+}
+
+/// Asks the strategy. What is damaged at the source is there, and nothing of the target's is touched; what is damaged at
+/// the target counts as missing where the source has the key, and as extra where not.
+fn plan(strategy: &dyn SyncStrategy, pair: Pair) -> Result<Planned> {
+    let (ours, theirs) = match (pair.source, pair.target) {
+        (Some(Seen::Damaged(_, error)), _) => return Ok(Planned::Fail(error)),
+        (Some(Seen::Listed(ours)), Some(Seen::Damaged(..))) => {
+            let decision = strategy.decide(Some(&ours), None);
+            check(strategy, decision, None)?;
+            let repairs = decision == Decision::Copy;
+            return Ok(if repairs { Planned::Repair(ours) } else { Planned::Skip });
+        }
+        (None, Some(Seen::Damaged(key, error))) => {
+            let extra = Listed { key, size: 0, version: None, validator: None, metadata: None };
+            let decision = strategy.decide(None, Some(&extra));
+            check(strategy, decision, Some(&extra))?;
+            let removes = decision == Decision::Remove;
+            return Ok(if removes { Planned::RemoveDamaged } else { Planned::Fail(error) });
+        }
+        (Some(Seen::Listed(ours)), Some(Seen::Listed(theirs))) => (Some(ours), Some(theirs)),
+        (Some(Seen::Listed(ours)), None) => (Some(ours), None),
+        (None, Some(Seen::Listed(theirs))) => (None, Some(theirs)),
+        (None, None) => (None, None),
+    };
+    let decision = strategy.decide(ours.as_ref(), theirs.as_ref());
+    check(strategy, decision, theirs.as_ref())?;
+    Ok(match (decision, ours, theirs) {
+        (Decision::Copy, Some(ours), theirs) => Planned::Copy(ours, theirs),
+        (Decision::Remove, None, Some(theirs)) => Planned::Remove(theirs),
+        _ => Planned::Skip,
+    })
 }
 
 /// Refuses a decision that the strategy did not announce.
@@ -242,11 +333,22 @@ pub(crate) async fn run_keys(
 pub(super) async fn copy_named(target: &dyn Target, key: &Key) -> Result<Copied> {
     loop {
         let mut listing = target.list(ListOptions::new().prefix(key.as_str()).limit(1));
-        let listed = listing.next().await.transpose()?.filter(|listed| listed.key == *key);
+        let listed = match listing.next().await {
+            Some(Ok(listed)) => Some(listed).filter(|listed| listed.key == *key),
+            None => None,
+            Some(Err(error)) if is_damaged_key(&error) => {
+                if error.key() == Some(key) {
+                    return target.copy(key, None, Theirs::Damaged).await;
+                }
+                None
+            }
+            Some(Err(error)) => return Err(error),
+        };
         if listed.as_ref().is_some_and(is_local) {
             return Ok(Copied::Overtaken);
         }
-        match target.copy(key, None, listed.as_ref()).await? {
+        let theirs = listed.as_ref().map_or(Theirs::Nothing, Theirs::Listed);
+        match target.copy(key, None, theirs).await? {
             // Somebody wrote in between: look again, as the caller asked for this key.
             Copied::Overtaken => {}
             done => return Ok(done),

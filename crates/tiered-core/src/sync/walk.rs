@@ -12,6 +12,7 @@ use super::plain::PlainTarget;
 use super::report::SyncReport;
 use super::run::{Copied, Target, copy_named};
 use super::strategy::Changes;
+use crate::claim::Scope;
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::key::Key;
@@ -82,6 +83,7 @@ pub async fn walk_sync(
         )
         .during(Operation::Sync));
     }
+    let _claim = target.claim(&Scope::Whole).await?;
     let target = PlainTarget::new(source, target, options, Changes::Overwrites)
         .map_err(|error| error.during(Operation::Sync))?;
     run_walk(source, &target, roots, walk, options).await.map_err(|error| error.during(Operation::Sync))

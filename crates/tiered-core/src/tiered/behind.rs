@@ -26,16 +26,16 @@ use self::parking::Parking;
 use self::queue::{Queue, Unit};
 use self::room::{Room, Taken};
 use super::engine::Engine;
-use super::settings::{OnPark, TieredSettings};
+use super::settings::{OnOverdue, OnPark, TieredSettings};
 use crate::batch::Action;
 use crate::entry::Entry;
-use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
 use crate::journal::{Journal, JournalRecord, Sequence};
 use crate::key::Key;
 use crate::planted::Plant;
 use crate::read::ReadOptions;
 use crate::slot::{Gate, Glance, PendingState};
-use crate::store::precondition_failed;
+use crate::store::{closed, precondition_failed};
 use crate::version::{Precondition, Version};
 use crate::write::{Delete, Deleted, Existed, Level, Progress, Put, Receipt, Written};
 
@@ -46,8 +46,8 @@ pub(super) struct Behind {
     appends: mpsc::UnboundedSender<Append>,
     queue: Mutex<Queue>,
     queued: Notify,
-    /// When the oldest unit that is being flushed was journaled, by the engine's uptime; `u64::MAX` for none.
-    in_flight: AtomicU64,
+    /// The units that are being flushed.
+    in_flight: Mutex<Option<InFlight>>,
     flushed: watch::Sender<Flushed>,
     backlog: AtomicU64,
     room: Room,
@@ -62,6 +62,15 @@ pub(super) struct Behind {
     id: OnceLock<u128>,
     /// Whether an append failed, so that the journal may hold more than was acknowledged.
     poisoned: AtomicBool,
+}
+
+/// Units that were taken out of the queue and are not in the backend yet.
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    /// The sequence of their first record.
+    first: Sequence,
+    /// When the oldest was journaled, by the engine's uptime in milliseconds.
+    since: u64,
 }
 
 /// How far the backend is.
@@ -100,7 +109,7 @@ impl Behind {
             appends,
             queue: Mutex::default(),
             queued: Notify::new(),
-            in_flight: AtomicU64::new(u64::MAX),
+            in_flight: Mutex::default(),
             flushed: watch::Sender::new(Flushed::default()),
             backlog: AtomicU64::new(0),
             room: Room::new(settings),
@@ -132,7 +141,7 @@ impl Behind {
     /// When the oldest record that waits for the backend, and is not parked, was journaled.
     pub(super) fn oldest(&self) -> Option<u64> {
         let queued = self.queue.lock().oldest();
-        let in_flight = Some(self.in_flight.load(Ordering::Relaxed)).filter(|since| *since != u64::MAX);
+        let in_flight = self.in_flight.lock().map(|units| units.since);
         in_flight.into_iter().chain(queued).min()
     }
 
@@ -182,7 +191,7 @@ impl Engine {
     ) -> Result<Written> {
         let bytes = entry.size() + key.len() as u64;
         let turn = async {
-            let room = self.behind()?.room.take(1, bytes).await?;
+            let room = self.room(1, bytes).await?;
             let leaks = self.planted.has(Plant::RoomLeaksOnCancel);
             let leak = leaks.then(|| std::mem::ManuallyDrop::new(Arc::clone(&room)));
             let gate = self.gate(key).await;
@@ -206,7 +215,7 @@ impl Engine {
 
     pub(super) async fn delete_behind(self: &Arc<Self>, key: &Key, delete: Delete) -> Result<Deleted> {
         let turn = async {
-            let room = self.behind()?.room.take(1, key.len() as u64).await?;
+            let room = self.room(1, key.len() as u64).await?;
             Ok((self.gate(key).await?, room))
         };
         let (engine, owned) = (Arc::clone(self), key.clone());
@@ -221,9 +230,38 @@ impl Engine {
         .await
     }
 
+    /// Takes room for operations, once none that waits for the backend is overdue.
+    async fn room(&self, operations: usize, bytes: u64) -> Result<Arc<Taken>> {
+        let behind = self.behind()?;
+        self.until_none_is_overdue(behind).await?;
+        behind.room.take(operations, bytes).await
+    }
+
+    /// Keeps a new write from being acknowledged while the oldest pending one is older than it may be, where that is wanted.
+    async fn until_none_is_overdue(&self, behind: &Behind) -> Result<()> {
+        if self.settings.on_overdue == OnOverdue::Alarm {
+            return Ok(());
+        }
+        let (mut flushed, mut leaving) = (behind.flushed.subscribe(), self.leaving.subscribe());
+        while self.overdue(behind).is_some() {
+            self.sound_alarm(behind);
+            if self.settings.on_overdue == OnOverdue::Fail {
+                let message = "writes have waited for the backend for longer than max-pending-age; try again when it has them";
+                return Err(Error::new(ErrorKind::Full, message).outcome_is(Outcome::NotApplied));
+            }
+            tokio::select! {
+                biased;
+                _ = leaving.wait_for(|left| *left) => return Err(closed(Operation::Put)),
+                // The sender is held here.
+                _ = flushed.changed() => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Takes room for a batch.
     pub(super) async fn room_for(&self, operations: usize, bytes: u64) -> Result<BatchRoom> {
-        Ok(BatchRoom(self.behind()?.room.take(operations, bytes).await?))
+        Ok(BatchRoom(self.room(operations, bytes).await?))
     }
 
     /// Journals a batch whose preconditions have been decided, as one group.

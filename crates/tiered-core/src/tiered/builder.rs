@@ -1,7 +1,7 @@
 //! Building a tiered store: components, settings, and the check that they fit.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,19 +15,19 @@ use super::guarantee::{Guarantees, Requirement};
 use super::health::Health;
 use super::ownership::{self, Tolerates};
 use super::session;
-use super::settings::{MaxStale, OnUnknown, Reopen, TieredSettings};
+use super::settings::{FillTiming, MaxStale, OnConnectFailure, OnOverdue, OnUnknown, Reopen, TieredSettings};
 use crate::capability::{Capabilities, Durability, Feature, Sharing};
 use crate::claim::{Claim, Claims, Scope};
 use crate::clock::Stamp;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::journal::Journal;
-use crate::observe::{Counters, EventSender};
+use crate::observe::{Counters, EventSender, Events};
 use crate::opening;
 use crate::planted::Planted;
 use crate::policy::{ReadPolicy, WritePolicy};
 use crate::slot::Slots;
 use crate::store::Store;
-use crate::sync::{SyncOptions, SyncStrategy};
+use crate::sync::SyncStrategy;
 
 /// Staleness allowed where other processes can write to the backend, unless set otherwise: a minute is short
 /// enough for most caches and long enough to spare the backend.
@@ -43,6 +43,7 @@ pub struct TieredBuilder {
     journal: Option<Arc<dyn Journal>>,
     backend_id: Option<String>,
     on_connect: Option<Arc<dyn SyncStrategy>>,
+    events: EventSender,
     requirement: Option<Requirement>,
     sole_writer: bool,
     lease: Option<Lease>,
@@ -61,6 +62,7 @@ impl TieredBuilder {
             journal: None,
             backend_id: None,
             on_connect: None,
+            events: EventSender::new(),
             requirement: None,
             sole_writer: false,
             lease: None,
@@ -131,6 +133,32 @@ impl TieredBuilder {
     pub fn on_connect(mut self, strategy: Arc<dyn SyncStrategy>) -> Self {
         self.on_connect = Some(strategy);
         self
+    }
+
+    /// What failed entries of that sync mean.
+    #[must_use]
+    pub fn on_connect_failure(mut self, on_connect_failure: OnConnectFailure) -> Self {
+        self.settings.on_connect_failure = on_connect_failure;
+        self
+    }
+
+    /// When a read that missed is answered.
+    #[must_use]
+    pub fn fill(mut self, fill: FillTiming) -> Self {
+        self.settings.fill = fill;
+        self
+    }
+
+    /// What happens to new writes while the oldest pending one is overdue.
+    #[must_use]
+    pub fn on_overdue(mut self, on_overdue: OnOverdue) -> Self {
+        self.settings.on_overdue = on_overdue;
+        self
+    }
+
+    /// What happens in the store from its first moment on, the sync on connecting among it.
+    pub fn subscribe(&self) -> Events {
+        self.events.subscribe()
     }
 
     /// Refuses to build a stack that promises less.
@@ -262,7 +290,8 @@ impl TieredBuilder {
             stamp: self.stamp,
             behind,
             counters: Counters::default(),
-            events: EventSender::new(),
+            events: self.events,
+            connected: OnceLock::new(),
             runtime,
             planted: self.planted,
             session: AtomicU64::new(session),
@@ -290,7 +319,7 @@ impl TieredBuilder {
         let named = engine.settings.on_connect.map(crate::sync::StrategyName::strategy);
         let store = TieredStore::new(engine);
         if let Some(strategy) = self.on_connect.or(named) {
-            store.sync(strategy.as_ref(), &SyncOptions::default()).await?;
+            store.connect(strategy.as_ref()).await?;
         }
         Ok(store)
     }
@@ -331,6 +360,12 @@ impl TieredBuilder {
             }
             if self.settings.max_pending_operations == 0 || self.settings.max_pending_bytes == 0 {
                 return refuse("max-pending-operations and max-pending-bytes must be at least 1".to_owned());
+            }
+            if self.settings.on_overdue != OnOverdue::Alarm && self.settings.max_pending_age_millis.is_none()
+            {
+                return refuse(
+                    "on-overdue = block or fail needs an age: set max-pending-age-millis".to_owned(),
+                );
             }
             if self.lease.is_some() && (!back.has(Feature::AtomicBatch) || !back.has(Feature::ConditionalPut))
             {

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -26,6 +26,7 @@ use crate::planted::{Plant, Planted};
 use crate::policy::{ReadPolicy, WritePolicy};
 use crate::slot::{Call, Slots};
 use crate::store::{Store, closed};
+use crate::sync::SyncReport;
 use crate::write::{Delete, Put};
 
 /// What all operations share. Held by the store's handles and by the tasks that outlive a call.
@@ -66,6 +67,8 @@ pub(super) struct Engine {
     pub(super) leaving: watch::Sender<bool>,
     /// The tiers, lent to this store alone; given back when it is closed, or with the last task that may call them.
     pub(super) borrowed: Arc<Borrowed>,
+    /// What the sync on connecting did.
+    pub(super) connected: OnceLock<SyncReport>,
     /// What this store lends to others: to stacks above it, and to syncs into it.
     pub(super) claims: Claims,
 }

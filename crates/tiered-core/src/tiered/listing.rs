@@ -10,7 +10,7 @@ use super::behind::OWNER;
 use super::engine::Engine;
 use crate::error::{Operation, Result};
 use crate::key::Key;
-use crate::list::{ListOptions, ListStream, Listed};
+use crate::list::{ListOptions, ListStream, Listed, is_damaged_key};
 use crate::planted::Plant;
 use crate::policy::{ReadPolicy, WritePolicy};
 use crate::slot::PendingState;
@@ -61,8 +61,7 @@ impl Engine {
         if !self.is_leased() {
             return listing;
         }
-        let is_owner =
-            |listed: &Result<Listed>| listed.as_ref().is_ok_and(|listed| listed.key.as_str() == OWNER);
+        let is_owner = |listed: &Result<Listed>| key_of(listed).is_some_and(|key| key.as_str() == OWNER);
         let others = listing.filter(move |listed| futures_util::future::ready(!is_owner(listed)));
         Box::pin(others.take(limit.unwrap_or(usize::MAX)))
     }
@@ -107,11 +106,20 @@ impl Engine {
     }
 }
 
-/// Two ordered sequences as one; where both have a key, the overlay's counts.
+/// The key that an item of a listing tells of, a damaged one too.
+fn key_of(listed: &Result<Listed>) -> Option<&Key> {
+    match listed {
+        Ok(listed) => Some(&listed.key),
+        Err(error) if is_damaged_key(error) => error.key(),
+        Err(_) => None,
+    }
+}
+
+/// Two ordered sequences as one; where both have a key, the overlay's counts: a pending write replaces what is damaged.
 struct Merge {
     base: Fuse<ListStream>,
-    /// The base's next key, where it was read already.
-    ahead: Option<Listed>,
+    /// The base's next item, where it was read already. It tells of a key.
+    ahead: Option<Result<Listed>>,
     overlay: VecDeque<(Key, Option<Listed>)>,
     left: usize,
 }
@@ -121,8 +129,8 @@ impl Merge {
         Box::pin(stream::unfold(Some(self), |merge| async move {
             let mut merge = merge?;
             match merge.next().await {
-                Some(Ok(listed)) => Some((Ok(listed), Some(merge))),
-                Some(Err(error)) => Some((Err(error), None)),
+                Some(listed) if key_of(&listed).is_some() => Some((listed, Some(merge))),
+                Some(ended) => Some((ended, None)),
                 None => None,
             }
         }))
@@ -132,29 +140,29 @@ impl Merge {
         while self.left > 0 {
             if self.ahead.is_none() {
                 match self.base.next().await {
-                    Some(Ok(listed)) => self.ahead = Some(listed),
-                    Some(Err(error)) => return Some(Err(error)),
-                    None => {}
+                    Some(ended) if key_of(&ended).is_none() => return Some(ended),
+                    ahead => self.ahead = ahead,
                 }
             }
-            let from_overlay = match (&self.ahead, self.overlay.front()) {
+            let ahead = self.ahead.as_ref().and_then(key_of);
+            let from_overlay = match (ahead, self.overlay.front()) {
                 (None, None) => return None,
                 (Some(_), None) => false,
                 (None, Some(_)) => true,
-                (Some(ahead), Some((key, _))) => *key <= ahead.key,
+                (Some(ahead), Some((key, _))) => key <= ahead,
             };
             let listed = if from_overlay {
                 let Some((key, listed)) = self.overlay.pop_front() else { continue };
-                if self.ahead.as_ref().is_some_and(|ahead| ahead.key == key) {
+                if self.ahead.as_ref().and_then(key_of) == Some(&key) {
                     self.ahead = None;
                 }
-                listed
+                listed.map(Ok)
             } else {
                 self.ahead.take()
             };
             if let Some(listed) = listed {
                 self.left -= 1;
-                return Some(Ok(listed));
+                return Some(listed);
             }
         }
         None

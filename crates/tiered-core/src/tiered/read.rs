@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::engine::{Change, Engine};
-use super::settings::FrontendFailure;
+use super::settings::{FillTiming, FrontendFailure};
 use crate::entry::{Entry, Metadata, Note, Origin, Tombstones};
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::key::Key;
@@ -319,21 +319,30 @@ impl Engine {
             }
             (Lookup::Unchanged | Lookup::Absent, _) => None,
         };
-        let change = if let Some(entry) = entry {
+        let (answer, change) = if let Some(entry) = entry {
             let note = Self::note(session, validated, entry.metadata());
             let entry = entry.with_note(note);
-            pilot.announce(Ok(Lookup::Found(entry.clone())));
             let fits = self.fits_frontend(key, entry.size());
-            if fits { Some(Change::Install(entry)) } else { removal(replaces) }
+            let change = if fits { Some(Change::Install(entry.clone())) } else { removal(replaces) };
+            (Lookup::Found(entry), change)
         } else {
-            pilot.announce(Ok(Lookup::Absent));
-            self.note_absence(session, validated).or_else(|| removal(replaces))
+            (Lookup::Absent, self.note_absence(session, validated).or_else(|| removal(replaces)))
         };
-        let Some(change) = change else { return };
-        // Without a fill the frontend stays in step as well.
-        if !self.frontend_takes_calls() {
-            return self.counters.spared.add(1);
+        match self.settings.fill {
+            FillTiming::AfterAnswer => {
+                pilot.announce(Ok(answer));
+                self.fill(pilot, key, change).await;
+            }
+            FillTiming::BeforeAnswer => {
+                self.fill(pilot, key, change).await;
+                pilot.announce(Ok(answer));
+            }
         }
+    }
+
+    /// Changes the frontend as a read found it to be needed, if the read's lease still stands.
+    async fn fill(self: &Arc<Self>, pilot: &Pilot, key: &Key, change: Option<Change>) {
+        let Some(change) = change else { return };
         let careless = self.planted.has(Plant::FillIgnoresLease)
             || (is_absence(&change) && self.planted.has(Plant::AbsenceOutlivesWrite));
         let call = if careless { self.begin_call(key).await } else { pilot.begin_fill() };
@@ -341,6 +350,11 @@ impl Engine {
         // While the call is held nobody else changes the key here.
         if self.is_kept_locally(key).await.unwrap_or(true) {
             return;
+        }
+        // Last, since a breaker that lets one call through wants to hear of it. Without a fill the frontend stays in step
+        // as well.
+        if !self.frontend_takes_calls() {
+            return self.counters.spared.add(1);
         }
         let filled = matches!(&change, Change::Install(_)) && !is_absence(&change);
         if self.call_frontend(key, change, call).await == super::engine::Changed::Done && filled {

@@ -18,7 +18,7 @@ use crate::capability::{Durability, Feature};
 use crate::clock::Stamp;
 use crate::entry::Tombstones;
 use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
-use crate::list::ListOptions;
+use crate::list::{ListOptions, is_damaged_key};
 use crate::planted::{Plant, Planted};
 use crate::store::Store;
 use crate::write::Delete;
@@ -125,7 +125,14 @@ pub(super) async fn identity(
 async fn clear(frontend: &Arc<dyn Store>) -> Result<()> {
     let mut listing = frontend.list(ListOptions::new().tombstones(Tombstones::Show));
     while let Some(listed) = listing.next().await {
-        let listed = listed?;
+        let listed = match listed {
+            Ok(listed) => listed,
+            Err(error) => {
+                let Some(key) = error.key().filter(|_| is_damaged_key(&error)) else { return Err(error) };
+                frontend.delete(key, Delete::new()).await?;
+                continue;
+            }
+        };
         if listed.metadata.as_ref().is_none_or(|metadata| !metadata.note.origin.is_local()) {
             frontend.delete(&listed.key, Delete::new()).await?;
         }

@@ -57,6 +57,45 @@ pub enum OnPark {
     Skip,
 }
 
+/// What a write-behind store does with new writes while the oldest pending one is older than
+/// [`max_pending_age_millis`](TieredSettings::max_pending_age_millis).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnOverdue {
+    /// It acknowledges them. The alarm goes off, and a write may wait for the backend without bound.
+    #[default]
+    Alarm,
+    /// They wait until the backend has caught up. All writes that are not in the backend were then acknowledged within one
+    /// such age of each other, and the time of an append.
+    Block,
+    /// They fail with [`ErrorKind::Full`](crate::ErrorKind::Full) and nothing is written. The same bound holds.
+    Fail,
+}
+
+/// When a read that missed is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FillTiming {
+    /// As soon as the backend has answered; the fill follows. A second read at once may miss as well.
+    #[default]
+    AfterAnswer,
+    /// After the fill: a second read is a hit, if the frontend keeps the entry. A frontend that hangs delays the answer by
+    /// [`frontend_patience_millis`](TieredSettings::frontend_patience_millis).
+    BeforeAnswer,
+}
+
+/// What failed entries of the sync on connecting mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnConnectFailure {
+    /// The store is built. [`TieredStore::connected`](crate::TieredStore::connected) has the report, a warning tells of it,
+    /// [`Stats::sync_failures`](crate::Stats) counts them, and an [`Event::SyncFailed`](crate::Event) follows.
+    #[default]
+    Report,
+    /// The store is not built.
+    Fail,
+}
+
 /// What a failure of the frontend means for a call that the backend can serve.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -146,6 +185,10 @@ pub struct TieredSettings {
     pub reopen: Reopen,
     /// A strategy to run from backend to frontend when the store is built.
     pub on_connect: Option<StrategyName>,
+    /// What entries mean that the strategy could not handle.
+    pub on_connect_failure: OnConnectFailure,
+    /// When a read that missed is answered.
+    pub fill: FillTiming,
     /// Values larger than this many bytes are not copied to the frontend; none means the frontend's own limit.
     pub max_fill: Option<u64>,
     /// At most so many acknowledged writes wait for the backend (write-behind). 10,000 by default: a few seconds
@@ -166,6 +209,8 @@ pub struct TieredSettings {
     /// ([`Event::Overdue`](crate::Event::Overdue), and a warning), in milliseconds; none means no alarm. Five
     /// minutes by default.
     pub max_pending_age_millis: Option<u64>,
+    /// What happens to new writes once the alarm has gone off.
+    pub on_overdue: OnOverdue,
     /// How long a call waits for the frontend before it goes on without it, in milliseconds. 2 s by default.
     pub frontend_patience_millis: u64,
     /// How long a write takes at most to answer, in milliseconds; none means without limit. While it waits for earlier
@@ -202,12 +247,15 @@ impl Default for TieredSettings {
             max_stale: MaxStale::default(),
             reopen: Reopen::default(),
             on_connect: None,
+            on_connect_failure: OnConnectFailure::default(),
+            fill: FillTiming::default(),
             max_fill: None,
             max_pending_operations: 10_000,
             max_pending_bytes: 64 << 20,
             on_full: OnFull::default(),
             on_park: OnPark::default(),
             max_pending_age_millis: Some(300_000),
+            on_overdue: OnOverdue::default(),
             max_quarantined: 1024,
             frontend_failure: FrontendFailure::default(),
             frontend_patience_millis: 2_000,

@@ -8,16 +8,20 @@ use async_trait::async_trait;
 use super::TieredStore;
 use super::engine::{Change, Changed, Engine};
 use super::read::Replaces;
+use super::settings::OnConnectFailure;
 use crate::entry::Tombstones;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::key::Key;
 use crate::list::{ListOptions, ListStream, Listed};
+use crate::observe::Event;
 use crate::planted::Plant;
 use crate::policy::Freshness;
 use crate::read::{Lookup, ReadOptions};
 use crate::slot::Boarding;
+use crate::store::Store;
 use crate::sync::{
-    self, Copied, Removed, SyncOptions, SyncReport, SyncStrategy, Target, Walk, WalkReport, without_absences,
+    self, Copied, Removed, SyncOptions, SyncReport, SyncStrategy, Target, Theirs, Walk, WalkReport,
+    without_absences,
 };
 use crate::write::Put;
 
@@ -35,9 +39,30 @@ impl TieredStore {
     pub async fn sync(&self, strategy: &dyn SyncStrategy, options: &SyncOptions) -> Result<SyncReport> {
         self.engine.check_open(Operation::Sync)?;
         let target = Frontend(Arc::clone(&self.engine));
-        sync::run(self.backend(), &target, strategy, options)
+        let report = sync::run(self.backend(), &target, strategy, options)
             .await
-            .map_err(|error| error.during(Operation::Sync))
+            .map_err(|error| error.during(Operation::Sync))?;
+        self.engine.tell_of_failures(&report);
+        Ok(report)
+    }
+
+    /// The sync on connecting.
+    pub(super) async fn connect(&self, strategy: &dyn SyncStrategy) -> Result<()> {
+        let report = self.sync(strategy, &SyncOptions::default()).await?;
+        let failed = report.failed;
+        let first = report.failures.first().cloned();
+        self.engine.connected.set(report).ok();
+        if failed == 0 || self.settings().on_connect_failure == OnConnectFailure::Report {
+            return Ok(());
+        }
+        let message = format!(
+            "{failed} entries could not be copied on connecting; on-connect-failure = report builds the store all the same"
+        );
+        let error = Error::new(ErrorKind::Unavailable, message).during(Operation::Sync);
+        Err(match first {
+            Some(first) => error.for_key(&first.key).with_source(first.error),
+            None => error,
+        })
     }
 
     /// Copies the named keys from the backend to the frontend.
@@ -50,9 +75,11 @@ impl TieredStore {
     pub async fn sync_keys(&self, keys: &[Key], options: &SyncOptions) -> Result<SyncReport> {
         self.engine.check_open(Operation::Sync)?;
         let target = Frontend(Arc::clone(&self.engine));
-        sync::run_keys(self.backend(), &target, keys, options)
+        let report = sync::run_keys(self.backend(), &target, keys, options)
             .await
-            .map_err(|error| error.during(Operation::Sync))
+            .map_err(|error| error.during(Operation::Sync))?;
+        self.engine.tell_of_failures(&report);
+        Ok(report)
     }
 
     /// Copies to the frontend what is reachable from `roots` in the backend.
@@ -70,9 +97,33 @@ impl TieredStore {
     ) -> Result<WalkReport> {
         self.engine.check_open(Operation::Sync)?;
         let target = Frontend(Arc::clone(&self.engine));
-        sync::run_walk(self.backend(), &target, roots, walk, options)
+        let report = sync::run_walk(self.backend(), &target, roots, walk, options)
             .await
-            .map_err(|error| error.during(Operation::Sync))
+            .map_err(|error| error.during(Operation::Sync))?;
+        self.engine.tell_of_failures(&report.sync);
+        Ok(report)
+    }
+}
+
+impl Engine {
+    /// Counts the entries that a sync could not handle, and says so.
+    fn tell_of_failures(&self, report: &SyncReport) {
+        if report.failed == 0 {
+            return;
+        }
+        self.counters.sync_failures.add(report.failed);
+        self.events.send(|| Event::SyncFailed { failed: report.failed });
+        let first = report.failures.first().map(|failure| failure.error.as_str()).unwrap_or_default();
+        tracing::warn!(failed = report.failed, first, "a sync of the frontend left entries out");
+    }
+}
+
+/// Whether the backend has the key, be it damaged.
+async fn is_there(backend: &dyn Store, key: &Key) -> Result<bool> {
+    match backend.head(key, &ReadOptions::new().authoritative()).await {
+        Ok(head) => Ok(head.is_some()),
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(true),
+        Err(error) => Err(error),
     }
 }
 
@@ -85,7 +136,7 @@ impl Target for Frontend {
         without_absences(self.0.frontend.list(options.tombstones(Tombstones::Show)))
     }
 
-    async fn copy(&self, key: &Key, _: Option<&Listed>, listed: Option<&Listed>) -> Result<Copied> {
+    async fn copy(&self, key: &Key, _: Option<&Listed>, theirs: Theirs<'_>) -> Result<Copied> {
         let engine = &self.0;
         if engine.keeps_for_itself(key) {
             return Ok(Copied::Same);
@@ -99,7 +150,10 @@ impl Target for Frontend {
             return Ok(Copied::Done(entry.size()));
         }
         // The listed entry is replaced whatever it is: a fill that removes where the backend has nothing.
-        let replaces = if listed.is_some() { Replaces::Damaged } else { Replaces::Nothing };
+        let replaces = match theirs {
+            Theirs::Nothing => Replaces::Nothing,
+            Theirs::Listed(_) | Theirs::Damaged => Replaces::Damaged,
+        };
         match engine.slots.board(key, true) {
             // A write is under way or pending: it brings the frontend in step itself.
             Boarding::Look | Boarding::Join(_) => Ok(Copied::Same),
@@ -119,8 +173,12 @@ impl Target for Frontend {
         }
     }
 
-    async fn remove(&self, listed: &Listed) -> Result<Removed> {
-        let (engine, key, version) = (Arc::clone(&self.0), listed.key.clone(), listed.version.clone());
+    async fn remove(&self, key: &Key, theirs: Theirs<'_>) -> Result<Removed> {
+        let (engine, key) = (Arc::clone(&self.0), key.clone());
+        let version = match theirs {
+            Theirs::Listed(listed) => listed.version.clone(),
+            Theirs::Nothing | Theirs::Damaged => None,
+        };
         let gate = engine.slots.close_gate(&key).await;
         let task = Arc::clone(&engine);
         engine
@@ -130,14 +188,16 @@ impl Target for Frontend {
                     task.slots.glance(&key),
                     crate::slot::Glance::Gated | crate::slot::Glance::Clear
                 );
-                let fresh = ReadOptions::new().authoritative();
-                if pending || task.backend.head(&key, &fresh).await?.is_some() {
+                if pending || is_there(task.backend.as_ref(), &key).await? {
                     return Ok(Removed::Overtaken);
                 }
                 // A local write after the listing is not extra either.
                 let shown = ReadOptions::new().tombstones(Tombstones::Show);
-                let held = task.frontend.head(&key, &shown).await?;
-                let is_listed = held.is_some_and(|held| version.is_none_or(|listed| listed == held.version));
+                let is_listed = match task.frontend.head(&key, &shown).await {
+                    Ok(held) => held.is_some_and(|held| version.is_none_or(|listed| listed == held.version)),
+                    Err(error) if error.kind() == ErrorKind::Corrupt => version.is_none(),
+                    Err(error) => return Err(error),
+                };
                 if !is_listed && !task.planted.has(Plant::FullSyncRemovesWritten) {
                     return Ok(Removed::Overtaken);
                 }

@@ -1,6 +1,9 @@
 //! Public behaviour of the core.
 
+mod claims;
+mod damage;
 mod driving;
+mod entries;
 mod feed;
 mod leasing;
 mod model;

@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tiered_core::{
-    Batch, BatchOutcomes, Capabilities, Delete, Deleted, Durability, Entry, Error, ErrorKind, Event, Feature,
-    FlushOrder, Key, Level, ListOptions, ListStream, MemoryStore, OnFull, OnPark, OnUnknown, Outcome, Put,
-    Read, ReadOptions, Reopen, Result, Sharing, Source, Store, StoreExt as _, TieredBuilder, TieredSettings,
-    TieredStore, VolatileJournal, WritePolicy, Written,
+    Batch, BatchOutcomes, Capabilities, Clock, Delete, Deleted, Durability, Entry, Error, ErrorKind, Event,
+    Feature, FillTiming, FlushOrder, Key, Level, ListOptions, ListStream, ManualClock, MemoryStore, OnFull,
+    OnOverdue, OnPark, OnUnknown, Outcome, Put, Read, ReadOptions, Reopen, Result, Sharing, Source, Stamp,
+    Store, StoreExt as _, TieredBuilder, TieredSettings, TieredStore, Timestamp, VersionMint,
+    VolatileJournal, WritePolicy, Written,
 };
 
 /// What a store does with calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-enum Mood {
+pub(crate) enum Mood {
     Well,
     /// Every call fails before it takes effect.
     Down,
@@ -27,14 +28,14 @@ enum Mood {
 
 /// A memory store in a mood, that may pretend to outlive the process.
 #[derive(Clone, Debug)]
-struct Moody {
+pub(crate) struct Moody {
     inner: MemoryStore,
     capabilities: Capabilities,
     mood: Arc<AtomicU8>,
 }
 
 impl Moody {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let inner = MemoryStore::new();
         Self {
             capabilities: inner.capabilities().clone(),
@@ -56,7 +57,7 @@ impl Moody {
         Self { capabilities, ..self }
     }
 
-    fn be(&self, mood: Mood) {
+    pub(crate) fn be(&self, mood: Mood) {
         self.mood.store(mood as u8, Ordering::Relaxed);
     }
 
@@ -454,4 +455,78 @@ async fn guarantees_are_those_of_the_stack() {
         let found = promised(policy, on_park, atomic, sharing).await;
         assert_eq!(found, expected, "{policy}, {on_park:?}, atomic: {atomic}, {sharing:?}");
     }
+}
+
+/// A write-behind store on a clock that is moved by hand, with a bound of a minute on the age of what is pending.
+async fn bounded(back: &Moody, on_overdue: OnOverdue) -> (TieredStore, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));
+    let stamp = Stamp::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::new(VersionMint::seeded(1)));
+    let builder = behind(&Moody::new(), back, |settings| {
+        settings.max_pending_age_millis = Some(60_000);
+        settings.on_overdue = on_overdue;
+    });
+    (builder.stamp(stamp).build().await.expect("builds"), clock)
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_write_is_acknowledged_while_an_older_one_is_overdue() {
+    let back = Moody::new();
+    let (store, clock) = bounded(&back, OnOverdue::Fail).await;
+    back.be(Mood::Down);
+    store.put(&key("a"), Put::new("1")).await.expect("acknowledged");
+    clock.advance(Duration::from_millis(59_999));
+    store.put(&key("b"), Put::new("1")).await.expect("still within the bound");
+    clock.advance(Duration::from_millis(1));
+    let batch = Batch::new().put(key("d"), Put::new("1"));
+    for refused in [
+        store.put(&key("c"), Put::new("1")).await.err(),
+        store.delete(&key("a"), Delete::new()).await.err(),
+        store.apply(batch).await.err(),
+    ] {
+        let refused = refused.expect("the backend has nothing of the last minute");
+        assert_eq!((refused.kind(), refused.write_outcome()), (ErrorKind::Full, Outcome::NotApplied));
+    }
+    assert_eq!(store.stats().backlog, 2);
+    back.be(Mood::Well);
+    store.flush().await.expect("flushed");
+    store.put(&key("c"), Put::new("1")).await.expect("acknowledged again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_waits_until_none_is_overdue() {
+    let back = Moody::new();
+    let (store, clock) = bounded(&back, OnOverdue::Block).await;
+    back.be(Mood::Down);
+    store.put(&key("a"), Put::new("1")).await.expect("acknowledged");
+    clock.advance(Duration::from_mins(1));
+    let late = {
+        let store = store.clone();
+        tokio::runtime::Handle::current().spawn(async move { store.put(&key("b"), Put::new("1")).await })
+    };
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert!(!late.is_finished() && store.stats().backlog == 1);
+    back.be(Mood::Well);
+    late.await.expect("ends").expect("acknowledged once the backend had the first");
+    store.close().await.expect("drains");
+}
+
+#[tokio::test]
+async fn a_bound_on_age_needs_an_age() {
+    let builder = behind(&Moody::new(), &Moody::new(), |settings| {
+        settings.max_pending_age_millis = None;
+        settings.on_overdue = OnOverdue::Block;
+    });
+    assert_eq!(builder.build().await.expect_err("of what age?").kind(), ErrorKind::Config);
+}
+
+#[tokio::test]
+async fn filled_before_the_answer_a_second_read_is_a_hit() {
+    let (front, back) = (Moody::new(), Moody::new());
+    back.put(&key("k"), Put::new("v")).await.expect("written");
+    back.put(&key("l"), Put::new("v")).await.expect("written");
+    let store = over(&front, &back).fill(FillTiming::BeforeAnswer).build().await.expect("builds");
+    assert_eq!(store.get(&key("k")).await.expect("reads").expect("there").value(), "v");
+    assert!(store.peek(&key("k")).is_some(), "a hit");
+    let many = store.get_many(&[key("l"), key("none")], &ReadOptions::new()).await.expect("reads");
+    assert!(many[0].entry().is_some() && store.peek(&key("l")).is_some());
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use tiered_core::{
     BreakerSettings, Clock, ErrorKind, ManualClock, MaxStale, MemoryStore, Outcome, Put, ReadOptions,
     ServeStale, Sharing, Source, Stamp, Store, StoreExt as _, TieredSettings, TieredStore, Timestamp,
-    VersionMint, WritePolicy,
+    VersionMint, VolatileJournal, WritePolicy,
 };
 
+use crate::promises::{Mood, Moody};
 use crate::scripted::{Reading, Scripted, key};
 
 /// A store over a scripted backend, on a clock that is moved by hand.
@@ -180,4 +181,95 @@ async fn breakers_that_make_no_sense_are_refused() {
         let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
         assert_eq!(builder.settings(settings).build().await.expect_err("refused").kind(), ErrorKind::Config);
     }
+}
+
+/// A memory store whose reads of `held` wait until they are let go.
+#[derive(Debug)]
+struct Held {
+    inner: MemoryStore,
+    reached: tokio::sync::Semaphore,
+    go_on: tokio::sync::Semaphore,
+}
+
+#[async_trait::async_trait]
+impl Store for Held {
+    fn capabilities(&self) -> &tiered_core::Capabilities {
+        self.inner.capabilities()
+    }
+    async fn claim(&self, scope: &tiered_core::Scope) -> tiered_core::Result<tiered_core::Claim> {
+        self.inner.claim(scope).await
+    }
+    async fn load(
+        &self,
+        of: &tiered_core::Key,
+        options: &tiered_core::ReadOptions,
+    ) -> tiered_core::Result<tiered_core::Read> {
+        let read = self.inner.load(of, options).await;
+        if *of == key("held") {
+            self.reached.add_permits(1);
+            self.go_on.acquire().await.expect("open").forget();
+        }
+        read
+    }
+    async fn put(&self, _: &tiered_core::Key, _: Put) -> tiered_core::Result<tiered_core::Written> {
+        std::future::pending().await
+    }
+    async fn delete(
+        &self,
+        _: &tiered_core::Key,
+        _: tiered_core::Delete,
+    ) -> tiered_core::Result<tiered_core::Deleted> {
+        std::future::pending().await
+    }
+    fn list(&self, options: tiered_core::ListOptions) -> tiered_core::ListStream {
+        self.inner.list(options)
+    }
+    async fn apply(&self, _: tiered_core::Batch) -> tiered_core::Result<tiered_core::BatchOutcomes> {
+        std::future::pending().await
+    }
+}
+
+/// A fill that does not happen asks the frontend's breaker for nothing: the one call that is let through is left for
+/// others.
+#[tokio::test]
+async fn a_fill_that_is_revoked_uses_no_probe_up() {
+    let inner = MemoryStore::new();
+    for name in ["held", "other"] {
+        inner.put(&key(name), Put::new("v")).await.expect("written");
+    }
+    let back = Arc::new(Held {
+        inner,
+        reached: tokio::sync::Semaphore::new(0),
+        go_on: tokio::sync::Semaphore::new(0),
+    });
+    let front = Moody::new();
+    let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));
+    let stamp = Stamp::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::new(VersionMint::seeded(1)));
+    let settings = TieredSettings {
+        frontend_breaker: Some(BreakerSettings { failures: 1, pause_millis: 1_000 }),
+        write_policy: WritePolicy::WriteBehind,
+        ..TieredSettings::default()
+    };
+    let store = TieredStore::builder(Arc::new(front.clone()), Arc::clone(&back) as Arc<dyn Store>)
+        .settings(settings)
+        .journal(Arc::new(VolatileJournal::new()))
+        .stamp(stamp)
+        .build()
+        .await
+        .expect("builds");
+    let reading = {
+        let store = store.clone();
+        tokio::runtime::Handle::current().spawn(async move { store.load(&key("held"), &tiered_core::ReadOptions::new()).await })
+    };
+    back.reached.acquire().await.expect("open").forget();
+    front.be(Mood::Down);
+    store.get(&key("other")).await.expect("the backend serves it");
+    store.put(&key("held"), Put::new("newer")).await.expect("acknowledged: the fill is revoked");
+    front.be(Mood::Well);
+    clock.advance(std::time::Duration::from_secs(1));
+    back.go_on.add_permits(1);
+    reading.await.expect("ends").expect("answered");
+    let before = store.stats().spared;
+    store.get(&key("other")).await.expect("reads");
+    assert_eq!(store.stats().spared, before, "the frontend is asked again");
 }

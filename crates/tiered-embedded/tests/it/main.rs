@@ -9,10 +9,7 @@ use std::time::Duration;
 use engine::Disk;
 use futures_util::future::join_all;
 use tiered_conformance::{Factory, Place};
-use tiered_core::{
-    Delete, Durability, ErrorKind, Key, ManualClock, Outcome, Put, Result, Stamp, Store, StoreExt as _,
-    Timestamp, VersionMint,
-};
+use tiered_core::{Delete, Durability, ErrorKind, Key, ManualClock, Outcome, Put, Result, Stamp, Store, StoreExt as _, Timestamp, VersionMint, Precondition, Clock};
 use tiered_embedded::{Access, EmbeddedStore, Executor, Settings, Table};
 
 fn key(name: &str) -> Key {
@@ -150,6 +147,67 @@ async fn damage_is_an_error_with_the_key_and_a_write_removes_it() {
         maps.store.delete(&key, Delete::new()).await.expect("removed");
         assert_eq!(maps.disk.pairs(Table::Meta), 0);
     }
+}
+
+#[tokio::test]
+async fn a_listing_tells_of_damage_and_goes_on() {
+    use futures_util::StreamExt as _;
+    let maps = Maps::new(Executor::Threads).await;
+    for name in ["a", "b", "c"] {
+        maps.store.put(&key(name), Put::new("v")).await.expect("written");
+    }
+    maps.disk.damage(Table::Meta);
+    maps.store.put(&key("b"), Put::new("good again")).await.expect("written");
+    let mut seen = Vec::new();
+    let mut listing = maps.store.list(tiered_core::ListOptions::new());
+    while let Some(listed) = listing.next().await {
+        seen.push(match listed {
+            Ok(listed) => (listed.key, false),
+            Err(error) => {
+                assert!(tiered_core::is_damaged_key(&error), "{}", error.chain());
+                (error.key().expect("named").clone(), true)
+            }
+        });
+    }
+    assert_eq!(seen, [(key("a"), true), (key("b"), false), (key("c"), true)]);
+}
+
+#[tokio::test]
+async fn a_repair_replaces_what_is_damaged_and_nothing_else() {
+    for (table, size) in [(Table::Meta, 100), (Table::Meta, 200_000), (Table::Chunks, 200_000)] {
+        let maps = Maps::new(Executor::Threads).await;
+        let repair = || Put::new("repaired").precondition(Precondition::Damaged);
+        let refused = maps.store.put(&key("k"), repair()).await.expect_err("absent");
+        assert_eq!(refused.kind(), ErrorKind::PreconditionFailed);
+        maps.store.put(&key("k"), Put::new(vec![7; size])).await.expect("written");
+        let refused = maps.store.put(&key("k"), repair()).await.expect_err("good");
+        assert_eq!(refused.kind(), ErrorKind::PreconditionFailed);
+        maps.disk.damage(table);
+        maps.store.put(&key("k"), repair()).await.expect("damaged");
+        assert_eq!(maps.store.get(&key("k")).await.expect("reads").expect("found").value(), "repaired");
+        maps.disk.damage(Table::Meta);
+        let delete = Delete::new().precondition(Precondition::Damaged);
+        maps.store.delete(&key("k"), delete).await.expect("damaged");
+        assert_eq!(maps.disk.pairs(Table::Meta), 0);
+    }
+}
+
+/// What a wall clock costs that goes ten years ahead: what had a time to live is swept, and what has none stays.
+#[tokio::test]
+async fn a_forward_step_of_the_clock_sweeps_what_it_makes_expire() {
+    let maps = Maps::new(Executor::Threads).await;
+    let wall = maps.clock.now();
+    maps.store.put(&key("hour"), Put::new("v").expires_in(Duration::from_hours(1))).await.expect("written");
+    maps.store.put(&key("kept"), Put::new("v")).await.expect("written");
+    maps.clock.set_wall(wall.saturating_add(Duration::from_hours(10 * 365 * 24)));
+    for _ in 0..4 {
+        maps.store.put(&key("busy"), Put::new("v")).await.expect("written");
+    }
+    assert_eq!(maps.disk.pairs(Table::Meta), 2, "busy and kept: the sweep has removed the hour");
+    maps.clock.set_wall(wall);
+    maps.store.put(&key("half"), Put::new("v").expires_in(Duration::from_millis(500))).await.expect("written");
+    maps.clock.advance(Duration::from_millis(500));
+    assert!(maps.store.get(&key("half")).await.expect("reads").is_none(), "it ends by uptime");
 }
 
 #[tokio::test]

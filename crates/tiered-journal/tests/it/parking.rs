@@ -226,3 +226,23 @@ async fn a_refusal_after_a_restart_does_not_take_the_backend_back() {
         store.close().await.ok();
     }
 }
+
+/// Whatever takes records out of line moves the barrier of a flush.
+#[tokio::test]
+async fn a_flush_ends_after_an_older_write_of_a_key_was_retried() {
+    let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
+    let store = open(folder.path(), &back, OnPark::Skip).await;
+    for value in ["1", "2"] {
+        store.put(&key("bad"), Put::new(value)).await.expect("acknowledged");
+        store.flush().await.expect_err("refused");
+    }
+    let parked: Vec<_> = store.parked().iter().map(tiered_core::Parked::sequence).collect();
+    assert_eq!(parked.len(), 2);
+    store.retry_parked(parked[0]).expect("parked");
+    let limit = std::time::Duration::from_secs(10);
+    let flushed = tokio::time::timeout(limit, store.flush()).await.expect("it ends");
+    flushed.expect_err("the newer one is parked still");
+    store.drop_parked(parked[1]).await.expect("dropped");
+    tokio::time::timeout(limit, store.flush()).await.expect("it ends").expect("nothing is left");
+    tokio::time::timeout(limit, store.close()).await.expect("it ends").expect("closes");
+}

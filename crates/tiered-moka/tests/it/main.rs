@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tiered_conformance::{Eviction, Factory, Place};
 use tiered_core::{
+    Batch,
     ErrorKind, Key, ManualClock, Put, Result, Stamp, Store, StoreExt as _, Timestamp, VersionMint,
 };
 use tiered_moka::{MokaConfig, MokaStore};
@@ -130,4 +131,32 @@ async fn the_largest_value_stays_and_pushes_no_more_out_than_it_must() {
     store.put(&key, Put::new(vec![0; most])).await.expect("written");
     store.settle();
     assert!(store.peek(&key).is_some_and(|entry| entry.value().len() == most));
+}
+
+/// A slice keeps the whole buffer that it was cut from in memory. The tier holds what it counts, whichever way it came in.
+#[tokio::test]
+async fn it_holds_no_more_than_it_counts() {
+    let store = MokaConfig::new(16 << 20).build().expect("builds");
+    let mut buffers = Vec::new();
+    for index in 0..100 {
+        let buffer = bytes::Bytes::from(vec![1_u8; 1 << 20]);
+        let slice = Put::new(buffer.slice(0..100));
+        let key = key(&format!("k{index}"));
+        match index % 3 {
+            0 => drop(store.put(&key, slice).await.expect("written")),
+            1 => drop(store.apply(Batch::new().best_effort().put(key, slice)).await.expect("written")),
+            _ => {
+                let body = Box::pin(futures_util::stream::iter([Ok(buffer.slice(0..100))]));
+                store.put_stream(&key, Put::new(""), body).await.expect("written");
+            }
+        }
+        buffers.push(buffer);
+    }
+    assert!(buffers.iter().all(bytes::Bytes::is_unique), "nothing of them is held");
+    let attributes = tiered_core::Attributes::new().with("large", &"x".repeat(1_700)).expect("fits");
+    store.settle();
+    let before = store.used();
+    store.put(&key("attributes"), Put::new("").attributes(attributes)).await.expect("written");
+    store.settle();
+    assert!(store.used() - before >= 1_700, "attributes are counted");
 }

@@ -60,6 +60,13 @@ impl Engine {
                 refuse(group, &error);
                 continue;
             }
+            // What has waited here meanwhile may be behind one that is overdue now.
+            if let Err(error) = self.until_none_is_overdue(behind).await {
+                for append in group {
+                    append.reply.send(Err(error.duplicate())).ok();
+                }
+                continue;
+            }
             let records: Vec<JournalRecord> = group
                 .iter()
                 .flat_map(|append| append.records.iter().map(|(record, _)| record.clone()))

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 
 use super::queue::{Queued, Unit};
-use super::{Behind, Engine};
+use super::{Behind, Engine, InFlight};
 use crate::backoff::Backoff;
 use crate::batch::{Action, Batch};
 use crate::capability::Feature;
@@ -87,29 +87,29 @@ impl Engine {
                 }
                 Flush::Left => return,
                 Flush::Refused(error) if prefix.len() > 1 => {
-                    let mut queue = behind.queue.lock();
-                    limit = Some(shorter(&prefix, &error, queue.recovered_of(&prefix)));
+                    limit = Some(shorter(&prefix, &error, behind.queue.lock().recovered_of(&prefix)));
                     refused_before = prefix.last().map_or(0, |last| last.first() + 1);
-                    queue.put_back(prefix);
+                    behind.put_back(prefix);
                 }
                 Flush::Refused(error) => {
                     limit = None;
                     for unit in prefix {
                         self.park(behind, unit, error.duplicate());
                     }
+                    behind.landed();
                     self.advance(behind).await;
                 }
                 Flush::Partly(refused) => {
                     self.park_part(behind, prefix, &refused);
+                    behind.landed();
                     self.advance(behind).await;
                 }
                 Flush::Fenced => {
-                    behind.queue.lock().put_back(prefix);
+                    behind.put_back(prefix);
                     self.fence(behind);
                     self.advance(behind).await;
                 }
             }
-            behind.in_flight.store(u64::MAX, Ordering::Relaxed);
         }
     }
 
@@ -229,12 +229,17 @@ impl Engine {
 
     /// Says so where the oldest pending write is older than it should be.
     pub(super) fn sound_alarm(&self, behind: &Behind) {
-        let (Some(limit), Some(since)) = (self.settings.max_pending_age(), behind.oldest()) else { return };
-        let age = Duration::from_millis(self.uptime_millis().saturating_sub(since));
-        if age >= limit {
+        if let Some(age) = self.overdue(behind) {
             tracing::warn!(?age, backlog = behind.backlog(), "journaled writes wait for the backend");
             self.events.send(|| Event::Overdue { age });
         }
+    }
+
+    /// How old the oldest pending write is, where that is older than it should be.
+    pub(super) fn overdue(&self, behind: &Behind) -> Option<Duration> {
+        let (limit, since) = (self.settings.max_pending_age()?, behind.oldest()?);
+        let age = Duration::from_millis(self.uptime_millis().saturating_sub(since));
+        (age >= limit).then_some(age)
     }
 
     /// One attempt; its error, if any. An error that says the write was applied is none.
@@ -290,6 +295,7 @@ impl Engine {
         for unit in &prefix {
             self.complete(behind, unit);
         }
+        behind.landed();
         self.advance(behind).await;
     }
 
@@ -336,11 +342,24 @@ impl Behind {
         if self.is_halted() {
             return Vec::new();
         }
-        let prefix = self.queue.lock().take_prefix(limit);
-        if let Some(first) = prefix.first() {
-            self.in_flight.store(first.since, Ordering::Relaxed);
-        }
+        let mut queue = self.queue.lock();
+        let prefix = queue.take_prefix(limit);
+        // Under the queue's lock: the barrier never sees units that are in neither.
+        *self.in_flight.lock() =
+            prefix.first().map(|unit| InFlight { first: unit.first(), since: unit.since });
         prefix
+    }
+
+    /// Puts units back that were taken last.
+    fn put_back(&self, prefix: Vec<Unit>) {
+        let mut queue = self.queue.lock();
+        queue.put_back(prefix);
+        *self.in_flight.lock() = None;
+    }
+
+    /// The units that were taken last are in the backend, or parked.
+    fn landed(&self) {
+        *self.in_flight.lock() = None;
     }
 }
 

@@ -138,14 +138,16 @@ impl Behind {
         self.halts && !self.parking.lock().parked.is_empty()
     }
 
-    /// Says how far the backend is while nothing is in flight. Under the lock of what is parked, so that what is put back
-    /// in line meanwhile is not passed over.
+    /// Says how far the backend is. Whatever takes records out of line or puts them back calls it afterwards. Under the lock
+    /// of what is parked, so that what is put back in line meanwhile is not passed over.
     pub(super) fn move_barrier(&self) {
         let parking = self.parking.lock();
         let halted = self.halts && !parking.parked.is_empty();
         let queue = self.queue.lock();
+        let in_flight = self.in_flight.lock().map(|units| units.first);
         self.flushed.send_modify(|flushed| {
-            flushed.before = queue.first().unwrap_or(flushed.journaled);
+            let waiting = in_flight.into_iter().chain(queue.first()).min();
+            flushed.before = waiting.unwrap_or(flushed.journaled);
             flushed.halted = halted;
         });
     }
@@ -235,11 +237,6 @@ impl Engine {
             for queued in &unit.records {
                 queued.progress.send_replace(Progress::Journaled);
             }
-            let halted = behind.halts && !parking.parked.is_empty();
-            behind.flushed.send_modify(|flushed| {
-                flushed.halted = halted;
-                flushed.before = flushed.before.min(sequence);
-            });
             if !unit.records.is_empty() {
                 let reason = parked.error.chain();
                 let records = unit.records.iter().map(|queued| (queued.sequence, queued.record.clone()));
@@ -247,6 +244,7 @@ impl Engine {
                 behind.queue.lock().insert(unit);
             }
         }
+        behind.move_barrier();
         behind.queued.notify_one();
         Ok(())
     }
@@ -279,11 +277,7 @@ impl Engine {
             queued.progress.send_replace(Progress::Dropped);
             self.events.send(|| Event::Dropped { key: queued.record.key.clone() });
         }
-        {
-            let parking = behind.parking.lock();
-            let halted = behind.halts && !parking.parked.is_empty();
-            behind.flushed.send_modify(|flushed| flushed.halted = halted);
-        }
+        behind.move_barrier();
         behind.queued.notify_one();
         Ok(())
     }

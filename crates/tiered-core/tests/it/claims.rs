@@ -1,0 +1,105 @@
+//! Claims: two owners that do not know of each other never share a tier.
+
+use std::sync::Arc;
+
+use tiered_core::sync::{PopulateMissing, SyncOptions, sync};
+use tiered_core::{
+    ErrorKind, MaxStale, MemoryStore, Put, Requirement, Scope, Store, StoreExt as _, TieredBuilder,
+    TieredStore, VolatileJournal, WritePolicy,
+};
+
+use crate::scripted::key;
+
+fn over(back: &Arc<MemoryStore>) -> TieredBuilder {
+    TieredStore::builder(Arc::new(MemoryStore::new()), Arc::clone(back) as Arc<dyn Store>)
+}
+
+#[tokio::test]
+async fn a_second_stack_over_a_tier_is_refused() {
+    let (front, back) = (Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+    let one = TieredStore::builder(Arc::clone(&front) as Arc<dyn Store>, Arc::clone(&back) as Arc<dyn Store>)
+        .build()
+        .await
+        .expect("builds");
+    let error = over(&back).build().await.expect_err("it would serve old entries for ever");
+    assert_eq!(error.kind(), ErrorKind::Locked, "{error}");
+    let shares_front =
+        TieredStore::builder(Arc::clone(&front) as Arc<dyn Store>, Arc::new(MemoryStore::new()));
+    assert_eq!(shares_front.build().await.expect_err("one frontend").kind(), ErrorKind::Locked);
+    one.put(&key("k"), Put::new("1")).await.expect("written");
+    drop(one);
+    let two = over(&back).build().await.expect("given back with the last handle");
+    assert_eq!(two.get(&key("k")).await.expect("reads").expect("there").value(), "1");
+}
+
+#[tokio::test]
+async fn a_second_owner_of_pending_writes_is_refused() {
+    let back = Arc::new(MemoryStore::new());
+    let behind = || {
+        over(&back).write_policy(WritePolicy::WriteBehind).journal(Arc::new(VolatileJournal::new())).build()
+    };
+    let one = behind().await.expect("builds");
+    assert_eq!(behind().await.expect_err("two owners").kind(), ErrorKind::Locked);
+    one.put(&key("k"), Put::new("1")).await.expect("acknowledged");
+    drop(one);
+    // What is pending is flushed before the tier is given back.
+    let two = behind().await.expect("builds when the first has ended");
+    assert_eq!(two.get(&key("k")).await.expect("reads").expect("flushed").value(), "1");
+}
+
+#[tokio::test]
+async fn a_build_that_fails_gives_its_tiers_back() {
+    let back = Arc::new(MemoryStore::new());
+    let strict = over(&back).require(Requirement::Strict).build().await;
+    assert_eq!(strict.expect_err("memory does not last").kind(), ErrorKind::Config);
+    let front = Arc::new(MemoryStore::new());
+    let held = back.claim(&Scope::Whole).await.expect("free");
+    let build =
+        TieredStore::builder(Arc::clone(&front) as Arc<dyn Store>, Arc::clone(&back) as Arc<dyn Store>);
+    build.build().await.expect_err("the backend is lent");
+    drop(held);
+    drop(front.claim(&Scope::Whole).await.expect("given back"));
+    over(&back).build().await.expect("builds");
+}
+
+#[tokio::test]
+async fn closing_gives_the_tiers_back() {
+    let inner = Arc::new(over(&Arc::new(MemoryStore::new())).build().await.expect("builds"));
+    let outer = |inner: &Arc<TieredStore>| {
+        TieredStore::builder(Arc::new(MemoryStore::new()), Arc::clone(inner) as Arc<dyn Store>).build()
+    };
+    let one = outer(&inner).await.expect("builds");
+    assert_eq!(outer(&inner).await.expect_err("a stack is lent as well").kind(), ErrorKind::Locked);
+    one.close().await.expect("closes");
+    drop(inner.claim(&Scope::Whole).await.expect("given back"));
+}
+
+#[tokio::test]
+async fn a_cache_that_looks_again_shares_its_backend() {
+    let back = Arc::new(MemoryStore::new());
+    let owner = over(&back).build().await.expect("builds");
+    let cache = || over(&back).write_policy(WritePolicy::FrontendOnly);
+    assert_eq!(cache().build().await.expect_err("for ever is too long").kind(), ErrorKind::Locked);
+    let cache = cache().max_stale(MaxStale::Millis(0)).build().await.expect("it compares");
+    for value in ["1", "2"] {
+        owner.put(&key("k"), Put::new(value)).await.expect("written");
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        assert_eq!(cache.get(&key("k")).await.expect("reads").expect("there").value(), value);
+    }
+}
+
+#[tokio::test]
+async fn a_sync_does_not_write_a_tier_of_a_live_stack() {
+    let back = Arc::new(MemoryStore::new());
+    let store = over(&back).build().await.expect("builds");
+    let (source, target): (Arc<dyn Store>, Arc<dyn Store>) = (Arc::new(MemoryStore::new()), back);
+    let error = sync(&source, &target, &PopulateMissing, &SyncOptions::new()).await.expect_err("lent");
+    assert_eq!(error.kind(), ErrorKind::Locked);
+    store.put(&key("k"), Put::new("1")).await.expect("written");
+    drop(store);
+    sync(&source, &target, &PopulateMissing, &SyncOptions::new()).await.expect("given back");
+    let users = target.claim(&Scope::prefix("users/")).await.expect("free");
+    let orders = SyncOptions::new().prefix("orders/");
+    sync(&source, &target, &PopulateMissing, &orders).await.expect("of other keys");
+    drop(users);
+}

@@ -1,0 +1,184 @@
+//! Damaged entries: listings tell of them and go on, syncs repair them, a sync on connecting says what it left out.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use parking_lot::Mutex;
+use tiered_core::sync::{FullSync, PopulateMissing, Refresh, SyncOptions, sync, sync_keys};
+use tiered_core::{
+    Capabilities, Claim, Delete, Deleted, Error, ErrorKind, Event, Feature, Key, ListOptions, ListStream,
+    MemoryStore, OnConnectFailure, Precondition, Put, Read, ReadOptions, Result, Scope, Store, StoreExt as _,
+    TieredStore, VolatileJournal, WritePolicy, Written,
+};
+
+use crate::scripted::key;
+
+/// A memory store some of whose entries are damaged.
+#[derive(Clone, Debug)]
+struct Torn {
+    inner: MemoryStore,
+    capabilities: Capabilities,
+    damaged: Arc<Mutex<BTreeSet<Key>>>,
+}
+
+impl Torn {
+    async fn with(names: &[&str], torn: &[&str]) -> Self {
+        let inner = MemoryStore::new();
+        for name in names {
+            inner.put(&key(name), Put::new(format!("value of {name}"))).await.expect("written");
+        }
+        Self {
+            capabilities: inner.capabilities().clone().named("torn").with(Feature::DetectsCorruption),
+            inner,
+            damaged: Arc::new(Mutex::new(torn.iter().map(|name| key(name)).collect())),
+        }
+    }
+
+    fn check(&self, key: &Key) -> Result<()> {
+        if self.damaged.lock().contains(key) {
+            return Err(Error::new(ErrorKind::Corrupt, "its record is damaged").for_key(key));
+        }
+        Ok(())
+    }
+
+    /// The precondition that the store inside judges, once damage is out of the way.
+    fn repair(&self, key: &Key, precondition: Precondition) -> Result<Precondition> {
+        let is_torn = self.damaged.lock().contains(key);
+        match precondition {
+            Precondition::Damaged if !is_torn => Err(tiered_core::store::precondition_failed(key)),
+            Precondition::None | Precondition::Damaged => {
+                self.damaged.lock().remove(key);
+                Ok(Precondition::None)
+            }
+            other => self.check(key).map(|()| other),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Torn {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+    async fn claim(&self, scope: &Scope) -> Result<Claim> {
+        self.inner.claim(scope).await
+    }
+    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+        self.check(key)?;
+        self.inner.load(key, options).await
+    }
+    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
+        let precondition = self.repair(key, put.precondition.clone())?;
+        self.inner.put(key, put.precondition(precondition)).await
+    }
+    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+        let precondition = self.repair(key, delete.precondition.clone())?;
+        self.inner.delete(key, delete.precondition(precondition)).await
+    }
+    fn list(&self, options: ListOptions) -> ListStream {
+        let torn = self.damaged.lock().clone();
+        Box::pin(self.inner.list(options).map(move |listed| {
+            let listed = listed?;
+            if torn.contains(&listed.key) {
+                return Err(Error::new(ErrorKind::Corrupt, "its record is damaged").for_key(&listed.key));
+            }
+            Ok(listed)
+        }))
+    }
+}
+
+async fn listed(store: &dyn Store, options: ListOptions) -> Vec<String> {
+    let name = |listed: Result<tiered_core::Listed>| match listed {
+        Ok(listed) => listed.key.to_string(),
+        Err(error) => format!("!{}", error.key().expect("it names the key")),
+    };
+    store.list(options).map(name).collect().await
+}
+
+#[tokio::test]
+async fn a_listing_goes_on_past_a_damaged_key() {
+    let back = Torn::with(&["a", "b", "c", "d"], &["b", "c"]).await;
+    let store = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back))
+        .write_policy(WritePolicy::WriteBehind)
+        .journal(Arc::new(VolatileJournal::new()))
+        .build()
+        .await
+        .expect("builds");
+    assert_eq!(listed(&store, ListOptions::new()).await, ["a", "!b", "!c", "d"]);
+    store.put(&key("aa"), Put::new("pending")).await.expect("acknowledged");
+    store.put(&key("c"), Put::new("pending")).await.expect("acknowledged");
+    assert_eq!(listed(&store, ListOptions::new()).await, ["a", "aa", "!b", "c", "d"]);
+    assert_eq!(listed(&store, ListOptions::new().limit(3)).await, ["a", "aa", "!b"]);
+}
+
+#[tokio::test]
+async fn a_sync_repairs_the_target_and_spares_what_the_source_has_damaged() {
+    let strategies: [(&dyn tiered_core::sync::SyncStrategy, [u64; 6], &[&str]); 3] = [
+        (&PopulateMissing, [2, 1, 0, 2, 2, 2], &["a", "both", "!extra", "kept", "missing", "only"]),
+        (&Refresh, [2, 1, 0, 2, 2, 2], &["a", "both", "!extra", "kept", "missing", "only"]),
+        (&FullSync, [2, 1, 2, 1, 1, 1], &["a", "both", "kept", "missing"]),
+    ];
+    for (strategy, expected, after) in strategies {
+        let source = Torn::with(&["a", "both", "kept", "missing"], &["kept"]).await;
+        let target = Torn::with(&["both", "extra", "kept", "only"], &["both", "extra"]).await;
+        // One entry is the same on both sides.
+        let same = source.inner.get(&key("a")).await.expect("reads").expect("there");
+        target.inner.put(&key("a"), tiered_core::adapter::verbatim(&same)).await.expect("written");
+        let kept = target.inner.get(&key("kept")).await.expect("reads");
+        let (from, to): (Arc<dyn Store>, Arc<dyn Store>) = (Arc::new(source), Arc::new(target.clone()));
+        let report = sync(&from, &to, strategy, &SyncOptions::new()).await.expect("it goes on");
+        let counts =
+            [report.copied, report.repaired, report.removed, report.failed, report.damaged, report.skipped];
+        assert_eq!(counts, expected, "{}: {report:?}", strategy.name());
+        assert_eq!(listed(&target, ListOptions::new()).await, after, "{}", strategy.name());
+        assert_eq!(
+            target.inner.get(&key("kept")).await.expect("reads"),
+            kept,
+            "damaged at the source is there"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_named_key_is_repaired_and_a_good_one_is_not_taken_for_damaged() {
+    let source: Arc<dyn Store> = Arc::new(Torn::with(&["a", "ab"], &[]).await);
+    let torn = Torn::with(&["a", "ab"], &["ab"]).await;
+    let target: Arc<dyn Store> = Arc::new(torn.clone());
+    let report =
+        sync_keys(&source, &target, &[key("a"), key("ab")], &SyncOptions::new()).await.expect("copies");
+    assert_eq!((report.copied, report.failed), (2, 0));
+    let good = torn.put(&key("a"), Put::new("x").precondition(Precondition::Damaged)).await;
+    assert_eq!(good.expect_err("it is good").kind(), ErrorKind::PreconditionFailed);
+}
+
+#[tokio::test]
+async fn a_sync_on_connecting_says_what_it_left_out() {
+    let names: Vec<String> = (0..100).map(|index| format!("k{index:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let back = Torn::with(&names, &names[..10]).await;
+    let build = |failure| {
+        let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))
+            .on_connect(Arc::new(PopulateMissing))
+            .on_connect_failure(failure);
+        let events = builder.subscribe();
+        async move { (builder.build().await, events) }
+    };
+    let (store, mut events) = build(OnConnectFailure::Report).await;
+    let store = store.expect("builds");
+    let report = store.connected().expect("there was one");
+    assert_eq!((report.copied, report.failed, report.damaged), (90, 10, 10));
+    assert_eq!(store.stats().sync_failures, 10);
+    loop {
+        match events.next().await.expect("the store is open") {
+            Event::SyncFailed { failed } => break assert_eq!(failed, 10),
+            Event::Filled { .. } => {}
+            other => assert_eq!(other, Event::SyncFailed { failed: 10 }),
+        }
+    }
+    drop(store);
+    let (refused, _) = build(OnConnectFailure::Fail).await;
+    let error = refused.expect_err("it left ten out");
+    assert_eq!(error.key(), Some(&key("k00")), "{}", error.chain());
+}
