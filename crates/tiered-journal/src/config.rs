@@ -70,7 +70,8 @@ impl JournalConfig {
         self.check()?;
         let failed_to_open = |error: Error| error.at_place(self.path.display()).during(Operation::Open);
         let path = self.path.clone();
-        let opening = move || open_patiently(&path, || OsFolder::open(&path).map_err(not_opened));
+        let opening =
+            move || open_patiently(&path, || OsFolder::open(&path).map_err(|error| not_opened(&error)));
         let runtime = opening::runtime().map_err(failed_to_open)?;
         let folder = runtime.spawn_blocking(opening).await.unwrap_or_else(|error| {
             Err(Error::new(ErrorKind::Other, "the runtime shut down").with_source(error))
@@ -105,11 +106,11 @@ impl JournalConfig {
 }
 
 /// The error of a folder that could not be opened.
-fn not_opened(error: std::io::Error) -> Error {
+fn not_opened(error: &std::io::Error) -> Error {
     match error.kind() {
         std::io::ErrorKind::WouldBlock => {
             Error::new(ErrorKind::Locked, "another process or handle has the journal open; close it there")
         }
-        _ => failed("the journal's folder cannot be opened", &error),
+        _ => failed("the journal's folder cannot be opened", error),
     }
 }

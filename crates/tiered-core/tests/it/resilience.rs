@@ -259,7 +259,8 @@ async fn a_fill_that_is_revoked_uses_no_probe_up() {
         .expect("builds");
     let reading = {
         let store = store.clone();
-        tokio::runtime::Handle::current().spawn(async move { store.load(&key("held"), &tiered_core::ReadOptions::new()).await })
+        tokio::runtime::Handle::current()
+            .spawn(async move { store.load(&key("held"), &tiered_core::ReadOptions::new()).await })
     };
     back.reached.acquire().await.expect("open").forget();
     front.be(Mood::Down);

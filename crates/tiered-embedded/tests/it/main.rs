@@ -9,7 +9,10 @@ use std::time::Duration;
 use engine::Disk;
 use futures_util::future::join_all;
 use tiered_conformance::{Factory, Place};
-use tiered_core::{Delete, Durability, ErrorKind, Key, ManualClock, Outcome, Put, Result, Stamp, Store, StoreExt as _, Timestamp, VersionMint, Precondition, Clock};
+use tiered_core::{
+    Clock, Delete, Durability, ErrorKind, Key, ManualClock, Outcome, Precondition, Put, Result, Stamp, Store,
+    StoreExt as _, Timestamp, VersionMint,
+};
 use tiered_embedded::{Access, EmbeddedStore, Executor, Settings, Table};
 
 fn key(name: &str) -> Key {
@@ -205,7 +208,10 @@ async fn a_forward_step_of_the_clock_sweeps_what_it_makes_expire() {
     }
     assert_eq!(maps.disk.pairs(Table::Meta), 2, "busy and kept: the sweep has removed the hour");
     maps.clock.set_wall(wall);
-    maps.store.put(&key("half"), Put::new("v").expires_in(Duration::from_millis(500))).await.expect("written");
+    maps.store
+        .put(&key("half"), Put::new("v").expires_in(Duration::from_millis(500)))
+        .await
+        .expect("written");
     maps.clock.advance(Duration::from_millis(500));
     assert!(maps.store.get(&key("half")).await.expect("reads").is_none(), "it ends by uptime");
 }

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use tiered_conformance::{Eviction, Factory, Place};
 use tiered_core::{
-    Batch,
-    ErrorKind, Key, ManualClock, Put, Result, Stamp, Store, StoreExt as _, Timestamp, VersionMint,
+    Batch, ErrorKind, Key, ManualClock, Put, Result, Stamp, Store, StoreExt as _, Timestamp, VersionMint,
 };
 use tiered_moka::{MokaConfig, MokaStore};
 
@@ -141,7 +140,7 @@ async fn it_holds_no_more_than_it_counts() {
     for index in 0..100 {
         let buffer = bytes::Bytes::from(vec![1_u8; 1 << 20]);
         let slice = Put::new(buffer.slice(0..100));
-        let key = key(&format!("k{index}"));
+        let key = Key::new(format!("k{index}")).expect("valid");
         match index % 3 {
             0 => drop(store.put(&key, slice).await.expect("written")),
             1 => drop(store.apply(Batch::new().best_effort().put(key, slice)).await.expect("written")),
@@ -156,7 +155,10 @@ async fn it_holds_no_more_than_it_counts() {
     let attributes = tiered_core::Attributes::new().with("large", &"x".repeat(1_700)).expect("fits");
     store.settle();
     let before = store.used();
-    store.put(&key("attributes"), Put::new("").attributes(attributes)).await.expect("written");
+    store
+        .put(&Key::new("attributes").expect("valid"), Put::new("").attributes(attributes))
+        .await
+        .expect("written");
     store.settle();
     assert!(store.used() - before >= 1_700, "attributes are counted");
 }
