@@ -153,7 +153,7 @@ async fn folders_that_can_become_a_journal_do() {
 }
 
 async fn make_or_go_on(path: &Path) {
-    let journal = open(path).await.unwrap_or_else(|error| panic!("{}", error.chain()));
+    let journal = open(path).await.expect("opens");
     journal.recover(BACKEND).await.expect("recovers");
     journal.append(&[put("k", "v")]).await.expect("appends");
     journal.close().await.expect("closes");
