@@ -6,7 +6,8 @@
 //! | `tiered.session` | 16 hexadecimal digits | the session that wrote to it last |
 //! | `tiered.in-use` | as above | set while a session runs; left behind by a crash |
 //!
-//! The backend keeps its identity under `tiered.identity`.
+//! The backend keeps its identity under `tiered.identity`, and the journals that hold writes for it under
+//! `tiered.journals` ([`ownership`](super::ownership)).
 
 use std::sync::Arc;
 
