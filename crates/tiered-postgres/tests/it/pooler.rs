@@ -22,7 +22,7 @@ fn key(text: &str) -> Key {
 async fn many_clients_share_few_sessions_and_never_run_each_others_statements() {
     let schema = Schema::new();
     let mut stores = Vec::new();
-    // Three times as many connections as the pooler has sessions.
+    // Twice as many connections as the pooler has sessions.
     for _ in 0..6 {
         stores.push(schema.config_on(Service::PgBouncer).open().await.expect("opens"));
     }
@@ -58,7 +58,7 @@ async fn many_clients_share_few_sessions_and_never_run_each_others_statements() 
 #[tokio::test]
 async fn neither_the_role_nor_the_pooler_needs_a_setting_of_its_own() {
     let schema = Schema::new();
-    let config = schema.config_on(Service::PgBouncer).connections(1).timeout(Duration::from_secs(1));
+    let config = schema.config_on(Service::PgBouncer).connections(1).timeout(Duration::from_secs(4));
     let store = config.open().await.expect("opens");
     store.put(&key("k"), Put::new("x")).await.expect("written");
     // The time of a statement is limited all the same.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use tiered_core::{
     Applied, Attributes, Batch, Delete, ErrorKind, Existed, Key, ListOptions, Outcome, Put, ReadOptions,
     Store as _, StoreExt as _, Timestamp, Version, adapter,
@@ -80,7 +81,8 @@ async fn expired_rows_are_removed_in_time_and_others_stay() {
 #[tokio::test]
 async fn a_batch_larger_than_a_statement_is_still_all_or_nothing() {
     let schema = Schema::new();
-    let store = schema.open().await;
+    // Long enough for a busy machine.
+    let store = schema.config().timeout(Duration::from_mins(1)).open().await.expect("opens");
     let mut batch = Batch::new();
     for index in 0..12_000 {
         batch = batch.put(key(&format!("small/{index:05}")), Put::new("x"));
@@ -218,4 +220,36 @@ async fn another_value_under_the_same_version_is_not_taken_for_a_repeated_write(
     }
     let entry = store.get(&key("k")).await.expect("reads").expect("there");
     assert_eq!((entry.value().as_ref(), entry.version()), (&b"one"[..], &version));
+}
+
+#[tokio::test]
+async fn a_listing_tells_of_damaged_rows_and_goes_on() {
+    let schema = Schema::new();
+    let store = schema.open().await;
+    // More than a page, the last of which is damaged.
+    let names: Vec<String> = (0..1_005).map(|index| format!("k{index:04}")).collect();
+    let batch = names.iter().fold(Batch::new(), |batch, name| batch.put(key(name), Put::new("x")));
+    store.apply(batch).await.expect("applies");
+    let damaged = ["k0000", "k0500", "k0999", "k1004"];
+    for name in damaged {
+        let damage =
+            format!("UPDATE {{}}.tiered SET version = 'nonsense' WHERE convert_from(key, 'UTF8') = '{name}'");
+        schema.execute(&damage).await;
+    }
+    let listed: Vec<_> = store.list(ListOptions::new()).collect().await;
+    assert_eq!(listed.len(), names.len());
+    for (listed, name) in listed.into_iter().zip(&names) {
+        match listed {
+            Ok(listed) => assert_eq!((listed.key, damaged.contains(&name.as_str())), (key(name), false)),
+            Err(error) => {
+                assert_eq!((error.kind(), error.key()), (ErrorKind::Corrupt, Some(&key(name))), "{error}");
+                assert!(damaged.contains(&name.as_str()), "{error}");
+            }
+        }
+    }
+    let limited: Vec<_> = store.list(ListOptions::new().limit(2)).collect().await;
+    assert!(matches!(limited.as_slice(), [Err(_), Ok(listed)] if listed.key == key("k0001")));
+    let error =
+        store.get_many(&[key("k0001"), key("k0500")], &ReadOptions::new()).await.expect_err("damaged");
+    assert_eq!((error.kind(), error.key()), (ErrorKind::Corrupt, Some(&key("k0500"))), "{error}");
 }

@@ -10,6 +10,9 @@ use crate::place::Schema;
 
 const TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Behind a pooler others wait for sessions as well.
+const POOLED_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// A store behind a proxy, with one connection, and one beside it.
 struct Wire {
     schema: Schema,
@@ -29,8 +32,11 @@ impl Wire {
         let proxy = Proxy::start(&service.address()).await.expect("listens");
         let url = service.required().replace(&service.address(), &proxy.address());
         let config = PostgresConfig::from_url(&format!("{url}?application_name={}", schema.name));
-        let config = config.expect("a URL").schema(&schema.name).connections(1).timeout(TIMEOUT);
-        let config = if service == Service::PgBouncer { config.statement_cache(0) } else { config };
+        let config = config.expect("a URL").schema(&schema.name).connections(1);
+        let config = match service {
+            Service::PgBouncer => config.statement_cache(0).timeout(POOLED_TIMEOUT),
+            _ => config.timeout(TIMEOUT),
+        };
         let store = config.open().await.expect("opens");
         Self { schema, proxy, store, beside }
     }
@@ -229,7 +235,7 @@ async fn behind_a_pooler_a_commit_that_the_network_delayed_does_not_overtake_a_l
         // The row is free when the server has ended the transaction that stands still.
         wire.beside.put(&key("k"), Put::new("later")).await.expect("written");
         wire.proxy.set(Mode::Pass);
-        tokio::time::sleep(TIMEOUT).await;
+        tokio::time::sleep(POOLED_TIMEOUT).await;
         assert_eq!(wire.value("k").await.as_deref(), Some("later"), "{text}");
         wire.is_clean().await;
     }

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use testcontainers::bollard::query_parameters::{ListContainersOptions, RemoveContainerOptions};
+use testcontainers::bollard::query_parameters::{
+    InspectContainerOptions, ListContainersOptions, RemoveContainerOptions,
+};
 use testcontainers::core::IntoContainerPort as _;
 use testcontainers::core::client::docker_client_instance;
 use testcontainers::runners::AsyncRunner as _;
@@ -49,7 +51,7 @@ pub(crate) async fn start(service: Service, upstream: Option<&Upstream>) -> Resu
     let host = container.get_host().await.map_err(|error| error.to_string())?;
     // The name may mean an address that the port is not published on.
     let host = if host.to_string() == "localhost" { "127.0.0.1".to_owned() } else { host.to_string() };
-    let inside = container.get_bridge_ip_address().await.ok().map(|address| format!("{address}:{port}"));
+    let inside = address(container.id()).await.map(|address| format!("{address}:{port}"));
     let port = container.get_host_port_ipv4(port.tcp()).await.map_err(|error| error.to_string())?;
     let url = match (service, upstream) {
         (Service::PgBouncer, Some(upstream)) => upstream.through(&host, &port.to_string()),
@@ -58,6 +60,15 @@ pub(crate) async fn start(service: Service, upstream: Option<&Upstream>) -> Resu
     };
     let how = format!("container of {image}");
     Ok(Running { url, how, inside, handle: Handle::Container(Box::new(container)) })
+}
+
+/// The address of a container in the engine's own network. Asked of the engine: the library looks for a network named
+/// as the container's mode is, which is `default` with older engines.
+async fn address(id: &str) -> Option<String> {
+    let docker = docker_client_instance().await.ok()?;
+    let known = docker.inspect_container(id, None::<InspectContainerOptions>).await.ok()?;
+    let networks = known.network_settings?.networks?;
+    networks.into_values().find_map(|network| network.ip_address.filter(|address| !address.is_empty()))
 }
 
 fn port(service: Service) -> u16 {

@@ -3,7 +3,7 @@
 use super::Running;
 
 /// Connections to the server: fewer than its clients have, so that they take turns.
-const POOL: u32 = 8;
+const POOL: u32 = 12;
 
 /// The Postgres that a pooler stands before.
 #[derive(Clone, Debug, PartialEq, Eq)]
