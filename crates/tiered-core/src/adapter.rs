@@ -2,7 +2,10 @@
 //!
 //! Users of a store do not: what they hand over never carries a version, a time or a checksum of their own.
 
+use crate::batch::{Applied, fail_with_last};
 use crate::entry::{Entry, Metadata};
+use crate::error::Result;
+use crate::key::Key;
 use crate::version::Version;
 use crate::write::{Delete, Expiry, Identity, Put};
 
@@ -70,4 +73,11 @@ pub fn metadata_of(put: &Put) -> Option<Metadata> {
 /// memory and does not tell the size of: a store that counts what it holds copies what it is handed.
 pub fn own_buffer(value: &bytes::Bytes) -> bytes::Bytes {
     bytes::Bytes::copy_from_slice(value)
+}
+
+/// Corrects the answers to a batch of which the last operation on each key was carried out alone, the earlier ones being
+/// judged only: where the last one failed, what it was to replace has no effect, and fails with it. `keys` are those of
+/// the operations, in order.
+pub fn replaced_in_batch<'k>(keys: impl Iterator<Item = &'k Key>, outcomes: &mut [Result<Applied>]) {
+    fail_with_last(keys, outcomes);
 }

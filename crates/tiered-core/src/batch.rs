@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::key::Key;
 use crate::write::{Delete, Deleted, Put, Written};
 
@@ -28,7 +28,8 @@ pub enum Atomicity {
 /// Puts and deletes to apply together.
 ///
 /// Preconditions are judged against the state before the batch. The last operation on a key wins; the earlier
-/// ones still have their preconditions judged, and answer as if they had taken effect.
+/// ones still have their preconditions judged, and answer as if they had taken effect. Where the last one fails and the
+/// batch is not atomic, an earlier one has taken effect, or fails as well: an answer of `Ok` is never empty.
 ///
 /// # Examples
 /// ```
@@ -126,3 +127,46 @@ pub enum Applied {
 /// The answer to a batch: one outcome per operation, in the batch's order. Where the store applied it as a
 /// whole, all are `Ok`.
 pub type BatchOutcomes = Vec<Result<Applied>>;
+
+/// Corrects the answers to a batch of which the last operation on each key was carried out alone: where that one failed,
+/// what it was to replace has no effect, and fails with it.
+pub(crate) fn fail_with_last<'k>(keys: impl Iterator<Item = &'k Key>, outcomes: &mut [Result<Applied>]) {
+    let keys: Vec<&Key> = keys.collect();
+    for index in 0..outcomes.len() {
+        let (earlier, later) = outcomes.split_at_mut(index);
+        let (Some(Err(error)), Some(key)) = (later.first(), keys.get(index)) else { continue };
+        for (before, outcome) in keys.iter().zip(earlier) {
+            if before == key && outcome.is_ok() {
+                *outcome = Err(replaced_by(error));
+            }
+        }
+    }
+}
+
+/// Its outcome is that of the operation which failed: where nobody knows it, the batch's effect on the key is unknown.
+fn replaced_by(error: &Error) -> Error {
+    let outcome = match error.write_outcome() {
+        Outcome::NotApplied => Outcome::NotApplied,
+        Outcome::Unknown | Outcome::Applied => Outcome::Unknown,
+    };
+    Error::new(ErrorKind::Other, "a later operation of the batch on the same key failed")
+        .with_source(error.duplicate())
+        .outcome_is(outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::precondition_failed;
+
+    #[test]
+    fn what_is_replaced_by_nothing_fails() {
+        let [one, other] = ["one", "other"].map(|key| Key::new(key).expect("valid"));
+        let well = || Ok(Applied::Delete(Deleted::committed(false)));
+        let mut outcomes = [well(), well(), well(), Err(precondition_failed(&one)), well()];
+        fail_with_last([&one, &other, &one, &one, &other].into_iter(), &mut outcomes);
+        assert_eq!(outcomes.each_ref().map(Result::is_ok), [false, true, false, false, true]);
+        let outcome = outcomes[0].as_ref().map_err(Error::write_outcome).map(drop);
+        assert_eq!(outcome, Err(Outcome::NotApplied));
+    }
+}

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use futures_util::{StreamExt as _, stream};
 
-use crate::batch::{Action, Applied, Atomicity, Batch, BatchOutcomes};
+use crate::batch::{Action, Applied, Atomicity, Batch, BatchOutcomes, fail_with_last};
 use crate::capability::{Capabilities, Feature, Sharing};
 use crate::claim::{Claim, Scope};
 use crate::entry::{Entry, Metadata};
@@ -106,7 +106,8 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 ///
 /// # Batches
 /// * **`[batch.judged]`** [`apply`](Store::apply) judges preconditions against the state before the batch.
-///   **`[batch.last]`** The last operation on a key wins.
+///   **`[batch.last]`** The last operation on a key wins. Where a batch that is not atomic fails to carry out the last
+///   one, an earlier one has taken effect, or fails as well.
 /// * **`[batch.atomic]`** With [`Feature::AtomicBatch`] a batch is all-or-nothing, also under a crash: a failed
 ///   precondition fails the call and nothing was written. The error [names the key](Error::for_key) of
 ///   an operation that was refused, where the store can tell: without that the flush of journaled writes finds it slowly.
@@ -337,13 +338,14 @@ async fn apply_one_by_one<S: Store + ?Sized>(store: &S, batch: Batch) -> Result<
         outcomes.push(if last(index, key) { None } else { Some(judge(store, key, action).await) });
     }
     let mut answers = Vec::with_capacity(outcomes.len());
-    for ((key, action), judged) in operations.into_iter().zip(outcomes) {
-        answers.push(match (judged, action) {
+    for ((key, action), judged) in operations.iter().zip(outcomes) {
+        answers.push(match (judged, action.clone()) {
             (Some(judged), _) => judged,
-            (None, Action::Put(put)) => store.put(&key, put).await.map(Applied::Put),
-            (None, Action::Delete(delete)) => store.delete(&key, delete).await.map(Applied::Delete),
+            (None, Action::Put(put)) => store.put(key, put).await.map(Applied::Put),
+            (None, Action::Delete(delete)) => store.delete(key, delete).await.map(Applied::Delete),
         });
     }
+    fail_with_last(operations.iter().map(|(key, _)| key), &mut answers);
     Ok(answers)
 }
 

@@ -63,7 +63,9 @@ impl S3Store {
             .buffer_unordered(CONCURRENCY);
         outcomes.extend(single.collect::<Vec<_>>().await);
         outcomes.extend(self.delete_many(bulk).await);
-        Ok(outcomes.into_values().collect())
+        let mut outcomes: BatchOutcomes = outcomes.into_values().collect();
+        tiered_core::adapter::replaced_in_batch(operations.iter().map(|(key, _)| key), &mut outcomes);
+        Ok(outcomes)
     }
 
     async fn apply_one(&self, key: &Key, action: Action) -> Result<Applied> {

@@ -1,18 +1,20 @@
 //! What clients do, and what they note of it.
 
+mod batch;
+mod listing;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tiered_conformance::Dice;
 use tiered_core::sync::{FullSync, PopulateMissing, Refresh, SyncOptions, SyncStrategy};
 use tiered_core::{
-    Action, Applied, Batch, Delete, Entry, Error, ErrorKind, Feature, Key, ListOptions, Outcome,
-    Precondition, Put, Read, ReadOptions, Result, Store, StoreExt as _, TieredStore, Version,
+    Delete, Entry, Error, ErrorKind, Key, Outcome, Precondition, Put, Read, ReadOptions, Result, Store,
+    StoreExt as _, TieredStore, Version,
 };
 
 use crate::checker::MAX_EVENTS;
@@ -52,10 +54,15 @@ struct Begun {
     event: usize,
 }
 
+/// The name of a key, in their order: every other one begins with the one before it.
+fn name(index: u64) -> String {
+    let even = index - index % 2;
+    if even == index { format!("key-{even}") } else { format!("key-{even}/{index}") }
+}
+
 impl Clients {
     pub(crate) fn new(config: Config, seed: u64, trace: Arc<Trace>) -> Self {
-        let keys: Vec<Key> =
-            (0..config.keys).filter_map(|index| Key::new(format!("key-{index}")).ok()).collect();
+        let keys: Vec<Key> = (0..config.keys).filter_map(|index| Key::new(name(index)).ok()).collect();
         Self {
             histories: Mutex::new(vec![History::default(); keys.len()]),
             keys,
@@ -118,6 +125,13 @@ impl Clients {
         };
         if let Err(why) = judged {
             self.fault(begun.key, &why);
+        }
+    }
+
+    /// Notes that an operation of unknown outcome may have had this effect.
+    fn leave_open(&self, begun: &Begun, effect: Effect) {
+        if let Some(history) = self.histories.lock().get_mut(begun.key) {
+            history.end(begun.event, Event::OPEN, effect);
         }
     }
 
@@ -265,32 +279,12 @@ impl Clients {
         }
     }
 
-    async fn list(&self, store: &TieredStore) {
-        let begun: Vec<Begun> = (0..self.keys.len()).map(|key| self.begin(key, Effect::Present)).collect();
-        let mut listing = store.list(ListOptions::new());
-        let mut found = Vec::new();
-        while let Some(listed) = listing.next().await {
-            match listed {
-                Ok(listed) => found.push(listed.key),
-                Err(_) => return begun.into_iter().for_each(|begun| self.forget(begun)),
-            }
-        }
-        if !found.is_sorted() {
-            self.fault(0, &format!("a listing out of order: {found:?}"));
-        }
-        if self.config.is_local() {
-            // It lists what the frontend has, which need not be all.
-            return begun.into_iter().for_each(|begun| self.forget(begun));
-        }
-        for (begun, name) in begun.into_iter().zip(&self.keys) {
-            // A listing tells presence alone.
-            let effect = if found.contains(name) { Effect::Present } else { Effect::Read(0) };
-            self.end(begun, effect);
-        }
-    }
-
     /// Changes no value, whether it succeeds or not.
     async fn synchronise(&self, store: &TieredStore) {
+        if self.below(2) == 0 {
+            let some: Vec<Key> = self.keys.iter().filter(|_| self.below(2) == 0).cloned().collect();
+            return drop(store.sync_keys(&some, &SyncOptions::new()).await);
+        }
         let strategies: [&dyn SyncStrategy; 3] = [&PopulateMissing, &FullSync, &Refresh];
         let chosen = usize::try_from(self.below(3)).ok().and_then(|index| strategies.get(index).copied());
         if let Some(strategy) = chosen {
@@ -330,12 +324,16 @@ impl Clients {
         }
     }
 
+    /// The latest value of a key that was seen, and its version.
+    fn seen_of(&self, key: usize) -> Option<(Value, Version)> {
+        let versions = self.versions.lock();
+        let seen = versions.iter().filter(|((of, _), _)| *of == key);
+        seen.max_by_key(|((_, value), _)| *value).map(|((_, value), version)| (*value, version.clone()))
+    }
+
     /// A put or a delete of what was seen before.
     async fn replace(&self, store: &TieredStore, key: usize, name: &Key) {
-        let seen =
-            self.versions.lock().iter().filter(|((of, _), _)| *of == key).map(|((_, value), _)| *value).max();
-        let Some(seen) = seen else { return self.put(store, key, name).await };
-        let Some(version) = self.versions.lock().get(&(key, seen)).cloned() else { return };
+        let Some((seen, version)) = self.seen_of(key) else { return self.put(store, key, name).await };
         let deletes = self.below(3) == 0;
         let value = if deletes { 0 } else { self.next_value() };
         let effect = Effect::Swap(seen, value);
@@ -356,42 +354,6 @@ impl Clients {
         match store.delete(name, self.new_delete()).await {
             Ok(deleted) => self.end(begun, Effect::deleted(deleted.existed)),
             Err(error) => self.end_failed(begun, &error, Effect::Erase, None),
-        }
-    }
-
-    async fn batch(&self, store: &TieredStore) {
-        let mut batch = Batch::new();
-        if !store.capabilities().has(Feature::AtomicBatch) || self.below(2) == 0 {
-            batch = batch.best_effort();
-        }
-        let mut begun = Vec::new();
-        for (key, name) in self.keys.iter().enumerate() {
-            let value = self.next_value();
-            let (action, effect) = match self.below(6) {
-                0 | 1 => (Action::Put(self.new_put(value)), Effect::Write(value)),
-                2 => (Action::Put(self.new_put(value).if_absent()), Effect::Swap(0, value)),
-                3 => (Action::Delete(self.new_delete()), Effect::Erase),
-                _ => continue,
-            };
-            batch.push(name.clone(), action);
-            begun.push((self.begin(key, effect), effect));
-        }
-        match store.apply(batch).await {
-            Ok(outcomes) => {
-                for ((begun, effect), outcome) in begun.into_iter().zip(outcomes) {
-                    match outcome {
-                        Ok(Applied::Delete(deleted)) => self.end(begun, Effect::deleted(deleted.existed)),
-                        Ok(Applied::Put(_)) => self.end(begun, effect),
-                        Err(error) => self.end_failed(begun, &error, effect, refusal(effect)),
-                    }
-                }
-            }
-            Err(error) => {
-                for (begun, effect) in begun {
-                    // Which of its preconditions failed is not said.
-                    self.end_failed(begun, &error, effect, None);
-                }
-            }
         }
     }
 
@@ -434,11 +396,6 @@ impl Clients {
         }
         Ok(())
     }
-}
-
-/// What a refused precondition of a batch says.
-fn refusal(effect: Effect) -> Option<Effect> {
-    matches!(effect, Effect::Swap(0, _)).then_some(Effect::Present)
 }
 
 fn describe(event: &Event) -> String {

@@ -10,7 +10,7 @@ use super::local::Current;
 use crate::batch::{Action, Applied, Atomicity, Batch, BatchOutcomes};
 use crate::capability::Feature;
 use crate::entry::{Entry, Origin};
-use crate::error::{Operation, Result};
+use crate::error::{Operation, Outcome, Result};
 use crate::journal::JournalRecord;
 use crate::key::Key;
 use crate::observe::Event;
@@ -150,6 +150,9 @@ impl Engine {
             }
         };
         let mut answers: BatchOutcomes = Vec::with_capacity(outcomes.len());
+        let is_answered = |answers: &BatchOutcomes, op: &Stamped| {
+            stamped.iter().zip(answers).any(|(earlier, answer)| earlier.key == op.key && answer.is_ok())
+        };
         for (index, (op, outcome)) in stamped.iter().zip(outcomes).enumerate() {
             let is_last = !stamped.iter().skip(index + 1).any(|later| later.key == op.key);
             // An earlier operation on the key changed nothing; the last one opens it.
@@ -174,6 +177,12 @@ impl Engine {
                     drop(gate);
                     self.announce(&op.key, op.entry.as_ref().map(Entry::version));
                     concluded.map(|()| applied)
+                }
+                // An earlier operation on the key may have taken effect.
+                Err(error) if error.write_outcome() == Outcome::NotApplied && is_answered(&answers, op) => {
+                    self.conclude(&op.key, Change::Remove, call).await.ok();
+                    drop(gate);
+                    Err(error)
                 }
                 Err(error) => Err(self.fail(gate, op.key.clone(), call, error).await),
             });

@@ -1,5 +1,6 @@
 //! Public behaviour of the core.
 
+mod batches;
 mod claims;
 mod damage;
 mod driving;

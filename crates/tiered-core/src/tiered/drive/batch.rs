@@ -6,7 +6,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{Attempts, Engine, as_applied, is_own, is_put, precondition_of, under};
 use crate::backoff::Backoff;
-use crate::batch::{Action, Applied, Atomicity, Batch, BatchOutcomes};
+use crate::batch::{Action, Applied, Atomicity, Batch, BatchOutcomes, fail_with_last};
 use crate::breaker::is_outage;
 use crate::capability::Feature;
 use crate::error::{Error, ErrorKind, Outcome, Result};
@@ -83,6 +83,7 @@ impl Engine {
             ended.overtaken.extend(overtaken.then(|| key.clone()));
             outcomes.push(result);
         }
+        fail_with_last(operations.iter().map(|(key, _)| key), &mut outcomes);
         ended.result = Ok(outcomes);
         ended
     }
