@@ -1,41 +1,178 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::{PathBufValueParser, TypedValueParser as _};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use tiered::ownership::JournalId;
 use tiered::{Lease, Precondition};
 
 /// A key-value store in tiers.
 #[derive(Parser)]
 #[command(name = "tiered", version, about, after_help = AFTER)]
 pub(crate) struct Arguments {
-    #[command(flatten)]
-    pub(crate) place: Place,
-    /// Answers as JSON: one object, or one a line for listings.
+    /// Prints JSON: one object, or one a line for listings.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) place: Place,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
 const AFTER: &str = "\
 Stores by URL
-  redb:FILE?cache=64MiB&durability=sync|buffer&verify=auto|always|never   a file
-  rocksdb:DIR?cache=64MiB&write_buffer=64MiB&durability=sync|buffer       a folder; needs the feature rocksdb
-  postgres://USER@HOST/DATABASE?table=tiered&feed=on   a table; needs the feature postgres
-  s3://BUCKET/PREFIX?region=…&endpoint=https://…   objects; needs the feature s3
-  moka:?capacity=64MiB&ttl=60s   memory of this process, bounded
-  memory:   memory of this process
-  access=read-only on files and folders, which reading commands use by themselves where writing is forbidden
-  max_value=1GiB on each; PATH is literal up to the first `?`
+  redb:FILE        a file
+                   ?cache=64MiB&durability=sync|buffer&verify=auto|always|never
+  rocksdb:DIR      a folder; needs the feature rocksdb
+                   ?cache=64MiB&write_buffer=64MiB&durability=sync|buffer
+  postgres://USER@HOST/DATABASE   a table; needs the feature postgres
+                   ?table=tiered&feed=on
+  s3://BUCKET/PREFIX              objects; needs the feature s3
+                   ?region=…&endpoint=https://…
+  moka:            memory of this process, bounded
+                   ?capacity=64MiB&ttl=60s
+  memory:          memory of this process
+  Files and folders take access=read-only, which reading commands use by themselves where writing is
+  forbidden. Each takes max_value=1GiB. A path is literal up to the first `?`.
 
 Exit codes
-  0 done   1 the key is absent   2 usage, URL, configuration, key, value over the limit, no such database
-  3 precondition failed   4 locked, unavailable, absent place, any other failure   5 damaged data
-  6 check found a difference, or a conformance case failed";
+  0  done
+  1  the key is absent, or `journal abandon`: the store does not name the journal
+  2  usage, URL, configuration, key, value over the limit, a place that is no such database
+  3  a precondition failed, and nothing was written
+  4  locked, unavailable, absent place, any other failure
+  5  damaged data
+  6  `check` found a difference, `list` or `check` met a damaged key, a conformance case failed
+
+A key that begins with a dash follows two dashes: tiered --store URL get -- -key";
+
+/// Below the help of each subcommand.
+const MORE: &str = "URLs of stores and exit codes: tiered --help";
+
+/// The options that name a store or a stack.
+const STORE: &[&str] = &["store", "config"];
+const STACK: &[&str] =
+    &["frontend", "backend", "write_policy", "read_policy", "journal", "sole_writer", "lease", "config"];
+const DECLARED: &[&str] = &["sole_journal", "backend_id"];
+
+/// Which of the options of [`Place`] and `--json` a subcommand knows; the others are not shown in its help.
+fn known(path: &[&str]) -> Vec<&'static [&'static str]> {
+    const JSON: &[&str] = &["json"];
+    match path {
+        ["get" | "put" | "list" | "head"] => vec![STORE, STACK, DECLARED, JSON],
+        ["delete"] => vec![STORE, STACK, DECLARED],
+        ["flush"] | ["journal", "retry" | "drop"] => vec![STACK, DECLARED],
+        ["journal", "list" | "verify"] => vec![&["journal", "store"], JSON],
+        ["journal", "abandon"] => vec![&["journal", "store"]],
+        ["sync" | "check" | "conformance"] => vec![JSON],
+        _ => Vec::new(),
+    }
+}
+
+/// The command line with the help of each subcommand cut to what applies to it.
+pub(crate) fn command() -> clap::Command {
+    let mut command = Arguments::command();
+    // Hands the global options down.
+    command.build();
+    cut(command, &[])
+}
+
+fn cut(command: clap::Command, path: &[&str]) -> clap::Command {
+    let names: Vec<String> = command.get_subcommands().map(|inner| inner.get_name().to_owned()).collect();
+    let mut command = command;
+    for name in names.iter().filter(|name| *name != "help") {
+        let path = [path, &[name.as_str()]].concat();
+        let known = known(&path).concat();
+        command = command.mut_subcommand(name, |inner| {
+            let inner = inner.mut_args(|argument| {
+                let id = argument.get_id().as_str();
+                match (GLOBAL.contains(&id) && !known.contains(&id), special(&path, id)) {
+                    (true, _) => argument.hide(true),
+                    (false, Some(help)) => argument.help(help),
+                    (false, None) => argument,
+                }
+            });
+            cut(inner, &path).after_help(MORE)
+        });
+    }
+    command
+}
+
+/// What an option of [`Place`] means to one subcommand alone.
+fn special(path: &[&str], id: &str) -> Option<&'static str> {
+    match (path, id) {
+        (["journal", "list" | "verify"], "store") => Some("The backend, to say whether it names the journal"),
+        (["journal", "list" | "verify"], "journal") => Some("The journal's folder"),
+        (["journal", "abandon"], "store") => Some("The store that waits for the journal"),
+        (["journal", "abandon"], "journal") => Some("The journal's folder, to print what is given up"),
+        _ => None,
+    }
+}
+
+/// Parses a command line, and refuses an option that would be ignored.
+pub(crate) fn parse(line: impl Iterator<Item = OsString>) -> Result<Arguments, clap::Error> {
+    let mut command = command();
+    let matches = command.try_get_matches_from_mut(line)?;
+    if let Some(why) = ignored(&matches) {
+        return Err(command.error(ErrorKind::ArgumentConflict, why));
+    }
+    Arguments::from_arg_matches(&matches)
+}
+
+fn ignored(matches: &ArgMatches) -> Option<String> {
+    let mut path = Vec::new();
+    let mut leaf = matches;
+    while let Some((name, inner)) = leaf.subcommand() {
+        path.push(name);
+        leaf = inner;
+    }
+    let known = known(&path).concat();
+    // Where nothing is printed as JSON, asking for it does no harm.
+    let ignored = GLOBAL.iter().find(|id| {
+        **id != "json"
+            && !known.contains(*id)
+            && leaf.try_contains_id(id).unwrap_or(false)
+            && leaf.value_source(id) == Some(ValueSource::CommandLine)
+    })?;
+    let option = ignored.replace('_', "-");
+    Some(format!("`{}` does not use --{option}; see its --help", path.join(" ")))
+}
+
+/// Every option that stands before or behind a subcommand.
+const GLOBAL: &[&str] = &[
+    "store",
+    "frontend",
+    "backend",
+    "write_policy",
+    "read_policy",
+    "journal",
+    "sole_writer",
+    "lease",
+    "sole_journal",
+    "backend_id",
+    "config",
+    "json",
+];
+
+/// A path that may begin with a dash, but not with two: an option whose value was forgotten would take the next one.
+fn path() -> impl clap::builder::TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| named(&path.to_string_lossy()).map(|_| path))
+}
+
+fn named(path: &str) -> Result<String, String> {
+    if path.starts_with("--") {
+        return Err(format!("a value is missing before {path}; a file of that name is ./{path}"));
+    }
+    Ok(path.to_owned())
+}
 
 /// Where a command reads and writes.
 #[derive(Args)]
+#[command(next_help_heading = "The store")]
 pub(crate) struct Place {
     /// A single store.
     #[arg(long, global = true, value_name = "URL", conflicts_with_all = ["frontend", "backend", "config"])]
@@ -53,17 +190,23 @@ pub(crate) struct Place {
     #[arg(long, global = true, value_name = "POLICY", requires = "frontend")]
     pub(crate) read_policy: Option<String>,
     /// The journal of write-behind: a folder, or `volatile:`, which a crash loses.
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", allow_hyphen_values = true, value_parser = named)]
     pub(crate) journal: Option<String>,
-    /// Nobody else writes to the backend, which write-behind needs where it could be shared.
+    /// Declares that nothing else writes to the backend. Write-behind needs it where the backend could be shared.
     #[arg(long, global = true, requires = "frontend")]
     pub(crate) sole_writer: bool,
-    /// Owns the backend by a lease: acquire, or take-over from whoever holds it. For write-behind over a backend that
-    /// could be shared.
+    /// Owns the backend by a lease: acquire, or take-over from its holder. For write-behind over a backend that could
+    /// be shared.
     #[arg(long, global = true, value_name = "HOW", requires = "frontend", conflicts_with = "sole_writer", value_parser = lease)]
     pub(crate) lease: Option<Lease>,
+    /// Declares that nothing writes to the backend without this journal, where the backend keeps no marks.
+    #[arg(long, global = true, requires = "journal")]
+    pub(crate) sole_journal: bool,
+    /// Names the backend, where it keeps no marks by which a journal could know it again.
+    #[arg(long, global = true, value_name = "NAME", requires = "frontend", allow_hyphen_values = true)]
+    pub(crate) backend_id: Option<String>,
     /// A stack described in TOML.
-    #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["frontend", "backend"])]
+    #[arg(long, global = true, value_name = "FILE", conflicts_with_all = ["frontend", "backend"], allow_hyphen_values = true, value_parser = path())]
     pub(crate) config: Option<PathBuf>,
 }
 
@@ -100,74 +243,94 @@ impl Condition {
 pub(crate) enum Command {
     /// Prints a value.
     Get {
+        /// The key.
         key: String,
-        /// Writes the value to a file instead.
-        #[arg(short, long, value_name = "FILE")]
+        /// Writes the value to a file instead, which is replaced as a whole.
+        #[arg(short, long, value_name = "FILE", allow_hyphen_values = true, value_parser = path())]
         output: Option<PathBuf>,
     },
-    /// Writes a value, from standard input where no file is named.
+    /// Writes a value.
     Put {
+        /// The key.
         key: String,
+        /// The file that has the value; standard input unless given.
         file: Option<PathBuf>,
         #[command(flatten)]
         condition: Condition,
     },
-    /// Deletes a key.
+    /// Deletes a key. Ends with 1 where it is absent.
     Delete {
+        /// The key.
         key: String,
-        #[command(flatten)]
-        condition: Condition,
+        /// Only where the key has this version, as `head` shows it.
+        #[arg(long, value_name = "VERSION")]
+        if_version: Option<String>,
     },
-    /// Lists keys in order.
+    /// Lists keys in the order of their bytes.
     List {
-        #[arg(default_value = "")]
+        /// Only keys that begin with this.
+        #[arg(default_value = "", hide_default_value = true)]
         prefix: String,
-        #[arg(long, value_name = "KEY")]
+        /// Only keys after this one, which need not exist.
+        #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
         start_after: Option<String>,
+        /// At most so many.
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
     },
     /// Prints what is known of a key, without its value.
-    Head { key: String },
+    Head {
+        /// The key.
+        key: String,
+    },
     /// Brings one store in step with another.
     Sync {
+        /// The source, which is only read.
         #[arg(long, value_name = "URL")]
         from: String,
+        /// The target, which is created where it is absent.
         #[arg(long, value_name = "URL")]
         to: String,
-        /// populate-missing, full-sync or refresh.
+        /// populate-missing copies what the target lacks; refresh also what differs; full-sync also removes from the
+        /// target what the source lacks.
         #[arg(long)]
         strategy: String,
-        #[arg(long, default_value = "")]
+        /// Only keys that begin with this.
+        #[arg(long, default_value = "", hide_default_value = true, allow_hyphen_values = true)]
         prefix: String,
-        /// Only counts what it would do.
+        /// Only counts what it would do, and writes nothing.
         #[arg(long)]
         dry_run: bool,
     },
-    /// Compares two stores.
+    /// Compares two stores, and prints the keys that differ. Ends with 6 where there are any.
     Check {
+        /// The store that says what should be there.
         #[arg(long, value_name = "URL")]
         from: String,
+        /// The store that is compared with it: its keys are `missing`, `extra`, or `differ`.
         #[arg(long, value_name = "URL")]
         to: String,
-        /// By bytes instead of by version and size.
+        /// Compares the bytes of the values instead of versions and sizes.
         #[arg(long)]
         values: bool,
     },
-    /// Waits until every journaled write is in the backend.
+    /// Waits until every journaled write of a stack is in the backend.
     Flush,
     /// Looks at the journal of write-behind, and decides on what the backend refused.
     #[command(subcommand)]
     Journal(Journal),
-    /// Runs the conformance suite under a fresh prefix of a store.
-    Conformance { url: String },
-    /// Shows the main job on real files.
+    /// Runs the conformance suite under a fresh prefix of a store. Ends with 6 where a case fails.
+    Conformance {
+        /// The store, which is created where it is absent.
+        url: String,
+    },
+    /// Shows the main job on real files, and measures it.
     Demo {
         /// Where the files come from.
         #[arg(default_value = ".")]
         dir: PathBuf,
         /// Where it works; a new temporary folder unless given.
-        #[arg(long, value_name = "PATH")]
+        #[arg(long, value_name = "PATH", allow_hyphen_values = true, value_parser = path())]
         data: Option<PathBuf>,
     },
 }
@@ -175,12 +338,104 @@ pub(crate) enum Command {
 /// Commands on the journal that `--journal` names.
 #[derive(Subcommand)]
 pub(crate) enum Journal {
-    /// Prints what waits for the backend, and what it refused. The stack need not be named, and may be in use.
+    /// Prints what waits for the backend, and what it refused. The stack may be in use.
     List,
-    /// Checks every record and prints what the journal holds. The stack need not be named.
+    /// Checks every record, and prints what the journal holds and its id.
     Verify,
-    /// Tries refused writes again: all, or that of this number.
-    Retry { sequence: Option<u64> },
-    /// Gives a refused write up. It was acknowledged, and is lost.
-    Drop { sequence: u64 },
+    /// Tries refused writes of the stack again, and flushes.
+    Retry {
+        /// Only the write of this number, as `journal list` shows it; all unless given.
+        sequence: Option<u64>,
+    },
+    /// Gives a refused write of the stack up. It was acknowledged, and is lost.
+    Drop {
+        /// The number of the write, as `journal list` shows it.
+        sequence: u64,
+    },
+    /// Gives up a journal that is lost or not wanted. Its unflushed writes, which were acknowledged, are lost.
+    Abandon {
+        /// The journal's id, as `journal verify` and the warnings show it.
+        id: JournalId,
+        /// Does it. Without this the command only prints what is given up, and ends with 2.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(line: &[&str]) -> String {
+        let line = ["tiered"].iter().chain(line).map(OsString::from);
+        parse(line).err().map_or_else(String::new, |error| error.to_string())
+    }
+
+    fn without_text(command: &clap::Command, path: &str, found: &mut Vec<String>) {
+        let path = format!("{path} {}", command.get_name());
+        if command.get_about().is_none() {
+            found.push(path.clone());
+        }
+        for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+            if argument.get_help().is_none() {
+                found.push(format!("{path} {}", argument.get_id()));
+            }
+        }
+        for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+            without_text(inner, &path, found);
+        }
+    }
+
+    #[test]
+    fn every_option_has_a_text() {
+        let mut found = Vec::new();
+        without_text(&command(), "", &mut found);
+        assert_eq!(found, Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_global_option_is_known_to_some_subcommand() {
+        let mut all = command();
+        all.build();
+        let ids: Vec<_> = all.get_arguments().filter(|argument| argument.is_global_set()).collect();
+        assert_eq!(ids.len(), GLOBAL.len(), "GLOBAL lists them all");
+        for argument in ids {
+            let id = argument.get_id().as_str();
+            assert!(GLOBAL.contains(&id), "{id}");
+            assert!(known(&["get"]).concat().contains(&id), "{id}");
+        }
+    }
+
+    #[test]
+    fn an_option_that_would_be_ignored_is_refused() {
+        let sync = ["sync", "--from", "memory:", "--to", "memory:", "--strategy", "refresh"];
+        assert_eq!(refused(&sync), "");
+        let text = refused(&[&sync[..], &["--store", "redb:x"]].concat());
+        assert!(text.contains("`sync` does not use --store"), "{text}");
+        let text = refused(&["--frontend", "moka:", "--backend", "redb:x", "conformance", "memory:"]);
+        assert!(text.contains("`conformance` does not use --frontend"), "{text}");
+        assert_eq!(refused(&["--json", "demo"]), "");
+    }
+
+    #[test]
+    fn values_may_begin_with_a_dash() {
+        for line in [
+            &["list", "--start-after", "-x"][..],
+            &["list", "--start-after", "--limit", "--limit", "3"],
+            &["sync", "--from", "a:", "--to", "b:", "--strategy", "refresh", "--prefix", "-x"],
+            &["get", "k", "-o", "-out"],
+            &["get", "--", "-k"],
+            &["put", "--if-absent", "--", "-k", "-file"],
+            &["list", "--", "-prefix"],
+            &["--journal", "-j", "journal", "list"],
+            &["--config", "-c.toml", "get", "k"],
+            &["demo", "--data", "-d"],
+        ] {
+            assert_eq!(refused(line), "", "{line:?}");
+        }
+        let text = refused(&["--journal", "--sole-writer", "journal", "list"]);
+        assert!(text.contains("a value is missing before --sole-writer"), "{text}");
+        let text = refused(&["put", "--if-absnet", "k"]);
+        assert!(text.contains("--if-absent"), "{text}");
+    }
 }

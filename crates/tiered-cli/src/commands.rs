@@ -21,7 +21,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Put { key, file, condition } => {
             entry::put(&place, json, &key, file.as_deref(), &condition).await
         }
-        Command::Delete { key, condition } => entry::delete(&place, &key, &condition).await,
+        Command::Delete { key, if_version } => entry::delete(&place, &key, if_version.as_deref()).await,
         Command::Head { key } => entry::head(&place, json, &key).await,
         Command::List { prefix, start_after, limit } => {
             list::run(&place, json, prefix, start_after.as_deref(), limit).await
@@ -40,7 +40,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Journal(command) => journal::run(&place, json, command).await,
         #[cfg(not(feature = "journal"))]
         Command::Journal(_) => Err(Failure::Usage("this build has no journal on disk".to_owned())),
-        Command::Conformance { url } => conformance::run(&url).await,
+        Command::Conformance { url } => conformance::run(&url, json).await,
         Command::Demo { dir, data } => demo::run(&dir, data).await,
     }
 }

@@ -15,7 +15,7 @@ use tiered::{
 };
 
 use crate::exit::{Failure, OK};
-use crate::output;
+use crate::output::{self, quoted};
 use files::SourceFile;
 use measure::{Latencies, Watch};
 
@@ -59,11 +59,6 @@ fn place(data: Option<PathBuf>) -> Result<PathBuf, Failure> {
         // Kept, so that one can look at it.
         None => Ok(tempfile::Builder::new().prefix("tiered-demo-").tempdir().map_err(failed)?.keep()),
     }
-}
-
-/// For a shell: whatever is inside stays as it is.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 fn say(text: &str) -> Result<(), Failure> {

@@ -93,6 +93,11 @@ pub(crate) fn complain(text: &str) {
     writeln!(io::stderr().lock(), "{text}").ok();
 }
 
+/// For a shell: it is one word, and nothing in it is special.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 /// Lines of a long answer, written in large pieces, and at once where a person looks on.
 pub(crate) struct Lines {
     /// `None` when the reader has left.

@@ -25,7 +25,8 @@ pub(crate) fn write(path: &Path, value: &[u8]) -> io::Result<()> {
             }
             overwrite(&path, found.len(), value)
         }
-        (Err(_), true) => fs::write(path, value),
+        // A pipe has no path of its own.
+        (Err(_), true) => output::unless_gone(fs::write(path, value)),
         (Err(_), false) => replace(path, None, value).map(drop),
     }
 }

@@ -4,19 +4,62 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tiered::url::StoreUrl;
-use tiered::{Create, Stack, Store, TieredSettings, TieredStore};
+use tiered::{Create, Stack, Store, TieredSettings, TieredStore, ownership};
 
 use crate::arguments::Place;
 use crate::exit::Failure;
+use crate::output;
 
 /// Opens what `place` names.
 pub(crate) async fn open(place: &Place, create: Create) -> Result<Arc<dyn Store>, Failure> {
-    Ok(describe(place)?.open(create).await?)
+    let stack = describe(place)?;
+    let store = stack.open(create).await?;
+    Ok(warned(store, stack.url()).await)
 }
 
 /// Opens what `place` names, to read it: for reading only where it may not be written.
 pub(crate) async fn open_to_read(place: &Place) -> Result<Arc<dyn Store>, Failure> {
-    Ok(describe(place)?.open_to_read().await?)
+    let stack = describe(place)?;
+    let store = stack.open_to_read().await?;
+    Ok(warned(store, stack.url()).await)
+}
+
+/// Opens the one store that `url` names, without a stack around it.
+pub(crate) async fn open_alone(url: &str, create: Create) -> Result<Arc<dyn Store>, Failure> {
+    Ok(warned(tiered::open(url, create).await?, Some(url)).await)
+}
+
+/// Opens the one store that `url` names, to read it.
+pub(crate) async fn read_alone(url: &str) -> Result<Arc<dyn Store>, Failure> {
+    Ok(warned(tiered::open_to_read(url).await?, Some(url)).await)
+}
+
+/// Warns of the journals of a store that is opened without a stack around it: then it has a URL.
+async fn warned(store: Arc<dyn Store>, url: Option<&str>) -> Arc<dyn Store> {
+    if let Some(url) = url {
+        warn_of_journals(&*store, url).await;
+    }
+    store
+}
+
+/// Warns where a journal holds writes for a store that is opened without it: what is read may be old, and what is
+/// written is overwritten later.
+async fn warn_of_journals(store: &dyn Store, url: &str) {
+    let url = without_secrets(url);
+    match ownership::journals(store).await {
+        Ok(journals) => {
+            for id in journals {
+                output::complain(&format!(
+                    "warning: {url}: the journal {id} may hold acknowledged writes that are not here yet: what is read may be old, and what is written now is overwritten later. Open the stack with that journal, or give it up: tiered --store {} journal abandon {id}",
+                    output::quoted(&url)
+                ));
+            }
+        }
+        Err(error) => output::complain(&format!(
+            "warning: {url}: whether a journal holds writes for it cannot be told: {}",
+            error.chain()
+        )),
+    }
 }
 
 /// Opens the stack that `place` names.
@@ -57,7 +100,12 @@ fn describe(place: &Place) -> Result<Stack, Failure> {
         settings.read_policy = policy.parse()?;
     }
     let stack = Stack::tiers(Stack::store(frontend), Stack::store(backend), settings, place.journal.clone());
-    Ok(stack.sole_writer(place.sole_writer).lease(place.lease))
+    let stack = stack.sole_writer(place.sole_writer).lease(place.lease);
+    let stack = if place.sole_journal { stack.declare_sole_journal() } else { stack };
+    Ok(match &place.backend_id {
+        Some(id) => stack.backend_id(id),
+        None => stack,
+    })
 }
 
 /// A URL as it may be shown: parameters can be secrets, and so can what stands before a host.

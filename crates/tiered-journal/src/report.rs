@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use tiered_core::ownership::JournalId;
 use tiered_core::{Operation, Recovered, Result};
 
 use crate::folder::OsFolder;
@@ -13,6 +14,8 @@ use crate::recovery::{Found, scan};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
+    /// The journal's own id, by which its backend names it; `None` for a new journal.
+    pub journal: Option<JournalId>,
     /// The identity of the backend that it is bound to; `None` for a new journal.
     pub backend: Option<String>,
     /// Segments.
@@ -30,6 +33,7 @@ pub struct Report {
 impl Report {
     pub(crate) fn of(found: &Found) -> Self {
         Self {
+            journal: found.bound.as_ref().map(|(journal, _)| JournalId::from_u128(*journal)),
             backend: found.bound.as_ref().map(|(_, backend)| String::from_utf8_lossy(backend).into_owned()),
             segments: found.segments.len(),
             bytes: found.bytes,

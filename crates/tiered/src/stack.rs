@@ -44,6 +44,11 @@ pub struct Stack {
     sole_writer: bool,
     /// How the backend is owned where it could be shared, instead: `acquire` or `take-over`.
     lease: Option<Lease>,
+    /// Whether nothing writes the backend without this journal, which a backend without marks cannot say itself.
+    #[serde(default)]
+    sole_journal: bool,
+    /// The backend's name, where it keeps no marks by which a journal could know it again.
+    backend_id: Option<String>,
     /// How the tiers work together.
     policy: Option<TieredSettings>,
 }
@@ -58,6 +63,8 @@ impl Stack {
             journal: None,
             sole_writer: false,
             lease: None,
+            sole_journal: false,
+            backend_id: None,
             policy: None,
         }
     }
@@ -71,6 +78,8 @@ impl Stack {
             journal,
             sole_writer: false,
             lease: None,
+            sole_journal: false,
+            backend_id: None,
             policy: Some(policy),
         }
     }
@@ -87,6 +96,31 @@ impl Stack {
     pub fn lease(mut self, lease: Option<Lease>) -> Self {
         self.lease = lease;
         self
+    }
+
+    /// Declares that nothing writes the backend without the journal
+    /// ([`TieredBuilder::declare_sole_journal`](tiered_core::TieredBuilder::declare_sole_journal)).
+    #[must_use]
+    pub fn declare_sole_journal(mut self) -> Self {
+        self.sole_journal = true;
+        self
+    }
+
+    /// Names the backend ([`TieredBuilder::backend_id`](tiered_core::TieredBuilder::backend_id)).
+    #[must_use]
+    pub fn backend_id(mut self, id: impl Into<String>) -> Self {
+        self.backend_id = Some(id.into());
+        self
+    }
+
+    /// The URL of a single store; `None` for tiers. It may hold secrets.
+    pub fn url(&self) -> Option<&str> {
+        self.url.as_deref()
+    }
+
+    /// Whether a crash leaves the journal's writes for the next opening.
+    fn has_durable_journal(&self) -> bool {
+        self.journal.as_deref().is_some_and(|place| place != VOLATILE)
     }
 
     /// Reads a stack from TOML. `docs/stack.toml` is a documented sample.
@@ -116,25 +150,7 @@ impl Stack {
     /// # Panics
     /// In a tokio runtime without its time driver.
     pub fn open(&self, create: Create) -> BoxFuture<'_, Result<Arc<dyn Store>>> {
-        async move {
-            let refuse = |why: &str| Err(Error::new(ErrorKind::Config, why).during(Operation::Open));
-            match (&self.url, &self.frontend, &self.backend) {
-                (Some(url), None, None)
-                    if self.policy.is_none()
-                        && self.journal.is_none()
-                        && !self.sole_writer
-                        && self.lease.is_none() =>
-                {
-                    open(url, create).await
-                }
-                (None, Some(_), Some(_)) => Ok(Arc::new(self.open_tiered(create).await?) as Arc<dyn Store>),
-                (Some(_), ..) => {
-                    refuse("a stack has either a url, or a frontend, a backend and their policy")
-                }
-                _ => refuse("a stack needs a url, or a frontend and a backend"),
-            }
-        }
-        .boxed()
+        self.open_as(Opened::With(create), Above::Nothing)
     }
 
     /// Opens a stack of two tiers, as [`open`](Self::open) does.
@@ -148,7 +164,7 @@ impl Stack {
         async move {
             match (&self.frontend, &self.backend) {
                 (Some(frontend), Some(backend)) => {
-                    self.open_tiers(frontend, backend, Opened::With(create)).await
+                    self.open_tiers(frontend, backend, Opened::With(create), Above::Nothing).await
                 }
                 _ => Err(Error::new(
                     ErrorKind::Config,
@@ -169,22 +185,45 @@ impl Stack {
     /// # Cancel safety
     /// As the opening of the tiers.
     pub fn open_to_read(&self) -> BoxFuture<'_, Result<Arc<dyn Store>>> {
+        self.open_as(Opened::ToRead, Above::Nothing)
+    }
+
+    fn open_as(&self, opened: Opened, above: Above) -> BoxFuture<'_, Result<Arc<dyn Store>>> {
         async move {
+            let refuse = |why: &str| Err(Error::new(ErrorKind::Config, why).during(Operation::Open));
             match (&self.url, &self.frontend, &self.backend) {
-                (Some(url), None, None) if self.policy.is_none() && self.journal.is_none() => {
-                    open_to_read(url).await
+                (Some(url), None, None) if self.is_url_alone() => match opened {
+                    Opened::With(create) => open(url, create).await,
+                    Opened::ToRead => open_to_read(url).await,
+                },
+                (None, Some(frontend), Some(backend)) => {
+                    Ok(Arc::new(self.open_tiers(frontend, backend, opened, above).await?) as Arc<dyn Store>)
                 }
-                (None, Some(frontend), Some(backend)) if self.journal.is_none() => {
-                    let tiers = self.open_tiers(frontend, backend, Opened::ToRead).await?;
-                    Ok(Arc::new(tiers) as Arc<dyn Store>)
+                (Some(_), ..) => {
+                    refuse("a stack has either a url, or a frontend, a backend and their policy")
                 }
-                _ => self.open(Create::Never).await,
+                _ => refuse("a stack needs a url, or a frontend and a backend"),
             }
         }
         .boxed()
     }
 
-    async fn open_tiers(&self, frontend: &Self, backend: &Self, opened: Opened) -> Result<TieredStore> {
+    fn is_url_alone(&self) -> bool {
+        self.policy.is_none()
+            && self.journal.is_none()
+            && self.lease.is_none()
+            && self.backend_id.is_none()
+            && !self.sole_writer
+            && !self.sole_journal
+    }
+
+    async fn open_tiers(
+        &self,
+        frontend: &Self,
+        backend: &Self,
+        opened: Opened,
+        above: Above,
+    ) -> Result<TieredStore> {
         let settings = self.policy.clone().unwrap_or_default();
         let behind = settings.write_policy == WritePolicy::WriteBehind;
         if behind && self.journal.is_none() {
@@ -204,10 +243,9 @@ impl Stack {
             Some(place) => Some(open_journal(place).await?),
         };
         // The backend first: a frontend is not made for a backend that is not there.
-        let backend = match opened {
-            Opened::With(create) => backend.open(create).await?,
-            Opened::ToRead => backend.open_to_read().await?,
-        };
+        let opened = if journal.is_some() { opened.for_writing() } else { opened };
+        let beneath = if self.has_durable_journal() { Above::Journal } else { above };
+        let backend = backend.open_as(opened, beneath).await?;
         let opened = frontend.open(Create::IfAbsent).await;
         let frontend = match opened {
             Ok(frontend) => frontend,
@@ -226,6 +264,16 @@ impl Stack {
             Some(lease) => builder.lease(lease),
             None => builder,
         };
+        let builder = if self.sole_journal { builder.declare_sole_journal() } else { builder };
+        let builder = match &self.backend_id {
+            Some(id) => builder.backend_id(id),
+            None => builder,
+        };
+        // A journal above holds writes that this store alone would not see; the store above it does.
+        let builder = match above {
+            Above::Journal => builder.beneath_journal(),
+            Above::Nothing => builder,
+        };
         match builder.build().await {
             Ok(store) => Ok(store),
             Err(error) => {
@@ -238,11 +286,33 @@ impl Stack {
     }
 }
 
+/// The journal of a process that may lose it.
+const VOLATILE: &str = "volatile:";
+
 /// How the backend of a stack is opened.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Opened {
     With(Create),
     ToRead,
+}
+
+impl Opened {
+    /// Recovering a journal writes.
+    fn for_writing(self) -> Self {
+        match self {
+            Self::With(create) => Self::With(create),
+            Self::ToRead => Self::With(Create::Never),
+        }
+    }
+}
+
+/// What the stacks that a stack is a backend of have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Above {
+    /// No journal that outlives the process.
+    Nothing,
+    /// One at least.
+    Journal,
 }
 
 /// What is wrong, without what was read: `frontend = "postgres://…"`, where a table belongs, has a password in it. What
@@ -258,7 +328,7 @@ fn without_text(message: &str) -> String {
 
 /// The journal at `place`.
 async fn open_journal(place: &str) -> Result<Arc<dyn Journal>> {
-    if place == "volatile:" {
+    if place == VOLATILE {
         return Ok(Arc::new(VolatileJournal::new()));
     }
     #[cfg(feature = "journal")]
@@ -283,6 +353,8 @@ impl fmt::Debug for Stack {
             .field("journal", &self.journal)
             .field("sole_writer", &self.sole_writer)
             .field("lease", &self.lease)
+            .field("sole_journal", &self.sole_journal)
+            .field("backend_id", &self.backend_id)
             .field("policy", &self.policy)
             .finish()
     }
@@ -343,6 +415,19 @@ mod tests {
             };
             assert_eq!(error.kind(), ErrorKind::Config);
             assert!(error.to_string().contains(hint), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_backend_and_its_journal_are_declared_by_name() {
+        let tiers = "[frontend]\nurl='memory:'\n[backend]\nurl='memory:'\n";
+        let text = format!("backend-id = 'orders'\nsole-journal = true\n{tiers}");
+        let stack = Stack::from_toml(&text).expect("reads");
+        stack.open(Create::IfAbsent).await.expect("opens").close().await.expect("closes");
+        for alone in ["backend-id = 'orders'", "sole-journal = true"] {
+            let stack = Stack::from_toml(&format!("url = 'memory:'\n{alone}")).expect("reads");
+            let error = stack.open(Create::IfAbsent).await.map(drop).expect_err(alone);
+            assert!(error.to_string().contains("either a url"), "{error}");
         }
     }
 

@@ -24,10 +24,10 @@ pub(super) async fn run(from: &str, to: &str, values: bool, json: bool) -> Resul
             stack::without_secrets(from)
         )));
     }
-    let from = tiered::open_to_read(from).await?;
-    let to = match tiered::open_to_read(to).await {
+    let from = stack::read_alone(from).await?;
+    let to = match stack::read_alone(to).await {
         Ok(to) => to,
-        Err(error) => return closing(&*from, Err(error.into())).await,
+        Err(error) => return closing(&*from, Err(error)).await,
     };
     let found = compare(&*from, &*to, values, json).await;
     let found = closing(&*to, found).await;

@@ -2,15 +2,25 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use tiered::{Create, Store};
-use tiered_conformance::{RunOptions, cases};
+use tiered_conformance::{Ending, Report, RunOptions, cases};
 
 use super::closing;
 use crate::exit::{DIFFERENT, Failure, OK};
-use crate::output;
+use crate::output::{self, Lines};
 use crate::progress::Progress;
 
-pub(super) async fn run(url: &str) -> Result<u8, Failure> {
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    case: &'a str,
+    ending: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    seconds: f64,
+}
+
+pub(super) async fn run(url: &str, json: bool) -> Result<u8, Failure> {
     let store = tiered::open(url, Create::IfAbsent).await?;
     let shared = Arc::clone(&store);
     let factory = move || {
@@ -21,7 +31,21 @@ pub(super) async fn run(url: &str) -> Result<u8, Failure> {
     progress.show(cases().count() as u64);
     let report = tiered_conformance::run(factory, RunOptions::new()).await;
     drop(progress);
-    let printed = output::bytes(format!("{report}\n").as_bytes());
+    let printed = if json { print(&report) } else { output::bytes(format!("{report}\n").as_bytes()) };
     closing(&*store, printed).await?;
     Ok(if report.is_ok() { OK } else { DIFFERENT })
+}
+
+fn print(report: &Report) -> Result<(), Failure> {
+    let mut lines = Lines::new();
+    for case in &report.cases {
+        let (ending, reason) = match &case.ending {
+            Ending::Passed => ("passed", None),
+            Ending::Refused(reason) => ("refused", Some(reason.as_str())),
+            Ending::Skipped(reason) => ("skipped", Some(reason.as_str())),
+            Ending::Failed(reason) => ("failed", Some(reason.as_str())),
+        };
+        lines.json(&Line { case: case.name, ending, reason, seconds: case.elapsed.as_secs_f64() })?;
+    }
+    lines.finish()
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
-use tiered::{Capabilities, Create, Delete, Existed, Key, Put, ReadOptions, Store};
+use tiered::{Capabilities, Create, Delete, Existed, Key, Precondition, Put, ReadOptions, Store};
 
 use super::closing;
 use crate::arguments::{Condition, Place};
@@ -76,9 +76,13 @@ pub(super) async fn put(
     Ok(OK)
 }
 
-pub(super) async fn delete(place: &Place, key: &str, condition: &Condition) -> Result<u8, Failure> {
+pub(super) async fn delete(place: &Place, key: &str, if_version: Option<&str>) -> Result<u8, Failure> {
     let key = Key::new(key)?;
-    let delete = Delete::new().precondition(condition.precondition()?).report_existed();
+    // The exit code says whether there was an entry.
+    let mut delete = Delete::new().report_existed();
+    if let Some(version) = if_version {
+        delete = delete.precondition(Precondition::Matches(version.parse()?));
+    }
     let store = stack::open(place, Create::Never).await?;
     let deleted = store.delete(&key, delete).await.map_err(Failure::from);
     let deleted = closing(&*store, deleted).await?;

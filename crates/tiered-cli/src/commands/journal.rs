@@ -1,21 +1,23 @@
-//! `journal list`, `verify`, `retry` and `drop`.
+//! `journal list`, `verify`, `retry`, `drop` and `abandon`.
 
 use std::path::Path;
 
 use serde::Serialize;
 use tiered::journal::Report;
-use tiered::{Action, JournalRecord, Store as _, TieredStore};
+use tiered::ownership::{self, JournalId};
+use tiered::{Action, Create, JournalRecord, Recovered, Store, TieredStore};
 
 use super::closing;
 use crate::arguments::{Journal, Place};
-use crate::exit::{Failure, OK};
+use crate::exit::{ABSENT, Failure, OK, USAGE};
 use crate::output::Lines;
 use crate::{output, stack};
 
 pub(super) async fn run(place: &Place, json: bool, command: Journal) -> Result<u8, Failure> {
     match command {
-        Journal::List => list(folder(place)?, json),
-        Journal::Verify => verify(folder(place)?, json),
+        Journal::List => list(place, json).await,
+        Journal::Verify => verify(place, json).await,
+        Journal::Abandon { id, yes } => abandon(place, id, yes).await,
         Journal::Retry { sequence } => {
             let store = stack::open_tiered(place).await?;
             let retried = retry(&store, sequence).await;
@@ -49,8 +51,64 @@ struct Line<'a> {
     refused: Option<&'a str>,
 }
 
-fn list(folder: &Path, json: bool) -> Result<u8, Failure> {
-    let (_, recovered) = Report::read(folder)?;
+/// Whether the backend names a journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Named {
+    Yes,
+    No,
+    /// No backend was named, or it cannot be looked at.
+    Unknown,
+}
+
+impl Named {
+    /// Asks the store that `--store` names, where there is one. A store that is in use cannot be asked.
+    async fn ask(place: &Place, journal: Option<JournalId>) -> Result<Self, Failure> {
+        let (Some(url), Some(journal)) = (&place.store, journal) else { return Ok(Self::Unknown) };
+        let store = match tiered::open(url, Create::Never).await {
+            Ok(store) => store,
+            Err(error) => {
+                output::complain(&format!("the backend cannot be asked: {}", error.chain()));
+                return Ok(Self::Unknown);
+            }
+        };
+        let named = ownership::journals(&*store).await.map_err(Failure::from);
+        let named = closing(&*store, named).await?;
+        Ok(if named.contains(&journal) { Self::Yes } else { Self::No })
+    }
+
+    /// For people. `held` is how many writes the journal holds.
+    fn say(self, held: usize) -> &'static str {
+        match (self, held) {
+            (Self::Yes, _) => "the backend names it",
+            (Self::No, 0) => "the backend does not name it, and needs not: it is empty",
+            (Self::No, _) => {
+                "the backend does not name it: it was given up, or is older than such names. Opened, the former parks what it holds"
+            }
+            (Self::Unknown, _) => "whether the backend names it is not known; ask with --store BACKEND",
+        }
+    }
+}
+
+fn shown(journal: Option<JournalId>) -> String {
+    journal.map_or_else(|| "none yet".to_owned(), |id| id.to_string())
+}
+
+async fn list(place: &Place, json: bool) -> Result<u8, Failure> {
+    let (report, recovered) = Report::read(folder(place)?)?;
+    let named = Named::ask(place, report.journal).await?;
+    // Beside the list, which scripts read.
+    output::complain(&format!(
+        "journal {}: {}",
+        shown(report.journal),
+        named.say(report.waiting + report.parked)
+    ));
+    print_all(&recovered, json)?;
+    Ok(OK)
+}
+
+/// Prints what waits, and what was refused.
+fn print_all(recovered: &Recovered, json: bool) -> Result<(), Failure> {
     let aside = &recovered.aside;
     let mut lines = Lines::new();
     for parked in &aside.parked {
@@ -66,8 +124,7 @@ fn list(folder: &Path, json: bool) -> Result<u8, Failure> {
             print(&mut lines, json, *sequence, record, None)?;
         }
     }
-    lines.finish()?;
-    Ok(OK)
+    lines.finish()
 }
 
 fn print(
@@ -91,6 +148,8 @@ fn print(
 
 #[derive(Debug, Serialize)]
 struct Verified<'a> {
+    journal: Option<String>,
+    named_by_backend: Named,
     backend: Option<&'a str>,
     segments: usize,
     bytes: u64,
@@ -99,11 +158,14 @@ struct Verified<'a> {
     cut_bytes: u64,
 }
 
-fn verify(folder: &Path, json: bool) -> Result<u8, Failure> {
-    let (report, _) = Report::read(folder)?;
+async fn verify(place: &Place, json: bool) -> Result<u8, Failure> {
+    let (report, _) = Report::read(folder(place)?)?;
+    let named = Named::ask(place, report.journal).await?;
     let mut lines = Lines::new();
     if json {
         lines.json(&Verified {
+            journal: report.journal.map(|id| id.to_string()),
+            named_by_backend: named,
             backend: report.backend.as_deref(),
             segments: report.segments,
             bytes: report.bytes,
@@ -112,6 +174,8 @@ fn verify(folder: &Path, json: bool) -> Result<u8, Failure> {
             cut_bytes: report.cut_bytes,
         })?;
     } else {
+        lines.text(&format!("journal   {}", shown(report.journal)))?;
+        lines.text(&format!("named     {}", named.say(report.waiting + report.parked)))?;
         lines.text(&format!("backend   {}", report.backend.as_deref().unwrap_or("none yet")))?;
         lines.text(&format!("segments  {} ({} bytes)", report.segments, report.bytes))?;
         lines.text(&format!("waiting   {}", report.waiting))?;
@@ -120,6 +184,59 @@ fn verify(folder: &Path, json: bool) -> Result<u8, Failure> {
         lines.text(&format!("end       {torn} ({} bytes)", report.cut_bytes))?;
     }
     lines.finish()?;
+    Ok(OK)
+}
+
+/// Gives a journal up by name, after saying what that means.
+async fn abandon(place: &Place, journal: JournalId, yes: bool) -> Result<u8, Failure> {
+    let Some(url) = &place.store else {
+        return Err(Failure::Usage("name the store that waits for the journal: --store URL".to_owned()));
+    };
+    let at_hand = if place.journal.is_some() { Some(Report::read(folder(place)?)?) } else { None };
+    if let Some((report, _)) = &at_hand
+        && report.journal != Some(journal)
+    {
+        let there = shown(report.journal);
+        return Err(Failure::Usage(format!("the journal in that folder is {there}, not {journal}")));
+    }
+    let store = tiered::open(url, Create::Never).await?;
+    let given_up = give_up_journal(&*store, &stack::without_secrets(url), journal, at_hand, yes).await;
+    closing(&*store, given_up).await
+}
+
+async fn give_up_journal(
+    store: &dyn Store,
+    url: &str,
+    journal: JournalId,
+    at_hand: Option<(Report, Recovered)>,
+    yes: bool,
+) -> Result<u8, Failure> {
+    let named = ownership::journals(store).await?;
+    if !named.contains(&journal) {
+        let ids: Vec<String> = named.iter().map(ToString::to_string).collect();
+        let ids = if ids.is_empty() { "none".to_owned() } else { ids.join(", ") };
+        output::complain(&format!("{url} does not name the journal {journal}; it names {ids}"));
+        return Ok(ABSENT);
+    }
+    if let Some((_, recovered)) = &at_hand {
+        print_all(recovered, false)?;
+    }
+    if !yes {
+        let what = match &at_hand {
+            Some((report, _)) => format!(
+                "the writes above, {} that wait and {} that were refused",
+                report.waiting, report.parked
+            ),
+            None => "every acknowledged write that is only in it: --journal FOLDER shows them".to_owned(),
+        };
+        output::complain(&format!("{url}: giving up the journal {journal} loses {what}"));
+        output::complain("nothing was changed; add --yes to give it up");
+        return Ok(USAGE);
+    }
+    ownership::abandon(store, journal).await?;
+    output::complain(&format!(
+        "{url} does not wait for the journal {journal} any more. Opened again it parks what it holds"
+    ));
     Ok(OK)
 }
 

@@ -41,7 +41,7 @@ pub(super) async fn run(order: &Order, json: bool) -> Result<u8, Failure> {
             stack::without_secrets(&order.from)
         )));
     }
-    let from = tiered::open_to_read(&order.from).await?;
+    let from = stack::read_alone(&order.from).await?;
     let to = match target(order).await {
         Ok(to) => to,
         Err(error) => return closing(&*from, Err(error)).await,
@@ -78,7 +78,7 @@ pub(super) async fn run(order: &Order, json: bool) -> Result<u8, Failure> {
 /// A dry run makes nothing: a target that is absent, or empty still, counts as empty.
 async fn target(order: &Order) -> Result<Arc<dyn Store>, Failure> {
     if !order.dry_run {
-        return Ok(tiered::open(&order.to, Create::IfAbsent).await?);
+        return stack::open_alone(&order.to, Create::IfAbsent).await;
     }
     match tiered::open(&order.to, Create::Never).await {
         Ok(store) => Ok(store),

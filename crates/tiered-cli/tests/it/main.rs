@@ -2,6 +2,8 @@
 #![cfg(all(feature = "moka", feature = "redb"))]
 
 mod files;
+mod help;
+mod journals;
 mod pipes;
 mod place;
 
@@ -69,6 +71,26 @@ fn a_stack_says_which_tier_answered() {
 }
 
 #[test]
+fn delete_tells_by_its_exit_code_under_every_policy() {
+    let place = Place::new();
+    let back = place.url("back.redb");
+    place.put(&back, "seed", b"v");
+    for policy in ["write-through", "write-around", "write-behind", "frontend-only"] {
+        // What is deleted under frontend-only is a local copy, which needs a frontend that outlives the process.
+        let front = place.url(&format!("{policy}.redb"));
+        let mut stack = vec!["--frontend", &front, "--backend", &back, "--write-policy", policy];
+        if policy == "write-behind" {
+            stack.extend(["--journal", "journal"]);
+        }
+        let run = |rest: &[&str]| place.run_with(&[&stack[..], rest].concat(), b"v");
+        run(&["delete", "k"]).ends(1).says("k is absent");
+        run(&["put", "k"]).ends(0);
+        run(&["delete", "k"]).ends(0);
+        run(&["delete", "k"]).ends(1);
+    }
+}
+
+#[test]
 fn listings_are_ordered_and_limited() {
     let place = Place::new();
     let store = place.url("d.redb");
@@ -79,6 +101,10 @@ fn listings_are_ordered_and_limited() {
     assert_eq!(list(&[]), "a/1\na/2\nb\nc\n");
     assert_eq!(list(&["a/"]), "a/1\na/2\n");
     assert_eq!(list(&["--start-after", "a/1", "--limit", "2"]), "a/2\nb\n");
+    place.run_with(&["--store", &store, "put", "--", "-x"], b"v").ends(0);
+    assert_eq!(list(&["--limit", "1"]), "-x\n");
+    assert_eq!(list(&["--start-after", "-x", "--limit", "1"]), "a/1\n");
+    place.run(&["--store", &store, "delete", "--", "-x"]).ends(0);
     let json = place.run(&["--store", &store, "--json", "list", "--limit", "1"]).ends(0).text();
     assert!(json.starts_with("{\"key\":\"a/1\",\"size\":1,\"version\":\""), "{json}");
 }
