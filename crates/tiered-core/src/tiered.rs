@@ -27,7 +27,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::batch::{Batch, BatchOutcomes};
-use crate::capability::Capabilities;
+use crate::capability::{Capabilities, Sharing};
 use crate::claim::{Claim, Scope};
 use crate::entry::{Entry, Metadata};
 use crate::error::{Error, ErrorKind, Operation, Result};
@@ -257,7 +257,11 @@ impl Store for TieredStore {
     }
 
     async fn claim(&self, scope: &Scope) -> Result<Claim> {
-        self.engine.claims.claim(self.engine.capabilities.name(), scope).await
+        let capabilities = &self.engine.capabilities;
+        match capabilities.sharing() {
+            Sharing::Shared => Ok(Claim::shared()),
+            Sharing::Exclusive => self.engine.claims.claim(capabilities.name(), scope).await,
+        }
     }
 
     fn changes(&self) -> Option<ChangeStream> {
