@@ -70,7 +70,7 @@ impl Store for Refusing {
     fn capabilities(&self) -> &Capabilities {
         self.inner.capabilities()
     }
-    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
+    async fn claim(&self, scope: &tiered::Scope) -> Result<tiered::Claim> {
         self.inner.claim(scope).await
     }
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
