@@ -111,9 +111,12 @@ fn pid_file() -> PathBuf {
 
 /// The process that serves until it is stopped.
 fn running() -> Option<String> {
-    let pid = fs::read_to_string(pid_file()).ok()?;
-    let alive = Command::new("kill").args(["-0", &pid]).stderr(Stdio::null()).status();
-    alive.is_ok_and(|status| status.success()).then_some(pid)
+    // Locked for as long as it serves: its number alone may be another process's by now.
+    let file = fs::File::open(pid_file()).ok()?;
+    match file.try_lock_shared() {
+        Err(fs::TryLockError::WouldBlock) => fs::read_to_string(pid_file()).ok(),
+        Ok(()) | Err(fs::TryLockError::Error(_)) => None,
+    }
 }
 
 /// Builds the program; where it is.

@@ -12,6 +12,7 @@
 
 mod start;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use start::{Kind, Running, Upstream};
@@ -42,7 +43,7 @@ async fn serve(pid_file: Option<&str>) -> Result<(), String> {
     let kind = Kind::from_environment()?;
     let required = std::env::var("TIERED_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
     start::containers::remove_leftovers().await;
-    start::processes::remove_leftovers();
+    start::folder::remove_leftovers(&std::env::temp_dir());
     let mut running: Vec<Running> = Vec::new();
     let mut missing = Vec::new();
     // What a pooler stands before.
@@ -80,9 +81,10 @@ async fn serve(pid_file: Option<&str>) -> Result<(), String> {
     if required && !missing.is_empty() {
         return Err(format!("TIERED_REQUIRE_SERVICES=1, and there is no {}", missing.join(", ")));
     }
-    if let Some(path) = pid_file {
-        std::fs::write(path, std::process::id().to_string()).map_err(|error| format!("{path}: {error}"))?;
-    }
+    let _pid_file = match pid_file {
+        Some(path) => Some(write_pid(path).map_err(|error| format!("{path}: {error}"))?),
+        None => None,
+    };
     println!("ready");
     wait(pid_file.is_some()).await?;
     // Containers and processes end with their handles.
@@ -90,6 +92,15 @@ async fn serve(pid_file: Option<&str>) -> Result<(), String> {
         server.stop().await;
     }
     Ok(())
+}
+
+/// Says which process this is, in a file that is locked for as long as it runs: a number alone may come to be another's.
+fn write_pid(path: &str) -> std::io::Result<std::fs::File> {
+    let mut file = std::fs::File::options().create(true).truncate(false).write(true).open(path)?;
+    file.try_lock()?;
+    file.set_len(0)?;
+    file.write_all(std::process::id().to_string().as_bytes())?;
+    Ok(file)
 }
 
 async fn wait(for_signal: bool) -> Result<(), String> {

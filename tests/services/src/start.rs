@@ -1,6 +1,7 @@
 //! Starting a server: in a container, else as a process.
 
 pub(crate) mod containers;
+pub(crate) mod folder;
 pub(crate) mod images;
 mod pooler;
 pub(crate) mod processes;

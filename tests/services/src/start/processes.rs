@@ -2,47 +2,31 @@
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use tiered_services::{S3_CREDENTIALS, Service};
 use tokio::process::{Child, Command};
 
+use super::folder::Folder;
 use super::{Handle, Running, Upstream, tools};
 
 /// A process and the folder that it works in, both removed at the end.
 pub(crate) struct Process {
     child: Child,
-    folder: PathBuf,
+    /// Dropped after the process was told to end.
+    _folder: Folder,
 }
 
 impl Process {
     pub(crate) async fn stop(mut self) {
         self.child.kill().await.ok();
-        std::fs::remove_dir_all(&self.folder).ok();
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         self.child.start_kill().ok();
-        std::fs::remove_dir_all(&self.folder).ok();
-    }
-}
-
-/// Removes the folders that killed runs left behind; those of the last hour may be in use.
-pub(crate) fn remove_leftovers() {
-    let folders = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
-    for folder in folders.map(|entry| entry.path()) {
-        let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let ours =
-            Service::ALL.iter().any(|service| name.starts_with(&format!("tiered-{}-", service.name())));
-        let age = folder.metadata().and_then(|known| known.modified()).ok().and_then(|at| at.elapsed().ok());
-        if ours && age.is_some_and(|age| age > Duration::from_hours(1)) {
-            eprintln!("{} is removed", folder.display());
-            std::fs::remove_dir_all(&folder).ok();
-        }
     }
 }
 
@@ -53,13 +37,14 @@ pub(crate) async fn start(service: Service, upstream: Option<&Upstream>) -> Resu
     let port =
         TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).map_err(failed)?;
     let port = port.port().to_string();
-    let folder = std::env::temp_dir().join(format!("tiered-{}-{port}", service.name()));
-    std::fs::create_dir_all(&folder).map_err(failed)?;
+    let made = Folder::make(std::env::temp_dir().join(format!("tiered-{}-{port}", service.name())));
+    let made = made.map_err(failed)?;
+    let folder = made.path();
     let command = match service {
-        Service::Postgres => postgres(&folder, &port).await?,
+        Service::Postgres => postgres(folder, &port).await?,
         Service::PgBouncer => {
             let upstream = upstream.ok_or("there is no Postgres to stand before")?;
-            pooler(&folder, &upstream.here("127.0.0.1", &port)).await?
+            pooler(folder, &upstream.here("127.0.0.1", &port)).await?
         }
         Service::S3 => {
             let mut command = Command::new(tools::moto().await?);
@@ -79,7 +64,7 @@ pub(crate) async fn start(service: Service, upstream: Option<&Upstream>) -> Resu
                 "--secret-key",
                 secret,
             ]);
-            command.arg(&folder);
+            command.arg(folder);
             command
         }
         Service::S3Garage => return Err("it is used where its URL is given".to_owned()),
@@ -97,7 +82,7 @@ pub(crate) async fn start(service: Service, upstream: Option<&Upstream>) -> Resu
         url,
         how: format!("process on port {port}"),
         inside: None,
-        handle: Handle::Process(Box::new(Process { child, folder })),
+        handle: Handle::Process(Box::new(Process { child, _folder: made })),
     })
 }
 
