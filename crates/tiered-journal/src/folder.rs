@@ -84,7 +84,12 @@ impl OsFolder {
 
     fn lock(path: &Path) -> io::Result<Self> {
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            fs::File::open(parent)?.sync_all()?;
+            match fs::File::open(parent) {
+                Ok(parent) => sync_folder(&parent)?,
+                // It may be closed to us, and our folder in it not: its names are another's to keep.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                Err(error) => return Err(error),
+            }
         }
         let name = path.join(LOCK);
         let (lock, is_new) = match fs::File::options().create_new(true).write(true).open(&name) {
@@ -97,7 +102,13 @@ impl OsFolder {
         match lock.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
-            Err(fs::TryLockError::Error(error)) => return Err(error),
+            Err(fs::TryLockError::Error(error)) => {
+                if is_new {
+                    fs::remove_file(&name).ok();
+                }
+                let message = format!("the file system cannot lock {}: {error}", name.display());
+                return Err(io::Error::new(error.kind(), message));
+            }
         }
         let held = PlaceId::of(path).ok().map(|place| Arc::new(Held::new(place)));
         if is_new {
@@ -160,8 +171,22 @@ impl Folder for OsFolder {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.folder.sync_all()
+        sync_folder(&self.folder)
     }
+}
+
+/// Makes the names in a folder durable: by a sync of the file system, where folders have none.
+fn sync_folder(folder: &fs::File) -> io::Result<()> {
+    let Err(error) = folder.sync_all() else { return Ok(()) };
+    #[cfg(target_os = "linux")]
+    let has_none = matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)
+        || error.raw_os_error() == Some(rustix::io::Errno::BADF.raw_os_error());
+    #[cfg(target_os = "linux")]
+    if has_none {
+        return rustix::fs::syncfs(folder).map_err(io::Error::from);
+    }
+    // A sync that failed is not repeated.
+    Err(error)
 }
 
 /// Takes the space of `len` zero bytes, so that writing them later cannot fail for lack of room.

@@ -167,8 +167,15 @@ fn fill(system: &dyn System, file: &File) -> Result<()> {
 
 /// Makes a new name durable.
 fn sync_name(system: &dyn System, path: &Path, file: &File) -> io::Result<()> {
-    // Some file systems sync no folder, and some folders may be written to and not read.
-    system.sync_folder(folder_of(path)).or_else(|_| system.sync_all(file))
+    system.sync_folder(folder_of(path)).or_else(|error| match error.kind() {
+        // Some file systems sync no folder, and some folders may be written to and not read. EBADF has no kind.
+        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied => {
+            system.sync_all(file)
+        }
+        _ if error.raw_os_error() == Some(rustix::io::Errno::BADF.raw_os_error()) => system.sync_all(file),
+        // A sync that failed is not repeated.
+        _ => Err(error),
+    })
 }
 
 /// The bytes of a new database. redb has no clock and no chance of its own: they are always the same.

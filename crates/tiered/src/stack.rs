@@ -431,6 +431,30 @@ mod tests {
         }
     }
 
+    #[cfg(all(feature = "moka", feature = "redb", feature = "journal"))]
+    #[tokio::test]
+    async fn a_stack_that_was_dropped_or_refused_can_be_opened_again_at_once() {
+        use tiered_core::{Key, Put};
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = folder.path().to_str().expect("utf-8");
+        let stack = |frontend: &str| {
+            let toml = format!(
+                "journal='{place}/journal'\n[frontend]\nurl='{frontend}'\n[backend]\nurl='redb:{place}/d.redb'\n[policy]\nwrite-policy='write-behind'"
+            );
+            Stack::from_toml(&toml).expect("reads")
+        };
+        for round in 0..5 {
+            let opened = stack("moka:").open(Create::IfAbsent).await;
+            let store = opened.unwrap_or_else(|error| panic!("{round}: {}", error.chain()));
+            store.put(&Key::new("k").expect("valid"), Put::new("v")).await.expect("written");
+            drop(store);
+            // Its backend and journal are open already when the frontend is refused.
+            let refused = stack("moka:?capacity=0").open(Create::IfAbsent).await.map(drop);
+            let error = refused.expect_err("no capacity");
+            assert_eq!(error.kind(), ErrorKind::Config, "{round}: {}", error.chain());
+        }
+    }
+
     #[cfg(all(feature = "moka", feature = "redb"))]
     #[tokio::test]
     async fn the_sample_opens() {

@@ -124,6 +124,8 @@ fn count(folder: &TempDir) -> usize {
 const FULL: i32 = 28;
 /// EBADF.
 const NO_FLOCK: i32 = 9;
+/// EIO.
+const BROKEN: i32 = 5;
 /// EPERM.
 const FORBIDDEN: i32 = 1;
 
@@ -192,6 +194,12 @@ fn no_folder_is_locked_and_no_link_is_made() {
     create(&system, &path).expect("made");
     assert!(system.calls.borrow().contains(&"sync_all"));
     assert_eq!(content(&path), Content::Redb);
+    // A disk that failed is not asked again.
+    let (folder, path) = place(false);
+    let system = Failing::without(&["sync_folder"], BROKEN);
+    create(&system, &path).expect_err("the disk failed");
+    assert!(!system.calls.borrow().contains(&"sync_all"));
+    assert_eq!(count(&folder), 0);
 }
 
 #[test]
