@@ -145,7 +145,7 @@ impl S3Store {
         if [head.checksum, sealed].into_iter().flatten().any(|stored| stored != seen) {
             return Err(head.damaged(mismatch(), checksum));
         }
-        self.remember(&head, seen);
+        self.remember(name, &head, seen);
         let metadata = head.metadata(seen).map_err(Failed::Error)?;
         Ok(Some(Entry::from_parts(value, Arc::new(metadata))))
     }
@@ -192,7 +192,7 @@ impl S3Store {
     /// The value's checksum. Where no header has it, since another client wrote the object or it was streamed, the
     /// object is read through, once: it is remembered.
     pub(crate) async fn checksum(&self, name: &str, head: &Head) -> Result<Checksum, Failed> {
-        if let Some(checksum) = head.checksum.or_else(|| self.recall(head)) {
+        if let Some(checksum) = head.checksum.or_else(|| self.recall(name, head)) {
             return Ok(checksum);
         }
         let layout = self.0.layout;
@@ -205,7 +205,7 @@ impl S3Store {
             return Ok(Checksum::from_u32(u32::from_be_bytes(crc)));
         }
         let checksum = self.read_through(name, head).await.map_err(is_changed)?;
-        self.remember(head, checksum);
+        self.remember(name, head, checksum);
         Ok(checksum)
     }
 

@@ -13,7 +13,7 @@ use tiered_core::store::{check_mark, closed};
 use tiered_core::{
     Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Checksum, Claim, Delete, Deleted,
     Durability, Error, ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Operation, Put, Read,
-    ReadOptions, Result, Scope, Sharing, Stamp, Store, Written,
+    ReadOptions, Result, Scope, Sharing, Stamp, Store, Timestamp, Written,
 };
 use tokio::runtime::Handle;
 
@@ -31,6 +31,14 @@ const REMEMBERED: usize = 4_096;
 
 /// How much longer than its timeout a request may still reach the server, on a way that delays it.
 const ON_THE_WAY: Duration = Duration::from_secs(20);
+
+/// An object as far as its headers tell: name, `ETag`, size, time. The `ETag` alone does not: servers that keep files
+/// make it of size and time, so that two objects may share it.
+type Remembered = (String, String, u64, Timestamp);
+
+fn remembered(name: &str, head: &Head) -> Remembered {
+    (name.to_owned(), head.etag.clone(), head.size, head.modified)
+}
 
 /// A store in a bucket. Cloning it shares the connections.
 ///
@@ -54,7 +62,7 @@ pub(crate) struct Inner {
     pub(crate) bulk: AtomicU8,
     place: String,
     closed: AtomicBool,
-    checksums: Mutex<HashMap<String, Checksum>>,
+    checksums: Mutex<HashMap<Remembered, Checksum>>,
 }
 
 impl Inner {
@@ -140,12 +148,12 @@ impl S3Store {
         error.during(operation).in_tier(self.0.capabilities.name())
     }
 
-    /// The checksum of an object whose headers have none, if it was found out before. Equal `ETag`s are equal bytes.
-    pub(crate) fn recall(&self, head: &Head) -> Option<Checksum> {
-        self.0.checksums.lock().get(&head.etag).copied()
+    /// The checksum of the object `name`, whose headers have none, if it was found out before.
+    pub(crate) fn recall(&self, name: &str, head: &Head) -> Option<Checksum> {
+        self.0.checksums.lock().get(&remembered(name, head)).copied()
     }
 
-    pub(crate) fn remember(&self, head: &Head, checksum: Checksum) {
+    pub(crate) fn remember(&self, name: &str, head: &Head, checksum: Checksum) {
         if head.checksum.is_some() {
             return;
         }
@@ -153,7 +161,7 @@ impl S3Store {
         if checksums.len() >= REMEMBERED {
             checksums.clear();
         }
-        checksums.insert(head.etag.clone(), checksum);
+        checksums.insert(remembered(name, head), checksum);
     }
 
     fn mark_name(&self, name: &str) -> String {

@@ -151,6 +151,24 @@ async fn the_checksum_of_a_foreign_object_is_of_the_version_that_is_answered() {
 }
 
 #[tokio::test]
+async fn two_objects_that_share_an_etag_keep_their_checksums() {
+    // As servers give that make it of size and time.
+    let stub = Stub::new(|request, _| {
+        Answer::new(200).header("etag", "\"e\"").body(if request.path.ends_with("/one") {
+            "one"
+        } else {
+            "two"
+        })
+    });
+    let store = stub.await.store().await;
+    for name in ["one", "two", "one"] {
+        let name_of = Key::new(name).expect("valid");
+        let head = store.head(&name_of, &ReadOptions::new()).await.expect("reads").expect("there");
+        assert_eq!(head.checksum, Checksum::of(name.as_bytes()), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_stream_that_breaks_off_goes_on_where_it_was() {
     let value = "0123456789".repeat(1_000);
     let served = value.clone();
