@@ -95,3 +95,34 @@ fn what_may_not_be_written_can_be_read() {
     run(&["--store", &format!("{a}?access=read-only"), "put", "k"], 4, "reading only");
     protect(&place.path(""), 0o755);
 }
+
+#[test]
+fn a_folder_of_the_users_own_is_no_journal() {
+    let place = Place::new();
+    let docs = place.path("docs");
+    fs::create_dir(&docs).expect("made");
+    for name in ["thesis.new", "reserve"] {
+        fs::write(docs.join(name), name).expect("written");
+    }
+    let backend = place.url("d.redb");
+    let stack = ["--frontend", "moka:", "--backend", &backend, "--write-policy", "write-behind"];
+    let journal = ["--journal", "docs", "put", "k"];
+    place.run_with(&[&stack[..], &journal].concat(), b"v").ends(2).says("name another folder");
+    place.run(&["--journal", "docs", "journal", "verify"]).ends(2).says("name another folder");
+    assert_eq!(fs::read_dir(&docs).expect("reads").count(), 2);
+    for name in ["thesis.new", "reserve"] {
+        assert_eq!(fs::read_to_string(docs.join(name)).expect("there"), name);
+    }
+}
+
+#[test]
+fn files_beside_a_database_stay() {
+    let place = Place::new();
+    for name in ["users.new-york", "users.new-0000"] {
+        fs::write(place.path(name), name).expect("written");
+    }
+    place.put(&place.url("users"), "k", b"v");
+    for name in ["users.new-york", "users.new-0000"] {
+        assert_eq!(fs::read_to_string(place.path(name)).expect("there"), name);
+    }
+}

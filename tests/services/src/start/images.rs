@@ -10,6 +10,7 @@ use testcontainers::core::client::docker_client_instance;
 use tiered_services::Service;
 use tokio::process::Command;
 
+use super::folder::Folder;
 use super::tools;
 
 /// The suite of Debian that is built on.
@@ -60,11 +61,9 @@ pub(crate) async fn build() -> Result<(), String> {
         tools::install("debootstrap").await?;
     }
     let s3s_fs = tools::s3s_fs().await?;
-    let root = tools::cache()?.join("image");
-    std::fs::remove_dir_all(&root).ok();
-    let done = fill(&root, &s3s_fs).await;
-    std::fs::remove_dir_all(&root).ok();
-    done
+    // Removed at the end, and by the next build where this one is killed.
+    let folder = Folder::make(tools::cache()?.join("image-build")).map_err(|error| error.to_string())?;
+    fill(&folder.path().join("root"), &s3s_fs).await
 }
 
 async fn fill(root: &Path, s3s_fs: &Path) -> Result<(), String> {
