@@ -3,7 +3,8 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 
 use crate::case::{Case, Pace};
 use crate::cases::cases;
@@ -114,7 +115,6 @@ pub async fn run(factory: impl Factory, options: RunOptions) -> Report {
 
 pub(crate) async fn run_shared(factory: Arc<dyn Factory>, options: RunOptions) -> Report {
     let seed = options.seed.unwrap_or_else(entropy);
-    let wanted = |pace: Pace| cases().filter(move |case| case.pace == pace);
     let name = Arc::new(OnceLock::new());
     let begin = |case: &'static Case| {
         let attempt = Attempt {
@@ -125,13 +125,17 @@ pub(crate) async fn run_shared(factory: Arc<dyn Factory>, options: RunOptions) -
             effort: options.effort,
             store: Arc::clone(&name),
         };
-        supervise(attempt)
+        supervise(attempt).boxed()
     };
-    let together = wanted(Pace::Together).filter(|case| options.wants(case)).map(begin);
+    // Collected first: a future that held closures over cases could not be spawned.
+    let (together, alone): (Vec<&'static Case>, Vec<&'static Case>) =
+        cases().filter(|case| options.wants(case)).partition(|case| case.pace == Pace::Together);
+    let together: Vec<BoxFuture<'static, CaseReport>> = together.into_iter().map(begin).collect();
+    let alone: Vec<BoxFuture<'static, CaseReport>> = alone.into_iter().map(begin).collect();
     let mut reports: Vec<CaseReport> =
         stream::iter(together).buffer_unordered(options.concurrency.max(1)).collect().await;
-    for case in wanted(Pace::Alone).filter(|case| options.wants(case)) {
-        reports.push(begin(case).await);
+    for case in alone {
+        reports.push(case.await);
     }
     let place = |report: &CaseReport| cases().position(|case| case.name == report.name);
     reports.sort_by_key(place);

@@ -156,6 +156,10 @@ async fn race_batch_and_put(bench: Bench) -> Verdict {
                 let (bench, a, b) = (bench.clone(), a.clone(), b.clone());
                 Bench::part(async move {
                     let put = || bench.of(format!("{index}")).if_absent();
+                    if round % 2 == 1 && index % 2 == 1 {
+                        // A batch that is judged and then applied leaves a moment in between.
+                        pause(Duration::from_millis(1)).await;
+                    }
                     let written = if index % 2 == 0 {
                         bench.store.apply(Batch::new().put(a, put()).put(b, put())).await.map(drop)
                     } else {
