@@ -231,7 +231,13 @@ async fn behind_a_pooler_a_commit_that_the_network_delayed_does_not_overtake_a_l
         wire.beside.put(&key("k"), Put::new("before")).await.expect("written");
         wire.proxy.set(Mode::HoldFrom(text));
         let error = wire.store.put(&key("k"), Put::new("delayed")).await.expect_err("held");
-        assert_eq!(error.write_outcome(), Outcome::Unknown, "{error}");
+        // Both wait for the timeout: the server may have ended the transaction in time to say so.
+        let known = error.message().contains("ended a transaction");
+        assert_eq!(
+            error.write_outcome(),
+            if known { Outcome::NotApplied } else { Outcome::Unknown },
+            "{error}"
+        );
         // The row is free when the server has ended the transaction that stands still.
         wire.beside.put(&key("k"), Put::new("later")).await.expect("written");
         wire.proxy.set(Mode::Pass);
