@@ -55,7 +55,8 @@ fn run_tests(services: &Services) -> Result<Counts, String> {
     let matrix = ["test", "--workspace", "--all-features", "--test", "matrix"];
     let stacks = stage::run("matrix", with_services(&matrix))?;
     counts.add(stacks);
-    counts.add(stage::run("an adapter outside of the workspace", custom_adapter())?);
+    counts.add(stage::run("an adapter outside of the workspace", example("custom-adapter"))?);
+    counts.add(stage::run("a service outside of the workspace", example("service"))?);
     sim::gate()?;
     if complete && counts.stacks < STACKS {
         return Err(format!("{} stacks ran, at least {STACKS} should have", counts.stacks));
@@ -63,9 +64,10 @@ fn run_tests(services: &Services) -> Result<Counts, String> {
     Ok(counts)
 }
 
-fn custom_adapter() -> Command {
+/// The tests of an example, which is a workspace of its own.
+fn example(name: &str) -> Command {
     let mut command = cargo(&["test", "--manifest-path"]);
-    command.arg(root().join("examples/custom-adapter/Cargo.toml"));
+    command.arg(root().join("examples").join(name).join("Cargo.toml"));
     command
 }
 

@@ -256,7 +256,7 @@ pub enum Existed {
     Yes,
     /// It did not.
     No,
-    /// Nobody looked, since the caller did not [ask](Delete::report_existed).
+    /// It was not looked for, since the caller did not [ask](Delete::report_existed), or was damaged.
     Unknown,
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use parking_lot::Mutex;
 use tiered_core::store::precondition_failed;
 use tiered_core::{
-    Action, Applied, BatchOutcomes, Deleted, Error, ErrorKind, Key, Outcome, Precondition, Result, Stamp,
-    Written,
+    Action, Applied, BatchOutcomes, Deleted, Error, ErrorKind, Existed, Key, Outcome, Precondition, Result,
+    Stamp, Written,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -227,13 +227,13 @@ enum Refusal {
     Broken(Error),
 }
 
-/// Judges a batch against the state before it: for each operation, whether the key existed.
+/// Judges a batch against the state before it: for each operation, whether the key existed, which damage leaves open.
 fn judge(
     transaction: &dyn Transaction,
     operations: &[(Key, Action)],
     stamp: &Stamp,
     changed: &BTreeSet<Key>,
-) -> std::result::Result<Vec<bool>, Refusal> {
+) -> std::result::Result<Vec<Existed>, Refusal> {
     let now = stamp.now();
     let mut existed = Vec::with_capacity(operations.len());
     for (key, action) in operations {
@@ -248,7 +248,7 @@ fn judge(
                 if error.kind() == ErrorKind::Corrupt
                     && matches!(precondition, Precondition::None | Precondition::Damaged) =>
             {
-                existed.push(false);
+                existed.push(Existed::Unknown);
                 continue;
             }
             Err(error) if error.kind() == ErrorKind::Corrupt => return Err(Refusal::Judged(error)),
@@ -260,13 +260,13 @@ fn judge(
             && let Some(record) = &current
             && is_value_damaged(transaction, key, record.clone()).map_err(Refusal::Broken)?
         {
-            existed.push(false);
+            existed.push(Existed::Unknown);
             continue;
         }
         if !precondition.holds(current.as_ref().map(|record| &record.metadata.version)) {
             return Err(Refusal::Judged(precondition_failed(key)));
         }
-        existed.push(current.is_some());
+        existed.push(current.is_some().into());
     }
     Ok(existed)
 }
@@ -283,7 +283,7 @@ fn is_value_damaged(transaction: &dyn Transaction, key: &Key, record: Record) ->
 fn apply(
     transaction: &mut dyn Transaction,
     operations: &[(Key, Action)],
-    existed: Vec<bool>,
+    existed: Vec<Existed>,
     stamp: &Stamp,
 ) -> Result<BatchOutcomes> {
     let mut outcomes = Vec::with_capacity(operations.len());

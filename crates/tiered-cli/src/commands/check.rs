@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use futures_util::StreamExt as _;
 use serde::Serialize;
-use tiered::{Key, ListOptions, ListStream, Listed, ReadOptions, Store};
+use tiered::{Error, Key, ListOptions, ListStream, Listed, ReadOptions, Store, is_damaged_key};
 
 use super::closing;
 use crate::exit::{DIFFERENT, Failure, OK};
@@ -31,47 +31,99 @@ pub(super) async fn run(from: &str, to: &str, values: bool, json: bool) -> Resul
     };
     let found = compare(&*from, &*to, values, json).await;
     let found = closing(&*to, found).await;
-    let differences = closing(&*from, found).await?;
+    let Found { differences, damaged } = closing(&*from, found).await?;
     if differences == 0 {
         return Ok(OK);
     }
-    output::complain(&format!("{differences} keys differ"));
+    output::complain(&match damaged {
+        0 => format!("{differences} keys differ"),
+        _ => format!("{differences} keys differ, {damaged} of them are damaged"),
+    });
     Ok(DIFFERENT)
 }
 
-async fn next(listing: &mut ListStream) -> Result<Option<Listed>, Failure> {
-    Ok(listing.next().await.transpose()?)
+/// One key of a listing.
+enum Seen {
+    Good(Listed),
+    Damaged(Key),
 }
 
-async fn compare(from: &dyn Store, to: &dyn Store, values: bool, json: bool) -> Result<u64, Failure> {
+impl Seen {
+    fn key(&self) -> &Key {
+        match self {
+            Self::Good(listed) => &listed.key,
+            Self::Damaged(key) => key,
+        }
+    }
+}
+
+/// One side, key by key. A damaged key is told of on standard error.
+struct Side {
+    listing: ListStream,
+    /// The key that is looked at; `None` at the end.
+    seen: Option<Seen>,
+}
+
+impl Side {
+    async fn begin(store: &dyn Store) -> Result<Self, Failure> {
+        let mut side = Self { listing: store.list(ListOptions::new()), seen: None };
+        side.advance().await?;
+        Ok(side)
+    }
+
+    async fn advance(&mut self) -> Result<(), Failure> {
+        self.seen = match self.listing.next().await {
+            None => None,
+            Some(Ok(listed)) => Some(Seen::Good(listed)),
+            Some(Err(error)) => Some(Seen::Damaged(damaged_key(error)?)),
+        };
+        Ok(())
+    }
+}
+
+/// The key that is damaged, which is told of; any other error is one of the whole check.
+fn damaged_key(error: Error) -> Result<Key, Failure> {
+    match error.key() {
+        Some(key) if is_damaged_key(&error) => {
+            output::complain(&format!("damaged: {}", error.chain()));
+            Ok(key.clone())
+        }
+        _ => Err(error.into()),
+    }
+}
+
+/// What a check found.
+#[derive(Default)]
+struct Found {
+    differences: u64,
+    /// Of those, keys that are damaged on a side.
+    damaged: u64,
+}
+
+async fn compare(from: &dyn Store, to: &dyn Store, values: bool, json: bool) -> Result<Found, Failure> {
     let mut lines = output::Lines::new();
     let progress = Progress::new("compared");
     let mut compared = 0;
-    let (mut ours, mut theirs) = (from.list(ListOptions::new()), to.list(ListOptions::new()));
-    let (mut our, mut their) = (next(&mut ours).await?, next(&mut theirs).await?);
-    let mut differences = 0;
+    let (mut ours, mut theirs) = (Side::begin(from).await?, Side::begin(to).await?);
+    let mut found = Found::default();
     loop {
-        let order = match (&our, &their) {
+        let (key, order) = match (&ours.seen, &theirs.seen) {
             (None, None) => {
                 lines.finish()?;
-                return Ok(differences);
+                return Ok(found);
             }
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some(our), Some(their)) => our.key.cmp(&their.key),
+            (Some(our), None) => (our.key(), Ordering::Less),
+            (None, Some(their)) => (their.key(), Ordering::Greater),
+            (Some(our), Some(their)) => (our.key().min(their.key()), our.key().cmp(their.key())),
         };
-        let kind = match order {
-            Ordering::Less => Some("missing"),
-            Ordering::Greater => Some("extra"),
-            Ordering::Equal => match (&our, &their) {
-                (Some(our), Some(their)) if differ(from, to, our, their, values).await? => Some("differs"),
-                _ => None,
-            },
+        let looked_at = match order {
+            Ordering::Less => [ours.seen.as_ref(), None],
+            Ordering::Greater => [None, theirs.seen.as_ref()],
+            Ordering::Equal => [ours.seen.as_ref(), theirs.seen.as_ref()],
         };
-        let key: Option<Key> =
-            if order == Ordering::Greater { &their } else { &our }.as_ref().map(|listed| listed.key.clone());
-        if let (Some(kind), Some(key)) = (kind, key) {
-            differences += 1;
+        if let Some(kind) = kind(from, to, looked_at, values).await? {
+            found.differences += 1;
+            found.damaged += u64::from(kind == DAMAGED);
             if json {
                 lines.json(&Line { key: key.as_str(), kind })?;
             } else {
@@ -81,12 +133,39 @@ async fn compare(from: &dyn Store, to: &dyn Store, values: bool, json: bool) -> 
         compared += 1;
         progress.show(compared);
         if order != Ordering::Greater {
-            our = next(&mut ours).await?;
+            ours.advance().await?;
         }
         if order != Ordering::Less {
-            their = next(&mut theirs).await?;
+            theirs.advance().await?;
         }
     }
+}
+
+/// The kind of a key that is damaged on a side.
+const DAMAGED: &str = "damaged";
+
+/// How the first key of the two sides differs.
+async fn kind(
+    from: &dyn Store,
+    to: &dyn Store,
+    looked_at: [Option<&Seen>; 2],
+    values: bool,
+) -> Result<Option<&'static str>, Failure> {
+    Ok(match looked_at {
+        [Some(Seen::Damaged(_)), _] | [_, Some(Seen::Damaged(_))] => Some(DAMAGED),
+        [Some(Seen::Good(our)), Some(Seen::Good(their))] => {
+            match differ(from, to, our, their, values).await {
+                Ok(differ) => differ.then_some("differs"),
+                Err(error) => {
+                    damaged_key(error)?;
+                    Some(DAMAGED)
+                }
+            }
+        }
+        [Some(_), None] => Some("missing"),
+        [None, Some(_)] => Some("extra"),
+        [None, None] => None,
+    })
 }
 
 async fn differ(
@@ -95,7 +174,7 @@ async fn differ(
     our: &Listed,
     their: &Listed,
     values: bool,
-) -> Result<bool, Failure> {
+) -> tiered::Result<bool> {
     if our.size != their.size {
         return Ok(true);
     }

@@ -86,11 +86,12 @@ pub(super) async fn delete(place: &Place, key: &str, if_version: Option<&str>) -
     let store = stack::open(place, Create::Never).await?;
     let deleted = store.delete(&key, delete).await.map_err(Failure::from);
     let deleted = closing(&*store, deleted).await?;
-    if deleted.existed == Existed::Yes {
-        return Ok(OK);
+    if deleted.existed == Existed::No {
+        output::complain(&format!("{key} is absent"));
+        return Ok(ABSENT);
     }
-    output::complain(&format!("{key} is absent"));
-    Ok(ABSENT)
+    // What is not known was damaged, and is gone.
+    Ok(OK)
 }
 
 pub(super) async fn head(place: &Place, json: bool, key: &str) -> Result<u8, Failure> {

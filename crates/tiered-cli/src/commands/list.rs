@@ -2,13 +2,13 @@
 
 use futures_util::StreamExt as _;
 use serde::Serialize;
-use tiered::{Key, ListOptions, Store};
+use tiered::{Key, ListOptions, Store, is_damaged_key};
 
 use super::closing;
 use crate::arguments::Place;
-use crate::exit::{Failure, OK};
+use crate::exit::{DIFFERENT, Failure, OK};
 use crate::output::Lines;
-use crate::stack;
+use crate::{output, stack};
 
 #[derive(Debug, Serialize)]
 struct Line<'a> {
@@ -33,15 +33,29 @@ pub(super) async fn run(
     }
     let store = stack::open_to_read(place).await?;
     let listed = print(&*store, options, json).await;
-    closing(&*store, listed).await?;
-    Ok(OK)
+    let damaged = closing(&*store, listed).await?;
+    if damaged == 0 {
+        return Ok(OK);
+    }
+    output::complain(&format!("{damaged} keys are damaged"));
+    Ok(DIFFERENT)
 }
 
-async fn print(store: &dyn Store, options: ListOptions, json: bool) -> Result<(), Failure> {
+/// Prints the listing, and damaged keys on standard error. Returns how many of those there are.
+async fn print(store: &dyn Store, options: ListOptions, json: bool) -> Result<u64, Failure> {
     let mut lines = Lines::new();
+    let mut damaged = 0;
     let mut listing = store.list(options);
     while let Some(listed) = listing.next().await {
-        let listed = listed?;
+        let listed = match listed {
+            Ok(listed) => listed,
+            Err(error) if is_damaged_key(&error) => {
+                damaged += 1;
+                output::complain(&format!("damaged: {}", error.chain()));
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         if json {
             let version = listed.version.as_ref().map(ToString::to_string);
             lines.json(&Line { key: listed.key.as_str(), size: listed.size, version })?;
@@ -49,5 +63,6 @@ async fn print(store: &dyn Store, options: ListOptions, json: bool) -> Result<()
             lines.text(listed.key.as_str())?;
         }
     }
-    lines.finish()
+    lines.finish()?;
+    Ok(damaged)
 }

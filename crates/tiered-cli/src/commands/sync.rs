@@ -25,10 +25,12 @@ struct Line {
     listed_from: u64,
     listed_to: u64,
     copied: u64,
+    repaired: u64,
     skipped: u64,
     removed: u64,
     vanished: u64,
     failed: u64,
+    damaged: u64,
     bytes: u64,
     seconds: f64,
 }
@@ -101,10 +103,12 @@ fn print(report: &SyncReport, seconds: f64, json: bool) -> Result<(), Failure> {
         listed_from: report.listed_from,
         listed_to: report.listed_to,
         copied: report.copied,
+        repaired: report.repaired,
         skipped: report.skipped,
         removed: report.removed,
         vanished: report.vanished,
         failed: report.failed,
+        damaged: report.damaged,
         bytes: report.bytes,
         seconds,
     };
@@ -112,15 +116,17 @@ fn print(report: &SyncReport, seconds: f64, json: bool) -> Result<(), Failure> {
         return output::json(&line);
     }
     let text = format!(
-        "listed {} and {}; copied {} ({} bytes), skipped {}, removed {}, vanished {}, failed {}; {seconds:.1} s\n",
+        "listed {} and {}; copied {} ({} bytes; {} repaired), skipped {}, removed {}, vanished {}, failed {} ({} damaged); {seconds:.1} s\n",
         line.listed_from,
         line.listed_to,
         line.copied,
         line.bytes,
+        line.repaired,
         line.skipped,
         line.removed,
         line.vanished,
-        line.failed
+        line.failed,
+        line.damaged
     );
     output::bytes(text.as_bytes())
 }

@@ -1,6 +1,7 @@
 //! The real command: what it prints, and how it ends.
 #![cfg(all(feature = "moka", feature = "redb"))]
 
+mod damage;
 mod files;
 mod help;
 mod journals;
