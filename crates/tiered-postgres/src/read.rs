@@ -170,13 +170,15 @@ impl PostgresStore {
                     Ok(page) => page,
                     Err(error) => return Some((vec![Err(store.failed(error, Operation::List))], None)),
                 };
-                // A row whose key is damaged ends the listing: there is nothing to go on from.
+                let whole = page.len() == size;
+                // A row whose key is damaged ends the listing: nobody could say which key it is about.
+                let page = up_to_unnamed(page);
                 let last = match page.last() {
                     Some(Ok(listed)) => Some(listed.key.clone()),
                     Some(Err(error)) => error.key().cloned(),
                     None => None,
                 };
-                let next = last.filter(|_| page.len() == size).map(|last| {
+                let next = last.filter(|_| whole).map(|last| {
                     options.start_after = Some(last);
                     options.limit = options.limit.map(|limit| limit - size);
                     options
@@ -225,6 +227,15 @@ impl PostgresStore {
     }
 }
 
+/// A page up to its first error that names no key.
+fn up_to_unnamed(mut page: Vec<Result<Listed>>) -> Vec<Result<Listed>> {
+    let unnamed = |listed: &Result<Listed>| listed.as_ref().is_err_and(|error| error.key().is_none());
+    if let Some(end) = page.iter().position(unnamed) {
+        page.truncate(end + 1);
+    }
+    page
+}
+
 /// The row of a mark. A mark's name has no colon, so it is never the schema's.
 pub(crate) fn mark_row(name: &str) -> String {
     format!("mark:{name}")
@@ -254,5 +265,18 @@ impl Query {
             }
             Self::Mark { statement, name } => statement.query().bind(name),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_key_ends_the_page() {
+        let damaged = || Error::new(ErrorKind::Corrupt, "damaged");
+        let key = Key::new("k").expect("valid");
+        let page = vec![Err(damaged().for_key(&key)), Err(damaged()), Err(damaged().for_key(&key))];
+        assert_eq!(up_to_unnamed(page).len(), 2);
     }
 }
