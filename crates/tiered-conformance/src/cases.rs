@@ -29,11 +29,14 @@ use crate::case::Case;
 
 /// Every case, the plain ones first: the first that fails is the one to look at, since what it checks others build on.
 pub fn cases() -> impl Iterator<Item = &'static Case> {
+    // Whole values first; the reads that need more of a write than its value come after the writes.
+    let (whole, others) = reading::CASES.split_at(reading::WHOLE);
     [
-        reading::CASES,
+        whole,
         writing::CASES,
         deleting::CASES,
         ranges::CASES,
+        others,
         preconditions::CASES,
         near::CASES,
         listing::CASES,

@@ -131,13 +131,13 @@ macro_rules! __catalogue {
     };
     (@give $to:ident $arguments:tt) => {
         $crate::$to! { $arguments
-            read_whole read_absent read_sizes read_keys read_key_longest read_key_shortest read_unless_unchanged
-            read_unless_changed read_head read_many read_many_range read_peek
+            read_whole read_absent read_sizes read_key_longest read_key_shortest read_head
             put_replace put_visible put_empty put_version put_version_own put_version_token put_versions_differ
             put_metadata put_attributes put_note put_copy put_stamped put_key_limit put_value_limit
             delete_existing delete_absent delete_then_put delete_neighbours
             range_half_open range_clamped range_at_end range_beyond range_absent range_empty_value
             range_metadata range_chunks
+            read_keys read_unless_unchanged read_unless_changed read_many read_many_range read_peek
             put_if_absent put_if_absent_present put_if_absent_deleted put_if_matches put_if_matches_stale
             put_if_matches_absent put_retry delete_if_matches delete_if_matches_stale delete_if_absent
             put_same_value put_values_near put_versions_near put_key_limit_wide read_keys_near

@@ -12,16 +12,19 @@ declare! {
     read_whole ["read.whole"];
     read_absent ["read.whole"];
     read_sizes ["read.whole"];
-    read_keys ["read.whole", "put.limits"];
     read_key_longest ["read.whole", "put.limits"];
     read_key_shortest ["read.whole", "put.limits"] needs [Need::Place];
+    read_head ["read.head"];
+    read_keys ["read.whole", "put.limits"];
     read_unless_unchanged ["read.unless"];
     read_unless_changed ["read.unless"];
-    read_head ["read.head"];
     read_many ["read.many"];
     read_many_range ["read.many", "read.range"];
     read_peek ["read.peek"] needs [Need::Has(Feature::Peeks)] else read_peek_refused;
 }
+
+/// How many of the cases read whole values, or their metadata.
+pub(super) const WHOLE: usize = 6;
 
 /// Sizes around the chunks of 64 KiB in which adapters store values, in bytes.
 const SIZES: [usize; 12] =

@@ -4,8 +4,8 @@ mod bend;
 mod fault;
 mod odd;
 mod odd_store;
-mod sessions;
-mod sharing;
+pub(crate) mod sessions;
+pub(crate) mod sharing;
 mod store;
 
 use std::sync::Arc;
@@ -193,4 +193,39 @@ async fn every_broken_store_fails_the_case_that_is_there_for_it() {
         }
     }
     assert!(unnoticed.is_empty(), "{} of {all} not noticed: {unnoticed:#?}", unnoticed.len());
+}
+
+/// A failure names the first difference, and not all that was listed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failures_are_short() {
+    for (fault, name) in [(Fault::PageLost, "list_pages"), (Fault::ListsBackwards, "list_pages")] {
+        let report = run(Workshop::new(fault), RunOptions::new().only([name])).await;
+        let Some(Ending::Failed(why)) = report.case(name).map(|case| &case.ending) else {
+            panic!("{fault:?} passes {name}");
+        };
+        assert!(why.chars().count() <= 300 && why.contains("at position"), "{why}");
+    }
+}
+
+/// A plain fault shows in many cases; the first of them, in the order of the list, is the plain one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plain_fault_is_named_by_the_plain_case_first() {
+    for (fault, plain) in [
+        (Fault::ValueTruncated, "read_whole"),
+        (Fault::AbsentIsEmpty, "read_absent"),
+        (Fault::HeadTruncated, "read_head"),
+        (Fault::VersionMisreported, "put_version"),
+        (Fault::DeleteLost, "delete_existing"),
+        (Fault::RangeOffByOne, "range_half_open"),
+        (Fault::LimitIgnored, "list_limit"),
+        (Fault::StartAfterIncluded, "list_after"),
+        (Fault::BatchFirstWins, "batch_last"),
+    ] {
+        // The cases before it pass.
+        let before = cases().position(|case| case.name == plain).expect("a case");
+        let names = cases().take(before + 1).map(|case| case.name);
+        let report = run(Workshop::new(fault), RunOptions::new().only(names).effort(Effort::Brief)).await;
+        let first = report.first_failure().map(|case| case.name);
+        assert_eq!(first, Some(plain), "{fault:?}\n{report}");
+    }
 }

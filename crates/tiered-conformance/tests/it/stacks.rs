@@ -2,8 +2,14 @@
 
 use std::sync::Arc;
 
-use tiered_conformance::{Effort, RunOptions, run};
-use tiered_core::{Feature, MemoryStore, ReadPolicy, Store, TieredStore, VolatileJournal, WritePolicy};
+use async_trait::async_trait;
+use tiered_conformance::{Effort, Factory, Place, RunOptions, cases, run};
+use tiered_core::{
+    Feature, MemoryStore, ReadPolicy, Result, Stamp, Store, TieredStore, VolatileJournal, WritePolicy,
+};
+
+use crate::broken::sessions::{Disk, Forgets};
+use crate::broken::sharing::{Alone, Server};
 
 async fn stack(
     frontend: Arc<dyn Store>,
@@ -59,5 +65,81 @@ async fn three_tiers() {
             let lower = stack(memory(&[Feature::Peeks]), memory(&[]), inner, read).await;
             passes(stack(memory(&[]), lower, outer, read).await, &format!("{outer} over {inner}")).await;
         }
+    }
+}
+
+/// Builds a stack over a backend that lasts or is shared, anew each time that its place is opened.
+struct Stacked<P> {
+    backend: P,
+    write: WritePolicy,
+}
+
+#[async_trait]
+impl<P: Place> Place for Stacked<P> {
+    async fn open(&self) -> Result<Arc<dyn Store>> {
+        let backend = self.backend.open().await?;
+        let mut builder = TieredStore::builder(memory(&[]), Arc::clone(&backend)).write_policy(self.write);
+        if self.write == WritePolicy::WriteBehind {
+            builder = builder.journal(Arc::new(VolatileJournal::new()));
+        }
+        match builder.build().await {
+            Ok(store) => Ok(Arc::new(store)),
+            Err(error) => {
+                backend.close().await?;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Stacks on a manual clock, with places of their own.
+struct Places<F> {
+    store: Arc<dyn Store>,
+    place: F,
+}
+
+#[async_trait]
+impl<P: Place, F: Fn() -> Stacked<P> + Send + Sync + 'static> Factory for Places<F> {
+    async fn open(&self) -> Result<Arc<dyn Store>> {
+        Ok(Arc::clone(&self.store))
+    }
+
+    async fn place(&self) -> Option<Arc<dyn Place>> {
+        Some(Arc::new((self.place)()))
+    }
+}
+
+async fn passes_with_places<P: Place>(
+    what: &str,
+    without: &[&str],
+    place: impl Fn() -> Stacked<P> + Send + Sync + 'static,
+) {
+    let store = place().open().await.expect("builds");
+    let names = cases().map(|case| case.name).filter(|name| !without.contains(name));
+    let options = RunOptions::new().effort(Effort::Brief).only(names);
+    let report = run(Places { store, place }, options).await;
+    assert!(report.is_ok(), "{what}\n{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stacks_over_a_backend_that_lasts() {
+    for write in [WritePolicy::WriteThrough, WritePolicy::WriteAround, WritePolicy::WriteBehind] {
+        passes_with_places(&format!("{write}, lasting"), &[], move || Stacked {
+            backend: Disk::new(Forgets::Nothing, &Stamp::system()),
+            write,
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stacks_over_a_backend_that_is_shared() {
+    for write in [WritePolicy::WriteThrough, WritePolicy::WriteAround] {
+        // The server of these tests is not closed with a handle of it.
+        passes_with_places(&format!("{write}, shared"), &["life_close"], move || Stacked {
+            backend: Server::new(Alone::Nothing, &Stamp::system()),
+            write,
+        })
+        .await;
     }
 }

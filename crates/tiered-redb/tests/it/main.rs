@@ -10,7 +10,7 @@ mod read_only;
 use std::sync::Arc;
 
 use tempfile::TempDir;
-use tiered_conformance::{Factory, Place};
+use tiered_conformance::{Effort, Factory, Place, RunOptions, run};
 use tiered_core::{ManualClock, Result, Stamp, Store, Timestamp, VersionMint};
 use tiered_redb::{RedbConfig, RedbStore};
 
@@ -57,6 +57,16 @@ impl Factory for Disk {
     fn clock(&self) -> Option<Arc<ManualClock>> {
         Some(Arc::clone(&self.clock))
     }
+}
+
+/// The suite works within limits that a URL can set, such as `max_value=5`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_suite_passes_within_a_small_limit() {
+    let mut disk = Disk::new().await;
+    let config = RedbConfig::new(disk.folder.path().join("small.redb")).stamp(disk.stamp.clone());
+    disk.store = config.cache(1 << 20).max_value(5).open().await.expect("opens");
+    let report = run(disk, RunOptions::new().effort(Effort::Brief)).await;
+    assert!(report.is_ok(), "{report}");
 }
 
 mod suite {

@@ -20,7 +20,7 @@ use super::bend::{Bend, Bent, reference};
 
 /// What a session forgets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Forgets {
+pub(crate) enum Forgets {
     Nothing,
     Attributes,
     Batches,
@@ -68,14 +68,14 @@ struct Shelf {
 
 /// A place that lasts as long as the test.
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     shelf: Arc<Shelf>,
     stamp: Stamp,
     forgets: Forgets,
 }
 
 impl Disk {
-    pub(super) fn new(forgets: Forgets, stamp: &Stamp) -> Self {
+    pub(crate) fn new(forgets: Forgets, stamp: &Stamp) -> Self {
         Self { shelf: Arc::default(), stamp: stamp.clone(), forgets }
     }
 }

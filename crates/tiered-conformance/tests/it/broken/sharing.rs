@@ -18,7 +18,7 @@ use super::bend::{Bend, Bent, reference};
 
 /// What a handle keeps to itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Alone {
+pub(crate) enum Alone {
     /// Nothing: the control.
     Nothing,
     Absences,
@@ -51,14 +51,14 @@ pub(super) const TABLE: [(Alone, &str); 11] = [
 
 /// A server: each handle is a clone of one store.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(crate) struct Server {
     inner: MemoryStore,
     alone: Alone,
     told: broadcast::Sender<Change>,
 }
 
 impl Server {
-    pub(super) fn new(alone: Alone, stamp: &Stamp) -> Self {
+    pub(crate) fn new(alone: Alone, stamp: &Stamp) -> Self {
         let inner = reference(stamp).declaring(|all| all.without(Feature::Peeks));
         Self { inner, alone, told: broadcast::channel(1_000).0 }
     }
