@@ -102,6 +102,24 @@ fn cut(command: clap::Command, path: &[&str]) -> clap::Command {
     command
 }
 
+/// Options that a subcommand takes and need not show: where nothing is printed as JSON, asking for it does no harm, and a
+/// journal can be looked at with the options of its stack, whose backend says then whether it names the journal.
+fn tolerated(path: &[&str]) -> &'static [&'static str] {
+    match path {
+        ["journal", "list" | "verify"] => &[
+            "frontend",
+            "backend",
+            "write_policy",
+            "read_policy",
+            "sole_writer",
+            "lease",
+            "sole_journal",
+            "backend_id",
+        ],
+        _ => &["json"],
+    }
+}
+
 /// What an option of [`Place`] means to one subcommand alone.
 fn special(path: &[&str], id: &str) -> Option<&'static str> {
     match (path, id) {
@@ -130,11 +148,9 @@ fn ignored(matches: &ArgMatches) -> Option<String> {
         path.push(name);
         leaf = inner;
     }
-    let known = known(&path).concat();
-    // Where nothing is printed as JSON, asking for it does no harm.
+    let known = [known(&path).concat(), tolerated(&path).to_vec()].concat();
     let ignored = GLOBAL.iter().find(|id| {
-        **id != "json"
-            && !known.contains(*id)
+        !known.contains(*id)
             && leaf.try_contains_id(id).unwrap_or(false)
             && leaf.value_source(id) == Some(ValueSource::CommandLine)
     })?;
@@ -415,6 +431,10 @@ mod tests {
         let text = refused(&["--frontend", "moka:", "--backend", "redb:x", "conformance", "memory:"]);
         assert!(text.contains("`conformance` does not use --frontend"), "{text}");
         assert_eq!(refused(&["--json", "demo"]), "");
+        let stack = ["--frontend", "moka:", "--backend", "redb:x", "--journal", "j", "journal"];
+        assert_eq!(refused(&[&stack[..], &["verify", "--json"]].concat()), "");
+        let text = refused(&[&stack[..], &["abandon", "00000000000000000000000000000007"]].concat());
+        assert!(text.contains("`journal abandon` does not use --frontend"), "{text}");
     }
 
     #[test]

@@ -421,13 +421,33 @@ pub trait StoreExt: Store {
 
     /// Replaces the value by `change` of the authoritative one, retried until nobody wrote in between. Returns
     /// the entry before and the version after. `change` may run several times; it gives `None` to leave the
-    /// entry as it is.
+    /// entry as it is; what it found then is handed out beside it, as here.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] where the store lacks [`Feature::ConditionalPut`].
     ///
     /// # Cancel safety
     /// As a put: dropping it leaves the outcome unknown.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{Key, MemoryStore, Put, Store, StoreExt};
+    ///
+    /// let store = MemoryStore::new();
+    /// let key = Key::new("stock/apple")?;
+    /// store.put(&key, Put::new("1")).await?;
+    /// let mut sold_out = false;
+    /// let (_, written) = store
+    ///     .update(&key, |old| {
+    ///         sold_out = old.is_none_or(|old| old.value() == "0");
+    ///         // Keeps expiry and attributes.
+    ///         old.filter(|_| !sold_out).map(|old| Put::replacing(old, "0"))
+    ///     })
+    ///     .await?;
+    /// assert!(written.is_some() && !sold_out);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     async fn update<F>(&self, key: &Key, mut change: F) -> Result<(Option<Entry>, Option<Written>)>
     where
         F: FnMut(Option<&Entry>) -> Option<Put> + Send,

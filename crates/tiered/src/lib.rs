@@ -2,6 +2,7 @@
 //!
 //! This crate gathers the others by feature: `moka` and `journal` (defaults), `redb`, `rocksdb`, `postgres`, `s3`. [`open`] opens a
 //! store by URL, [`Stack`] builds a stack of any depth from data (TOML); everything else is re-exported from `tiered-core`.
+//! A whole service over it, with tests that kill it, is `examples/service` of the repository.
 //!
 //! # Examples
 //! ```

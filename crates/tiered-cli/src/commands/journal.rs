@@ -62,10 +62,11 @@ enum Named {
 }
 
 impl Named {
-    /// Asks the store that `--store` names, where there is one. A store that is in use cannot be asked.
+    /// Asks the store that `--store` or `--backend` names, where there is one. A store that is in use cannot be asked.
     async fn ask(place: &Place, journal: Option<JournalId>) -> Result<Self, Failure> {
-        let (Some(url), Some(journal)) = (&place.store, journal) else { return Ok(Self::Unknown) };
-        let store = match tiered::open(url, Create::Never).await {
+        let url = place.store.as_ref().or(place.backend.as_ref());
+        let (Some(url), Some(journal)) = (url, journal) else { return Ok(Self::Unknown) };
+        let store = match tiered::open_to_read(url).await {
             Ok(store) => store,
             Err(error) => {
                 output::complain(&format!("the backend cannot be asked: {}", error.chain()));

@@ -82,6 +82,8 @@ fn a_journal_says_its_id_and_whether_the_backend_names_it() {
     let listed = journal(&["--store", &back, "journal", "list"]);
     assert_eq!(listed.errors(), format!("journal {id}: the backend names it\n"));
     assert_eq!(listed.text(), "1\tput\tk\t12\twaits\n");
+    let stack = journal(&["--frontend", "moka:", "--backend", &back, "journal", "list"]);
+    assert_eq!(stack.errors(), format!("journal {id}: the backend names it\n"));
     // The lock of a store that is in use is no failure of a look at the journal.
     let absent = journal(&["--store", &place.url("absent.redb"), "journal", "list"]);
     assert!(absent.errors().contains("the backend cannot be asked"), "{}", absent.errors());

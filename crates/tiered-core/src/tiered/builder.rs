@@ -114,7 +114,8 @@ impl TieredBuilder {
         self
     }
 
-    /// The clock and the source of versions.
+    /// The clock and the source of versions. Each tier judges expiry by a clock of its own: a test that moves time by hand
+    /// gives the same stamp to the tiers' configurations as well.
     #[must_use]
     pub fn stamp(mut self, stamp: Stamp) -> Self {
         self.stamp = stamp;
