@@ -269,6 +269,7 @@ impl Store for TieredStore {
     }
 
     async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
+        self.engine.check_open(Operation::Mark)?;
         let home = self.engine.home();
         if name == ownership::JOURNALS {
             return contained(&**home, ownership::mark_from_above(home.as_ref())).await;
@@ -277,6 +278,7 @@ impl Store for TieredStore {
     }
 
     async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
+        self.engine.check_open(Operation::Mark)?;
         let home = self.engine.home();
         if name == ownership::JOURNALS {
             let set = ownership::set_mark_from_above(home.as_ref(), value.as_ref());
