@@ -35,7 +35,7 @@ pub(crate) async fn read_alone(url: &str) -> Result<Arc<dyn Store>, Failure> {
 }
 
 /// Warns of the journals of a store that is opened without a stack around it: then it has a URL.
-async fn warned(store: Arc<dyn Store>, url: Option<&str>) -> Arc<dyn Store> {
+pub(crate) async fn warned(store: Arc<dyn Store>, url: Option<&str>) -> Arc<dyn Store> {
     if let Some(url) = url {
         warn_of_journals(&*store, url).await;
     }

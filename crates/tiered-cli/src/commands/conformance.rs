@@ -10,6 +10,7 @@ use super::closing;
 use crate::exit::{DIFFERENT, Failure, OK};
 use crate::output::{self, Lines};
 use crate::progress::Progress;
+use crate::stack;
 
 #[derive(Debug, Serialize)]
 struct Line<'a> {
@@ -21,7 +22,7 @@ struct Line<'a> {
 }
 
 pub(super) async fn run(url: &str, json: bool) -> Result<u8, Failure> {
-    let store = tiered::open(url, Create::IfAbsent).await?;
+    let store = stack::open_alone(url, Create::IfAbsent).await?;
     let shared = Arc::clone(&store);
     let factory = move || {
         let store: Arc<dyn Store> = Arc::clone(&shared);

@@ -83,7 +83,7 @@ async fn target(order: &Order) -> Result<Arc<dyn Store>, Failure> {
         return stack::open_alone(&order.to, Create::IfAbsent).await;
     }
     match tiered::open(&order.to, Create::Never).await {
-        Ok(store) => Ok(store),
+        Ok(store) => Ok(stack::warned(store, Some(&order.to)).await),
         Err(error) => {
             let path =
                 order.to.split_once(':').map_or("", |(_, rest)| rest.split('?').next().unwrap_or_default());

@@ -48,10 +48,12 @@ fn a_store_that_is_opened_alone_warns_of_its_journal() {
         &["--store", &back, "get", "k"],
         &["--store", &back, "list"],
         &["--store", &back, "head", "k"],
+        &["sync", "--from", &other, "--to", &back, "--strategy", "full-sync", "--dry-run"],
         &["sync", "--from", &other, "--to", &back, "--strategy", "full-sync"],
         &["sync", "--from", &back, "--to", &other, "--strategy", "full-sync"],
         &["check", "--from", &back, "--to", &other],
         &["--store", &back, "delete", "k"],
+        &["conformance", &back],
     ] {
         place.run(arguments).ends(0).says(&format!("journal abandon {id}"));
     }
