@@ -8,6 +8,7 @@
 mod append;
 mod flusher;
 pub(super) mod lease;
+mod mark;
 mod parking;
 mod queue;
 mod room;
@@ -22,6 +23,7 @@ pub use self::lease::Lease;
 pub(in crate::tiered) use self::lease::OWNER;
 
 use self::lease::Held;
+use self::mark::NotLookedUp;
 use self::parking::Parking;
 use self::queue::{Queue, Unit};
 use self::room::{Room, Taken};
@@ -60,6 +62,8 @@ pub(super) struct Behind {
     lease: OnceLock<Held>,
     /// The journal's identity, where the backend's mark has it.
     id: OnceLock<u128>,
+    /// The journal, where the backend was out of reach when the store was opened.
+    not_looked_up: OnceLock<NotLookedUp>,
     /// Whether an append failed, so that the journal may hold more than was acknowledged.
     poisoned: AtomicBool,
 }
@@ -123,6 +127,7 @@ impl Behind {
             wanted,
             lease: OnceLock::new(),
             id: OnceLock::new(),
+            not_looked_up: OnceLock::new(),
             poisoned: AtomicBool::new(false),
         };
         (behind, AppendQueue(receiver))

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::watch;
 
 use super::lease::{PAST, Standing};
+use super::mark::NotLookedUp;
 use super::parking::Parking;
 use super::queue::{Queued, Unit};
 use super::{Append, AppendQueue, Behind, Engine};
@@ -147,10 +148,20 @@ impl Engine {
         let Some(behind) = &self.behind else { return Ok(()) };
         let mut recovered = behind.journal.recover(backend).await?;
         let journal = (recovered.journal != 0).then_some(recovered.journal);
-        ownership::check(self.backend.as_ref(), journal, tolerates).await?;
-        let flushed = self.take_lease(behind, &mut recovered).await?;
-        if behind.wanted.is_none() {
-            self.enter_journal(behind, &mut recovered).await?;
+        let mut flushed = 0;
+        match ownership::check(self.backend.as_ref(), journal, tolerates).await {
+            Ok(_) => {
+                flushed = self.take_lease(behind, &mut recovered).await?;
+                if behind.wanted.is_none() {
+                    self.enter_journal(behind, &mut recovered).await?;
+                }
+            }
+            Err(error) if behind.wanted.is_none() => {
+                let late = NotLookedUp::of(&recovered, tolerates, &error).ok_or(error)?;
+                // Recovery runs once.
+                behind.not_looked_up.set(late).ok();
+            }
+            Err(error) => return Err(error),
         }
         let superseded = leave_out(&mut recovered, flushed);
         let aside = recovered.aside;
@@ -238,7 +249,7 @@ impl Engine {
 }
 
 /// Why everything in a journal is parked that its backend does not name any more.
-const GIVEN_UP: &str = "the journal was given up by name since this was acknowledged, and the backend may have newer writes; retry or drop it";
+pub(super) const GIVEN_UP: &str = "the journal was given up by name since this was acknowledged, and the backend may have newer writes; retry or drop it";
 
 impl Engine {
     /// Enters the journal in the backend's mark. Where it was given up, everything that it holds is set aside first.

@@ -60,6 +60,9 @@ impl Engine {
     /// Flushes until the store is left and nothing is queued, or the backend fails while it is being left.
     pub(in crate::tiered) async fn flush_loop(self: Arc<Self>) {
         let Some(behind) = &self.behind else { return };
+        if !self.enter_late(behind).await {
+            return;
+        }
         let mut leaving = self.leaving.subscribe();
         // So many units at most, while a refused one is looked for.
         let mut limit = None;

@@ -1,0 +1,69 @@
+//! The journal in the backend's mark.
+
+use super::{Behind, Engine};
+use crate::backoff::Backoff;
+use crate::breaker::is_outage;
+use crate::error::{Error, ErrorKind, Result};
+use crate::journal::Recovered;
+use crate::tiered::engine::sleep_unless;
+use crate::tiered::health::contained;
+use crate::tiered::ownership::{self, Entry, Standing, Tolerates};
+
+/// A journal that was not looked up in the backend's mark yet, since the backend was out of reach.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NotLookedUp {
+    journal: u128,
+    tolerates: Tolerates,
+}
+
+impl NotLookedUp {
+    /// A journal that holds writes has not left the mark, which was durable before the first of them. Only a person can
+    /// have taken it out, and the first flush waits until that is known.
+    pub(super) fn of(recovered: &Recovered, tolerates: Tolerates, error: &Error) -> Option<Self> {
+        let may_wait = is_outage(error.kind()) && recovered.marked && !recovered.records.is_empty();
+        may_wait.then_some(Self { journal: recovered.journal, tolerates })
+    }
+}
+
+impl Engine {
+    /// Looks up what could not be looked up when the store was opened, until the backend answers; `false` when the store
+    /// was left first.
+    pub(super) async fn enter_late(&self, behind: &Behind) -> bool {
+        let Some(entry) = behind.not_looked_up.get() else { return true };
+        let mut backoff = Backoff::new(self.uptime_millis());
+        let mut leaving = self.leaving.subscribe();
+        while let Err(error) = contained(&*self.backend, self.look_up(behind, entry)).await {
+            if !is_outage(error.kind()) {
+                tracing::error!(error = %error.chain(), "the store does not own its backend and serves nothing any more");
+                self.barred.store(true, std::sync::atomic::Ordering::Release);
+                self.park_rest(behind, &error).await;
+                return true;
+            }
+            self.sound_alarm(behind);
+            if sleep_unless(&mut leaving, backoff.next_delay()).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn look_up(&self, behind: &Behind, late: &NotLookedUp) -> Result<()> {
+        let backend = self.backend.as_ref();
+        ownership::check(backend, Some(late.journal), late.tolerates).await?;
+        let entry = Entry::of(backend, late.journal, true).await?;
+        if entry.standing == Standing::GivenUp {
+            tracing::error!("the journal was given up by name; everything that it holds is parked");
+            self.park_rest(behind, &Error::new(ErrorKind::Locked, super::append::GIVEN_UP)).await;
+        }
+        entry.write(backend).await?;
+        behind.id.set(late.journal).ok();
+        Ok(())
+    }
+
+    async fn park_rest(&self, behind: &Behind, error: &Error) {
+        for unit in behind.take_rest() {
+            self.park(behind, unit, error.duplicate());
+        }
+        self.advance(behind).await;
+    }
+}
