@@ -28,11 +28,14 @@ pub enum Fault {
     Refuse,
     /// The effect, and an error of unknown outcome: the answer was lost.
     ErrorAfter,
+    /// The effect, and an error that says so.
+    ErrorApplied,
     /// An error of unknown outcome, and the effect later, within the declared lifetime.
     DelayedApply,
     /// The effect twice, as when a request is sent again after a lost answer.
     Duplicate,
-    /// No answer for a long time, then an error; with the effect or without it.
+    /// No answer for a long time, then an error; with the effect at once, at the end, or without it. What takes effect at
+    /// the end does so although the call was dropped.
     Hang,
     /// A read finds the entry damaged.
     Corrupt,
@@ -44,11 +47,12 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Slow,
         Self::ErrorBefore,
         Self::Refuse,
         Self::ErrorAfter,
+        Self::ErrorApplied,
         Self::DelayedApply,
         Self::Duplicate,
         Self::Hang,
@@ -313,12 +317,13 @@ impl FaultStore {
         self.seen(operation, key, fault, result)
     }
 
-    /// Runs a write, which `apply` carries out each time it is called.
+    /// Runs a write, which `apply` carries out each time it is called. `has_all` says whether all of it took effect.
     async fn writing<T, F>(
         &self,
         operation: &'static str,
         key: &str,
         apply: impl Fn(Arc<dyn Store>) -> F + Send,
+        has_all: fn(&T) -> bool,
     ) -> Result<T>
     where
         F: Future<Output = Result<T>> + Send + 'static,
@@ -329,6 +334,7 @@ impl FaultStore {
             Fault::ErrorBefore,
             Fault::Refuse,
             Fault::ErrorAfter,
+            Fault::ErrorApplied,
             Fault::DelayedApply,
             Fault::Duplicate,
             Fault::Hang,
@@ -361,11 +367,27 @@ impl FaultStore {
                 apply(inner()).await.ok();
                 first
             }
+            Some(Fault::ErrorApplied) => match apply(inner()).await {
+                Ok(applied) if has_all(&applied) => Err(self.unavailable(Outcome::Applied)),
+                refused => refused,
+            },
             Some(Fault::Hang) => {
-                if self.faults.below(2) == 0 {
+                let at_once = self.faults.below(3) == 0;
+                if at_once {
                     apply(inner()).await.ok();
                 }
-                self.faults.hang_on().await;
+                let (hang, late) = (self.faults.hang, apply(inner()));
+                if !at_once && self.faults.below(2) == 0 {
+                    // A task of its own: the request is on its way, whether the caller waits or not.
+                    let late = tokio::runtime::Handle::current().spawn(async move {
+                        tokio::time::sleep(hang).await;
+                        late.await.ok();
+                    });
+                    late.await.ok();
+                    self.faults.live().await;
+                } else {
+                    self.faults.hang_on().await;
+                }
                 Err(self.unavailable(Outcome::Unknown))
             }
             _ => {
@@ -398,7 +420,7 @@ impl Store for FaultStore {
             let (key, put) = (key.clone(), put.clone());
             async move { inner.put(&key, put).await }
         };
-        self.writing("put", key.as_str(), apply).await
+        self.writing("put", key.as_str(), apply, |_| true).await
     }
 
     async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
@@ -406,7 +428,7 @@ impl Store for FaultStore {
             let (key, delete) = (key.clone(), delete.clone());
             async move { inner.delete(&key, delete).await }
         };
-        self.writing("delete", key.as_str(), apply).await
+        self.writing("delete", key.as_str(), apply, |_| true).await
     }
 
     fn list(&self, options: ListOptions) -> ListStream {
@@ -449,7 +471,7 @@ impl Store for FaultStore {
             let batch = batch.clone();
             async move { inner.apply(batch).await }
         };
-        self.writing("apply", "", apply).await
+        self.writing("apply", "", apply, |outcomes| outcomes.iter().all(Result::is_ok)).await
     }
 
     async fn read_stream(
@@ -491,7 +513,7 @@ impl Store for FaultStore {
             let (name, value) = (name.to_owned(), value.clone());
             async move { inner.set_mark(&name, value).await }
         };
-        self.writing("set_mark", name, apply).await
+        self.writing("set_mark", name, apply, |()| true).await
     }
 
     async fn flush(&self) -> Result<()> {

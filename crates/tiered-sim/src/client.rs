@@ -1,6 +1,7 @@
 //! What clients do, and what they note of it.
 
 mod batch;
+mod events;
 mod listing;
 
 use std::collections::HashMap;
@@ -14,7 +15,7 @@ use tiered_conformance::Dice;
 use tiered_core::sync::{FullSync, PopulateMissing, Refresh, SyncOptions, SyncStrategy};
 use tiered_core::{
     Delete, Entry, Error, ErrorKind, Key, Outcome, Precondition, Put, Read, ReadOptions, Result, Store,
-    StoreExt as _, TieredStore, Version,
+    StoreExt as _, TieredStore, Version, adapter,
 };
 
 use crate::checker::MAX_EVENTS;
@@ -23,6 +24,9 @@ use crate::history::{Effect, Event, History, Value};
 use crate::oracle;
 use crate::trace::Trace;
 use crate::value;
+
+pub(crate) use events::Told;
+use events::{Answers, version_of};
 
 /// Writes of unknown outcome that a key may have in an epoch: each doubles the checker's work.
 const MAX_OPEN: usize = 8;
@@ -44,6 +48,8 @@ pub(crate) struct Clients {
     left: AtomicU64,
     /// Versions under which values were seen, for conditional writes.
     versions: Mutex<HashMap<(usize, Value), Version>>,
+    /// How puts of this life ended.
+    answers: Mutex<Answers>,
     /// What a client found wrong at once.
     wrong: Mutex<Option<String>>,
 }
@@ -73,6 +79,7 @@ impl Clients {
             values: AtomicU64::new(1),
             left: AtomicU64::new(0),
             versions: Mutex::default(),
+            answers: Mutex::default(),
             wrong: Mutex::default(),
         }
     }
@@ -144,6 +151,9 @@ impl Clients {
 
     /// Ends a write that failed: `refused` is what a failed precondition tells of the state.
     fn end_failed(&self, begun: Begun, error: &Error, certain: Effect, refused: Option<Effect>) {
+        if error.write_outcome() == Outcome::NotApplied {
+            self.refused(certain);
+        }
         match (error.write_outcome(), refused) {
             (Outcome::NotApplied, Some(refused)) if error.kind() == ErrorKind::PreconditionFailed => {
                 self.end(begun, refused);
@@ -173,7 +183,7 @@ impl Clients {
         Some(seen)
     }
 
-    fn next_value(&self) -> Value {
+    pub(crate) fn next_value(&self) -> Value {
         self.values.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -298,7 +308,7 @@ impl Clients {
     }
 
     fn new_put(&self, value: Value) -> Put {
-        let put = Put::new(value::encode(value));
+        let put = adapter::with_version(Put::new(value::encode(value)), version_of(value));
         if self.config.expiring && self.below(3) == 0 { put.expires_in(TTL) } else { put }
     }
 
@@ -308,6 +318,7 @@ impl Clients {
         match store.put(name, self.new_put(value)).await {
             Ok(written) => {
                 self.versions.lock().insert((key, value), written.version);
+                self.acknowledged(Effect::Write(value));
                 self.end(begun, Effect::Write(value));
             }
             Err(error) => self.end_failed(begun, &error, Effect::Write(value), None),
@@ -319,7 +330,10 @@ impl Clients {
         let effect = Effect::Swap(0, value);
         let begun = self.begin(key, effect);
         match store.put(name, self.new_put(value).if_absent()).await {
-            Ok(_) => self.end(begun, effect),
+            Ok(_) => {
+                self.acknowledged(effect);
+                self.end(begun, effect);
+            }
             Err(error) => self.end_failed(begun, &error, effect, Some(Effect::Present)),
         }
     }
@@ -344,7 +358,10 @@ impl Clients {
             store.put(name, self.new_put(value).precondition(Precondition::Matches(version))).await.map(drop)
         };
         match result {
-            Ok(()) => self.end(begun, effect),
+            Ok(()) => {
+                self.acknowledged(effect);
+                self.end(begun, effect);
+            }
             Err(error) => self.end_failed(begun, &error, effect, Some(Effect::Unlike(seen))),
         }
     }

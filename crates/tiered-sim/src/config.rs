@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tiered_conformance::{Dice, Fault};
 use tiered_core::{
-    BreakerSettings, MaxStale, OnFull, OnPark, OnUnknown, Plant, Reopen, ServeStale, TieredSettings,
-    WritePolicy,
+    BreakerSettings, FrontendFailure, MaxStale, OnFull, OnPark, OnUnknown, Plant, Reopen, ServeStale,
+    TieredSettings, WritePolicy,
 };
 
 /// What to simulate.
@@ -86,6 +86,8 @@ pub(crate) struct Config {
     pub(crate) epoch: u64,
     /// How long a client waits at most before its next operation, in milliseconds.
     pub(crate) think: u64,
+    /// How long the person who looks after parked writes does something else.
+    pub(crate) leisure: Duration,
     /// One call in so many is dropped half-way; 0: none.
     pub(crate) cancel: u64,
     /// Whether entries expire, by jumps of the clock between epochs.
@@ -136,14 +138,26 @@ impl Config {
         let leased =
             settings.write_policy == WritePolicy::WriteBehind && back != Back::OneByOne && dice.below(2) == 0;
         let keys = 1 + dice.below(6);
-        let both =
-            [Fault::Slow, Fault::ErrorBefore, Fault::ErrorAfter, Fault::DelayedApply, Fault::Duplicate];
+        let both = [
+            Fault::Slow,
+            Fault::ErrorBefore,
+            Fault::ErrorAfter,
+            Fault::ErrorApplied,
+            Fault::DelayedApply,
+            Fault::Duplicate,
+        ];
         let rare = [Fault::Hang, Fault::Corrupt, Fault::SlowList];
         // What a local cache loses is lost: it has nothing behind it.
         let evicts: &[Fault] =
             if settings.write_policy == WritePolicy::FrontendOnly { &[] } else { &[Fault::Evict] };
         let front_faults = faults(dice, &[both.as_slice(), &rare, evicts].concat(), 60);
-        let back_faults = faults(dice, &[both.as_slice(), &rare, &[Fault::Refuse]].concat(), 60);
+        let mut back_faults = faults(dice, &[both.as_slice(), &rare, &[Fault::Refuse]].concat(), 60);
+        // Where much is refused, several writes of one key are parked at a time, and some of them once more.
+        let picky = settings.write_policy == WritePolicy::WriteBehind && dice.below(4) == 0;
+        if picky {
+            back_faults.retain(|(fault, _)| *fault != Fault::Refuse);
+            back_faults.push((Fault::Refuse, 3));
+        }
         Self {
             front,
             middle: dice.below(6) == 0,
@@ -155,6 +169,7 @@ impl Config {
             clients: 2 + dice.below(7),
             epoch: 40 + dice.below(30 * keys),
             think: 1 + dice.below(12),
+            leisure: Duration::from_millis(if picky { 20 + dice.below(800) } else { 70 }),
             cancel: one_of(dice, 0, &[5, 15]),
             expiring: dice.below(4) == 0,
             opening_fails: dice.below(3) == 0,
@@ -209,6 +224,8 @@ fn draw_settings(dice: &mut Dice) -> TieredSettings {
         max_stale: one_of(dice, MaxStale::Auto, &[MaxStale::Millis(25)]),
         max_quarantined: one_of(dice, 1024, &[1024, 0, 1]),
         max_pending_operations: one_of(dice, 10_000, &[10_000, 1, 4]),
+        // Some values are larger than all that may be pending.
+        max_pending_bytes: one_of(dice, 64 << 20, &[64 << 20, 1 << 10, 64 << 10]),
         on_full: one_of(dice, OnFull::Block, &[OnFull::Fail]),
         on_park: one_of(dice, OnPark::Auto, &[OnPark::Halt, OnPark::Skip]),
         on_unknown: match write_policy {
@@ -222,6 +239,11 @@ fn draw_settings(dice: &mut Dice) -> TieredSettings {
         soft_read_timeout_millis: one_of(dice, None, &[Some(15)]),
         read_timeout_millis: one_of(dice, None, &[None, Some(60)]),
         backend_breaker: one_of(dice, None, &[None, None, Some(breaker)]),
+        frontend_failure: one_of(
+            dice,
+            FrontendFailure::Skip,
+            &[FrontendFailure::Skip, FrontendFailure::Skip, FrontendFailure::Fail],
+        ),
         frontend_breaker: frontend_breaker.filter(|_| write_policy != WritePolicy::FrontendOnly),
         ..TieredSettings::default()
     }

@@ -9,6 +9,7 @@ use tiered_core::{
     StoreExt as _, WritePolicy,
 };
 
+use crate::alone;
 use crate::client::{self, Clients, TTL, within};
 use crate::config::{Ending, Front};
 use crate::world::{Life, World};
@@ -17,7 +18,7 @@ use crate::world::{Life, World};
 const RECOVERY: Duration = Duration::from_mins(2);
 
 /// What a stack without faults needs at most, in virtual time.
-const PROMPT: Duration = Duration::from_mins(10);
+pub(crate) const PROMPT: Duration = Duration::from_mins(10);
 
 /// Longer than the clients of an epoch work, in virtual time: a call that never ends is noticed.
 const ENDURANCE: Duration = Duration::from_hours(10);
@@ -56,16 +57,21 @@ pub(crate) async fn work(clients: &Clients, life: &Life, ending: Ending) {
 
 /// The person who looks after what the backend refused, now and then.
 async fn retry_parked(clients: &Clients, life: &Life) {
-    /// Long enough for others to write meanwhile.
-    const LEISURE: Duration = Duration::from_millis(70);
     loop {
-        tokio::time::sleep(LEISURE).await;
+        tokio::time::sleep(clients.config.leisure).await;
         for parked in life.store.parked() {
             if parked.reason.contains(&ErrorKind::Unavailable.to_string()) {
                 clients.fault(0, &format!("an outage parked a write: {}", parked.reason));
             }
         }
-        retry_all(life);
+        // All of it, or one in two, while the others stay.
+        let in_part = clients.below(2) == 0;
+        for parked in life.store.parked() {
+            if !in_part || clients.below(2) == 0 {
+                // What is not parked any more was superseded.
+                life.store.retry_parked(parked.sequence()).ok();
+            }
+        }
     }
 }
 
@@ -89,7 +95,7 @@ pub(crate) async fn end(
     }
     let life = match ending {
         Ending::Crash => {
-            let life = restart_after_crash(world, life, dice).await?;
+            let life = restart_after_crash(world, clients, life, dice).await?;
             drain(&life).await?;
             life
         }
@@ -129,21 +135,24 @@ async fn reopen(world: &mut World, clients: &Clients, life: Life) -> Checked<Lif
     let closed = within(PROMPT, "closing", life.store.close()).await?;
     closed.map_err(|error| format!("closing: {}", error.chain()))?;
     drop(life);
-    open(world).await
+    open(world, clients).await
 }
 
 /// Opens the stack, as often as it takes where the tiers fail meanwhile.
-pub(crate) async fn open(world: &mut World) -> Checked<Life> {
-    open_as(world, false).await
+pub(crate) async fn open(world: &mut World, clients: &Clients) -> Checked<Life> {
+    open_as(world, clients, false).await
 }
 
-async fn open_as(world: &mut World, usurps: bool) -> Checked<Life> {
+async fn open_as(world: &mut World, clients: &Clients, usurps: bool) -> Checked<Life> {
     /// More often than faults follow each other by chance.
     const ATTEMPTS: u32 = 200;
     let mut last = String::new();
     for _ in 0..ATTEMPTS {
         match within(PROMPT, "opening", world.open(usurps)).await? {
-            Ok(life) => return Ok(life),
+            Ok(life) => {
+                clients.begin_life();
+                return Ok(life);
+            }
             Err(error) if world.config.opening_fails => last = error.chain(),
             Err(error) => return Err(format!("opening: {}", error.chain())),
         }
@@ -164,6 +173,12 @@ async fn rest(clients: &Clients, life: &Life) -> Checked<()> {
     let stats = life.store.stats();
     if (stats.slots, stats.backlog, stats.quarantined) != (0, 0, 0) {
         return Err(format!("at rest there is {stats:?}"));
+    }
+    {
+        let mut told = life.told.lock();
+        let (told, events) = &mut *told;
+        told.listen(events);
+        clients.compare(told, &stats)?;
     }
     if life.journal_failed.load(Ordering::Relaxed) {
         return Ok(());
@@ -193,7 +208,7 @@ async fn all_room_is_free(life: &Life) -> Checked<()> {
 }
 
 /// Lets what is journaled reach the backend.
-async fn drain(life: &Life) -> Checked<()> {
+pub(crate) async fn drain(life: &Life) -> Checked<()> {
     // Without faults nothing is refused a second time; where the flush halts, another one may come to light.
     while !life.store.parked().is_empty() {
         retry_all(life);
@@ -203,7 +218,12 @@ async fn drain(life: &Life) -> Checked<()> {
     flushed.map_err(|error| format!("flushing: {}", error.chain()))
 }
 
-async fn restart_after_crash(world: &mut World, life: Life, dice: &mut Dice) -> Checked<Life> {
+async fn restart_after_crash(
+    world: &mut World,
+    clients: &Clients,
+    life: Life,
+    dice: &mut Dice,
+) -> Checked<Life> {
     drop(life);
     world.crash(dice);
     // Without a lease the next process begins when no request of the last is under way any more: one that arrived later
@@ -215,7 +235,10 @@ async fn restart_after_crash(world: &mut World, life: Life, dice: &mut Dice) -> 
         // A clock that was set back while the process was down; what has expired would live again.
         world.clock.jump(-DECADE);
     }
-    open(world).await
+    if world.has_journal() && dice.below(3) == 0 {
+        return alone::restart(world, clients, dice).await;
+    }
+    open(world, clients).await
 }
 
 /// I11: another process takes the lease over while the owner goes on. Nothing of the owner takes effect any more; what it
@@ -224,7 +247,7 @@ async fn usurp(world: &mut World, clients: &Clients, owner: Life) -> Checked<Lif
     clients.trace.note("another process takes the lease over");
     world.heal_journal();
     world.change_journal();
-    let life = open_as(world, true).await?;
+    let life = open_as(world, clients, true).await?;
     let mut taken_over = Vec::new();
     for name in &clients.keys {
         taken_over.push(raw(&*life.back, name).await?);
@@ -269,7 +292,7 @@ async fn usurp(world: &mut World, clients: &Clients, owner: Life) -> Checked<Lif
     Ok(life)
 }
 
-async fn raw(store: &dyn Store, key: &Key) -> Checked<Option<Entry>> {
+pub(crate) async fn raw(store: &dyn Store, key: &Key) -> Checked<Option<Entry>> {
     let read = store.load(key, &ReadOptions::new()).await;
     read.map(Read::into_entry).map_err(|error| format!("{key}: reading a tier: {}", error.chain()))
 }
@@ -312,6 +335,17 @@ async fn agree(world: &World, clients: &Clients, life: &Life, ending: Ending) ->
     Ok(())
 }
 
+/// Hundreds of entries that are about to expire, between two of the clients' keys: more than any page of a listing.
+async fn expire_together(life: &Life) -> Checked<()> {
+    const MANY: usize = 300;
+    for number in 0..MANY {
+        let key = Key::new(format!("key-0.{number:03}")).map_err(|error| error.chain())?;
+        let put = life.back.put(&key, Put::new("about to expire").expires_in(TTL)).await;
+        put.map_err(|error| format!("an entry that is about to expire: {}", error.chain()))?;
+    }
+    Ok(())
+}
+
 /// I12: a moved clock expires what expires, and changes nothing else.
 async fn jump(world: &World, clients: &Clients, life: &Life, ending: Ending, dice: &mut Dice) -> Checked<()> {
     // Forward within a process; backward only where a new one has just begun, and nothing that has expired can live
@@ -329,6 +363,9 @@ async fn jump(world: &World, clients: &Clients, life: &Life, ending: Ending, dic
     let mut before = Vec::new();
     for name in &clients.keys {
         before.push(certain(world, life, name).await?);
+    }
+    if world.config.expiring && by > ttl && !world.config.is_local() {
+        expire_together(life).await?;
     }
     world.clock.jump(by);
     clients.trace.note(&format!("the clock jumps by {by} ms"));

@@ -46,10 +46,12 @@ impl Journal for SlowJournal {
     }
 
     async fn trim(&self, sequence: Sequence) -> Result<()> {
+        tokio::time::sleep(self.delay()).await;
         self.inner.trim(sequence).await
     }
 
     async fn set_aside(&self, aside: &Aside) -> Result<()> {
+        tokio::time::sleep(self.delay()).await;
         self.inner.set_aside(aside).await
     }
 

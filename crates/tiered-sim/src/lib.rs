@@ -10,8 +10,9 @@
 //!
 //! Invariants (`ARCHITECTURE.md` has them all): I1 durability, I2 integrity, I3 linearizability, I4 coherence, I9
 //! cancellation (clients drop calls half-way), I10 flights and idle keys, I12 time (clocks jump by years), I13
-//! convergence.
+//! convergence, I15 ownership (a backend is opened without its journal).
 
+mod alone;
 mod careless;
 pub mod checker;
 mod client;

@@ -102,7 +102,7 @@ async fn epochs(
         let values = world.preload(&clients.keys).await.map_err(|error| error.chain())?;
         clients.begin_with(&values);
     }
-    let mut life = epoch::open(world).await?;
+    let mut life = epoch::open(world, clients).await?;
     for faults in &life.faults {
         faults.resume();
     }

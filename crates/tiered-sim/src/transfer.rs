@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tiered_conformance::{Dice, Fault, FaultStore, Faults};
-use tiered_core::sync::{FullSync, SyncOptions, sync, walk_sync};
+use tiered_core::sync::{FullSync, SyncOptions, sync, sync_keys, walk_sync};
 use tiered_core::{Entry, Key, MemoryStore, Put, Result, Store, StoreExt as _, Version};
 
 use crate::config::Sim;
@@ -51,6 +51,7 @@ fn faulty(dice: &mut Dice, name: &str, inner: &MemoryStore) -> Arc<dyn Store> {
 pub(crate) async fn run(sim: Sim, dice: &mut Dice) -> std::result::Result<(), String> {
     let failed = |error: tiered_core::Error| format!("a transfer: {}", error.chain());
     full_sync(sim, dice).await.map_err(failed)??;
+    by_name(sim, dice).await.map_err(failed)??;
     walk(sim, dice).await.map_err(failed)?
 }
 
@@ -88,6 +89,43 @@ async fn full_sync(sim: Sim, dice: &mut Dice) -> Checked {
         let found = target.get(&key).await?;
         if found.as_ref().map(Entry::version) != Some(&version) {
             return Ok(Err(format!("{key}: a full sync left {found:?} of a key that was written meanwhile")));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Named keys are copied, those alone, although others begin with their names.
+async fn by_name(sim: Sim, dice: &mut Dice) -> Checked {
+    let (source, target) = (MemoryStore::new(), MemoryStore::new());
+    let mut keys = Vec::new();
+    for number in 0..KEYS {
+        keys.push(Key::new(format!("node{}", "/x".repeat(usize::try_from(number % 6).unwrap_or(0))))?);
+    }
+    keys.sort_unstable();
+    keys.dedup();
+    for key in &keys {
+        source.put(key, Put::new("source")).await?;
+        if dice.below(2) == 0 {
+            target.put(key, Put::new("target")).await?;
+        }
+    }
+    let named: Vec<Key> = keys.iter().filter(|_| dice.below(2) == 0).cloned().collect();
+    let before = target.snapshot();
+    let (from, to) = (faulty(dice, "source", &source), faulty(dice, "target", &target));
+    let options = options(sim);
+    let syncing = sync_keys(&from, &to, &named, &options);
+    let Ok(report) = tokio::time::timeout(Duration::from_mins(10), syncing).await else {
+        return Ok(Err(format!("{named:?} were not copied by name within ten minutes")));
+    };
+    let failed = report.map_or(true, |report| report.failed > 0);
+    for key in &keys {
+        let found = target.get(key).await?;
+        let copied = found.as_ref().is_some_and(|entry| entry.value() == "source");
+        if named.contains(key) && !copied && !failed {
+            return Ok(Err(format!("{key}: it was to be copied by name, and is {found:?}")));
+        }
+        if !named.contains(key) && found.as_ref() != before.get(key) {
+            return Ok(Err(format!("{key}: it was not named, and is {found:?}")));
         }
     }
     Ok(Ok(()))

@@ -5,15 +5,17 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use parking_lot::Mutex;
 use tiered_conformance::{Dice, FaultStore, Faults};
 use tiered_core::{
-    Clock, Entry, Feature, Journal, Key, Lease, MemoryStore, Put, Result, Stamp, Store, TieredStore,
+    Clock, Entry, Events, Feature, Journal, Key, Lease, MemoryStore, Put, Result, Stamp, Store, TieredStore,
     VersionMint, VolatileJournal, WritePolicy,
 };
 use tiered_journal::{JournalConfig, MemoryFolder};
 use tiered_redb::{Executor, RedbConfig};
 
 use crate::careless::Careless;
+use crate::client::Told;
 use crate::clock::SimClock;
 use crate::config::{Back, Config, Front, Journaling, Sim};
 use crate::disk::Disk;
@@ -53,6 +55,8 @@ pub(crate) struct Life {
     pub(crate) journal_failed: Arc<AtomicBool>,
     /// Whether the frontend began empty, so that all it holds is of this life.
     pub(crate) began_empty: bool,
+    /// What the store told of itself, and is about to tell.
+    pub(crate) told: Mutex<(Told, Events)>,
 }
 
 impl World {
@@ -173,6 +177,33 @@ impl World {
         Arc::new(rates.iter().fold(faults, |faults, (fault, rarity)| faults.with(*fault, *rarity)))
     }
 
+    async fn bare_backend(&self) -> Result<Arc<dyn Store>> {
+        Ok(match self.config.back {
+            Back::Redb => self.redb("back", &self.back).await?,
+            // Each life is a process of its own: one that died has left its claims behind, and with it they are gone.
+            Back::Atomic | Back::OneByOne => Arc::new(self.server.in_another_process()),
+        })
+    }
+
+    /// The backend alone, without faults, as another process opens it.
+    pub(crate) async fn backend(&self) -> Result<Arc<dyn Store>> {
+        let store =
+            FaultStore::new("backend", self.bare_backend().await?, Arc::new(Faults::new(self.sim.seed)));
+        Ok(Arc::new(if self.config.back == Back::Redb { store } else { store.remote() }))
+    }
+
+    /// A store that writes the backend at once, and knows of no journal.
+    pub(crate) async fn without_journal(&self, back: &Arc<dyn Store>) -> Result<TieredStore> {
+        let front = Arc::new(MemoryStore::with_stamp(self.stamp.clone()));
+        TieredStore::builder(front, Arc::clone(back)).stamp(self.stamp.clone()).build().await
+    }
+
+    /// Whether the stack has a journal that outlives the process.
+    pub(crate) fn has_journal(&self) -> bool {
+        self.config.settings.write_policy == WritePolicy::WriteBehind
+            && self.config.journaling != Journaling::Volatile
+    }
+
     /// Opens the stack over what there is. Its faults begin when they are resumed.
     pub(crate) async fn open(&mut self, usurps: bool) -> Result<Life> {
         self.lives += 1;
@@ -190,11 +221,7 @@ impl World {
             Front::Asked => Arc::new(memory(false)),
             Front::Redb => self.redb("front", &self.front).await?,
         };
-        let back: Arc<dyn Store> = match self.config.back {
-            Back::Redb => self.redb("back", &self.back).await?,
-            // Each life is a process of its own: one that died has left its claims behind, and with it they are gone.
-            Back::Atomic | Back::OneByOne => Arc::new(self.server.in_another_process()),
-        };
+        let back = self.bare_backend().await?;
         let faults = [self.faults(1, &self.config.front_faults), self.faults(2, &self.config.back_faults)];
         if !self.config.opening_fails {
             for faults in &faults {
@@ -229,11 +256,13 @@ impl World {
         if let Some(plant) = self.sim.plant {
             builder = builder.plant(plant);
         }
+        let events = builder.subscribe();
         let store = builder.build().await?;
         for faults in &faults {
             faults.heal();
         }
         self.trouble_journal();
-        Ok(Life { store, front, back, faults, journal_failed, began_empty })
+        let told = Mutex::new((Told::default(), events));
+        Ok(Life { store, front, back, faults, journal_failed, began_empty, told })
     }
 }

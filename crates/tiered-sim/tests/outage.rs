@@ -14,7 +14,7 @@ use tiered_core::{
     Action, Aside, Batch, BatchOutcomes, Capabilities, Delete, Deleted, Durability, Entry, Error, ErrorKind,
     Event, Feature, Journal, JournalRecord, Key, Level, ListOptions, ListStream, MemoryStore, OnFull,
     Outcome, Put, Read, ReadOptions, Receipt, Recovered, Result, Sequence, Stamp, Store, StoreExt as _,
-    TieredSettings, TieredStore, VersionMint, WritePolicy, Written,
+    TieredSettings, TieredStore, VersionMint, WritePolicy, Written, ownership,
 };
 use tiered_journal::{JournalConfig, MemoryFolder};
 use tiered_sim::clock::SimClock;
@@ -464,6 +464,41 @@ async fn a_store_is_opened_again_in_the_middle_of_an_outage() {
         let until = seconds(5);
         join_all((0..WRITERS).map(|writer| world.write(&store, writer, until))).await;
         world.check(&store, atomic).await;
+    }
+}
+
+/// A person gives the journal up while the process is down, and the next one begins while the backend is.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_flushed_before_the_backend_said_whose_it_is() {
+    for gives_up in [true, false] {
+        let world = World::new(true, behind(|_| ()));
+        let store = world.open().await;
+        world.back.be_down(true);
+        let key = Key::new("k").expect("valid");
+        store.put(&key, Put::new("journaled")).await.expect("acknowledged");
+        drop(store);
+        sleep(Duration::from_secs(6)).await;
+        world.back.be_down(false);
+        let journals = ownership::journals(&world.back).await.expect("reads");
+        assert_eq!(journals.len(), 1);
+        for journal in journals.iter().filter(|_| gives_up) {
+            ownership::abandon(&world.back, *journal).await.expect("given up");
+        }
+        world.back.be_down(true);
+        let store = world.open().await;
+        let shown = store.get(&key).await.expect("pending").map(Entry::into_value);
+        assert_eq!(shown.expect("there"), "journaled");
+        sleep(Duration::from_mins(1)).await;
+        world.back.be_down(false);
+        sleep(Duration::from_mins(5)).await;
+        assert_eq!(store.flush().await.is_err(), gives_up);
+        assert_eq!(store.parked().len(), usize::from(gives_up));
+        assert_eq!(world.back.state().contains_key("k"), !gives_up, "it waits for a person");
+        assert_eq!(
+            ownership::journals(&world.back).await.expect("reads"),
+            journals,
+            "it owns the backend again"
+        );
     }
 }
 

@@ -9,16 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::stream;
 use parking_lot::Mutex;
 use tiered_conformance::{Dice, Fault, FaultStore, Faults};
 use tiered_core::{
-    Action, Batch, BatchOutcomes, Capabilities, Clock, Delete, Deleted, Entry, Feature, Key, ListOptions,
-    ListStream, MaxStale, MemoryStore, OnUnknown, Outcome, Plant, Precondition, Put, Read, ReadOptions,
-    Result, Sharing, Stamp, Store, StoreExt as _, TieredSettings, TieredStore, Version, VersionMint,
-    WritePolicy, Written, adapter,
+    Action, Batch, BatchOutcomes, Capabilities, Change, ChangeStream, Clock, Delete, Deleted, Entry,
+    ErrorKind, Feature, Key, ListOptions, ListStream, MaxStale, MemoryStore, OnUnknown, Outcome, Plant,
+    Precondition, Put, Read, ReadOptions, Result, Sharing, Stamp, Store, StoreExt as _, TieredSettings,
+    TieredStore, Version, VersionMint, WritePolicy, Written, adapter,
 };
 use tiered_sim::clock::SimClock;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::broadcast;
 use tokio::time::{Instant, sleep};
 
 const SEEDS: u64 = 300;
@@ -27,10 +29,19 @@ const CLIENTS: usize = 3;
 const OPERATIONS: usize = 40;
 const KEYS: u64 = 2;
 const MAX_STALE_MILLIS: u64 = 200;
+/// Of stores that follow a feed: what they show is bounded by the feed's lag alone.
+const MAX_STALE_UNDER_FEED_MILLIS: u64 = 60_000;
+/// The feed's lag is less.
+const LAG_MILLIS: u64 = 60;
 
 /// Whether the stores of a seed write strictly.
 fn drives(seed: u64) -> bool {
     !seed.is_multiple_of(5)
+}
+
+/// Whether the backend of a seed has a feed of changes.
+fn is_fed(seed: u64) -> bool {
+    seed % 3 == 1
 }
 
 /// What a key was from a moment on.
@@ -49,6 +60,9 @@ struct Server {
     capabilities: Capabilities,
     begun: Instant,
     states: Arc<Mutex<HashMap<Key, Vec<State>>>>,
+    /// Tells every change, late; some are lost on the way, and it says that some were.
+    changes: broadcast::Sender<Change>,
+    dice: Arc<Mutex<Dice>>,
 }
 
 impl Server {
@@ -62,7 +76,15 @@ impl Server {
             .into_iter()
             .filter(|(_, one_in)| seed.is_multiple_of(*one_in))
             .fold(shared.with_sharing(Sharing::Shared), |all, (feature, _)| all.without(feature));
-        Self { inner, capabilities, begun: Instant::now(), states: Arc::default() }
+        let capabilities = if is_fed(seed) { capabilities.with(Feature::Changes) } else { capabilities };
+        Self {
+            inner,
+            capabilities,
+            begun: Instant::now(),
+            states: Arc::default(),
+            changes: broadcast::Sender::new(1024),
+            dice: Arc::new(Mutex::new(Dice::new(seed))),
+        }
     }
 
     /// Notes what `key` is now. Nothing happens between an effect and this: the store inside never waits.
@@ -71,7 +93,11 @@ impl Server {
         let mut all = self.states.lock();
         let states = all.entry(key.clone()).or_insert_with(|| vec![self.first()]);
         if states.last().is_none_or(|last| last.version != version) {
-            states.push(State { since: Instant::now(), version, by });
+            states.push(State { since: Instant::now(), version: version.clone(), by });
+            let lost = self.dice.lock().below(6) == 0;
+            let change = if lost { Change::Resync } else { Change::Key { key: key.clone(), version } };
+            // Without a feed there is no receiver.
+            self.changes.send(change).ok();
         }
     }
 
@@ -124,6 +150,19 @@ impl Store for Server {
     }
     fn list(&self, options: ListOptions) -> ListStream {
         self.inner.list(options)
+    }
+    fn changes(&self) -> Option<ChangeStream> {
+        if !self.capabilities.has(Feature::Changes) {
+            return None;
+        }
+        let dice = Arc::clone(&self.dice);
+        Some(Box::pin(stream::unfold((self.changes.subscribe(), dice), |(mut changes, dice)| async move {
+            let change = changes.recv().await.unwrap_or(Change::Resync);
+            // Several are under way at a time: the lag of each is not added to that of the next.
+            let lag = if changes.is_empty() { dice.lock().below(LAG_MILLIS / 2) } else { 0 };
+            sleep(Duration::from_millis(lag)).await;
+            Some((change, (changes, dice)))
+        })))
     }
 }
 
@@ -178,8 +217,12 @@ impl World {
                     WritePolicy::WriteThrough
                 },
                 on_unknown: if drives(seed) { OnUnknown::Drive } else { OnUnknown::Report },
-                negative_ttl_millis: seed.is_multiple_of(2).then_some(50),
-                max_stale: MaxStale::Millis(MAX_STALE_MILLIS),
+                negative_ttl_millis: seed.is_multiple_of(2).then_some(if is_fed(seed) { 10_000 } else { 50 }),
+                max_stale: MaxStale::Millis(if is_fed(seed) {
+                    MAX_STALE_UNDER_FEED_MILLIS
+                } else {
+                    MAX_STALE_MILLIS
+                }),
                 ..TieredSettings::default()
             };
             let backend = FaultStore::new("server", Arc::new(server.clone()), Arc::clone(&faults)).remote();
@@ -189,7 +232,9 @@ impl World {
             if let Some(plant) = plant {
                 builder = builder.plant(plant);
             }
+            faults.heal();
             stores.push(builder.build().await.expect("it fits"));
+            faults.resume();
             all.extend([faults, of_front]);
         }
         let mint = VersionMint::seeded(seed << 8 | 0xff);
@@ -241,12 +286,15 @@ impl World {
         own.filter_map(|own| states.iter().position(|state| state.by.as_ref() == Some(&own.id))).max()
     }
 
-    /// What a write is conditional on: what the backend has, or nothing. `None` where it does not answer.
+    /// What a write is conditional on: what the backend has, what the frontend may still show, or nothing. `None` where it
+    /// does not answer.
     async fn base(&self, handle: &TieredStore, key: &Key, conditional: bool) -> Option<Precondition> {
         if !conditional {
             return Some(Precondition::None);
         }
-        let read = handle.load(key, &ReadOptions::new().authoritative()).await.ok()?;
+        let cached = self.server.dice.lock().below(2) == 0;
+        let options = if cached { ReadOptions::new() } else { ReadOptions::new().authoritative() };
+        let read = handle.load(key, &options).await.ok()?;
         let version = read.entry().map(|entry| entry.version().clone());
         Some(version.map_or(Precondition::Absent, Precondition::Matches))
     }
@@ -256,7 +304,19 @@ impl World {
         let (id, begun) = (self.mint.mint(), Instant::now());
         let put = adapter::with_version(Put::new(id.to_string()), id.clone()).precondition(base.clone());
         let result = handle.put(key, put).await.map(drop);
+        if let Err(error) = &result
+            && error.kind() == ErrorKind::PreconditionFailed
+        {
+            self.look_again(handle, key, &base).await;
+        }
         self.note(Attempt::new(store, key, id, base, begun, result));
+    }
+
+    /// What was refused since somebody else had written is not shown again: who reads and tries once more gets on.
+    async fn look_again(&self, handle: &TieredStore, key: &Key, refused: &Precondition) {
+        let Ok(read) = handle.load(key, &ReadOptions::new()).await else { return };
+        let (Precondition::Matches(refused), Some(shown)) = (refused, read.entry()) else { return };
+        assert_ne!(shown.version(), refused, "{key}: a conditional write on a stale copy was refused");
     }
 
     async fn delete(&self, handle: &TieredStore, store: usize, key: &Key, conditional: bool) {

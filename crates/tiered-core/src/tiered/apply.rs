@@ -157,7 +157,7 @@ impl Engine {
             let is_last = !stamped.iter().skip(index + 1).any(|later| later.key == op.key);
             // An earlier operation on the key changed nothing; the last one opens it.
             let Some((gate, call)) = is_last.then(|| held.remove(&op.key)).flatten() else {
-                if is_last && outcome.is_ok() {
+                if outcome.is_ok() {
                     self.announce(&op.key, op.entry.as_ref().map(Entry::version));
                 }
                 answers.push(outcome);

@@ -128,6 +128,7 @@ impl Clients {
         }
         if let Some(Applied::Put(written)) = applied {
             self.versions.lock().insert((last.key, last.leaves), written.version);
+            self.acknowledged(Effect::Write(last.leaves));
         }
         let effect = match (expects, existed) {
             (Some(expected), Some(existed)) if existed != (expected != 0) => {

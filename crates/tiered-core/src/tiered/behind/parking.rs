@@ -28,6 +28,8 @@ pub(super) struct Parking {
     dropped: Vec<Sequence>,
     /// The journal's list is not this one.
     dirty: bool,
+    /// The journal is being given the list: which one it has is not known.
+    being_written: bool,
 }
 
 #[derive(Debug)]
@@ -53,12 +55,13 @@ impl Parking {
             retried: retried.into_iter().map(|parked| (parked.sequence(), parked)).collect(),
             dropped,
             dirty,
+            being_written: false,
         }
     }
 
     /// Whether the journal's list is behind.
     pub(super) fn is_dirty(&self) -> bool {
-        self.dirty
+        self.dirty || self.being_written
     }
 
     pub(super) fn count(&self) -> u64 {
@@ -200,10 +203,12 @@ impl Engine {
             if !parking.dirty {
                 return true;
             }
-            parking.dirty = false;
+            (parking.dirty, parking.being_written) = (false, true);
             parking.aside()
         };
-        let Err(error) = behind.journal.set_aside(&aside).await else { return true };
+        let written = behind.journal.set_aside(&aside).await;
+        behind.parking.lock().being_written = false;
+        let Err(error) = written else { return true };
         tracing::warn!(error = %error.chain(), "the list of parked writes could not be written; the journal keeps their records");
         behind.parking.lock().dirty = true;
         false
