@@ -2,9 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use tiered_core::{Batch, ErrorKind, Lease, MemoryStore, Put, Result, Store, TieredStore, WritePolicy};
+use async_trait::async_trait;
+use tiered_core::{
+    Aside, Batch, Durability, Error, ErrorKind, Journal, JournalRecord, Lease, Level, MemoryStore, OnPark,
+    Put, Recovered, Result, Sequence, Store, TieredSettings, TieredStore, VolatileJournal, WritePolicy,
+};
 use tiered_journal::JournalConfig;
 
 use crate::engine::{Picky, read};
@@ -76,4 +80,75 @@ async fn what_a_former_owner_had_acknowledged_waits_for_a_person() {
     assert_eq!(read(&before, "a").await.expect("theirs"), "after");
     assert_eq!(back.value("b").await.expect("retried"), "before");
     before.close().await.expect("closes");
+}
+
+/// A journal that does not write the list of what is parked, or takes its time over it.
+#[derive(Debug)]
+struct Stubborn {
+    inner: VolatileJournal,
+    fails: Arc<AtomicBool>,
+    /// Taken for as long as the list is not to be written.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+#[async_trait]
+impl Journal for Stubborn {
+    fn durability(&self) -> Durability {
+        self.inner.durability()
+    }
+    async fn append(&self, records: &[JournalRecord]) -> Result<Sequence> {
+        self.inner.append(records).await
+    }
+    async fn trim(&self, sequence: Sequence) -> Result<()> {
+        self.inner.trim(sequence).await
+    }
+    async fn set_aside(&self, aside: &Aside) -> Result<()> {
+        if self.fails.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::Unavailable, "the disk is full"));
+        }
+        let _turn = self.turn.lock().await;
+        self.inner.set_aside(aside).await
+    }
+    async fn recover(&self, backend: &[u8]) -> Result<Recovered> {
+        self.inner.recover(backend).await
+    }
+    async fn close(&self) -> Result<()> {
+        self.inner.close().await
+    }
+}
+
+/// What is parked is in the journal alone until its list is written: after a crash in the middle of that, a record of the
+/// lease which says that everything before was flushed would lose it.
+#[tokio::test]
+async fn nothing_counts_as_flushed_while_the_list_of_what_is_parked_is_being_written() {
+    let (fails, turn, back) = (Arc::new(AtomicBool::new(true)), Arc::default(), Picky::new(true));
+    let journal =
+        Stubborn { inner: VolatileJournal::new(), fails: Arc::clone(&fails), turn: Arc::clone(&turn) };
+    let store = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))
+        .settings(TieredSettings { on_park: OnPark::Skip, ..TieredSettings::default() })
+        .write_policy(WritePolicy::WriteBehind)
+        .journal(Arc::new(journal))
+        .lease(Lease::Acquire)
+        .build()
+        .await
+        .expect("nobody's");
+    for name in ["bad1", "bad2"] {
+        store.put(&key(name), Put::new("1")).await.expect("acknowledged");
+    }
+    store.flush().await.expect_err("refused");
+    fails.store(false, Ordering::Relaxed);
+    let held = turn.lock().await;
+    let (last, dropping) = (store.parked().pop().expect("two are parked").sequence(), store.clone());
+    let dropped = tokio::spawn(async move { dropping.drop_parked(last).await });
+    while store.parked().len() > 1 {
+        tokio::task::yield_now().await;
+    }
+    let good = store.put(&key("good"), Put::new("1")).await.expect("acknowledged");
+    good.receipt.durable(Level::Committed).await.expect("flushed");
+    let record = back.value(".tiered/owner").await.expect("owned");
+    let record = String::from_utf8_lossy(&record).into_owned();
+    assert!(record.contains("flushed=0 "), "{record}, and no list has what is parked");
+    drop(held);
+    dropped.await.expect("no panic").expect("the list is written");
+    assert_eq!(store.parked().len(), 1);
 }
