@@ -139,7 +139,8 @@ async fn nothing_counts_as_flushed_while_the_list_of_what_is_parked_is_being_wri
     fails.store(false, Ordering::Relaxed);
     let held = turn.lock().await;
     let (last, dropping) = (store.parked().pop().expect("two are parked").sequence(), store.clone());
-    let dropped = tokio::spawn(async move { dropping.drop_parked(last).await });
+    let dropping = async move { dropping.drop_parked(last).await };
+    let dropped = tokio::runtime::Handle::current().spawn(dropping);
     while store.parked().len() > 1 {
         tokio::task::yield_now().await;
     }
