@@ -1,8 +1,8 @@
 //! Time: one injected clock, and the stamp that a store puts on a write.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -69,21 +69,30 @@ impl Steady {
     }
 }
 
-/// The operating system's clock, held from running backwards.
+/// The time of this process. All clocks share it: were each to remember for itself how far the wall clock has ever been, the
+/// tiers of a stack would disagree about what has expired after a step of which only some had heard.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the operating system's clock"
+)]
+static PROCESS: LazyLock<Process> =
+    LazyLock::new(|| Process { start: Instant::now(), steady: Steady::new() });
+
 #[derive(Debug)]
-pub struct SystemClock {
+struct Process {
     start: Instant,
     steady: Steady,
 }
 
+/// The operating system's clock, held from running backwards. All of a process show the same time.
+#[derive(Debug)]
+pub struct SystemClock(());
+
 impl SystemClock {
-    /// A clock whose uptime starts now.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that reads the operating system's clock"
-    )]
+    /// A clock. Uptime is counted from the first one of the process.
     pub fn new() -> Self {
-        Self { start: Instant::now(), steady: Steady::new() }
+        LazyLock::force(&PROCESS);
+        Self(())
     }
 }
 
@@ -102,11 +111,11 @@ impl Clock for SystemClock {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         // In nanoseconds: clocks that round to milliseconds at different moments would differ by one, and an entry that
         // has expired by the clock of one tier would exist by that of another.
-        Timestamp(self.steady.read(nanos(since_epoch), nanos(self.uptime())) / 1_000_000)
+        Timestamp(PROCESS.steady.read(nanos(since_epoch), nanos(self.uptime())) / 1_000_000)
     }
 
     fn uptime(&self) -> Duration {
-        self.start.elapsed()
+        PROCESS.start.elapsed()
     }
 }
 
