@@ -245,11 +245,13 @@ impl World {
     async fn client(self: Arc<Self>, store: usize, mut dice: Dice) {
         let handle = self.stores.get(store).expect("one of them").clone();
         for _ in 0..OPERATIONS {
-            sleep(Duration::from_millis(dice.below(30))).await;
+            // Under a feed, so seldom that a change which was not heard of shows.
+            let fed = self.server.capabilities.has(Feature::Changes);
+            sleep(Duration::from_millis(dice.below(if fed { 400 } else { 30 }))).await;
             let key = Key::new(format!("k{}", dice.below(KEYS))).expect("valid");
             let conditional = dice.below(2) == 0;
-            match dice.below(12) {
-                0..4 => self.look(&handle, store, &key).await,
+            match dice.below(if fed { 30 } else { 12 }) {
+                0..4 | 12.. => self.look(&handle, store, &key).await,
                 4..7 => self.put(&handle, store, &key, conditional).await,
                 7..10 => self.delete(&handle, store, &key, conditional).await,
                 _ => {

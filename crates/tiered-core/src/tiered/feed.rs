@@ -80,6 +80,12 @@ impl Engine {
     async fn learn(self: &Arc<Self>, key: &Key, version: Option<&Version>) {
         // Revokes the lease of a read that began before the change.
         let gate = self.slots.close_gate(key).await;
+        // What is in quarantine serves no hits until a removal that is yet to come.
+        if self.slots.is_quarantined(key) {
+            return;
+        }
+        // An install that has begun may be of before the change: it ends first, so that it is seen here.
+        let Some(call) = self.begin_call(key).await else { return };
         let options = ReadOptions::new().tombstones(Tombstones::Show);
         let held = match self.frontend.peek(key) {
             Some(entry) => Ok(Some(Arc::clone(entry.metadata()))),
@@ -94,7 +100,7 @@ impl Engine {
         if stays {
             return;
         }
-        if self.settle_frontend(key, FrontendChange::Remove).await == Changed::Done {
+        if self.change_frontend(key, FrontendChange::Remove, call).await == Changed::Done {
             self.counters.invalidations.add(1);
             self.events.send(|| Event::Invalidated { key: key.clone() });
         }
