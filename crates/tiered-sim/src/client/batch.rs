@@ -124,7 +124,12 @@ impl Clients {
         let mut well = well.into_iter().rev();
         let Some((last, applied)) = well.next() else { return Ok(()) };
         for (earlier, _) in well {
-            self.forget(earlier.begun);
+            if self.config.is_local() {
+                // The frontend has them one after the other, where a read that has begun may meet each.
+                self.leave_open(&earlier.begun, effect_of(None, earlier.leaves));
+            } else {
+                self.forget(earlier.begun);
+            }
         }
         if let Some(Applied::Put(written)) = applied {
             self.versions.lock().insert((last.key, last.leaves), written.version);
