@@ -33,12 +33,14 @@ impl Engine {
         let mut backoff = Backoff::new(self.uptime_millis());
         let mut leaving = self.leaving.subscribe();
         while let Err(error) = contained(&*self.backend, self.look_up(behind, entry)).await {
-            if !is_outage(error.kind()) {
+            // Another journal took its place. Whatever else fails may be over at the next attempt.
+            if error.kind() == ErrorKind::Locked {
                 tracing::error!(error = %error.chain(), "the store does not own its backend and serves nothing any more");
                 self.barred.store(true, std::sync::atomic::Ordering::Release);
                 self.park_rest(behind, &error).await;
                 return true;
             }
+            tracing::warn!(error = %error.chain(), "the backend did not say whether it names the journal; nothing is flushed");
             self.sound_alarm(behind);
             if sleep_unless(&mut leaving, backoff.next_delay()).await {
                 return false;
