@@ -37,6 +37,7 @@ pub(crate) fn run(what: &str, stack: &str, place: &str, first: u64, doom: &Doom)
             "work" => work(stack, place, first, doom, u64::MAX).await,
             "steps" => work(stack, place, first, doom, WRITES).await,
             "close" => close(stack, place, doom).await,
+            "alone" => alone(stack, place).await,
             _ => cold(stack, place).await,
         }
     });
@@ -102,6 +103,20 @@ async fn cold(stack: &Stack, place: &str) -> Ended<()> {
     let backend = stack.open_backend(place).await.map_err(|error| told(&error))?;
     look(&*backend).await?;
     backend.close().await.map_err(|error| told(&error))?;
+    say("done");
+    Ok(())
+}
+
+/// Opens the backend without its journal. It is refused, or there is nothing that it would not see.
+async fn alone(stack: &Stack, place: &str) -> Ended<()> {
+    match stack.open_alone(place).await {
+        Ok(store) => {
+            look(&store).await?;
+            store.close().await.map_err(|error| told(&error))?;
+        }
+        Err(error) if error.kind() == ErrorKind::Locked => say("locked-out"),
+        Err(error) => return Err(told(&error)),
+    }
     say("done");
     Ok(())
 }

@@ -47,6 +47,8 @@ pub(crate) struct Said {
     wrong: Option<String>,
     /// The step at which it ended.
     pub(crate) died: Option<Step>,
+    /// Whether the backend was refused to a stack without its journal.
+    pub(crate) locked_out: bool,
     /// The calls that it made, where it came to its end.
     pub(crate) met: Vec<&'static str>,
     pub(crate) done: bool,
@@ -192,6 +194,7 @@ impl Place {
             ["kept", id] => self.ledger.keep(number(id)?),
             ["retry", id] => self.ledger.begin_retry(number(id)?),
             ["retried", id] => self.ledger.end_retry(number(id)?),
+            ["locked-out"] => said.locked_out = true,
             ["dies", step] => said.died = Step::named(step),
             ["met", call] => said.met.extend(CALLS.iter().find(|known| *known == call)),
             ["done"] => said.done = true,

@@ -13,6 +13,9 @@ use crate::step::{CALLS, OPENING, Step};
 /// Every so many cycles the stack is closed and the backend read alone.
 const COLD: u64 = 5;
 
+/// One in so many killed processes is followed by one that opens the backend without the journal.
+const ALONE: u64 = 4;
+
 /// How long a child works at most before it is killed, in milliseconds.
 const LIFE: u64 = 400;
 
@@ -42,6 +45,9 @@ pub(crate) struct Run {
     early: u64,
     /// The most that died in a row while they opened.
     in_a_row: u64,
+    /// How often the backend was opened without its journal, and how often that was refused.
+    alone: u64,
+    locked_out: u64,
     /// The steps at which a process died.
     died: BTreeSet<Step>,
     /// The calls that were made.
@@ -61,6 +67,8 @@ impl Run {
             killed: 0,
             early: 0,
             in_a_row: 0,
+            alone: 0,
+            locked_out: 0,
             died: BTreeSet::new(),
             met: BTreeSet::new(),
             acknowledged: 0,
@@ -97,8 +105,11 @@ impl Run {
         let again = format!("cargo xtask crash --stack {name} --seed {seed}");
         self.place.look_cold().map_err(|why| self.failed("at the end", &why, &again))?;
         self.check_steps(moments)?;
+        if self.stack.has_journal() && self.alone >= 3 && self.locked_out == 0 {
+            return Err(format!("{name}: the backend was never refused to a stack without its journal"));
+        }
         Ok(format!(
-            "{name}: {} killed, {} of them while opening, {} in a row; died at {} of {} steps; {} acknowledged writes, {}0 lost; {} s",
+            "{name}: {} killed, {} of them while opening, {} in a row; died at {} of {} steps; {} acknowledged writes, {}0 lost; without its journal {} of {} times locked out; {} s",
             self.killed,
             self.early,
             self.in_a_row,
@@ -110,6 +121,8 @@ impl Run {
             } else {
                 String::new()
             },
+            self.locked_out,
+            self.alone,
             begun.elapsed().as_secs()
         ))
     }
@@ -128,6 +141,18 @@ impl Run {
         };
         let said = self.place.run("work", None, end)?;
         self.count(&said);
+        if self.dice.below(ALONE) == 0 { self.without_journal() } else { Ok(()) }
+    }
+
+    /// Somebody opens what a killed process left without its journal: either the journal's writes are in the backend, or
+    /// that is refused.
+    fn without_journal(&mut self) -> Result<(), String> {
+        let said = self.place.run("alone", None, End::Never)?;
+        self.alone += 1;
+        self.locked_out += u64::from(said.locked_out);
+        if said.locked_out && !self.stack.has_journal() {
+            return Err("a backend without a journal was refused as if it had one".to_owned());
+        }
         Ok(())
     }
 

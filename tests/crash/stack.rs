@@ -46,7 +46,6 @@ const NO_HEADS: Never = ("frontend.head", "the engine reads a frontend's entries
 const NOT_FLUSHED: Never = ("frontend.flush", "flushing is the backend's matter, and closing flushes");
 const KEEPS_NO_MARKS: Never = ("frontend.mark", "a frontend in memory has no session");
 const SETS_NO_MARKS: Never = ("frontend.set_mark", "a frontend in memory has no session");
-const NO_IDENTITY: Never = ("backend.mark", "neither a journal nor a frontend is bound to the backend");
 const NO_NEW_IDENTITY: Never =
     ("backend.set_mark", "neither a journal nor a frontend is bound to the backend");
 const TAKES_ALL: Never = ("journal.set_aside", "the backend refuses nothing");
@@ -133,7 +132,6 @@ pub(crate) const ALL: &[Stack] = &[
             NOT_FLUSHED,
             KEEPS_NO_MARKS,
             SETS_NO_MARKS,
-            NO_IDENTITY,
             NO_NEW_IDENTITY,
             NO_JOURNAL[0],
             NO_JOURNAL[1],
@@ -279,6 +277,19 @@ impl Stack {
     /// Its backend alone.
     pub(crate) async fn open_backend(&self, place: &str) -> Result<Arc<dyn Store>> {
         tiered::open(&fill(self.backend, place), Create::Never).await
+    }
+
+    /// Its backend under a stack that has no journal, as somebody opens it who does not know of one.
+    pub(crate) async fn open_alone(&self, place: &str) -> Result<TieredStore> {
+        let frontend = tiered::open("memory:", Create::IfAbsent).await?;
+        let backend = tiered::open(&fill(self.backend, place), Create::IfAbsent).await?;
+        let builder = TieredStore::builder(frontend, backend);
+        if self.is_remote() { builder.declare_sole_writer() } else { builder }.build().await
+    }
+
+    /// Whether it has a journal.
+    pub(crate) fn has_journal(&self) -> bool {
+        self.behind
     }
 
     /// Waits until the server has noticed that the last process is gone: what that one had sent would else come after
