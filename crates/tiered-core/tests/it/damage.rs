@@ -182,3 +182,22 @@ async fn a_sync_on_connecting_says_what_it_left_out() {
     let error = refused.expect_err("it left ten out");
     assert_eq!(error.key(), Some(&key("k00")), "{}", error.chain());
 }
+
+/// A key is not taken for one that begins with it, in a plain target and in a live one.
+#[tokio::test]
+async fn a_named_key_is_not_taken_for_a_longer_one() {
+    let (limit, keys, options) = (std::time::Duration::from_secs(10), [key("a")], SyncOptions::new());
+    let source: Arc<dyn Store> = Arc::new(Torn::with(&["a", "ab"], &[]).await);
+    let plain: Arc<dyn Store> = Arc::new(Torn::with(&["ab"], &[]).await);
+    let copied = sync_keys(&source, &plain, &keys, &options);
+    let report = tokio::time::timeout(limit, copied).await.expect("it ends").expect("copies");
+    assert_eq!((report.copied, report.failed), (1, 0));
+    assert_eq!(plain.get(&key("a")).await.expect("reads").expect("copied").value(), "value of a");
+    let front = MemoryStore::new();
+    front.put(&key("ab"), Put::new("longer")).await.expect("written");
+    let live = TieredStore::builder(Arc::new(front), source).build().await.expect("builds");
+    let copied = live.sync_keys(&keys, &options);
+    let report = tokio::time::timeout(limit, copied).await.expect("it ends").expect("copies");
+    assert_eq!((report.copied, report.failed), (1, 0));
+    assert!(live.peek(&key("a")).is_some());
+}

@@ -198,3 +198,36 @@ async fn a_feed_that_ends_or_panics_leaves_nothing_stale() {
         tokio::time::timeout(Duration::from_secs(10), noticed).await.expect("the entry is compared");
     }
 }
+
+/// What the frontend remembers as absent leaves it when others write the key.
+#[tokio::test]
+async fn an_absence_ends_when_others_write_the_key() {
+    let (others, feed) = mpsc::unbounded_channel();
+    let inner = MemoryStore::new().declaring(|capabilities| {
+        capabilities.with(Feature::Changes).without(Feature::AtomicBatch).without(Feature::KeepsMarks)
+    });
+    let back = Arc::new(Announcing {
+        inner,
+        feed: Mutex::new(Some(feed)),
+        reads: Semaphore::new(Semaphore::MAX_PERMITS),
+    });
+    let front = MemoryStore::new();
+    let settings = tiered_core::TieredSettings {
+        negative_ttl_millis: Some(3_600_000),
+        max_stale: MaxStale::Unlimited,
+        ..tiered_core::TieredSettings::default()
+    };
+    let store = TieredStore::builder(Arc::new(front.clone()), Arc::clone(&back) as Arc<dyn Store>)
+        .settings(settings)
+        .build()
+        .await
+        .expect("builds");
+    assert!(store.get(&key()).await.expect("reads").is_none());
+    store.flush().await.expect("the note is there");
+    assert!(store.get(&key()).await.expect("reads").is_none());
+    assert_eq!(store.stats().absence_hits, 1);
+    let stack = Stack { store, front, back, others };
+    stack.others_write("theirs").await;
+    until(|| stack.store.stats().invalidations == 1).await;
+    assert_eq!(value(&stack.store).await, "theirs");
+}

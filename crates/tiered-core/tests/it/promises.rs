@@ -530,3 +530,64 @@ async fn filled_before_the_answer_a_second_read_is_a_hit() {
     let many = store.get_many(&[key("l"), key("none")], &ReadOptions::new()).await.expect("reads");
     assert!(many[0].entry().is_some() && store.peek(&key("l")).is_some());
 }
+
+/// A memory store one of whose puts hangs for five seconds and takes effect at their end, whoever waits for it.
+#[derive(Clone, Debug)]
+struct Late {
+    inner: MemoryStore,
+    hangs: Arc<AtomicU8>,
+}
+
+#[async_trait]
+impl Store for Late {
+    fn capabilities(&self) -> &Capabilities {
+        self.inner.capabilities()
+    }
+    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
+        self.inner.claim(scope).await
+    }
+    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+        self.inner.load(key, options).await
+    }
+    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
+        if self.hangs.swap(0, Ordering::Relaxed) == 0 {
+            return self.inner.put(key, put).await;
+        }
+        let (inner, key) = (self.inner.clone(), key.clone());
+        let late = tokio::runtime::Handle::current().spawn(async move {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            inner.put(&key, put).await
+        });
+        late.await.expect("it ends")
+    }
+    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+        self.inner.delete(key, delete).await
+    }
+    fn list(&self, options: ListOptions) -> ListStream {
+        self.inner.list(options)
+    }
+    fn peek(&self, key: &Key) -> Option<Entry> {
+        self.inner.peek(key)
+    }
+}
+
+/// A call of the frontend that is not waited for any longer is not forgotten: nothing that ends before it ends the key's
+/// quarantine.
+#[tokio::test(start_paused = true)]
+async fn a_frontend_call_that_hangs_brings_nothing_old_back() {
+    let front = Late { inner: MemoryStore::new(), hangs: Arc::new(AtomicU8::new(1)) };
+    let store = TieredStore::builder(Arc::new(front.clone()), Arc::new(MemoryStore::new()))
+        .build()
+        .await
+        .expect("builds");
+    store.put(&key("k"), Put::new("old")).await.expect("the backend has it");
+    assert!(store.peek(&key("k")).is_none(), "in quarantine");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    store.put(&key("k"), Put::new("new")).await.expect("written");
+    for _ in 0..20 {
+        assert_eq!(store.get(&key("k")).await.expect("reads").expect("there").value(), "new");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(store.stats().quarantined, 0, "the frontend is used again");
+    assert_eq!(front.inner.get(&key("k")).await.expect("reads").expect("filled").value(), "new");
+}

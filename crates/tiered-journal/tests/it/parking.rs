@@ -246,3 +246,83 @@ async fn a_flush_ends_after_an_older_write_of_a_key_was_retried() {
     tokio::time::timeout(limit, store.flush()).await.expect("it ends").expect("nothing is left");
     tokio::time::timeout(limit, store.close()).await.expect("it ends").expect("closes");
 }
+
+/// A journal that cannot write its list so many times, and remembers what it was asked for.
+#[derive(Debug, Default)]
+struct Unlisting {
+    inner: VolatileJournal,
+    failures: std::sync::atomic::AtomicU64,
+    /// The first sequences of what the list has, and those up to which records were forgotten, in the order of the calls.
+    calls: parking_lot::Mutex<Vec<Call>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Call {
+    Listed(Vec<Sequence>),
+    Forgotten(Sequence),
+}
+
+#[async_trait]
+impl Journal for Unlisting {
+    fn durability(&self) -> Durability {
+        self.inner.durability()
+    }
+    async fn append(&self, records: &[JournalRecord]) -> Result<Sequence> {
+        self.inner.append(records).await
+    }
+    async fn trim(&self, sequence: Sequence) -> Result<()> {
+        self.calls.lock().push(Call::Forgotten(sequence));
+        self.inner.trim(sequence).await
+    }
+    async fn set_aside(&self, aside: &Aside) -> Result<()> {
+        let fails = |left: u64| left.checked_sub(1);
+        if self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fails).is_ok() {
+            return Err(tiered_core::Error::new(tiered_core::ErrorKind::Full, "no room for the list"));
+        }
+        let listed = aside.parked.iter().map(tiered_core::Parked::sequence).collect();
+        self.calls.lock().push(Call::Listed(listed));
+        self.inner.set_aside(aside).await
+    }
+    async fn recover(&self, backend: &[u8]) -> Result<Recovered> {
+        self.inner.recover(backend).await
+    }
+    async fn close(&self) -> Result<()> {
+        self.inner.close().await
+    }
+}
+
+/// What is parked is in the journal's list before the journal forgets its records, however often the list cannot be
+/// written, and however many writes of a key are parked.
+#[tokio::test]
+async fn nothing_parked_is_forgotten_before_it_is_listed() {
+    for failures in 0..6 {
+        let (journal, back) = (Arc::new(Unlisting::default()), Picky::new(false));
+        journal.failures.store(failures, Ordering::Relaxed);
+        let store = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back))
+            .write_policy(WritePolicy::WriteBehind)
+            .journal(Arc::clone(&journal) as Arc<dyn Journal>)
+            .build()
+            .await
+            .expect("builds");
+        let mut parked = std::collections::BTreeSet::new();
+        for (name, value) in [("bad", "1"), ("k", "1"), ("bad", "2"), ("l", "1"), ("bad", "3"), ("k", "2")] {
+            store.put(&key(name), Put::new(value)).await.expect("acknowledged");
+            let flushed = store.flush().await;
+            parked.extend(store.parked().iter().map(tiered_core::Parked::sequence));
+            assert_eq!(flushed.is_err(), !store.parked().is_empty());
+        }
+        assert_eq!(parked.len(), 3, "each write of the key");
+        let mut listed = std::collections::BTreeSet::new();
+        for call in journal.calls.lock().iter() {
+            match call {
+                Call::Listed(sequences) => listed.extend(sequences.iter().copied()),
+                Call::Forgotten(up_to) => {
+                    let lost: Vec<_> =
+                        parked.range(..=*up_to).filter(|first| !listed.contains(*first)).collect();
+                    assert!(lost.is_empty(), "{lost:?} forgotten and not listed, after {failures} failures");
+                }
+            }
+        }
+        assert_eq!(listed, parked, "in the end all are listed");
+    }
+}
