@@ -281,6 +281,26 @@ async fn trust_is_not_given_after_a_crash() {
     assert_eq!(store.get(&key("k")).await.expect("reads").expect("found").value(), "theirs");
 }
 
+/// A frontend that missed a write is not trusted after a clean close: whether the key was in quarantine, or the bound of
+/// quarantines had put everything in doubt.
+#[tokio::test]
+async fn trust_is_not_given_where_the_frontend_missed_a_write() {
+    for max_quarantined in [1_024, 0] {
+        let (front, back) = (Moody::lasting(), Moody::new());
+        let settings = TieredSettings { max_quarantined, ..TieredSettings::default() };
+        let store = over(&front, &back).settings(settings).build().await.expect("builds");
+        store.put(&key("k"), Put::new("old")).await.expect("written");
+        front.be(Mood::Down);
+        store.put(&key("k"), Put::new("new")).await.expect("the backend has it");
+        store.close().await.expect("closes");
+        front.be(Mood::Well);
+        assert_eq!(front.inner.get(&key("k")).await.expect("reads").expect("missed it").value(), "old");
+        let store = over(&front, &back).reopen(Reopen::Trust).build().await.expect("builds");
+        let read = store.get(&key("k")).await.expect("reads").expect("there");
+        assert_eq!(read.value(), "new", "with at most {max_quarantined} in quarantine");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn past_its_deadline_a_write_is_unknown_and_its_key_closed_to_hits() {
     let (front, back) = (Moody::new(), Moody::new());
