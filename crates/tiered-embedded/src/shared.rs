@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 use tiered_core::opening::{Held, PlaceId, open_patiently};
 use tiered_core::{Durability, Error, ErrorKind, Outcome, Result, Stamp};
 
 use crate::access::Access;
-
 use crate::engine::{Engine, Opening};
 use crate::store::Settings;
 
@@ -29,6 +29,9 @@ pub(crate) struct Shared {
     /// Listed for as long as the engine is open; released after it.
     held: Mutex<Option<Held>>,
     closed: AtomicBool,
+    /// Whether nobody uses the engine any more, and it is closed.
+    ended: Mutex<bool>,
+    has_ended: Condvar,
 }
 
 struct Current {
@@ -56,6 +59,8 @@ impl Shared {
             current: RwLock::new(Current { engine: Some(engine), reopened: 0 }),
             held: Mutex::new(None),
             closed: AtomicBool::new(false),
+            ended: Mutex::new(false),
+            has_ended: Condvar::new(),
         };
         shared.list_as_held();
         Ok(shared)
@@ -150,5 +155,26 @@ impl Shared {
         }
         // The lock is gone now.
         self.held.lock().take();
+    }
+
+    /// Closes the engine for good.
+    pub(crate) fn end(&self) {
+        self.release(None);
+        *self.ended.lock() = true;
+        self.has_ended.notify_all();
+    }
+
+    /// Waits until the engine is closed for good; whether that was within `patience`. Blocks.
+    pub(crate) fn wait_for_end(&self, patience: Duration) -> bool {
+        let mut ended = self.ended.lock();
+        self.has_ended.wait_while_for(&mut ended, |ended| !*ended, patience);
+        *ended
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Of an opening that nobody waited for.
+        self.release(None);
     }
 }

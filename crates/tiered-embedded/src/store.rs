@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -28,6 +30,9 @@ const READERS: usize = 16;
 
 /// The largest value that is read on the caller's own thread: about as long as a switch of threads takes.
 const INLINE_READ: u64 = 64 << 10;
+
+/// How long a store that is dropped waits for its engine: for a last commit and its closing, not for a disk that hangs.
+const LAST_COMMIT: Duration = Duration::from_secs(10);
 
 /// Where an engine's blocking calls run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +68,9 @@ pub struct Settings {
 }
 
 /// A store over an embedded engine. Cloning shares it.
+///
+/// [`close`](Store::close) says whether everything is on disk. Without it, dropping the last clone closes the engine and
+/// blocks until that is done, at most 10 s: an engine whose threads still run while the process ends may abort it.
 #[derive(Clone)]
 pub struct EmbeddedStore(Arc<Inner>);
 
@@ -77,16 +85,28 @@ struct Inner {
 
 /// How writes reach the engine.
 enum Writing {
-    Thread(mpsc::UnboundedSender<Request>),
+    Thread(WriterThread),
     Inline(Writer),
+}
+
+/// The writer's thread, which closes the engine when nobody can ask any more. Both are there until the store is dropped.
+struct WriterThread {
+    requests: Option<mpsc::UnboundedSender<Request>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         self.shared.leave();
-        // A writer of its own closes the engine itself, when nobody can ask any more.
-        if matches!(self.writing, Writing::Inline(_)) {
-            self.shared.release(None);
+        match &mut self.writing {
+            Writing::Thread(writer) => {
+                drop(writer.requests.take());
+                // A thread that is stuck is left alone.
+                if self.shared.wait_for_end(LAST_COMMIT) {
+                    writer.thread.take().map(JoinHandle::join);
+                }
+            }
+            Writing::Inline(_) => self.shared.end(),
         }
     }
 }
@@ -233,7 +253,8 @@ impl EmbeddedStore {
         let (reply, answer) = oneshot::channel();
         let gone = |outcome| closed(operation).outcome_is(outcome).in_tier(self.0.name);
         match &self.0.writing {
-            Writing::Thread(requests) => {
+            Writing::Thread(writer) => {
+                let requests = writer.requests.as_ref().ok_or_else(|| gone(Outcome::NotApplied))?;
                 requests.send(make(reply)).map_err(|_| gone(Outcome::NotApplied))?;
             }
             Writing::Inline(writer) => writer.commit(&self.0.shared, vec![make(reply)]),
@@ -255,17 +276,29 @@ impl EmbeddedStore {
     }
 }
 
-fn start_writer(name: &str, shared: &Arc<Shared>) -> Result<mpsc::UnboundedSender<Request>> {
+fn start_writer(name: &str, shared: &Arc<Shared>) -> Result<WriterThread> {
     let (requests, receiver) = mpsc::unbounded_channel();
-    let shared = Arc::clone(shared);
-    // Not a task: a commit blocks for as long as the disk takes, and dropping the runtime must not wait for it.
-    std::thread::Builder::new()
+    let ending = Ending(Arc::clone(shared));
+    // Not a task: it lives as long as the store, and dropping the runtime would wait for it.
+    let thread = thread::Builder::new()
         .name(format!("tiered-{name}"))
-        .spawn(move || Writer::default().run(&shared, receiver))
+        .spawn(move || {
+            let Ending(shared) = &ending;
+            Writer::default().run(shared, receiver);
+        })
         .map_err(|error| {
             Error::new(ErrorKind::Unavailable, "no thread could be started").with_source(error)
         })?;
-    Ok(requests)
+    Ok(WriterThread { requests: Some(requests), thread: Some(thread) })
+}
+
+/// Closes the engine when the writer ends, also where it panicked.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 async fn blocking<T: Send + 'static>(run: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

@@ -97,7 +97,6 @@ impl Writer {
                 return;
             }
         }
-        shared.release(None);
     }
 
     /// Carries out a group in one transaction and answers each request.

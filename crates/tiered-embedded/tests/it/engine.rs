@@ -20,7 +20,7 @@ pub(crate) struct Disk {
     pub(crate) openings: AtomicU64,
     /// Commits that will fail, before anything is stored.
     pub(crate) failures: AtomicU64,
-    /// How long a commit takes, in milliseconds.
+    /// How long a commit takes, and closing, in milliseconds.
     pub(crate) slowness: AtomicU64,
 }
 
@@ -40,6 +40,11 @@ impl Disk {
                 *byte ^= 1;
             }
         }
+    }
+
+    /// Whether no engine has it open.
+    pub(crate) fn is_free(&self) -> bool {
+        !self.locked.load(Ordering::Acquire)
     }
 
     /// Pairs of `table`.
@@ -125,6 +130,7 @@ impl Engine for MapEngine {
     }
 
     fn close(self: Box<Self>) -> Result<()> {
+        std::thread::sleep(std::time::Duration::from_millis(self.0.slowness.load(Ordering::Relaxed)));
         Ok(())
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use engine::Disk;
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use tiered_conformance::{Factory, Place};
 use tiered_core::{
@@ -131,6 +132,20 @@ async fn a_failing_disk_is_opened_anew_and_every_waiter_is_answered() {
         maps.store.put(&keys[0], Put::new("after")).await.expect("the disk is well again");
         assert_eq!(maps.disk.openings.load(Ordering::Relaxed), 2, "opened anew once");
         assert_eq!(maps.store.get(&keys[0]).await.expect("reads").expect("found").value(), "after");
+    }
+}
+
+/// Whatever ends the process next, the engine is not in use any more.
+#[tokio::test]
+async fn a_store_that_is_dropped_has_closed_its_engine() {
+    for executor in [Executor::Threads, Executor::Inline] {
+        let Maps { disk, store, .. } = Maps::new(executor).await;
+        disk.slowness.store(50, Ordering::Relaxed);
+        let written = key("k");
+        let write = store.put(&written, Put::new("v")).now_or_never();
+        drop((write, store));
+        assert!(disk.is_free(), "{executor:?}: still open");
+        assert_eq!(disk.pairs(Table::Meta), 1, "{executor:?}: what was begun is carried out");
     }
 }
 
