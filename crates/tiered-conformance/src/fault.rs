@@ -10,9 +10,9 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use parking_lot::Mutex;
 use tiered_core::{
-    Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Entry, Error,
-    ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Outcome, Put, Read, ReadOptions, Result,
-    Scope, Store, Written,
+    Atomicity, Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Entry,
+    Error, ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Outcome, Put, Read, ReadOptions,
+    Result, Scope, Store, Written,
 };
 
 use crate::dice::Dice;
@@ -317,12 +317,13 @@ impl FaultStore {
         self.seen(operation, key, fault, result)
     }
 
-    /// Runs a write, which `apply` carries out each time it is called. `has_all` says whether all of it took effect.
+    /// Runs a write, which `apply` carries out each time it is called; given the answer of the first time, only what took
+    /// effect then. `has_all` says whether all of it took effect.
     async fn writing<T, F>(
         &self,
         operation: &'static str,
         key: &str,
-        apply: impl Fn(Arc<dyn Store>) -> F + Send,
+        apply: impl Fn(Arc<dyn Store>, Option<&T>) -> F + Send,
         has_all: fn(&T) -> bool,
     ) -> Result<T>
     where
@@ -347,13 +348,13 @@ impl FaultStore {
                 .in_tier(&self.name)
                 .outcome_is(Outcome::NotApplied)),
             Some(Fault::ErrorAfter) => {
-                apply(inner()).await.ok();
+                apply(inner(), None).await.ok();
                 Err(self.unavailable(Outcome::Unknown))
             }
             Some(Fault::DelayedApply) => {
                 let millis = u64::try_from(self.faults.lifetime.as_millis()).unwrap_or(u64::MAX);
                 let delay = Duration::from_millis(self.faults.below(millis));
-                let late = apply(inner());
+                let late = apply(inner(), None);
                 tokio::runtime::Handle::current().spawn(async move {
                     tokio::time::sleep(delay).await;
                     late.await.ok();
@@ -361,22 +362,26 @@ impl FaultStore {
                 Err(self.unavailable(Outcome::Unknown))
             }
             Some(Fault::Duplicate) => {
-                let first = apply(inner()).await;
+                let first = apply(inner(), None).await;
                 self.faults.pause(None).await;
-                // The answer is that of the first; the second finds the writer's own write.
-                apply(inner()).await.ok();
+                // The answer is that of the first; the second finds the writer's own write. What was refused is not
+                // sent again: if it took effect then, the answer would be wrong, which no store may be.
+                if let Ok(answer) = &first {
+                    let again = apply(inner(), Some(answer));
+                    again.await.ok();
+                }
                 first
             }
-            Some(Fault::ErrorApplied) => match apply(inner()).await {
+            Some(Fault::ErrorApplied) => match apply(inner(), None).await {
                 Ok(applied) if has_all(&applied) => Err(self.unavailable(Outcome::Applied)),
                 refused => refused,
             },
             Some(Fault::Hang) => {
                 let at_once = self.faults.below(3) == 0;
                 if at_once {
-                    apply(inner()).await.ok();
+                    apply(inner(), None).await.ok();
                 }
-                let (hang, late) = (self.faults.hang, apply(inner()));
+                let (hang, late) = (self.faults.hang, apply(inner(), None));
                 if !at_once && self.faults.below(2) == 0 {
                     // A task of its own: the request is on its way, whether the caller waits or not.
                     let late = tokio::runtime::Handle::current().spawn(async move {
@@ -391,7 +396,7 @@ impl FaultStore {
                 Err(self.unavailable(Outcome::Unknown))
             }
             _ => {
-                let result = apply(inner()).await;
+                let result = apply(inner(), None).await;
                 self.faults.pause(fault).await;
                 result
             }
@@ -401,6 +406,20 @@ impl FaultStore {
         }
         self.seen(operation, key, fault, result)
     }
+}
+
+/// What of a batch took effect: of the operations on a key only the last one does.
+fn took_effect(batch: &Batch, outcomes: &BatchOutcomes) -> Batch {
+    let operations = batch.operations();
+    let mut again =
+        if batch.atomicity() == Atomicity::BestEffort { Batch::new().best_effort() } else { Batch::new() };
+    for (index, ((key, action), outcome)) in operations.iter().zip(outcomes).enumerate() {
+        let is_last = !operations.iter().skip(index + 1).any(|(later, _)| later == key);
+        if is_last && outcome.is_ok() {
+            again.push(key.clone(), action.clone());
+        }
+    }
+    again
 }
 
 #[async_trait]
@@ -416,7 +435,7 @@ impl Store for FaultStore {
     }
 
     async fn put(&self, key: &Key, put: Put) -> Result<Written> {
-        let apply = |inner: Arc<dyn Store>| {
+        let apply = |inner: Arc<dyn Store>, _: Option<&_>| {
             let (key, put) = (key.clone(), put.clone());
             async move { inner.put(&key, put).await }
         };
@@ -424,7 +443,7 @@ impl Store for FaultStore {
     }
 
     async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
-        let apply = |inner: Arc<dyn Store>| {
+        let apply = |inner: Arc<dyn Store>, _: Option<&_>| {
             let (key, delete) = (key.clone(), delete.clone());
             async move { inner.delete(&key, delete).await }
         };
@@ -467,8 +486,8 @@ impl Store for FaultStore {
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
-        let apply = |inner: Arc<dyn Store>| {
-            let batch = batch.clone();
+        let apply = |inner: Arc<dyn Store>, first: Option<&BatchOutcomes>| {
+            let batch = first.map_or_else(|| batch.clone(), |outcomes| took_effect(&batch, outcomes));
             async move { inner.apply(batch).await }
         };
         self.writing("apply", "", apply, |outcomes| outcomes.iter().all(Result::is_ok)).await
@@ -509,7 +528,7 @@ impl Store for FaultStore {
     }
 
     async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
-        let apply = |inner: Arc<dyn Store>| {
+        let apply = |inner: Arc<dyn Store>, _: Option<&_>| {
             let (name, value) = (name.to_owned(), value.clone());
             async move { inner.set_mark(&name, value).await }
         };

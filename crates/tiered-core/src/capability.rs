@@ -26,7 +26,8 @@ pub enum Feature {
     KeepsNotes,
     /// Marks can be stored ([`Store::mark`](crate::Store::mark)).
     KeepsMarks,
-    /// Entries may vanish at any time without an error, to make room. A read returns the last value or nothing.
+    /// Entries may vanish at any time without an error, to make room. A read returns the last value or nothing. So does a
+    /// tiered store that reads its frontend alone, over a backend that others write to as well.
     Evicts,
     /// [`Store::peek`](crate::Store::peek) answers: a memory tier.
     Peeks,

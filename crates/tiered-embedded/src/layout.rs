@@ -125,28 +125,35 @@ pub(crate) fn write_entry(transaction: &mut dyn Transaction, key: &Key, entry: &
 
 /// Removes an entry, whatever state it is in.
 pub(crate) fn remove_entry(transaction: &mut dyn Transaction, key: &Key) -> Result<()> {
-    remove_chunks(transaction, key)?;
-    transaction.delete(Table::Meta, key.as_str().as_bytes())
+    // Where there is nothing, nothing is written: an engine may keep a delete for long, and every scan passes it.
+    if remove_chunks(transaction, key)? {
+        transaction.delete(Table::Meta, key.as_str().as_bytes())
+    } else {
+        Ok(())
+    }
 }
 
-fn remove_chunks(transaction: &mut dyn Transaction, key: &Key) -> Result<()> {
+/// Removes the chunks of `key`; whether it has a record.
+fn remove_chunks(transaction: &mut dyn Transaction, key: &Key) -> Result<bool> {
     match read_record(transaction, key) {
-        Ok(None) => Ok(()),
-        Ok(Some(record)) if record.inline.is_some() => Ok(()),
+        Ok(None) => return Ok(false),
+        Ok(Some(record)) if record.inline.is_some() => {}
         Ok(Some(record)) => {
             let count = record.metadata.size.div_ceil(chunk_size(key) as u64);
-            let Some(count) = u32::try_from(count).ok().filter(|count| *count <= COUNTED) else {
-                return remove_all_chunks(transaction, key);
-            };
-            for index in 0..count {
-                transaction.delete(Table::Chunks, &chunk_key(key, index))?;
+            match u32::try_from(count).ok().filter(|count| *count <= COUNTED) {
+                Some(count) => {
+                    for index in 0..count {
+                        transaction.delete(Table::Chunks, &chunk_key(key, index))?;
+                    }
+                }
+                None => remove_all_chunks(transaction, key)?,
             }
-            Ok(())
         }
         // A damaged record must not leave its chunks behind.
-        Err(error) if error.kind() == ErrorKind::Corrupt => remove_all_chunks(transaction, key),
-        Err(error) => Err(error),
+        Err(error) if error.kind() == ErrorKind::Corrupt => remove_all_chunks(transaction, key)?,
+        Err(error) => return Err(error),
     }
+    Ok(true)
 }
 
 /// Removes the chunks of `key` without its record's help.

@@ -23,8 +23,8 @@ const MAX_GROUP: usize = 1024;
 /// Nor many more bytes of values than this, which an engine may hold twice until they are committed.
 const MAX_GROUP_BYTES: u64 = 8 << 20;
 
-/// Records that a commit looks at for expiry, for each of its requests: two are enough that dead entries never
-/// outnumber the writes of one round.
+/// Records that a commit looks at for expiry, for each of its requests that put something: two are enough that dead
+/// entries never outnumber the writes of one round. Deletes add none, and a scan over many of them is slow in some engines.
 const SWEEP: usize = 2;
 
 /// A request to the writer.
@@ -41,6 +41,12 @@ pub(crate) enum Request {
 }
 
 impl Request {
+    /// Whether it puts something.
+    fn puts(&self) -> bool {
+        let Self::Apply(operations, _) = self else { return false };
+        operations.iter().any(|(_, action)| matches!(action, Action::Put(_)))
+    }
+
     /// Bytes of its values.
     fn size(&self) -> u64 {
         let Self::Apply(operations, _) = self else { return 0 };
@@ -105,7 +111,7 @@ impl Writer {
         let mut cursor = self.cursor.lock();
         let closing = matches!(group.last(), Some(Request::Close(_)));
         let durable = shared.durable || group.iter().any(|request| !matches!(request, Request::Apply(..)));
-        let most = SWEEP * group.iter().filter(|request| matches!(request, Request::Apply(..))).count();
+        let most = SWEEP * group.iter().filter(|request| request.puts()).count();
         let mut group = Some(group);
         let mut answers = Vec::new();
         let mut next = None;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tiered_conformance::{Ending, Factory, Report, RunOptions, cases, run};
+use tiered_conformance::{Ending, Factory, Fault, FaultStore, Faults, Report, RunOptions, cases, run};
 use tiered_core::{
-    Capabilities, Delete, Deleted, Durability, Error, ErrorKind, Key, ListOptions, ListStream, MemoryStore,
-    Put, Read, ReadOptions, Result, Sharing, Store, Written,
+    Batch, Capabilities, Delete, Deleted, Durability, Error, ErrorKind, Feature, Key, ListOptions,
+    ListStream, MemoryStore, Put, Read, ReadOptions, Result, Sharing, Store, StoreExt as _, Written,
 };
 
 #[tokio::test]
@@ -198,4 +198,19 @@ async fn a_store_that_does_not_open_fails_every_case() {
     assert_eq!((report.failed(), report.passed()), (cases().count(), 0));
     let last = report.to_string().lines().last().map(str::to_owned);
     assert_eq!(last, Some(format!("0 passed, {} failed, 0 skipped", cases().count())));
+}
+
+/// A store that answers that it has refused something has not done it.
+#[tokio::test(start_paused = true)]
+async fn a_repeated_batch_does_not_do_what_was_refused() {
+    let inner = MemoryStore::new().declaring(|all| all.without(Feature::AtomicBatch));
+    let faults = Arc::new(Faults::new(1).with(Fault::Duplicate, 1));
+    let store = FaultStore::new("twice", Arc::new(inner.clone()), faults);
+    let key = Key::new("k").expect("valid");
+    inner.put(&key, Put::new("old")).await.expect("written");
+    let batch = Batch::new().delete(key.clone(), Delete::new()).put(key.clone(), Put::new("new").if_absent());
+    let outcomes = store.apply(batch.best_effort()).await.expect("answered");
+    assert!(outcomes[1].is_err(), "it is there: {outcomes:?}");
+    let left = inner.get(&key).await.expect("reads");
+    assert!(left.is_none_or(|entry| entry.value() == "old"), "what was refused was done after all");
 }

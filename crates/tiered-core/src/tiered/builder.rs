@@ -244,7 +244,8 @@ impl TieredBuilder {
         if let Some(requirement) = self.requirement {
             guarantees.require(requirement)?;
         }
-        let capabilities = derive(&self.settings, front, back, &guarantees);
+        let others_write = back.sharing() == Sharing::Shared && !self.sole_writer && self.lease.is_none();
+        let capabilities = derive(&self.settings, front, back, &guarantees, others_write);
         let borrowed = self.claim_tiers(max_stale).await?;
         let backend_id = self.backend_id.as_deref();
         let session = session::begin(
@@ -457,6 +458,7 @@ fn derive(
     front: &Capabilities,
     back: &Capabilities,
     guarantees: &Guarantees,
+    others_write: bool,
 ) -> Capabilities {
     let local = settings.write_policy == WritePolicy::FrontendOnly;
     let home = if local { front } else { back };
@@ -479,7 +481,10 @@ fn derive(
             Feature::AtomicBatch => !local && back.has(feature),
             Feature::KeepsMetadata | Feature::KeepsMarks | Feature::Changes => home.has(feature),
             Feature::KeepsNotes => false,
-            Feature::Evicts => home.has(feature) || (lists_front && front.has(feature)),
+            // What others write, the frontend may never have had.
+            Feature::Evicts => {
+                home.has(feature) || (lists_front && (front.has(feature) || (others_write && !local)))
+            }
             // A pending write is in memory, whatever the frontend is.
             Feature::Peeks => front.has(feature) || settings.write_policy == WritePolicy::WriteBehind,
             Feature::ListsMetadata | Feature::ListsExpiry => lists.has(feature),
