@@ -39,15 +39,11 @@ struct Libraries {
 impl Libraries {
     fn find() -> Self {
         let cores = builds("tiered_core");
-        for suite in builds("tiered_conformance") {
-            for core in &cores {
-                let libraries = Self { suite: suite.clone(), core: core.clone() };
-                if libraries.errors(RIGHT).is_empty() {
-                    return libraries;
-                }
-            }
-        }
-        panic!("the right use does not compile with any build of the libraries");
+        let pairs = builds("tiered_conformance").into_iter().flat_map(|suite| {
+            cores.iter().map(move |core| Self { suite: suite.clone(), core: core.clone() })
+        });
+        let matching = pairs.into_iter().find(|libraries| libraries.errors(RIGHT).is_empty());
+        matching.expect("the right use compiles with some builds of the libraries")
     }
 
     /// The compiler's errors for a module that consists of `source`.
