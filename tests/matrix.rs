@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use tempfile::TempDir;
-use tiered::{ErrorKind, Result, Store};
+use tiered::{ErrorKind, Result, Store, WritePolicy};
 use tiered_conformance::{Effort, Factory, Place, RunOptions};
 use tiered_tests::{Tiers, stacks};
 
@@ -45,6 +45,11 @@ impl Factory for Stacks {
     async fn place(&self) -> Option<Arc<dyn Place>> {
         // A backend that is new each time is another backend, which a frontend that lasts refuses.
         if !self.tiers.tiers.last().is_some_and(|tier| tier.lasts()) {
+            return None;
+        }
+        // A cache-only store decides for its frontend alone, and nothing locks a server's table against a second one.
+        let on_servers = self.tiers.services().len() == self.tiers.tiers.len();
+        if self.tiers.write == WritePolicy::FrontendOnly && on_servers {
             return None;
         }
         Some(Arc::new(Folder(tempfile::tempdir().ok()?, self.tiers.clone())))

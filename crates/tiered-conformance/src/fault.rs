@@ -132,7 +132,7 @@ impl Faults {
         self
     }
 
-    /// How long a call hangs.
+    /// How long a call hangs. The store declares it as well: a call that was dropped may still take effect.
     #[must_use]
     pub fn hang(mut self, hang: Duration) -> Self {
         self.hang = hang;
@@ -244,8 +244,12 @@ impl FaultStore {
         if happens(Fault::Evict) {
             capabilities = capabilities.with(Feature::Evicts);
         }
-        if happens(Fault::DelayedApply) {
-            capabilities = capabilities.request_lifetime(faults.lifetime);
+        // What hangs may take effect at its end, although the call was dropped.
+        let lifetimes = [(Fault::DelayedApply, faults.lifetime), (Fault::Hang, faults.hang)];
+        if let Some((_, lifetime)) =
+            lifetimes.into_iter().filter(|(fault, _)| happens(*fault)).max_by_key(|(_, t)| *t)
+        {
+            capabilities = capabilities.request_lifetime(lifetime);
         }
         Self { name: name.into(), inner, faults, capabilities, remote: false }
     }
