@@ -131,6 +131,16 @@ impl OsFolder {
     }
 }
 
+impl Drop for OsFolder {
+    fn drop(&mut self) {
+        if let Some(lock) = &self.lock {
+            // By name and not only by closing the file: a process that is started at this moment has the same file open
+            // until it runs its own program. What fails here is released when the file is closed.
+            lock.unlock().ok();
+        }
+    }
+}
+
 impl Folder for OsFolder {
     fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
@@ -229,3 +239,6 @@ impl File for OsFile {
         self.0.sync_data()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ use tiered_embedded::io_error;
 
 use crate::error::map;
 use crate::open::initialise_tables;
-use crate::system::System;
+use crate::system::{Lock, System};
 
 /// The first bytes of every redb file.
 pub(crate) const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
@@ -92,7 +92,7 @@ pub(crate) fn create(system: &dyn System, path: &Path) -> Result<()> {
         }
         Err(error) => return Err(io_error(error)),
     };
-    lock(system, &file, is_new)?;
+    let _lock = lock(system, &file, is_new)?;
     // Removed by one that made it and failed, between our opening and our lock.
     if !system.names(path, &file).map_err(io_error)? {
         return Err(Error::new(ErrorKind::Locked, "another process has just removed the file; try again"));
@@ -132,12 +132,12 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 }
 
 /// Locks a file that others may be filling too.
-fn lock(system: &dyn System, file: &File, is_new: bool) -> Result<()> {
+fn lock(system: &dyn System, file: &File, is_new: bool) -> Result<Option<Lock>> {
     match system.lock(file) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Error::new(ErrorKind::Locked, "another process has the file open; close it there")),
+        Ok(Some(lock)) => Ok(Some(lock)),
+        Ok(None) => Err(Error::new(ErrorKind::Locked, "another process has the file open; close it there")),
         // It was made here and now: that is a lock as well, which the next one cannot have.
-        Err(_) if is_new => Ok(()),
+        Err(_) if is_new => Ok(None),
         Err(error) => {
             let message = "the file cannot be locked while a database is made in it; remove it, or use a file system with locks";
             Err(Error::new(ErrorKind::Unsupported, message).with_source(error))

@@ -17,8 +17,8 @@ pub(crate) trait System {
     /// An existing file for reading and writing.
     fn open(&self, path: &Path) -> io::Result<File>;
 
-    /// Locks a file until it is closed, against everyone who opens it as a database too; whether nothing else holds it.
-    fn lock(&self, file: &File) -> io::Result<bool>;
+    /// Locks a file against everyone who opens it as a database too; `None` where another holds it.
+    fn lock(&self, file: &File) -> io::Result<Option<Lock>>;
 
     /// Whether `path` still names `file`.
     fn names(&self, path: &Path, file: &File) -> io::Result<bool>;
@@ -42,6 +42,20 @@ pub(crate) trait System {
     fn remove(&self, path: &Path) -> io::Result<()>;
 }
 
+/// A file's lock, until this is dropped.
+///
+/// Released by name and not only by closing the file: a process that is started at that moment has the same file open
+/// until it runs its own program.
+#[derive(Debug)]
+pub(crate) struct Lock(FileBackend);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // What fails here is released when the file is closed.
+        self.0.close().ok();
+    }
+}
+
 /// The operating system itself.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Os;
@@ -55,10 +69,10 @@ impl System for Os {
         File::options().read(true).write(true).open(path)
     }
 
-    fn lock(&self, file: &File) -> io::Result<bool> {
-        // As redb does. Not closed: the lock lasts as long as any handle of this opening of the file.
-        let backend = FileBackend::new(file.try_clone()?).map_err(io::Error::other)?;
-        Ok(backend.try_lock_range(Bound::Unbounded, Bound::Unbounded)?)
+    fn lock(&self, file: &File) -> io::Result<Option<Lock>> {
+        // As redb does.
+        let lock = Lock(FileBackend::new(file.try_clone()?).map_err(io::Error::other)?);
+        Ok(lock.0.try_lock_range(Bound::Unbounded, Bound::Unbounded)?.then_some(lock))
     }
 
     fn names(&self, path: &Path, file: &File) -> io::Result<bool> {

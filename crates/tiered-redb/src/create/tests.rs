@@ -28,12 +28,14 @@ struct Failing {
     never: &'static [&'static str],
     dead: Cell<bool>,
     calls: RefCell<Vec<&'static str>>,
+    /// Every file that was locked, as a process has it that was started meanwhile.
+    inherited: RefCell<Vec<File>>,
 }
 
 impl Failing {
     fn at(left: usize, fate: Fate, errno: i32) -> Self {
-        let (dead, calls) = (Cell::new(false), RefCell::default());
-        Self { left: Cell::new(left), fate, errno, never: &[], dead, calls }
+        let (dead, calls, inherited) = (Cell::new(false), RefCell::default(), RefCell::default());
+        Self { left: Cell::new(left), fate, errno, never: &[], dead, calls, inherited }
     }
 
     fn without(never: &'static [&'static str], errno: i32) -> Self {
@@ -63,8 +65,10 @@ impl System for Failing {
         self.call("open").and_then(|()| Os.open(path))
     }
 
-    fn lock(&self, file: &File) -> io::Result<bool> {
-        self.call("lock").and_then(|()| Os.lock(file))
+    fn lock(&self, file: &File) -> io::Result<Option<Lock>> {
+        self.call("lock")?;
+        self.inherited.borrow_mut().push(file.try_clone()?);
+        Os.lock(file)
     }
 
     fn names(&self, path: &Path, file: &File) -> io::Result<bool> {
@@ -179,6 +183,15 @@ fn a_creation_that_fails_leaves_what_it_found() {
 }
 
 #[test]
+fn a_process_that_is_started_meanwhile_keeps_no_lock() {
+    let (_folder, path) = place(false);
+    let system = Failing::at(usize::MAX, Fate::Fails, FULL);
+    create(&system, &path).expect("made");
+    assert_eq!(system.inherited.borrow().len(), 1);
+    Builder::new().open(&path).expect("nothing holds it");
+}
+
+#[test]
 fn a_full_disk_is_said_and_gets_its_room_back() {
     let (folder, path) = place(false);
     let error = create(&Failing::without(&["write"], FULL), &path).expect_err("no room");
@@ -218,10 +231,10 @@ fn where_nothing_can_be_locked_a_new_file_is_made_and_one_that_is_there_says_why
 fn creators_exclude_each_other() {
     let (_folder, path) = place(true);
     let other = Os.open(&path).expect("opens");
-    assert!(Os.lock(&other).expect("locks"));
+    let lock = Os.lock(&other).expect("locks").expect("free");
     let error = create(&Os, &path).expect_err("locked");
     assert_eq!(error.kind(), ErrorKind::Locked);
-    drop(other);
+    drop(lock);
     create(&Os, &path).expect("free");
     let before = fs::read(&path).expect("reads");
     create(&Os, &path).expect("finished already");
