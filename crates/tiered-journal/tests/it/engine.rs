@@ -22,6 +22,8 @@ pub(crate) struct Picky {
     inner: MemoryStore,
     capabilities: Capabilities,
     pub(crate) down: Arc<AtomicBool>,
+    /// Whether the mark that names the journals cannot be read, and whether it cannot be written.
+    pub(crate) marks_down: Arc<[AtomicBool; 2]>,
     pub(crate) strict: Arc<AtomicBool>,
     /// Whether a refusal says which key it is about.
     pub(crate) names: Arc<AtomicBool>,
@@ -38,6 +40,7 @@ impl Picky {
             inner,
             capabilities,
             down: Arc::new(AtomicBool::new(false)),
+            marks_down: Arc::default(),
             strict: Arc::new(AtomicBool::new(true)),
             names: Arc::new(AtomicBool::new(true)),
             history: Arc::default(),
@@ -45,15 +48,24 @@ impl Picky {
     }
 
     fn check(&self, key: &Key, value: &[u8]) -> Result<()> {
-        if self.down.load(Ordering::Relaxed) {
-            return Err(Error::new(ErrorKind::Unavailable, "down").outcome_is(Outcome::NotApplied));
-        }
+        Self::check_up(&self.down)?;
         let is_bad = key.as_str().starts_with("bad") || value.starts_with(b"bad");
         if self.strict.load(Ordering::Relaxed) && is_bad {
             let error = Error::new(ErrorKind::TooLarge, "no such keys").outcome_is(Outcome::NotApplied);
             return Err(if self.names.load(Ordering::Relaxed) { error.for_key(key) } else { error });
         }
         Ok(())
+    }
+
+    fn check_up(is_down: &AtomicBool) -> Result<()> {
+        if is_down.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::Unavailable, "down").outcome_is(Outcome::NotApplied));
+        }
+        Ok(())
+    }
+
+    fn check_mark(&self, name: &str, index: usize) -> Result<()> {
+        if name == "tiered.journals" { Self::check_up(&self.marks_down[index]) } else { Ok(()) }
     }
 
     pub(crate) async fn value(&self, name: &str) -> Option<Bytes> {
@@ -100,9 +112,11 @@ impl Store for Picky {
         self.inner.apply(batch).await
     }
     async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
+        self.check_mark(name, 0)?;
         self.inner.mark(name).await
     }
     async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
+        self.check_mark(name, 1)?;
         self.inner.set_mark(name, value).await
     }
     async fn close(&self) -> Result<()> {

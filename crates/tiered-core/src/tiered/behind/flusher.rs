@@ -340,6 +340,12 @@ impl Behind {
         self.queue.lock().take_all()
     }
 
+    /// All that waits, but for what was parked for `reason` and is in line again.
+    pub(super) fn take_unless_retried(&self, reason: &str) -> Vec<Unit> {
+        let parking = self.parking.lock();
+        self.queue.lock().extract(|unit| !parking.is_retried(unit.first(), reason))
+    }
+
     /// The next contiguous units; none while the flush has halted.
     fn take_prefix(&self, limit: Option<usize>) -> Vec<Unit> {
         if self.is_halted() {

@@ -1,5 +1,6 @@
 //! The journal in the backend's mark.
 
+use super::append::GIVEN_UP;
 use super::{Behind, Engine};
 use crate::backoff::Backoff;
 use crate::breaker::is_outage;
@@ -32,7 +33,8 @@ impl Engine {
         let Some(entry) = behind.not_looked_up.get() else { return true };
         let mut backoff = Backoff::new(self.uptime_millis());
         let mut leaving = self.leaving.subscribe();
-        while let Err(error) = contained(&*self.backend, self.look_up(behind, entry)).await {
+        let mut given_up = false;
+        while let Err(error) = contained(&*self.backend, self.look_up(behind, entry, &mut given_up)).await {
             // Another journal took its place. Whatever else fails may be over at the next attempt.
             if error.kind() == ErrorKind::Locked {
                 tracing::error!(error = %error.chain(), "the store does not own its backend and serves nothing any more");
@@ -49,22 +51,36 @@ impl Engine {
         true
     }
 
-    async fn look_up(&self, behind: &Behind, late: &NotLookedUp) -> Result<()> {
+    async fn look_up(&self, behind: &Behind, late: &NotLookedUp, given_up: &mut bool) -> Result<()> {
         let backend = self.backend.as_ref();
         ownership::check(backend, Some(late.journal), late.tolerates).await?;
         let entry = Entry::of(backend, late.journal, true).await?;
-        if entry.standing == Standing::GivenUp {
+        if entry.standing == Standing::GivenUp && !*given_up {
+            *given_up = true;
             tracing::error!("the journal was given up by name; everything that it holds is parked");
-            self.park_rest(behind, &Error::new(ErrorKind::Locked, super::append::GIVEN_UP)).await;
+            self.park_given_up(behind).await;
         }
         entry.write(backend).await?;
+        if *given_up {
+            // Until the mark was written, other stores could write too.
+            self.park_given_up(behind).await;
+        }
         behind.id.set(late.journal).ok();
         Ok(())
     }
 
+    /// Parks all that waits.
     async fn park_rest(&self, behind: &Behind, error: &Error) {
         for unit in behind.take_rest() {
             self.park(behind, unit, error.duplicate());
+        }
+        self.advance(behind).await;
+    }
+
+    /// Parks all that waits, but for what a person retried who was told that the journal was given up.
+    async fn park_given_up(&self, behind: &Behind) {
+        for unit in behind.take_unless_retried(GIVEN_UP) {
+            self.park(behind, unit, Error::new(ErrorKind::Locked, GIVEN_UP));
         }
         self.advance(behind).await;
     }

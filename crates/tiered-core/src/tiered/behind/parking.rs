@@ -82,6 +82,11 @@ impl Parking {
         Some(error)
     }
 
+    /// Whether the unit was parked for `reason` and is in line again.
+    pub(super) fn is_retried(&self, first: Sequence, reason: &str) -> bool {
+        self.retried.get(&first).is_some_and(|parked| parked.reason.contains(reason))
+    }
+
     /// The latest parked record of a key.
     fn latest(&self, key: &Key) -> Option<&Queued> {
         let records = self.parked.values().flat_map(|parked| &parked.unit.records);

@@ -99,6 +99,13 @@ impl Queue {
         self.units.drain(..).collect()
     }
 
+    /// The units that `which` picks; the others stay, in order.
+    pub(super) fn extract(&mut self, which: impl FnMut(&Unit) -> bool) -> Vec<Unit> {
+        let (picked, stay): (Vec<Unit>, Vec<Unit>) = self.units.drain(..).partition(which);
+        self.units = stay.into();
+        picked
+    }
+
     /// Puts units back that were taken last.
     pub(super) fn put_back(&mut self, prefix: Vec<Unit>) {
         for unit in prefix.into_iter().rev() {
