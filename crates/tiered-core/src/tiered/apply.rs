@@ -1,6 +1,6 @@
 //! Batches: all their keys' gates, then as a single write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::behind::BatchRoom;
@@ -201,25 +201,30 @@ impl Engine {
         let atomic = self.capabilities.has(Feature::AtomicBatch);
         let judged: Vec<Result<Existed>> =
             if atomic { judged.into_iter().map(|held| held.map(Ok)).collect::<Result<_>>()? } else { judged };
-        let records = stamped.iter().zip(&judged).filter(|(_, held)| held.is_ok());
-        let mut records: Vec<JournalRecord> = records
-            .map(|(op, _)| JournalRecord {
-                key: op.key.clone(),
-                action: unconditional(op.action.clone()),
-                continues: true,
-            })
-            .collect();
+        // Of several on a key the last one wins: the others never take effect, whatever becomes of it.
+        let mut winners: Vec<&Stamped> = Vec::new();
+        let mut known = HashSet::new();
+        for (op, held) in stamped.iter().zip(&judged).rev() {
+            if held.is_ok() && known.insert(&op.key) {
+                winners.push(op);
+            }
+        }
+        winners.reverse();
+        let record = |op: &&Stamped| JournalRecord {
+            key: op.key.clone(),
+            action: unconditional(op.action.clone()),
+            continues: true,
+        };
+        let mut records: Vec<JournalRecord> = winners.iter().map(record).collect();
         if let Some(last) = records.last_mut() {
             last.continues = false;
         }
-        let mut receipts = if records.is_empty() {
-            Vec::new().into_iter()
-        } else {
-            self.journal_batch(gates, records, room).await?.into_iter()
-        };
+        let receipts =
+            if records.is_empty() { Vec::new() } else { self.journal_batch(gates, records, room).await? };
+        let receipts: HashMap<&Key, Receipt> = winners.iter().map(|op| &op.key).zip(receipts).collect();
         let answers = stamped.iter().zip(judged).map(|(op, held)| {
             let existed = held?;
-            let receipt = receipts.next().unwrap_or_else(Receipt::committed);
+            let receipt = receipts.get(&op.key).cloned().unwrap_or_else(Receipt::committed);
             self.announce(&op.key, op.entry.as_ref().map(Entry::version));
             Ok(match &op.entry {
                 Some(entry) => Applied::Put(Written {

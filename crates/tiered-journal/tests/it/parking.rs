@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tiered_core::{
-    Aside, Batch, Durability, Journal, JournalRecord, Key, MemoryStore, OnPark, Put, Recovered, Result,
-    Sequence, Store as _, TieredStore, VolatileJournal, WritePolicy,
+    Applied, Aside, Batch, Durability, ErrorKind, Journal, JournalRecord, Key, Level, MemoryStore, OnPark,
+    Put, Recovered, Result, Sequence, Store as _, TieredStore, VolatileJournal, WritePolicy,
 };
 use tiered_journal::FileJournal;
 
@@ -325,4 +326,30 @@ async fn nothing_parked_is_forgotten_before_it_is_listed() {
         }
         assert_eq!(listed, parked, "in the end all are listed");
     }
+}
+
+/// Of several operations of a batch on a key only the last one ever takes effect, refused or not.
+#[tokio::test]
+async fn where_the_last_operation_of_a_batch_on_a_key_is_refused_no_earlier_one_takes_its_place() {
+    let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(false));
+    let store = open(folder.path(), &back, OnPark::Auto).await;
+    store.put(&key("k"), Put::new("before")).await.expect("acknowledged");
+    let batch = Batch::new().best_effort();
+    let batch = batch.put(key("k"), Put::new("replaced")).put(key("k"), Put::new("bad"));
+    let outcomes = store.apply(batch).await.expect("acknowledged");
+    assert!(outcomes.iter().all(Result::is_ok));
+    store.flush().await.expect_err("refused");
+    for outcome in outcomes {
+        let Ok(Applied::Put(written)) = outcome else { panic!("a put") };
+        let refused = written.receipt.durable(Level::Committed).await.expect_err("parked");
+        assert_eq!(refused.kind(), ErrorKind::TooLarge);
+    }
+    let parked = store.parked();
+    assert_eq!(parked.len(), 1);
+    assert_eq!(back.value("k").await.expect("there"), "before");
+    store.drop_parked(parked[0].sequence()).await.expect("dropped");
+    assert_eq!(read(&store, "k").await.expect("there"), "before");
+    let seen: Vec<Bytes> = back.history.lock().iter().map(|(_, value)| value.clone()).collect();
+    assert!(!seen.contains(&Bytes::from("replaced")), "{seen:?}");
+    store.close().await.expect("closes");
 }

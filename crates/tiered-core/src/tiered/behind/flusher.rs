@@ -174,9 +174,9 @@ impl Engine {
         step: &Step,
     ) -> Option<Vec<(Sequence, Error)>> {
         let mut refused = Vec::new();
-        let up_to =
-            prefix.iter().flat_map(|unit| &unit.records).filter(|queued| queued.sequence <= step.sequence);
-        for queued in up_to.rev().filter(|queued| queued.record.key == step.key) {
+        // Of a batch only its last operation on the key: the others never take effect.
+        let is_of_key = |queued: &&Queued| queued.record.key == step.key;
+        for queued in prefix.iter().rev().filter_map(|unit| unit.records.iter().rfind(is_of_key)) {
             let mut batch = Batch::new().best_effort();
             batch.push(step.key.clone(), queued.record.action.clone());
             match self.until_applied(behind, batch).await {
