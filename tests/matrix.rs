@@ -5,14 +5,15 @@
 #![allow(clippy::print_stdout, reason = "the matrix prints a line a stack, which xtask counts")]
 
 use std::process::{ExitCode, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use tempfile::TempDir;
-use tiered::{ErrorKind, Result, Store, WritePolicy};
+use tiered::{Error, ErrorKind, Key, ReadOptions, Result, Store};
 use tiered_conformance::{Effort, Factory, Place, RunOptions};
 use tiered_tests::{Tiers, stacks};
+use tokio::sync::Mutex;
 
 /// Stacks at a time: two cores are busy with three, since each waits for disks and servers.
 const AT_A_TIME: usize = 3;
@@ -27,13 +28,34 @@ struct Stacks {
 }
 
 /// A folder that holds the files of one stack: opening it again reopens the stack.
-struct Folder(TempDir, Tiers);
+struct Folder {
+    files: TempDir,
+    tiers: Tiers,
+    /// The latest store that was opened here.
+    latest: Mutex<Option<Weak<dyn Store>>>,
+}
 
 #[async_trait::async_trait]
 impl Place for Folder {
     async fn open(&self) -> Result<Arc<dyn Store>> {
-        self.1.open(self.0.path()).await
+        let mut latest = self.latest.lock().await;
+        // What a declaration promises, somebody has to keep: a frontend on a server belongs to one stack.
+        if self.tiers.has_declared_frontend()
+            && let Some(earlier) = latest.as_ref().and_then(Weak::upgrade)
+            && is_open(&*earlier).await
+        {
+            return Err(Error::new(ErrorKind::Locked, "the frontend was declared private to another handle"));
+        }
+        let store = self.tiers.open(self.files.path()).await?;
+        *latest = Some(Arc::downgrade(&store));
+        Ok(store)
     }
+}
+
+async fn is_open(store: &dyn Store) -> bool {
+    let Ok(key) = Key::new("any") else { return true };
+    let read = store.load(&key, &ReadOptions::new()).await;
+    !read.is_err_and(|error| error.kind() == ErrorKind::Closed)
 }
 
 #[async_trait::async_trait]
@@ -47,12 +69,8 @@ impl Factory for Stacks {
         if !self.tiers.tiers.last().is_some_and(|tier| tier.lasts()) {
             return None;
         }
-        // A cache-only store decides for its frontend alone, and nothing locks a server's table against a second one.
-        let on_servers = self.tiers.services().len() == self.tiers.tiers.len();
-        if self.tiers.write == WritePolicy::FrontendOnly && on_servers {
-            return None;
-        }
-        Some(Arc::new(Folder(tempfile::tempdir().ok()?, self.tiers.clone())))
+        let (files, tiers) = (tempfile::tempdir().ok()?, self.tiers.clone());
+        Some(Arc::new(Folder { files, tiers, latest: Mutex::default() }))
     }
 }
 

@@ -147,6 +147,12 @@ impl Tiers {
         self.tiers.last().is_some_and(|tier| tier.is_slow()) && !self.is_refused()
     }
 
+    /// Whether a frontend of it is on a server, where nothing but a declaration keeps a second stack away from it.
+    pub fn has_declared_frontend(&self) -> bool {
+        let fronts = self.tiers.len() - 1;
+        self.tiers.iter().take(fronts).any(|tier| tier.service().is_some())
+    }
+
     /// The servers that it needs.
     pub fn services(&self) -> Vec<Service> {
         self.tiers.iter().filter_map(|tier| tier.service()).collect()
@@ -186,9 +192,13 @@ impl Tiers {
         let mut store = last.open(folder, "last", durability).await?;
         for (index, tier) in tiers {
             let frontend = tier.open(folder, &index.to_string(), durability).await?;
+            let is_server = frontend.capabilities().sharing() == Sharing::Shared;
             let shared = store.capabilities().sharing() == Sharing::Shared;
-            let opened = [Arc::clone(&frontend), Arc::clone(&store)];
             let mut builder = TieredStore::builder(frontend, store);
+            if is_server {
+                // The place is the stack's own.
+                builder = builder.declare_private_frontend();
+            }
             if index + 1 == self.tiers.len() {
                 // A server takes some hundred writes a second: a longer backlog would only be waited for at the end.
                 let settings = TieredSettings { max_pending_operations: 500, ..TieredSettings::default() };
@@ -199,21 +209,11 @@ impl Tiers {
                         JournalConfig::new(folder.join("journal")).durability(Durability::ProcessKill);
                     builder = builder.journal(Arc::new(journal.open().await?)).backend_id("matrix");
                     if shared {
-                        // The place is the stack's own.
                         builder = builder.declare_sole_writer();
                     }
                 }
             }
-            store = match builder.build().await {
-                Ok(stack) => Arc::new(stack),
-                Err(error) => {
-                    // An engine that is still being closed when the process ends may take it down.
-                    for tier in opened {
-                        tier.close().await.ok();
-                    }
-                    return Err(error);
-                }
-            };
+            store = Arc::new(builder.build().await?);
         }
         Ok(store)
     }

@@ -55,8 +55,17 @@ const MORE: &str = "URLs of stores and exit codes: tiered --help";
 
 /// The options that name a store or a stack.
 const STORE: &[&str] = &["store", "config"];
-const STACK: &[&str] =
-    &["frontend", "backend", "write_policy", "read_policy", "journal", "sole_writer", "lease", "config"];
+const STACK: &[&str] = &[
+    "frontend",
+    "backend",
+    "write_policy",
+    "read_policy",
+    "journal",
+    "sole_writer",
+    "private_frontend",
+    "lease",
+    "config",
+];
 const DECLARED: &[&str] = &["sole_journal", "backend_id"];
 
 /// Which of the options of [`Place`] and `--json` a subcommand knows; the others are not shown in its help.
@@ -112,6 +121,7 @@ fn tolerated(path: &[&str]) -> &'static [&'static str] {
             "write_policy",
             "read_policy",
             "sole_writer",
+            "private_frontend",
             "lease",
             "sole_journal",
             "backend_id",
@@ -167,6 +177,7 @@ const GLOBAL: &[&str] = &[
     "read_policy",
     "journal",
     "sole_writer",
+    "private_frontend",
     "lease",
     "sole_journal",
     "backend_id",
@@ -211,6 +222,9 @@ pub(crate) struct Place {
     /// Declares that nothing else writes to the backend. Write-behind needs it where the backend could be shared.
     #[arg(long, global = true, requires = "frontend")]
     pub(crate) sole_writer: bool,
+    /// Declares that nothing else uses the frontend, where that could be shared.
+    #[arg(long, global = true, requires = "frontend")]
+    pub(crate) private_frontend: bool,
     /// Owns the backend by a lease: acquire, or take-over from its holder. For write-behind over a backend that could
     /// be shared.
     #[arg(long, global = true, value_name = "HOW", requires = "frontend", conflicts_with = "sole_writer", value_parser = lease)]

@@ -42,6 +42,9 @@ pub struct Stack {
     /// Whether nobody else writes to a backend that could be shared, which write-behind needs.
     #[serde(default)]
     sole_writer: bool,
+    /// Whether nobody else uses a frontend that could be shared.
+    #[serde(default)]
+    private_frontend: bool,
     /// How the backend is owned where it could be shared, instead: `acquire` or `take-over`.
     lease: Option<Lease>,
     /// Whether nothing writes the backend without this journal, which a backend without marks cannot say itself.
@@ -62,6 +65,7 @@ impl Stack {
             backend: None,
             journal: None,
             sole_writer: false,
+            private_frontend: false,
             lease: None,
             sole_journal: false,
             backend_id: None,
@@ -77,6 +81,7 @@ impl Stack {
             backend: Some(Box::new(backend)),
             journal,
             sole_writer: false,
+            private_frontend: false,
             lease: None,
             sole_journal: false,
             backend_id: None,
@@ -88,6 +93,14 @@ impl Stack {
     #[must_use]
     pub fn sole_writer(mut self, sole_writer: bool) -> Self {
         self.sole_writer = sole_writer;
+        self
+    }
+
+    /// Declares that nobody else uses the frontend
+    /// ([`TieredBuilder::declare_private_frontend`](tiered_core::TieredBuilder::declare_private_frontend)).
+    #[must_use]
+    pub fn private_frontend(mut self, private_frontend: bool) -> Self {
+        self.private_frontend = private_frontend;
         self
     }
 
@@ -214,6 +227,7 @@ impl Stack {
             && self.lease.is_none()
             && self.backend_id.is_none()
             && !self.sole_writer
+            && !self.private_frontend
             && !self.sole_journal
     }
 
@@ -260,6 +274,7 @@ impl Stack {
             None => builder,
         };
         let builder = if self.sole_writer { builder.declare_sole_writer() } else { builder };
+        let builder = if self.private_frontend { builder.declare_private_frontend() } else { builder };
         let builder = match self.lease {
             Some(lease) => builder.lease(lease),
             None => builder,
@@ -352,6 +367,7 @@ impl fmt::Debug for Stack {
             .field("backend", &self.backend)
             .field("journal", &self.journal)
             .field("sole_writer", &self.sole_writer)
+            .field("private_frontend", &self.private_frontend)
             .field("lease", &self.lease)
             .field("sole_journal", &self.sole_journal)
             .field("backend_id", &self.backend_id)

@@ -46,6 +46,7 @@ pub struct TieredBuilder {
     events: EventSender,
     requirement: Option<Requirement>,
     sole_writer: bool,
+    private_frontend: bool,
     lease: Option<Lease>,
     sole_journal: bool,
     tolerates: Tolerates,
@@ -65,6 +66,7 @@ impl TieredBuilder {
             events: EventSender::new(),
             requirement: None,
             sole_writer: false,
+            private_frontend: false,
             lease: None,
             sole_journal: false,
             tolerates: Tolerates::default(),
@@ -174,6 +176,30 @@ impl TieredBuilder {
     #[must_use]
     pub fn declare_sole_writer(mut self) -> Self {
         self.sole_writer = true;
+        self
+    }
+
+    /// Declares that this store is the only user of a frontend that could be shared, such as a table of a server.
+    ///
+    /// A frontend belongs to one tiered store. A second one, in another process, would fill it with values older than those
+    /// that this store has written, and would decide conditional writes of
+    /// [`WritePolicy::FrontendOnly`] beside it. So [`build`](Self::build) refuses a frontend that could be shared without
+    /// this declaration; give each process a frontend of its own. Several processes may share the backend.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::Arc;
+    /// use tiered_core::{MemoryStore, Store as _, TieredStore};
+    ///
+    /// # async fn example() -> tiered_core::Result<()> {
+    /// // In place of the first: a table of Postgres that no other process uses.
+    /// let (frontend, backend) = (Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+    /// let store = TieredStore::builder(frontend, backend).declare_private_frontend().build().await?;
+    /// # store.close().await }
+    /// ```
+    #[must_use]
+    pub fn declare_private_frontend(mut self) -> Self {
+        self.private_frontend = true;
         self
     }
 
@@ -347,6 +373,12 @@ impl TieredBuilder {
         if !front.has(Feature::KeepsMetadata) || !front.has(Feature::KeepsNotes) {
             return refuse(format!(
                 "{} cannot be a frontend, since it does not keep metadata and notes; make it the backend, and nest stacks to the right: a over (b over c)",
+                front.name()
+            ));
+        }
+        if front.sharing() == Sharing::Shared && !self.private_frontend {
+            return refuse(format!(
+                "a frontend belongs to one tiered store, and {} can be shared; give each process a frontend of its own, and declare it with declare_private_frontend() (private-frontend = true, --private-frontend)",
                 front.name()
             ));
         }

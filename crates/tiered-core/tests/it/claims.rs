@@ -8,7 +8,7 @@ use tiered_core::{
     TieredStore, VolatileJournal, WritePolicy,
 };
 
-use crate::scripted::key;
+use crate::scripted::{Scripted, key};
 
 fn over(back: &Arc<MemoryStore>) -> TieredBuilder {
     TieredStore::builder(Arc::new(MemoryStore::new()), Arc::clone(back) as Arc<dyn Store>)
@@ -30,6 +30,20 @@ async fn a_second_stack_over_a_tier_is_refused() {
     drop(one);
     let two = over(&back).build().await.expect("given back with the last handle");
     assert_eq!(two.get(&key("k")).await.expect("reads").expect("there").value(), "1");
+}
+
+#[tokio::test]
+async fn a_frontend_that_could_be_shared_is_declared_private() {
+    for policy in [WritePolicy::WriteThrough, WritePolicy::WriteAround, WritePolicy::FrontendOnly] {
+        let over = || {
+            let front = Arc::new(Scripted::shared());
+            TieredStore::builder(front, Arc::new(MemoryStore::new())).write_policy(policy)
+        };
+        let error = over().build().await.expect_err("another process could fill it");
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.message().contains("declare_private_frontend()"), "{error}");
+        over().declare_private_frontend().build().await.expect("declared");
+    }
 }
 
 #[tokio::test]
