@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tiered_core::{
-    Batch, Capabilities, Delete, ErrorKind, Existed, Feature, MemoryStore, OnUnknown, Outcome, Put, Store,
-    StoreExt as _, TieredSettings, TieredStore, VolatileJournal, WritePolicy,
+    Batch, Capabilities, Delete, ErrorKind, Existed, Feature, MemoryStore, OnUnknown, Outcome, Put, Sharing,
+    Store, StoreExt as _, TieredSettings, TieredStore, VolatileJournal, WritePolicy,
 };
 
 use crate::scripted::{Fate, Scripted, key};
@@ -104,6 +104,26 @@ async fn batches_are_driven_as_well() {
         let refused = Batch::new().best_effort().put(key("a"), Put::new("2").if_absent());
         let refused = store.apply(refused).await.map(|outcomes| outcomes.into_iter().all(|one| one.is_err()));
         assert!(refused.is_err() || refused.is_ok_and(|all| all), "a condition that does not hold");
+    }
+}
+
+/// Found by the simulation: a put that a delete of the same batch replaced was looked for, and not found.
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_recognised_by_the_last_operation_on_each_key() {
+    for backend in [Scripted::new(), Scripted::shared()] {
+        let old = backend.inner.put(&key("k"), Put::new("old")).await.expect("put").version;
+        let store = over(&backend).await;
+        let batch = Batch::new().put(key("k"), Put::new("replaced"));
+        let batch = batch.delete(key("k"), Delete::new().if_version(old));
+        backend.then(Fate::AnswerLost);
+        let applied = store.apply(batch).await;
+        assert!(backend.inner.get(&key("k")).await.expect("get").is_none());
+        if backend.capabilities().sharing() == Sharing::Exclusive {
+            assert!(applied.expect("its own").iter().all(Result::is_ok));
+        } else {
+            let error = applied.expect_err("another process could have deleted it");
+            assert_eq!(error.write_outcome(), Outcome::Unknown, "{}", error.chain());
+        }
     }
 }
 

@@ -173,7 +173,7 @@ impl Engine {
             let current = self.versions(operations).await;
             let of = |key: &Key| current.as_ref().ok()?.get(key).and_then(Option::as_ref);
             // That a deleted key is absent tells nothing where others delete.
-            if conditional.iter().any(|(key, action)| is_put(action) && is_own(action, of(key))) {
+            if effective(conditional).any(|(key, action)| is_put(action) && is_own(action, of(key))) {
                 let applied = conditional.iter().map(|(_, action)| Some(Ok(as_applied(action)?)));
                 return applied.collect::<Option<BatchOutcomes>>().map(Ok);
             }
@@ -211,7 +211,7 @@ impl Engine {
             // Either the caller's own conditions fail, or somebody wrote between the look and the write.
             return violated.map(|key| Err(precondition_failed(key)));
         }
-        if has_landed(conditional, of) {
+        if has_landed(conditional, of, self.alone) {
             let outcomes: Option<BatchOutcomes> =
                 conditional.iter().map(|(_, action)| Some(Ok(as_applied(action)?))).collect();
             return outcomes.map(Ok);
@@ -244,13 +244,27 @@ fn violated<'o>(operations: &'o [(Key, Action)], versions: &Versions) -> Option<
     violated.map(|(key, _)| key)
 }
 
-/// Whether an atomic batch took effect, by what the backend has now. What was put shows it; a deleted key could also have
-/// expired.
-fn has_landed<'v>(conditional: &[(Key, Action)], of: impl Fn(&Key) -> Option<&'v Version>) -> bool {
-    if conditional.iter().any(|(_, action)| is_put(action)) {
-        return conditional.iter().any(|(key, action)| is_put(action) && is_own(action, of(key)));
-    }
-    conditional.iter().all(|(key, action)| is_own(action, of(key)))
+/// Whether an atomic batch took effect, by what the backend has now. What was put shows it. That a deleted key is absent
+/// tells nothing beside a put, since it could have expired, nor where others delete.
+fn has_landed<'v>(
+    conditional: &[(Key, Action)],
+    of: impl Fn(&Key) -> Option<&'v Version>,
+    alone: bool,
+) -> bool {
+    let is_own = |(key, action): &&(Key, Action)| is_own(action, of(key));
+    let (puts, deletes): (Vec<_>, Vec<_>) = effective(conditional).partition(|(_, action)| is_put(action));
+    if puts.is_empty() { alone && deletes.iter().all(is_own) } else { puts.iter().any(is_own) }
+}
+
+/// The operations that take effect: the last one on each key.
+fn effective(operations: &[(Key, Action)]) -> impl Iterator<Item = &(Key, Action)> {
+    let is_last =
+        move |index: usize, key: &Key| operations.iter().skip(index + 1).all(|(later, _)| later != key);
+    operations
+        .iter()
+        .enumerate()
+        .filter(move |(index, (key, _))| is_last(*index, key))
+        .map(|(_, operation)| operation)
 }
 
 /// The operation, conditional on what the backend has where the caller asks for nothing.
