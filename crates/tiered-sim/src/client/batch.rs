@@ -88,7 +88,11 @@ impl Clients {
             let (of_key, rest): (Vec<_>, Vec<_>) = ended.into_iter().partition(|(part, _)| part.key == key);
             ended = rest;
             let mut well = Vec::new();
-            let any_well = of_key.iter().any(|(_, outcome)| outcome.is_ok());
+            let took_effect = |outcome: &Result<Applied>| match outcome {
+                Ok(_) => true,
+                Err(error) => error.write_outcome() == Outcome::Applied,
+            };
+            let any_well = of_key.iter().any(|(_, outcome)| took_effect(outcome));
             for (part, outcome) in of_key {
                 match outcome {
                     // It was judged before the others of its key, and may lie over them.
