@@ -2,7 +2,7 @@
 //! journal up by name, nothing of it comes back until a person says so.
 
 use tiered_conformance::Dice;
-use tiered_core::{Action, Entry, ErrorKind, Put, Store, TieredStore, ownership};
+use tiered_core::{Clock as _, Entry, ErrorKind, Put, Store, TieredStore, Timestamp, ownership};
 
 use crate::client::{Clients, within};
 use crate::epoch::{self, PROMPT, raw};
@@ -44,7 +44,7 @@ pub(crate) async fn restart(world: &mut World, clients: &Clients, dice: &mut Dic
     drop((store, back));
     let life = epoch::open(world, clients).await?;
     world.heal_journal();
-    nothing_comes_back(clients, &life, before, dice).await?;
+    nothing_comes_back(clients, &life, before, world.clock.now(), dice).await?;
     Ok(life)
 }
 
@@ -70,6 +70,7 @@ async fn nothing_comes_back(
     clients: &Clients,
     life: &Life,
     before: Vec<[Option<Entry>; 2]>,
+    now: Timestamp,
     dice: &mut Dice,
 ) -> Checked<()> {
     within(PROMPT, "flushing what was given up", life.store.flush()).await?.ok();
@@ -84,14 +85,8 @@ async fn nothing_comes_back(
         if raw(&*life.back, name).await? != after {
             return Err(format!("{name}: what was given up came back"));
         }
-        let last = parked.iter().flat_map(|unit| &unit.records).rfind(|(_, record)| record.key == *name);
         // What was acknowledged is in the backend, or it is parked.
-        let checked = match last.map(|(_, record)| &record.action) {
-            None => clients.settle(index, before.as_ref()),
-            Some(Action::Delete(_)) => clients.settle(index, None),
-            Some(Action::Put(put)) => clients.settle_kept(index, &put.value),
-        };
-        checked.map_err(|why| format!("{name}: {why}"))?;
+        epoch::settle_parked(clients, index, &parked, before.as_ref(), now)?;
     }
     let retries = dice.below(2) == 0;
     for unit in parked {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tiered_conformance::Dice;
 use tiered_core::{
-    Action, Batch, Clock as _, Delete, Entry, ErrorKind, Key, Outcome, Put, Read, ReadOptions, Store,
-    StoreExt as _, WritePolicy,
+    Action, Batch, Clock as _, Delete, Entry, ErrorKind, Expiry, Key, Outcome, Parked, Put, Read,
+    ReadOptions, Store, StoreExt as _, Timestamp, WritePolicy,
 };
 
 use crate::alone;
@@ -276,13 +276,7 @@ async fn usurp(world: &mut World, clients: &Clients, owner: Life) -> Checked<Lif
         if raw(&*life.back, name).await? != taken_over {
             return Err(format!("{name}: the owner of before wrote after its lease was taken over"));
         }
-        let last = parked.iter().flat_map(|unit| &unit.records).rfind(|(_, record)| record.key == *name);
-        let checked = match last.map(|(_, record)| &record.action) {
-            None => clients.settle(index, taken_over.as_ref()),
-            Some(Action::Delete(_)) => clients.settle(index, None),
-            Some(Action::Put(put)) => clients.settle_kept(index, &put.value),
-        };
-        checked.map_err(|why| format!("{name}: {why}"))?;
+        settle_parked(clients, index, &parked, taken_over.as_ref(), world.clock.now())?;
         clients.now_has(index, taken_over.as_ref())?;
     }
     within(PROMPT, "closing after the lease was lost", owner.store.close()).await?.ok();
@@ -290,6 +284,26 @@ async fn usurp(world: &mut World, clients: &Clients, owner: Life) -> Checked<Lif
         faults.resume();
     }
     Ok(life)
+}
+
+/// What was acknowledged for a key is the last that is parked for it, else what the backend has.
+pub(crate) fn settle_parked(
+    clients: &Clients,
+    index: usize,
+    parked: &[Parked],
+    in_backend: Option<&Entry>,
+    now: Timestamp,
+) -> Checked<()> {
+    let Some(name) = clients.keys.get(index) else { return Ok(()) };
+    let last = parked.iter().flat_map(|unit| &unit.records).rfind(|(_, record)| record.key == *name);
+    let settled = match last.map(|(_, record)| &record.action) {
+        None => clients.settle(index, in_backend),
+        Some(Action::Put(put)) if !matches!(put.expiry, Expiry::At(at) if now >= at) => {
+            clients.settle_kept(index, &put.value)
+        }
+        Some(Action::Put(_) | Action::Delete(_)) => clients.settle(index, None),
+    };
+    settled.map_err(|why| format!("{name}: {why}"))
 }
 
 pub(crate) async fn raw(store: &dyn Store, key: &Key) -> Checked<Option<Entry>> {
