@@ -22,8 +22,10 @@ pub(crate) struct Picky {
     inner: MemoryStore,
     capabilities: Capabilities,
     pub(crate) down: Arc<AtomicBool>,
-    /// Whether the mark that names the journals cannot be read, and whether it cannot be written.
-    pub(crate) marks_down: Arc<[AtomicBool; 2]>,
+    /// Whether the mark that names the journals cannot be read.
+    pub(crate) mark_unreadable: Arc<AtomicBool>,
+    /// Whether it cannot be written.
+    pub(crate) mark_unwritable: Arc<AtomicBool>,
     pub(crate) strict: Arc<AtomicBool>,
     /// Whether a refusal says which key it is about.
     pub(crate) names: Arc<AtomicBool>,
@@ -40,7 +42,8 @@ impl Picky {
             inner,
             capabilities,
             down: Arc::new(AtomicBool::new(false)),
-            marks_down: Arc::default(),
+            mark_unreadable: Arc::default(),
+            mark_unwritable: Arc::default(),
             strict: Arc::new(AtomicBool::new(true)),
             names: Arc::new(AtomicBool::new(true)),
             history: Arc::default(),
@@ -64,8 +67,8 @@ impl Picky {
         Ok(())
     }
 
-    fn check_mark(&self, name: &str, index: usize) -> Result<()> {
-        if name == "tiered.journals" { Self::check_up(&self.marks_down[index]) } else { Ok(()) }
+    fn check_mark(name: &str, is_down: &AtomicBool) -> Result<()> {
+        if name == "tiered.journals" { Self::check_up(is_down) } else { Ok(()) }
     }
 
     pub(crate) async fn value(&self, name: &str) -> Option<Bytes> {
@@ -112,11 +115,11 @@ impl Store for Picky {
         self.inner.apply(batch).await
     }
     async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
-        self.check_mark(name, 0)?;
+        Self::check_mark(name, &self.mark_unreadable)?;
         self.inner.mark(name).await
     }
     async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
-        self.check_mark(name, 1)?;
+        Self::check_mark(name, &self.mark_unwritable)?;
         self.inner.set_mark(name, value).await
     }
     async fn close(&self) -> Result<()> {

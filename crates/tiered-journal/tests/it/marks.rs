@@ -114,7 +114,7 @@ async fn until_parked(store: &TieredStore, count: u64) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), all).await.expect("parked");
+    tokio::time::timeout(Duration::from_mins(1), all).await.expect("parked");
 }
 
 /// The backend does not take the mark of a journal that was given up. The journal knows what is parked, all the same.
@@ -124,19 +124,19 @@ async fn what_was_retried_before_the_mark_was_looked_up_is_not_parked_again() {
     left_behind(folder.path(), &back).await;
     let journal = named(&back).await;
     assert!(ownership::abandon(&back, journal).await.expect("given up"));
-    let [reads_fail, writes_fail] = &*back.marks_down;
-    writes_fail.store(true, Ordering::Relaxed);
+    back.mark_unwritable.store(true, Ordering::Relaxed);
     let refused = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))
         .write_policy(WritePolicy::WriteBehind)
         .journal(Arc::new(crate::engine::journal(folder.path()).await));
     assert_eq!(refused.build().await.expect_err("no mark").kind(), ErrorKind::Unavailable);
-    (reads_fail.store(true, Ordering::Relaxed), writes_fail.store(false, Ordering::Relaxed));
+    back.mark_unreadable.store(true, Ordering::Relaxed);
+    back.mark_unwritable.store(false, Ordering::Relaxed);
     let store = open(folder.path(), &back, OnPark::Auto).await;
     assert_eq!(store.parked().len(), 100, "the journal's list says so");
     for unit in store.parked() {
         store.retry_parked(unit.sequence()).expect("parked");
     }
-    reads_fail.store(false, Ordering::Relaxed);
+    back.mark_unreadable.store(false, Ordering::Relaxed);
     store.flush().await.expect("retried, and not parked again");
     assert_eq!(back.value("k07").await.expect("retried"), "journaled");
     store.close().await.expect("closes");
@@ -149,11 +149,11 @@ async fn what_a_person_retried_is_not_parked_again() {
     left_behind(folder.path(), &back).await;
     let journal = named(&back).await;
     assert!(ownership::abandon(&back, journal).await.expect("given up"));
-    let [reads_fail, writes_fail] = &*back.marks_down;
-    (reads_fail.store(true, Ordering::Relaxed), writes_fail.store(true, Ordering::Relaxed));
+    back.mark_unreadable.store(true, Ordering::Relaxed);
+    back.mark_unwritable.store(true, Ordering::Relaxed);
     let store = open(folder.path(), &back, OnPark::Auto).await;
     store.put(&key("early"), Put::new("before it is known")).await.expect("acknowledged");
-    reads_fail.store(false, Ordering::Relaxed);
+    back.mark_unreadable.store(false, Ordering::Relaxed);
     until_parked(&store, 101).await;
     let retried =
         store.parked().into_iter().find(|unit| unit.records[0].1.key == key("k07")).expect("parked");
@@ -162,7 +162,7 @@ async fn what_a_person_retried_is_not_parked_again() {
     assert_eq!(store.stats().parked, 100);
     // Another process, which sees no mark yet.
     back.put(&key("late"), Put::new("of another")).await.expect("written");
-    writes_fail.store(false, Ordering::Relaxed);
+    back.mark_unwritable.store(false, Ordering::Relaxed);
     until_parked(&store, 101).await;
     assert_eq!(named(&back).await, journal, "it owns the backend again");
     for unit in store.parked() {
