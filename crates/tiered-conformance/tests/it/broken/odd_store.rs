@@ -49,7 +49,7 @@ impl OddStore {
                 Action::Put(put) => Applied::Put(self.inner.put(&key, put).await?),
                 Action::Delete(delete) => Applied::Delete(self.inner.delete(&key, delete).await?),
             }));
-            tokio::task::yield_now().await;
+            super::store::others_go_first().await;
         }
         Ok(outcomes)
     }
