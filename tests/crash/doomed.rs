@@ -90,7 +90,7 @@ impl Store for DoomedStore {
     async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
         self.step("frontend.head", "backend.head", self.inner.head(key, options)).await
     }
-    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Read>> {
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
         self.inner.get_many(keys, options).await
     }
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {

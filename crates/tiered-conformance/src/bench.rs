@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tiered_core::{
     Attributes, Capabilities, Clock as _, Entry, ErrorKind, Feature, Key, ListOptions, Listed, ManualClock,
-    Note, Outcome, Put, ReadOptions, Result, Stamp, Store, SystemClock, Timestamp, Version, VersionMint,
-    Written, adapter,
+    Note, Outcome, Put, Read, ReadOptions, Result, Stamp, Store, SystemClock, Timestamp, Version,
+    VersionMint, Written, adapter,
 };
 
 use crate::case::{Stop, Verdict, check, check_equal, fail};
@@ -240,6 +240,12 @@ impl Bench {
             None => Ok(()),
             Some(difference) => fail(clause, format!("{}: {difference}", asked(&options))),
         }
+    }
+
+    /// Reads several keys, each of which is to be readable.
+    pub(crate) async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Verdict<Vec<Read>> {
+        let reads = self.store.get_many(keys, options).await;
+        Ok(reads.into_iter().collect::<tiered_core::Result<_>>()?)
     }
 
     /// All of this case's keys.

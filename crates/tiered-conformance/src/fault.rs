@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tiered_core::{
     Atomicity, Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Entry,
     Error, ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Outcome, Put, Read, ReadOptions,
-    Result, Scope, Store, Written,
+    Reads, Result, Scope, Store, Written, adapter,
 };
 
 use crate::dice::Dice;
@@ -485,8 +485,10 @@ impl Store for FaultStore {
         self.reading("head", key.as_str(), self.inner.head(key, options)).await
     }
 
-    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Read>> {
-        self.reading("get_many", "", self.inner.get_many(keys, options)).await
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
+        let reads =
+            self.reading("get_many", "", async { Ok(self.inner.get_many(keys, options).await) }).await;
+        reads.unwrap_or_else(|error| adapter::all_failed(keys, &error))
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {

@@ -4,8 +4,9 @@
 
 use crate::batch::{Applied, fail_with_last};
 use crate::entry::{Entry, Metadata};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::Key;
+use crate::read::Reads;
 use crate::version::Version;
 use crate::write::{Delete, Expiry, Identity, Put};
 
@@ -80,4 +81,9 @@ pub fn own_buffer(value: &bytes::Bytes) -> bytes::Bytes {
 /// the operations, in order.
 pub fn replaced_in_batch<'k>(keys: impl Iterator<Item = &'k Key>, outcomes: &mut [Result<Applied>]) {
     fail_with_last(keys, outcomes);
+}
+
+/// The same failure for each of `keys`: what [`get_many`](crate::Store::get_many) answers where none could be read.
+pub fn all_failed(keys: &[Key], error: &Error) -> Reads {
+    keys.iter().map(|key| Err(error.duplicate().for_key(key))).collect()
 }

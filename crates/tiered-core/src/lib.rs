@@ -47,7 +47,7 @@ pub use observe::{Event, Events, Stats};
 #[cfg(feature = "planted")]
 pub use planted::Plant;
 pub use policy::{Freshness, ReadPolicy, WritePolicy};
-pub use read::{Known, Lookup, Read, ReadOptions, Source};
+pub use read::{Known, Lookup, Read, ReadOptions, Reads, Source};
 pub use store::{ByteStream, Change, ChangeStream, Store, StoreExt};
 pub use tiered::ownership;
 pub use tiered::{

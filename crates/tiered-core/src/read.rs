@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::entry::{Entry, Tombstones};
+use crate::error::Result;
 use crate::policy::Freshness;
 use crate::version::{Validator, Version};
 
@@ -159,3 +160,21 @@ impl Read {
         }
     }
 }
+
+/// What [`get_many`](crate::Store::get_many) answers: one result for each key, in the order asked.
+///
+/// # Examples
+/// ```
+/// use tiered_core::{MemoryStore, Put, Read, ReadOptions, Result, Store};
+///
+/// # async fn example() -> Result<()> {
+/// let store = MemoryStore::new();
+/// let keys = ["a".parse()?, "b".parse()?];
+/// store.put(&keys[0], Put::new("1")).await?;
+/// // Each key for itself, or all of them or the first error:
+/// let reads = store.get_many(&keys, &ReadOptions::new()).await;
+/// let reads: Vec<Read> = reads.into_iter().collect::<Result<_>>()?;
+/// assert!(reads[0].entry().is_some() && reads[1].entry().is_none());
+/// # Ok(()) }
+/// ```
+pub type Reads = Vec<Result<Read>>;

@@ -18,7 +18,7 @@ use crate::key::Key;
 use crate::list::{ListOptions, ListStream};
 #[cfg(doc)]
 use crate::read::Lookup;
-use crate::read::{Read, ReadOptions};
+use crate::read::{Read, ReadOptions, Reads};
 use crate::version::Version;
 use crate::write::{Delete, Deleted, Put, Written};
 
@@ -68,8 +68,8 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 /// * **`[read.peek]`** [`peek`](Store::peek) never blocks, does no I/O, allocates nothing; it answers the whole
 ///   live entry as `load` would, or `None`, which says nothing. Only a store with [`Feature::Peeks`] answers.
 /// * **`[read.head]`** [`head`](Store::head) returns the metadata that `load` would, without the value.
-/// * **`[read.many]`** [`get_many`](Store::get_many) answers in the order asked, duplicates included, each as
-///   `load` would. It is no snapshot.
+/// * **`[read.many]`** [`get_many`](Store::get_many) answers each key in the order asked, duplicates included, as
+///   `load` would: a key that cannot be read fails alone. It is no snapshot.
 /// * **`[read.stream]`** [`read_stream`](Store::read_stream) gives the metadata and then the same bytes, in parts.
 ///
 /// # Writing
@@ -214,13 +214,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         Ok(read.entry().map(|entry| Arc::clone(entry.metadata())))
     }
 
-    /// Reads several keys. Here: one after the other.
-    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Read>> {
+    /// Reads several keys; one answer for each of them, in their order. Here: one after the other.
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
         let mut reads = Vec::with_capacity(keys.len());
         for key in keys {
-            reads.push(self.load(key, options).await?);
+            reads.push(self.load(key, options).await);
         }
-        Ok(reads)
+        reads
     }
 
     /// Applies a batch. Here: refuses to be atomic; otherwise judges every precondition first, then writes one
@@ -511,7 +511,7 @@ impl<S: Store + ?Sized> Store for Arc<S> {
     async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
         (**self).head(key, options).await
     }
-    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Read>> {
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
         (**self).get_many(keys, options).await
     }
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {

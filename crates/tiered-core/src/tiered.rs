@@ -35,7 +35,7 @@ use crate::journal::{Parked, Sequence};
 use crate::key::Key;
 use crate::list::{ListOptions, ListStream};
 use crate::observe::{Events, Stats};
-use crate::read::{Read, ReadOptions};
+use crate::read::{Read, ReadOptions, Reads};
 use crate::store::{ByteStream, ChangeStream, Store};
 use crate::sync::SyncReport;
 use crate::write::{Delete, Deleted, Put, Written};
@@ -230,8 +230,9 @@ impl Store for TieredStore {
         self.engine.head(key, options).await.map_err(|error| error.during(Operation::Load).for_key(key))
     }
 
-    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Read>> {
-        self.engine.get_many(keys, options).await.map_err(|error| error.during(Operation::LoadMany))
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
+        let reads = self.engine.get_many(keys, options).await;
+        reads.into_iter().map(|read| read.map_err(|error| error.during(Operation::LoadMany))).collect()
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {

@@ -13,7 +13,8 @@ use tiered_core::store::{self, check_mark, closed};
 use tiered_core::{
     Action, Applied, Atomicity, Batch, BatchOutcomes, Capabilities, Claim, Claims, Delete, Deleted,
     Durability, Error, ErrorKind, Feature, Key, ListOptions, ListStream, Lookup, Metadata, Operation,
-    Outcome, Put, Read, ReadOptions, Result, Scope, Sharing, Stamp, Store, Timestamp, Tombstones, Written,
+    Outcome, Put, Read, ReadOptions, Reads, Result, Scope, Sharing, Stamp, Store, Timestamp, Tombstones,
+    Written, adapter,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -399,24 +400,43 @@ impl Store for EmbeddedStore {
     }
 
     /// All keys on one view.
-    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Read>> {
-        let (keys, options, now) = (keys.to_vec(), options.clone(), self.now());
-        self.read(Operation::Load, move |view| {
-            let names: Vec<&[u8]> = keys.iter().map(|key| key.as_str().as_bytes()).collect();
-            let mut records: Vec<Option<Record>> = Vec::new();
-            records.resize_with(keys.len(), || None);
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
+        let (owned, asked, now, name) = (keys.to_vec(), options.clone(), self.now(), self.0.name);
+        let reads = self.read(Operation::LoadMany, move |view| {
+            let names: Vec<&[u8]> = owned.iter().map(|key| key.as_str().as_bytes()).collect();
+            let mut records: Vec<Result<Option<Record>>> = Vec::new();
+            records.resize_with(owned.len(), || Ok(None));
             view.get_many(Table::Meta, &names, &mut |index, bytes| {
-                if let (Some(key), Some(record)) = (keys.get(index), records.get_mut(index)) {
-                    *record = Some(crate::record::decode(key, bytes)?);
+                if let (Some(key), Some(record)) = (owned.get(index), records.get_mut(index)) {
+                    *record = crate::record::decode(key, bytes).map(Some);
                 }
                 Ok(())
             })?;
-            let read = |(key, record)| {
-                answer(view, key, record, &options, now).map_err(|error: Error| error.for_key(key))
-            };
-            keys.iter().zip(records).map(read).collect()
-        })
-        .await
+            let mut reads = Reads::with_capacity(owned.len());
+            for (key, record) in owned.iter().zip(records) {
+                let read = record.and_then(|record| answer(view, key, record, &asked, now));
+                match read.map_err(|error| error.during(Operation::LoadMany).in_tier(name).for_key(key)) {
+                    // Damage is one key's. A failed disk ends the read, and the engine is opened anew.
+                    Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Full) => {
+                        return Err(error);
+                    }
+                    read => reads.push(read),
+                }
+            }
+            Ok(reads)
+        });
+        match reads.await {
+            Ok(reads) => reads,
+            // Found by the engine, which does not say whose it is: each key for itself.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                let mut reads = Reads::with_capacity(keys.len());
+                for key in keys {
+                    reads.push(self.load(key, options).await);
+                }
+                reads
+            }
+            Err(error) => adapter::all_failed(keys, &error),
+        }
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {

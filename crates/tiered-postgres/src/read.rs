@@ -9,7 +9,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use tiered_core::{
     ByteStream, Entry, Error, ErrorKind, Key, ListOptions, ListStream, Listed, Lookup, Metadata, Operation,
-    Read, ReadOptions, Result, Tombstones, clamp_range, prefix_end,
+    Read, ReadOptions, Reads, Result, Tombstones, clamp_range, prefix_end,
 };
 
 use crate::client::Purpose;
@@ -89,7 +89,7 @@ impl PostgresStore {
         Ok(visible.then(|| Arc::new(metadata)))
     }
 
-    pub(crate) async fn load_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Read>> {
+    pub(crate) async fn load_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Reads> {
         self.check_open(Operation::LoadMany)?;
         let mut wanted: Vec<Key> = keys.to_vec();
         wanted.sort_unstable();
@@ -121,7 +121,7 @@ impl PostgresStore {
             };
             read(found.get(key).cloned().flatten()).map_err(|error| error.for_key(key))
         };
-        keys.iter().map(answer).collect()
+        Ok(keys.iter().map(answer).collect())
     }
 
     pub(crate) async fn stream_entry(

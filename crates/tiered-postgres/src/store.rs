@@ -9,8 +9,8 @@ use bytes::Bytes;
 use tiered_core::store::{check_mark, closed};
 use tiered_core::{
     Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Error, Feature,
-    Key, ListOptions, ListStream, Metadata, Operation, Put, Read, ReadOptions, Result, Scope, Sharing, Stamp,
-    Store, Written,
+    Key, ListOptions, ListStream, Metadata, Operation, Put, Read, ReadOptions, Reads, Result, Scope, Sharing,
+    Stamp, Store, Written, adapter,
 };
 use tokio::sync::watch;
 
@@ -158,8 +158,10 @@ impl Store for PostgresStore {
         self.head_entry(key, options).await.map_err(|error| self.failed(error, Operation::Load).for_key(key))
     }
 
-    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Read>> {
-        self.load_many(keys, options).await.map_err(|error| self.failed(error, Operation::LoadMany))
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
+        let reads =
+            self.load_many(keys, options).await.unwrap_or_else(|error| adapter::all_failed(keys, &error));
+        reads.into_iter().map(|read| read.map_err(|error| self.failed(error, Operation::LoadMany))).collect()
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 use tiered_core::{
     ByteStream, Checksum, Entry, Error, ErrorKind, Key, Lookup, Metadata, Operation, Read, ReadOptions,
-    Result, clamp_range,
+    Reads, Result, clamp_range,
 };
 
 use crate::error::{Failed, changed, late, torn};
@@ -242,18 +242,15 @@ impl S3Store {
         head.metadata(checksum).map(Some).map_err(Failed::Error)
     }
 
-    pub(crate) async fn load_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Read>> {
-        let mut reads = Vec::with_capacity(keys.len());
-        let mut running = stream::iter(keys.to_vec())
-            .map(|key| {
-                let (store, options) = (self.clone(), options.clone());
-                async move { store.load_entry(&key, &options).await.map_err(|error| error.for_key(&key)) }
-            })
-            .buffered(CONCURRENCY);
-        while let Some(read) = running.next().await {
-            reads.push(read?);
-        }
-        Ok(reads)
+    pub(crate) async fn load_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
+        let read = |key: Key| {
+            let (store, options) = (self.clone(), options.clone());
+            async move {
+                let read = store.load_entry(&key, &options).await;
+                read.map_err(|error| store.failed(error, Operation::LoadMany).for_key(&key))
+            }
+        };
+        stream::iter(keys.to_vec()).map(read).buffered(CONCURRENCY).collect().await
     }
 
     pub(crate) async fn stream_entry(

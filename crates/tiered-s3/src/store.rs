@@ -13,7 +13,7 @@ use tiered_core::store::{check_mark, closed};
 use tiered_core::{
     Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Checksum, Claim, Delete, Deleted,
     Durability, Error, ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Operation, Put, Read,
-    ReadOptions, Result, Scope, Sharing, Stamp, Store, Timestamp, Written,
+    ReadOptions, Reads, Result, Scope, Sharing, Stamp, Store, Timestamp, Written,
 };
 use tokio::runtime::Handle;
 
@@ -237,8 +237,8 @@ impl Store for S3Store {
         self.head_entry(key).await.map_err(|error| self.failed(error, Operation::Load).for_key(key))
     }
 
-    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Read>> {
-        self.load_many(keys, options).await.map_err(|error| self.failed(error, Operation::LoadMany))
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
+        self.load_many(keys, options).await
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {

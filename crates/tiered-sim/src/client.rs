@@ -266,9 +266,11 @@ impl Clients {
 
     async fn read_many(&self, store: &TieredStore) {
         let begun: Vec<u64> = self.keys.iter().map(|_| self.tick()).collect();
-        let Ok(reads) = store.get_many(&self.keys, &ReadOptions::new()).await else { return };
+        let reads = store.get_many(&self.keys, &ReadOptions::new()).await;
         for ((key, begun), read) in begun.into_iter().enumerate().zip(reads) {
-            self.end_read(key, Some(begun), read.into_entry().as_ref());
+            if let Ok(read) = read {
+                self.end_read(key, Some(begun), read.into_entry().as_ref());
+            }
         }
     }
 

@@ -86,7 +86,7 @@ pub async fn open(url: &str, create: Create) -> Result<Arc<dyn Store>> {
 ///
 /// tiered::open(&url, tiered::Create::IfAbsent).await?.close().await?;
 /// let store = tiered::open_to_read(&url).await?;
-/// assert!(store.get_many(&["k".parse()?], &tiered::ReadOptions::new()).await?[0].entry().is_none());
+/// assert!(store.load(&"k".parse()?, &tiered::ReadOptions::new()).await?.entry().is_none());
 /// # store.close().await?;
 /// # Ok::<(), tiered::Error>(()) }).unwrap();
 /// ```

@@ -114,11 +114,11 @@ impl Shop {
     pub async fn orders_of(&self, user: &str) -> Result<Vec<u32>> {
         let options = ListOptions::new().prefix(key("users", &format!("{user}-"))?.as_str());
         let keys: Vec<_> = self.store.list(options).map_ok(|listed| listed.key).try_collect().await?;
-        let entries = self.store.get_many(&keys, &ReadOptions::new()).await?;
+        let reads = self.store.get_many(&keys, &ReadOptions::new()).await;
         let mut numbers = Vec::new();
-        for (key, read) in keys.iter().zip(entries) {
+        for (key, read) in keys.iter().zip(reads) {
             // Deleted since the listing.
-            let Some(entry) = read.into_entry() else { continue };
+            let Some(entry) = read?.into_entry() else { continue };
             numbers.push(text(key.as_str(), &entry)?.parse().map_err(|_| form(key.as_str()))?);
         }
         Ok(numbers)

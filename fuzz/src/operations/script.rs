@@ -178,8 +178,8 @@ impl Run<'_> {
 
     async fn get_many(&self, numbers: &[u8]) {
         let keys: Vec<Key> = numbers.iter().take(8).map(|number| key(*number)).collect();
-        let reads = self.store.get_many(&keys, &ReadOptions::new()).await.expect("reads");
-        let reads: Vec<_> = reads.into_iter().map(|read| read.entry().map(held)).collect();
+        let reads = self.store.get_many(&keys, &ReadOptions::new()).await.into_iter();
+        let reads: Vec<_> = reads.map(|read| read.expect("reads").entry().map(held)).collect();
         assert_eq!(reads, keys.iter().map(|key| self.model.get(key).cloned()).collect::<Vec<_>>());
     }
 

@@ -64,7 +64,7 @@ async fn many_just_above(bench: Bench) -> Verdict {
     for number in numbers(&bench, 1_025) {
         // Backwards, so that no order of the store's own passes for the one asked for.
         let asked: Vec<Key> = keys.iter().take(number).rev().cloned().collect();
-        let reads = bench.store.get_many(&asked, &ReadOptions::new()).await?;
+        let reads = bench.get_many(&asked, &ReadOptions::new()).await?;
         check_equal("read.many", "the number of answers", &number, &reads.len())?;
         for (name, read) in names.iter().take(number).rev().zip(&reads) {
             let right =

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use tiered_core::{Delete, Entry, Feature, Key, Known, Lookup, Read, ReadOptions, StoreExt as _};
+use tiered_core::{Delete, Entry, ErrorKind, Feature, Key, Known, Lookup, Read, ReadOptions, StoreExt as _};
 
 use crate::bench::{Bench, describe};
 use crate::case::{Need, Verdict, check, check_equal, declare, fail};
@@ -20,6 +20,7 @@ declare! {
     read_unless_changed ["read.unless"];
     read_many ["read.many"];
     read_many_range ["read.many", "read.range"];
+    read_many_apart ["read.many", "read.range"];
     read_peek ["read.peek"] needs [Need::Has(Feature::Peeks)] else read_peek_refused;
 }
 
@@ -51,7 +52,7 @@ async fn read_absent(bench: Bench) -> Verdict {
         bench.expect_absent("read.whole", &key).await?;
         let gotten = bench.store.get(&key).await?;
         check("read.whole", gotten.is_none(), || format!("expected no entry, get saw {gotten:?}"))?;
-        let many = bench.store.get_many(std::slice::from_ref(&key), &ReadOptions::new()).await?;
+        let many = bench.get_many(std::slice::from_ref(&key), &ReadOptions::new()).await?;
         let absent = matches!(many.as_slice(), [Read { lookup: Lookup::Absent, .. }]);
         check("read.many", absent, || format!("expected one absent answer, saw {many:?}"))?;
         let stream = bench.store.read_stream(&key, &ReadOptions::new()).await?;
@@ -192,11 +193,11 @@ async fn read_many(bench: Bench) -> Verdict {
     }
     // Not the same read backwards, so that no other order passes for this one.
     let keys = [c.clone(), absent.clone(), a.clone(), b, a.clone(), a, absent, c];
-    let reads = bench.store.get_many(&keys, &ReadOptions::new()).await?;
+    let reads = bench.get_many(&keys, &ReadOptions::new()).await?;
     let [empty, one, two] = ["", "1", "22"].map(|value| Some(bench.fit(value.as_bytes())));
     let expected = [empty.clone(), None, one.clone(), two, one.clone(), one, None, empty];
     same_reads(&bench, &keys, &expected, &reads)?;
-    let none = bench.store.get_many(&[], &ReadOptions::new()).await?;
+    let none = bench.get_many(&[], &ReadOptions::new()).await?;
     check("read.many", none.is_empty(), || format!("expected no answers for no keys, saw {none:?}"))
 }
 
@@ -206,13 +207,47 @@ async fn read_many_range(bench: Bench) -> Verdict {
     bench.put(&b, "bcd").await?;
     let keys = [b, absent, a];
     let start = bench.largest(1);
-    let reads = bench.store.get_many(&keys, &ReadOptions::new().range(start as u64..4)).await?;
+    let reads = bench.get_many(&keys, &ReadOptions::new().range(start as u64..4)).await?;
     let part = |value: &[u8]| {
         let value = bench.fit(value);
         Some(value.slice(start..value.len().min(4)))
     };
     let expected = [part(b"bcd"), None, part(b"abcdef")];
     same_reads(&bench, &keys, &expected, &reads)
+}
+
+/// A key that cannot be read as asked fails alone.
+async fn read_many_apart(bench: Bench) -> Verdict {
+    let (short, long, absent) = (bench.key("short")?, bench.key("long")?, bench.key("absent")?);
+    bench.put(&short, "a").await?;
+    bench.put(&long, "abcdef").await?;
+    let (start, size) = (bench.largest(2) as u64, bench.fit(b"abcdef").len() as u64);
+    let keys = [short.clone(), long.clone(), absent, short];
+    let reads = bench.store.get_many(&keys, &ReadOptions::new().range(start..6)).await;
+    let beyond = |read: &tiered_core::Result<Read>| {
+        let is_absent = bench.evicts && read.as_ref().is_ok_and(|read| read.lookup == Lookup::Absent);
+        is_absent || read.as_ref().is_err_and(|error| error.kind() == ErrorKind::InvalidRange)
+    };
+    let found = |read: &tiered_core::Result<Read>, size: u64| match read {
+        Ok(read) => match read.entry() {
+            Some(entry) => entry.value().len() as u64 == size.min(6).saturating_sub(start),
+            None => bench.evicts,
+        },
+        Err(_) => false,
+    };
+    let apart = match reads.as_slice() {
+        // Values of one byte at most leave no range that fits one key and not the other.
+        [one, two, none, again] if size > start && start > 1 => {
+            beyond(one)
+                && found(two, size)
+                && none.as_ref().is_ok_and(|read| read.lookup == Lookup::Absent)
+                && beyond(again)
+        }
+        reads => reads.len() == keys.len(),
+    };
+    check("read.many", apart, || {
+        format!("expected an invalid range for the short values alone, saw {reads:?}")
+    })
 }
 
 async fn read_peek(bench: Bench) -> Verdict {

@@ -211,7 +211,7 @@ async fn tier_cold(bench: Bench) -> Verdict {
     bench.expect_absent("read.whole", absent).await?;
     for _ in 0..3 {
         // One of them is warm by now, another is not.
-        let many = bench.store.get_many(&keys, &ReadOptions::new()).await?;
+        let many = bench.get_many(&keys, &ReadOptions::new()).await?;
         let found: Vec<Option<&Entry>> = many.iter().map(Read::entry).collect();
         check_equal(
             "read.many",

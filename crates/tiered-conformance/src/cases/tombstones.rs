@@ -45,7 +45,7 @@ async fn is_hidden(bench: &Bench, origin: Origin) -> Verdict {
         let read = store.load(&key, &options).await?;
         check_equal("tombstone.hidden", "a tombstone", &Lookup::Absent, &read.lookup)?;
     }
-    let many = store.get_many(&[key.clone(), live], &options).await?;
+    let many = bench.get_many(&[key.clone(), live], &options).await?;
     let hidden = many.first().is_some_and(|read| read.lookup == Lookup::Absent);
     check("tombstone.hidden", hidden, || format!("expected absent and found, saw {many:?}"))?;
     let stream = store.read_stream(&key, &options).await?;

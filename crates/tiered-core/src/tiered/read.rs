@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use super::engine::{Change, Engine};
 use super::settings::{FillTiming, FrontendFailure};
+use crate::adapter::all_failed;
+use crate::breaker::is_outage;
 use crate::entry::{Entry, Metadata, Note, Origin, Tombstones};
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::key::Key;
 use crate::observe::Event;
 use crate::planted::Plant;
 use crate::policy::{Freshness, ReadPolicy, WritePolicy};
-use crate::read::{Known, Lookup, Read, ReadOptions, Source};
+use crate::read::{Known, Lookup, Read, ReadOptions, Reads, Source};
 use crate::slot::{Boarding, Flight, Glance, PendingState, Pilot};
 use crate::store::answer;
 use crate::write::Put;
@@ -409,8 +411,10 @@ impl Engine {
     }
 
     /// Several keys: hits one by one, the misses in one read of the backend.
-    pub(super) async fn get_many(self: &Arc<Self>, keys: &[Key], options: &ReadOptions) -> Result<Vec<Read>> {
-        self.check_open(Operation::LoadMany)?;
+    pub(super) async fn get_many(self: &Arc<Self>, keys: &[Key], options: &ReadOptions) -> Reads {
+        if let Err(error) = self.check_open(Operation::LoadMany) {
+            return all_failed(keys, &error);
+        }
         let plain = options.range.is_none() && options.freshness == Freshness::Cached;
         let batched = plain
             && self.settings.read_policy == ReadPolicy::FrontendFirst
@@ -422,11 +426,11 @@ impl Engine {
                 if !seen.insert(key) || !matches!(self.slots.glance(key), Glance::Clear) {
                     continue;
                 }
-                let replaces = match self.look_in_frontend(key, options).await? {
-                    Found::Nothing => Replaces::Nothing,
-                    Found::Damaged => Replaces::Damaged,
-                    // Fresh ones are read below; doubtful ones are compared one by one.
-                    Found::Fresh(_) | Found::Doubtful(_) => continue,
+                let replaces = match self.look_in_frontend(key, options).await {
+                    Ok(Found::Nothing) => Replaces::Nothing,
+                    Ok(Found::Damaged) => Replaces::Damaged,
+                    // Fresh ones are read below; doubtful ones are compared one by one, and a failure answers there.
+                    Ok(Found::Fresh(_) | Found::Doubtful(_)) | Err(_) => continue,
                 };
                 missing.push((key, replaces));
             }
@@ -449,25 +453,32 @@ impl Engine {
                 Some(flight) => match self.bounded(arrival(flight.clone())).await {
                     Ok(lookup) => {
                         self.counters.misses.add(1);
-                        self.answer_flight(lookup, options)?
+                        self.answer_flight(lookup, options)
                     }
-                    Err(error) => return Err(error),
+                    Err(error) => Err(error),
                 },
-                None => self.load(key, options).await?,
+                None => self.load(key, options).await,
             });
         }
-        Ok(reads)
+        reads
     }
 
     async fn fly_together(self: Arc<Self>, leads: Vec<(Key, Pilot, Replaces)>) {
         let (session, sent) = (self.session(), self.uptime_millis());
         let keys: Vec<Key> = leads.iter().map(|(key, ..)| key.clone()).collect();
         self.counters.backend_reads.add(1);
-        match self.ask_backend(self.backend.get_many(&keys, &ReadOptions::new())).await {
+        let asked = self.ask_backend(async {
+            let reads = self.backend.get_many(&keys, &ReadOptions::new()).await;
+            match out_of_reach(&reads) {
+                Some(error) => Err(error.duplicate()),
+                None => Ok(reads),
+            }
+        });
+        match asked.await {
             Ok(reads) => {
                 let landings = leads.into_iter().zip(reads).map(|((key, pilot, replaces), read)| {
                     let engine = Arc::clone(&self);
-                    async move { engine.land(&pilot, &key, Ok(read), &replaces, session, sent).await }
+                    async move { engine.land(&pilot, &key, read, &replaces, session, sent).await }
                 });
                 futures_util::future::join_all(landings).await;
             }
@@ -483,6 +494,12 @@ impl Engine {
 
 fn is_absence(change: &Change) -> bool {
     matches!(change, Change::Install(entry) if entry.metadata().note.origin == Origin::Absence)
+}
+
+/// Why no key at all could be read, where the tier was out of reach.
+fn out_of_reach(reads: &Reads) -> Option<&Error> {
+    let all_failed = reads.iter().all(|read| read.as_ref().is_err_and(|error| is_outage(error.kind())));
+    reads.first().filter(|_| all_failed)?.as_ref().err()
 }
 
 async fn arrival(flight: Flight) -> Result<Lookup> {

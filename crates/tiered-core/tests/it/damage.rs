@@ -114,6 +114,22 @@ async fn a_listing_goes_on_past_a_damaged_key() {
 }
 
 #[tokio::test]
+async fn a_damaged_key_among_many_fails_alone() {
+    let back = Torn::with(&["a", "b", "c"], &["b"]).await;
+    let store =
+        TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back)).build().await.expect("builds");
+    let keys = [key("a"), key("b"), key("absent"), key("c"), key("b")];
+    for _ in 0..2 {
+        let reads = store.get_many(&keys, &ReadOptions::new()).await;
+        let [Ok(a), Err(one), Ok(absent), Ok(c), Err(other)] = reads.as_slice() else { panic!("{reads:?}") };
+        assert!(a.entry().is_some() && absent.entry().is_none() && c.entry().is_some());
+        for error in [one, other] {
+            assert_eq!((error.kind(), error.key()), (ErrorKind::Corrupt, Some(&key("b"))), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_sync_repairs_the_target_and_spares_what_the_source_has_damaged() {
     let strategies: [(&dyn tiered_core::sync::SyncStrategy, [u64; 6], &[&str]); 3] = [
         (&PopulateMissing, [2, 1, 0, 2, 2, 2], &["a", "both", "!extra", "kept", "missing", "only"]),

@@ -67,8 +67,8 @@ async fn step(store: &TieredStore, model: &mut Model, operation: &Operation) {
         }
         Operation::GetMany(keys) => {
             let keys: Vec<Key> = keys.iter().map(|k| key(*k)).collect();
-            let reads = store.get_many(&keys, &ReadOptions::new()).await.expect("reads");
-            let reads: Vec<_> = reads.into_iter().map(|read| found(read.into_entry())).collect();
+            let reads = store.get_many(&keys, &ReadOptions::new()).await.into_iter();
+            let reads: Vec<_> = reads.map(|read| found(read.expect("reads").into_entry())).collect();
             assert_eq!(reads, keys.iter().map(|key| model.get(key).cloned()).collect::<Vec<_>>());
         }
         Operation::Head(k) => {

@@ -150,7 +150,8 @@ async fn call_inner(
             Said::Done
         }
         Operation::GetMany => {
-            let reads = store.get_many(&[key.clone(), other.clone(), key.clone()], &options).await?;
+            let reads = store.get_many(&[key.clone(), other.clone(), key.clone()], &options).await;
+            let reads = reads.into_iter().collect::<Result<Vec<tiered_core::Read>>>()?;
             reads.into_iter().next().map_or(Said::Done, saw)
         }
         Operation::List => {

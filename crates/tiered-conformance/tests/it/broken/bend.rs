@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tiered_core::{
     Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Entry, Key,
-    ListOptions, ListStream, MemoryStore, Metadata, Put, Read, ReadOptions, Result, Scope, Stamp, Store,
-    Written,
+    ListOptions, ListStream, MemoryStore, Metadata, Put, Read, ReadOptions, Reads, Result, Scope, Stamp,
+    Store, Written,
 };
 
 /// Largest value and longest key that the stores declare, in bytes.
@@ -42,12 +42,12 @@ pub(super) trait Bend: Debug + Send + Sync + 'static {
     fn peek(&self, key: &Key) -> Option<Entry> {
         self.inner().peek(key)
     }
-    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Read>> {
-        let mut reads = Vec::new();
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
+        let mut reads = Reads::new();
         for key in keys {
-            reads.push(self.load(key, options).await?);
+            reads.push(self.load(key, options).await);
         }
-        Ok(reads)
+        reads
     }
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
         self.inner().apply(batch).await
@@ -109,7 +109,7 @@ impl<B: Bend> Store for Bent<B> {
         let whole = ReadOptions::new().freshness(options.freshness).tombstones(options.tombstones);
         Ok(self.0.load(key, &whole).await?.into_entry().map(|entry| Arc::clone(entry.metadata())))
     }
-    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Read>> {
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
         self.0.get_many(keys, options).await
     }
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {

@@ -28,6 +28,7 @@ pub(super) enum Fault {
     ListsTwice,
     LockMissing,
     ManyReordered,
+    ManyFailTogether,
     MarksListed,
     MetadataDropped,
     MetadataUnlisted,
@@ -54,7 +55,7 @@ pub(super) enum Fault {
 }
 
 /// Each fault with a case that must notice it.
-pub(super) const TABLE: [(Fault, &str); 46] = [
+pub(super) const TABLE: [(Fault, &str); 47] = [
     (Fault::AbsentIsEmpty, "read_absent"),
     (Fault::AbsentRemembered, "tier_absent_then_written"),
     (Fault::AtomicityIgnored, "batch_atomic"),
@@ -78,6 +79,7 @@ pub(super) const TABLE: [(Fault, &str); 46] = [
     (Fault::ListsTwice, "list_current"),
     (Fault::LockMissing, "life_locked"),
     (Fault::ManyReordered, "read_many"),
+    (Fault::ManyFailTogether, "read_many_apart"),
     (Fault::MarksListed, "marks_hidden"),
     (Fault::MetadataDropped, "put_attributes"),
     (Fault::MetadataUnlisted, "list_metadata"),

@@ -10,8 +10,8 @@ use futures_util::{StreamExt as _, stream};
 use tiered_core::store::precondition_failed;
 use tiered_core::{
     Action, Applied, Batch, BatchOutcomes, ByteStream, Capabilities, Claim, Delete, Deleted, Entry, Key,
-    ListOptions, ListStream, MemoryStore, Metadata, Outcome, Precondition, Put, Read, ReadOptions, Result,
-    Scope, Store as _, Version, Written, adapter,
+    ListOptions, ListStream, MemoryStore, Metadata, Outcome, Precondition, Put, Read, ReadOptions, Reads,
+    Result, Scope, Store as _, Version, Written, adapter,
 };
 
 use super::bend::Bend;
@@ -223,17 +223,17 @@ impl Bend for OddStore {
         }
     }
 
-    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Read>> {
-        let mut reads = Vec::new();
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
+        let mut reads = Reads::new();
         for key in keys {
-            reads.push(self.load(key, options).await?);
+            reads.push(self.load(key, options).await);
         }
         if let Some(page) = self.page().filter(|_| !self.is_listing())
             && let Some(read) = reads.get_mut(page)
         {
-            *read = Read::from_store(tiered_core::Lookup::Absent);
+            *read = Ok(Read::from_store(tiered_core::Lookup::Absent));
         }
-        Ok(reads)
+        reads
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {

@@ -11,8 +11,8 @@ use tiered_core::store::precondition_failed;
 use tiered_core::{
     Action, Applied, Atomicity, Attributes, Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream,
     Delete, Deleted, Durability, Entry, ErrorKind, Expiry, Feature, Key, ListOptions, ListStream, Lookup,
-    MemoryStore, Metadata, Note, Outcome, Precondition, Put, Read, ReadOptions, Result, Sharing, Stamp,
-    Store, Tombstones, Version, Written, adapter,
+    MemoryStore, Metadata, Note, Outcome, Precondition, Put, Read, ReadOptions, Reads, Result, Sharing,
+    Stamp, Store, Tombstones, Version, Written, adapter,
 };
 
 use super::fault::Fault;
@@ -308,15 +308,19 @@ impl Store for Broken {
         Ok(head)
     }
 
-    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Read>> {
-        let mut reads = Vec::new();
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
+        let mut reads = Reads::new();
         for key in keys {
-            reads.push(self.load(key, options).await?);
+            reads.push(self.load(key, options).await);
         }
         if self.has(Fault::ManyReordered) {
             reads.reverse();
         }
-        Ok(reads)
+        let failed = reads.iter().find_map(|read| read.as_ref().err());
+        if let Some(error) = failed.filter(|_| self.has(Fault::ManyFailTogether)) {
+            return adapter::all_failed(keys, &error.duplicate());
+        }
+        reads
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
