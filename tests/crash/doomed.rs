@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use tiered::journal::{File, Folder};
 use tiered::{
     Aside, Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Delete, Deleted, Durability, Entry,
-    Journal, JournalRecord, Key, ListOptions, ListStream, Metadata, Put, Read, ReadOptions, Recovered,
+    Journal, JournalRecord, Key, ListOptions, ListStream, Metadata, Put, Read, ReadOptions, Reads, Recovered,
     Result, Sequence, Store, Written,
 };
 
