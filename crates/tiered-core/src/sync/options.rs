@@ -34,7 +34,8 @@ pub struct SyncProgress {
     /// The counts so far.
     pub report: SyncReport,
     /// Every key up to and including this one is done: a sync with
-    /// [`resume_after`](SyncOptions::resume_after) this key continues from here.
+    /// [`resume_after`](SyncOptions::resume_after) this key continues from here. It stays before the first key that
+    /// failed, so that a resumed sync tries that one again.
     pub checkpoint: Option<Key>,
 }
 

@@ -142,7 +142,9 @@ impl Work<'_> {
                 }
             }
         }
-        self.checkpoint = Some(key);
+        if self.report.failed == 0 {
+            self.checkpoint = Some(key);
+        }
         if let Some(progress) = &options.progress {
             progress(&SyncProgress { report: self.report.clone(), checkpoint: self.checkpoint.clone() });
         }

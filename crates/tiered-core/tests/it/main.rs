@@ -1,6 +1,7 @@
 //! Public behaviour of the core.
 
 mod batches;
+mod checkpoints;
 mod claims;
 mod damage;
 mod driving;

@@ -1,8 +1,9 @@
 //! A store whose next calls end as a test says.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -22,6 +23,15 @@ pub(crate) enum Fate {
     Overtaken(&'static str),
 }
 
+/// What writes of one key meet, each time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Trouble {
+    /// They take so long.
+    Slow(Duration),
+    /// They fail after so long.
+    Fails(Duration),
+}
+
 /// What reads do; where they hang, writes do so too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reading {
@@ -39,6 +49,7 @@ pub(crate) struct Scripted {
     reading: Arc<Mutex<Reading>>,
     reads: Arc<AtomicU64>,
     writes: Arc<AtomicU64>,
+    troubles: Arc<Mutex<BTreeMap<Key, Trouble>>>,
 }
 
 impl Scripted {
@@ -60,6 +71,7 @@ impl Scripted {
             reading: Arc::new(Mutex::new(Reading::Well)),
             reads: Arc::default(),
             writes: Arc::default(),
+            troubles: Arc::default(),
         }
     }
 
@@ -73,6 +85,16 @@ impl Scripted {
     pub(crate) fn then(&self, fate: Fate) -> &Self {
         self.fates.lock().push_back(fate);
         self
+    }
+
+    /// Writes of the key meet this from now on.
+    pub(crate) fn trouble(&self, key: &Key, trouble: Trouble) {
+        self.troubles.lock().insert(key.clone(), trouble);
+    }
+
+    /// Nothing is slow or fails any more.
+    pub(crate) fn untroubled(&self) {
+        self.troubles.lock().clear();
     }
 
     pub(crate) fn reads_are(&self, reading: Reading) {
@@ -103,6 +125,15 @@ impl Scripted {
         self.writes.fetch_add(1, Ordering::Relaxed);
         if *self.reading.lock() == Reading::Hangs {
             std::future::pending::<()>().await;
+        }
+        let trouble = key.and_then(|key| self.troubles.lock().get(key).copied());
+        match trouble {
+            Some(Trouble::Slow(time)) => tokio::time::sleep(time).await,
+            Some(Trouble::Fails(time)) => {
+                tokio::time::sleep(time).await;
+                return Err(Error::new(ErrorKind::Unavailable, "in trouble").outcome_is(Outcome::NotApplied));
+            }
+            None => {}
         }
         let fate = self.fates.lock().pop_front();
         match fate {
