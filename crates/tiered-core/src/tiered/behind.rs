@@ -64,6 +64,8 @@ pub(super) struct Behind {
     id: OnceLock<u128>,
     /// The journal, where the backend was out of reach when the store was opened.
     not_looked_up: OnceLock<NotLookedUp>,
+    /// Why the backend is another's, once that is known: nothing is flushed to it any more.
+    ousted: OnceLock<Error>,
     /// Whether an append failed, so that the journal may hold more than was acknowledged.
     poisoned: AtomicBool,
 }
@@ -128,6 +130,7 @@ impl Behind {
             lease: OnceLock::new(),
             id: OnceLock::new(),
             not_looked_up: OnceLock::new(),
+            ousted: OnceLock::new(),
             poisoned: AtomicBool::new(false),
         };
         (behind, AppendQueue(receiver))

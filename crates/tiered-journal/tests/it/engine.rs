@@ -2,130 +2,17 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use parking_lot::Mutex;
 use tiered_core::{
-    Action, Batch, BatchOutcomes, Capabilities, Delete, Deleted, Durability, Entry, Error, ErrorKind, Event,
-    Feature, Key, Level, ListOptions, ListStream, MemoryStore, OnPark, Outcome, Put, Read, ReadOptions,
-    Result, Store, StoreExt as _, TieredSettings, TieredStore, WritePolicy, Written,
+    Action, Batch, Delete, Durability, Entry, ErrorKind, Event, Feature, Level, ListOptions, MemoryStore,
+    OnPark, Put, Store, StoreExt as _, TieredSettings, TieredStore, WritePolicy,
 };
 use tiered_journal::{FileJournal, JournalConfig};
 
 use crate::key;
-
-/// A backend that outlives its handles, is down at times, and refuses keys and values that begin with `bad` at times.
-#[derive(Clone, Debug)]
-pub(crate) struct Picky {
-    inner: MemoryStore,
-    capabilities: Capabilities,
-    pub(crate) down: Arc<AtomicBool>,
-    /// Whether the mark that names the journals cannot be read.
-    pub(crate) mark_unreadable: Arc<AtomicBool>,
-    /// Whether it cannot be written.
-    pub(crate) mark_unwritable: Arc<AtomicBool>,
-    pub(crate) strict: Arc<AtomicBool>,
-    /// Whether a refusal says which key it is about.
-    pub(crate) names: Arc<AtomicBool>,
-    /// Every value that came in, in order.
-    pub(crate) history: Arc<Mutex<Vec<(Key, Bytes)>>>,
-}
-
-impl Picky {
-    pub(crate) fn new(atomic: bool) -> Self {
-        let inner = MemoryStore::new();
-        let lasting = inner.capabilities().clone().named("picky").with_durability(Durability::PowerLoss);
-        let capabilities = if atomic { lasting } else { lasting.without(Feature::AtomicBatch) };
-        Self {
-            inner,
-            capabilities,
-            down: Arc::new(AtomicBool::new(false)),
-            mark_unreadable: Arc::default(),
-            mark_unwritable: Arc::default(),
-            strict: Arc::new(AtomicBool::new(true)),
-            names: Arc::new(AtomicBool::new(true)),
-            history: Arc::default(),
-        }
-    }
-
-    fn check(&self, key: &Key, value: &[u8]) -> Result<()> {
-        Self::check_up(&self.down)?;
-        let is_bad = key.as_str().starts_with("bad") || value.starts_with(b"bad");
-        if self.strict.load(Ordering::Relaxed) && is_bad {
-            let error = Error::new(ErrorKind::TooLarge, "no such keys").outcome_is(Outcome::NotApplied);
-            return Err(if self.names.load(Ordering::Relaxed) { error.for_key(key) } else { error });
-        }
-        Ok(())
-    }
-
-    fn check_up(is_down: &AtomicBool) -> Result<()> {
-        if is_down.load(Ordering::Relaxed) {
-            return Err(Error::new(ErrorKind::Unavailable, "down").outcome_is(Outcome::NotApplied));
-        }
-        Ok(())
-    }
-
-    fn check_mark(name: &str, is_down: &AtomicBool) -> Result<()> {
-        if name == "tiered.journals" { Self::check_up(is_down) } else { Ok(()) }
-    }
-
-    pub(crate) async fn value(&self, name: &str) -> Option<Bytes> {
-        self.inner.get(&key(name)).await.expect("reads").map(Entry::into_value)
-    }
-}
-
-#[async_trait]
-impl Store for Picky {
-    fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
-    }
-    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
-        self.inner.claim(scope).await
-    }
-    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
-        self.inner.load(key, options).await
-    }
-    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
-        self.check(key, &put.value)?;
-        self.inner.put(key, put).await
-    }
-    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
-        self.check(key, b"")?;
-        self.inner.delete(key, delete).await
-    }
-    fn list(&self, options: ListOptions) -> ListStream {
-        self.inner.list(options)
-    }
-    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
-        if !self.capabilities.has(Feature::AtomicBatch) {
-            assert_eq!(batch.len(), 1, "one by one");
-        }
-        let value = |action: &Action| match action {
-            Action::Put(put) => put.value.clone(),
-            Action::Delete(_) => Bytes::new(),
-        };
-        for (key, action) in batch.operations() {
-            self.check(key, &value(action))?;
-        }
-        self.history
-            .lock()
-            .extend(batch.operations().iter().map(|(key, action)| (key.clone(), value(action))));
-        self.inner.apply(batch).await
-    }
-    async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
-        Self::check_mark(name, &self.mark_unreadable)?;
-        self.inner.mark(name).await
-    }
-    async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
-        Self::check_mark(name, &self.mark_unwritable)?;
-        self.inner.set_mark(name, value).await
-    }
-    async fn close(&self) -> Result<()> {
-        Ok(())
-    }
-}
+use crate::picky::Picky;
 
 /// A store that was dropped leaves its journal when its tasks have noticed.
 pub(crate) async fn journal(folder: &Path) -> FileJournal {
@@ -331,7 +218,7 @@ async fn a_journal_is_bound_to_its_backend() {
         behind(Picky::new(true)).journal(journal().await).build().await.expect_err("another backend");
     assert_eq!(refused.kind(), ErrorKind::Config, "{}", refused.chain());
     let mut nameless = Picky::new(true);
-    nameless.capabilities = nameless.capabilities.without(Feature::KeepsMarks);
+    nameless.declare(|all| all.without(Feature::KeepsMarks));
     let refused =
         behind(nameless.clone()).journal(journal().await).build().await.expect_err("unknown backend");
     assert!(refused.to_string().contains("backend_id"), "{refused}");

@@ -8,8 +8,8 @@ use tiered_core::{
     Batch, Level, MemoryStore, Put, Store as _, StoreExt as _, TieredStore, VolatileJournal, WritePolicy,
 };
 
-use crate::engine::Picky;
 use crate::key;
+use crate::picky::Picky;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_flush_covers_what_was_acknowledged_before_it() {

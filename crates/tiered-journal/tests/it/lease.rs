@@ -11,8 +11,9 @@ use tiered_core::{
 };
 use tiered_journal::JournalConfig;
 
-use crate::engine::{Picky, read};
+use crate::engine::read;
 use crate::key;
+use crate::picky::Picky;
 
 async fn open(folder: &Path, back: &Picky, lease: Lease) -> Result<TieredStore> {
     // A store that was dropped leaves its journal when its tasks have noticed.

@@ -10,6 +10,11 @@ mod lease;
 mod marks;
 mod ownership;
 mod parking;
+mod picky;
+mod pieces;
+mod process;
+mod takeover;
+mod trims;
 
 use bytes::Bytes;
 use tiered_core::{

@@ -11,8 +11,9 @@ use tiered_core::{
     TieredStore, WritePolicy,
 };
 
-use crate::engine::{Picky, journal, open, read};
+use crate::engine::{journal, open, read};
 use crate::key;
+use crate::picky::Picky;
 
 fn without_journal(back: &Picky) -> TieredBuilder {
     TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))
@@ -124,19 +125,20 @@ async fn what_was_retried_before_the_mark_was_looked_up_is_not_parked_again() {
     left_behind(folder.path(), &back).await;
     let journal = named(&back).await;
     assert!(ownership::abandon(&back, journal).await.expect("given up"));
-    back.mark_unwritable.store(true, Ordering::Relaxed);
+    let [reads_fail, writes_fail] = &*back.marks_down;
+    writes_fail.store(true, Ordering::Relaxed);
     let refused = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))
         .write_policy(WritePolicy::WriteBehind)
         .journal(Arc::new(crate::engine::journal(folder.path()).await));
     assert_eq!(refused.build().await.expect_err("no mark").kind(), ErrorKind::Unavailable);
-    back.mark_unreadable.store(true, Ordering::Relaxed);
-    back.mark_unwritable.store(false, Ordering::Relaxed);
+    reads_fail.store(true, Ordering::Relaxed);
+    writes_fail.store(false, Ordering::Relaxed);
     let store = open(folder.path(), &back, OnPark::Auto).await;
     assert_eq!(store.parked().len(), 100, "the journal's list says so");
     for unit in store.parked() {
         store.retry_parked(unit.sequence()).expect("parked");
     }
-    back.mark_unreadable.store(false, Ordering::Relaxed);
+    reads_fail.store(false, Ordering::Relaxed);
     store.flush().await.expect("retried, and not parked again");
     assert_eq!(back.value("k07").await.expect("retried"), "journaled");
     store.close().await.expect("closes");
@@ -149,11 +151,12 @@ async fn what_a_person_retried_is_not_parked_again() {
     left_behind(folder.path(), &back).await;
     let journal = named(&back).await;
     assert!(ownership::abandon(&back, journal).await.expect("given up"));
-    back.mark_unreadable.store(true, Ordering::Relaxed);
-    back.mark_unwritable.store(true, Ordering::Relaxed);
+    let [reads_fail, writes_fail] = &*back.marks_down;
+    reads_fail.store(true, Ordering::Relaxed);
+    writes_fail.store(true, Ordering::Relaxed);
     let store = open(folder.path(), &back, OnPark::Auto).await;
     store.put(&key("early"), Put::new("before it is known")).await.expect("acknowledged");
-    back.mark_unreadable.store(false, Ordering::Relaxed);
+    reads_fail.store(false, Ordering::Relaxed);
     until_parked(&store, 101).await;
     let retried =
         store.parked().into_iter().find(|unit| unit.records[0].1.key == key("k07")).expect("parked");
@@ -162,7 +165,7 @@ async fn what_a_person_retried_is_not_parked_again() {
     assert_eq!(store.stats().parked, 100);
     // Another process, which sees no mark yet.
     back.put(&key("late"), Put::new("of another")).await.expect("written");
-    back.mark_unwritable.store(false, Ordering::Relaxed);
+    writes_fail.store(false, Ordering::Relaxed);
     until_parked(&store, 101).await;
     assert_eq!(named(&back).await, journal, "it owns the backend again");
     for unit in store.parked() {

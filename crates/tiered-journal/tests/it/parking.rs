@@ -12,8 +12,9 @@ use tiered_core::{
 };
 use tiered_journal::FileJournal;
 
-use crate::engine::{Picky, journal, open, read};
+use crate::engine::{journal, open, read};
 use crate::key;
+use crate::picky::Picky;
 
 /// Puts `value` under `k` and, so that the backend refuses both, under a key of bad name.
 async fn refused(store: &TieredStore, bad: &str, value: &'static str) {
@@ -157,7 +158,7 @@ async fn what_is_left_of_a_parked_batch_can_be_decided_on() {
 
 /// A journal whose trims are lost, as those before a crash can be.
 #[derive(Debug)]
-struct Untrimmed(FileJournal);
+pub(crate) struct Untrimmed(pub(crate) FileJournal);
 
 #[async_trait]
 impl Journal for Untrimmed {

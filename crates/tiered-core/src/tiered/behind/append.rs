@@ -53,12 +53,12 @@ impl Engine {
                     let journaled = behind.flushed.borrow().journaled;
                     self.admit(behind, group, journaled);
                 } else {
-                    refuse(group, error);
+                    refuse(group, &after_failure(error));
                 }
                 continue;
             }
-            if let Some(error) = self.fenced() {
-                refuse(group, &error);
+            if let Some(error) = behind.ousted.get() {
+                refuse(group, error);
                 continue;
             }
             // What has waited here meanwhile may be behind one that is overdue now.
@@ -232,7 +232,8 @@ impl Engine {
         let backend = self.backend.as_ref();
         // The owner that is taken over may be flushing.
         for _ in 0..TAKE_ATTEMPTS {
-            let standing = Standing::of(backend, journal, lease).await?;
+            let mut standing = Standing::of(backend, journal, lease).await?;
+            standing.believe_until(recovered.records.last().map_or(0, |(last, _)| last + 1));
             if standing.is_of_the_past() && set_all_aside(recovered, PAST) {
                 behind.journal.set_aside(&recovered.aside).await?;
             }
@@ -327,14 +328,13 @@ fn in_units(records: Vec<(Sequence, JournalRecord)>) -> Vec<Vec<(Sequence, Journ
     units
 }
 
+fn after_failure(error: &Error) -> Error {
+    let message = "the journal failed earlier; close the store and open it again";
+    Error::new(ErrorKind::Unavailable, message).with_source(error.duplicate())
+}
+
 fn refuse(group: Vec<Append>, error: &Error) {
     for append in group {
-        let refusal = Error::new(
-            ErrorKind::Unavailable,
-            "the journal failed earlier; close the store and open it again",
-        )
-        .with_source(error.duplicate())
-        .outcome_is(Outcome::NotApplied);
-        append.reply.send(Err(refusal)).ok();
+        append.reply.send(Err(error.duplicate().outcome_is(Outcome::NotApplied))).ok();
     }
 }

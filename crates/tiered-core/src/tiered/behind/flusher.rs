@@ -68,6 +68,10 @@ impl Engine {
         let mut limit = None;
         let mut refused_before = 0;
         loop {
+            if let Some(error) = behind.ousted.get().filter(|_| behind.oldest().is_some()) {
+                // It was being appended when the backend became another's, or was retried since.
+                self.park_rest(behind, error).await;
+            }
             let prefix = behind.take_prefix(limit);
             if prefix.is_empty() {
                 if *leaving.borrow() {
@@ -109,8 +113,7 @@ impl Engine {
                 }
                 Flush::Fenced => {
                     behind.put_back(prefix);
-                    self.fence(behind);
-                    self.advance(behind).await;
+                    self.fence(behind).await;
                 }
             }
         }

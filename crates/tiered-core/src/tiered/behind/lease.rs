@@ -189,6 +189,14 @@ impl Standing {
         }
     }
 
+    /// Takes back what the record says of records that the journal, which ends at `end`, has lost: others get their
+    /// sequences.
+    pub(super) fn believe_until(&mut self, end: Sequence) {
+        if let Some((record, _)) = self.found.as_mut().filter(|(record, _)| record.journal == self.journal) {
+            record.flushed = record.flushed.min(end);
+        }
+    }
+
     /// Whether another owner came in between: what the journal holds is of an epoch that is over.
     pub(super) fn is_of_the_past(&self) -> bool {
         self.found.as_ref().is_some_and(|(record, _)| record.journal != self.journal)
@@ -344,14 +352,13 @@ impl Engine {
     }
 
     /// Somebody else is the owner: everything that is not flushed is parked, and the store serves nothing any more.
-    pub(super) fn fence(&self, behind: &Behind) {
+    pub(super) async fn fence(&self, behind: &Behind) {
         if behind.lease.get().is_some_and(|held| !held.fenced.swap(true, Ordering::AcqRel)) {
             tracing::error!("another store took over the lease; this one serves nothing any more");
         }
         self.barred.store(true, Ordering::Release);
-        for unit in behind.take_rest() {
-            self.park(behind, unit, Error::new(ErrorKind::Locked, "another store took over the lease"));
-        }
+        let error = Error::new(ErrorKind::Locked, "another store took over the lease");
+        self.park_rest(behind, behind.ousted.get_or_init(|| error)).await;
     }
 
     /// Gives the lease back, when nothing is pending any more.

@@ -39,7 +39,7 @@ impl Engine {
             if error.kind() == ErrorKind::Locked {
                 tracing::error!(error = %error.chain(), "the store does not own its backend and serves nothing any more");
                 self.barred.store(true, std::sync::atomic::Ordering::Release);
-                self.park_rest(behind, &error).await;
+                self.park_rest(behind, behind.ousted.get_or_init(|| error)).await;
                 return true;
             }
             tracing::warn!(error = %error.chain(), "the backend did not say whether it names the journal; nothing is flushed");
@@ -70,7 +70,7 @@ impl Engine {
     }
 
     /// Parks all that waits.
-    async fn park_rest(&self, behind: &Behind, error: &Error) {
+    pub(super) async fn park_rest(&self, behind: &Behind, error: &Error) {
         for unit in behind.take_rest() {
             self.park(behind, unit, error.duplicate());
         }

@@ -65,7 +65,8 @@ impl Parking {
     }
 
     pub(super) fn count(&self) -> u64 {
-        self.parked.values().map(|parked| parked.unit.records.len() as u64).sum()
+        let parked = self.parked.values().filter(|parked| !self.is_being_dropped(parked));
+        parked.map(|parked| parked.unit.records.len() as u64).sum()
     }
 
     /// Why the first unit parked before `sequence` was refused.
@@ -82,19 +83,45 @@ impl Parking {
         Some(error)
     }
 
+    /// Begins to give a unit up; its records. It is parked until the journal's list says so: what comes after it waits, and
+    /// what supersedes it meanwhile takes it away.
+    fn begin_drop(&mut self, sequence: Sequence) -> Option<Vec<Sequence>> {
+        let unit = &self.parked.get(&sequence).filter(|parked| !self.is_being_dropped(parked))?.unit;
+        let sequences: Vec<Sequence> = unit.records.iter().map(|queued| queued.sequence).collect();
+        self.dropped.extend(&sequences);
+        self.dirty = true;
+        Some(sequences)
+    }
+
+    fn is_being_dropped(&self, parked: &ParkedUnit) -> bool {
+        self.dropped.contains(&parked.unit.first())
+    }
+
+    /// Takes out what is left of a unit that is given up.
+    fn end_drop(&mut self, sequences: &[Sequence]) -> Vec<Queued> {
+        let first = self.parked.keys().copied().find(|first| sequences.contains(first));
+        first
+            .and_then(|first| self.parked.remove(&first))
+            .map(|parked| parked.unit.records)
+            .unwrap_or_default()
+    }
+
     /// Whether the unit was parked for `reason` and is in line again.
     pub(super) fn is_retried(&self, first: Sequence, reason: &str) -> bool {
         self.retried.get(&first).is_some_and(|parked| parked.reason.contains(reason))
     }
 
-    /// The latest parked record of a key.
+    /// The latest record of a key that is parked and stays so.
     fn latest(&self, key: &Key) -> Option<&Queued> {
-        let records = self.parked.values().flat_map(|parked| &parked.unit.records);
-        records.filter(|queued| queued.record.key == *key).max_by_key(|queued| queued.sequence)
+        let parked = self.parked.values().filter(|parked| !self.is_being_dropped(parked));
+        let of_key =
+            parked.flat_map(|parked| &parked.unit.records).filter(|queued| queued.record.key == *key);
+        of_key.max_by_key(|queued| queued.sequence)
     }
 
     fn list(&self) -> Vec<Parked> {
-        self.parked.values().map(ParkedUnit::listed).collect()
+        let parked = self.parked.values().filter(|parked| !self.is_being_dropped(parked));
+        parked.map(ParkedUnit::listed).collect()
     }
 
     /// What the journal's list is to be.
@@ -229,6 +256,9 @@ impl Engine {
         let behind = self.behind()?;
         {
             let mut parking = behind.parking.lock();
+            if parking.parked.get(&sequence).is_some_and(|parked| parking.is_being_dropped(parked)) {
+                return Err(not_parked(sequence));
+            }
             let Some(mut parked) = parking.parked.remove(&sequence) else {
                 return Err(not_parked(sequence));
             };
@@ -262,28 +292,33 @@ impl Engine {
     /// Gives a parked unit up: its keys are again what the backend has.
     pub(in crate::tiered) async fn drop_parked(self: &Arc<Self>, sequence: Sequence) -> Result<()> {
         let behind = self.behind()?;
-        let dropped = {
-            let mut parking = behind.parking.lock();
-            let Some(dropped) = parking.parked.remove(&sequence) else { return Err(not_parked(sequence)) };
-            parking.dropped.extend(dropped.unit.records.iter().map(|queued| queued.sequence));
-            parking.dirty = true;
-            dropped
-        };
+        let begun = behind.parking.lock().begin_drop(sequence);
+        let sequences = begun.ok_or_else(|| not_parked(sequence))?;
         if !self.write_aside(behind).await {
             let mut parking = behind.parking.lock();
-            parking.dropped.retain(|dropped_one| {
-                !dropped.unit.records.iter().any(|queued| queued.sequence == *dropped_one)
-            });
-            parking.parked.insert(sequence, dropped);
+            parking.dropped.retain(|dropped| !sequences.contains(dropped));
             return Err(Error::new(
                 ErrorKind::Unavailable,
                 "the journal could not be written, and the write stays parked; see the log",
             ));
         }
-        let records = dropped.unit.records;
+        let records = {
+            // Before the flush goes on: it asks whether a write of its is what readers see.
+            let mut parking = behind.parking.lock();
+            let records = parking.end_drop(&sequences);
+            for queued in &records {
+                self.uncover_older(behind, &parking, queued);
+            }
+            records
+        };
         behind.backlog.fetch_sub(records.len() as u64, Ordering::Relaxed);
         for queued in records {
-            self.uncover(behind, &queued).await;
+            let (key, sequence) = (&queued.record.key, queued.sequence);
+            if self.slots.is_latest(key, sequence) {
+                // What was flushed while this lay over it was not brought to the frontend.
+                self.settle_frontend(key, Change::Remove).await;
+                self.slots.clear_pending(key, sequence);
+            }
             queued.progress.send_replace(Progress::Dropped);
             self.events.send(|| Event::Dropped { key: queued.record.key.clone() });
         }
@@ -292,18 +327,20 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes a dropped record out of the overlay, and shows what it had hidden.
-    async fn uncover(self: &Arc<Self>, behind: &Behind, dropped: &Queued) {
-        let (key, sequence) = (&dropped.record.key, dropped.sequence);
-        let older = behind.parking.lock().latest(key).and_then(|older| {
+    /// Shows the write that a dropped one had hidden: one that is parked, or in line again.
+    fn uncover_older(&self, behind: &Behind, parking: &Parking, dropped: &Queued) {
+        let key = &dropped.record.key;
+        let queue = behind.queue.lock();
+        let older = parking.latest(key).into_iter().chain(queue.latest(key));
+        let older =
+            older.filter(|older| older.sequence < dropped.sequence).max_by_key(|older| older.sequence);
+        let pending = older.and_then(|older| {
             let state = self.state_after(&older.record)?;
             Some(Pending { sequence: older.sequence, state })
         });
-        if older.is_none() && self.slots.is_latest(key, sequence) {
-            // What was flushed while this lay over it was not brought to the frontend.
-            self.settle_frontend(key, Change::Remove).await;
+        if pending.is_some() {
+            self.slots.replace_pending(key, dropped.sequence, pending);
         }
-        self.slots.replace_pending(key, sequence, older);
     }
 }
 

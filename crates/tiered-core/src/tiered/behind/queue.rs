@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::room::Taken;
 use crate::batch::Action;
 use crate::journal::{JournalRecord, Sequence};
+use crate::key::Key;
 use crate::write::Progress;
 
 /// At most so many records in one flush: enough to amortise a round trip.
@@ -122,6 +123,12 @@ impl Queue {
     /// The sequence of the first record.
     pub(super) fn first(&self) -> Option<Sequence> {
         self.units.front().map(Unit::first)
+    }
+
+    /// The latest record of a key.
+    pub(super) fn latest(&self, key: &Key) -> Option<&Queued> {
+        let records = self.units.iter().flat_map(|unit| &unit.records);
+        records.filter(|queued| queued.record.key == *key).max_by_key(|queued| queued.sequence)
     }
 
     /// When the oldest unit was journaled.
