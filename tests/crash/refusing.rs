@@ -4,11 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use tiered::{
-    Action, Batch, BatchOutcomes, Capabilities, Delete, Deleted, Error, ErrorKind, Key, ListOptions,
-    ListStream, Outcome, Put, Read, ReadOptions, Result, Store, Written,
-};
+use tiered::{Action, Batch, BatchOutcomes, Error, ErrorKind, Key, Outcome, Put, Result, Store, Written};
+use tiered_conformance::{Intercept, Interceptor};
 
 use crate::value;
 
@@ -42,20 +39,18 @@ impl Leniency {
     }
 }
 
-/// The backend. Only what an engine calls of a backend is passed on.
+/// Stands before the backend.
 #[derive(Debug)]
-pub(crate) struct Refusing {
-    inner: Arc<dyn Store>,
-    leniency: Leniency,
-}
+pub(crate) struct Refusing(Leniency);
 
 impl Refusing {
-    pub(crate) fn new(inner: Arc<dyn Store>, leniency: &Leniency) -> Self {
-        Self { inner, leniency: leniency.clone() }
+    /// `inner`, which refuses what `leniency` does not allow.
+    pub(crate) fn over(inner: Arc<dyn Store>, leniency: &Leniency) -> Intercept<Self> {
+        Intercept::new(inner, Self(leniency.clone()))
     }
 
     fn check(&self, key: &Key, put: &Put) -> Result<()> {
-        let refused = |id: u64| value::is_refused(id) && !self.leniency.takes(id);
+        let refused = |id: u64| value::is_refused(id) && !self.0.takes(id);
         if value::id(&put.value).is_some_and(refused) {
             return Err(Error::new(ErrorKind::TooLarge, "this backend does not take such values")
                 .for_key(key)
@@ -66,44 +61,17 @@ impl Refusing {
 }
 
 #[async_trait]
-impl Store for Refusing {
-    fn capabilities(&self) -> &Capabilities {
-        self.inner.capabilities()
-    }
-    async fn claim(&self, scope: &tiered::Scope) -> Result<tiered::Claim> {
-        self.inner.claim(scope).await
-    }
-    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
-        self.inner.load(key, options).await
-    }
-    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
+impl Interceptor for Refusing {
+    async fn put(&self, inner: &dyn Store, key: &Key, put: Put) -> Result<Written> {
         self.check(key, &put)?;
-        self.inner.put(key, put).await
+        inner.put(key, put).await
     }
-    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
-        self.inner.delete(key, delete).await
-    }
-    fn list(&self, options: ListOptions) -> ListStream {
-        self.inner.list(options)
-    }
-    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
+    async fn apply(&self, inner: &dyn Store, batch: Batch) -> Result<BatchOutcomes> {
         for (key, action) in batch.operations() {
             if let Action::Put(put) = action {
                 self.check(key, put)?;
             }
         }
-        self.inner.apply(batch).await
-    }
-    async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
-        self.inner.mark(name).await
-    }
-    async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
-        self.inner.set_mark(name, value).await
-    }
-    async fn flush(&self) -> Result<()> {
-        self.inner.flush().await
-    }
-    async fn close(&self) -> Result<()> {
-        self.inner.close().await
+        inner.apply(batch).await
     }
 }

@@ -248,7 +248,7 @@ impl Stack {
         }
         let inner = tiered::open(&fill(self.backend, place), Create::IfAbsent).await?;
         let backend: Arc<dyn Store> = if self.refuses {
-            Arc::new(Refusing::new(Arc::clone(&inner), &leniency))
+            Arc::new(Refusing::over(Arc::clone(&inner), &leniency))
         } else {
             Arc::clone(&inner)
         };

@@ -37,6 +37,7 @@ mod crew;
 mod dice;
 mod factory;
 mod fault;
+mod intercept;
 mod report;
 mod run;
 mod scratch;
@@ -50,6 +51,7 @@ pub use cases::cases;
 pub use dice::Dice;
 pub use factory::{Eviction, Factory, Place};
 pub use fault::{Call, Fault, FaultStore, Faults};
+pub use intercept::{Intercept, Interceptor};
 pub use report::{CaseReport, Ending, Report};
 pub use run::{Effort, RunOptions, run};
 #[doc(hidden)]

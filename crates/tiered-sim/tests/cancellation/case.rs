@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tiered_conformance::{Fault, FaultStore, Faults};
+use tiered_conformance::{Fault, FaultStore, Faults, Intercept};
 use tiered_core::{
     Capabilities, Clock, Feature, Key, Level, ManualClock, MemoryStore, Note, Outcome, Put, Stamp, Store,
     StoreExt as _, TieredSettings, TieredStore, Timestamp, Version, VersionMint, WritePolicy, Written,
@@ -82,8 +82,8 @@ const PROMPT: Duration = Duration::from_secs(15);
 
 struct World {
     store: TieredStore,
-    front: Valved,
-    back: Valved,
+    front: Intercept<Valved>,
+    back: Intercept<Valved>,
     journal: crate::valve::Valve,
     faults: [Arc<Faults>; 2],
     capacity: usize,
@@ -110,7 +110,7 @@ impl World {
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Timestamp::from_millis(1)));
         let stamp = Stamp::new(clock, Arc::new(VersionMint::seeded(1)));
         let memory = |change: fn(Capabilities) -> Capabilities| {
-            Valved::new(MemoryStore::with_stamp(stamp.clone()).declaring(change))
+            Valved::over(MemoryStore::with_stamp(stamp.clone()).declaring(change))
         };
         let front = if case.operation == Operation::PeekThenLoad {
             memory(|all| all)

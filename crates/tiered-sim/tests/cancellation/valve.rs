@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tiered_conformance::{Intercept, Interceptor};
 use tiered_core::{
-    Aside, Batch, BatchOutcomes, Capabilities, Delete, Deleted, Durability, Entry, Error, ErrorKind, Journal,
-    JournalRecord, Key, ListOptions, ListStream, MemoryStore, Outcome, Put, Read, ReadOptions, Recovered,
-    Result, Sequence, Store, VolatileJournal, Written,
+    Aside, Durability, Error, ErrorKind, Journal, JournalRecord, Key, MemoryStore, Outcome, Recovered,
+    Result, Sequence, Store, VolatileJournal,
 };
 use tokio::sync::watch;
 
@@ -48,15 +48,15 @@ impl Valve {
 }
 
 /// A memory store behind a valve.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Valved {
     pub(crate) store: MemoryStore,
     pub(crate) valve: Valve,
 }
 
 impl Valved {
-    pub(crate) fn new(store: MemoryStore) -> Self {
-        Self { store, valve: Valve::new() }
+    pub(crate) fn over(store: MemoryStore) -> Intercept<Self> {
+        Intercept::new(Arc::new(store.clone()), Self { store, valve: Valve::new() })
     }
 
     /// What is there, past every fault and whether or not it is closed.
@@ -67,45 +67,12 @@ impl Valved {
 }
 
 #[async_trait]
-impl Store for Valved {
-    fn capabilities(&self) -> &Capabilities {
-        self.store.capabilities()
+impl Interceptor for Valved {
+    async fn before_write(&self) -> Result<()> {
+        self.valve.pass().await
     }
-    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
-        self.store.claim(scope).await
-    }
-    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
-        self.store.load(key, options).await
-    }
-    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
-        self.valve.pass().await?;
-        self.store.put(key, put).await
-    }
-    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
-        self.valve.pass().await?;
-        self.store.delete(key, delete).await
-    }
-    fn list(&self, options: ListOptions) -> ListStream {
-        self.store.list(options)
-    }
-    fn peek(&self, key: &Key) -> Option<Entry> {
-        self.store.peek(key)
-    }
-    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
-        self.valve.pass().await?;
-        self.store.apply(batch).await
-    }
-    async fn mark(&self, name: &str) -> Result<Option<bytes::Bytes>> {
-        self.store.mark(name).await
-    }
-    async fn set_mark(&self, name: &str, value: Option<bytes::Bytes>) -> Result<()> {
-        self.store.set_mark(name, value).await
-    }
-    async fn flush(&self) -> Result<()> {
-        self.store.flush().await
-    }
-    async fn close(&self) -> Result<()> {
-        self.store.close().await
+    async fn set_mark(&self, inner: &dyn Store, name: &str, value: Option<bytes::Bytes>) -> Result<()> {
+        inner.set_mark(name, value).await
     }
 }
 

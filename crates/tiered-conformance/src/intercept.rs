@@ -1,0 +1,272 @@
+//! A store whose calls a test sees, changes or answers itself.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tiered_core::{
+    Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Entry, Key,
+    ListOptions, ListStream, Metadata, Put, Read, ReadOptions, Reads, Result, Scope, Store, Written, adapter,
+};
+
+/// What stands before a store in an [`Intercept`]. Each method passes the call on to `inner`; override those that a test
+/// is about.
+///
+/// [`before_read`](Self::before_read) and [`before_write`](Self::before_write) see every call of their kind, unless the
+/// method itself is overridden.
+///
+/// # Examples
+/// ```
+/// use std::sync::Arc;
+/// use async_trait::async_trait;
+/// use tiered_conformance::{Intercept, Interceptor};
+/// use tiered_core::{Error, ErrorKind, Key, MemoryStore, Outcome, Put, Result, Store, Written};
+///
+/// /// Refuses every put.
+/// #[derive(Debug)]
+/// struct Full;
+///
+/// #[async_trait]
+/// impl Interceptor for Full {
+///     async fn put(&self, _inner: &dyn Store, _key: &Key, _put: Put) -> Result<Written> {
+///         Err(Error::new(ErrorKind::Full, "no room").outcome_is(Outcome::NotApplied))
+///     }
+/// }
+///
+/// # async fn example() -> Result<()> {
+/// let store = Intercept::new(Arc::new(MemoryStore::new()), Full);
+/// assert!(store.put(&"k".parse()?, Put::new("v")).await.is_err());
+/// # Ok(()) }
+/// ```
+#[async_trait]
+pub trait Interceptor: fmt::Debug + Send + Sync + 'static {
+    /// What the store declares.
+    fn capabilities<'s>(&'s self, inner: &'s dyn Store) -> &'s Capabilities {
+        inner.capabilities()
+    }
+
+    /// Before [`load`](Self::load), [`head`](Self::head), [`get_many`](Self::get_many),
+    /// [`read_stream`](Self::read_stream) and [`mark`](Self::mark). An error is the call's answer.
+    async fn before_read(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Before [`put`](Self::put), [`delete`](Self::delete), [`apply`](Self::apply), [`put_stream`](Self::put_stream) and
+    /// [`set_mark`](Self::set_mark). An error is the call's answer.
+    async fn before_write(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// [`Store::load`].
+    async fn load(&self, inner: &dyn Store, key: &Key, options: &ReadOptions) -> Result<Read> {
+        self.before_read().await?;
+        inner.load(key, options).await
+    }
+
+    /// [`Store::put`].
+    async fn put(&self, inner: &dyn Store, key: &Key, put: Put) -> Result<Written> {
+        self.before_write().await?;
+        inner.put(key, put).await
+    }
+
+    /// [`Store::delete`].
+    async fn delete(&self, inner: &dyn Store, key: &Key, delete: Delete) -> Result<Deleted> {
+        self.before_write().await?;
+        inner.delete(key, delete).await
+    }
+
+    /// [`Store::list`].
+    fn list(&self, inner: &dyn Store, options: ListOptions) -> ListStream {
+        inner.list(options)
+    }
+
+    /// [`Store::peek`].
+    fn peek(&self, inner: &dyn Store, key: &Key) -> Option<Entry> {
+        inner.peek(key)
+    }
+
+    /// [`Store::head`].
+    async fn head(
+        &self,
+        inner: &dyn Store,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<Arc<Metadata>>> {
+        self.before_read().await?;
+        inner.head(key, options).await
+    }
+
+    /// [`Store::get_many`].
+    async fn get_many(&self, inner: &dyn Store, keys: &[Key], options: &ReadOptions) -> Reads {
+        match self.before_read().await {
+            Ok(()) => inner.get_many(keys, options).await,
+            Err(error) => adapter::all_failed(keys, &error),
+        }
+    }
+
+    /// [`Store::apply`].
+    async fn apply(&self, inner: &dyn Store, batch: Batch) -> Result<BatchOutcomes> {
+        self.before_write().await?;
+        inner.apply(batch).await
+    }
+
+    /// [`Store::read_stream`].
+    async fn read_stream(
+        &self,
+        inner: &dyn Store,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
+        self.before_read().await?;
+        inner.read_stream(key, options).await
+    }
+
+    /// [`Store::put_stream`].
+    async fn put_stream(&self, inner: &dyn Store, key: &Key, put: Put, body: ByteStream) -> Result<Written> {
+        self.before_write().await?;
+        inner.put_stream(key, put, body).await
+    }
+
+    /// [`Store::claim`].
+    async fn claim(&self, inner: &dyn Store, scope: &Scope) -> Result<Claim> {
+        inner.claim(scope).await
+    }
+
+    /// [`Store::changes`].
+    fn changes(&self, inner: &dyn Store) -> Option<ChangeStream> {
+        inner.changes()
+    }
+
+    /// [`Store::mark`].
+    async fn mark(&self, inner: &dyn Store, name: &str) -> Result<Option<Bytes>> {
+        self.before_read().await?;
+        inner.mark(name).await
+    }
+
+    /// [`Store::set_mark`].
+    async fn set_mark(&self, inner: &dyn Store, name: &str, value: Option<Bytes>) -> Result<()> {
+        self.before_write().await?;
+        inner.set_mark(name, value).await
+    }
+
+    /// [`Store::flush`].
+    async fn flush(&self, inner: &dyn Store) -> Result<()> {
+        inner.flush().await
+    }
+
+    /// [`Store::close`].
+    async fn close(&self, inner: &dyn Store) -> Result<()> {
+        inner.close().await
+    }
+}
+
+/// A store with an [`Interceptor`] before it, whose fields and methods it lends (`store.field`). Clones share both.
+#[derive(Debug)]
+pub struct Intercept<I> {
+    inner: Arc<dyn Store>,
+    by: Arc<I>,
+}
+
+impl<I> Clone for Intercept<I> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), by: Arc::clone(&self.by) }
+    }
+}
+
+impl<I> Intercept<I> {
+    /// `inner` behind `by`.
+    pub fn new(inner: Arc<dyn Store>, by: I) -> Self {
+        Self { inner, by: Arc::new(by) }
+    }
+
+    /// The store itself, past the interceptor.
+    pub fn inner(&self) -> &Arc<dyn Store> {
+        &self.inner
+    }
+}
+
+impl<I> Deref for Intercept<I> {
+    type Target = I;
+
+    fn deref(&self) -> &I {
+        &self.by
+    }
+}
+
+#[deny(clippy::missing_trait_methods, reason = "no provided body may shadow the store's own")]
+#[async_trait]
+impl<I: Interceptor> Store for Intercept<I> {
+    fn capabilities(&self) -> &Capabilities {
+        self.by.capabilities(&*self.inner)
+    }
+
+    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+        self.by.load(&*self.inner, key, options).await
+    }
+
+    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
+        self.by.put(&*self.inner, key, put).await
+    }
+
+    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+        self.by.delete(&*self.inner, key, delete).await
+    }
+
+    fn list(&self, options: ListOptions) -> ListStream {
+        self.by.list(&*self.inner, options)
+    }
+
+    fn peek(&self, key: &Key) -> Option<Entry> {
+        self.by.peek(&*self.inner, key)
+    }
+
+    async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
+        self.by.head(&*self.inner, key, options).await
+    }
+
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
+        self.by.get_many(&*self.inner, keys, options).await
+    }
+
+    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
+        self.by.apply(&*self.inner, batch).await
+    }
+
+    async fn read_stream(
+        &self,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
+        self.by.read_stream(&*self.inner, key, options).await
+    }
+
+    async fn put_stream(&self, key: &Key, put: Put, body: ByteStream) -> Result<Written> {
+        self.by.put_stream(&*self.inner, key, put, body).await
+    }
+
+    async fn claim(&self, scope: &Scope) -> Result<Claim> {
+        self.by.claim(&*self.inner, scope).await
+    }
+
+    fn changes(&self) -> Option<ChangeStream> {
+        self.by.changes(&*self.inner)
+    }
+
+    async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
+        self.by.mark(&*self.inner, name).await
+    }
+
+    async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
+        self.by.set_mark(&*self.inner, name, value).await
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.by.flush(&*self.inner).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.by.close(&*self.inner).await
+    }
+}
