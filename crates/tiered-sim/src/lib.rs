@@ -25,6 +25,8 @@ mod journal;
 pub mod ledger;
 pub mod oracle;
 mod run;
+pub mod server;
+mod shared;
 mod trace;
 mod transfer;
 mod value;

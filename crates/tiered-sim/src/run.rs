@@ -7,6 +7,7 @@ use tiered_conformance::{Dice, Fault};
 use crate::client::Clients;
 use crate::config::{Config, Ending, Sim};
 use crate::epoch;
+use crate::shared;
 use crate::transfer;
 use crate::world::{Life, World};
 
@@ -81,6 +82,10 @@ async fn simulate(sim: Sim) -> Result<Outcome, Box<Violation>> {
     let mut outcome = Outcome { operations: sim.operations, ..Outcome::default() };
     let ended = match epochs(sim, &mut world, &clients, &mut dice, &mut outcome).await {
         Ok(()) => transfer::run(sim, &mut dice).await,
+        Err(why) => Err(why),
+    };
+    let ended = match ended {
+        Ok(()) => shared::run(sim, &mut dice, &world.trace).await,
         Err(why) => Err(why),
     };
     outcome.trace = world.trace.hash();

@@ -8,19 +8,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use futures_util::stream;
 use parking_lot::Mutex;
 use tiered_conformance::{Dice, Fault, FaultStore, Faults};
 use tiered_core::{
-    Action, Batch, BatchOutcomes, Capabilities, Change, ChangeStream, Clock, Delete, Deleted, Entry,
-    ErrorKind, Feature, Key, ListOptions, ListStream, MaxStale, MemoryStore, OnUnknown, Outcome, Plant,
-    Precondition, Put, Read, ReadOptions, Result, Sharing, Stamp, Store, StoreExt as _, TieredSettings,
-    TieredStore, Version, VersionMint, WritePolicy, Written, adapter,
+    Batch, Clock, Delete, Entry, ErrorKind, Feature, Key, MaxStale, MemoryStore, OnUnknown, Outcome, Plant,
+    Precondition, Put, ReadOptions, Result, Stamp, Store, StoreExt as _, TieredSettings, TieredStore,
+    Version, VersionMint, WritePolicy, adapter,
 };
 use tiered_sim::clock::SimClock;
+use tiered_sim::server::{Feed, Server};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::broadcast;
 use tokio::time::{Instant, sleep};
 
 const SEEDS: u64 = 300;
@@ -44,126 +41,14 @@ fn is_fed(seed: u64) -> bool {
     seed % 3 == 1
 }
 
-/// What a key was from a moment on.
-#[derive(Clone, Debug)]
-struct State {
-    since: Instant,
-    version: Option<Version>,
-    /// The write that made it so, a delete included.
-    by: Option<Version>,
-}
-
-/// A memory store that several processes write, and that keeps every state of every key.
-#[derive(Clone, Debug)]
-struct Server {
-    inner: MemoryStore,
-    capabilities: Capabilities,
-    begun: Instant,
-    states: Arc<Mutex<HashMap<Key, Vec<State>>>>,
-    /// Tells every change, late; some are lost on the way, and it says that some were.
-    changes: broadcast::Sender<Change>,
-    dice: Arc<Mutex<Dice>>,
-}
-
-impl Server {
-    /// Some promise less than others.
-    fn new(stamp: Stamp, seed: u64) -> Self {
-        let inner = MemoryStore::with_stamp(stamp);
-        // A server is never looked into.
-        let shared = inner.capabilities().clone().named("server").without(Feature::Peeks);
-        let lacks = [(Feature::UniqueValidators, 3), (Feature::AtomicBatch, 4)];
-        let capabilities = lacks
-            .into_iter()
-            .filter(|(_, one_in)| seed.is_multiple_of(*one_in))
-            .fold(shared.with_sharing(Sharing::Shared), |all, (feature, _)| all.without(feature));
-        let capabilities = if is_fed(seed) { capabilities.with(Feature::Changes) } else { capabilities };
-        Self {
-            inner,
-            capabilities,
-            begun: Instant::now(),
-            states: Arc::default(),
-            changes: broadcast::Sender::new(1024),
-            dice: Arc::new(Mutex::new(Dice::new(seed))),
-        }
-    }
-
-    /// Notes what `key` is now. Nothing happens between an effect and this: the store inside never waits.
-    fn note(&self, key: &Key, by: Option<Version>) {
-        let version = self.inner.peek(key).map(|entry| entry.version().clone());
-        let mut all = self.states.lock();
-        let states = all.entry(key.clone()).or_insert_with(|| vec![self.first()]);
-        if states.last().is_none_or(|last| last.version != version) {
-            states.push(State { since: Instant::now(), version: version.clone(), by });
-            let lost = self.dice.lock().below(6) == 0;
-            let change = if lost { Change::Resync } else { Change::Key { key: key.clone(), version } };
-            // Without a feed there is no receiver.
-            self.changes.send(change).ok();
-        }
-    }
-
-    fn first(&self) -> State {
-        State { since: self.begun, version: None, by: None }
-    }
-
-    fn states(&self, key: &Key) -> Vec<State> {
-        self.states.lock().get(key).cloned().unwrap_or_else(|| vec![self.first()])
-    }
-}
-
-#[async_trait]
-impl Store for Server {
-    fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
-    }
-    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
-        // A shared store keeps nobody out.
-        let _ = scope;
-        Ok(tiered_core::Claim::shared())
-    }
-    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
-        self.inner.load(key, options).await
-    }
-    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
-        let by = adapter::version_of(&put).cloned();
-        let written = self.inner.put(key, put).await;
-        self.note(key, by);
-        written
-    }
-    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
-        let by = adapter::version_of_delete(&delete).cloned();
-        let deleted = self.inner.delete(key, delete).await;
-        self.note(key, by);
-        deleted
-    }
-    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
-        let by = |action: &Action| match action {
-            Action::Put(put) => adapter::version_of(put).cloned(),
-            Action::Delete(delete) => adapter::version_of_delete(delete).cloned(),
-        };
-        let writes: Vec<_> =
-            batch.operations().iter().map(|(key, action)| (key.clone(), by(action))).collect();
-        let outcomes = self.inner.apply(batch).await;
-        for (key, by) in writes {
-            self.note(&key, by);
-        }
-        outcomes
-    }
-    fn list(&self, options: ListOptions) -> ListStream {
-        self.inner.list(options)
-    }
-    fn changes(&self) -> Option<ChangeStream> {
-        if !self.capabilities.has(Feature::Changes) {
-            return None;
-        }
-        let dice = Arc::clone(&self.dice);
-        Some(Box::pin(stream::unfold((self.changes.subscribe(), dice), |(mut changes, dice)| async move {
-            let change = changes.recv().await.unwrap_or(Change::Resync);
-            // Several are under way at a time: the lag of each is not added to that of the next.
-            let lag = if changes.is_empty() { dice.lock().below(LAG_MILLIS / 2) } else { 0 };
-            sleep(Duration::from_millis(lag)).await;
-            Some((change, (changes, dice)))
-        })))
-    }
+/// The server of a seed. Some promise less than others.
+fn server(stamp: Stamp, seed: u64) -> Server {
+    let lacks = [(Feature::UniqueValidators, 3), (Feature::AtomicBatch, 4)];
+    let feed = Feed { lag: Duration::from_millis(LAG_MILLIS), misses: 6, repeats: 0 };
+    Server::new(stamp, seed, is_fed(seed).then_some(feed), |shared| {
+        let lacks = lacks.into_iter().filter(|(_, one_in)| seed.is_multiple_of(*one_in));
+        lacks.fold(shared, |all, (feature, _)| all.without(feature))
+    })
 }
 
 /// What a client wrote.
@@ -184,6 +69,7 @@ struct Attempt {
 struct World {
     server: Server,
     stores: Vec<TieredStore>,
+    dice: Mutex<Dice>,
     attempts: Mutex<Vec<Attempt>>,
     mint: VersionMint,
 }
@@ -192,7 +78,7 @@ impl World {
     async fn new(seed: u64, plant: Option<Plant>) -> (Arc<Self>, Vec<Arc<Faults>>) {
         let mint = |part: u64| Arc::new(VersionMint::seeded(seed << 8 | part));
         let clock: Arc<dyn Clock> = Arc::new(SimClock::new(1_700_000_000_000));
-        let server = Server::new(Stamp::new(Arc::clone(&clock), mint(0)), seed);
+        let server = server(Stamp::new(Arc::clone(&clock), mint(0)), seed);
         let (mut stores, mut all) = (Vec::new(), Vec::new());
         for store in 1..=STORES as u64 {
             let faults = Faults::new(seed ^ store << 32)
@@ -238,7 +124,8 @@ impl World {
             all.extend([faults, of_front]);
         }
         let mint = VersionMint::seeded(seed << 8 | 0xff);
-        (Arc::new(Self { server, stores, attempts: Mutex::default(), mint }), all)
+        let dice = Mutex::new(Dice::new(seed));
+        (Arc::new(Self { server, stores, dice, attempts: Mutex::default(), mint }), all)
     }
 
     /// A client of one of the stores.
@@ -246,7 +133,7 @@ impl World {
         let handle = self.stores.get(store).expect("one of them").clone();
         for _ in 0..OPERATIONS {
             // Under a feed, so seldom that a change which was not heard of shows.
-            let fed = self.server.capabilities.has(Feature::Changes);
+            let fed = self.server.capabilities().has(Feature::Changes);
             sleep(Duration::from_millis(dice.below(if fed { 400 } else { 30 }))).await;
             let key = Key::new(format!("k{}", dice.below(KEYS))).expect("valid");
             let conditional = dice.below(2) == 0;
@@ -294,7 +181,7 @@ impl World {
         if !conditional {
             return Some(Precondition::None);
         }
-        let cached = self.server.dice.lock().below(2) == 0;
+        let cached = self.dice.lock().below(2) == 0;
         let options = if cached { ReadOptions::new() } else { ReadOptions::new().authoritative() };
         let read = handle.load(key, &options).await.ok()?;
         let version = read.entry().map(|entry| entry.version().clone());
@@ -332,7 +219,7 @@ impl World {
     }
 
     async fn put_all(&self, handle: &TieredStore, store: usize, keys: Vec<Key>, conditional: bool) {
-        let atomic = self.server.capabilities.has(Feature::AtomicBatch);
+        let atomic = self.server.capabilities().has(Feature::AtomicBatch);
         let mut batch = if atomic { Batch::new() } else { Batch::new().best_effort() };
         let mut parts = Vec::new();
         for key in keys {
@@ -433,7 +320,7 @@ async fn run(seed: u64, plant: Option<Plant>, fired: &mut HashMap<Fault, u64>) -
         assert_eq!(store.stats().slots, 0, "seed {seed}: no key keeps anything");
         for key in keys() {
             let shown = store.get(&key).await.expect("healed").map(Entry::into_value);
-            let there = world.server.inner.get(&key).await.expect("read").map(Entry::into_value);
+            let there = world.server.get(&key).await.expect("read").map(Entry::into_value);
             assert_eq!(shown, there, "seed {seed}: {key}");
         }
     }

@@ -1,0 +1,241 @@
+//! A server that several processes write: it keeps what each key went through, and its feed tells of changes as feeds do.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::stream;
+use parking_lot::Mutex;
+use tiered_conformance::Dice;
+use tiered_core::{
+    Action, Batch, BatchOutcomes, Capabilities, Change, ChangeStream, Delete, Deleted, Feature, Key,
+    ListOptions, ListStream, MemoryStore, Put, Read, ReadOptions, Result, Sharing, Stamp, Store, Version,
+    Written, adapter,
+};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+/// What a key was from a moment on.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// From when.
+    pub since: Instant,
+    /// When the feeds that were open then tell of it, or say that they have missed something.
+    pub told: Option<Instant>,
+    /// What it was; none where it was absent.
+    pub version: Option<Version>,
+    /// The write that made it so, a delete included.
+    pub by: Option<Version>,
+}
+
+/// How the server's feed of changes behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Feed {
+    /// It tells of a change within this time, or says by then that it has missed one.
+    pub lag: Duration,
+    /// One change in so many is missed; 0: none.
+    pub misses: u64,
+    /// One change in so many is told a second time; 0: none.
+    pub repeats: u64,
+}
+
+/// A memory store that several processes write, and that keeps every state of every key.
+#[derive(Clone, Debug)]
+pub struct Server {
+    inner: MemoryStore,
+    capabilities: Capabilities,
+    begun: Instant,
+    states: Arc<Mutex<HashMap<Key, Vec<State>>>>,
+    feed: Option<Feed>,
+    lines: Arc<Mutex<Vec<Arc<Line>>>>,
+    dice: Arc<Mutex<Dice>>,
+}
+
+/// What one reader of the feed is still to hear.
+#[derive(Debug, Default)]
+struct Line {
+    waiting: Mutex<Waiting>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// By when they are told, then by their order.
+    changes: BTreeMap<(Instant, u64), Change>,
+    number: u64,
+    ended: bool,
+}
+
+impl Line {
+    fn push(&self, at: Instant, change: Change) {
+        let mut waiting = self.waiting.lock();
+        waiting.number += 1;
+        let number = waiting.number;
+        waiting.changes.insert((at, number), change);
+        drop(waiting);
+        self.changed.notify_one();
+    }
+
+    /// The next change, when it is due; `None` where the feed has ended.
+    async fn next(&self) -> Option<Change> {
+        loop {
+            let due = {
+                let mut waiting = self.waiting.lock();
+                if waiting.ended {
+                    return None;
+                }
+                match waiting.changes.first_entry() {
+                    Some(first) if first.key().0 <= Instant::now() => return Some(first.remove()),
+                    first => first.map(|first| first.key().0),
+                }
+            };
+            let Some(due) = due else {
+                self.changed.notified().await;
+                continue;
+            };
+            tokio::select! {
+                biased;
+                () = sleep_until(due) => {}
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+}
+
+impl Server {
+    /// An empty server. `declares` says what it promises; it has a feed where there is to be one.
+    pub fn new(
+        stamp: Stamp,
+        seed: u64,
+        feed: Option<Feed>,
+        declares: impl FnOnce(Capabilities) -> Capabilities,
+    ) -> Self {
+        let inner = MemoryStore::with_stamp(stamp);
+        // A server is never looked into.
+        let shared = inner.capabilities().clone().named("server").without(Feature::Peeks);
+        let capabilities = declares(shared.with_sharing(Sharing::Shared));
+        let capabilities = if feed.is_some() { capabilities.with(Feature::Changes) } else { capabilities };
+        Self {
+            inner,
+            capabilities,
+            begun: Instant::now(),
+            states: Arc::default(),
+            feed,
+            lines: Arc::default(),
+            dice: Arc::new(Mutex::new(Dice::new(seed))),
+        }
+    }
+
+    /// What a key went through; the last one is what it is.
+    pub fn states(&self, key: &Key) -> Vec<State> {
+        self.states.lock().get(key).cloned().unwrap_or_else(|| vec![self.first()])
+    }
+
+    /// Tells of a key that nothing was written to: a feed is a hint.
+    pub fn hint(&self, key: &Key, version: Option<&Version>) {
+        for line in self.lines.lock().iter() {
+            line.push(Instant::now(), Change::Key { key: key.clone(), version: version.cloned() });
+        }
+    }
+
+    /// Ends the feeds that are open. What they had not told is not told any more.
+    pub fn end_feeds(&self) {
+        for line in self.lines.lock().drain(..) {
+            line.waiting.lock().ended = true;
+            line.changed.notify_one();
+        }
+        let now = Instant::now();
+        for state in self.states.lock().values_mut().flatten() {
+            state.told = state.told.filter(|told| *told <= now);
+        }
+    }
+
+    fn first(&self) -> State {
+        State { since: self.begun, told: None, version: None, by: None }
+    }
+
+    /// Notes what `key` is now. Nothing happens between an effect and this: the store inside never waits.
+    fn note(&self, key: &Key, by: Option<Version>) {
+        let version = self.inner.peek(key).map(|entry| entry.version().clone());
+        let mut all = self.states.lock();
+        let states = all.entry(key.clone()).or_insert_with(|| vec![self.first()]);
+        if states.last().is_none_or(|last| last.version != version) {
+            let told = self.tell(key, version.as_ref());
+            states.push(State { since: Instant::now(), told, version, by });
+        }
+    }
+
+    /// Tells of a change, late; or not, and says later that something was missed.
+    fn tell(&self, key: &Key, version: Option<&Version>) -> Option<Instant> {
+        let feed = self.feed?;
+        let lines = self.lines.lock();
+        let now = Instant::now();
+        let mut dice = self.dice.lock();
+        let mut happens = |one_in: u64| one_in > 0 && dice.below(one_in) == 0;
+        let (missed, repeated) = (happens(feed.misses), happens(feed.repeats));
+        let change = Change::Key { key: key.clone(), version: version.cloned() };
+        let lag = u64::try_from(feed.lag.as_millis()).unwrap_or(u64::MAX);
+        // What is missed is noticed last.
+        let told = if missed { now + feed.lag } else { now + Duration::from_millis(dice.below(lag)) };
+        for line in lines.iter() {
+            line.push(told, if missed { Change::Resync } else { change.clone() });
+            if repeated {
+                line.push(now + feed.lag, change.clone());
+            }
+        }
+        (!lines.is_empty()).then_some(told)
+    }
+}
+
+#[async_trait]
+impl Store for Server {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
+        // A shared store keeps nobody out.
+        let _ = scope;
+        Ok(tiered_core::Claim::shared())
+    }
+    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+        self.inner.load(key, options).await
+    }
+    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
+        let by = adapter::version_of(&put).cloned();
+        let written = self.inner.put(key, put).await;
+        self.note(key, by);
+        written
+    }
+    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+        let by = adapter::version_of_delete(&delete).cloned();
+        let deleted = self.inner.delete(key, delete).await;
+        self.note(key, by);
+        deleted
+    }
+    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
+        let by = |action: &Action| match action {
+            Action::Put(put) => adapter::version_of(put).cloned(),
+            Action::Delete(delete) => adapter::version_of_delete(delete).cloned(),
+        };
+        let writes: Vec<_> =
+            batch.operations().iter().map(|(key, action)| (key.clone(), by(action))).collect();
+        let outcomes = self.inner.apply(batch).await;
+        for (key, by) in writes {
+            self.note(&key, by);
+        }
+        outcomes
+    }
+    fn list(&self, options: ListOptions) -> ListStream {
+        self.inner.list(options)
+    }
+    fn changes(&self) -> Option<ChangeStream> {
+        self.feed?;
+        let line = Arc::new(Line::default());
+        self.lines.lock().push(Arc::clone(&line));
+        Some(Box::pin(stream::unfold(line, |line| async move {
+            let change = line.next().await?;
+            Some((change, line))
+        })))
+    }
+}
