@@ -109,17 +109,27 @@ impl PostgresStore {
             .await?;
         let mut found = HashMap::with_capacity(rows.len());
         for row in &rows {
-            let (key, entry, _) = row::entry(row)?;
-            found.insert(key, entry);
+            match row::entry(row) {
+                Ok((key, entry, _)) => found.insert(key, Ok(entry)),
+                Err(error) => {
+                    let key = error.key().cloned();
+                    found.insert(key.ok_or_else(|| error.duplicate())?, Err(error))
+                }
+            };
         }
         let answer = |key: &Key| {
-            let read = |entry: Option<Entry>| {
+            let read = |found: Option<&Result<Option<Entry>>>| {
+                let entry = match found {
+                    None => None,
+                    Some(Ok(entry)) => entry.clone(),
+                    Some(Err(error)) => return Err(error.duplicate()),
+                };
                 if let Some(entry) = &entry {
                     entry.verify()?;
                 }
                 tiered_core::store::answer(entry, self.0.stamp.now(), options)
             };
-            read(found.get(key).cloned().flatten()).map_err(|error| error.for_key(key))
+            read(found.get(key)).map_err(|error| error.for_key(key))
         };
         Ok(keys.iter().map(answer).collect())
     }

@@ -137,7 +137,7 @@ fn read_attributes(text: &str) -> Result<Attributes> {
 pub(crate) fn entry(row: &PgRow) -> Result<(Key, Option<Entry>, Arc<Metadata>)> {
     let (key, metadata) = metadata(row)?;
     let metadata = Arc::new(metadata);
-    let value: Option<Vec<u8>> = row.try_get(11).map_err(|_| damaged("value"))?;
+    let value: Option<Vec<u8>> = row.try_get(11).map_err(|_| damaged("value").for_key(&key))?;
     let entry = value.map(|value| Entry::from_parts(value.into(), Arc::clone(&metadata)));
     Ok((key, entry, metadata))
 }

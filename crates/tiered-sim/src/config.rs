@@ -134,7 +134,7 @@ impl Config {
         let back = if settings.write_policy == WritePolicy::FrontendOnly { Back::OneByOne } else { back };
         let durable = |rarity| Journaling::Durable { rarity };
         let journaling =
-            one_of(dice, Journaling::Volatile, &[durable(0), durable(100), durable(200), durable(1000)]);
+            one_of(dice, Journaling::Volatile, &[durable(0), durable(50), durable(100), durable(200)]);
         let leased =
             settings.write_policy == WritePolicy::WriteBehind && back != Back::OneByOne && dice.below(2) == 0;
         let keys = 1 + dice.below(6);
