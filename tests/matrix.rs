@@ -39,7 +39,7 @@ struct Folder {
 impl Place for Folder {
     async fn open(&self) -> Result<Arc<dyn Store>> {
         let mut latest = self.latest.lock().await;
-        // What a declaration promises, somebody has to keep: a frontend on a server belongs to one stack.
+        // The stack declares its frontend private. The place keeps that promise: a second handle is refused.
         if self.tiers.has_declared_frontend()
             && let Some(earlier) = latest.as_ref().and_then(Weak::upgrade)
             && is_open(&*earlier).await

@@ -194,7 +194,7 @@ impl Store for Server {
         &self.capabilities
     }
     async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
-        // A shared store keeps nobody out.
+        // A shared store never refuses a claim.
         let _ = scope;
         Ok(tiered_core::Claim::shared())
     }

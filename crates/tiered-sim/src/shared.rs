@@ -1,7 +1,7 @@
 //! A backend that others write as well, and a stack that follows its feed of changes: what the stack may still show.
 //!
-//! The feed is late, misses changes and says so, tells twice and of keys that nobody wrote, and ends; then the stack is
-//! closed and opened again. A read may show what stood within `max-stale`, nothing older than the stack's own last write,
+//! The feed is late, misses changes and says so, repeats changes, names keys that were not written, and ends. Then the stack
+//! is closed and opened again. A read may show what stood within `max-stale`, nothing older than the stack's own last write,
 //! and nothing older than what the feed has told of. A seed under write-behind has the backend for itself: there the feed
 //! tells of the stack's own writes, while newer ones are pending.
 

@@ -39,10 +39,10 @@ pub struct Stack {
     backend: Option<Box<Stack>>,
     /// The journal of write-behind: a folder's path, or `volatile:`.
     journal: Option<String>,
-    /// Whether nobody else writes to a backend that could be shared, which write-behind needs.
+    /// Whether this stack is the only writer of a backend that could be shared, which write-behind needs.
     #[serde(default)]
     sole_writer: bool,
-    /// Whether nobody else uses a frontend that could be shared.
+    /// Whether this stack is the only user of a frontend that could be shared.
     #[serde(default)]
     private_frontend: bool,
     /// How the backend is owned where it could be shared, instead: `acquire` or `take-over`.
@@ -89,14 +89,14 @@ impl Stack {
         }
     }
 
-    /// Declares that nobody else writes to the backend.
+    /// Declares that this stack is the only writer of the backend.
     #[must_use]
     pub fn sole_writer(mut self, sole_writer: bool) -> Self {
         self.sole_writer = sole_writer;
         self
     }
 
-    /// Declares that nobody else uses the frontend
+    /// Declares that this stack is the only user of the frontend
     /// ([`TieredBuilder::declare_private_frontend`](tiered_core::TieredBuilder::declare_private_frontend)).
     #[must_use]
     pub fn private_frontend(mut self, private_frontend: bool) -> Self {

@@ -179,6 +179,12 @@ impl TieredBuilder {
         self
     }
 
+    /// Whether other processes may write to the backend.
+    fn others_write(&self) -> bool {
+        let is_shared = self.backend.capabilities().sharing() == Sharing::Shared;
+        is_shared && !self.sole_writer && self.lease.is_none()
+    }
+
     /// Declares that this store is the only user of a frontend that could be shared, such as a table of a server.
     ///
     /// A frontend belongs to one tiered store. A second one, in another process, would fill it with values older than those
@@ -270,8 +276,7 @@ impl TieredBuilder {
         if let Some(requirement) = self.requirement {
             guarantees.require(requirement)?;
         }
-        let others_write = back.sharing() == Sharing::Shared && !self.sole_writer && self.lease.is_none();
-        let capabilities = derive(&self.settings, front, back, &guarantees, others_write);
+        let capabilities = derive(&self.settings, front, back, &guarantees, self.others_write());
         let borrowed = self.claim_tiers(max_stale).await?;
         let backend_id = self.backend_id.as_deref();
         let session = session::begin(
@@ -386,7 +391,7 @@ impl TieredBuilder {
             if self.journal.is_none() {
                 return refuse("write-behind needs a journal; give one with journal(…), a VolatileJournal where losing writes is acceptable".to_owned());
             }
-            if back.sharing() == Sharing::Shared && !self.sole_writer && self.lease.is_none() {
+            if self.others_write() {
                 return refuse(format!(
                     "write-behind needs to be the only writer, and {} can be shared; take a lease(…), or declare_sole_writer() where nobody else writes",
                     back.name()

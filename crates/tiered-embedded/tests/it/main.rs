@@ -11,8 +11,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use tiered_conformance::{Factory, Place};
 use tiered_core::{
-    Clock, Delete, Durability, ErrorKind, Key, ManualClock, Outcome, Precondition, Put, Result, Stamp, Store,
-    StoreExt as _, Timestamp, VersionMint,
+    Clock, Delete, Durability, ErrorKind, Key, ManualClock, Outcome, Precondition, Put, ReadOptions, Result,
+    Stamp, Store, StoreExt as _, Timestamp, VersionMint,
 };
 use tiered_embedded::{Access, EmbeddedStore, Executor, Settings, Table};
 
@@ -158,6 +158,13 @@ async fn damage_is_an_error_with_the_key_and_a_write_removes_it() {
         maps.disk.damage(table);
         let error = maps.store.get(&key).await.expect_err("damaged");
         assert_eq!((error.kind(), error.key()), (ErrorKind::Corrupt, Some(&key)), "{}", error.chain());
+        let sound = Key::new("sound").expect("valid");
+        maps.store.put(&sound, Put::new("v")).await.expect("written");
+        let reads = maps.store.get_many(&[sound.clone(), key.clone()], &ReadOptions::new()).await;
+        let [Ok(read), Err(error)] = reads.as_slice() else { panic!("{reads:?}") };
+        assert!(read.entry().is_some(), "damage is one key's");
+        assert_eq!((error.kind(), error.key()), (ErrorKind::Corrupt, Some(&key)), "{}", error.chain());
+        maps.store.delete(&sound, Delete::new()).await.expect("removed");
         maps.store.put(&key, Put::new("again")).await.expect("written");
         assert_eq!(maps.store.get(&key).await.expect("reads").expect("found").value(), "again");
         assert_eq!(maps.disk.pairs(Table::Chunks), 0, "no chunk is left behind");

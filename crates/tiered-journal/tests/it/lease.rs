@@ -30,7 +30,7 @@ async fn open(folder: &Path, back: &Picky, lease: Lease) -> Result<TieredStore> 
 #[tokio::test]
 async fn after_a_crash_the_same_journal_has_the_lease_and_flushes_nothing_twice() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
-    let store = open(folder.path(), &back, Lease::Acquire).await.expect("nobody's");
+    let store = open(folder.path(), &back, Lease::Acquire).await.expect("the lease is free");
     for index in 0..40 {
         store.put(&key(&format!("k{index}")), Put::new("1")).await.expect("acknowledged");
     }
@@ -54,7 +54,7 @@ async fn after_a_crash_the_same_journal_has_the_lease_and_flushes_nothing_twice(
 async fn what_a_former_owner_had_acknowledged_waits_for_a_person() {
     let (mine, theirs) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     let back = Picky::new(true);
-    let before = open(mine.path(), &back, Lease::Acquire).await.expect("nobody's");
+    let before = open(mine.path(), &back, Lease::Acquire).await.expect("the lease is free");
     back.down.store(true, Ordering::Relaxed);
     before.put(&key("a"), Put::new("before")).await.expect("acknowledged");
     before.apply(Batch::new().put(key("b"), "before").put(key("c"), "before")).await.expect("acknowledged");
@@ -132,7 +132,7 @@ async fn nothing_counts_as_flushed_while_the_list_of_what_is_parked_is_being_wri
         .lease(Lease::Acquire)
         .build()
         .await
-        .expect("nobody's");
+        .expect("the lease is free");
     for name in ["bad1", "bad2"] {
         store.put(&key(name), Put::new("1")).await.expect("acknowledged");
     }

@@ -59,7 +59,7 @@ const LANDS: [Lands; 4] =
 async fn an_owner_comes_back(lands: Lands, on_park: OnPark, again: Lease, closes: bool) {
     let what = format!("{lands:?}, {on_park:?}, {again:?}, closes: {closes}");
     let (mine, theirs, back) = (MemoryFolder::new(), MemoryFolder::new(), Picky::shared());
-    let before = stack(Lease::Acquire, on_park).open(&mine, &back).await.expect("nobody's");
+    let before = stack(Lease::Acquire, on_park).open(&mine, &back).await.expect("the lease is free");
     write(&before, &unit(&[("a", "1")])).await;
     before.flush().await.expect("drains");
     let go_on = Arc::new(Notify::new());
@@ -169,7 +169,7 @@ fn what_a_fenced_owner_was_appending_is_parked_as_well() {
             let (mine, theirs, back) = (MemoryFolder::new(), MemoryFolder::new(), Picky::shared());
             let journal = Troubled::new(Stack::file(&mine));
             let opened = stack(Lease::Acquire, on_park).open_with(Arc::new(journal.clone()), &back).await;
-            let before = opened.expect("nobody's");
+            let before = opened.expect("the lease is free");
             back.down.store(true, Ordering::Relaxed);
             write(&before, &unit(&[("a", "1")])).await;
             let turn = journal.append_turn.lock().await;

@@ -308,7 +308,7 @@ fn a_dropped_write_uncovers_one_that_is_in_line_again() {
         let (mine, theirs, back) = (MemoryFolder::new(), MemoryFolder::new(), Picky::new(true));
         let stack = |lease| Stack { lease: takes_over.then_some(lease), on_park: OnPark::Auto };
         process(async {
-            let store = stack(Lease::Acquire).open(&mine, &back).await.expect("nobody's");
+            let store = stack(Lease::Acquire).open(&mine, &back).await.expect("the lease is free");
             back.down.store(true, Ordering::Relaxed);
             for unit in [single("a", "1"), single("b", "1"), single("a", "2"), single("a", "3")] {
                 write(&store, &unit).await;

@@ -106,7 +106,7 @@ impl Judge {
 
 /// Whether the feed had told of a state when a read began, or that it had missed it.
 fn is_told(state: &State, all: &[Instant], begun: Instant) -> bool {
-    // A timer is exact to a millisecond, and whoever is told takes a turn to act.
+    // A timer is exact to a millisecond, and the stack acts one turn after it is told.
     let acted = |at: Instant| at + Duration::from_millis(2) < begun;
     state.told.is_some_and(acted) || all.iter().any(|at| state.since < *at && acted(*at))
 }
