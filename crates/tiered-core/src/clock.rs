@@ -215,6 +215,11 @@ impl Stamp {
         self.clock.now()
     }
 
+    /// Time since a fixed moment of this process, in milliseconds.
+    pub(crate) fn uptime_millis(&self) -> u64 {
+        millis(self.clock.uptime())
+    }
+
     /// The complete entry that `put` asks for: version, time of modification and expiry filled in where the put leaves
     /// them open, size and checksum computed from the value, whatever a copy says.
     pub fn entry(&self, put: &Put) -> Entry {

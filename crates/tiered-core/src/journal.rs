@@ -31,8 +31,41 @@ pub struct JournalRecord {
 pub struct Parked {
     /// The records, in order; never empty.
     pub records: Vec<(Sequence, JournalRecord)>,
-    /// Why the backend refused them.
-    pub reason: String,
+    /// Why they are parked.
+    pub reason: ParkReason,
+}
+
+/// Why a journaled write is parked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ParkReason {
+    /// The backend refused it, with this error.
+    Refused(String),
+    /// Another owner held the lease after the write was acknowledged. The backend may have newer writes.
+    LeaseLost,
+    /// The journal was abandoned by name after the write was acknowledged. The backend may have newer writes.
+    Abandoned,
+}
+
+impl ParkReason {
+    /// Whether opening the store again is a reason to try the write again: not over another owner's writes.
+    pub(crate) const fn may_be_over(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+}
+
+impl fmt::Display for ParkReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refused(error) => error,
+            Self::LeaseLost => {
+                "another owner held the lease since this write was acknowledged, and the backend may have newer writes; retry or drop it"
+            }
+            Self::Abandoned => {
+                "the journal was abandoned by name since this write was acknowledged, and the backend may have newer writes; retry or drop it"
+            }
+        })
+    }
 }
 
 impl Parked {

@@ -12,26 +12,37 @@ mod capability;
 mod claim;
 mod clock;
 pub mod codec;
+mod door;
+mod effect;
 mod entry;
 mod error;
+mod frontend;
 mod journal;
 mod key;
 mod list;
 mod memory;
 mod observe;
 pub mod opening;
-#[cfg_attr(not(feature = "planted"), allow(unreachable_pub, reason = "public only with the feature"))]
-mod planted;
+pub mod ownership;
+mod parts;
+mod plan;
 mod policy;
 mod read;
+mod reader;
+mod settings;
 mod slot;
 pub mod store;
 pub mod sync;
 mod sync_primitives;
+mod tasks;
+mod tier;
 mod tiered;
+mod turn;
 pub mod url;
 mod version;
 mod write;
+mod write_behind;
+mod writer;
 
 pub use batch::{Action, Applied, Atomicity, Batch, BatchOutcomes};
 pub use capability::{Capabilities, Durability, Feature, Sharing};
@@ -39,21 +50,21 @@ pub use claim::{Claim, Claims, Scope};
 pub use clock::{Clock, ManualClock, Stamp, SystemClock, Timestamp};
 pub use entry::{Attributes, Checksum, Entry, Metadata, Note, Origin, Tombstones, clamp_range};
 pub use error::{Error, ErrorKind, Operation, Outcome, Result};
-pub use journal::{Aside, Journal, JournalRecord, Parked, Recovered, Sequence, VolatileJournal};
+pub use journal::{Aside, Journal, JournalRecord, ParkReason, Parked, Recovered, Sequence, VolatileJournal};
 pub use key::Key;
 pub use list::{ListOptions, ListStream, Listed, is_damaged_key, prefix_end};
 pub use memory::MemoryStore;
 pub use observe::{Event, Events, Stats};
-#[cfg(feature = "planted")]
-pub use planted::Plant;
+pub use ownership::{JournalsSeen, Lease};
+pub use plan::guarantee::{FlushOrder, Guarantees, Requirement};
 pub use policy::{Freshness, ReadPolicy, WritePolicy};
 pub use read::{Known, Lookup, Read, ReadOptions, Reads, Source};
-pub use store::{ByteStream, Change, ChangeStream, Store, StoreExt};
-pub use tiered::ownership;
-pub use tiered::{
-    BreakerSettings, FillTiming, FlushOrder, FrontendFailure, Guarantees, JournalsSeen, Lease, MaxStale,
-    OnConnectFailure, OnFull, OnOverdue, OnPark, OnUnknown, Reopen, Requirement, ServeStale, TieredBuilder,
-    TieredSettings, TieredStore,
+pub use settings::{
+    BreakerSettings, FillTiming, FrontendFailure, MaxStale, OnConnectFailure, OnFull, OnOverdue, OnPark,
+    OnUnknown, Reopen, ServeStale, TieredSettings,
 };
+pub use store::{ByteStream, Change, ChangeStream, Store, StoreExt};
+pub use tiered::TieredStore;
+pub use tiered::builder::TieredBuilder;
 pub use version::{Precondition, Validator, Version, VersionMint};
 pub use write::{Delete, Deleted, Existed, Expiry, Level, Put, Receipt, Written};

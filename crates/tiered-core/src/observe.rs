@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 
+use crate::effect::Write;
+use crate::entry::Entry;
 use crate::key::Key;
 use crate::version::Version;
 
@@ -12,14 +14,14 @@ use crate::version::Version;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A put was acknowledged.
+    /// A put took effect.
     Written {
         /// The key.
         key: Key,
         /// Its version now.
         version: Version,
     },
-    /// A delete was acknowledged.
+    /// A delete took effect.
     Deleted {
         /// The key.
         key: Key,
@@ -39,7 +41,7 @@ pub enum Event {
         /// The key.
         key: Key,
     },
-    /// A journaled write was refused by the backend and waits for a person.
+    /// The backend refused a journaled write, which waits for an operator.
     Parked {
         /// The key.
         key: Key,
@@ -100,25 +102,74 @@ impl EventSender {
         Self(broadcast::Sender::new(Self::CAPACITY))
     }
 
-    /// Sends what `event` makes, if anybody listens.
-    pub(crate) fn send(&self, event: impl FnOnce() -> Event) {
-        if self.0.receiver_count() > 0 {
-            // A subscriber that left in between misses nothing.
-            self.0.send(event()).ok();
-        }
-    }
-
     pub(crate) fn subscribe(&self) -> Events {
         Events(self.0.subscribe())
     }
 }
 
-macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// Running counts of a store.
-        #[derive(Debug, Default)]
-        pub(crate) struct Counters {
-            $(pub(crate) $name: Counter,)*
+/// Counts what a store does and tells its subscribers.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    counts: [AtomicU64; Count::ALL],
+    events: EventSender,
+}
+
+impl Recorder {
+    pub(crate) fn new(events: EventSender) -> Self {
+        Self { counts: std::array::from_fn(|_| AtomicU64::new(0)), events }
+    }
+
+    /// Counts one.
+    pub(crate) fn count(&self, what: Count) {
+        self.add(what, 1);
+    }
+
+    /// Counts `number` at once.
+    pub(crate) fn add(&self, what: Count, number: u64) {
+        if let Some(count) = self.counts.get(what as usize) {
+            count.fetch_add(number, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a write that took effect, and tells of it.
+    pub(crate) fn took_effect(&self, write: &Write) {
+        let (key, version) = (write.key(), write.entry().map(Entry::version));
+        if let Some(version) = version {
+            self.count(Count::Put);
+            self.send(|| Event::Written { key: key.clone(), version: version.clone() });
+        } else {
+            self.count(Count::Delete);
+            self.send(|| Event::Deleted { key: key.clone() });
+        }
+    }
+
+    /// Sends what `event` makes, if there is a subscriber.
+    pub(crate) fn send(&self, event: impl FnOnce() -> Event) {
+        if self.events.0.receiver_count() > 0 {
+            // A subscriber that left in between misses nothing.
+            self.events.0.send(event()).ok();
+        }
+    }
+
+    pub(crate) fn subscribe(&self) -> Events {
+        self.events.subscribe()
+    }
+
+    fn get(&self, what: Count) -> u64 {
+        self.counts.get(what as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+}
+
+macro_rules! counts {
+    ($($(#[$doc:meta])* $count:ident => $name:ident),* $(,)?) => {
+        /// What is counted.
+        #[derive(Clone, Copy, Debug)]
+        pub(crate) enum Count {
+            $($count,)*
+        }
+
+        impl Count {
+            const ALL: usize = [$(Self::$count),*].len();
         }
 
         /// A store's statistics: counts since it was built, and gauges of now.
@@ -126,86 +177,73 @@ macro_rules! counters {
         #[non_exhaustive]
         pub struct Stats {
             $($(#[$doc])* pub $name: u64,)*
-            /// Gauge: keys with exceptional state (gated, in flight, quarantined, pending).
+            /// Gauge: keys with exceptional state (gated, being loaded, quarantined, pending).
             pub slots: u64,
             /// Gauge: keys for which a write is past its gate.
             pub gated: u64,
             /// Gauge: backend reads under way that may fill the frontend.
-            pub flights: u64,
+            pub loads: u64,
             /// Gauge: keys that serve no hits until the frontend has recovered.
             pub quarantined: u64,
             /// Gauge: keys whose latest write is acknowledged and not yet in the backend.
             pub pending: u64,
-            /// Gauge: journaled writes that are not yet in the backend, parked ones among them.
+            /// Gauge: journaled writes that are not yet in the backend, parked ones included.
             pub backlog: u64,
-            /// Gauge: journaled writes that the backend refused, and that wait for a person.
+            /// Gauge: journaled writes that the backend refused and that wait for an operator.
             pub parked: u64,
-            /// Gauge: how long the oldest journaled write has waited for the backend, parked ones aside, in
-            /// milliseconds; 0 where none waits.
+            /// Gauge: how long the oldest journaled write has waited for the backend, in milliseconds; parked writes do
+            /// not count. 0 if none waits.
             pub oldest_pending_millis: u64,
         }
 
-        impl Counters {
+        impl Recorder {
+            /// The counts; all gauges are 0.
             pub(crate) fn read(&self) -> Stats {
-                Stats { $($name: self.$name.get(),)* ..Stats::default() }
+                Stats { $($name: self.get(Count::$count),)* ..Stats::default() }
             }
         }
     };
 }
 
-counters! {
+counts! {
     /// Reads that the frontend answered.
-    hits,
-    /// Reads that it could not answer.
-    misses,
-    /// Reads that were answered by a pending write.
-    pending_hits,
+    Hit => hits,
+    /// Reads that the frontend could not answer.
+    Miss => misses,
+    /// Reads that a pending write answered.
+    PendingHit => pending_hits,
     /// Reads sent to the backend.
-    backend_reads,
-    /// Reads that joined another's backend read.
-    joined,
+    BackendRead => backend_reads,
+    /// Reads that joined the load of another reader.
+    Joined => joined,
     /// Entries copied to the frontend on a miss.
-    fills,
-    /// Reads that were answered by the frontend's note that the backend has no such entry.
-    absence_hits,
-    /// Reads that were answered by an entry older than it should be, since the backend could not be asked.
-    stale_answers,
-    /// Calls that were not made, since their tier's circuit breaker was open.
-    spared,
+    Fill => fills,
+    /// Reads answered by the frontend's note that the backend has no such entry.
+    AbsenceHit => absence_hits,
+    /// Reads answered by an entry older than it should be, because the backend could not be asked.
+    StaleAnswer => stale_answers,
+    /// Calls that were not made because the circuit breaker of their tier was open.
+    RejectedByBreaker => rejected_by_breaker,
     /// Entries compared with the backend and found unchanged.
-    revalidated,
-    /// Puts acknowledged.
-    puts,
-    /// Deletes acknowledged.
-    deletes,
+    Revalidated => revalidated,
+    /// Puts that took effect.
+    Put => puts,
+    /// Deletes that took effect.
+    Delete => deletes,
     /// Keys dropped from the frontend alone.
-    invalidations,
-    /// Times that changes of others may have been missed, so that every entry was put in doubt.
-    resyncs,
+    Invalidation => invalidations,
+    /// Times that changes of others may have been missed, after which every entry is compared with the backend.
+    Resync => resyncs,
     /// Writes whose outcome was unknown.
-    unknowns,
+    Unknown => unknowns,
     /// Entries that syncs of the frontend could not handle.
-    sync_failures,
+    SyncFailure => sync_failures,
     /// Journaled writes that reached the backend.
-    flushed,
-    /// Flush attempts that failed and are tried again.
-    flush_retries,
-    /// Failed or late calls to the frontend.
-    frontend_errors,
+    Flushed => flushed,
+    /// Flush attempts that failed and are retried.
+    FlushRetry => flush_retries,
+    /// Calls to the frontend that failed or were late.
+    FrontendError => frontend_errors,
     /// Damaged entries met in the frontend, served from the backend instead.
-    frontend_corruptions,
-}
-
-/// A relaxed counter.
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
-
-impl Counter {
-    pub(crate) fn add(&self, count: u64) {
-        self.0.fetch_add(count, Ordering::Relaxed);
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
+    FrontendCorruption => frontend_corruptions,
 }

@@ -1,55 +1,101 @@
 //! The tiered store: a fast frontend over an authoritative backend.
+//!
+//! This is the public handle. It refuses calls when the store is closed, and hands them to the rooms: reads to
+//! [`Reader`], writes to [`Writes`].
 
-mod apply;
-mod behind;
-mod builder;
-mod drive;
-mod engine;
+pub(crate) mod builder;
 mod feed;
-mod guarantee;
-mod health;
+mod invalidate;
 mod lifecycle;
-mod listing;
-mod local;
-pub mod ownership;
-mod read;
-mod session;
-mod settings;
-mod stale;
-mod streaming;
 mod synchronise;
-mod write;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
+use crate::adapter::all_failed;
 use crate::batch::{Batch, BatchOutcomes};
 use crate::capability::{Capabilities, Sharing};
-use crate::claim::{Claim, Scope};
+use crate::claim::{Claim, Claims, Scope};
+use crate::door::Door;
 use crate::entry::{Entry, Metadata};
 use crate::error::{Error, ErrorKind, Operation, Result};
+use crate::frontend::Frontend;
 use crate::journal::{Parked, Sequence};
 use crate::key::Key;
 use crate::list::{ListOptions, ListStream};
-use crate::observe::{Events, Stats};
+use crate::observe::{Events, Recorder, Stats};
+use crate::ownership;
+use crate::parts::Parts;
+use crate::plan::guarantee::Guarantees;
+use crate::plan::{Plan, Side};
 use crate::read::{Read, ReadOptions, Reads};
+use crate::reader::Reader;
+use crate::settings::TieredSettings;
+use crate::slot::Slots;
 use crate::store::{ByteStream, ChangeStream, Store};
 use crate::sync::SyncReport;
+use crate::tasks::Tasks;
+use crate::tier::Tier;
 use crate::write::{Delete, Deleted, Put, Written};
+use crate::write_behind::WriteBehind;
+use crate::writer::Writes;
 
-pub use behind::Lease;
-pub use builder::TieredBuilder;
-pub use guarantee::{FlushOrder, Guarantees, JournalsSeen, Requirement};
-pub use settings::{
-    BreakerSettings, FillTiming, FrontendFailure, MaxStale, OnConnectFailure, OnFull, OnOverdue, OnPark,
-    OnUnknown, Reopen, ServeStale, TieredSettings,
-};
+use feed::Follower;
 
-use engine::{Alive, Engine};
-use health::contained;
+/// The rooms of a store, and what belongs to the store as a whole. Held by its handles and by tasks that outlive a call.
+#[derive(Debug)]
+struct Rooms {
+    plan: Arc<Plan>,
+    guarantees: Guarantees,
+    door: Arc<Door>,
+    slots: Arc<Slots>,
+    frontend: Arc<Frontend>,
+    backend: Arc<Tier>,
+    reader: Arc<Reader>,
+    writes: Writes,
+    tasks: Tasks,
+    recorder: Arc<Recorder>,
+    claims_on_tiers: Arc<ClaimsOnTiers>,
+    /// What this store lends to others: to stacks above it, and to syncs into it.
+    claims: Claims,
+    /// What the sync on connecting did.
+    connected: OnceLock<SyncReport>,
+    /// Cancelled when the call of `close` that closes the store has ended.
+    closed: CancellationToken,
+}
+
+/// The tiers, lent to this store alone; given back when it is closed, or with the last task that may call them.
+#[derive(Debug)]
+struct ClaimsOnTiers(Mutex<Vec<Claim>>);
+
+impl ClaimsOnTiers {
+    fn give_back(&self) {
+        self.0.lock().clear();
+    }
+}
+
+/// Dropped with the last handle of a store.
+#[derive(Debug)]
+struct LastHandle {
+    tasks: Tasks,
+    claims_on_tiers: Arc<ClaimsOnTiers>,
+}
+
+impl Drop for LastHandle {
+    fn drop(&mut self) {
+        // A store that is built over the same tiers now waits until the last task here has ended.
+        for claim in self.claims_on_tiers.0.lock().iter() {
+            claim.leave();
+        }
+        self.tasks.leave();
+    }
+}
 
 /// A store of two tiers. Cloning it is cheap, and it is a [`Store`] itself, so it can be the backend of another.
 ///
@@ -79,8 +125,8 @@ use health::contained;
 /// ```
 #[derive(Clone)]
 pub struct TieredStore {
-    engine: Arc<Engine>,
-    _alive: Arc<Alive>,
+    rooms: Arc<Rooms>,
+    _last_handle: Arc<LastHandle>,
 }
 
 impl fmt::Debug for TieredStore {
@@ -94,36 +140,36 @@ impl fmt::Debug for TieredStore {
 }
 
 impl TieredStore {
-    /// Begins to build a store of these two tiers.
-    pub fn builder(frontend: Arc<dyn Store>, backend: Arc<dyn Store>) -> TieredBuilder {
-        TieredBuilder::new(frontend, backend)
+    fn new(rooms: Arc<Rooms>) -> Self {
+        let last_handle =
+            LastHandle { tasks: rooms.tasks.clone(), claims_on_tiers: Arc::clone(&rooms.claims_on_tiers) };
+        Self { rooms, _last_handle: Arc::new(last_handle) }
     }
 
-    fn new(engine: Arc<Engine>) -> Self {
-        let alive = Alive::new(&engine);
-        Self { engine, _alive: Arc::new(alive) }
+    fn behind(&self) -> Option<&Arc<WriteBehind>> {
+        self.rooms.writes.behind()
     }
 
-    /// The frontend. Writing to it directly goes past every promise.
+    /// The frontend. Writing to it directly breaks every promise.
     pub fn frontend(&self) -> &Arc<dyn Store> {
-        &self.engine.frontend
+        self.rooms.frontend.tier().store()
     }
 
-    /// The backend. A write that goes to it directly goes past the stack: hits show the old entry for as long as
-    /// [`max_stale`](TieredSettings::max_stale) allows, which over an exclusive backend is for ever, and a pending write
-    /// overwrites it. Read it, write through the stack.
+    /// The backend. Read from it, and write through the stack. A write that goes to the backend directly is not seen: hits
+    /// show the old entry for as long as [`max_stale`](TieredSettings::max_stale) allows, which over an exclusive backend is
+    /// without limit, and a pending write overwrites it.
     pub fn backend(&self) -> &Arc<dyn Store> {
-        &self.engine.backend
+        self.rooms.backend.store()
     }
 
     /// The settings.
     pub fn settings(&self) -> &TieredSettings {
-        &self.engine.settings
+        self.rooms.plan.settings()
     }
 
     /// What this stack promises.
     pub fn guarantees(&self) -> &Guarantees {
-        &self.engine.guarantees
+        &self.rooms.guarantees
     }
 
     /// What the sync on connecting did; `None` where there was none.
@@ -141,23 +187,28 @@ impl TieredStore {
     /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
     /// ```
     pub fn connected(&self) -> Option<&SyncReport> {
-        self.engine.connected.get()
+        self.rooms.connected.get()
     }
 
     /// Counts and gauges. Scans the table of exceptional keys; no I/O.
     pub fn stats(&self) -> Stats {
-        self.engine.stats()
+        let mut stats = self.rooms.recorder.read();
+        self.rooms.slots.measure(&mut stats);
+        if let Some(behind) = self.behind() {
+            behind.measure(&mut stats);
+        }
+        stats
     }
 
     /// What happens from now on.
     pub fn subscribe(&self) -> Events {
-        self.engine.events.subscribe()
+        self.rooms.recorder.subscribe()
     }
 
     /// The journaled writes that the backend refused, each with the reason, in the journal's order. Reads go on
     /// showing them.
     pub fn parked(&self) -> Vec<Parked> {
-        self.engine.parked()
+        self.behind().map(|behind| behind.parked()).unwrap_or_default()
     }
 
     /// Puts a parked write back in line, by [`Parked::sequence`]. [`flush`](Store::flush) tells how it ended. What
@@ -166,11 +217,11 @@ impl TieredStore {
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) where nothing is parked under that sequence.
     pub fn retry_parked(&self, sequence: Sequence) -> Result<()> {
-        self.engine.retry_parked(sequence)
+        self.behind().ok_or_else(no_journal)?.retry_parked(sequence)
     }
 
-    /// Gives a parked write up, by [`Parked::sequence`]: its keys are what the backend has. **The write was
-    /// acknowledged, and is lost.** Its receipt is an error.
+    /// Gives a parked write up, by [`Parked::sequence`]: its keys are again what the backend has. **The write was
+    /// acknowledged, and is lost.** Its receipt answers an error.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) where nothing is parked under that sequence;
@@ -179,12 +230,9 @@ impl TieredStore {
     /// # Cancel safety
     /// Dropped half-way the write is parked, or given up.
     pub async fn drop_parked(&self, sequence: Sequence) -> Result<()> {
-        let engine = Arc::clone(&self.engine);
+        let behind = Arc::clone(self.behind().ok_or_else(no_journal)?);
         // In a task of its own: half of it must not be left undone.
-        let dropped = self.engine.runtime.spawn(async move { engine.drop_parked(sequence).await });
-        dropped
-            .await
-            .map_err(|error| Error::new(ErrorKind::Other, "the runtime shut down").with_source(error))?
+        self.rooms.tasks.join(async move { behind.drop_parked(sequence).await }).await
     }
 
     /// Drops `key` from the frontend. A fill that is under way does not bring it back.
@@ -195,7 +243,8 @@ impl TieredStore {
     /// # Cancel safety
     /// As a write.
     pub async fn invalidate(&self, key: &Key) -> Result<()> {
-        self.engine.invalidate(key).await
+        self.rooms.door.check(Operation::Delete)?;
+        self.rooms.invalidate(key).await
     }
 }
 
@@ -203,40 +252,63 @@ impl TieredStore {
 #[async_trait]
 impl Store for TieredStore {
     fn capabilities(&self) -> &Capabilities {
-        &self.engine.capabilities
+        self.rooms.plan.capabilities()
     }
 
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
-        self.engine.load(key, options).await.map_err(|error| error.during(Operation::Load).for_key(key))
+        self.rooms.door.check(Operation::Load)?;
+        let read = self.rooms.reader.load(key, options).await;
+        read.map_err(|error| error.during(Operation::Load).for_key(key))
     }
 
     async fn put(&self, key: &Key, put: Put) -> Result<Written> {
-        self.engine.put(key, put).await.map_err(|error| error.during(Operation::Put).for_key(key))
+        self.rooms.door.check(Operation::Put)?;
+        let written = self.rooms.writes.put(key, put).await;
+        written.map_err(|error| error.during(Operation::Put).for_key(key))
     }
 
     async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
-        self.engine.delete(key, delete).await.map_err(|error| error.during(Operation::Delete).for_key(key))
+        self.rooms.door.check(Operation::Delete)?;
+        let deleted = self.rooms.writes.delete(key, delete).await;
+        deleted.map_err(|error| error.during(Operation::Delete).for_key(key))
     }
 
     fn list(&self, options: ListOptions) -> ListStream {
-        self.engine.list(options)
+        let rooms = Arc::clone(&self.rooms);
+        // Nothing is looked at before the first key is asked for.
+        let listing = stream::once(async move {
+            match rooms.door.check(Operation::List) {
+                Ok(()) => rooms.reader.list(&options),
+                Err(error) => Box::pin(stream::iter([Err(error)])) as ListStream,
+            }
+        });
+        Box::pin(listing.flatten())
     }
 
     fn peek(&self, key: &Key) -> Option<Entry> {
-        self.engine.peek(key)
+        if !self.rooms.door.is_open() {
+            return None;
+        }
+        self.rooms.reader.peek(key)
     }
 
     async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
-        self.engine.head(key, options).await.map_err(|error| error.during(Operation::Load).for_key(key))
+        self.rooms.door.check(Operation::Load)?;
+        let head = self.rooms.reader.head(key, options).await;
+        head.map_err(|error| error.during(Operation::Load).for_key(key))
     }
 
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
-        let reads = self.engine.get_many(keys, options).await;
+        if let Err(error) = self.rooms.door.check(Operation::LoadMany) {
+            return all_failed(keys, &error);
+        }
+        let reads = self.rooms.reader.get_many(keys, options).await;
         reads.into_iter().map(|read| read.map_err(|error| error.during(Operation::LoadMany))).collect()
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
-        self.engine.apply(batch).await.map_err(|error| error.during(Operation::Apply))
+        self.rooms.door.check(Operation::Apply)?;
+        self.rooms.writes.apply(batch).await.map_err(|error| error.during(Operation::Apply))
     }
 
     async fn read_stream(
@@ -244,55 +316,111 @@ impl Store for TieredStore {
         key: &Key,
         options: &ReadOptions,
     ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
-        self.engine
-            .read_stream(key, options)
-            .await
-            .map_err(|error| error.during(Operation::Load).for_key(key))
+        self.rooms.door.check(Operation::Load)?;
+        let read = self.rooms.reader.read_stream(key, options).await;
+        read.map_err(|error| error.during(Operation::Load).for_key(key))
     }
 
     async fn put_stream(&self, key: &Key, put: Put, body: ByteStream) -> Result<Written> {
-        self.engine
-            .put_stream(key, put, body)
-            .await
-            .map_err(|error| error.during(Operation::Put).for_key(key))
+        self.rooms.door.check(Operation::Put)?;
+        let written = self.rooms.writes.put_stream(key, put, body).await;
+        written.map_err(|error| error.during(Operation::Put).for_key(key))
     }
 
     async fn claim(&self, scope: &Scope) -> Result<Claim> {
-        let capabilities = &self.engine.capabilities;
+        let capabilities = self.rooms.plan.capabilities();
         match capabilities.sharing() {
             Sharing::Shared => Ok(Claim::shared()),
-            Sharing::Exclusive => self.engine.claims.claim(capabilities.name(), scope).await,
+            Sharing::Exclusive => self.rooms.claims.claim(capabilities.name(), scope).await,
         }
     }
 
     fn changes(&self) -> Option<ChangeStream> {
-        self.engine.backend.changes()
+        self.rooms.backend.changes()
     }
 
     async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
-        self.engine.check_open(Operation::Mark)?;
-        let home = self.engine.home();
+        self.rooms.door.check(Operation::Mark)?;
+        let home = self.rooms.home().past_breaker();
         if name == ownership::JOURNALS {
-            return contained(&**home, ownership::mark_from_above(home.as_ref())).await;
+            ownership::mark_from_above(home).await
+        } else {
+            home.mark(name).await
         }
-        contained(&**home, home.mark(name)).await
     }
 
     async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
-        self.engine.check_open(Operation::Mark)?;
-        let home = self.engine.home();
+        self.rooms.door.check(Operation::Mark)?;
+        let home = self.rooms.home().past_breaker();
         if name == ownership::JOURNALS {
-            let set = ownership::set_mark_from_above(home.as_ref(), value.as_ref());
-            return contained(&**home, set).await;
+            return ownership::set_mark_from_above(home, value.as_ref()).await;
         }
-        contained(&**home, home.set_mark(name, value)).await
+        home.set_mark(name, value).await
     }
 
     async fn flush(&self) -> Result<()> {
-        self.engine.flush().await.map_err(|error| error.during(Operation::Flush))
+        self.rooms.flush().await.map_err(|error| error.during(Operation::Flush))
     }
 
     async fn close(&self) -> Result<()> {
-        self.engine.close().await.map_err(|error| error.during(Operation::Close))
+        self.rooms.close().await.map_err(|error| error.during(Operation::Close))
     }
+}
+
+impl Rooms {
+    #[expect(clippy::too_many_arguments, reason = "each is another room")]
+    fn new(
+        parts: &Parts,
+        guarantees: Guarantees,
+        door: Arc<Door>,
+        frontend: Arc<Frontend>,
+        backend: Arc<Tier>,
+        reader: Arc<Reader>,
+        writes: Writes,
+        claims_on_tiers: Vec<Claim>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            plan: parts.plan(),
+            guarantees,
+            door,
+            slots: parts.slots(),
+            frontend,
+            backend,
+            reader,
+            writes,
+            tasks: parts.tasks(),
+            recorder: parts.recorder(),
+            claims_on_tiers: Arc::new(ClaimsOnTiers(Mutex::new(claims_on_tiers))),
+            claims: Claims::new(),
+            connected: OnceLock::new(),
+            closed: CancellationToken::new(),
+        })
+    }
+
+    /// Starts the tasks that run for as long as the store is open.
+    fn start(&self) {
+        if self.plan.revalidates()
+            && let Some(feed) = self.backend.changes()
+        {
+            let (slots, frontend) = (Arc::clone(&self.slots), Arc::clone(&self.frontend));
+            let follower = Follower::new(slots, frontend, self.tasks.clone(), Arc::clone(&self.recorder));
+            self.tasks.spawn(follower.follow(feed));
+        }
+        if let Some(behind) = self.writes.behind() {
+            behind.start();
+        }
+    }
+
+    /// The tier that holds what is written, in the end.
+    fn home(&self) -> &Tier {
+        match self.plan.home() {
+            Side::Frontend => self.frontend.tier(),
+            Side::Backend => &self.backend,
+        }
+    }
+}
+
+/// Without a journal nothing is parked.
+fn no_journal() -> Error {
+    Error::new(ErrorKind::InvalidInput, "nothing is parked: the store has no journal")
 }

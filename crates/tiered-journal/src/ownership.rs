@@ -106,7 +106,7 @@ pub(crate) fn owns_reserve(folder: &dyn Folder, names: &[String]) -> io::Result<
 fn magic_of(name: &str) -> Option<&'static [u8]> {
     match name {
         side::RESERVE => Some(&[]),
-        side::ASIDE_NEW => Some(&side::MAGIC),
+        side::ASIDE_NEW => Some(&side::ANY_MAGIC),
         _ => {
             segment::first(name.strip_suffix(segment::NEW)?)?;
             Some(&SEGMENT_MAGIC)

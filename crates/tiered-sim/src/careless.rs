@@ -1,9 +1,10 @@
-//! Deliberate bugs of the journal, planted between it and its folder: what it is told is not what is so.
+//! Deliberate bugs of the journal, made between it and its folder: what the journal is told is not what is so.
 
 use std::io;
 use std::sync::Arc;
 
-use tiered_core::{Checksum, Plant};
+use clap::ValueEnum;
+use tiered_core::Checksum;
 use tiered_journal::{File, Folder};
 
 /// Where groups begin in a segment, and the multiple of bytes that each takes: the journal's format.
@@ -12,28 +13,39 @@ const ALIGN: usize = 8;
 /// Where a segment's header has the journal's id.
 const ID: std::ops::Range<usize> = 24..40;
 
+/// What a careless journal does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Careless {
+    /// Its sync is repeated after it failed.
+    FsyncRetried,
+    /// It takes a group although its checksum is another.
+    ChecksumSkipped,
+}
+
 /// A folder under which the journal has the bug.
 #[derive(Debug)]
-pub(crate) struct Careless {
+struct CarelessFolder {
     inner: Arc<dyn Folder>,
-    plant: Plant,
+    bug: Careless,
 }
 
 impl Careless {
-    /// `inner`, or what makes the journal careless where that is planted.
-    pub(crate) fn over(inner: Arc<dyn Folder>, plant: Option<Plant>) -> Arc<dyn Folder> {
-        match plant {
-            Some(plant @ (Plant::FsyncRetried | Plant::ChecksumSkipped)) => Arc::new(Self { inner, plant }),
-            _ => inner,
+    /// `inner`, or what makes its journal careless.
+    pub(crate) fn over(inner: Arc<dyn Folder>, bug: Option<Self>) -> Arc<dyn Folder> {
+        match bug {
+            Some(bug) => Arc::new(CarelessFolder { inner, bug }),
+            None => inner,
         }
-    }
-
-    fn file(&self, inner: Box<dyn File>) -> Box<dyn File> {
-        Box::new(CarelessFile { inner, plant: self.plant })
     }
 }
 
-impl Folder for Careless {
+impl CarelessFolder {
+    fn file(&self, inner: Box<dyn File>) -> Box<dyn File> {
+        Box::new(CarelessFile { inner, bug: self.bug })
+    }
+}
+
+impl Folder for CarelessFolder {
     fn names(&self) -> io::Result<Vec<String>> {
         self.inner.names()
     }
@@ -57,13 +69,13 @@ impl Folder for Careless {
 #[derive(Debug)]
 struct CarelessFile {
     inner: Box<dyn File>,
-    plant: Plant,
+    bug: Careless,
 }
 
 impl File for CarelessFile {
     fn read(&self) -> io::Result<Vec<u8>> {
         let mut content = self.inner.read()?;
-        if self.plant == Plant::ChecksumSkipped {
+        if self.bug == Careless::ChecksumSkipped {
             accept_all(&mut content);
         }
         Ok(content)
@@ -73,7 +85,7 @@ impl File for CarelessFile {
     }
     fn sync(&self) -> io::Result<()> {
         match self.inner.sync() {
-            Err(_) if self.plant == Plant::FsyncRetried => self.inner.sync(),
+            Err(_) if self.bug == Careless::FsyncRetried => self.inner.sync(),
             synced => synced,
         }
     }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use crate::careless::Careless;
 use tiered_conformance::{Dice, Fault};
 use tiered_core::{
-    BreakerSettings, FrontendFailure, MaxStale, OnFull, OnPark, OnUnknown, Plant, Reopen, ServeStale,
+    BreakerSettings, FrontendFailure, MaxStale, OnFull, OnPark, OnUnknown, Reopen, ServeStale,
     TieredSettings, WritePolicy,
 };
 
@@ -15,8 +16,8 @@ pub struct Sim {
     pub seed: u64,
     /// Operations of all clients together.
     pub operations: u64,
-    /// A deliberate bug of the engine.
-    pub plant: Option<Plant>,
+    /// A deliberate bug of the journal.
+    pub careless: Option<Careless>,
     /// Prints every call.
     pub show: bool,
 }
@@ -229,7 +230,7 @@ fn draw_settings(dice: &mut Dice) -> TieredSettings {
         on_full: one_of(dice, OnFull::Block, &[OnFull::Fail]),
         on_park: one_of(dice, OnPark::Auto, &[OnPark::Halt, OnPark::Skip]),
         on_unknown: match write_policy {
-            WritePolicy::WriteThrough | WritePolicy::WriteAround if drives => OnUnknown::Drive,
+            WritePolicy::WriteThrough | WritePolicy::WriteAround if drives => OnUnknown::Retry,
             _ => OnUnknown::Report,
         },
         write_deadline_millis: one_of(dice, None, &[None, None, Some(40)]),

@@ -60,7 +60,7 @@ async fn retry_parked(clients: &Clients, life: &Life) {
     loop {
         tokio::time::sleep(clients.config.leisure).await;
         for parked in life.store.parked() {
-            if parked.reason.contains(&ErrorKind::Unavailable.to_string()) {
+            if parked.reason.to_string().contains(&ErrorKind::Unavailable.to_string()) {
                 clients.fault(0, &format!("an outage parked a write: {}", parked.reason));
             }
         }

@@ -9,7 +9,7 @@
 //! is checked ([`checker`], [`oracle`]), and what the tiers hold is compared.
 //!
 //! Invariants (`ARCHITECTURE.md` has them all): I1 durability, I2 integrity, I3 linearizability, I4 coherence, I9
-//! cancellation (clients drop calls half-way), I10 flights and idle keys, I12 time (clocks jump by years), I13
+//! cancellation (clients drop calls half-way), I10 loads and idle keys, I12 time (clocks jump by years), I13
 //! convergence, I15 ownership (a backend is opened without its journal).
 
 mod alone;
@@ -32,5 +32,6 @@ mod transfer;
 mod value;
 mod world;
 
+pub use careless::Careless;
 pub use config::{Ending, Sim};
 pub use run::{Outcome, Violation, run};

@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use clap::Parser;
 use parking_lot::Mutex;
 use tiered_conformance::Fault;
-use tiered_core::Plant;
-use tiered_sim::{Outcome, Sim, Violation, run};
+use tiered_sim::{Careless, Outcome, Sim, run};
 
 /// Simulates the tiering engine under faults, crashes and virtual time.
 #[derive(Parser)]
@@ -22,9 +21,9 @@ struct Arguments {
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Plants deliberate bugs in the engine and shows how soon each is caught.
+    /// Gives the journal a deliberate bug, which the simulation must catch.
     #[arg(long)]
-    planted: bool,
+    careless: Option<Careless>,
     /// Prints every call of every seed.
     #[arg(long)]
     trace: bool,
@@ -38,13 +37,9 @@ const SHORT: u64 = 200;
 /// In percent of the seeds, where there are enough of them: a fault that nobody meets tests nothing.
 const COVERAGE: u64 = 5;
 
-/// Seeds within which a deliberate bug must be caught.
-const PATIENCE: u64 = 100;
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let ended = if arguments.planted { planted(&arguments) } else { simulate(&arguments) };
-    match ended {
+    match simulate(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("{why}");
@@ -87,7 +82,7 @@ fn simulate(arguments: &Arguments) -> Result<(), String> {
         let sim = Sim {
             seed: arguments.seed + number,
             operations: arguments.ops,
-            plant: None,
+            careless: arguments.careless,
             show: arguments.trace,
         };
         let outcome = match run(sim) {
@@ -127,31 +122,4 @@ fn simulate(arguments: &Arguments) -> Result<(), String> {
         if twice == 1 { "seed".to_owned() } else { format!("{twice}th seed") },
     );
     Ok(())
-}
-
-fn planted(arguments: &Arguments) -> Result<(), String> {
-    let mut missed = Vec::new();
-    for plant in Plant::ALL {
-        let caught = first(PATIENCE, |number| {
-            let sim = Sim {
-                seed: arguments.seed + number,
-                operations: arguments.ops,
-                plant: Some(plant),
-                show: false,
-            };
-            run(sim).err().map(|violation: Box<Violation>| violation.what)
-        });
-        match caught {
-            Some((number, what)) => {
-                let what = what.lines().next().unwrap_or_default().chars().take(90).collect::<String>();
-                println!("{plant:?}: caught by seed {} ({what})", arguments.seed + number);
-            }
-            None => missed.push(format!("{plant:?}")),
-        }
-    }
-    if missed.is_empty() {
-        println!("{} deliberate bugs, all caught within {PATIENCE} seeds", Plant::ALL.len());
-        return Ok(());
-    }
-    Err(format!("not caught within {PATIENCE} seeds: {}", missed.join(", ")))
 }

@@ -81,7 +81,7 @@ async fn simulate(sim: Sim) -> Result<Outcome, Box<Violation>> {
     let clients = Clients::new(config.clone(), dice.roll(), std::sync::Arc::clone(&world.trace));
     let mut outcome = Outcome { operations: sim.operations, ..Outcome::default() };
     let ended = match epochs(sim, &mut world, &clients, &mut dice, &mut outcome).await {
-        Ok(()) => transfer::run(sim, &mut dice).await,
+        Ok(()) => transfer::run(&mut dice).await,
         Err(why) => Err(why),
     };
     let ended = match ended {

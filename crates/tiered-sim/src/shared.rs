@@ -62,7 +62,7 @@ impl Choices {
         let max_stale = if dice.below(4) == 0 { 100 } else { 3_600_000 };
         let settings = TieredSettings {
             write_policy,
-            on_unknown: if drives { OnUnknown::Drive } else { OnUnknown::Report },
+            on_unknown: if drives { OnUnknown::Retry } else { OnUnknown::Report },
             negative_ttl_millis: (dice.below(2) == 0).then_some(3_600_000),
             max_stale: MaxStale::Millis(max_stale),
             ..TieredSettings::default()

@@ -9,7 +9,6 @@ use tiered_conformance::{Dice, Fault, FaultStore, Faults};
 use tiered_core::sync::{FullSync, SyncOptions, sync, sync_keys, walk_sync};
 use tiered_core::{Entry, Key, MemoryStore, Put, Result, Store, StoreExt as _, Version};
 
-use crate::config::Sim;
 
 /// Keys of a transfer.
 const KEYS: u64 = 24;
@@ -27,12 +26,8 @@ fn number(key: &Key) -> u64 {
     key.as_str().rsplit('-').next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
-fn options(sim: Sim) -> SyncOptions {
-    let options = SyncOptions::new().concurrency(4).max_failures(KEYS);
-    match sim.plant {
-        Some(plant) => options.plant(plant),
-        None => options,
-    }
+fn options() -> SyncOptions {
+    SyncOptions::new().concurrency(4).max_failures(KEYS)
 }
 
 fn faulty(dice: &mut Dice, name: &str, inner: &MemoryStore) -> Arc<dyn Store> {
@@ -48,17 +43,17 @@ fn faulty(dice: &mut Dice, name: &str, inner: &MemoryStore) -> Arc<dyn Store> {
 ///
 /// # Errors
 /// What was wrong.
-pub(crate) async fn run(sim: Sim, dice: &mut Dice) -> std::result::Result<(), String> {
+pub(crate) async fn run(dice: &mut Dice) -> std::result::Result<(), String> {
     let failed = |error: tiered_core::Error| format!("a transfer: {}", error.chain());
-    full_sync(sim, dice).await.map_err(failed)??;
-    by_name(sim, dice).await.map_err(failed)??;
-    walk(sim, dice).await.map_err(failed)?
+    full_sync(dice).await.map_err(failed)??;
+    by_name(dice).await.map_err(failed)??;
+    walk(dice).await.map_err(failed)?
 }
 
 type Checked = Result<std::result::Result<(), String>>;
 
 /// What is written to the target after it was listed is neither removed nor replaced.
-async fn full_sync(sim: Sim, dice: &mut Dice) -> Checked {
+async fn full_sync(dice: &mut Dice) -> Checked {
     let (source, target) = (MemoryStore::new(), MemoryStore::new());
     let keys = keys();
     for key in &keys {
@@ -82,7 +77,7 @@ async fn full_sync(sim: Sim, dice: &mut Dice) -> Checked {
         }
         Result::Ok(())
     };
-    let options = options(sim);
+    let options = options();
     let (_, wrote) = futures_util::future::join(sync(&from, &to, &FullSync, &options), writing).await;
     wrote?;
     for (key, version) in written {
@@ -95,7 +90,7 @@ async fn full_sync(sim: Sim, dice: &mut Dice) -> Checked {
 }
 
 /// Named keys are copied, those alone, although others begin with their names.
-async fn by_name(sim: Sim, dice: &mut Dice) -> Checked {
+async fn by_name(dice: &mut Dice) -> Checked {
     let (source, target) = (MemoryStore::new(), MemoryStore::new());
     let mut keys = Vec::new();
     for number in 0..KEYS {
@@ -112,7 +107,7 @@ async fn by_name(sim: Sim, dice: &mut Dice) -> Checked {
     let named: Vec<Key> = keys.iter().filter(|_| dice.below(2) == 0).cloned().collect();
     let before = target.snapshot();
     let (from, to) = (faulty(dice, "source", &source), faulty(dice, "target", &target));
-    let options = options(sim);
+    let options = options();
     let syncing = sync_keys(&from, &to, &named, &options);
     let Ok(report) = tokio::time::timeout(Duration::from_mins(10), syncing).await else {
         return Ok(Err(format!("{named:?} were not copied by name within ten minutes")));
@@ -132,7 +127,7 @@ async fn by_name(sim: Sim, dice: &mut Dice) -> Checked {
 }
 
 /// Whenever a walk ends, each key in the target has all that it refers to.
-async fn walk(sim: Sim, dice: &mut Dice) -> Checked {
+async fn walk(dice: &mut Dice) -> Checked {
     let (source, target) = (MemoryStore::new(), MemoryStore::new());
     let keys = keys();
     for key in &keys {
@@ -143,7 +138,7 @@ async fn walk(sim: Sim, dice: &mut Dice) -> Checked {
         references(number(key)).map(|child| Key::new(format!("node-{child:02}"))).collect()
     };
     let root = keys.get(..1).unwrap_or_default();
-    let options = options(sim);
+    let options = options();
     let walking = walk_sync(&from, &to, root, &follow, &options);
     // Most are dropped before they are done.
     tokio::time::timeout(Duration::from_millis(dice.below(700)), walking).await.ok();

@@ -132,7 +132,7 @@ impl World {
                     self.trouble_journal();
                 }
                 let config = JournalConfig::new("journal").segment_size(64 << 10);
-                Arc::new(config.open_in(Careless::over(self.journal.attach(), self.sim.plant))?)
+                Arc::new(config.open_in(Careless::over(self.journal.attach(), self.sim.careless))?)
             }
         };
         Ok(Arc::new(SlowJournal::new(inner, self.sim.seed, Arc::clone(failed))))
@@ -252,9 +252,6 @@ impl World {
                 let lease = if durable && !usurps { Lease::Acquire } else { Lease::TakeOver };
                 builder = builder.lease(lease);
             }
-        }
-        if let Some(plant) = self.sim.plant {
-            builder = builder.plant(plant);
         }
         let events = builder.subscribe();
         let store = builder.build().await?;

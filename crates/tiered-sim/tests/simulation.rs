@@ -1,10 +1,9 @@
 //! A small simulation with every `cargo test`; the gate's is `cargo xtask sim`.
 
-use tiered_core::Plant;
-use tiered_sim::{Sim, run};
+use tiered_sim::{Careless, Sim, run};
 
-const fn sim(seed: u64, plant: Option<Plant>) -> Sim {
-    Sim { seed, operations: 300, plant, show: false }
+const fn sim(seed: u64, careless: Option<Careless>) -> Sim {
+    Sim { seed, operations: 300, careless, show: false }
 }
 
 #[test]
@@ -24,7 +23,7 @@ fn seeds_differ() {
 
 #[test]
 fn a_deliberate_bug_is_caught_and_explained() {
-    let violation = (0..20).find_map(|seed| run(sim(seed, Some(Plant::FrontendFailureIgnored))).err());
+    let violation = (0..100).find_map(|seed| run(sim(seed, Some(Careless::ChecksumSkipped))).err());
     let text = violation.expect("caught").to_string();
     assert!(text.contains("key-") && text.contains("cargo xtask sim --seeds 1 --ops 300 --seed "), "{text}");
 }

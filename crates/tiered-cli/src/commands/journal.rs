@@ -114,7 +114,7 @@ fn print_all(recovered: &Recovered, json: bool) -> Result<(), Failure> {
     let mut lines = Lines::new();
     for parked in &aside.parked {
         for (sequence, record) in &parked.records {
-            print(&mut lines, json, *sequence, record, Some(&parked.reason))?;
+            print(&mut lines, json, *sequence, record, Some(&parked.reason.to_string()))?;
         }
     }
     let is_parked = |sequence: u64| {

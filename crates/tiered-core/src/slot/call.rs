@@ -3,39 +3,35 @@
 use std::sync::Arc;
 
 use super::latch::Latch;
-use super::{Slot, Slots};
+use super::table::{Slot, Slots};
 use crate::key::Key;
 
 /// A call to the frontend that is under way. Dropped when it has returned.
 #[derive(Debug)]
 pub(crate) struct Call {
-    pub(super) slots: Arc<Slots>,
-    pub(super) key: Key,
+    slots: Arc<Slots>,
+    key: Key,
     latch: Arc<Latch>,
+}
+
+impl Call {
+    pub(super) fn new(slots: &Arc<Slots>, key: &Key, latch: Arc<Latch>) -> Self {
+        Self { slots: Arc::clone(slots), key: key.clone(), latch }
+    }
+
+    /// Begins a call that changes `key` in the frontend, or gives the one to wait for.
+    pub(crate) fn begin(slots: &Arc<Slots>, key: &Key) -> Result<Self, Arc<Latch>> {
+        let latch = slots.with(key, |slot| match slot.call() {
+            Some(earlier) => Err(Arc::clone(earlier)),
+            None => Ok(slot.begin_call()),
+        })?;
+        Ok(Self::new(slots, key, latch))
+    }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.slots.with(&self.key, |slot| slot.call = None);
+        self.slots.with(&self.key, Slot::end_call);
         self.latch.end();
-    }
-}
-
-impl Slots {
-    /// Begins a call that changes `key` in the frontend, or gives the one to wait for.
-    pub(crate) fn begin_call(self: &Arc<Self>, key: &Key) -> Result<Call, Arc<Latch>> {
-        self.with(key, |slot| match &slot.call {
-            Some(call) => Err(Arc::clone(call)),
-            None => Ok(slot.begin_call(self, key)),
-        })
-    }
-}
-
-impl Slot {
-    /// Begins a call, where none is under way.
-    pub(super) fn begin_call(&mut self, slots: &Arc<Slots>, key: &Key) -> Call {
-        let latch = Arc::new(Latch::new());
-        self.call = Some(Arc::clone(&latch));
-        Call { slots: Arc::clone(slots), key: key.clone(), latch }
     }
 }

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::{Slot, Slots};
+use super::table::{Slot, Slots};
 use crate::key::Key;
-use crate::planted::Plant;
 
 /// A closed gate. Dropping it opens the key.
 ///
 /// While it is closed, reads of the key go to the backend and leave nothing in the frontend. Closing it revoked
-/// the key's lease.
+/// the key's fill token.
 #[derive(Debug)]
 pub(crate) struct Gate {
     interest: Interest,
@@ -19,7 +18,7 @@ pub(crate) struct Gate {
     _turn: OwnedMutexGuard<()>,
 }
 
-/// Keeps the slot, and with it the queue of writers, while somebody waits.
+/// Keeps the slot, and with it the queue of writers, while a writer waits.
 #[derive(Debug)]
 struct Interest {
     slots: Arc<Slots>,
@@ -28,50 +27,47 @@ struct Interest {
 
 impl Interest {
     fn new(slots: &Arc<Slots>, key: &Key) -> (Self, Arc<tokio::sync::Mutex<()>>) {
-        let turn = slots.with(key, |slot| {
-            slot.interest += 1;
-            Arc::clone(&slot.turn)
-        });
+        let turn = slots.with(key, Slot::queue_writer);
         (Self { slots: Arc::clone(slots), key: key.clone() }, turn)
     }
 }
 
 impl Drop for Interest {
     fn drop(&mut self) {
-        self.slots.with(&self.key, |slot| slot.interest -= 1);
+        self.slots.with(&self.key, Slot::dismiss_writer);
     }
 }
 
-impl Slots {
+impl Gate {
     /// Closes the gate of `key`, after those who came before.
     ///
     /// Cancel safe: dropped while it waits, it leaves nothing behind.
-    pub(crate) async fn close_gate(self: &Arc<Self>, key: &Key) -> Gate {
-        let (interest, turn) = Interest::new(self, key);
+    pub(crate) async fn close(slots: &Arc<Slots>, key: &Key) -> Self {
+        let (interest, turn) = Interest::new(slots, key);
         let turn = turn.lock_owned().await;
-        self.with(key, |slot| {
-            slot.gated = true;
-            if !self.planted.has(Plant::FollowerJoinsOldFlight) {
-                slot.flight = None;
-            }
-        });
-        Gate { interest, _turn: turn }
+        slots.with(key, Slot::close_gate);
+        Self { interest, _turn: turn }
     }
 
-    /// Closes the gates of several keys, in their order, so that two callers never wait for each other.
-    pub(crate) async fn close_gates(self: &Arc<Self>, mut keys: Vec<Key>) -> Vec<Gate> {
+    /// Closes the gates of several keys, each once and in their order, so that two callers never wait for each other.
+    pub(crate) async fn close_all(slots: &Arc<Slots>, mut keys: Vec<Key>) -> Vec<Self> {
         keys.sort_unstable();
         keys.dedup();
         let mut gates = Vec::with_capacity(keys.len());
         for key in keys {
-            gates.push(self.close_gate(&key).await);
+            gates.push(Self::close(slots, &key).await);
         }
         gates
+    }
+
+    /// Waits until the gate of `key` is open.
+    pub(crate) async fn wait_until_open(slots: &Arc<Slots>, key: &Key) {
+        drop(Self::close(slots, key).await);
     }
 }
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        self.interest.slots.with(&self.interest.key, |slot: &mut Slot| slot.gated = false);
+        self.interest.slots.with(&self.interest.key, Slot::open_gate);
     }
 }

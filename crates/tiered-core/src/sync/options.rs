@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::report::SyncReport;
 use crate::key::Key;
-use crate::planted::Planted;
 
 /// Whether a sync writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,7 +51,6 @@ pub struct SyncOptions {
     pub(crate) byte_budget: u64,
     pub(crate) max_failures: u64,
     pub(crate) progress: Option<OnProgress>,
-    pub(crate) planted: Planted,
 }
 
 impl SyncOptions {
@@ -67,7 +65,6 @@ impl SyncOptions {
             byte_budget: 64 << 20,
             max_failures: 100,
             progress: None,
-            planted: Planted::default(),
         }
     }
 
@@ -117,14 +114,6 @@ impl SyncOptions {
     #[must_use]
     pub fn max_failures(mut self, failures: u64) -> Self {
         self.max_failures = failures;
-        self
-    }
-
-    /// Plants a deliberate bug.
-    #[cfg(feature = "planted")]
-    #[must_use]
-    pub fn plant(mut self, plant: crate::Plant) -> Self {
-        self.planted = Planted::new(plant);
         self
     }
 

@@ -12,7 +12,6 @@ use crate::entry::{Note, Tombstones};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::list::{ListOptions, ListStream, Listed};
-use crate::planted::{Plant, Planted};
 use crate::read::ReadOptions;
 use crate::store::Store;
 use crate::version::{Precondition, Version};
@@ -30,7 +29,6 @@ pub(crate) struct PlainTarget {
     puts: bool,
     deletes: bool,
     races: Races,
-    planted: Planted,
 }
 
 impl PlainTarget {
@@ -61,7 +59,6 @@ impl PlainTarget {
             puts,
             deletes,
             races: options.races,
-            planted: options.planted,
         })
     }
 
@@ -145,9 +142,6 @@ impl Target for PlainTarget {
 
     async fn remove(&self, key: &Key, theirs: Theirs<'_>) -> Result<Removed> {
         // The source may have got the key after its listing passed it.
-        if self.planted.has(Plant::FullSyncRemovesWritten) {
-            return self.target.delete(key, Delete::new()).await.map(|_| Removed::Done);
-        }
         match self.source.head(key, &ReadOptions::new().authoritative()).await {
             Ok(None) => {}
             // What is damaged at the source is there.

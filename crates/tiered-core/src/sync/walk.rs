@@ -16,7 +16,6 @@ use crate::claim::Scope;
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::key::Key;
-use crate::planted::Plant;
 use crate::read::ReadOptions;
 use crate::store::Store;
 
@@ -153,9 +152,6 @@ pub(crate) async fn run_walk(
     }
     visit(source, walk, options, &mut graph, queue, &mut report).await?;
     report.reached = graph.nodes.len() as u64;
-    if options.planted.has(Plant::WalkParentsFirst) {
-        graph.nodes.iter_mut().for_each(|node| node.open = 0);
-    }
     let ready: VecDeque<usize> =
         (0..graph.nodes.len()).filter(|index| graph.nodes.get(*index).is_some_and(is_ready)).collect();
     climb(target, options, &mut graph, ready, &mut report).await?;

@@ -1,37 +1,34 @@
-//! Building a tiered store: components, settings, and the check that they fit.
+//! Building a tiered store: the rooms, from the ground up.
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
-use tokio::sync::watch;
 
-use super::TieredStore;
-use super::behind::{Behind, Lease};
-use super::engine::{Borrowed, Busy, Engine};
-use super::guarantee::{Guarantees, Requirement};
-use super::health::Health;
-use super::ownership::{self, Tolerates};
-use super::session;
-use super::settings::{FillTiming, MaxStale, OnConnectFailure, OnOverdue, OnUnknown, Reopen, TieredSettings};
-use crate::capability::{Capabilities, Durability, Feature, Sharing};
-use crate::claim::{Claim, Claims, Scope};
+use super::{Rooms, TieredStore};
+use crate::capability::{Durability, Feature};
+use crate::claim::{Claim, Scope};
 use crate::clock::Stamp;
+use crate::door::Door;
 use crate::error::{Error, ErrorKind, Operation, Result};
+use crate::frontend::{Frontend, Sessions, fresh_seed};
 use crate::journal::Journal;
-use crate::observe::{Counters, EventSender, Events};
+use crate::observe::{EventSender, Events, Recorder};
 use crate::opening;
-use crate::planted::Planted;
+use crate::ownership::{self, Lease, Tolerates};
+use crate::parts::Parts;
+use crate::plan::guarantee::{Guarantees, Requirement};
+use crate::plan::{Declared, Plan, WriteRoute};
 use crate::policy::{ReadPolicy, WritePolicy};
+use crate::reader::Reader;
+use crate::settings::{FillTiming, MaxStale, OnConnectFailure, OnOverdue, Reopen, TieredSettings};
 use crate::slot::Slots;
 use crate::store::Store;
-use crate::sync::SyncStrategy;
-
-/// Staleness allowed where other processes can write to the backend, unless set otherwise: a minute is short
-/// enough for most caches and long enough to spare the backend.
-const SHARED_MAX_STALE: Duration = Duration::from_mins(1);
+use crate::sync::{StrategyName, SyncStrategy};
+use crate::tasks::Tasks;
+use crate::tier::Tier;
+use crate::turn::Turns;
+use crate::write_behind::WriteBehind;
+use crate::writer::{Local, Through, Writer, Writes};
 
 /// Builds a [`TieredStore`].
 #[derive(Debug)]
@@ -45,16 +42,20 @@ pub struct TieredBuilder {
     on_connect: Option<Arc<dyn SyncStrategy>>,
     events: EventSender,
     requirement: Option<Requirement>,
-    sole_writer: bool,
-    private_frontend: bool,
-    lease: Option<Lease>,
+    declared: Declared,
     sole_journal: bool,
     tolerates: Tolerates,
-    planted: Planted,
+}
+
+impl TieredStore {
+    /// Begins to build a store of these two tiers.
+    pub fn builder(frontend: Arc<dyn Store>, backend: Arc<dyn Store>) -> TieredBuilder {
+        TieredBuilder::new(frontend, backend)
+    }
 }
 
 impl TieredBuilder {
-    pub(super) fn new(frontend: Arc<dyn Store>, backend: Arc<dyn Store>) -> Self {
+    fn new(frontend: Arc<dyn Store>, backend: Arc<dyn Store>) -> Self {
         Self {
             frontend,
             backend,
@@ -65,12 +66,9 @@ impl TieredBuilder {
             on_connect: None,
             events: EventSender::new(),
             requirement: None,
-            sole_writer: false,
-            private_frontend: false,
-            lease: None,
+            declared: Declared::default(),
             sole_journal: false,
             tolerates: Tolerates::default(),
-            planted: Planted::default(),
         }
     }
 
@@ -112,6 +110,7 @@ impl TieredBuilder {
     /// The journal of a write-behind store.
     #[must_use]
     pub fn journal(mut self, journal: Arc<dyn Journal>) -> Self {
+        self.declared.journal(journal.durability());
         self.journal = Some(journal);
         self
     }
@@ -175,14 +174,8 @@ impl TieredBuilder {
     /// there; a second writer would lose data.
     #[must_use]
     pub fn declare_sole_writer(mut self) -> Self {
-        self.sole_writer = true;
+        self.declared.sole_writer();
         self
-    }
-
-    /// Whether other processes may write to the backend.
-    fn others_write(&self) -> bool {
-        let is_shared = self.backend.capabilities().sharing() == Sharing::Shared;
-        is_shared && !self.sole_writer && self.lease.is_none()
     }
 
     /// Declares that this store is the only user of a frontend that could be shared, such as a table of a server.
@@ -205,7 +198,7 @@ impl TieredBuilder {
     /// ```
     #[must_use]
     pub fn declare_private_frontend(mut self) -> Self {
-        self.private_frontend = true;
+        self.declared.private_frontend();
         self
     }
 
@@ -217,7 +210,7 @@ impl TieredBuilder {
     /// when it notices, at its next flush. What it had acknowledged and not flushed is parked in its journal.
     #[must_use]
     pub fn lease(mut self, lease: Lease) -> Self {
-        self.lease = Some(lease);
+        self.declared.lease(lease);
         self
     }
 
@@ -233,15 +226,7 @@ impl TieredBuilder {
     /// that such a journal holds writes for is refused: this store alone would not see them.
     #[must_use]
     pub fn beneath_journal(mut self) -> Self {
-        self.tolerates.above = true;
-        self
-    }
-
-    /// Plants a deliberate bug.
-    #[cfg(feature = "planted")]
-    #[must_use]
-    pub fn plant(mut self, plant: crate::Plant) -> Self {
-        self.planted = Planted::new(plant);
+        self.tolerates = self.tolerates.above();
         self
     }
 
@@ -258,282 +243,131 @@ impl TieredBuilder {
     ///
     /// # Panics
     /// In a tokio runtime without its time driver.
-    pub async fn build(self) -> Result<TieredStore> {
-        self.check().map_err(|error| error.during(Operation::Open))?;
-        let runtime = opening::runtime().map_err(|error| error.during(Operation::Open))?;
-        let (front, back) = (self.frontend.capabilities(), self.backend.capabilities());
-        let max_stale = match self.settings.max_stale {
-            MaxStale::Millis(millis) => Some(Duration::from_millis(millis)),
-            MaxStale::Auto if back.sharing() == Sharing::Shared && !self.sole_writer => {
-                Some(SHARED_MAX_STALE)
-            }
-            MaxStale::Auto | MaxStale::Unlimited => None,
-        };
-        let journal_durability = self.journal.as_ref().map(|journal| journal.durability());
-        let (read, write) = (self.settings.read_policy, self.settings.write_policy);
-        let mut guarantees =
-            Guarantees::of(read, write, front, back, journal_durability, max_stale, self.settings.on_park);
-        if let Some(requirement) = self.requirement {
-            guarantees.require(requirement)?;
-        }
-        let capabilities = derive(&self.settings, front, back, &guarantees, self.others_write());
-        let borrowed = self.claim_tiers(max_stale).await?;
-        let backend_id = self.backend_id.as_deref();
-        let session = session::begin(
-            &self.frontend,
-            &self.backend,
-            backend_id,
-            self.settings.reopen,
-            &self.stamp,
-            self.planted,
-        )
-        .await?;
-        let journal_of = match &self.journal {
-            Some(journal) if journal.durability() > Durability::Volatile => {
-                journal_of(&self.backend, backend_id, self.sole_journal, &self.stamp).await?
-            }
-            _ => Bytes::new(),
-        };
-        let tolerates = Tolerates {
-            lease_holder: self.lease.is_some(),
-            all: write == WritePolicy::FrontendOnly,
-            ..self.tolerates
-        };
+    pub async fn build(mut self) -> Result<TieredStore> {
+        let plan = Arc::new(self.plan()?);
+        let tasks = Tasks::new(opening::runtime().map_err(|error| error.during(Operation::Open))?);
+        let claims = self.claim_tiers(&plan).await?;
+        let id = self.identity().await?;
+        let sessions =
+            Sessions::begin(self.frontend.as_ref(), id.clone(), self.settings.reopen, &self.stamp).await?;
+        let journal_of = self.journal_of(id)?;
+        let tolerates = self.tolerated(&plan);
+        let mut guarantees = plan.guarantees().clone();
         if self.journal.is_none() {
-            guarantees.journals = ownership::check(self.backend.as_ref(), None, tolerates).await?;
+            guarantees.see(ownership::check(self.backend.as_ref(), None, tolerates).await?);
         }
-        let (behind, appends) = match self.journal {
-            Some(journal) if write == WritePolicy::WriteBehind => {
-                let atomic = back.has(Feature::AtomicBatch);
-                let (behind, appends) = Behind::new(journal, &self.settings, atomic, self.lease);
-                (Some(behind), Some(appends))
-            }
-            _ => (None, None),
-        };
-        let max_stale_millis =
-            max_stale.map_or(u64::MAX, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX - 1));
-        let engine = Arc::new(Engine {
-            alone: back.sharing() == Sharing::Exclusive || self.sole_writer,
-            persistent: session::is_persistent(self.frontend.as_ref()),
-            frontend: self.frontend,
-            backend: self.backend,
-            capabilities,
-            guarantees,
-            slots: Slots::new(session::fresh_session(&self.stamp), self.planted),
-            stamp: self.stamp,
-            behind,
-            counters: Counters::default(),
-            events: self.events,
-            connected: OnceLock::new(),
-            runtime,
-            planted: self.planted,
-            session: AtomicU64::new(session),
-            in_step: Mutex::default(),
-            backend_health: Health::new(self.settings.backend_breaker),
-            frontend_health: Health::new(self.settings.frontend_breaker),
-            max_stale_millis,
-            closed: AtomicBool::new(false),
-            barred: AtomicBool::new(false),
-            busy: Busy::new(),
-            closing: Busy::new(),
-            leaving: watch::Sender::new(false),
-            borrowed: Borrowed::new(borrowed),
-            claims: Claims::new(),
-            settings: self.settings,
-        });
-        engine.recover(&journal_of, tolerates).await?;
-        if let Some(feed) = engine.feed() {
-            engine.runtime.spawn(Arc::clone(&engine).follow(feed));
+        let on_connect = self.on_connect.take();
+        let named = self.settings.on_connect.map(StrategyName::strategy);
+        let rooms = self.into_rooms(plan, guarantees, sessions, tasks, claims);
+        if let Some(behind) = rooms.writes.behind() {
+            behind.recover(&journal_of, tolerates).await?;
         }
-        if let Some(appends) = appends {
-            engine.runtime.spawn(Arc::clone(&engine).append_loop(appends));
-            engine.runtime.spawn(Arc::clone(&engine).flush_loop());
-        }
-        let named = engine.settings.on_connect.map(crate::sync::StrategyName::strategy);
-        let store = TieredStore::new(engine);
-        if let Some(strategy) = self.on_connect.or(named) {
+        rooms.start();
+        let store = TieredStore::new(rooms);
+        if let Some(strategy) = on_connect.or(named) {
             store.connect(strategy.as_ref()).await?;
         }
         Ok(store)
     }
 
-    /// Claims both tiers. A store that never writes its backend and looks at it again and again can share it.
-    async fn claim_tiers(&self, max_stale: Option<Duration>) -> Result<Vec<Claim>> {
-        let mut borrowed = vec![self.frontend.claim(&Scope::Whole).await?];
-        if self.settings.write_policy != WritePolicy::FrontendOnly || max_stale.is_none() {
-            borrowed.push(self.backend.claim(&Scope::Whole).await?);
-        }
-        Ok(borrowed)
-    }
-
-    fn check(&self) -> Result<()> {
-        let refuse = |why: String| Err(Error::new(ErrorKind::Config, why));
-        let (front, back) = (self.frontend.capabilities(), self.backend.capabilities());
-        let write = self.settings.write_policy;
+    /// The plan of the stack.
+    fn plan(&self) -> Result<Plan> {
         if Arc::ptr_eq(&self.frontend, &self.backend) {
-            return refuse(
-                "frontend and backend are the same store; a tier needs a store of its own".to_owned(),
-            );
+            return Err(Error::new(
+                ErrorKind::Config,
+                "frontend and backend are the same store; a tier needs a store of its own",
+            )
+            .during(Operation::Open));
         }
-        if !front.has(Feature::KeepsMetadata) || !front.has(Feature::KeepsNotes) {
-            return refuse(format!(
-                "{} cannot be a frontend, since it does not keep metadata and notes; make it the backend, and nest stacks to the right: a over (b over c)",
-                front.name()
-            ));
+        let (frontend, backend) = (self.frontend.capabilities(), self.backend.capabilities());
+        let plan = Plan::of(self.settings.clone(), self.declared, frontend, backend)?;
+        if let Some(requirement) = self.requirement {
+            plan.guarantees().require(requirement)?;
         }
-        if front.sharing() == Sharing::Shared && !self.private_frontend {
-            return refuse(format!(
-                "a frontend belongs to one tiered store, and {} can be shared; give each process a frontend of its own, and declare it with declare_private_frontend() (private-frontend = true, --private-frontend)",
-                front.name()
-            ));
-        }
-        if write == WritePolicy::WriteBehind {
-            if self.journal.is_none() {
-                return refuse("write-behind needs a journal; give one with journal(…), a VolatileJournal where losing writes is acceptable".to_owned());
-            }
-            if self.others_write() {
-                return refuse(format!(
-                    "write-behind needs to be the only writer, and {} can be shared; take a lease(…), or declare_sole_writer() where nobody else writes",
-                    back.name()
-                ));
-            }
-            if self.settings.max_pending_operations == 0 || self.settings.max_pending_bytes == 0 {
-                return refuse("max-pending-operations and max-pending-bytes must be at least 1".to_owned());
-            }
-            if self.settings.on_overdue != OnOverdue::Alarm && self.settings.max_pending_age_millis.is_none()
-            {
-                return refuse(
-                    "on-overdue = block or fail needs an age: set max-pending-age-millis".to_owned(),
-                );
-            }
-            if self.lease.is_some() && (!back.has(Feature::AtomicBatch) || !back.has(Feature::ConditionalPut))
-            {
-                return refuse(format!(
-                    "a lease needs atomic batches and conditional puts, which {} lacks; declare_sole_writer() where nobody else writes",
-                    back.name()
-                ));
-            }
-            if self.lease.is_some() && self.sole_writer {
-                return refuse("a lease is of no use to a sole writer; leave one of them out".to_owned());
-            }
-        } else if self.lease.is_some() {
-            return refuse(format!(
-                "a lease is of no use under {write}; leave it out or choose write-behind"
-            ));
-        } else if self.journal.is_some() {
-            return refuse(format!(
-                "a journal is of no use under {write}; leave it out or choose write-behind"
-            ));
-        }
-        let writes_through = matches!(write, WritePolicy::WriteThrough | WritePolicy::WriteAround);
-        if self.settings.on_unknown == OnUnknown::Drive {
-            if !writes_through {
-                return refuse(format!("on-unknown = drive is of no use under {write}; leave it out"));
-            }
-            if !back.has(Feature::ConditionalPut) || !back.has(Feature::ConditionalDelete) {
-                return refuse(format!(
-                    "on-unknown = drive needs conditional puts and deletes, which {} lacks; report unknown outcomes instead",
-                    back.name()
-                ));
-            }
-        }
-        for breaker in [self.settings.backend_breaker, self.settings.frontend_breaker].into_iter().flatten() {
-            if breaker.failures == 0 || breaker.pause_millis == 0 {
-                return refuse("a breaker's failures and pause-millis must be at least 1".to_owned());
-            }
-        }
-        if write == WritePolicy::FrontendOnly && self.settings.frontend_breaker.is_some() {
-            return refuse(
-                "frontend-breaker is of no use under frontend-only, which cannot do without its frontend; leave it out"
-                    .to_owned(),
-            );
-        }
-        if write == WritePolicy::WriteAround && self.settings.read_policy == ReadPolicy::FrontendOnly {
-            return refuse(
-                "write-around with reads from the frontend alone never sees a write; read frontend-first"
-                    .to_owned(),
-            );
-        }
-        if self.settings.frontend_patience_millis == 0 {
-            return refuse("frontend-patience-millis must be at least 1".to_owned());
-        }
-        if self.settings.reopen == Reopen::Trust && back.sharing() == Sharing::Shared && !self.sole_writer {
-            return refuse(format!(
-                "reopen = trust serves what others may have overwritten in {}; revalidate, or declare_sole_writer()",
-                back.name()
-            ));
-        }
-        Ok(())
+        Ok(plan)
     }
-}
 
-/// The identity of the backend that a durable journal is bound to.
-async fn journal_of(
-    backend: &Arc<dyn Store>,
-    id: Option<&str>,
-    sole_journal: bool,
-    stamp: &Stamp,
-) -> Result<Bytes> {
-    let name = backend.capabilities().name();
-    let refuse = |message: String| Error::new(ErrorKind::Config, message).during(Operation::Open);
-    let identity = session::identity(backend, id, stamp).await?.ok_or_else(|| {
-        refuse(format!(
-            "a durable journal must know its backend again, and {name} keeps no marks; name it with backend_id(…)"
-        ))
-    })?;
-    if !backend.capabilities().has(Feature::KeepsMarks) && !sole_journal {
-        return Err(refuse(format!(
-            "{name} keeps no marks, so it cannot tell other stores of the journal; declare_sole_journal() where nothing writes it without the journal"
-        )));
+    async fn claim_tiers(&self, plan: &Plan) -> Result<Vec<Claim>> {
+        let mut claims = vec![self.frontend.claim(&Scope::Whole).await?];
+        if plan.claims_backend() {
+            claims.push(self.backend.claim(&Scope::Whole).await?);
+        }
+        Ok(claims)
     }
-    Ok(identity)
-}
 
-/// What the stack declares about itself.
-fn derive(
-    settings: &TieredSettings,
-    front: &Capabilities,
-    back: &Capabilities,
-    guarantees: &Guarantees,
-    others_write: bool,
-) -> Capabilities {
-    let local = settings.write_policy == WritePolicy::FrontendOnly;
-    let home = if local { front } else { back };
-    let limits = |front: u64, home: u64| if local { front.min(home) } else { home };
-    // What only the frontend shows lasts no longer than the frontend, wherever else it is.
-    let shown = match settings.read_policy {
-        ReadPolicy::FrontendFirst => guarantees.durability,
-        ReadPolicy::FrontendOnly => guarantees.durability.min(front.durability()),
-    };
-    let mut derived = Capabilities::new(format!("{}/{}", front.name(), back.name()), shown, home.sharing())
-        .max_key(if local { front.key_limit().min(back.key_limit()) } else { back.key_limit() })
-        .max_value(limits(front.value_limit(), home.value_limit()))
-        .request_lifetime(home.lifetime());
-    let decides = matches!(settings.write_policy, WritePolicy::WriteBehind | WritePolicy::FrontendOnly);
-    let lists_front = local || settings.read_policy == ReadPolicy::FrontendOnly;
-    let lists = if lists_front { front } else { back };
-    for feature in Feature::ALL {
-        let has = match feature {
-            Feature::ConditionalPut | Feature::ConditionalDelete => decides || home.has(feature),
-            Feature::AtomicBatch => !local && back.has(feature),
-            Feature::KeepsMetadata | Feature::KeepsMarks | Feature::Changes => home.has(feature),
-            Feature::KeepsNotes => false,
-            // What others write, the frontend may never have had.
-            Feature::Evicts => {
-                home.has(feature) || (lists_front && (front.has(feature) || (others_write && !local)))
+    fn has_durable_journal(&self) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.durability() > Durability::Volatile)
+    }
+
+    /// The identity of the backend, where a frontend or a journal that outlives the process must know it again.
+    async fn identity(&self) -> Result<Option<Bytes>> {
+        if !self.has_durable_journal() && !Sessions::bind_to_backend(self.frontend.capabilities()) {
+            return Ok(None);
+        }
+        ownership::identity(self.backend.as_ref(), self.backend_id.as_deref(), &self.stamp).await
+    }
+
+    /// The identity of the backend that a durable journal is bound to.
+    fn journal_of(&self, id: Option<Bytes>) -> Result<Bytes> {
+        if !self.has_durable_journal() {
+            return Ok(Bytes::new());
+        }
+        let backend = self.backend.capabilities();
+        let name = backend.name();
+        let refuse = |message: String| Error::new(ErrorKind::Config, message).during(Operation::Open);
+        let identity = id.ok_or_else(|| {
+            refuse(format!(
+                "a durable journal must know its backend again, and {name} keeps no marks; name it with backend_id(…)"
+            ))
+        })?;
+        if !backend.has(Feature::KeepsMarks) && !self.sole_journal {
+            return Err(refuse(format!(
+                "{name} keeps no marks, so it cannot tell other stores of the journal; declare_sole_journal() where nothing writes it without the journal"
+            )));
+        }
+        Ok(identity)
+    }
+
+    fn tolerated(&self, plan: &Plan) -> Tolerates {
+        let tolerates = if plan.lease().is_some() { self.tolerates.lease_holder() } else { self.tolerates };
+        if plan.writes_backend() { tolerates } else { tolerates.all() }
+    }
+
+    /// Builds the rooms, each from those below it.
+    fn into_rooms(
+        self,
+        plan: Arc<Plan>,
+        guarantees: Guarantees,
+        sessions: Sessions,
+        tasks: Tasks,
+        claims: Vec<Claim>,
+    ) -> Arc<Rooms> {
+        let (stamp, recorder) = (self.stamp, Arc::new(Recorder::new(self.events)));
+        let slots = Slots::new(fresh_seed(&stamp));
+        let parts = Parts::new(plan, slots, stamp, tasks, recorder);
+        let plan = parts.plan();
+        let tier = |store, breaker| Tier::new(store, breaker, parts.stamp(), parts.recorder());
+        let backend = Arc::new(tier(self.backend, plan.settings().backend_breaker));
+        let frontend = tier(self.frontend, plan.settings().frontend_breaker);
+        let frontend = Frontend::new(&parts, frontend, sessions);
+        let reader = Reader::new(&parts, Arc::clone(&frontend), Arc::clone(&backend));
+        let door = Arc::new(Door::new(plan.capabilities().name()));
+        let turns = Turns::new(&parts);
+        let (near, far, turns_of) = (Arc::clone(&frontend), Arc::clone(&backend), Arc::clone(&turns));
+        let writer = match (plan.route(), self.journal) {
+            (WriteRoute::Behind, Some(journal)) => {
+                let door = Arc::clone(&door);
+                Writer::Behind(WriteBehind::new(&parts, door, near, far, turns_of, journal))
             }
-            // A pending write is in memory, whatever the frontend is.
-            Feature::Peeks => front.has(feature) || settings.write_policy == WritePolicy::WriteBehind,
-            Feature::ListsMetadata | Feature::ListsExpiry => lists.has(feature),
-            Feature::UniqueValidators => back.has(feature),
-            // What vanishes with the process is not damaged on a disk.
-            Feature::DetectsCorruption => {
-                back.has(feature) && (front.has(feature) || front.durability() == Durability::Volatile)
+            (WriteRoute::Through(on_unknown), _) => {
+                Writer::Through(Through::new(&parts, on_unknown, near, far, turns_of))
+            }
+            // The plan refuses write-behind without a journal.
+            (WriteRoute::Local | WriteRoute::Behind, _) => {
+                Writer::Local(Local::new(&parts, near, far, turns_of))
             }
         };
-        if has {
-            derived = derived.with(feature);
-        }
+        let writing = Writes::new(writer, parts.plan(), turns, parts.stamp());
+        Rooms::new(&parts, guarantees, door, frontend, backend, reader, writing, claims)
     }
-    derived
 }

@@ -1,4 +1,4 @@
-//! Following the backend's feed of changes: what others wrote leaves the frontend.
+//! Following the backend's feed of changes: what other processes wrote leaves the frontend.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -6,36 +6,44 @@ use std::sync::Arc;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::Semaphore;
 
-use super::engine::{Change as FrontendChange, Changed, Engine};
-use super::health::contained;
-use crate::entry::{Origin, Tombstones};
+use crate::entry::Origin;
+use crate::frontend::{Changed, Frontend};
 use crate::key::Key;
-use crate::observe::Event;
-use crate::policy::ReadPolicy;
-use crate::read::ReadOptions;
+use crate::observe::{Count, Event, Recorder};
+use crate::slot::{Gate, Slots};
 use crate::store::{Change, ChangeStream};
+use crate::tasks::Tasks;
 use crate::version::Version;
 
 /// Changes that wait for their keys at a time. Beyond it every entry is put in doubt instead, which takes no memory.
 const WAITING: usize = 1024;
 
-impl Engine {
-    /// The backend's feed, where it has one and the frontend's entries are compared at all.
-    pub(super) fn feed(&self) -> Option<ChangeStream> {
-        match self.settings.read_policy {
-            ReadPolicy::FrontendFirst => self.backend.changes(),
-            ReadPolicy::FrontendOnly => None,
-        }
+/// What the feed of changes reaches.
+#[derive(Debug)]
+pub(super) struct Follower {
+    slots: Arc<Slots>,
+    frontend: Arc<Frontend>,
+    tasks: Tasks,
+    recorder: Arc<Recorder>,
+}
+
+impl Follower {
+    pub(super) fn new(
+        slots: Arc<Slots>,
+        frontend: Arc<Frontend>,
+        tasks: Tasks,
+        recorder: Arc<Recorder>,
+    ) -> Arc<Self> {
+        Arc::new(Self { slots, frontend, tasks, recorder })
     }
 
     /// Follows the feed until the store is left.
     pub(super) async fn follow(self: Arc<Self>, mut feed: ChangeStream) {
-        let mut leaving = self.leaving.subscribe();
         let waiting = Arc::new(Semaphore::new(WAITING));
         loop {
             let change = tokio::select! {
                 biased;
-                _ = leaving.wait_for(|left| *left) => return,
+                () = self.tasks.left() => return,
                 // A feed that panics has ended.
                 change = AssertUnwindSafe(feed.next()).catch_unwind() => change.unwrap_or_default(),
             };
@@ -44,18 +52,18 @@ impl Engine {
                 Some(Change::Key { key, version }) if self.has_in_memory(&key, version.as_ref()) => {}
                 Some(Change::Key { key, version }) => match Arc::clone(&waiting).try_acquire_owned() {
                     Ok(permit) => {
-                        let engine = Arc::clone(&self);
+                        let follower = Arc::clone(&self);
                         // A key whose write is under way keeps only itself waiting.
-                        self.runtime.spawn(async move {
-                            engine.learn(&key, version.as_ref()).await;
+                        self.tasks.spawn(async move {
+                            follower.learn(&key, version.as_ref()).await;
                             drop(permit);
                         });
                     }
-                    Err(_) => self.doubt_all(),
+                    Err(_) => self.resync(),
                 },
-                Some(Change::Resync) => self.doubt_all(),
+                Some(Change::Resync) => self.resync(),
                 None => {
-                    self.doubt_all();
+                    self.resync();
                     tracing::warn!(
                         "the backend's feed of changes ended; others' writes are noticed by age alone"
                     );
@@ -67,42 +75,31 @@ impl Engine {
 
     /// Whether a memory tier holds this very version.
     fn has_in_memory(&self, key: &Key, version: Option<&Version>) -> bool {
-        version.is_some() && self.frontend.peek(key).is_some_and(|entry| Some(entry.version()) == version)
+        version.is_some() && self.frontend.peek_any(key).is_some_and(|entry| Some(entry.version()) == version)
     }
 
-    /// Changes may have been missed: every entry is compared with the backend on its next use.
-    fn doubt_all(&self) {
-        self.counters.resyncs.add(1);
-        self.doubt_others();
+    /// Changes may have been missed: every entry is compared with the backend before its next use.
+    fn resync(&self) {
+        self.recorder.count(Count::Resync);
+        self.frontend.doubt_others();
     }
 
     /// Drops what the frontend has of `key`, unless it is this version already: one's own write comes back as well.
-    async fn learn(self: &Arc<Self>, key: &Key, version: Option<&Version>) {
-        // Revokes the lease of a read that began before the change.
-        let gate = self.slots.close_gate(key).await;
-        // What is in quarantine serves no hits until a removal that is yet to come.
-        if self.slots.is_quarantined(key) {
-            return;
-        }
-        // An install that has begun may be of before the change: it ends first, so that it is seen here.
-        let Some(call) = self.begin_call(key).await else { return };
-        let options = ReadOptions::new().tombstones(Tombstones::Show);
-        let held = match self.frontend.peek(key) {
-            Some(entry) => Ok(Some(Arc::clone(entry.metadata()))),
-            None => contained(&*self.frontend, self.frontend.head(key, &options)).await,
-        };
-        let stays = match &held {
+    async fn learn(&self, key: &Key, version: Option<&Version>) {
+        // Revokes the fill token of a read that began before the change.
+        let gate = Gate::close(&self.slots, key).await;
+        // An install that has begun may be of before the change: it ends first, so that it is seen here. What is in
+        // quarantine serves no hits until a removal that is yet to come.
+        let Some(call) = self.frontend.reserve_for_write(key).await else { return };
+        let stays = match &self.frontend.held(key).await {
             Ok(None) => true,
             Ok(Some(held)) if held.note.origin == Origin::Absence => version.is_none(),
             Ok(Some(held)) => held.note.origin.is_local() || Some(&held.version) == version,
             Err(_) => false,
         };
-        if stays {
-            return;
-        }
-        if self.change_frontend(key, FrontendChange::Remove, call).await == Changed::Done {
-            self.counters.invalidations.add(1);
-            self.events.send(|| Event::Invalidated { key: key.clone() });
+        if !stays && self.frontend.change(key, None, call).await == Changed::Done {
+            self.recorder.count(Count::Invalidation);
+            self.recorder.send(|| Event::Invalidated { key: key.clone() });
         }
         drop(gate);
     }

@@ -12,9 +12,9 @@ use tiered_core::{
 async fn what_a_batch_acknowledges_is_there_although_a_later_operation_of_it_is_refused() {
     for (policy, on_unknown) in [
         (WritePolicy::WriteThrough, OnUnknown::Report),
-        (WritePolicy::WriteThrough, OnUnknown::Drive),
+        (WritePolicy::WriteThrough, OnUnknown::Retry),
         (WritePolicy::WriteAround, OnUnknown::Report),
-        (WritePolicy::WriteAround, OnUnknown::Drive),
+        (WritePolicy::WriteAround, OnUnknown::Retry),
         (WritePolicy::WriteBehind, OnUnknown::Report),
         (WritePolicy::FrontendOnly, OnUnknown::Report),
     ] {

@@ -156,9 +156,9 @@ async fn a_read_that_began_before_the_change_does_not_bring_it_back() {
     stack.back.reads.forget_permits(Semaphore::MAX_PERMITS);
     let store = stack.store.clone();
     let reading = tokio::runtime::Handle::current().spawn(async move { value(&store).await });
-    until(|| stack.store.stats().flights == 1).await;
+    until(|| stack.store.stats().loads == 1).await;
     stack.others_write("new").await;
-    until(|| stack.store.stats().flights == 0).await;
+    until(|| stack.store.stats().loads == 0).await;
     stack.back.reads.add_permits(2);
     assert_eq!(reading.await.expect("reads"), "old", "it was there when the read began");
     assert!(stack.front.snapshot().is_empty(), "and is not kept");

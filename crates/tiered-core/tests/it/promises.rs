@@ -373,7 +373,7 @@ async fn a_tier_that_panics_has_failed() {
 #[tokio::test(start_paused = true)]
 async fn a_strict_write_that_met_a_panic_is_not_repeated() {
     let (front, back) = (Moody::new(), Moody::new());
-    let settings = TieredSettings { on_unknown: OnUnknown::Drive, ..TieredSettings::default() };
+    let settings = TieredSettings { on_unknown: OnUnknown::Retry, ..TieredSettings::default() };
     let store = over(&front, &back).settings(settings).build().await.expect("builds");
     store.put(&key("k"), Put::new("old")).await.expect("written");
     back.be(Mood::Panics);

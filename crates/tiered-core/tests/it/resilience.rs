@@ -127,7 +127,7 @@ async fn a_backend_that_fails_again_and_again_is_left_alone() {
     for _ in 0..5 {
         assert_eq!(bench.read().await.expect_err("down").kind(), ErrorKind::Unavailable);
     }
-    assert_eq!((bench.backend.reads() - before, bench.store.stats().spared), (3, 2));
+    assert_eq!((bench.backend.reads() - before, bench.store.stats().rejected_by_breaker), (3, 2));
     let refused = bench.store.put(&key("k"), Put::new("1")).await.expect_err("left alone");
     assert_eq!((refused.write_outcome(), bench.backend.writes()), (Outcome::NotApplied, 0));
     bench.backend.reads_are(Reading::Well);
@@ -156,7 +156,7 @@ async fn a_frontend_that_hangs_is_done_without() {
         assert_eq!(store.get(&key("k")).await.expect("the backend has it").expect("there").value(), "1");
     }
     assert!(begun.elapsed() < Duration::from_millis(500), "{:?}: only the first ones wait", begun.elapsed());
-    assert!(store.stats().spared > 40);
+    assert!(store.stats().rejected_by_breaker > 40);
 }
 
 #[tokio::test]
@@ -270,7 +270,7 @@ async fn a_fill_that_is_revoked_uses_no_probe_up() {
     clock.advance(std::time::Duration::from_secs(1));
     back.go_on.add_permits(1);
     reading.await.expect("ends").expect("answered");
-    let before = store.stats().spared;
+    let before = store.stats().rejected_by_breaker;
     store.get(&key("other")).await.expect("reads");
-    assert_eq!(store.stats().spared, before, "the frontend is asked again");
+    assert_eq!(store.stats().rejected_by_breaker, before, "the frontend is asked again");
 }

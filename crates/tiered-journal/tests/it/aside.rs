@@ -1,6 +1,6 @@
 //! The list of what is set aside, and the reserve for it: damaged, cut, ahead of the log, and without room.
 
-use tiered_core::{Aside, Durability, ErrorKind, Journal as _, JournalRecord, Parked, Sequence};
+use tiered_core::{Aside, Durability, ErrorKind, Journal as _, JournalRecord, ParkReason, Parked, Sequence};
 use tiered_journal::{FileJournal, JournalConfig, MemoryFolder};
 
 use crate::{BACKEND, assert_same, batch, delete, plain, put};
@@ -12,7 +12,10 @@ fn open(folder: &MemoryFolder) -> FileJournal {
 }
 
 fn parked(first: Sequence, records: &[JournalRecord]) -> Parked {
-    Parked { records: (first..).zip(records.iter().cloned()).collect(), reason: "too large".to_owned() }
+    Parked {
+        records: (first..).zip(records.iter().cloned()).collect(),
+        reason: ParkReason::Refused("too large".to_owned()),
+    }
 }
 
 /// A list with a batch, a single write and dropped sequences, beside the log that it belongs to.

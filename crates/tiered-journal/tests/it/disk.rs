@@ -2,7 +2,9 @@
 
 use std::io;
 
-use tiered_core::{Aside, Durability, ErrorKind, Journal as _, JournalRecord, Outcome, Parked, Sequence};
+use tiered_core::{
+    Aside, Durability, ErrorKind, Journal as _, JournalRecord, Outcome, ParkReason, Parked, Sequence,
+};
 use tiered_journal::{FileJournal, JournalConfig, MemoryFolder};
 
 use crate::{BACKEND, delete, plain, put};
@@ -42,7 +44,8 @@ async fn a_full_disk_refuses_appends_and_takes_parked_writes() {
     };
     assert!(last >= first + 4, "{last}");
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Full, Some(Outcome::NotApplied)), "{error}");
-    let parked = Parked { records: vec![(first, record.clone())], reason: "refused".to_owned() };
+    let parked =
+        Parked { records: vec![(first, record.clone())], reason: ParkReason::Refused("refused".to_owned()) };
     journal
         .set_aside(&Aside { parked: vec![parked], dropped: Vec::new() })
         .await
@@ -205,7 +208,10 @@ async fn a_sync_that_failed_is_not_repeated() {
             fails.then_some(kind)
         });
         if parks {
-            let parked = Parked { records: vec![(first, record.clone())], reason: "refused".to_owned() };
+            let parked = Parked {
+                records: vec![(first, record.clone())],
+                reason: ParkReason::Refused("refused".to_owned()),
+            };
             let aside = Aside { parked: vec![parked], dropped: Vec::new() };
             journal.set_aside(&aside).await.expect_err("the sync fails");
             journal.set_aside(&aside).await.expect_err("and is not repeated");

@@ -102,7 +102,7 @@ async fn a_refused_write_halts_the_flush_where_the_backend_holds_a_prefix() {
     let parked = store.parked();
     assert_eq!(parked.len(), 1);
     assert_eq!(parked[0].records.len(), 2, "a batch is parked as a whole");
-    assert!(parked[0].reason.contains("no such keys"), "{}", parked[0].reason);
+    assert!(parked[0].reason.to_string().contains("no such keys"), "{}", parked[0].reason);
     assert_eq!(read(&store, "bad").await.expect("acknowledged, and shown"), "1");
     let Some(Ok(tiered_core::Applied::Put(written))) = outcomes.pop() else { panic!("a put") };
     let refused = written.receipt.durable(Level::Committed).await.expect_err("parked");

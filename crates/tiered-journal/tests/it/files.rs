@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tiered_core::{Aside, Durability, ErrorKind, Journal as _, Outcome, Parked};
+use tiered_core::{Aside, Durability, ErrorKind, Journal as _, Outcome, ParkReason, Parked};
 use tiered_journal::{FileJournal, JournalConfig, Report};
 
 use crate::{BACKEND, assert_same, delete, put};
@@ -99,7 +99,10 @@ async fn what_is_set_aside_outlives_its_segment() {
     journal.recover(BACKEND).await.expect("new");
     let refused = put("refused", "v");
     let first = journal.append(std::slice::from_ref(&refused)).await.expect("appends");
-    let parked = Parked { records: vec![(first, refused.clone())], reason: "too large".to_owned() };
+    let parked = Parked {
+        records: vec![(first, refused.clone())],
+        reason: ParkReason::Refused("too large".to_owned()),
+    };
     let aside = Aside { parked: vec![parked], dropped: vec![first + 1] };
     journal.set_aside(&aside).await.expect("parks");
     let mut last = journal.append(&[put("dropped", "v"), put("waits", "v")]).await.expect("appends") + 1;
@@ -114,7 +117,7 @@ async fn what_is_set_aside_outlives_its_segment() {
     let recovered = journal.recover(BACKEND).await.expect("recovers");
     assert!(recovered.records.is_empty());
     assert_same(&recovered.aside.parked[0].records, first, &[refused]);
-    assert_eq!(recovered.aside.parked[0].reason, "too large");
+    assert_eq!(recovered.aside.parked[0].reason, ParkReason::Refused("too large".to_owned()));
     assert!(recovered.aside.dropped.is_empty(), "trimmed");
 }
 

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use tiered_core::{
     Aside, Batch, Durability, Error, ErrorKind, Journal, JournalRecord, Lease, Level, MemoryStore, OnPark,
-    Put, Recovered, Result, Sequence, Store, TieredSettings, TieredStore, VolatileJournal, WritePolicy,
+    ParkReason, Put, Recovered, Result, Sequence, Store, TieredSettings, TieredStore, VolatileJournal,
+    WritePolicy,
 };
 use tiered_journal::JournalConfig;
 
@@ -68,7 +69,7 @@ async fn what_a_former_owner_had_acknowledged_waits_for_a_person() {
         let before = open(mine.path(), &back, Lease::Acquire).await.expect("given back");
         let parked = before.parked();
         assert_eq!(parked.iter().map(|unit| unit.records.len()).collect::<Vec<_>>(), [1, 2]);
-        assert!(parked[0].reason.contains("another owner"), "{}", parked[0].reason);
+        assert!(parked[0].reason == ParkReason::LeaseLost, "{}", parked[0].reason);
         before.flush().await.expect_err("they are parked");
         assert_eq!(back.value("a").await.expect("theirs"), "after");
         drop(before);

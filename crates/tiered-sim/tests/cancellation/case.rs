@@ -221,8 +221,7 @@ impl World {
     async fn at_rest(&self, case: Case) -> Result<(), String> {
         in_time("flush", self.store.flush()).await?;
         let stats = self.store.stats();
-        let gauges =
-            [stats.slots, stats.gated, stats.flights, stats.quarantined, stats.backlog, stats.parked];
+        let gauges = [stats.slots, stats.gated, stats.loads, stats.quarantined, stats.backlog, stats.parked];
         if gauges != [0; 6] {
             return Err(format!("not at rest: {stats:?}"));
         }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tiered::sync::{FullSync, PopulateMissing, SyncOptions, sync};
 use tiered::{
     Action, Aside, Attributes, Batch, Capabilities, Delete, Durability, Entry, Journal as _, JournalRecord,
-    Key, ListOptions, ManualClock, MemoryStore, Parked, Put, ReadOptions, Recovered, Sharing, Stack,
-    Store as _, StoreExt as _, TieredSettings, TieredStore, Timestamp, VolatileJournal, WritePolicy,
+    Key, ListOptions, ManualClock, MemoryStore, ParkReason, Parked, Put, ReadOptions, Recovered, Sharing,
+    Stack, Store as _, StoreExt as _, TieredSettings, TieredStore, Timestamp, VolatileJournal, WritePolicy,
 };
 
 /// What must not be seen: it is every value, every attribute and every password.
@@ -98,7 +98,7 @@ async fn what_journals_hold() {
     journal.append(&all).await.expect("appended");
     quiet("VolatileJournal", &journal);
     quiet("JournalRecord", &record(1));
-    let parked = Parked { records: records(), reason: "too large".to_owned() };
+    let parked = Parked { records: records(), reason: ParkReason::Refused("too large".to_owned()) };
     quiet("Parked", &parked);
     let aside = Aside { parked: vec![parked; 100], dropped: (0..MANY as u64).collect() };
     quiet("Aside", &aside);

@@ -1,0 +1,167 @@
+//! A write in the one shape that it has inside the engine, from the public method to the tiers.
+
+use crate::batch::{Action, Applied, Atomicity, Batch};
+use crate::clock::{Stamp, Timestamp};
+use crate::entry::Entry;
+use crate::journal::JournalRecord;
+use crate::key::Key;
+use crate::version::{Precondition, Version};
+use crate::write::{Delete, Deleted, Put, Written};
+
+/// What a write leaves under its key.
+#[derive(Clone, Debug)]
+pub(crate) enum Effect {
+    /// This entry.
+    Put(Entry),
+    /// Nothing. The version is the id of the delete.
+    Delete(Version),
+}
+
+/// A write that is complete: it has its id, and what it stores is settled.
+#[derive(Clone, Debug)]
+pub(crate) struct Write {
+    key: Key,
+    effect: Effect,
+    precondition: Precondition,
+    /// Whether a delete must tell if a live entry existed.
+    reports_existed: bool,
+}
+
+impl Write {
+    pub(crate) const fn put(key: Key, entry: Entry, precondition: Precondition) -> Self {
+        Self { key, effect: Effect::Put(entry), precondition, reports_existed: false }
+    }
+
+    /// The delete, under its own id or a new one.
+    pub(crate) fn delete(key: Key, delete: Delete, stamp: &Stamp) -> Self {
+        let id = delete.version.unwrap_or_else(|| stamp.versions().mint());
+        Self {
+            key,
+            effect: Effect::Delete(id),
+            precondition: delete.precondition,
+            reports_existed: delete.reports,
+        }
+    }
+
+    /// The write of a journal's record.
+    pub(crate) fn of_record(record: JournalRecord, stamp: &Stamp) -> Self {
+        match record.action {
+            Action::Put(put) => Self::put(record.key, stamp.entry(&put), Precondition::None),
+            Action::Delete(delete) => Self::delete(record.key, delete, stamp),
+        }
+    }
+
+    pub(crate) const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    pub(crate) const fn effect(&self) -> &Effect {
+        &self.effect
+    }
+
+    /// The entry that a put stores; `None` for a delete.
+    pub(crate) const fn entry(&self) -> Option<&Entry> {
+        match &self.effect {
+            Effect::Put(entry) => Some(entry),
+            Effect::Delete(_) => None,
+        }
+    }
+
+    pub(crate) const fn precondition(&self) -> &Precondition {
+        &self.precondition
+    }
+
+    pub(crate) const fn reports_existed(&self) -> bool {
+        self.reports_existed
+    }
+
+    pub(crate) const fn is_put(&self) -> bool {
+        matches!(self.effect, Effect::Put(_))
+    }
+
+    /// The id of the write, which is the version of what it stores.
+    pub(crate) fn id(&self) -> &Version {
+        match &self.effect {
+            Effect::Put(entry) => entry.version(),
+            Effect::Delete(id) => id,
+        }
+    }
+
+    /// Bytes of the value.
+    pub(crate) fn size(&self) -> u64 {
+        self.entry().map_or(0, Entry::size)
+    }
+
+    /// The same write under another precondition.
+    pub(crate) fn under(&self, precondition: Precondition) -> Self {
+        Self { precondition, ..self.clone() }
+    }
+
+    /// The write as a store takes it.
+    pub(crate) fn action(&self) -> Action {
+        match &self.effect {
+            Effect::Put(entry) => Action::Put(Put::verbatim(entry).precondition(self.precondition.clone())),
+            Effect::Delete(id) => Action::Delete(Delete {
+                precondition: self.precondition.clone(),
+                reports: self.reports_existed,
+                version: Some(id.clone()),
+            }),
+        }
+    }
+
+    /// The write as a journal takes it: its precondition has been decided. `continues` as in [`JournalRecord`].
+    pub(crate) fn record(&self, continues: bool) -> JournalRecord {
+        let decided = Self { precondition: Precondition::None, reports_existed: false, ..self.clone() };
+        JournalRecord { key: self.key.clone(), action: decided.action(), continues }
+    }
+
+    /// Whether `current` is what the write leaves behind. For a delete: what it was conditional on is gone.
+    pub(crate) fn left(&self, current: Option<&Version>) -> bool {
+        match &self.effect {
+            Effect::Put(entry) => current == Some(entry.version()),
+            Effect::Delete(_) => current.is_none(),
+        }
+    }
+
+    /// Whether what it stores has expired.
+    pub(crate) fn has_expired(&self, now: Timestamp) -> bool {
+        self.entry().and_then(|entry| entry.metadata().expires_at).is_some_and(|at| now >= at)
+    }
+
+    /// The answer to a write that took effect under its precondition.
+    pub(crate) fn applied(&self) -> Applied {
+        match &self.effect {
+            Effect::Put(entry) => Applied::Put(Written::committed(entry.version().clone())),
+            Effect::Delete(_) => {
+                let existed = matches!(self.precondition, Precondition::Matches(_));
+                Applied::Delete(Deleted::committed(existed))
+            }
+        }
+    }
+}
+
+/// The writes as one batch.
+pub(crate) fn batch_of(writes: &[Write], atomicity: Atomicity) -> Batch {
+    let empty = match atomicity {
+        Atomicity::Required => Batch::new(),
+        Atomicity::BestEffort => Batch::new().best_effort(),
+    };
+    writes.iter().fold(empty, |mut batch, write| {
+        batch.push(write.key.clone(), write.action());
+        batch
+    })
+}
+
+/// Whether the write at `index` is the last one on its key.
+pub(crate) fn is_last_on_key(writes: &[Write], index: usize) -> bool {
+    let key = writes.get(index).map(Write::key);
+    !writes.iter().skip(index + 1).any(|later| Some(later.key()) == key)
+}
+
+/// The keys of the writes, sorted, each once.
+pub(crate) fn keys_of(writes: &[Write]) -> Vec<Key> {
+    let mut keys: Vec<Key> = writes.iter().map(|write| write.key.clone()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}

@@ -1,0 +1,262 @@
+//! The frontend of a tiered store: what it may be asked, and how it is kept in step with the backend.
+//!
+//! | verb | |
+//! |---|---|
+//! | [`look`](Frontend::look) | what it has for a read: fresh, doubtful, damaged or nothing |
+//! | [`reserve`](Frontend::reserve) | waits for a call that changes the key, and takes its place |
+//! | [`update`](Frontend::update) | installs a copy or removes what is there |
+//! | [`fill`](Frontend::fill) | installs what a load brought, if its fill token has not been revoked |
+//! | [`quarantine`](Frontend::quarantine) | serves no hits of a key until a removal has succeeded |
+//! | [`doubt_all`](Frontend::doubt_all) | compares every entry with the backend before its next use |
+
+mod change;
+mod fill;
+mod local;
+mod quarantine;
+mod session;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Stamp;
+use crate::entry::{Entry, Metadata, Origin, Tombstones};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::Key;
+use crate::observe::{Count, Recorder};
+use crate::parts::Parts;
+use crate::plan::Plan;
+use crate::policy::Freshness;
+use crate::read::ReadOptions;
+use crate::settings::FrontendFailure;
+use crate::slot::Slots;
+use crate::store::Store as _;
+use crate::tasks::Tasks;
+use crate::tier::Tier;
+
+pub(crate) use session::{Sent, Sessions, fresh_seed};
+
+/// What the frontend has for a read.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// An entry that may be served, a tombstone, or a fresh note of absence.
+    Fresh(Entry),
+    /// Something that does not answer the read.
+    Stale(Replaceable),
+}
+
+/// What a fill replaces in the frontend.
+#[derive(Clone, Debug)]
+pub(crate) enum Replaceable {
+    Nothing,
+    /// Something that cannot be used, whatever the backend has.
+    Damaged,
+    /// An entry that must be compared with the backend first.
+    Doubtful(Entry),
+}
+
+/// How a change of the frontend ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Changed {
+    Done,
+    /// It failed or has not returned: the key is in quarantine.
+    Quarantined,
+}
+
+/// The frontend.
+#[derive(Debug)]
+pub(crate) struct Frontend {
+    tier: Tier,
+    slots: Arc<Slots>,
+    sessions: Sessions,
+    plan: Arc<Plan>,
+    stamp: Stamp,
+    tasks: Tasks,
+    recorder: Arc<Recorder>,
+}
+
+impl Frontend {
+    pub(crate) fn new(parts: &Parts, tier: Tier, sessions: Sessions) -> Arc<Self> {
+        Arc::new(Self {
+            tier,
+            slots: parts.slots(),
+            sessions,
+            plan: parts.plan(),
+            stamp: parts.stamp(),
+            tasks: parts.tasks(),
+            recorder: parts.recorder(),
+        })
+    }
+
+    pub(crate) const fn tier(&self) -> &Tier {
+        &self.tier
+    }
+
+    /// The entry, where it is in memory and may be served.
+    pub(crate) fn peek(&self, key: &Key) -> Option<Entry> {
+        let entry = self.tier.peek(key)?;
+        self.is_fresh(entry.metadata(), self.plan.max_stale_millis(Freshness::Cached)).then_some(entry)
+    }
+
+    /// The entry in memory, however old it is.
+    pub(crate) fn peek_any(&self, key: &Key) -> Option<Entry> {
+        self.tier.peek(key)
+    }
+
+    /// A request to the backend that is sent now.
+    pub(crate) fn sent(&self) -> Sent {
+        Sent::now(&self.sessions, &self.stamp)
+    }
+
+    /// Time since an entry was compared with the backend, or stored locally.
+    pub(crate) fn age(&self, metadata: &Metadata) -> Duration {
+        let note = &metadata.note;
+        if note.origin.is_local() {
+            return Duration::ZERO;
+        }
+        Duration::from_millis(self.stamp.uptime_millis().saturating_sub(note.validated))
+    }
+
+    /// Whether an entry may be served although it is older than it should be, while the backend cannot be asked: it is in
+    /// step with every write of this store, and not older than `oldest` (in milliseconds).
+    pub(crate) fn may_serve_stale(&self, metadata: &Metadata, oldest: u64) -> bool {
+        let note = &metadata.note;
+        let age = self.stamp.uptime_millis().saturating_sub(note.validated);
+        self.sessions.is_in_step(note.session) && age <= oldest
+    }
+
+    /// Whether the frontend takes an entry of this size.
+    pub(crate) fn fits(&self, key: &Key, size: u64) -> bool {
+        let limits = self.tier.capabilities();
+        let max_fill = self.plan.settings().max_fill.unwrap_or(u64::MAX);
+        key.len() <= limits.key_limit() && size <= limits.value_limit().min(max_fill)
+    }
+
+    /// Whether an entry may be served without asking the backend; `max_stale` in milliseconds.
+    fn is_fresh(&self, metadata: &Metadata, max_stale: u64) -> bool {
+        let note = &metadata.note;
+        let max_stale = match note.origin {
+            Origin::Absence => max_stale.min(self.plan.settings().negative_ttl_millis.unwrap_or(0)),
+            Origin::Backend if self.plan.revalidates() => max_stale,
+            Origin::Backend | Origin::Local | Origin::Tombstone => return true,
+        };
+        if note.session != self.sessions.current() {
+            return false;
+        }
+        max_stale == u64::MAX
+            || self.stamp.uptime_millis().checked_sub(note.validated).is_some_and(|age| age <= max_stale)
+    }
+
+    /// Looks what the frontend has for a read.
+    pub(crate) async fn look(&self, key: &Key, options: &ReadOptions) -> Result<Found> {
+        let nothing = Ok(Found::Stale(Replaceable::Nothing));
+        let local = self.plan.is_local();
+        if !local && (self.slots.is_quarantined(key) || options.freshness == Freshness::Authoritative) {
+            return nothing;
+        }
+        let asked = match self.tier.peek(key) {
+            Some(entry) => match &options.range {
+                Some(range) => entry.slice(range).map(Some),
+                None => Ok(Some(entry)),
+            },
+            None => self.load(key, options).await,
+        };
+        match asked {
+            Ok(found) => Ok(self.judge(found, self.plan.max_stale_millis(options.freshness))),
+            Err(error) if local && error.kind() == ErrorKind::InvalidRange => {
+                self.beyond_the_end(key, error).await
+            }
+            Err(error) => self.after_failed_look(key, options.freshness, error),
+        }
+    }
+
+    /// What an entry of the frontend is worth for a read; `max_stale` in milliseconds.
+    fn judge(&self, found: Option<Entry>, max_stale: u64) -> Found {
+        let Some(entry) = found else { return Found::Stale(Replaceable::Nothing) };
+        let (origin, fresh) = (entry.metadata().note.origin, self.is_fresh(entry.metadata(), max_stale));
+        // Written under another policy: it is not the backend's, so a fill replaces it.
+        let foreign = origin.is_local() && !self.plan.is_local();
+        if foreign || (origin == Origin::Absence && !fresh) {
+            return Found::Stale(Replaceable::Damaged);
+        }
+        if fresh { Found::Fresh(entry) } else { Found::Stale(Replaceable::Doubtful(entry)) }
+    }
+
+    /// What a failure of the frontend means for a read.
+    fn after_failed_look(&self, key: &Key, freshness: Freshness, error: Error) -> Result<Found> {
+        if self.plan.is_local() {
+            return Err(error);
+        }
+        match error.kind() {
+            ErrorKind::Corrupt => {
+                self.recorder.count(Count::FrontendCorruption);
+                tracing::warn!(key = %key, error = %error.chain(), "damaged entry in the frontend");
+                Ok(Found::Stale(Replaceable::Damaged))
+            }
+            // The backend is not asked, and a failure must not pass for an absence.
+            _ if self.plan.frontend_answers_alone(freshness) => Err(error),
+            // The entry in the frontend may be of another size than the backend's, which decides.
+            ErrorKind::InvalidRange => Ok(Found::Stale(Replaceable::Damaged)),
+            _ => {
+                self.recorder.count(Count::FrontendError);
+                match self.plan.settings().frontend_failure {
+                    FrontendFailure::Fail => Err(error),
+                    FrontendFailure::Skip => Ok(Found::Stale(Replaceable::Nothing)),
+                }
+            }
+        }
+    }
+
+    /// What a range means that does not fit the frontend's entry, where writes stay there: a tombstone has no bytes and
+    /// is absent, whatever the range; the size of a copy says nothing about the backend's entry.
+    async fn beyond_the_end(&self, key: &Key, error: Error) -> Result<Found> {
+        let entry = self.load(key, &ReadOptions::new().range(0..0)).await?;
+        match entry {
+            Some(entry) if entry.metadata().note.origin == Origin::Tombstone => Ok(Found::Fresh(entry)),
+            Some(entry) if !entry.metadata().note.origin.is_local() && self.plan.revalidates() => {
+                Ok(Found::Stale(Replaceable::Damaged))
+            }
+            Some(_) => Err(error),
+            None => Ok(Found::Stale(Replaceable::Nothing)),
+        }
+    }
+
+    /// Loads from the frontend, tombstones included, for as long as patience lasts.
+    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
+        let options = ReadOptions {
+            freshness: Freshness::Cached,
+            unless: None,
+            range: options.range.clone(),
+            tombstones: Tombstones::Show,
+        };
+        let patient = tokio::time::timeout(self.plan.settings().frontend_patience(), async {
+            self.tier.load(key, &options).await
+        });
+        if let Ok(read) = patient.await {
+            return Ok(read?.into_entry());
+        }
+        let late = self.late();
+        self.tier.learn(Some(&late));
+        Err(late)
+    }
+
+    /// Ends the session of a frontend that outlives the process: after this it may be trusted.
+    pub(crate) async fn end_session(&self) {
+        if !session::is_persistent(self.tier.capabilities()) || self.slots.quarantined() > 0 {
+            return;
+        }
+        // Without the mark the next session only trusts less.
+        let ended = session::end(self.tier.past_breaker(), self.sessions.current()).await;
+        if let Err(error) = ended {
+            tracing::warn!(error = %error.chain(), "the frontend's session was not ended cleanly");
+        }
+    }
+
+    /// Closes the frontend's store.
+    pub(crate) async fn close(&self) -> Result<()> {
+        self.tier.past_breaker().close().await
+    }
+
+    fn late(&self) -> Error {
+        Error::new(ErrorKind::TimedOut, "the frontend does not answer").in_tier(self.tier.name())
+    }
+}

@@ -1,0 +1,246 @@
+//! The plan of a stack: every question that a policy answers, answered once.
+//!
+//! Nothing here is asynchronous and nothing calls a store. [`Plan::of`] takes the settings, what the user declares and
+//! what the tiers declare; it refuses what cannot keep its promises and derives the rest as data. No other module reads
+//! a policy.
+
+mod check;
+mod derive;
+pub(crate) mod guarantee;
+
+use std::time::Duration;
+
+use crate::capability::{Capabilities, Durability, Feature, Sharing};
+use crate::error::Result;
+use crate::key::Key;
+use crate::ownership::{Lease, OWNER};
+use crate::policy::{Freshness, ReadPolicy, WritePolicy};
+use crate::settings::{MaxStale, OnPark, OnUnknown, TieredSettings};
+
+use guarantee::Guarantees;
+
+/// Staleness allowed where other processes can write to the backend, unless set otherwise: a minute is short
+/// enough for most caches and long enough to spare the backend.
+const SHARED_MAX_STALE: Duration = Duration::from_mins(1);
+
+/// What the user declares beside the settings.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Declared {
+    journal: Option<Durability>,
+    lease: Option<Lease>,
+    sole_writer: bool,
+    private_frontend: bool,
+}
+
+impl Declared {
+    /// There is a journal of this durability.
+    pub(crate) fn journal(&mut self, durability: Durability) {
+        self.journal = Some(durability);
+    }
+
+    /// The backend is owned by a lease.
+    pub(crate) fn lease(&mut self, lease: Lease) {
+        self.lease = Some(lease);
+    }
+
+    /// No other process writes the backend.
+    pub(crate) fn sole_writer(&mut self) {
+        self.sole_writer = true;
+    }
+
+    /// No other process uses the frontend.
+    pub(crate) fn private_frontend(&mut self) {
+        self.private_frontend = true;
+    }
+
+    /// Whether other processes may write a backend that declares `sharing`.
+    fn others_write(self, sharing: Sharing) -> bool {
+        sharing == Sharing::Shared && !self.sole_writer && self.lease.is_none()
+    }
+}
+
+/// Where a write goes, and in which order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WriteRoute {
+    /// To the backend, then to the frontend (or out of it, under write-around), then it is acknowledged.
+    Through(OnUnknown),
+    /// To the journal, then it is acknowledged; the backend and the frontend follow.
+    Behind,
+    /// To the frontend alone.
+    Local,
+}
+
+/// One of the two tiers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Frontend,
+    Backend,
+}
+
+/// The answers. Made once, by [`Plan::of`].
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    settings: TieredSettings,
+    declared: Declared,
+    route: WriteRoute,
+    max_stale: Option<Duration>,
+    /// Sharing of the backend.
+    sharing: Sharing,
+    /// Whether the backend's batches are atomic.
+    atomic: bool,
+    capabilities: Capabilities,
+    guarantees: Guarantees,
+}
+
+impl Plan {
+    /// Plans a stack of these tiers.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a combination that cannot keep its promises, saying what to
+    /// change.
+    pub(crate) fn of(
+        settings: TieredSettings,
+        declared: Declared,
+        frontend: &Capabilities,
+        backend: &Capabilities,
+    ) -> Result<Self> {
+        check::check(&settings, declared, frontend, backend)?;
+        let sharing = backend.sharing();
+        let max_stale = match settings.max_stale {
+            MaxStale::Millis(millis) => Some(Duration::from_millis(millis)),
+            MaxStale::Auto if sharing == Sharing::Shared && !declared.sole_writer => Some(SHARED_MAX_STALE),
+            MaxStale::Auto | MaxStale::Unlimited => None,
+        };
+        let guarantees = Guarantees::of(&settings, frontend, backend, declared.journal, max_stale);
+        let others_write = declared.others_write(sharing);
+        let capabilities = derive::capabilities(&settings, frontend, backend, &guarantees, others_write);
+        let route = match settings.write_policy {
+            WritePolicy::WriteThrough | WritePolicy::WriteAround => WriteRoute::Through(settings.on_unknown),
+            WritePolicy::WriteBehind => WriteRoute::Behind,
+            WritePolicy::FrontendOnly => WriteRoute::Local,
+        };
+        let atomic = backend.has(Feature::AtomicBatch);
+        Ok(Self { settings, declared, route, max_stale, sharing, atomic, capabilities, guarantees })
+    }
+
+    /// The settings. The policies among them are for this module.
+    pub(crate) const fn settings(&self) -> &TieredSettings {
+        &self.settings
+    }
+
+    /// What the stack declares about itself.
+    pub(crate) const fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// What the stack promises.
+    pub(crate) const fn guarantees(&self) -> &Guarantees {
+        &self.guarantees
+    }
+
+    /// Where writes go.
+    pub(crate) const fn route(&self) -> WriteRoute {
+        self.route
+    }
+
+    /// How the backend is to be owned, where that takes a lease.
+    pub(crate) const fn lease(&self) -> Option<Lease> {
+        self.declared.lease
+    }
+
+    /// Whether the engine keeps this key of the backend for itself: the record of the lease.
+    pub(crate) fn reserves(&self, key: &Key) -> bool {
+        self.declared.lease.is_some() && key.as_str() == OWNER
+    }
+
+    /// The tier that holds what is written, in the end.
+    pub(crate) fn home(&self) -> Side {
+        if self.is_local() { Side::Frontend } else { Side::Backend }
+    }
+
+    /// Whether writes stay in the frontend: a cache of a backend that others own.
+    pub(crate) fn is_local(&self) -> bool {
+        self.route == WriteRoute::Local
+    }
+
+    /// Whether the stack ever writes its backend.
+    pub(crate) fn writes_backend(&self) -> bool {
+        !self.is_local()
+    }
+
+    /// The tier that listings come from.
+    pub(crate) fn lists(&self) -> Side {
+        if self.is_local() || !self.revalidates() { Side::Frontend } else { Side::Backend }
+    }
+
+    /// Whether entries of the frontend are compared with the backend at all, and misses are read from it.
+    pub(crate) fn revalidates(&self) -> bool {
+        self.settings.read_policy == ReadPolicy::FrontendFirst
+    }
+
+    /// Whether a read of this freshness is answered by the frontend and never by the backend.
+    pub(crate) fn frontend_answers_alone(&self, freshness: Freshness) -> bool {
+        !self.revalidates() && freshness != Freshness::Authoritative
+    }
+
+    /// Whether what the frontend says of a key counts more than what the backend says.
+    pub(crate) fn frontend_decides(&self, freshness: Freshness) -> bool {
+        self.is_local() || self.frontend_answers_alone(freshness)
+    }
+
+    /// Whether several misses may share one read of the backend.
+    pub(crate) fn loads_together(&self) -> bool {
+        self.revalidates() && !self.is_local()
+    }
+
+    /// Whether the frontend keeps a copy of what was written.
+    pub(crate) fn keeps_written(&self) -> bool {
+        self.settings.write_policy != WritePolicy::WriteAround
+    }
+
+    /// Whether a streamed put goes to the backend part by part, past the frontend. A stack that reads its frontend alone
+    /// would never see it.
+    pub(crate) fn pipes_streams(&self) -> bool {
+        matches!(self.route, WriteRoute::Through(_)) && self.revalidates()
+    }
+
+    /// Whether a refused precondition shows that the frontend's copy is old: another process wrote.
+    pub(crate) fn refusal_shows_staleness(&self) -> bool {
+        self.sharing == Sharing::Shared && self.revalidates()
+    }
+
+    /// Whether no other process writes the backend.
+    pub(crate) fn writes_alone(&self) -> bool {
+        self.sharing == Sharing::Exclusive || self.declared.sole_writer
+    }
+
+    /// Whether the tiers must be claimed: a stack that never writes its backend and revalidates again and again can share
+    /// it.
+    pub(crate) fn claims_backend(&self) -> bool {
+        self.writes_backend() || self.max_stale.is_none()
+    }
+
+    /// How old a validation may be for a read of this freshness, in milliseconds; `u64::MAX` for any age.
+    pub(crate) fn max_stale_millis(&self, freshness: Freshness) -> u64 {
+        let most = self.max_stale.map_or(u64::MAX, millis);
+        match freshness {
+            Freshness::Authoritative => 0,
+            Freshness::Cached => most,
+            Freshness::MaxStale(age) => millis(age).min(most),
+        }
+    }
+
+    /// Whether the flush halts at a parked write, so that the backend holds a prefix of history.
+    pub(crate) fn halts_when_parked(&self) -> bool {
+        match self.settings.on_park {
+            OnPark::Auto => self.atomic,
+            OnPark::Halt => true,
+            OnPark::Skip => false,
+        }
+    }
+}
+
+/// The largest number of milliseconds stands for any age, which a duration never is.
+fn millis(age: Duration) -> u64 {
+    u64::try_from(age.as_millis()).unwrap_or(u64::MAX - 1)
+}

@@ -1,0 +1,121 @@
+//! What cannot keep its promises is refused, and the error says what to change.
+
+use crate::capability::{Capabilities, Feature, Sharing};
+use crate::error::{Error, ErrorKind, Operation, Result};
+use crate::policy::{ReadPolicy, WritePolicy};
+use crate::settings::{OnOverdue, OnUnknown, Reopen, TieredSettings};
+
+use super::Declared;
+
+/// Refuses a combination of settings, declarations and tiers that cannot keep its promises.
+pub(super) fn check(
+    settings: &TieredSettings,
+    declared: Declared,
+    frontend: &Capabilities,
+    backend: &Capabilities,
+) -> Result<()> {
+    let refusal = frontend_refusal(declared, frontend)
+        .or_else(|| journal_refusal(settings, declared, backend))
+        .or_else(|| retry_refusal(settings, backend))
+        .or_else(|| value_refusal(settings))
+        .or_else(|| reopen_refusal(settings, declared, backend));
+    match refusal {
+        Some(message) => Err(Error::new(ErrorKind::Config, message).during(Operation::Open)),
+        None => Ok(()),
+    }
+}
+
+fn frontend_refusal(declared: Declared, frontend: &Capabilities) -> Option<String> {
+    let name = frontend.name();
+    if !frontend.has(Feature::KeepsMetadata) || !frontend.has(Feature::KeepsNotes) {
+        return Some(format!(
+            "{name} cannot be a frontend, since it does not keep metadata and notes; make it the backend, and nest stacks to the right: a over (b over c)"
+        ));
+    }
+    if frontend.sharing() == Sharing::Shared && !declared.private_frontend {
+        return Some(format!(
+            "a frontend belongs to one tiered store, and {name} can be shared; give each process a frontend of its own, and declare it with declare_private_frontend() (private-frontend = true, --private-frontend)"
+        ));
+    }
+    None
+}
+
+fn journal_refusal(settings: &TieredSettings, declared: Declared, backend: &Capabilities) -> Option<String> {
+    let (policy, name) = (settings.write_policy, backend.name());
+    if policy != WritePolicy::WriteBehind {
+        let part = if declared.lease.is_some() { "lease" } else { "journal" };
+        let given = declared.lease.is_some() || declared.journal.is_some();
+        return given.then(|| format!("{policy} does not use a {part}; remove it or choose write-behind"));
+    }
+    if declared.journal.is_none() {
+        return Some("write-behind needs a journal; give one with journal(…), a VolatileJournal where losing writes is acceptable".to_owned());
+    }
+    if declared.others_write(backend.sharing()) {
+        return Some(format!(
+            "write-behind needs to be the only writer, and {name} can be shared; take a lease(…), or declare_sole_writer() where no other process writes"
+        ));
+    }
+    if settings.max_pending_operations == 0 || settings.max_pending_bytes == 0 {
+        return Some("max-pending-operations and max-pending-bytes must be at least 1".to_owned());
+    }
+    if settings.on_overdue != OnOverdue::Alarm && settings.max_pending_age_millis.is_none() {
+        return Some("on-overdue = block or fail needs an age: set max-pending-age-millis".to_owned());
+    }
+    declared.lease?;
+    if !backend.has(Feature::AtomicBatch) || !backend.has(Feature::ConditionalPut) {
+        return Some(format!(
+            "a lease needs atomic batches and conditional puts, which {name} lacks; declare_sole_writer() where no other process writes"
+        ));
+    }
+    declared
+        .sole_writer
+        .then(|| "a sole writer does not need a lease; remove lease(…) or declare_sole_writer()".to_owned())
+}
+
+fn retry_refusal(settings: &TieredSettings, backend: &Capabilities) -> Option<String> {
+    if settings.on_unknown != OnUnknown::Retry {
+        return None;
+    }
+    let policy = settings.write_policy;
+    if !matches!(policy, WritePolicy::WriteThrough | WritePolicy::WriteAround) {
+        return Some(format!("{policy} does not use on-unknown = retry; remove it"));
+    }
+    let conditional = backend.has(Feature::ConditionalPut) && backend.has(Feature::ConditionalDelete);
+    (!conditional).then(|| {
+        format!(
+            "on-unknown = retry needs conditional puts and deletes, which {} lacks; report unknown outcomes instead",
+            backend.name()
+        )
+    })
+}
+
+fn value_refusal(settings: &TieredSettings) -> Option<String> {
+    let breakers = [settings.backend_breaker, settings.frontend_breaker];
+    if breakers.into_iter().flatten().any(|breaker| breaker.failures == 0 || breaker.pause_millis == 0) {
+        return Some("a breaker's failures and pause-millis must be at least 1".to_owned());
+    }
+    if settings.write_policy == WritePolicy::FrontendOnly && settings.frontend_breaker.is_some() {
+        return Some(
+            "frontend-only cannot do without its frontend, so it takes no frontend-breaker; remove it"
+                .to_owned(),
+        );
+    }
+    if settings.write_policy == WritePolicy::WriteAround && settings.read_policy == ReadPolicy::FrontendOnly {
+        return Some(
+            "write-around with reads from the frontend alone never sees a write; read frontend-first"
+                .to_owned(),
+        );
+    }
+    (settings.frontend_patience_millis == 0).then(|| "frontend-patience-millis must be at least 1".to_owned())
+}
+
+fn reopen_refusal(settings: &TieredSettings, declared: Declared, backend: &Capabilities) -> Option<String> {
+    let overwritten =
+        settings.reopen == Reopen::Trust && backend.sharing() == Sharing::Shared && !declared.sole_writer;
+    overwritten.then(|| {
+        format!(
+            "reopen = trust serves what others may have overwritten in {}; revalidate, or declare_sole_writer()",
+            backend.name()
+        )
+    })
+}

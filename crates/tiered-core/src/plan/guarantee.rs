@@ -1,0 +1,124 @@
+//! What a stack promises, as data.
+
+use std::time::Duration;
+
+use crate::capability::{Capabilities, Durability, Feature, Sharing};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ownership::JournalsSeen;
+use crate::policy::{ReadPolicy, WritePolicy};
+use crate::settings::{OnPark, TieredSettings};
+
+/// In which order a backend receives the acknowledged writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FlushOrder {
+    /// Each before it is acknowledged.
+    Synchronous,
+    /// The backend always holds a prefix of the acknowledged history.
+    Prefix,
+    /// The backend holds, for each key, a prefix of that key's history.
+    PerKey,
+    /// Never: writes stay in the frontend.
+    Never,
+}
+
+/// What a stack promises. Each field follows from the policies and from what the tiers declare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Guarantees {
+    /// Whether the operations on each key are linearizable within this process.
+    pub linearizable: bool,
+    /// How far behind the writes of other processes a read may be; `None`: not at all (nobody else writes), or
+    /// without limit where the policy says so.
+    pub max_stale: Option<Duration>,
+    /// What an acknowledged write survives.
+    pub durability: Durability,
+    /// In which order the backend receives writes.
+    pub flush_order: FlushOrder,
+    /// Whether batches are all-or-nothing, also under a crash.
+    pub atomic_batches: bool,
+    /// Whether preconditions are judged atomically with the write.
+    pub conditional_writes: bool,
+    /// Which acknowledged writes of the backend's journals it sees.
+    pub journals: JournalsSeen,
+}
+
+/// A level of guarantees to insist on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Requirement {
+    /// Linearizable per key, conditional writes, and acknowledged writes survive a killed process.
+    Strict,
+    /// Linearizable per key.
+    Linearizable,
+    /// Acknowledged writes survive at least this.
+    Survives(Durability),
+}
+
+impl Guarantees {
+    pub(crate) fn of(
+        settings: &TieredSettings,
+        frontend: &Capabilities,
+        backend: &Capabilities,
+        journal: Option<Durability>,
+        max_stale: Option<Duration>,
+    ) -> Self {
+        let (read, write, on_park) = (settings.read_policy, settings.write_policy, settings.on_park);
+        let local = write == WritePolicy::FrontendOnly;
+        let home = if local { frontend } else { backend };
+        let durability = match (write, journal) {
+            (WritePolicy::WriteBehind, Some(journal)) => journal.min(backend.durability()),
+            _ => home.durability(),
+        };
+        let flush_order = match write {
+            WritePolicy::WriteThrough | WritePolicy::WriteAround => FlushOrder::Synchronous,
+            // What goes on past a parked write is no prefix.
+            WritePolicy::WriteBehind if backend.has(Feature::AtomicBatch) && on_park != OnPark::Skip => {
+                FlushOrder::Prefix
+            }
+            WritePolicy::WriteBehind => FlushOrder::PerKey,
+            WritePolicy::FrontendOnly => FlushOrder::Never,
+        };
+        // The owner decides preconditions under the key's gate, where the backend need not be able to.
+        let decides = matches!(write, WritePolicy::WriteBehind | WritePolicy::FrontendOnly);
+        Self {
+            linearizable: read == ReadPolicy::FrontendFirst
+                && !local
+                && (backend.sharing() == Sharing::Exclusive || write == WritePolicy::WriteBehind),
+            max_stale,
+            durability,
+            flush_order,
+            // Local batches are judged together and written one by one. Journaled ones reach the backend in whole
+            // groups, so that a crash keeps all of a batch or none, whatever the journal survives.
+            atomic_batches: !local && backend.has(Feature::AtomicBatch),
+            conditional_writes: decides || home.has(Feature::ConditionalPut),
+            journals: JournalsSeen::All,
+        }
+    }
+
+    /// The stack sees these journals of its backend.
+    pub(crate) fn see(&mut self, journals: JournalsSeen) {
+        self.journals = journals;
+    }
+
+    /// Refuses less than `requirement`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], saying what is missing.
+    pub fn require(&self, requirement: Requirement) -> Result<()> {
+        let missing = match requirement {
+            Requirement::Linearizable | Requirement::Strict if !self.linearizable => {
+                "reads may miss acknowledged writes; use ReadPolicy::FrontendFirst over a backend that nobody else writes"
+            }
+            Requirement::Strict if !self.conditional_writes => {
+                "the backend has no atomic conditional writes; use one that has"
+            }
+            Requirement::Strict if self.durability < Durability::ProcessKill => {
+                "acknowledged writes do not survive a killed process; use a durable backend and no volatile journal"
+            }
+            Requirement::Survives(durability) if self.durability < durability => {
+                "acknowledged writes survive less than required; use a durable backend and no volatile journal"
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::Config, format!("the stack does not keep {requirement:?}: {missing}")))
+    }
+}

@@ -1,0 +1,124 @@
+//! Loads: one backend read for all readers of a key, then a fill.
+
+use std::sync::Arc;
+
+use super::Reader;
+use crate::error::Result;
+use crate::frontend::{Replaceable, Sent};
+use crate::key::Key;
+use crate::observe::Count;
+use crate::policy::Freshness;
+use crate::read::{Known, Lookup, Read, ReadOptions};
+use crate::settings::FillTiming;
+use crate::slot::{Joined, Joining, Leader, Load};
+
+impl Reader {
+    /// Joins the load of `key`, or leads one; `None` when the key's state changed under it.
+    pub(super) async fn load_shared(
+        self: &Arc<Self>,
+        key: &Key,
+        options: &ReadOptions,
+        replaces: Replaceable,
+    ) -> Result<Option<Read>> {
+        let joining =
+            if options.freshness == Freshness::Cached { Joining::Earlier } else { Joining::OnlyNew };
+        let load = match Joined::load_of(&self.slots, key, joining) {
+            Joined::LookAgain => return Ok(None),
+            Joined::Following(load) => {
+                self.recorder.count(Count::Joined);
+                load
+            }
+            Joined::Leading(load, leader) => {
+                self.lead(leader, key.clone(), replaces, options.freshness);
+                load
+            }
+        };
+        self.answer_loaded(answer_of(load).await?, options).map(Some)
+    }
+
+    /// Leads a load in a task of its own: others may follow it, and the reader that began it may be dropped.
+    fn lead(self: &Arc<Self>, leader: Leader, key: Key, replaces: Replaceable, freshness: Freshness) {
+        let reader = Arc::clone(self);
+        self.tasks.spawn(async move { reader.read_and_fill(leader, key, replaces, freshness).await });
+    }
+
+    /// Loads `key` from the backend into the frontend whatever the frontend has, for a sync; waits for the fill. `None`: a
+    /// write is under way or pending, which updates the frontend itself.
+    pub(crate) async fn refill(self: &Arc<Self>, key: &Key, replaces: Replaceable) -> Option<Result<Lookup>> {
+        let Joined::Leading(load, leader) = Joined::load_of(&self.slots, key, Joining::OnlyNew) else {
+            return None;
+        };
+        self.lead(leader, key.clone(), replaces, Freshness::Authoritative);
+        let answer = answer_of(load.clone()).await;
+        load.ended().await;
+        Some(answer)
+    }
+
+    /// Reads the backend for all who wait, then fills the frontend if the load still has the fill token.
+    async fn read_and_fill(
+        self: Arc<Self>,
+        leader: Leader,
+        key: Key,
+        replaces: Replaceable,
+        freshness: Freshness,
+    ) {
+        let sent = self.frontend.sent();
+        let mut options = ReadOptions::new().freshness(freshness);
+        if let Replaceable::Doubtful(entry) = &replaces
+            && entry.is_whole()
+        {
+            options = options.unless(Known::of(entry));
+        }
+        self.recorder.count(Count::BackendRead);
+        let read = self.backend.load(&key, &options).await;
+        self.answer_and_fill(&leader, &key, read, &replaces, sent).await;
+    }
+
+    /// Tells the followers of a load what the backend answered, and fills the frontend.
+    pub(super) async fn answer_and_fill(
+        &self,
+        leader: &Leader,
+        key: &Key,
+        read: Result<Read>,
+        replaces: &Replaceable,
+        sent: Sent,
+    ) {
+        let read = match read {
+            Ok(read) => read,
+            Err(error) => return leader.announce(Err(Arc::new(error))),
+        };
+        // What a nested store answered from its own cache is as old there as it says.
+        let sent = sent.earlier_by(read.age);
+        let entry = match (read.lookup, replaces) {
+            (Lookup::Found(entry), _) => Some(entry),
+            (Lookup::Unchanged, Replaceable::Doubtful(entry)) => {
+                self.recorder.count(Count::Revalidated);
+                Some(entry.clone())
+            }
+            (Lookup::Unchanged | Lookup::Absent, _) => None,
+        };
+        let (answer, fill) = if let Some(entry) = entry {
+            let note = sent.note(entry.metadata());
+            let entry = entry.with_note(note);
+            let fill = self.frontend.fill_with(key, &entry, replaces);
+            (Lookup::Found(entry), fill)
+        } else {
+            (Lookup::Absent, self.frontend.fill_with_absence(sent, replaces))
+        };
+        match self.plan.settings().fill {
+            FillTiming::AfterAnswer => {
+                leader.announce(Ok(answer));
+                self.frontend.fill(leader, key, fill).await;
+            }
+            FillTiming::BeforeAnswer => {
+                self.frontend.fill(leader, key, fill).await;
+                leader.announce(Ok(answer));
+            }
+        }
+    }
+}
+
+/// Waits for the answer of a load.
+pub(super) async fn answer_of(load: Load) -> Result<Lookup> {
+    load.answer().await.map_err(|error| error.duplicate())
+}

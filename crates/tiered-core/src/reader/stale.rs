@@ -1,0 +1,76 @@
+//! Reads within bounds of time, and stale answers where the backend cannot be asked.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use super::Reader;
+use crate::breaker::is_outage;
+use crate::error::{Error, ErrorKind, Result};
+use crate::frontend::{Found, Replaceable};
+use crate::key::Key;
+use crate::observe::Count;
+use crate::read::{Read, ReadOptions};
+use crate::settings::ServeStale;
+use crate::slot::Glance;
+
+impl Reader {
+    /// One attempt, as [`load_once`](Self::load_once), within the settings' bounds of time; where the backend cannot be
+    /// asked, or not soon enough, a stale entry.
+    pub(super) async fn load_in_time(
+        self: &Arc<Self>,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<Read>> {
+        let settings = self.plan.settings();
+        let (soft, hard) = (settings.soft_read_timeout(), settings.read_timeout());
+        if hard.is_none() && settings.serve_stale == ServeStale::Never {
+            return self.load_once(key, options).await;
+        }
+        // Dropping it drops a waiter; a load that has begun goes on and fills the frontend.
+        let mut attempt = pin!(self.bounded(self.load_once(key, options)));
+        let ended = match soft.filter(|soft| hard.is_none_or(|hard| *soft < hard)) {
+            None => attempt.await,
+            Some(soft) => match tokio::time::timeout(soft, attempt.as_mut()).await {
+                Ok(ended) => ended,
+                Err(_) => match self.stale_answer(key, options).await {
+                    Some(stale) => return Ok(Some(stale)),
+                    None => attempt.await,
+                },
+            },
+        };
+        match ended {
+            Err(error) if is_outage(error.kind()) => match self.stale_answer(key, options).await {
+                Some(stale) => Ok(Some(stale)),
+                None => Err(error),
+            },
+            ended => ended,
+        }
+    }
+
+    /// The read, or an error when it has taken longer than the settings allow.
+    pub(super) async fn bounded<T>(&self, read: impl Future<Output = Result<T>>) -> Result<T> {
+        let Some(limit) = self.plan.settings().read_timeout() else { return read.await };
+        tokio::time::timeout(limit, read).await.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::TimedOut, format!("no answer within {limit:?}"))
+                .in_tier(self.backend.name()))
+        })
+    }
+
+    /// What the frontend has, although it is older than it may be. It is in step with every write of this store.
+    async fn stale_answer(self: &Arc<Self>, key: &Key, options: &ReadOptions) -> Option<Read> {
+        let oldest = self.plan.settings().serve_stale.limit()?;
+        if !Self::may_be_stale(options.freshness) || !matches!(self.slots.glance(key), Glance::Clear) {
+            return None;
+        }
+        let entry = match self.frontend.look(key, options).await.ok()? {
+            Found::Fresh(entry) => return Some(self.answer_hit(entry, options)),
+            Found::Stale(Replaceable::Doubtful(entry)) => entry,
+            Found::Stale(Replaceable::Damaged | Replaceable::Nothing) => return None,
+        };
+        if !self.frontend.may_serve_stale(entry.metadata(), oldest) {
+            return None;
+        }
+        self.recorder.count(Count::StaleAnswer);
+        Some(Read { stale: true, ..self.answer_from_frontend(entry, options) })
+    }
+}

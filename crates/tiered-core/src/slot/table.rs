@@ -1,0 +1,327 @@
+//! The table of slots.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as MapEntry;
+use std::hash::BuildHasher as _;
+use std::sync::Arc;
+
+use super::latch::Latch;
+use super::load::Load;
+use crate::effect::Effect;
+use crate::journal::Sequence;
+use crate::key::Key;
+use crate::observe::Stats;
+use crate::sync_primitives::Mutex;
+use crate::sync_primitives::atomic::{AtomicUsize, Ordering};
+
+/// A write that is acknowledged and not yet in the backend.
+#[derive(Clone, Debug)]
+pub(crate) struct Pending {
+    sequence: Sequence,
+    effect: Effect,
+}
+
+impl Pending {
+    /// The write that the journal has under `sequence`.
+    pub(crate) const fn new(sequence: Sequence, effect: Effect) -> Self {
+        Self { sequence, effect }
+    }
+}
+
+/// The exceptional state of one key.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    /// Writers take turns.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Writers that wait for the turn or hold it.
+    writers: usize,
+    /// A write is past its gate: no hits, no fills.
+    gated: bool,
+    /// The load that holds the fill token. Taking it out revokes the token.
+    load: Option<Load>,
+    /// A call to the frontend that changes the key, begun and not returned.
+    call: Option<Arc<Latch>>,
+    /// The frontend may hold a wrong entry: no hits until a removal has succeeded.
+    quarantined: bool,
+    /// What write-behind has not flushed.
+    pending: Option<Pending>,
+}
+
+impl Slot {
+    fn is_idle(&self) -> bool {
+        self.writers == 0
+            && !self.gated
+            && !self.quarantined
+            && self.load.is_none()
+            && self.call.is_none()
+            && self.pending.is_none()
+    }
+
+    pub(super) fn is_being_written(&self) -> bool {
+        self.gated || self.pending.is_some()
+    }
+
+    pub(super) fn admits_fill(&self) -> bool {
+        !self.is_being_written() && !self.quarantined && self.call.is_none()
+    }
+
+    pub(super) const fn load(&self) -> Option<&Load> {
+        self.load.as_ref()
+    }
+
+    pub(super) fn give_fill_token(&mut self, load: Load) {
+        self.load = Some(load);
+    }
+
+    pub(super) fn revoke_fill_token(&mut self) {
+        self.load = None;
+    }
+
+    pub(super) const fn call(&self) -> Option<&Arc<Latch>> {
+        self.call.as_ref()
+    }
+
+    /// Begins a call; none is under way.
+    pub(super) fn begin_call(&mut self) -> Arc<Latch> {
+        let latch = Arc::new(Latch::new());
+        self.call = Some(Arc::clone(&latch));
+        latch
+    }
+
+    pub(super) fn end_call(&mut self) {
+        self.call = None;
+    }
+
+    /// Queues a writer; the turn to wait for.
+    pub(super) fn queue_writer(&mut self) -> Arc<tokio::sync::Mutex<()>> {
+        self.writers += 1;
+        Arc::clone(&self.turn)
+    }
+
+    pub(super) fn dismiss_writer(&mut self) {
+        self.writers -= 1;
+    }
+
+    /// Closes the gate, which revokes the fill token.
+    pub(super) fn close_gate(&mut self) {
+        self.gated = true;
+        self.revoke_fill_token();
+    }
+
+    pub(super) fn open_gate(&mut self) {
+        self.gated = false;
+    }
+
+    fn is_pending(&self, sequence: Sequence) -> bool {
+        self.pending.as_ref().is_some_and(|pending| pending.sequence == sequence)
+    }
+}
+
+/// What a read needs to know of a key before it looks at the frontend.
+#[derive(Clone, Debug)]
+pub(crate) enum Glance {
+    /// The frontend may answer.
+    Clear,
+    /// A write is under way, or its outcome is not known yet.
+    Gated,
+    /// The frontend may hold a wrong entry.
+    Quarantined,
+    /// A pending write left this.
+    Pending(Effect),
+}
+
+type Shard = Mutex<HashMap<Key, Slot, foldhash::fast::FixedState>>;
+
+/// The slot table.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    shards: Box<[Shard]>,
+    hasher: foldhash::fast::FixedState,
+    occupied: AtomicUsize,
+    quarantined: AtomicUsize,
+}
+
+/// Shards of the table: enough that writers of different keys rarely meet, few enough to scan for a listing. Two where
+/// interleavings are explored: each lock of a scan is a choice of the scheduler.
+const SHARDS: usize = if cfg!(shuttle) { 2 } else { 64 };
+
+impl Slots {
+    /// An empty table. `seed` orders it: random, so that a client cannot choose keys that collide, or known to a
+    /// simulation.
+    pub(crate) fn new(seed: u64) -> Arc<Self> {
+        let hasher = foldhash::fast::FixedState::with_seed(seed);
+        Arc::new(Self {
+            shards: (0..SHARDS).map(|_| Mutex::new(HashMap::with_hasher(hasher.clone()))).collect(),
+            hasher,
+            occupied: AtomicUsize::new(0),
+            quarantined: AtomicUsize::new(0),
+        })
+    }
+
+    /// Changes the slot of `key`: makes one if there is none, and removes it if nothing is left in it.
+    pub(super) fn with<R>(&self, key: &Key, change: impl FnOnce(&mut Slot) -> R) -> R {
+        let mut shard = self.shard(key).lock();
+        match shard.entry(key.clone()) {
+            MapEntry::Vacant(vacant) => {
+                let mut slot = Slot::default();
+                let result = change(&mut slot);
+                if !slot.is_idle() {
+                    vacant.insert(slot);
+                    self.occupied.fetch_add(1, Ordering::Release);
+                }
+                result
+            }
+            MapEntry::Occupied(mut occupied) => {
+                let result = change(occupied.get_mut());
+                if occupied.get().is_idle() {
+                    occupied.remove();
+                    self.occupied.fetch_sub(1, Ordering::Release);
+                }
+                result
+            }
+        }
+    }
+
+    #[expect(
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        reason = "the index is taken modulo the length"
+    )]
+    fn shard(&self, key: &Key) -> &Shard {
+        &self.shards[self.hasher.hash_one(key) as usize % SHARDS]
+    }
+
+    /// What a read needs to know. One atomic load where no key has a slot.
+    pub(crate) fn glance(&self, key: &Key) -> Glance {
+        // A write's slot is counted before the write begins and until the frontend agrees with the backend again,
+        // so a reader that sees none may take what the frontend has.
+        if self.occupied.load(Ordering::Acquire) == 0 {
+            return Glance::Clear;
+        }
+        let shard = self.shard(key).lock();
+        match shard.get(key) {
+            None => Glance::Clear,
+            Some(slot) => match &slot.pending {
+                Some(pending) => Glance::Pending(pending.effect.clone()),
+                None if slot.gated => Glance::Gated,
+                None if slot.quarantined => Glance::Quarantined,
+                None => Glance::Clear,
+            },
+        }
+    }
+
+    /// Shows readers a write that is acknowledged and not yet in the backend.
+    pub(crate) fn set_pending(&self, key: &Key, pending: Pending) {
+        self.with(key, |slot| slot.pending = Some(pending));
+    }
+
+    /// Whether the pending write of `sequence` is the latest one of `key`.
+    pub(crate) fn is_latest(&self, key: &Key, sequence: Sequence) -> bool {
+        self.with(key, |slot| slot.is_pending(sequence))
+    }
+
+    /// Clears the pending write of `key` if it is still that of `sequence`.
+    pub(crate) fn clear_pending(&self, key: &Key, sequence: Sequence) {
+        self.replace_pending(key, sequence, None);
+    }
+
+    /// Replaces the pending write of `key` if it is still that of `sequence`.
+    pub(crate) fn replace_pending(&self, key: &Key, sequence: Sequence, by: Option<Pending>) {
+        self.with(key, |slot| {
+            if slot.is_pending(sequence) {
+                slot.pending = by;
+            }
+        });
+    }
+
+    /// Every pending write, by key. Each shard is consistent in itself; a write that is cleared while this runs
+    /// is in the backend already.
+    pub(crate) fn all_pending(&self) -> Vec<(Key, Effect)> {
+        let mut all = Vec::new();
+        if self.occupied.load(Ordering::Acquire) > 0 {
+            for shard in &self.shards {
+                let shard = shard.lock();
+                let pending = shard.iter().filter_map(|(key, slot)| {
+                    slot.pending.as_ref().map(|pending| (key.clone(), pending.effect.clone()))
+                });
+                all.extend(pending);
+            }
+        }
+        all.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        all
+    }
+
+    /// Quarantines `key`. How many keys are in quarantine now; `None` if this one was already.
+    pub(crate) fn quarantine(&self, key: &Key) -> Option<usize> {
+        self.with(key, |slot| {
+            let begins = !std::mem::replace(&mut slot.quarantined, true);
+            // Under the lock: the end of the quarantine takes off what is counted already.
+            begins.then(|| self.quarantined.fetch_add(1, Ordering::Relaxed) + 1)
+        })
+    }
+
+    /// Ends the quarantine of `key`.
+    pub(crate) fn release(&self, key: &Key) {
+        self.with(key, |slot| {
+            if std::mem::replace(&mut slot.quarantined, false) {
+                self.quarantined.fetch_sub(1, Ordering::Relaxed);
+            }
+        });
+    }
+
+    /// Whether `key` is in quarantine.
+    pub(crate) fn is_quarantined(&self, key: &Key) -> bool {
+        self.with(key, |slot| slot.quarantined)
+    }
+
+    /// Keys in quarantine.
+    pub(crate) fn quarantined(&self) -> usize {
+        self.quarantined.load(Ordering::Relaxed)
+    }
+
+    /// Ends every quarantine; the caller has made sure that no earlier entry is served unchecked.
+    pub(crate) fn release_all(&self) {
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            for slot in shard.values_mut() {
+                if std::mem::replace(&mut slot.quarantined, false) {
+                    self.quarantined.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+            let before = shard.len();
+            shard.retain(|_, slot| !slot.is_idle());
+            self.occupied.fetch_sub(before - shard.len(), Ordering::Release);
+        }
+    }
+
+    /// Waits until every load and every call to the frontend that is under way now has ended.
+    pub(crate) async fn settled(&self) {
+        let (mut loads, mut calls) = (Vec::new(), Vec::new());
+        for shard in &self.shards {
+            let shard = shard.lock();
+            for slot in shard.values() {
+                loads.extend(slot.load.clone());
+                calls.extend(slot.call.clone());
+            }
+        }
+        for load in loads {
+            load.ended().await;
+        }
+        for call in calls {
+            call.ended().await;
+        }
+    }
+
+    /// Fills in the gauges of the table.
+    pub(crate) fn measure(&self, stats: &mut Stats) {
+        stats.quarantined = self.quarantined() as u64;
+        for shard in &self.shards {
+            for slot in shard.lock().values() {
+                stats.slots += 1;
+                stats.gated += u64::from(slot.gated);
+                stats.loads += u64::from(slot.load.is_some());
+                stats.pending += u64::from(slot.pending.is_some());
+            }
+        }
+    }
+}

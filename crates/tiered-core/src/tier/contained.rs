@@ -1,0 +1,127 @@
+//! A store whose panics are errors.
+
+use std::any::Any;
+use std::error::Error as _;
+use std::fmt;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+
+use crate::batch::{Batch, BatchOutcomes};
+use crate::capability::Capabilities;
+use crate::claim::{Claim, Scope};
+use crate::entry::{Entry, Metadata};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::Key;
+use crate::list::{ListOptions, ListStream};
+use crate::read::{Read, ReadOptions, Reads};
+use crate::store::{ByteStream, ChangeStream, Store};
+use crate::write::{Delete, Deleted, Put, Written};
+
+/// A store of which a panicking call is an error, after which a write may have taken effect. What waits for the call (a
+/// gate, a load, the flush) ends as after any other failure.
+#[derive(Debug)]
+pub(super) struct Contained(Arc<dyn Store>);
+
+impl Contained {
+    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+        Self(store)
+    }
+
+    /// Makes a call of the store.
+    pub(super) async fn contain<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        // A tier answers for its own state; nothing of the engine is borrowed mutably by a call.
+        AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|panic| {
+            let panicked = Panicked(message_of(panic.as_ref()).to_owned());
+            let error = Error::new(ErrorKind::Other, "the store panicked").with_source(panicked);
+            Err(error.in_tier(self.0.capabilities().name()))
+        })
+    }
+}
+
+#[deny(clippy::missing_trait_methods, reason = "no provided body may shadow what the store does better")]
+#[async_trait]
+impl Store for Contained {
+    fn capabilities(&self) -> &Capabilities {
+        self.0.capabilities()
+    }
+    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+        self.contain(self.0.load(key, options)).await
+    }
+    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
+        self.contain(self.0.put(key, put)).await
+    }
+    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+        self.contain(self.0.delete(key, delete)).await
+    }
+    fn list(&self, options: ListOptions) -> ListStream {
+        self.0.list(options)
+    }
+    fn peek(&self, key: &Key) -> Option<Entry> {
+        self.0.peek(key)
+    }
+    async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
+        self.contain(self.0.head(key, options)).await
+    }
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
+        let reads = self.contain(async { Ok(self.0.get_many(keys, options).await) }).await;
+        reads.unwrap_or_else(|error| crate::adapter::all_failed(keys, &error))
+    }
+    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
+        self.contain(self.0.apply(batch)).await
+    }
+    async fn read_stream(
+        &self,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
+        self.contain(self.0.read_stream(key, options)).await
+    }
+    async fn put_stream(&self, key: &Key, put: Put, body: ByteStream) -> Result<Written> {
+        self.contain(self.0.put_stream(key, put, body)).await
+    }
+    async fn claim(&self, scope: &Scope) -> Result<Claim> {
+        self.contain(self.0.claim(scope)).await
+    }
+    fn changes(&self) -> Option<ChangeStream> {
+        self.0.changes()
+    }
+    async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
+        self.contain(self.0.mark(name)).await
+    }
+    async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
+        self.contain(self.0.set_mark(name, value)).await
+    }
+    async fn flush(&self) -> Result<()> {
+        self.contain(self.0.flush()).await
+    }
+    async fn close(&self) -> Result<()> {
+        self.contain(self.0.close()).await
+    }
+}
+
+/// Whether an error stands for a panic. A call that panicked is not retried.
+pub(crate) fn is_panic(error: &Error) -> bool {
+    error.source().is_some_and(<dyn std::error::Error>::is::<Panicked>)
+}
+
+/// What a store said as it panicked.
+#[derive(Debug)]
+struct Panicked(String);
+
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Panicked {}
+
+fn message_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
+}

@@ -1,0 +1,170 @@
+//! Writes: checked, stamped, and handed to the writer that the plan chose.
+
+mod ended;
+mod local;
+mod through;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::batch::{Action, Applied, Atomicity, Batch, BatchOutcomes};
+use crate::capability::{Capabilities, Feature};
+use crate::clock::Stamp;
+use crate::effect::Write;
+use crate::entry::{Entry, Note};
+use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::key::Key;
+use crate::plan::Plan;
+use crate::store::{ByteStream, collect};
+use crate::turn::Turns;
+use crate::write::{Delete, Deleted, Put, Written};
+use crate::write_behind::WriteBehind;
+
+pub(crate) use local::Local;
+pub(crate) use through::Through;
+
+/// Where writes go. Chosen once, from the plan.
+#[derive(Debug)]
+pub(crate) enum Writer {
+    /// Backend, then frontend, then acknowledge.
+    Through(Arc<Through>),
+    /// Journal, then acknowledge; the backend follows.
+    Behind(Arc<WriteBehind>),
+    /// The frontend alone.
+    Local(Arc<Local>),
+}
+
+/// The writing side of a tiered store.
+#[derive(Debug)]
+pub(crate) struct Writes {
+    writer: Writer,
+    plan: Arc<Plan>,
+    turns: Arc<Turns>,
+    stamp: Stamp,
+}
+
+impl Writes {
+    pub(crate) const fn new(writer: Writer, plan: Arc<Plan>, turns: Arc<Turns>, stamp: Stamp) -> Self {
+        Self { writer, plan, turns, stamp }
+    }
+
+    /// The write-behind room, if there is one.
+    pub(crate) const fn behind(&self) -> Option<&Arc<WriteBehind>> {
+        match &self.writer {
+            Writer::Behind(behind) => Some(behind),
+            Writer::Through(_) | Writer::Local(_) => None,
+        }
+    }
+
+    pub(crate) async fn put(&self, key: &Key, put: Put) -> Result<Written> {
+        self.check_put(key, &put)?;
+        match self.write(self.stamp_put(key.clone(), put)).await? {
+            Applied::Put(written) => Ok(written),
+            // A put is answered as one.
+            Applied::Delete(_) => Err(Error::new(ErrorKind::Other, "a put was answered as a delete")),
+        }
+    }
+
+    pub(crate) async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+        self.check_delete(key, &delete)?;
+        match self.write(Write::delete(key.clone(), delete, &self.stamp)).await? {
+            Applied::Delete(deleted) => Ok(deleted),
+            // A delete is answered as one.
+            Applied::Put(_) => Err(Error::new(ErrorKind::Other, "a delete was answered as a put")),
+        }
+    }
+
+    async fn write(&self, write: Write) -> Result<Applied> {
+        match &self.writer {
+            Writer::Through(through) => through.write(write).await,
+            Writer::Behind(behind) => behind.write(write).await,
+            Writer::Local(local) => local.write(write).await,
+        }
+    }
+
+    pub(crate) async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let atomicity = batch.atomicity();
+        if atomicity == Atomicity::Required {
+            self.capabilities().require(Feature::AtomicBatch)?;
+        }
+        for (key, action) in batch.operations() {
+            match action {
+                Action::Put(put) => self.check_put(key, put),
+                Action::Delete(delete) => self.check_delete(key, delete),
+            }
+            .map_err(|error| error.for_key(key))?;
+        }
+        let operations = batch.into_operations().into_iter();
+        let writes: Vec<Write> = operations
+            .map(|(key, action)| match action {
+                Action::Put(put) => self.stamp_put(key, put),
+                Action::Delete(delete) => Write::delete(key, delete, &self.stamp),
+            })
+            .collect();
+        match &self.writer {
+            Writer::Through(through) => through.apply(writes, atomicity).await,
+            Writer::Behind(behind) => behind.apply(writes).await,
+            Writer::Local(local) => local.apply(writes).await,
+        }
+    }
+
+    pub(crate) async fn put_stream(&self, key: &Key, put: Put, body: ByteStream) -> Result<Written> {
+        match &self.writer {
+            Writer::Through(through) if self.plan.pipes_streams() => {
+                self.check_put(key, &put)?;
+                through.put_stream(self.stamp_put(key.clone(), put.value(Bytes::new())), body).await
+            }
+            Writer::Through(_) | Writer::Behind(_) | Writer::Local(_) => {
+                let value = self.turns.collect(collect(self.capabilities(), body)).await?;
+                self.put(key, put.value(value)).await
+            }
+        }
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        self.plan.capabilities()
+    }
+
+    /// Refuses a put that cannot work, before anything is touched.
+    fn check_put(&self, key: &Key, put: &Put) -> Result<()> {
+        self.check_reserved(key)?;
+        self.capabilities().check_key(key)?;
+        self.capabilities().check_value(put.value.len() as u64)?;
+        self.capabilities().check_precondition(&put.precondition, Feature::ConditionalPut)
+    }
+
+    /// Refuses a delete that cannot work, before anything is touched.
+    fn check_delete(&self, key: &Key, delete: &Delete) -> Result<()> {
+        self.check_reserved(key)?;
+        self.capabilities().check_key(key)?;
+        self.capabilities().check_precondition(&delete.precondition, Feature::ConditionalDelete)
+    }
+
+    fn check_reserved(&self, key: &Key) -> Result<()> {
+        if !self.plan.reserves(key) {
+            return Ok(());
+        }
+        let message = "the record of the lease is kept under this key; use another key";
+        Err(Error::new(ErrorKind::InvalidKey, message).outcome_is(Outcome::NotApplied))
+    }
+
+    /// The complete write of a put that came from outside: without bookkeeping, which is the engine's own.
+    fn stamp_put(&self, key: Key, put: Put) -> Write {
+        // What is pending is counted and bounded by its size, so it holds no more memory than that.
+        let put = match self.behind() {
+            Some(_) => {
+                let value = crate::adapter::own_buffer(&put.value);
+                put.value(value)
+            }
+            None => put,
+        };
+        let precondition = put.precondition.clone();
+        let entry: Entry = self.stamp.entry(&put);
+        let entry = if entry.metadata().note.is_empty() { entry } else { entry.with_note(Note::default()) };
+        Write::put(key, entry, precondition)
+    }
+}

@@ -1,0 +1,148 @@
+//! The frontend-only policy: writes stay in the frontend, and the backend is never written.
+
+use std::sync::Arc;
+
+use crate::batch::{Applied, BatchOutcomes};
+use crate::clock::Stamp;
+use crate::effect::{Effect, Write};
+use crate::entry::Origin;
+use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::frontend::Frontend;
+use crate::key::Key;
+use crate::observe::Recorder;
+use crate::parts::Parts;
+use crate::slot::{Gate, Slots};
+use crate::store::precondition_failed;
+use crate::tier::Tier;
+use crate::turn::Turns;
+use crate::version::{Precondition, Version};
+use crate::write::{Deleted, Put, Written};
+
+/// Writes to the frontend alone.
+#[derive(Debug)]
+pub(crate) struct Local {
+    slots: Arc<Slots>,
+    frontend: Arc<Frontend>,
+    backend: Arc<Tier>,
+    turns: Arc<Turns>,
+    stamp: Stamp,
+    recorder: Arc<Recorder>,
+}
+
+/// What a reader of the stack sees under a key.
+#[derive(Debug)]
+struct Current {
+    version: Option<Version>,
+    /// Whether the backend has the key.
+    in_backend: bool,
+}
+
+impl Local {
+    pub(crate) fn new(
+        parts: &Parts,
+        frontend: Arc<Frontend>,
+        backend: Arc<Tier>,
+        turns: Arc<Turns>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            slots: parts.slots(),
+            frontend,
+            backend,
+            turns,
+            stamp: parts.stamp(),
+            recorder: parts.recorder(),
+        })
+    }
+
+    pub(super) async fn write(self: &Arc<Self>, write: Write) -> Result<Applied> {
+        let turn = async { Ok(Gate::close(&self.slots, write.key()).await) };
+        let (local, owned) = (Arc::clone(self), write.clone());
+        self.turns
+            .take(turn, |gate| async move {
+                let ended = match local.judge(&owned).await {
+                    Ok(current) => local.carry_out(&owned, &current).await,
+                    Err(error) => Err(error),
+                };
+                drop(gate);
+                ended
+            })
+            .await
+    }
+
+    pub(super) async fn apply(self: &Arc<Self>, writes: Vec<Write>) -> Result<BatchOutcomes> {
+        let keys = writes.iter().map(|write| write.key().clone()).collect();
+        let turn = async { Ok(Gate::close_all(&self.slots, keys).await) };
+        let local = Arc::clone(self);
+        self.turns
+            .take(turn, |gates| async move {
+                // Every precondition is judged before anything is written.
+                let mut judged = Vec::with_capacity(writes.len());
+                for write in &writes {
+                    judged.push(local.judge(write).await);
+                }
+                let mut answers: BatchOutcomes = Vec::with_capacity(writes.len());
+                for (write, current) in writes.iter().zip(judged) {
+                    answers.push(match current {
+                        Ok(current) => local.carry_out(write, &current).await,
+                        Err(error) => Err(error),
+                    });
+                }
+                drop(gates);
+                Ok(answers)
+            })
+            .await
+    }
+
+    async fn carry_out(&self, write: &Write, current: &Current) -> Result<Applied> {
+        let key = write.key();
+        let applied = match write.effect() {
+            Effect::Put(entry) => {
+                self.frontend.store_locally(key, entry, Origin::Local).await?;
+                Applied::Put(Written::committed(entry.version().clone()))
+            }
+            // A tombstone hides the backend's entry.
+            Effect::Delete(id) if current.in_backend => {
+                let tombstone = self.stamp.entry(&Put::new("").with_version(id.clone()));
+                self.frontend.store_locally(key, &tombstone, Origin::Tombstone).await?;
+                Applied::Delete(Deleted::committed(current.version.is_some()))
+            }
+            Effect::Delete(_) => {
+                self.frontend.remove_locally(key).await?;
+                Applied::Delete(Deleted::committed(current.version.is_some()))
+            }
+        };
+        self.recorder.took_effect(write);
+        Ok(applied)
+    }
+
+    /// Judges a precondition against what a reader sees now.
+    async fn judge(&self, write: &Write) -> Result<Current> {
+        let precondition = write.precondition();
+        if write.is_put() && *precondition == Precondition::None {
+            return Ok(Current { version: None, in_backend: false });
+        }
+        match self.current(write.key()).await {
+            Ok(current) if precondition.holds(current.version.as_ref()) => Ok(current),
+            Ok(_) => Err(precondition_failed(write.key())),
+            // Whether the backend has the key cannot be told: it is hidden as if it had.
+            Err(error) if error.kind() == ErrorKind::Corrupt && *precondition == Precondition::Damaged => {
+                Ok(Current { version: None, in_backend: true })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What a reader sees now: the local entry or tombstone, else the backend's entry.
+    async fn current(&self, key: &Key) -> Result<Current> {
+        let nothing_done = |error: Error| error.outcome_is(Outcome::NotApplied);
+        let held = self.frontend.held_entry(key).await.map_err(nothing_done)?;
+        let in_backend = self.backend.version(key).await.map_err(nothing_done)?;
+        let (has_key, in_backend) = (in_backend.is_some(), in_backend);
+        let version = match held {
+            Some(held) if held.note.origin == Origin::Tombstone => None,
+            Some(held) if held.note.origin == Origin::Local => Some(held.version.clone()),
+            _ => in_backend,
+        };
+        Ok(Current { version, in_backend: has_key })
+    }
+}

@@ -1,0 +1,197 @@
+//! Writes of unknown outcome that are driven forward.
+
+use std::sync::Arc;
+
+use tiered_core::{
+    Batch, Capabilities, Delete, ErrorKind, Existed, Feature, MemoryStore, OnUnknown, Outcome, Put, Sharing,
+    Store, StoreExt as _, TieredSettings, TieredStore, VolatileJournal, WritePolicy,
+};
+
+use crate::scripted::{Fate, Scripted, key};
+
+fn driving(write_policy: WritePolicy) -> TieredSettings {
+    TieredSettings { write_policy, on_unknown: OnUnknown::Retry, ..TieredSettings::default() }
+}
+
+async fn over(backend: &Scripted) -> TieredStore {
+    let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend.clone()));
+    builder.settings(driving(WritePolicy::WriteThrough)).build().await.expect("it fits")
+}
+
+/// A value that was there before.
+async fn with_old(backend: &Scripted) -> TieredStore {
+    backend.inner.put(&key("k"), Put::new("old")).await.expect("put");
+    over(backend).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_put_is_repeated_until_the_answer_is_definite() {
+    let backend = Scripted::new();
+    let store = with_old(&backend).await;
+    backend.then(Fate::RequestLost).then(Fate::RequestLost).then(Fate::AnswerLost);
+    let written = store.put(&key("k"), Put::new("new")).await.expect("it is driven forward");
+    let entry = backend.inner.get(&key("k")).await.expect("get").expect("there");
+    assert_eq!((entry.value().as_ref(), entry.version()), (b"new".as_slice(), &written.version));
+    assert_eq!(store.get(&key("k")).await.expect("get").expect("there"), entry);
+    assert_eq!(store.stats().unknowns, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_recognises_what_it_wrote_itself() {
+    let backend = Scripted::new();
+    let store = over(&backend).await;
+    backend.then(Fate::AnswerLost);
+    let created = store.put(&key("k"), Put::new("1").if_absent()).await.expect("its own");
+    backend.then(Fate::AnswerLost);
+    let replaced = store.put(&key("k"), Put::new("2").if_version(created.version)).await.expect("its own");
+    backend.then(Fate::AnswerLost);
+    let deleted = store
+        .delete(&key("k"), Delete::new().if_version(replaced.version).report_existed())
+        .await
+        .expect("its own");
+    assert_eq!(deleted.existed, Existed::Yes);
+    assert!(backend.inner.get(&key("k")).await.expect("get").is_none());
+    let gone = store.delete(&key("k"), Delete::new().report_existed()).await.expect("nothing to do");
+    assert_eq!(gone.existed, Existed::No);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_condition_that_never_held_is_refused() {
+    let backend = Scripted::new();
+    let store = with_old(&backend).await;
+    let other = tiered_core::Version::from_u128(7);
+    let refused = store.delete(&key("k"), Delete::new().if_version(other)).await.expect_err("refused");
+    assert_eq!(
+        (refused.kind(), refused.write_outcome()),
+        (ErrorKind::PreconditionFailed, Outcome::NotApplied)
+    );
+    assert_eq!(backend.writes(), 0, "it is seen before anything is sent");
+    backend.then(Fate::RequestLost);
+    let refused = store.put(&key("k"), Put::new("new").if_absent()).await.expect_err("refused");
+    assert_eq!(refused.write_outcome(), Outcome::NotApplied, "nobody else can have written it");
+    assert_eq!(store.get(&key("k")).await.expect("get").expect("there").value(), "old");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_else_wrote_is_not_undone() {
+    let backend = Scripted::shared();
+    let store = with_old(&backend).await;
+    backend.then(Fate::Overtaken("theirs"));
+    store.put(&key("k"), Put::new("ours")).await.expect("in its place, or before it: nobody can tell");
+    assert_eq!(backend.inner.get(&key("k")).await.expect("get").expect("there").value(), "theirs");
+    assert_eq!(store.get(&key("k")).await.expect("get").expect("there").value(), "theirs");
+    let seen = store.get(&key("k")).await.expect("get").expect("there").version().clone();
+    backend.then(Fate::Overtaken("theirs again"));
+    let error =
+        store.put(&key("k"), Put::new("ours").if_version(seen)).await.expect_err("which of them was first?");
+    assert_eq!(error.write_outcome(), Outcome::Unknown);
+    assert_eq!(store.get(&key("k")).await.expect("get").expect("there").value(), "theirs again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_are_driven_as_well() {
+    for atomic in [true, false] {
+        let backend = Scripted::new();
+        let backend =
+            if atomic { backend } else { backend.declaring(|all| all.without(Feature::AtomicBatch)) };
+        let store = with_old(&backend).await;
+        backend.then(Fate::AnswerLost).then(Fate::AnswerLost);
+        let batch = Batch::new().best_effort().put(key("a"), Put::new("1")).delete(key("k"), Delete::new());
+        let outcomes = store.apply(batch).await.expect("driven");
+        assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+        assert_eq!(backend.inner.get(&key("a")).await.expect("get").expect("there").value(), "1");
+        assert!(backend.inner.get(&key("k")).await.expect("get").is_none());
+        let refused = Batch::new().best_effort().put(key("a"), Put::new("2").if_absent());
+        let refused = store.apply(refused).await.map(|outcomes| outcomes.into_iter().all(|one| one.is_err()));
+        assert!(refused.is_err() || refused.is_ok_and(|all| all), "a condition that does not hold");
+    }
+}
+
+/// Found by the simulation: a put that a delete of the same batch replaced was looked for, and not found.
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_recognised_by_the_last_operation_on_each_key() {
+    for backend in [Scripted::new(), Scripted::shared()] {
+        let old = backend.inner.put(&key("k"), Put::new("old")).await.expect("put").version;
+        let store = over(&backend).await;
+        let batch = Batch::new().put(key("k"), Put::new("replaced"));
+        let batch = batch.delete(key("k"), Delete::new().if_version(old));
+        backend.then(Fate::AnswerLost);
+        let applied = store.apply(batch).await;
+        assert!(backend.inner.get(&key("k")).await.expect("get").is_none());
+        if backend.capabilities().sharing() == Sharing::Exclusive {
+            assert!(applied.expect("its own").iter().all(Result::is_ok));
+        } else {
+            let error = applied.expect_err("another process could have deleted it");
+            assert_eq!(error.write_outcome(), Outcome::Unknown, "{}", error.chain());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_answers_while_the_write_goes_on() {
+    let backend = Scripted::new();
+    let settings = TieredSettings { write_deadline_millis: Some(5), ..driving(WritePolicy::WriteAround) };
+    let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend.clone()));
+    let store = builder.settings(settings).build().await.expect("it fits");
+    for _ in 0..8 {
+        backend.then(Fate::RequestLost);
+    }
+    let late = store.put(&key("k"), Put::new("new")).await.expect_err("no answer in time");
+    assert_eq!(late.write_outcome(), Outcome::Unknown);
+    store.close().await.expect("it waits for the write");
+    assert_eq!(backend.inner.get(&key("k")).await.expect("get").expect("there").value(), "new");
+}
+
+#[tokio::test]
+async fn what_cannot_be_retried_is_refused() {
+    let unconditional = |all: Capabilities| all.without(Feature::ConditionalDelete);
+    let build = |backend: Scripted, policy: WritePolicy| {
+        let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend));
+        let builder = builder.settings(driving(policy));
+        match policy {
+            WritePolicy::WriteBehind => builder.journal(Arc::new(VolatileJournal::new())),
+            _ => builder,
+        }
+        .build()
+    };
+    for policy in [WritePolicy::WriteBehind, WritePolicy::FrontendOnly] {
+        let refused = build(Scripted::new(), policy).await.expect_err("not used");
+        assert!(refused.message().contains("does not use"), "{refused}");
+    }
+    let refused = build(Scripted::new().declaring(unconditional), WritePolicy::WriteThrough).await;
+    assert!(refused.expect_err("no fence").message().contains("conditional"), "it says what is missing");
+}
+
+/// It may have taken effect before somebody wrote over it: changing the value again would be the second time.
+#[tokio::test(start_paused = true)]
+async fn an_update_whose_fate_nobody_knows_is_not_repeated() {
+    let backend = Scripted::shared();
+    let store = over(&backend).await;
+    store.put(&key("k"), Put::new("1")).await.expect("written");
+    backend.then(Fate::Overtaken("theirs"));
+    let mut changes = 0;
+    let change = |_: Option<&tiered_core::Entry>| {
+        changes += 1;
+        Some(Put::new("2"))
+    };
+    let error = store.update(&key("k"), change).await.expect_err("nobody knows");
+    assert_eq!((error.write_outcome(), changes), (Outcome::Unknown, 1));
+    assert_eq!(store.get(&key("k")).await.expect("reads").expect("there").value(), "theirs");
+}
+
+/// Nobody else deletes what it would create, so that a lost request is sent again.
+#[tokio::test(start_paused = true)]
+async fn a_declared_sole_writer_is_driven_as_one() {
+    let backend = Scripted::shared();
+    let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend.clone()));
+    let builder = builder.settings(driving(WritePolicy::WriteThrough)).declare_sole_writer();
+    let store = builder.build().await.expect("it fits");
+    backend.then(Fate::RequestLost);
+    store.put(&key("k"), Put::new("1").if_absent()).await.expect("driven forward");
+    // Where others write it could come back over their delete.
+    let shared = Scripted::shared();
+    let store = over(&shared).await;
+    shared.then(Fate::RequestLost);
+    let error = store.put(&key("k"), Put::new("1").if_absent()).await.expect_err("nobody knows");
+    assert_eq!((error.write_outcome(), shared.writes()), (Outcome::Unknown, 1));
+}
