@@ -10,9 +10,9 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use parking_lot::Mutex;
 use tiered_core::{
-    Atomicity, Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Entry,
-    Error, ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Outcome, Put, Read, ReadOptions,
-    Reads, Result, Scope, Store, Written, adapter,
+    Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Entry, Error,
+    ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Outcome, Put, Read, ReadOptions, Reads,
+    Result, Scope, Store, Written, adapter,
 };
 
 use crate::dice::Dice;
@@ -415,8 +415,7 @@ impl FaultStore {
 /// What of a batch took effect: of the operations on a key only the last one does.
 fn took_effect(batch: &Batch, outcomes: &BatchOutcomes) -> Batch {
     let operations = batch.operations();
-    let mut again =
-        if batch.atomicity() == Atomicity::BestEffort { Batch::new().best_effort() } else { Batch::new() };
+    let mut again = Batch::of(batch.atomicity());
     for (index, ((key, action), outcome)) in operations.iter().zip(outcomes).enumerate() {
         let is_last = !operations.iter().skip(index + 1).any(|(later, _)| later == key);
         if is_last && outcome.is_ok() {

@@ -144,7 +144,8 @@ macro_rules! __catalogue {
             list_order list_none list_prefix list_after list_limit list_combined list_pages list_current
             list_interleaved list_sizes list_metadata list_dropped
             batch_empty batch_applies batch_last batch_last_conditional batch_judged batch_atomic
-            batch_atomic_failure batch_atomic_limits batch_outcomes batch_large
+            batch_atomic_failure batch_atomic_limits batch_outcomes batch_per_item
+            batch_per_item_twice batch_per_item_limits batch_large
             batch_metadata batch_versions batch_delete_conditions batch_dropped race_batch_and_put
             list_just_above many_just_above batch_just_above
             expiry_past expiry_after expiry_boundary expiry_reads expiry_listed expiry_put_absent

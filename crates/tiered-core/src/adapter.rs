@@ -2,6 +2,7 @@
 //!
 //! Users of a store do not: what they hand over never carries a version, a time or a checksum of their own.
 
+pub use crate::batch::Refused;
 use crate::batch::{Applied, fail_with_last};
 use crate::entry::{Entry, Metadata};
 use crate::error::{Error, Result};

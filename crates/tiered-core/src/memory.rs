@@ -249,7 +249,7 @@ impl Store for MemoryStore {
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
         let failed = |error: crate::Error| error.during(Operation::Apply).in_tier(self.capabilities.name());
-        if !self.capabilities.has(Feature::AtomicBatch) {
+        if !self.capabilities.has(Feature::AtomicBatch) || batch.atomicity() == crate::Atomicity::PerItem {
             if batch.atomicity() == crate::Atomicity::Required && !batch.is_empty() {
                 self.capabilities.require(Feature::AtomicBatch).map_err(failed)?;
             }
@@ -332,7 +332,11 @@ impl MemoryStore {
             .operations()
             .iter()
             .map(|(key, action)| {
-                self.capabilities.check_action(key, action).and_then(|()| state.judge(key, action, now))
+                let judged =
+                    self.capabilities.check_action(key, action).and_then(|()| state.judge(key, action, now));
+                judged.map_err(|error| {
+                    error.during(Operation::Apply).in_tier(self.capabilities.name()).for_key(key)
+                })
             })
             .collect();
         let existed: Vec<bool> =

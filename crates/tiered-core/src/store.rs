@@ -112,7 +112,11 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 ///   precondition fails the call and nothing was written. The error [names the key](Error::for_key) of
 ///   an operation that was refused, where the store can tell: without that the flush of journaled writes finds it slowly.
 ///   Without the feature a batch that [requires](Atomicity::Required) atomicity is [`ErrorKind::Unsupported`], and one
-///   that does not gives one outcome per operation. **`[batch.empty]`** An empty batch is `Ok`.
+///   that does not gives one outcome per operation.
+/// * **`[batch.item]`** In a batch [per item](Atomicity::PerItem) each operation is judged alone, with or without
+///   the feature: one whose precondition does not hold, or that breaks a limit, fails alone with
+///   [`Outcome::NotApplied`]; the others take effect. With the feature they do so as one: all of them or, where the call
+///   fails, none, also under a crash. **`[batch.empty]`** An empty batch is `Ok`.
 /// * All-or-nothing is not isolation: a reader may see a part of a batch while the call goes on, since neither
 ///   `get_many` nor a listing is a snapshot. Once the call has returned, every read sees all of it.
 ///

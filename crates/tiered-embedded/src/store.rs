@@ -24,7 +24,7 @@ use crate::layout::{read_record, read_value};
 use crate::list;
 use crate::record::Record;
 use crate::shared::Shared;
-use crate::writer::{Request, Writer};
+use crate::writer::{Judging, Request, Writer};
 
 /// Reads at a time on threads: an engine's calls block, and more threads than this only wait for the same disk.
 const READERS: usize = 16;
@@ -270,7 +270,8 @@ impl EmbeddedStore {
             self.check_open(operation)?;
             self.0.capabilities.check_action(key, &action)?;
             let operations = vec![(key.clone(), action)];
-            let outcomes = self.ask(operation, |reply| Request::Apply(operations, reply)).await?;
+            let apply = |reply| Request::Apply(operations, Judging::Together, reply);
+            let outcomes = self.ask(operation, apply).await?;
             outcomes.into_iter().next().unwrap_or_else(|| Err(unexpected()))
         };
         run.await.map_err(|error| error.during(operation).in_tier(self.0.name).for_key(key))
@@ -440,19 +441,24 @@ impl Store for EmbeddedStore {
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
-        // Always atomic, whatever was asked for.
-        let (Atomicity::Required | Atomicity::BestEffort) = batch.atomicity();
         self.check_open(Operation::Apply)?;
-        for (key, action) in batch.operations() {
-            self.0
-                .capabilities
-                .check_action(key, action)
-                .map_err(|error| error.during(Operation::Apply).in_tier(self.0.name).for_key(key))?;
-        }
+        let failed = |error: Error| error.during(Operation::Apply).in_tier(self.0.name);
+        let check =
+            |key: &Key, action: &Action| self.0.capabilities.check_action(key, action).map_err(failed);
+        let (batch, refused) = batch.checked(check)?;
         if batch.is_empty() {
-            return Ok(Vec::new());
+            return Ok(refused.among(Vec::new()));
         }
-        self.ask(Operation::Apply, |reply| Request::Apply(batch.into_operations(), reply)).await
+        // One transaction, whatever was asked for.
+        let judging = match batch.atomicity() {
+            Atomicity::Required | Atomicity::BestEffort => Judging::Together,
+            Atomicity::PerItem => Judging::Alone,
+        };
+        let outcomes = self
+            .ask(Operation::Apply, |reply| Request::Apply(batch.into_operations(), judging, reply))
+            .await?;
+        let outcomes = outcomes.into_iter().map(|outcome| outcome.map_err(failed)).collect();
+        Ok(refused.among(outcomes))
     }
 
     /// Part by part, each read on its own: the value must not be replaced meanwhile.

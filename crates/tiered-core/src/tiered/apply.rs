@@ -45,12 +45,12 @@ impl Engine {
         if atomicity == Atomicity::Required {
             self.capabilities.require(Feature::AtomicBatch)?;
         }
-        for (key, action) in batch.operations() {
-            match action {
-                Action::Put(put) => self.check_put(key, put),
-                Action::Delete(delete) => self.check_delete(key, delete),
-            }
-            .map_err(|error| error.for_key(key))?;
+        let (batch, refused) = batch.checked(|key, action| match action {
+            Action::Put(put) => self.check_put(key, put),
+            Action::Delete(delete) => self.check_delete(key, delete),
+        })?;
+        if batch.is_empty() {
+            return Ok(refused.among(Vec::new()));
         }
         let stamped: Vec<Stamped> = batch.into_operations().into_iter().map(|op| self.stamp(op)).collect();
         let keys: Vec<Key> = stamped.iter().map(|op| op.key.clone()).collect();
@@ -68,18 +68,18 @@ impl Engine {
                     for op in &stamped {
                         judged.push(engine.decide_action(op).await);
                     }
-                    engine.journal_judged(gates, &stamped, judged, room).await
+                    engine.journal_judged(gates, &stamped, judged, room, atomicity).await
                 })
                 .await?
             }
-            WritePolicy::FrontendOnly => return self.apply_locally(stamped).await,
+            WritePolicy::FrontendOnly => self.apply_locally(stamped).await?,
             WritePolicy::WriteThrough | WritePolicy::WriteAround => {
                 let engine = Arc::clone(self);
                 self.in_turn(self.gates(keys), |gates| engine.apply_synchronously(gates, stamped, atomicity))
                     .await?
             }
         };
-        Ok(outcomes)
+        Ok(refused.among(outcomes))
     }
 
     fn stamp(&self, (key, action): (Key, Action)) -> Stamped {
@@ -150,8 +150,11 @@ impl Engine {
             }
         };
         let mut answers: BatchOutcomes = Vec::with_capacity(outcomes.len());
-        let is_answered = |answers: &BatchOutcomes, op: &Stamped| {
-            stamped.iter().zip(answers).any(|(earlier, answer)| earlier.key == op.key && answer.is_ok())
+        // Where the last operation on a key has no effect, the one before it that had.
+        let effective = |answers: &BatchOutcomes, op: &Stamped| {
+            let answered = stamped.iter().zip(answers).rev();
+            let mut answered = answered.filter(|(earlier, answer)| earlier.key == op.key && answer.is_ok());
+            answered.next().map(|(earlier, _)| earlier)
         };
         for (index, (op, outcome)) in stamped.iter().zip(outcomes).enumerate() {
             let is_last = !stamped.iter().skip(index + 1).any(|later| later.key == op.key);
@@ -178,27 +181,31 @@ impl Engine {
                     self.announce(&op.key, op.entry.as_ref().map(Entry::version));
                     concluded.map(|()| applied)
                 }
-                // An earlier operation on the key may have taken effect.
-                Err(error) if error.write_outcome() == Outcome::NotApplied && is_answered(&answers, op) => {
-                    self.conclude(&op.key, Change::Remove, call).await.ok();
-                    drop(gate);
-                    Err(error)
-                }
-                Err(error) => Err(self.fail(gate, op.key.clone(), call, error).await),
+                Err(error) => match effective(&answers, op) {
+                    Some(earlier) if error.write_outcome() == Outcome::NotApplied => {
+                        let entry = earlier.entry.as_ref().filter(|_| !overtaken.contains(&op.key));
+                        let change = self.change_for(&op.key, entry, sent, session);
+                        self.conclude(&op.key, change, call).await.ok();
+                        drop(gate);
+                        Err(error)
+                    }
+                    _ => Err(self.fail(gate, op.key.clone(), call, error).await),
+                },
             });
         }
         Ok(answers)
     }
 
-    /// Journals the operations whose preconditions hold; where batches are atomic, all or none.
+    /// Journals the operations whose preconditions hold; where batches are atomic and not judged per item, all or none.
     async fn journal_judged(
         &self,
         gates: Vec<Gate>,
         stamped: &[Stamped],
         judged: Vec<Result<Existed>>,
         room: BatchRoom,
+        atomicity: Atomicity,
     ) -> Result<BatchOutcomes> {
-        let atomic = self.capabilities.has(Feature::AtomicBatch);
+        let atomic = self.capabilities.has(Feature::AtomicBatch) && atomicity != Atomicity::PerItem;
         let judged: Vec<Result<Existed>> =
             if atomic { judged.into_iter().map(|held| held.map(Ok)).collect::<Result<_>>()? } else { judged };
         // Of several on a key the last one wins: the others never take effect, whatever becomes of it.

@@ -9,6 +9,7 @@
 //! There such an attempt is not repeated; what became of it is found out instead.
 
 mod batch;
+mod per_item;
 
 pub(super) use batch::{DrivenBatch, as_batch};
 

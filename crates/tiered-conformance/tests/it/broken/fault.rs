@@ -8,7 +8,9 @@ pub(super) enum Fault {
     AbsentIsEmpty,
     AbsentRemembered,
     AtomicityIgnored,
+    BatchFailsTogether,
     BatchFirstWins,
+    BatchItemForced,
     BatchJudgedLate,
     BatchNotAtomic,
     BatchPartial,
@@ -55,11 +57,13 @@ pub(super) enum Fault {
 }
 
 /// Each fault with a case that must notice it.
-pub(super) const TABLE: [(Fault, &str); 47] = [
+pub(super) const TABLE: [(Fault, &str); 49] = [
     (Fault::AbsentIsEmpty, "read_absent"),
     (Fault::AbsentRemembered, "tier_absent_then_written"),
     (Fault::AtomicityIgnored, "batch_atomic"),
+    (Fault::BatchFailsTogether, "batch_per_item"),
     (Fault::BatchFirstWins, "batch_last"),
+    (Fault::BatchItemForced, "batch_per_item"),
     (Fault::BatchJudgedLate, "batch_judged"),
     (Fault::BatchNotAtomic, "batch_atomic_failure"),
     (Fault::BatchPartial, "batch_outcomes"),

@@ -168,6 +168,13 @@ impl Broken {
     }
 }
 
+fn unconditional(action: Action) -> Action {
+    match action {
+        Action::Put(put) => Action::Put(put.precondition(Precondition::None)),
+        Action::Delete(delete) => Action::Delete(delete.precondition(Precondition::None)),
+    }
+}
+
 #[deny(clippy::missing_trait_methods, reason = "no provided body may stand in for the store inside")]
 /// Gives other tasks the time to come in between.
 pub(super) async fn others_go_first() {
@@ -328,6 +335,16 @@ impl Store for Broken {
             Fault::BatchNotAtomic | Fault::BatchJudgedLate => self.one_by_one(batch).await,
             Fault::BatchPartial if batch.atomicity() == Atomicity::BestEffort => self.one_by_one(batch).await,
             Fault::AtomicityIgnored => self.inner.apply(batch.best_effort()).await,
+            Fault::BatchFailsTogether if batch.atomicity() == Atomicity::PerItem => {
+                self.inner.apply(batch.best_effort()).await
+            }
+            Fault::BatchItemForced if batch.atomicity() == Atomicity::PerItem => {
+                let mut forced = Batch::of(Atomicity::PerItem);
+                for (key, action) in batch.into_operations() {
+                    forced.push(key, unconditional(action));
+                }
+                self.inner.apply(forced).await
+            }
             Fault::BatchFirstWins => {
                 let mut operations = batch.into_operations();
                 operations.reverse();

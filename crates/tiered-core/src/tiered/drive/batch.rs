@@ -38,7 +38,7 @@ impl DrivenBatch {
 }
 
 /// What the backend has, by key.
-type Versions = BTreeMap<Key, Option<Version>>;
+pub(super) type Versions = BTreeMap<Key, Option<Version>>;
 
 impl Engine {
     /// Applies a batch until the answer is definite. Its keys' gates are closed.
@@ -47,7 +47,9 @@ impl Engine {
         operations: &[(Key, Action)],
         atomicity: Atomicity,
     ) -> DrivenBatch {
-        if self.backend.capabilities().has(Feature::AtomicBatch) {
+        if atomicity == Atomicity::PerItem && self.backend.capabilities().has(Feature::AtomicBatch) {
+            self.drive_per_item(operations).await
+        } else if self.backend.capabilities().has(Feature::AtomicBatch) {
             self.drive_together(operations, atomicity).await
         } else {
             self.drive_separately(operations).await
@@ -99,7 +101,11 @@ impl Engine {
         as_applied(&seen).ok_or_else(|| precondition_failed(key))
     }
 
-    async fn drive_together(&self, operations: &[(Key, Action)], atomicity: Atomicity) -> DrivenBatch {
+    pub(super) async fn drive_together(
+        &self,
+        operations: &[(Key, Action)],
+        atomicity: Atomicity,
+    ) -> DrivenBatch {
         let mut attempts = Attempts::Void;
         let mut ended = DrivenBatch::once(Ok(Vec::new()));
         let mut backoff = Backoff::new(self.uptime_millis());
@@ -225,7 +231,7 @@ impl Engine {
         Some(Err(error.outcome_is(Outcome::Unknown)))
     }
 
-    async fn versions(&self, operations: &[(Key, Action)]) -> Result<Versions> {
+    pub(super) async fn versions(&self, operations: &[(Key, Action)]) -> Result<Versions> {
         let mut keys: Vec<&Key> = operations.iter().map(|(key, _)| key).collect();
         keys.sort_unstable();
         keys.dedup();
@@ -284,8 +290,7 @@ fn closed_over(attempts: Attempts) -> Error {
 
 /// The operations as one batch.
 pub(in crate::tiered) fn as_batch(operations: &[(Key, Action)], atomicity: Atomicity) -> Batch {
-    let empty = if atomicity == Atomicity::Required { Batch::new() } else { Batch::new().best_effort() };
-    operations.iter().fold(empty, |mut batch, (key, action)| {
+    operations.iter().fold(Batch::of(atomicity), |mut batch, (key, action)| {
         batch.push(key.clone(), action.clone());
         batch
     })
