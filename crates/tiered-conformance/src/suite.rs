@@ -137,7 +137,8 @@ macro_rules! __catalogue {
             delete_existing delete_absent delete_then_put delete_neighbours
             range_half_open range_clamped range_at_end range_beyond range_absent range_empty_value
             range_metadata range_chunks
-            read_keys read_unless_unchanged read_unless_changed read_many read_many_range read_many_apart read_peek
+            read_keys read_unless_unchanged read_unless_changed
+            read_if_version read_if_version_changed read_if_version_race read_many read_many_range read_many_apart read_peek
             put_if_absent put_if_absent_present put_if_absent_deleted put_if_matches put_if_matches_stale
             put_if_matches_absent put_retry delete_if_matches delete_if_matches_stale delete_if_absent
             put_same_value put_values_near put_versions_near put_key_limit_wide read_keys_near

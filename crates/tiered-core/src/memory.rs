@@ -243,7 +243,7 @@ impl Store for MemoryStore {
     }
 
     async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
-        let options = ReadOptions { unless: None, range: None, ..options.clone() };
+        let options = ReadOptions { unless: None, if_version: None, range: None, ..options.clone() };
         Ok(self.load(key, &options).await?.entry().map(|entry| Arc::clone(entry.metadata())))
     }
 

@@ -58,6 +58,10 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 ///   [`Lookup::Absent`], never an error; an error is never an absence.
 /// * **`[read.unless]`** With [`ReadOptions::unless`], an entry that is still the known one answers
 ///   [`Lookup::Unchanged`]; any other answers as without it.
+/// * **`[read.if]`** With [`ReadOptions::if_version`], a live entry of another version answers [`Lookup::Changed`], and
+///   an absent one `Absent`; otherwise the read answers as without it. The version is compared first: neither `unless`
+///   nor the range is judged against another version. What is found is of that version as a whole, also where the
+///   entry is replaced meanwhile. A cache whose own copy is of another version asks its backend before it answers.
 /// * **`[read.range]`** With [`ReadOptions::range`], the entry's value is the bytes of the half-open range, its
 ///   end clamped to the value's; its metadata are the whole value's. A start equal to the size gives an empty
 ///   value; a start beyond it, or beyond the end, is [`ErrorKind::InvalidRange`]. On an absent key the answer is
@@ -211,9 +215,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         None
     }
 
-    /// Reads one key's metadata.
+    /// Reads one key's metadata, whatever conditions and range the options name.
     async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
-        let options = ReadOptions { unless: None, range: Some(0..0), ..options.clone() };
+        let options = ReadOptions { unless: None, if_version: None, range: Some(0..0), ..options.clone() };
         let read = self.load(key, &options).await?;
         Ok(read.entry().map(|entry| Arc::clone(entry.metadata())))
     }
@@ -233,13 +237,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         apply_one_by_one(self, batch).await
     }
 
-    /// Reads one key's value in parts. Here: loads it whole and yields it as one part.
+    /// Reads one key's value in parts, of one version, whatever conditions the options name. Here: loads it whole and yields it as one part.
     async fn read_stream(
         &self,
         key: &Key,
         options: &ReadOptions,
     ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
-        let options = ReadOptions { unless: None, ..options.clone() };
+        let options = ReadOptions { unless: None, if_version: None, ..options.clone() };
         Ok(self.load(key, &options).await?.into_entry().map(|entry| {
             let metadata = Arc::clone(entry.metadata());
             let body: ByteStream = Box::pin(stream::iter([Ok(entry.into_value())]));

@@ -326,6 +326,9 @@ fn answer(
     let Some(record) = record.filter(|record| record.metadata.is_visible(now, options.tombstones)) else {
         return Ok(Read::from_store(Lookup::Absent));
     };
+    if options.excludes(&record.metadata.version) {
+        return Ok(Read::from_store(Lookup::Changed));
+    }
     if options.unless.as_ref().is_some_and(|known| known.version == record.metadata.version) {
         return Ok(Read::from_store(Lookup::Unchanged));
     }

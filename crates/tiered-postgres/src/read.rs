@@ -50,6 +50,7 @@ impl PostgresStore {
             key: key.clone(),
             now: now(self.0.stamp.now()),
             known: options.unless.as_ref().map(|known| known.version.to_string()),
+            wanted: options.if_version.as_ref().map(|known| known.version.to_string()),
             range: options.range.as_ref().map(|range| {
                 let length = range.end.saturating_sub(range.start);
                 (position(range.start.saturating_add(1)), position(length))
@@ -62,10 +63,13 @@ impl PostgresStore {
         self.answer(entry, &metadata, options)
     }
 
-    /// The answer for a row; no entry is an unchanged one.
+    /// The answer for a row; no entry is one of another version, or an unchanged one.
     fn answer(&self, entry: Option<Entry>, metadata: &Arc<Metadata>, options: &ReadOptions) -> Result<Read> {
         if !metadata.is_visible(self.0.stamp.now(), options.tombstones) {
             return Ok(Read::from_store(Lookup::Absent));
+        }
+        if options.excludes(&metadata.version) {
+            return Ok(Read::from_store(Lookup::Changed));
         }
         let Some(entry) = entry else { return Ok(Read::from_store(Lookup::Unchanged)) };
         if let Some(range) = &options.range {
@@ -253,17 +257,39 @@ pub(crate) fn mark_row(name: &str) -> String {
 
 /// A statement that answers in one row at most, and its parameters.
 enum Query {
-    Load { statement: Statement, key: Key, now: i64, known: Option<String>, range: Option<(i32, i32)> },
-    Head { statement: Statement, key: Key, now: i64 },
-    Part { statement: Statement, key: Key, version: String, from: i32, length: i32 },
-    Mark { statement: Statement, name: String },
+    Load {
+        statement: Statement,
+        key: Key,
+        now: i64,
+        /// The version whose value is not wanted, and the only one whose value is.
+        known: Option<String>,
+        wanted: Option<String>,
+        range: Option<(i32, i32)>,
+    },
+    Head {
+        statement: Statement,
+        key: Key,
+        now: i64,
+    },
+    Part {
+        statement: Statement,
+        key: Key,
+        version: String,
+        from: i32,
+        length: i32,
+    },
+    Mark {
+        statement: Statement,
+        name: String,
+    },
 }
 
 impl Query {
     fn build(&self) -> crate::sql::Query<'_> {
         match self {
-            Self::Load { statement, key, now, known, range } => {
-                let query = statement.query().bind(key.as_str().as_bytes()).bind(now).bind(known);
+            Self::Load { statement, key, now, known, wanted, range } => {
+                let query =
+                    statement.query().bind(key.as_str().as_bytes()).bind(now).bind(known).bind(wanted);
                 match range {
                     Some((from, length)) => query.bind(from).bind(length),
                     None => query,

@@ -88,6 +88,11 @@ impl Engine {
         }
     }
 
+    /// Whether the frontend's entry is the last word on what the key has: where nothing else is read, or it is local.
+    pub(super) fn is_word(&self, entry: &Entry) -> bool {
+        self.settings.read_policy == ReadPolicy::FrontendOnly || entry.metadata().note.origin.is_local()
+    }
+
     /// Whether the frontend alone answers this read.
     fn reads_locally(&self, options: &ReadOptions) -> bool {
         self.settings.write_policy == WritePolicy::FrontendOnly
@@ -123,6 +128,10 @@ impl Engine {
         options: &ReadOptions,
     ) -> Result<Option<Read>> {
         let replaces = match self.look_in_frontend(key, options).await? {
+            // A copy of another version than the one that is asked for does not tell what the backend has.
+            Found::Fresh(entry) if options.excludes(entry.version()) && !self.is_word(&entry) => {
+                Replaces::Nothing
+            }
             Found::Fresh(entry) => return Ok(Some(self.answer_hit(entry, options))),
             _ if self.settings.read_policy == ReadPolicy::FrontendOnly
                 && options.freshness != Freshness::Authoritative =>
@@ -135,7 +144,7 @@ impl Engine {
             Found::Nothing => Replaces::Nothing,
         };
         self.counters.misses.add(1);
-        if options.range.is_some() {
+        if options.range.is_some() || options.if_version.is_some() {
             // A part of a value is no entry of the frontend: it is passed on and not kept.
             return self.load_from_backend(key, options).await.map(Some);
         }
@@ -180,8 +189,10 @@ impl Engine {
         };
         let found = match asked {
             Ok(found) => found,
-            Err(error) if local && error.kind() == ErrorKind::InvalidRange => {
-                return self.beyond_the_local(key, error).await;
+            Err(error)
+                if error.kind() == ErrorKind::InvalidRange && (local || options.if_version.is_some()) =>
+            {
+                return self.beyond_the_local(key, options, error).await;
             }
             Err(error) if local => return Err(error),
             Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -214,14 +225,16 @@ impl Engine {
     }
 
     /// What a range means that does not fit the frontend's entry, where writes stay there: a tombstone has no bytes and
-    /// is absent, whatever the range; the size of a copy is not the backend's word.
-    async fn beyond_the_local(&self, key: &Key, error: Error) -> Result<Found> {
+    /// is absent, whatever the range; the size of a copy is not the backend's word. Nor is a range judged against another
+    /// version than the one that is asked for.
+    async fn beyond_the_local(&self, key: &Key, options: &ReadOptions, error: Error) -> Result<Found> {
         let bytes_aside = ReadOptions::new().range(0..0);
         let entry = self.ask_frontend(self.load_from_frontend(key, &bytes_aside)).await?;
         let alone = self.settings.read_policy == ReadPolicy::FrontendOnly;
         match entry {
             Some(entry) if entry.metadata().note.origin == Origin::Tombstone => Ok(Found::Fresh(entry)),
             Some(entry) if !entry.metadata().note.origin.is_local() && !alone => Ok(Found::Damaged),
+            Some(entry) if options.excludes(entry.version()) => Ok(Found::Fresh(entry)),
             Some(_) => Err(error),
             None => Ok(Found::Nothing),
         }
@@ -232,6 +245,7 @@ impl Engine {
         let options = ReadOptions {
             freshness: Freshness::Cached,
             unless: None,
+            if_version: None,
             range: options.range.clone(),
             tombstones: Tombstones::Show,
         };
@@ -260,6 +274,8 @@ impl Engine {
         let unchanged = options.unless.as_ref().is_some_and(|known| known.version == *entry.version());
         let lookup = if note.origin.is_hidden() {
             Lookup::Absent
+        } else if options.excludes(entry.version()) {
+            Lookup::Changed
         } else if unchanged {
             Lookup::Unchanged
         } else {
@@ -271,7 +287,7 @@ impl Engine {
     fn answer_flight(&self, lookup: Lookup, options: &ReadOptions) -> Result<Read> {
         let entry = match lookup {
             Lookup::Found(entry) => Some(entry),
-            Lookup::Unchanged | Lookup::Absent => None,
+            Lookup::Unchanged | Lookup::Changed | Lookup::Absent => None,
         };
         let read = answer(entry, self.stamp.now(), options)?;
         Ok(Read { source: Source::Backend, ..read })
@@ -319,7 +335,7 @@ impl Engine {
                 self.counters.revalidated.add(1);
                 Some(entry.clone())
             }
-            (Lookup::Unchanged | Lookup::Absent, _) => None,
+            (Lookup::Unchanged | Lookup::Changed | Lookup::Absent, _) => None,
         };
         let (answer, change) = if let Some(entry) = entry {
             let note = Self::note(session, validated, entry.metadata());
@@ -390,7 +406,7 @@ impl Engine {
                 Glance::Clear => break,
             }
         }
-        let options = ReadOptions { unless: None, range: Some(0..0), ..options.clone() };
+        let options = ReadOptions { unless: None, if_version: None, range: Some(0..0), ..options.clone() };
         match self.look_in_frontend(key, &options).await? {
             Found::Fresh(entry) if entry.metadata().note.origin.is_hidden() => Ok(None),
             Found::Fresh(entry) => Ok(Some(Arc::clone(entry.metadata()))),

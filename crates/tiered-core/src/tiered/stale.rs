@@ -63,6 +63,7 @@ impl Engine {
             return None;
         }
         let entry = match self.look_in_frontend(key, options).await.ok()? {
+            Found::Fresh(entry) if options.excludes(entry.version()) && !self.is_word(&entry) => return None,
             Found::Fresh(entry) => return Some(self.answer_hit(entry, options)),
             Found::Doubtful(entry) => entry,
             Found::Damaged | Found::Nothing => return None,
@@ -70,7 +71,7 @@ impl Engine {
         let note = &entry.metadata().note;
         let age = self.uptime_millis().saturating_sub(note.validated);
         let in_step = self.is_in_step(note.session) || self.planted.has(Plant::StaleServedOutOfStep);
-        if !in_step || age > oldest {
+        if !in_step || age > oldest || options.excludes(entry.version()) {
             return None;
         }
         self.counters.stale_answers.add(1);

@@ -26,7 +26,7 @@ impl Engine {
         options: &ReadOptions,
     ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
         self.check_open(Operation::Load)?;
-        let options = ReadOptions { unless: None, ..options.clone() };
+        let options = ReadOptions { unless: None, if_version: None, ..options.clone() };
         let known = self.head(key, &options).await?;
         // What fits the frontend is read as any other value, and kept there.
         let keeps = known.is_some_and(|metadata| self.fits_frontend(key, metadata.size));

@@ -167,7 +167,7 @@ impl Target for Frontend {
                 Ok(match answer {
                     Lookup::Found(entry) if !self.0.fits_frontend(key, entry.size()) => Copied::Same,
                     Lookup::Found(entry) => Copied::Done(entry.size()),
-                    Lookup::Unchanged | Lookup::Absent => Copied::Vanished,
+                    Lookup::Unchanged | Lookup::Changed | Lookup::Absent => Copied::Vanished,
                 })
             }
         }

@@ -23,6 +23,9 @@ pub(super) enum Fault {
     ExpiredReturned,
     ExpiryDropped,
     HeadTruncated,
+    IfVersionIgnored,
+    IfVersionJudgedLate,
+    IfVersionNever,
     KeyFolded,
     KeyLimitUnchecked,
     LimitIgnored,
@@ -57,7 +60,7 @@ pub(super) enum Fault {
 }
 
 /// Each fault with a case that must notice it.
-pub(super) const TABLE: [(Fault, &str); 49] = [
+pub(super) const TABLE: [(Fault, &str); 52] = [
     (Fault::AbsentIsEmpty, "read_absent"),
     (Fault::AbsentRemembered, "tier_absent_then_written"),
     (Fault::AtomicityIgnored, "batch_atomic"),
@@ -76,6 +79,9 @@ pub(super) const TABLE: [(Fault, &str); 49] = [
     (Fault::ExpiredReturned, "expiry_past"),
     (Fault::ExpiryDropped, "expiry_after"),
     (Fault::HeadTruncated, "read_head"),
+    (Fault::IfVersionIgnored, "read_if_version_changed"),
+    (Fault::IfVersionJudgedLate, "read_if_version_changed"),
+    (Fault::IfVersionNever, "read_if_version"),
     (Fault::KeyFolded, "read_keys"),
     (Fault::KeyLimitUnchecked, "put_key_limit"),
     (Fault::LimitIgnored, "list_limit"),

@@ -112,6 +112,15 @@ impl Broken {
             Fault::EmptyIsAbsent if read.entry().is_some_and(|entry| entry.size() == 0) => {
                 Read::from_store(Lookup::Absent)
             }
+            Fault::IfVersionNever if options.if_version.is_some() && !absent => {
+                Read::from_store(Lookup::Changed)
+            }
+            // After the range was judged.
+            Fault::IfVersionJudgedLate
+                if read.entry().is_some_and(|entry| options.excludes(entry.version())) =>
+            {
+                Read::from_store(Lookup::Changed)
+            }
             Fault::UnchangedAlways if options.unless.is_some() && !absent => {
                 Read::from_store(Lookup::Unchanged)
             }
@@ -199,6 +208,7 @@ impl Store for Broken {
         match self.fault {
             Fault::TombstoneShown => asked.tombstones = Tombstones::Show,
             Fault::UnlessIgnored => asked.unless = None,
+            Fault::IfVersionIgnored | Fault::IfVersionJudgedLate => asked.if_version = None,
             Fault::RangeOffByOne => {
                 asked.range = asked.range.map(|range| range.start..range.end.saturating_add(1));
             }
@@ -367,6 +377,7 @@ impl Store for Broken {
     ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
         let mut whole = options.clone();
         whole.unless = None;
+        whole.if_version = None;
         Ok(self.load(key, &whole).await?.into_entry().map(|entry| {
             let metadata = Arc::clone(entry.metadata());
             let body: ByteStream = Box::pin(stream::iter([Ok(entry.into_value())]));

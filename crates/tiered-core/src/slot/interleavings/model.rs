@@ -247,7 +247,7 @@ impl Model {
             };
             return match flight.answer().await {
                 Ok(Lookup::Found(entry)) => Some(id_of(&entry)),
-                Ok(Lookup::Unchanged | Lookup::Absent) | Err(_) => None,
+                Ok(Lookup::Unchanged | Lookup::Changed | Lookup::Absent) | Err(_) => None,
             };
         }
     }
