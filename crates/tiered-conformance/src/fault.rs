@@ -1,6 +1,7 @@
 //! A store that fails in every way that the specification allows.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use parking_lot::Mutex;
 use tiered_core::{
     Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Entry, Error,
     ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Outcome, Put, Read, ReadOptions, Reads,
-    Result, Scope, Store, Written, adapter,
+    Result, Scope, Slices, Store, Written, adapter,
 };
 
 use crate::dice::Dice;
@@ -488,6 +489,16 @@ impl Store for FaultStore {
         let reads =
             self.reading("get_many", "", async { Ok(self.inner.get_many(keys, options).await) }).await;
         reads.unwrap_or_else(|error| adapter::all_failed(keys, &error))
+    }
+
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        self.evict(key).await;
+        self.reading("get_ranges", key.as_str(), self.inner.get_ranges(key, ranges, options)).await
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {

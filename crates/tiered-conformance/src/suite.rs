@@ -137,6 +137,7 @@ macro_rules! __catalogue {
             delete_existing delete_absent delete_then_put delete_neighbours
             range_half_open range_clamped range_at_end range_beyond range_absent range_empty_value
             range_metadata range_chunks
+            ranges_of_one_version ranges_conditional race_ranges
             read_keys read_unless_unchanged read_unless_changed
             read_if_version read_if_version_changed read_if_version_race read_many read_many_range read_many_apart read_peek
             put_if_absent put_if_absent_present put_if_absent_deleted put_if_matches put_if_matches_stale

@@ -7,6 +7,7 @@ use crate::batch::{Applied, fail_with_last};
 use crate::entry::{Entry, Metadata};
 use crate::error::{Error, Result};
 use crate::key::Key;
+pub use crate::ranges::{NEAR, load_ranges};
 use crate::read::Reads;
 use crate::version::Version;
 use crate::write::{Delete, Expiry, Identity, Put};

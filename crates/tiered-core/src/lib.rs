@@ -23,6 +23,7 @@ pub mod opening;
 #[cfg_attr(not(feature = "planted"), allow(unreachable_pub, reason = "public only with the feature"))]
 mod planted;
 mod policy;
+mod ranges;
 mod read;
 mod slot;
 pub mod store;
@@ -47,6 +48,7 @@ pub use observe::{Event, Events, Stats};
 #[cfg(feature = "planted")]
 pub use planted::Plant;
 pub use policy::{Freshness, ReadPolicy, WritePolicy};
+pub use ranges::Slices;
 pub use read::{Known, Lookup, Read, ReadOptions, Reads, Source};
 pub use store::{ByteStream, Change, ChangeStream, Store, StoreExt};
 pub use tiered::ownership;

@@ -135,11 +135,11 @@ pub enum Source {
     Pending,
 }
 
-/// What was found.
+/// What was found: an entry, or [`Slices`](crate::Slices) of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lookup {
+pub enum Lookup<T = Entry> {
     /// A live entry.
-    Found(Entry),
+    Found(T),
     /// The entry is still the one that the reader knows.
     Unchanged,
     /// There is a live entry, of another version than the one that was asked for.
@@ -150,9 +150,9 @@ pub enum Lookup {
 
 /// The answer to a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Read {
+pub struct Read<T = Entry> {
     /// What was found.
-    pub lookup: Lookup,
+    pub lookup: Lookup<T>,
     /// The tier that answered.
     pub source: Source,
     /// Time since the answer was compared with the authority; zero where the authority gave it.
@@ -161,17 +161,45 @@ pub struct Read {
     pub stale: bool,
 }
 
-impl Read {
+impl<T> Read<T> {
     /// A fresh answer of a store without tiers.
-    pub const fn from_store(lookup: Lookup) -> Self {
+    pub const fn from_store(lookup: Lookup<T>) -> Self {
         Self::fresh(lookup, Source::Store)
     }
 
     /// A fresh answer of `source`.
-    pub const fn fresh(lookup: Lookup, source: Source) -> Self {
+    pub const fn fresh(lookup: Lookup<T>, source: Source) -> Self {
         Self { lookup, source, age: Duration::ZERO, stale: false }
     }
 
+    /// The same answer with something else made of what was found.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn try_map<U>(self, make: impl FnOnce(T) -> Result<U>) -> Result<Read<U>> {
+        let Self { lookup, source, age, stale } = self;
+        let lookup = match lookup {
+            Lookup::Found(found) => Lookup::Found(make(found)?),
+            Lookup::Unchanged => Lookup::Unchanged,
+            Lookup::Changed => Lookup::Changed,
+            Lookup::Absent => Lookup::Absent,
+        };
+        Ok(Read { lookup, source, age, stale })
+    }
+
+    /// The same answer of a read for something else, where nothing was found; an entry counts as changed.
+    pub(crate) fn without_entry<U>(self) -> Read<U> {
+        let Self { lookup, source, age, stale } = self;
+        let lookup = match lookup {
+            Lookup::Unchanged => Lookup::Unchanged,
+            Lookup::Found(_) | Lookup::Changed => Lookup::Changed,
+            Lookup::Absent => Lookup::Absent,
+        };
+        Read { lookup, source, age, stale }
+    }
+}
+
+impl Read {
     /// The answer to a read with `options` where `entry` is the live, whole entry. What an adapter that holds
     /// whole entries returns.
     ///

@@ -1,6 +1,7 @@
 //! The [`Store`] trait: the contract between adapters and the tiering engine.
 
 use std::fmt;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::entry::{Entry, Metadata};
 use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
 use crate::key::Key;
 use crate::list::{ListOptions, ListStream};
+use crate::ranges::{NEAR, Slices, load_ranges};
 #[cfg(doc)]
 use crate::read::Lookup;
 use crate::read::{Read, ReadOptions, Reads};
@@ -74,6 +76,10 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 /// * **`[read.head]`** [`head`](Store::head) returns the metadata that `load` would, without the value.
 /// * **`[read.many]`** [`get_many`](Store::get_many) answers each key in the order asked, duplicates included, as
 ///   `load` would: a key that cannot be read fails alone. It is no snapshot.
+/// * **`[read.ranges]`** [`get_ranges`](Store::get_ranges) answers each range in the order asked, as `load` would, all
+///   of one version, the one whose metadata it carries. Conditions and freshness hold for all of them together;
+///   [`ReadOptions::range`] is ignored. One range that does not fit is [`ErrorKind::InvalidRange`]. Without any range the
+///   answer has metadata alone. A value that is replaced faster than it is read is [`ErrorKind::Unavailable`].
 /// * **`[read.stream]`** [`read_stream`](Store::read_stream) gives the metadata and then the same bytes, in parts.
 ///
 /// # Writing
@@ -229,6 +235,33 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
             reads.push(self.load(key, options).await);
         }
         reads
+    }
+
+    /// Reads several ranges of one key's value, all of one version. Here: by one read, or some that are conditional on
+    /// the version of the first, begun anew where it changes.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{Key, Lookup, MemoryStore, Put, ReadOptions, Store};
+    ///
+    /// let store = MemoryStore::new();
+    /// let key = Key::new("file")?;
+    /// store.put(&key, Put::new("header, body, footer")).await?;
+    /// let read = store.get_ranges(&key, &[0..6, 14..20], &ReadOptions::new()).await?;
+    /// let Lookup::Found(slices) = read.lookup else { panic!("just written") };
+    /// assert_eq!(slices.values, ["header", "footer"]);
+    /// assert_eq!(slices.metadata.size, 20);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        let load = |options: ReadOptions| async move { self.load(key, &options).await };
+        load_ranges(ranges, options, NEAR, load).await.map_err(|error| error.for_key(key))
     }
 
     /// Applies a batch. Here: refuses to be atomic; otherwise judges every precondition first, then writes one
@@ -521,6 +554,14 @@ impl<S: Store + ?Sized> Store for Arc<S> {
     }
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
         (**self).get_many(keys, options).await
+    }
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        (**self).get_ranges(key, ranges, options).await
     }
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
         (**self).apply(batch).await

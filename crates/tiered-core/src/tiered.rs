@@ -21,6 +21,7 @@ mod synchronise;
 mod write;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -35,6 +36,7 @@ use crate::journal::{Parked, Sequence};
 use crate::key::Key;
 use crate::list::{ListOptions, ListStream};
 use crate::observe::{Events, Stats};
+use crate::ranges::{NEAR, Slices, load_ranges};
 use crate::read::{Read, ReadOptions, Reads};
 use crate::store::{ByteStream, ChangeStream, Store};
 use crate::sync::SyncReport;
@@ -233,6 +235,17 @@ impl Store for TieredStore {
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
         let reads = self.engine.get_many(keys, options).await;
         reads.into_iter().map(|read| read.map_err(|error| error.during(Operation::LoadMany))).collect()
+    }
+
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        let load = |options: ReadOptions| async move { self.engine.load(key, &options).await };
+        let read = load_ranges(ranges, options, NEAR, load).await;
+        read.map_err(|error| error.during(Operation::Load).for_key(key))
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {

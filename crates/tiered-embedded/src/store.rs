@@ -1,6 +1,7 @@
 //! The store over an embedded engine.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -13,8 +14,8 @@ use tiered_core::store::{self, check_mark, closed};
 use tiered_core::{
     Action, Applied, Atomicity, Batch, BatchOutcomes, Capabilities, Claim, Claims, Delete, Deleted,
     Durability, Error, ErrorKind, Feature, Key, ListOptions, ListStream, Lookup, Metadata, Operation,
-    Outcome, Put, Read, ReadOptions, Reads, Result, Scope, Sharing, Stamp, Store, Timestamp, Tombstones,
-    Written, adapter,
+    Outcome, Put, Read, ReadOptions, Reads, Result, Scope, Sharing, Slices, Stamp, Store, Timestamp,
+    Tombstones, Written, adapter,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -336,6 +337,27 @@ fn answer(
     Ok(Read::from_store(Lookup::Found(entry)))
 }
 
+/// The answer to a read of several ranges.
+fn slices(
+    view: &dyn View,
+    key: &Key,
+    ranges: &[Range<u64>],
+    options: &ReadOptions,
+    now: Timestamp,
+) -> Result<Read<Slices>> {
+    let record = read_record(view, key)?;
+    // Conditions and visibility, and no byte of the value.
+    let options = options.clone().range(0..0);
+    answer(view, key, record.clone(), &options, now)?.try_map(|entry| {
+        let mut values = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            let Some(record) = record.clone() else { break };
+            values.push(read_value(view, key, record, Some(range))?.into_value());
+        }
+        Ok(Slices { metadata: Arc::clone(entry.metadata()), values })
+    })
+}
+
 fn head_of(
     view: &dyn View,
     key: &Key,
@@ -441,6 +463,27 @@ impl Store for EmbeddedStore {
             }
             Err(error) => adapter::all_failed(keys, &error),
         }
+    }
+
+    /// All ranges on one view.
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        let (owned, now) = (key.clone(), self.now());
+        let (ranges, options) = (ranges.to_vec(), options.clone());
+        let answer = move |view: &dyn View| slices(view, &owned, &ranges, &options, now);
+        let asked = answer.clone();
+        let cached = self.read_cached(Operation::Load, |view| {
+            let small = read_record(view, key)?.is_none_or(|record| record.metadata.size <= INLINE_READ);
+            if small { asked(view).map(Some) } else { Ok(None) }
+        });
+        if let Some(read) = cached.map_err(|error| error.for_key(key))? {
+            return Ok(read);
+        }
+        self.read(Operation::Load, answer).await.map_err(|error| error.for_key(key))
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {

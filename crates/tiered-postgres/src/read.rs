@@ -1,6 +1,7 @@
 //! Reads and listings.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use tiered_core::{
     ByteStream, Entry, Error, ErrorKind, Key, ListOptions, ListStream, Listed, Lookup, Metadata, Operation,
-    Read, ReadOptions, Reads, Result, Tombstones, clamp_range, prefix_end,
+    Read, ReadOptions, Reads, Result, Slices, Tombstones, clamp_range, prefix_end,
 };
 
 use crate::client::Purpose;
@@ -61,6 +62,39 @@ impl PostgresStore {
         };
         let (_, entry, metadata) = row::entry(&row)?;
         self.answer(entry, &metadata, options)
+    }
+
+    /// All ranges of one row.
+    pub(crate) async fn load_slices(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        self.check_open(Operation::Load)?;
+        let query = Query::Slices {
+            statement: self.0.statements.load_slices.clone(),
+            key: key.clone(),
+            now: now(self.0.stamp.now()),
+            known: options.unless.as_ref().map(|known| known.version.to_string()),
+            wanted: options.if_version.as_ref().map(|known| known.version.to_string()),
+            starts: ranges.iter().map(|range| position(range.start.saturating_add(1))).collect(),
+            lengths: ranges.iter().map(|range| position(range.end.saturating_sub(range.start))).collect(),
+        };
+        let Some(row) = self.row(Purpose::Read, query).await? else {
+            return Ok(Read::from_store(Lookup::Absent));
+        };
+        let (_, metadata) = row::metadata(&row)?;
+        let metadata = Arc::new(metadata);
+        let values: Option<Vec<Vec<u8>>> = row.try_get(11).map_err(|_| row::damaged("value"))?;
+        // Conditions and visibility are judged as for any read.
+        let empty = values.is_some().then(|| Entry::from_parts(Bytes::new(), Arc::clone(&metadata)));
+        let options = options.clone().range(0..0);
+        self.answer(empty, &metadata, &options)?.try_map(|_| {
+            ranges.iter().try_for_each(|range| clamp_range(range, metadata.size).map(drop))?;
+            let values = values.unwrap_or_default().into_iter().map(Bytes::from).collect();
+            Ok(Slices { metadata: Arc::clone(&metadata), values })
+        })
     }
 
     /// The answer for a row; no entry is one of another version, or an unchanged one.
@@ -266,6 +300,15 @@ enum Query {
         wanted: Option<String>,
         range: Option<(i32, i32)>,
     },
+    Slices {
+        statement: Statement,
+        key: Key,
+        now: i64,
+        known: Option<String>,
+        wanted: Option<String>,
+        starts: Vec<i32>,
+        lengths: Vec<i32>,
+    },
     Head {
         statement: Statement,
         key: Key,
@@ -294,6 +337,11 @@ impl Query {
                     Some((from, length)) => query.bind(from).bind(length),
                     None => query,
                 }
+            }
+            Self::Slices { statement, key, now, known, wanted, starts, lengths } => {
+                let query =
+                    statement.query().bind(key.as_str().as_bytes()).bind(now).bind(known).bind(wanted);
+                query.bind(starts).bind(lengths)
             }
             Self::Head { statement, key, now } => statement.query().bind(key.as_str().as_bytes()).bind(now),
             Self::Part { statement, key, version, from, length } => {

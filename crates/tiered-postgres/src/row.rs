@@ -80,7 +80,7 @@ impl Record {
     }
 }
 
-fn damaged(what: &str) -> Error {
+pub(crate) fn damaged(what: &str) -> Error {
     Error::new(
         ErrorKind::Corrupt,
         format!("the row's {what} is not as this store writes it; restore the row, or delete it"),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tiered_core::store::{check_mark, closed};
 use tiered_core::{
     Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Checksum, Claim, Delete, Deleted,
     Durability, Error, ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Operation, Put, Read,
-    ReadOptions, Reads, Result, Scope, Sharing, Stamp, Store, Timestamp, Written,
+    ReadOptions, Reads, Result, Scope, Sharing, Slices, Stamp, Store, Timestamp, Written, adapter,
 };
 use tokio::runtime::Handle;
 
@@ -28,6 +29,9 @@ pub(crate) const RESERVED: &str = ".tiered/";
 
 /// Checksums that are remembered of objects whose headers have none.
 const REMEMBERED: usize = 4_096;
+
+/// Ranges that are at most so many bytes apart are one request: about what arrives in the time that one more takes.
+const NEAR: u64 = 1 << 20;
 
 /// How much longer than its timeout a request may still reach the server, on a way that delays it.
 const ON_THE_WAY: Duration = Duration::from_secs(20);
@@ -239,6 +243,17 @@ impl Store for S3Store {
 
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
         self.load_many(keys, options).await
+    }
+
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        let load = |options: ReadOptions| async move { self.load_entry(key, &options).await };
+        let read = adapter::load_ranges(ranges, options, NEAR, load).await;
+        read.map_err(|error| self.failed(error, Operation::Load).for_key(key))
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {

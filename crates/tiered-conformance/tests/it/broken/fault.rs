@@ -45,6 +45,8 @@ pub(super) enum Fault {
     PrefixLeaks,
     RangeOffByOne,
     RangeRemembered,
+    RangesMixed,
+    RangesReordered,
     ReadStale,
     ReopenEmpty,
     StartAfterIncluded,
@@ -60,7 +62,7 @@ pub(super) enum Fault {
 }
 
 /// Each fault with a case that must notice it.
-pub(super) const TABLE: [(Fault, &str); 52] = [
+pub(super) const TABLE: [(Fault, &str); 54] = [
     (Fault::AbsentIsEmpty, "read_absent"),
     (Fault::AbsentRemembered, "tier_absent_then_written"),
     (Fault::AtomicityIgnored, "batch_atomic"),
@@ -101,6 +103,8 @@ pub(super) const TABLE: [(Fault, &str); 52] = [
     (Fault::PrefixLeaks, "list_prefix"),
     (Fault::RangeOffByOne, "range_half_open"),
     (Fault::RangeRemembered, "tier_range_first"),
+    (Fault::RangesMixed, "race_ranges"),
+    (Fault::RangesReordered, "ranges_of_one_version"),
     (Fault::ReadStale, "put_visible"),
     (Fault::ReopenEmpty, "life_reopen"),
     (Fault::StartAfterIncluded, "list_after"),

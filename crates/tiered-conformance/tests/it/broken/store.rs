@@ -1,6 +1,7 @@
 //! A wrapper around the reference store that breaks it in one way.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,7 +13,7 @@ use tiered_core::{
     Action, Applied, Atomicity, Attributes, Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream,
     Delete, Deleted, Durability, Entry, ErrorKind, Expiry, Feature, Key, ListOptions, ListStream, Lookup,
     MemoryStore, Metadata, Note, Outcome, Precondition, Put, Read, ReadOptions, Reads, Result, Sharing,
-    Stamp, Store, Tombstones, Version, Written, adapter,
+    Slices, Stamp, Store, Tombstones, Version, Written, adapter,
 };
 
 use super::fault::Fault;
@@ -338,6 +339,37 @@ impl Store for Broken {
             return adapter::all_failed(keys, &error.duplicate());
         }
         reads
+    }
+
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        if self.has(Fault::RangesMixed) || self.has(Fault::RangesReordered) {
+            let mut slices = None;
+            for range in ranges {
+                let read = self.load(key, &options.clone().range(range.clone())).await?;
+                let Lookup::Found(part) = &read.lookup else {
+                    return read.try_map(|entry| Slices::of(&entry, ranges));
+                };
+                let metadata = Arc::clone(part.metadata());
+                slices
+                    .get_or_insert(Slices { metadata, values: Vec::new() })
+                    .values
+                    .push(part.value().clone());
+                others_go_first().await;
+            }
+            if let Some(mut slices) = slices {
+                if self.has(Fault::RangesReordered) {
+                    slices.values.reverse();
+                }
+                return Ok(Read::from_store(Lookup::Found(slices)));
+            }
+        }
+        let load = |options: ReadOptions| async move { self.load(key, &options).await };
+        adapter::load_ranges(ranges, options, adapter::NEAR, load).await.map_err(|error| error.for_key(key))
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
