@@ -41,7 +41,7 @@ pub use clock::{Clock, ManualClock, Stamp, SystemClock, Timestamp};
 pub use entry::{Attributes, Checksum, Entry, Metadata, Note, Origin, Tombstones, clamp_range};
 pub use error::{Error, ErrorKind, Operation, Outcome, Result};
 pub use journal::{Aside, Journal, JournalRecord, Parked, Recovered, Sequence, VolatileJournal};
-pub use key::Key;
+pub use key::{AsKey, Key};
 pub use list::{ListOptions, ListStream, Listed, is_damaged_key, prefix_end};
 pub use memory::MemoryStore;
 pub use observe::{Event, Events, Stats};

@@ -15,7 +15,7 @@ use crate::capability::{Capabilities, Feature, Sharing};
 use crate::claim::{Claim, Scope};
 use crate::entry::{Entry, Metadata};
 use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
-use crate::key::Key;
+use crate::key::{AsKey, Key};
 use crate::list::{ListOptions, ListStream};
 use crate::ranges::{NEAR, Slices, load_ranges};
 #[cfg(doc)]
@@ -427,20 +427,23 @@ pub fn closed(operation: Operation) -> Error {
         .outcome_is(Outcome::NotApplied)
 }
 
-/// Conveniences over any [`Store`].
-#[async_trait]
+/// Conveniences over any [`Store`]. They take a [`Key`], or text that is one ([`AsKey`]).
 pub trait StoreExt: Store {
     /// The live entry: from memory where that is possible (then nothing is allocated), else by
     /// [`load`](Store::load).
     ///
+    /// # Errors
+    /// Those of [`load`](Store::load); [`ErrorKind::InvalidKey`] where text is no key.
+    ///
     /// # Cancel safety
     /// Dropping it has no effect.
-    fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Entry>>> + Send {
+    fn get(&self, key: impl AsKey) -> impl Future<Output = Result<Option<Entry>>> + Send {
         async move {
-            if let Some(entry) = self.peek(key) {
+            let key = key.as_key()?;
+            if let Some(entry) = self.peek(&key) {
                 return Ok(Some(entry));
             }
-            Ok(self.load(key, &ReadOptions::default()).await?.into_entry())
+            Ok(self.load(&key, &ReadOptions::default()).await?.into_entry())
         }
     }
 
@@ -448,16 +451,23 @@ pub trait StoreExt: Store {
     ///
     /// # Cancel safety
     /// Dropping it has no effect.
-    async fn get_range(&self, key: &Key, range: std::ops::Range<u64>) -> Result<Option<Entry>> {
-        Ok(self.load(key, &ReadOptions::new().range(range)).await?.into_entry())
+    fn get_range(
+        &self,
+        key: impl AsKey,
+        range: Range<u64>,
+    ) -> impl Future<Output = Result<Option<Entry>>> + Send {
+        async move {
+            let options = ReadOptions::new().range(range);
+            Ok(self.load(&*key.as_key()?, &options).await?.into_entry())
+        }
     }
 
     /// Whether a live entry exists.
     ///
     /// # Cancel safety
     /// Dropping it has no effect.
-    async fn contains(&self, key: &Key) -> Result<bool> {
-        Ok(self.head(key, &ReadOptions::default()).await?.is_some())
+    fn contains(&self, key: impl AsKey) -> impl Future<Output = Result<bool>> + Send {
+        async move { Ok(self.head(&*key.as_key()?, &ReadOptions::default()).await?.is_some()) }
     }
 
     /// Replaces the value by `change` of the authoritative one, retried until nobody wrote in between. Returns
@@ -489,24 +499,31 @@ pub trait StoreExt: Store {
     /// assert!(written.is_some() && !sold_out);
     /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
     /// ```
-    async fn update<F>(&self, key: &Key, mut change: F) -> Result<(Option<Entry>, Option<Written>)>
+    fn update<F>(
+        &self,
+        key: impl AsKey,
+        mut change: F,
+    ) -> impl Future<Output = Result<(Option<Entry>, Option<Written>)>> + Send
     where
         F: FnMut(Option<&Entry>) -> Option<Put> + Send,
     {
-        loop {
-            let old = self.load(key, &ReadOptions::new().authoritative()).await?.into_entry();
-            let Some(put) = change(old.as_ref()) else { return Ok((old, None)) };
-            let put = match &old {
-                Some(old) => put.if_version(old.version().clone()),
-                None => put.if_absent(),
-            };
-            match self.put(key, put).await {
-                Ok(written) => return Ok((old, Some(written))),
-                Err(error)
-                    if error.kind() == ErrorKind::PreconditionFailed
-                        // It may have been ours that somebody wrote over.
-                        && error.write_outcome() == Outcome::NotApplied => {}
-                Err(error) => return Err(error),
+        async move {
+            let key = key.as_key()?;
+            loop {
+                let old = self.load(&key, &ReadOptions::new().authoritative()).await?.into_entry();
+                let Some(put) = change(old.as_ref()) else { return Ok((old, None)) };
+                let put = match &old {
+                    Some(old) => put.if_version(old.version().clone()),
+                    None => put.if_absent(),
+                };
+                match self.put(&key, put).await {
+                    Ok(written) => return Ok((old, Some(written))),
+                    Err(error)
+                        if error.kind() == ErrorKind::PreconditionFailed
+                            // It may have been ours that somebody wrote over.
+                            && error.write_outcome() == Outcome::NotApplied => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
     }
@@ -515,13 +532,15 @@ pub trait StoreExt: Store {
     ///
     /// # Cancel safety
     /// Dropping it has no effect.
-    async fn keys(&self, prefix: &str) -> Result<Vec<Key>> {
+    fn keys(&self, prefix: &str) -> impl Future<Output = Result<Vec<Key>>> + Send {
         let mut listing = self.list(ListOptions::new().prefix(prefix));
-        let mut keys = Vec::new();
-        while let Some(listed) = listing.next().await {
-            keys.push(listed?.key);
+        async move {
+            let mut keys = Vec::new();
+            while let Some(listed) = listing.next().await {
+                keys.push(listed?.key);
+            }
+            Ok(keys)
         }
-        Ok(keys)
     }
 }
 

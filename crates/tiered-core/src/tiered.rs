@@ -33,7 +33,7 @@ use crate::claim::{Claim, Scope};
 use crate::entry::{Entry, Metadata};
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::journal::{Parked, Sequence};
-use crate::key::Key;
+use crate::key::{AsKey, Key};
 use crate::list::{ListOptions, ListStream};
 use crate::observe::{Events, Stats};
 use crate::ranges::{NEAR, Slices, load_ranges};
@@ -196,8 +196,8 @@ impl TieredStore {
     ///
     /// # Cancel safety
     /// As a write.
-    pub async fn invalidate(&self, key: &Key) -> Result<()> {
-        self.engine.invalidate(key).await
+    pub async fn invalidate(&self, key: impl AsKey) -> Result<()> {
+        self.engine.invalidate(&*key.as_key()?).await
     }
 }
 
