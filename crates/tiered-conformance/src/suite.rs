@@ -132,6 +132,7 @@ macro_rules! __catalogue {
     (@give $to:ident $arguments:tt) => {
         $crate::$to! { $arguments
             read_whole read_absent read_sizes read_key_longest read_key_shortest read_head
+            read_checksum
             put_replace put_visible put_empty put_version put_version_own put_version_token put_versions_differ
             put_metadata put_attributes put_note put_copy put_stamped put_key_limit put_value_limit
             delete_existing delete_absent delete_then_put delete_neighbours

@@ -57,7 +57,7 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 /// # Reading
 /// * **`[read.whole]`** [`load`](Store::load) of a key returns the entry of the last write that took effect:
 ///   value, and all metadata that the writer gave or the store stamped. A missing key is
-///   [`Lookup::Absent`], never an error; an error is never an absence.
+///   [`Lookup::Absent`], never an error; an error is never an absence. A whole value comes with its checksum.
 /// * **`[read.unless]`** With [`ReadOptions::unless`], an entry that is still the known one answers
 ///   [`Lookup::Unchanged`]; any other answers as without it.
 /// * **`[read.if]`** With [`ReadOptions::if_version`], a live entry of another version answers [`Lookup::Changed`], and
@@ -74,6 +74,8 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 /// * **`[read.peek]`** [`peek`](Store::peek) never blocks, does no I/O, allocates nothing; it answers the whole
 ///   live entry as `load` would, or `None`, which says nothing. Only a store with [`Feature::Peeks`] answers.
 /// * **`[read.head]`** [`head`](Store::head) returns the metadata that `load` would, without the value.
+///   **`[read.checksum]`** Where the store would have to read the whole value to know its checksum, metadata that come
+///   without it (of `head`, ranges, streams, listings) have none, and the value is not read. One that is given is right.
 /// * **`[read.many]`** [`get_many`](Store::get_many) answers each key in the order asked, duplicates included, as
 ///   `load` would: a key that cannot be read fails alone. It is no snapshot.
 /// * **`[read.ranges]`** [`get_ranges`](Store::get_ranges) answers each range in the order asked, as `load` would, all

@@ -7,7 +7,7 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 use tiered_core::store::precondition_failed;
 use tiered_core::{
     Action, Applied, Atomicity, Batch, BatchOutcomes, Deleted, Entry, Key, Operation, Precondition, Result,
-    Version, Written,
+    Version, Written, adapter,
 };
 
 use crate::client::Purpose;
@@ -88,7 +88,7 @@ type Done = (Existed, BTreeSet<usize>);
 type Own = (Version, i64, i64);
 
 fn own(entry: &Entry) -> Own {
-    let checksum = i64::from(entry.metadata().checksum.as_u32());
+    let checksum = i64::from(adapter::checksum_of(entry).as_u32());
     (entry.version().clone(), checksum, i64::try_from(entry.size()).unwrap_or(i64::MAX))
 }
 

@@ -170,8 +170,7 @@ impl S3Store {
         if [head.checksum, sealed].into_iter().flatten().any(|stored| stored != seen) {
             return Err(head.damaged(mismatch(), checksum));
         }
-        self.remember(name, &head, seen);
-        let metadata = head.metadata(seen).map_err(Failed::Error)?;
+        let metadata = head.metadata(Some(seen)).map_err(Failed::Error)?;
         Ok(Some(Entry::from_parts(value, Arc::new(metadata))))
     }
 
@@ -194,7 +193,7 @@ impl S3Store {
                         return Err(Failed::Torn(torn("the part is shorter than the object has it")));
                     }
                     let value = body.slice(..length);
-                    return self.complete(name, head, value).await.map(Some);
+                    return part_of(head, value).map(Some);
                 }
                 // It begins at the end, or beyond: the size decides.
                 Err(Failed::Range) => {}
@@ -204,35 +203,26 @@ impl S3Store {
         let Some(head) = self.look_live_once(name).await? else { return Ok(None) };
         is_wanted(&head, only)?;
         clamp_range(range, head.size).map_err(Failed::Error)?;
-        self.complete(name, head, Bytes::new()).await.map(Some)
+        part_of(head, Bytes::new()).map(Some)
     }
 
-    /// An entry of a part of the value, or of none of it.
-    async fn complete(&self, name: &str, head: Head, value: Bytes) -> Result<Entry, Failed> {
-        let checksum = self.checksum(name, &head).await?;
-        let metadata = head.metadata(checksum).map_err(Failed::Error)?;
-        Ok(Entry::from_parts(value, Arc::new(metadata)))
-    }
-
-    /// The value's checksum. Where no header has it, since another client wrote the object or it was streamed, the
-    /// object is read through, once: it is remembered.
+    /// The value's checksum, for a writer that looks whether the object is its own. Where no header has it, since it was
+    /// streamed, it is read behind the value of an envelope, and a plain object is read through.
     pub(crate) async fn checksum(&self, name: &str, head: &Head) -> Result<Checksum, Failed> {
-        if let Some(checksum) = head.checksum.or_else(|| self.recall(name, head)) {
+        if let Some(checksum) = head.checksum {
             return Ok(checksum);
         }
         let layout = self.0.layout;
         let start = layout.start();
         if start > 0 {
             let behind = start + head.size..start + head.size + BEHIND;
-            let only = Known::from(&head.clone().metadata(Checksum::from_u32(0)).map_err(Failed::Error)?);
+            let only = Known::from(&head.clone().metadata(None).map_err(Failed::Error)?);
             let got = self.get(name, Some(behind), Some(&only)).await.map_err(is_changed)?;
             let crc = got.and_then(|got| got.body.first_chunk::<4>().copied());
             let crc = crc.ok_or_else(|| Failed::Torn(changed()))?;
             return Ok(Checksum::from_u32(u32::from_be_bytes(crc)));
         }
-        let checksum = self.read_through(name, head).await.map_err(is_changed)?;
-        self.remember(name, head, checksum);
-        Ok(checksum)
+        self.read_through(name, head).await.map_err(is_changed)
     }
 
     /// The checksum of a plain object's bytes, in the memory of one part.
@@ -264,7 +254,7 @@ impl S3Store {
 
     async fn metadata_once(&self, name: &str) -> Result<Option<Metadata>, Failed> {
         let Some(head) = self.look_live_once(name).await? else { return Ok(None) };
-        let checksum = self.checksum(name, &head).await?;
+        let checksum = head.checksum;
         head.metadata(checksum).map(Some).map_err(Failed::Error)
     }
 
@@ -303,10 +293,14 @@ impl S3Store {
         range: Option<&Range<u64>>,
     ) -> Result<Option<(Metadata, Option<Parts>)>, Failed> {
         let Some(head) = self.look_live_once(name).await? else { return Ok(None) };
-        let checksum = self.checksum(name, &head).await?;
         let all = 0..head.size;
         let range = clamp_range(range.unwrap_or(&all), head.size).map_err(Failed::Error)?;
         let whole = range == all;
+        // An envelope has it behind the value: a few bytes, without which a whole value could not be verified.
+        let checksum = match head.checksum {
+            None if whole && self.0.layout.start() > 0 => Some(self.checksum(name, &head).await?),
+            known => known,
+        };
         let metadata = head.clone().metadata(checksum).map_err(Failed::Error)?;
         if range.is_empty() {
             return Ok(Some((metadata, None)));
@@ -316,7 +310,7 @@ impl S3Store {
             left: range,
             failures: 0,
             crc: 0,
-            expected: whole.then_some(checksum),
+            expected: checksum.filter(|_| whole),
             name: name.to_owned(),
             head,
             store: self.clone(),
@@ -353,6 +347,13 @@ impl S3Store {
             Err(failed) => failed.into_error(),
         }
     }
+}
+
+/// An entry of a part of the value, or of none of it.
+fn part_of(head: Head, value: Bytes) -> Result<Entry, Failed> {
+    let checksum = head.checksum;
+    let metadata = head.metadata(checksum).map_err(Failed::Error)?;
+    Ok(Entry::from_parts(value, Arc::new(metadata)))
 }
 
 /// Whether the object is the one that is asked for.

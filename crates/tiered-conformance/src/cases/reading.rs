@@ -1,10 +1,14 @@
 //! Reading whole values, metadata, several keys, and parts of a stream.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
-use tiered_core::{Delete, Entry, ErrorKind, Feature, Key, Known, Lookup, Read, ReadOptions, StoreExt as _};
+use tiered_core::{
+    Checksum, Delete, Entry, ErrorKind, Feature, Key, Known, Lookup, Read, ReadOptions, StoreExt as _,
+};
 
-use crate::bench::{Bench, describe};
+use crate::bench::{Bench, describe, same_metadata};
 use crate::case::{Need, Verdict, check, check_equal, declare, fail};
 use crate::dice::bytes;
 
@@ -15,6 +19,7 @@ declare! {
     read_key_longest ["read.whole", "put.limits"];
     read_key_shortest ["read.whole", "put.limits"] needs [Need::Place];
     read_head ["read.head"];
+    read_checksum ["read.checksum", "read.whole"];
     read_keys ["read.whole", "put.limits"];
     read_unless_unchanged ["read.unless"];
     read_unless_changed ["read.unless"];
@@ -28,7 +33,7 @@ declare! {
 }
 
 /// How many of the cases read whole values, or their metadata.
-pub(super) const WHOLE: usize = 6;
+pub(super) const WHOLE: usize = 7;
 
 /// Sizes around the chunks of 64 KiB in which adapters store values, in bytes.
 const SIZES: [usize; 12] =
@@ -249,13 +254,32 @@ async fn read_if_version_race(bench: Bench) -> Verdict {
     bench.all(vec![writing, reading]).await.map(drop)
 }
 
+/// A whole value has its checksum; what comes without the value has the same, or none.
+async fn read_checksum(bench: Bench) -> Verdict {
+    let key = bench.key("k")?;
+    bench.put(&key, "value").await?;
+    let Some(entry) = bench.present("read.whole", &key).await? else { return Ok(()) };
+    let right = Some(Checksum::of(entry.value()));
+    check_equal("read.whole", "the checksum of a whole value", &right, &entry.metadata().checksum)?;
+    let head = bench.store.head(&key, &ReadOptions::new()).await?;
+    let part = bench.store.load(&key, &ReadOptions::new().range(0..1)).await?.into_entry();
+    let stream = bench.store.read_stream(&key, &ReadOptions::new()).await?;
+    let parts = [part.map(|part| Arc::clone(part.metadata())), stream.map(|(metadata, _)| metadata)];
+    for metadata in parts.into_iter().chain([head]).flatten() {
+        check("read.checksum", metadata.checksum.is_none() || metadata.checksum == right, || {
+            format!("expected {right:?} or none without the value, saw {:?}", metadata.checksum)
+        })?;
+    }
+    Ok(())
+}
+
 async fn read_head(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     for value in ["value", "", "longer value"] {
         bench.put(&key, value).await?;
         let Some(entry) = bench.present("read.head", &key).await? else { continue };
         match bench.store.head(&key, &ReadOptions::new()).await? {
-            Some(head) => check_equal("read.head", "metadata", entry.metadata(), &head)?,
+            Some(head) => same_metadata("read.head", "metadata", entry.metadata(), &head)?,
             None if bench.evicts => {}
             None => return fail("read.head", "expected metadata, saw none"),
         }

@@ -15,6 +15,8 @@ pub(super) enum Fault {
     BatchNotAtomic,
     BatchPartial,
     CheckThenAct,
+    ChecksumMissing,
+    ChecksumWrong,
     CloseIgnored,
     ConditionIgnored,
     DeleteLost,
@@ -62,7 +64,7 @@ pub(super) enum Fault {
 }
 
 /// Each fault with a case that must notice it.
-pub(super) const TABLE: [(Fault, &str); 54] = [
+pub(super) const TABLE: [(Fault, &str); 56] = [
     (Fault::AbsentIsEmpty, "read_absent"),
     (Fault::AbsentRemembered, "tier_absent_then_written"),
     (Fault::AtomicityIgnored, "batch_atomic"),
@@ -73,6 +75,8 @@ pub(super) const TABLE: [(Fault, &str); 54] = [
     (Fault::BatchNotAtomic, "batch_atomic_failure"),
     (Fault::BatchPartial, "batch_outcomes"),
     (Fault::CheckThenAct, "race_create"),
+    (Fault::ChecksumMissing, "read_checksum"),
+    (Fault::ChecksumWrong, "read_checksum"),
     (Fault::CloseIgnored, "life_close"),
     (Fault::ConditionIgnored, "put_if_absent"),
     (Fault::DeleteLost, "delete_existing"),

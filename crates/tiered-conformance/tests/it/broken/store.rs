@@ -11,9 +11,9 @@ use parking_lot::Mutex;
 use tiered_core::store::precondition_failed;
 use tiered_core::{
     Action, Applied, Atomicity, Attributes, Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream,
-    Delete, Deleted, Durability, Entry, ErrorKind, Expiry, Feature, Key, ListOptions, ListStream, Lookup,
-    MemoryStore, Metadata, Note, Outcome, Precondition, Put, Read, ReadOptions, Reads, Result, Sharing,
-    Slices, Stamp, Store, Tombstones, Version, Written, adapter,
+    Checksum, Delete, Deleted, Durability, Entry, ErrorKind, Expiry, Feature, Key, ListOptions, ListStream,
+    Lookup, MemoryStore, Metadata, Note, Outcome, Precondition, Put, Read, ReadOptions, Reads, Result,
+    Sharing, Slices, Stamp, Store, Tombstones, Version, Written, adapter,
 };
 
 use super::fault::Fault;
@@ -122,6 +122,11 @@ impl Broken {
             {
                 Read::from_store(Lookup::Changed)
             }
+            // Of whole values.
+            Fault::ChecksumMissing => match read.lookup {
+                Lookup::Found(entry) => found(rechecked(&entry, None)),
+                lookup => Read::from_store(lookup),
+            },
             Fault::UnchangedAlways if options.unless.is_some() && !absent => {
                 Read::from_store(Lookup::Unchanged)
             }
@@ -176,6 +181,11 @@ impl Broken {
         }
         Ok(outcomes)
     }
+}
+
+fn rechecked(entry: &Entry, checksum: Option<Checksum>) -> Entry {
+    let metadata = Metadata { checksum, ..(**entry.metadata()).clone() };
+    Entry::from_parts(entry.value().clone(), Arc::new(metadata))
 }
 
 fn unconditional(action: Action) -> Action {
@@ -320,6 +330,10 @@ impl Store for Broken {
         // Through `load`, so that its faults are those of `head`.
         let whole = ReadOptions::new().freshness(options.freshness).tombstones(options.tombstones);
         let head = self.load(key, &whole).await?.into_entry().map(|entry| Arc::clone(entry.metadata()));
+        if self.has(Fault::ChecksumWrong) {
+            let wrong = Some(Checksum::of(b"of another value"));
+            return Ok(head.map(|head| Arc::new(Metadata { checksum: wrong, ..(*head).clone() })));
+        }
         if self.has(Fault::HeadTruncated) {
             return Ok(head.map(|head| Arc::new(Metadata { size: 0, ..(*head).clone() })));
         }

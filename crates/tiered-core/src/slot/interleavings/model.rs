@@ -509,7 +509,7 @@ fn entry(id: Id) -> Entry {
         expires_at: None,
         attributes: Attributes::new(),
         size: value.len() as u64,
-        checksum: Checksum::from_u32(0),
+        checksum: Some(Checksum::from_u32(0)),
         note: Note::default(),
     };
     Entry::from_parts(value, Arc::new(metadata))
