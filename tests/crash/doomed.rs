@@ -1,6 +1,7 @@
 //! A tier, a journal and a journal's folder that end the process at a step.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,7 +11,7 @@ use tiered::journal::{File, Folder};
 use tiered::{
     Aside, Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Delete, Deleted, Durability, Entry,
     Journal, JournalRecord, Key, ListOptions, ListStream, Metadata, Put, Read, ReadOptions, Reads, Recovered,
-    Result, Sequence, Store, Written,
+    Result, Sequence, Slices, Store, Written,
 };
 
 use crate::step::{Doom, Moment};
@@ -92,6 +93,14 @@ impl Store for DoomedStore {
     }
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
         self.inner.get_many(keys, options).await
+    }
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        self.inner.get_ranges(key, ranges, options).await
     }
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
         self.step("frontend.apply", "backend.apply", self.inner.apply(batch)).await

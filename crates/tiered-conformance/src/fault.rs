@@ -1,6 +1,7 @@
 //! A store that fails in every way that the specification allows.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,9 +11,9 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use parking_lot::Mutex;
 use tiered_core::{
-    Atomicity, Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Entry,
-    Error, ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Outcome, Put, Read, ReadOptions,
-    Reads, Result, Scope, Store, Written, adapter,
+    Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Entry, Error,
+    ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Outcome, Put, Read, ReadOptions, Reads,
+    Result, Scope, Slices, Store, Written, adapter,
 };
 
 use crate::dice::Dice;
@@ -415,8 +416,7 @@ impl FaultStore {
 /// What of a batch took effect: of the operations on a key only the last one does.
 fn took_effect(batch: &Batch, outcomes: &BatchOutcomes) -> Batch {
     let operations = batch.operations();
-    let mut again =
-        if batch.atomicity() == Atomicity::BestEffort { Batch::new().best_effort() } else { Batch::new() };
+    let mut again = Batch::of(batch.atomicity());
     for (index, ((key, action), outcome)) in operations.iter().zip(outcomes).enumerate() {
         let is_last = !operations.iter().skip(index + 1).any(|(later, _)| later == key);
         if is_last && outcome.is_ok() {
@@ -489,6 +489,16 @@ impl Store for FaultStore {
         let reads =
             self.reading("get_many", "", async { Ok(self.inner.get_many(keys, options).await) }).await;
         reads.unwrap_or_else(|error| adapter::all_failed(keys, &error))
+    }
+
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        self.evict(key).await;
+        self.reading("get_ranges", key.as_str(), self.inner.get_ranges(key, ranges, options)).await
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {

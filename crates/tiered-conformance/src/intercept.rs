@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tiered_core::{
     Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Entry, Key,
-    ListOptions, ListStream, Metadata, Put, Read, ReadOptions, Reads, Result, Scope, Store, Written, adapter,
+    ListOptions, ListStream, Metadata, Put, Read, ReadOptions, Reads, Result, Scope, Slices, Store, Written,
+    adapter,
 };
 
 /// What stands before a store in an [`Intercept`]. Each method passes the call on to `inner`; override those that a test
@@ -104,6 +106,18 @@ pub trait Interceptor: fmt::Debug + Send + Sync + 'static {
             Ok(()) => inner.get_many(keys, options).await,
             Err(error) => adapter::all_failed(keys, &error),
         }
+    }
+
+    /// [`Store::get_ranges`]. Here: by [`load`](Self::load).
+    async fn get_ranges(
+        &self,
+        inner: &dyn Store,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        let load = |options: ReadOptions| async move { self.load(inner, key, &options).await };
+        adapter::load_ranges(ranges, options, adapter::NEAR, load).await
     }
 
     /// [`Store::apply`].
@@ -228,6 +242,15 @@ impl<I: Interceptor> Store for Intercept<I> {
 
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
         self.by.get_many(&*self.inner, keys, options).await
+    }
+
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        self.by.get_ranges(&*self.inner, key, ranges, options).await
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {

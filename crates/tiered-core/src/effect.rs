@@ -142,11 +142,7 @@ impl Write {
 
 /// The writes as one batch.
 pub(crate) fn batch_of(writes: &[Write], atomicity: Atomicity) -> Batch {
-    let empty = match atomicity {
-        Atomicity::Required => Batch::new(),
-        Atomicity::BestEffort => Batch::new().best_effort(),
-    };
-    writes.iter().fold(empty, |mut batch, write| {
+    writes.iter().fold(Batch::of(atomicity), |mut batch, write| {
         batch.push(write.key.clone(), write.action());
         batch
     })

@@ -10,6 +10,7 @@ mod lifecycle;
 mod synchronise;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
@@ -27,13 +28,14 @@ use crate::entry::{Entry, Metadata};
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::frontend::Frontend;
 use crate::journal::{Parked, Sequence};
-use crate::key::Key;
+use crate::key::{AsKey, Key};
 use crate::list::{ListOptions, ListStream};
 use crate::observe::{Events, Recorder, Stats};
 use crate::ownership;
 use crate::parts::Parts;
 use crate::plan::guarantee::Guarantees;
 use crate::plan::{Plan, Side};
+use crate::ranges::{NEAR, Slices, load_ranges};
 use crate::read::{Read, ReadOptions, Reads};
 use crate::reader::Reader;
 use crate::settings::TieredSettings;
@@ -242,9 +244,9 @@ impl TieredStore {
     ///
     /// # Cancel safety
     /// As a write.
-    pub async fn invalidate(&self, key: &Key) -> Result<()> {
+    pub async fn invalidate(&self, key: impl AsKey) -> Result<()> {
         self.rooms.door.check(Operation::Delete)?;
-        self.rooms.invalidate(key).await
+        self.rooms.invalidate(&*key.as_key()?).await
     }
 }
 
@@ -304,6 +306,18 @@ impl Store for TieredStore {
         }
         let reads = self.rooms.reader.get_many(keys, options).await;
         reads.into_iter().map(|read| read.map_err(|error| error.during(Operation::LoadMany))).collect()
+    }
+
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        self.rooms.door.check(Operation::Load)?;
+        let load = |options: ReadOptions| async move { self.rooms.reader.load(key, &options).await };
+        let read = load_ranges(ranges, options, NEAR, load).await;
+        read.map_err(|error| error.during(Operation::Load).for_key(key))
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {

@@ -1,6 +1,7 @@
 //! The store over an embedded engine.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -13,8 +14,8 @@ use tiered_core::store::{self, check_mark, closed};
 use tiered_core::{
     Action, Applied, Atomicity, Batch, BatchOutcomes, Capabilities, Claim, Claims, Delete, Deleted,
     Durability, Error, ErrorKind, Feature, Key, ListOptions, ListStream, Lookup, Metadata, Operation,
-    Outcome, Put, Read, ReadOptions, Reads, Result, Scope, Sharing, Stamp, Store, Timestamp, Tombstones,
-    Written, adapter,
+    Outcome, Put, Read, ReadOptions, Reads, Result, Scope, Sharing, Slices, Stamp, Store, Timestamp,
+    Tombstones, Written, adapter,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -24,7 +25,7 @@ use crate::layout::{read_record, read_value};
 use crate::list;
 use crate::record::Record;
 use crate::shared::Shared;
-use crate::writer::{Request, Writer};
+use crate::writer::{Judging, Request, Writer};
 
 /// Reads at a time on threads: an engine's calls block, and more threads than this only wait for the same disk.
 const READERS: usize = 16;
@@ -270,7 +271,8 @@ impl EmbeddedStore {
             self.check_open(operation)?;
             self.0.capabilities.check_action(key, &action)?;
             let operations = vec![(key.clone(), action)];
-            let outcomes = self.ask(operation, |reply| Request::Apply(operations, reply)).await?;
+            let apply = |reply| Request::Apply(operations, Judging::Together, reply);
+            let outcomes = self.ask(operation, apply).await?;
             outcomes.into_iter().next().unwrap_or_else(|| Err(unexpected()))
         };
         run.await.map_err(|error| error.during(operation).in_tier(self.0.name).for_key(key))
@@ -325,11 +327,35 @@ fn answer(
     let Some(record) = record.filter(|record| record.metadata.is_visible(now, options.tombstones)) else {
         return Ok(Read::from_store(Lookup::Absent));
     };
+    if options.excludes(&record.metadata.version) {
+        return Ok(Read::from_store(Lookup::Changed));
+    }
     if options.unless.as_ref().is_some_and(|known| known.version == record.metadata.version) {
         return Ok(Read::from_store(Lookup::Unchanged));
     }
     let entry = read_value(view, key, record, options.range.as_ref())?;
     Ok(Read::from_store(Lookup::Found(entry)))
+}
+
+/// The answer to a read of several ranges.
+fn slices(
+    view: &dyn View,
+    key: &Key,
+    ranges: &[Range<u64>],
+    options: &ReadOptions,
+    now: Timestamp,
+) -> Result<Read<Slices>> {
+    let record = read_record(view, key)?;
+    // Conditions and visibility, and no byte of the value.
+    let options = options.clone().range(0..0);
+    answer(view, key, record.clone(), &options, now)?.try_map(|entry| {
+        let mut values = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            let Some(record) = record.clone() else { break };
+            values.push(read_value(view, key, record, Some(range))?.into_value());
+        }
+        Ok(Slices { metadata: Arc::clone(entry.metadata()), values })
+    })
 }
 
 fn head_of(
@@ -439,20 +465,46 @@ impl Store for EmbeddedStore {
         }
     }
 
+    /// All ranges on one view.
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        let (owned, now) = (key.clone(), self.now());
+        let (ranges, options) = (ranges.to_vec(), options.clone());
+        let answer = move |view: &dyn View| slices(view, &owned, &ranges, &options, now);
+        let asked = answer.clone();
+        let cached = self.read_cached(Operation::Load, |view| {
+            let small = read_record(view, key)?.is_none_or(|record| record.metadata.size <= INLINE_READ);
+            if small { asked(view).map(Some) } else { Ok(None) }
+        });
+        if let Some(read) = cached.map_err(|error| error.for_key(key))? {
+            return Ok(read);
+        }
+        self.read(Operation::Load, answer).await.map_err(|error| error.for_key(key))
+    }
+
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
-        // Always atomic, whatever was asked for.
-        let (Atomicity::Required | Atomicity::BestEffort) = batch.atomicity();
         self.check_open(Operation::Apply)?;
-        for (key, action) in batch.operations() {
-            self.0
-                .capabilities
-                .check_action(key, action)
-                .map_err(|error| error.during(Operation::Apply).in_tier(self.0.name).for_key(key))?;
-        }
+        let failed = |error: Error| error.during(Operation::Apply).in_tier(self.0.name);
+        let check =
+            |key: &Key, action: &Action| self.0.capabilities.check_action(key, action).map_err(failed);
+        let (batch, refused) = batch.checked(check)?;
         if batch.is_empty() {
-            return Ok(Vec::new());
+            return Ok(refused.among(Vec::new()));
         }
-        self.ask(Operation::Apply, |reply| Request::Apply(batch.into_operations(), reply)).await
+        // One transaction, whatever was asked for.
+        let judging = match batch.atomicity() {
+            Atomicity::Required | Atomicity::BestEffort => Judging::Together,
+            Atomicity::PerItem => Judging::Alone,
+        };
+        let outcomes = self
+            .ask(Operation::Apply, |reply| Request::Apply(batch.into_operations(), judging, reply))
+            .await?;
+        let outcomes = outcomes.into_iter().map(|outcome| outcome.map_err(failed)).collect();
+        Ok(refused.among(outcomes))
     }
 
     /// Part by part, each read on its own: the value must not be replaced meanwhile.

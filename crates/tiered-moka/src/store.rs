@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
 use std::hash::BuildHasher as _;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,7 +17,8 @@ use tiered_core::adapter::own_buffer;
 use tiered_core::store::{answer, check_mark, closed, precondition_failed};
 use tiered_core::{
     Capabilities, Claim, Claims, Delete, Deleted, Durability, Entry, Feature, Key, ListOptions, ListStream,
-    Listed, Operation, Put, Read, ReadOptions, Result, Scope, Sharing, Stamp, Store, Version, Written,
+    Listed, Operation, Put, Read, ReadOptions, Result, Scope, Sharing, Slices, Stamp, Store, Version,
+    Written,
 };
 
 use crate::MokaConfig;
@@ -285,6 +287,18 @@ impl Store for MokaStore {
         let metadata = entry.metadata();
         let plain = metadata.expires_at.is_none() && !metadata.note.origin.is_hidden();
         if plain || metadata.is_live(self.0.stamp.now()) { Some(entry) } else { None }
+    }
+
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        let mut options = options.clone();
+        options.range = None;
+        let read = self.load(key, &options).await?.try_map(|entry| Slices::of(&entry, ranges));
+        read.map_err(|error| error.during(Operation::Load).in_tier("moka").for_key(key))
     }
 
     async fn claim(&self, scope: &Scope) -> Result<Claim> {

@@ -1,6 +1,7 @@
 //! Reads and listings.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use tiered_core::{
     ByteStream, Entry, Error, ErrorKind, Key, ListOptions, ListStream, Listed, Lookup, Metadata, Operation,
-    Read, ReadOptions, Reads, Result, Tombstones, clamp_range, prefix_end,
+    Read, ReadOptions, Reads, Result, Slices, Tombstones, clamp_range, prefix_end,
 };
 
 use crate::client::Purpose;
@@ -50,6 +51,7 @@ impl PostgresStore {
             key: key.clone(),
             now: now(self.0.stamp.now()),
             known: options.unless.as_ref().map(|known| known.version.to_string()),
+            wanted: options.if_version.as_ref().map(|known| known.version.to_string()),
             range: options.range.as_ref().map(|range| {
                 let length = range.end.saturating_sub(range.start);
                 (position(range.start.saturating_add(1)), position(length))
@@ -62,10 +64,46 @@ impl PostgresStore {
         self.answer(entry, &metadata, options)
     }
 
-    /// The answer for a row; no entry is an unchanged one.
+    /// All ranges of one row.
+    pub(crate) async fn load_slices(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        self.check_open(Operation::Load)?;
+        let query = Query::Slices {
+            statement: self.0.statements.load_slices.clone(),
+            key: key.clone(),
+            now: now(self.0.stamp.now()),
+            known: options.unless.as_ref().map(|known| known.version.to_string()),
+            wanted: options.if_version.as_ref().map(|known| known.version.to_string()),
+            starts: ranges.iter().map(|range| position(range.start.saturating_add(1))).collect(),
+            lengths: ranges.iter().map(|range| position(range.end.saturating_sub(range.start))).collect(),
+        };
+        let Some(row) = self.row(Purpose::Read, query).await? else {
+            return Ok(Read::from_store(Lookup::Absent));
+        };
+        let (_, metadata) = row::metadata(&row)?;
+        let metadata = Arc::new(metadata);
+        let values: Option<Vec<Vec<u8>>> = row.try_get(11).map_err(|_| row::damaged("value"))?;
+        // Conditions and visibility are judged as for any read.
+        let empty = values.is_some().then(|| Entry::from_parts(Bytes::new(), Arc::clone(&metadata)));
+        let options = options.clone().range(0..0);
+        self.answer(empty, &metadata, &options)?.try_map(|_| {
+            ranges.iter().try_for_each(|range| clamp_range(range, metadata.size).map(drop))?;
+            let values = values.unwrap_or_default().into_iter().map(Bytes::from).collect();
+            Ok(Slices { metadata: Arc::clone(&metadata), values })
+        })
+    }
+
+    /// The answer for a row; no entry is one of another version, or an unchanged one.
     fn answer(&self, entry: Option<Entry>, metadata: &Arc<Metadata>, options: &ReadOptions) -> Result<Read> {
         if !metadata.is_visible(self.0.stamp.now(), options.tombstones) {
             return Ok(Read::from_store(Lookup::Absent));
+        }
+        if options.excludes(&metadata.version) {
+            return Ok(Read::from_store(Lookup::Changed));
         }
         let Some(entry) = entry else { return Ok(Read::from_store(Lookup::Unchanged)) };
         if let Some(range) = &options.range {
@@ -253,21 +291,57 @@ pub(crate) fn mark_row(name: &str) -> String {
 
 /// A statement that answers in one row at most, and its parameters.
 enum Query {
-    Load { statement: Statement, key: Key, now: i64, known: Option<String>, range: Option<(i32, i32)> },
-    Head { statement: Statement, key: Key, now: i64 },
-    Part { statement: Statement, key: Key, version: String, from: i32, length: i32 },
-    Mark { statement: Statement, name: String },
+    Load {
+        statement: Statement,
+        key: Key,
+        now: i64,
+        /// The version whose value is not wanted, and the only one whose value is.
+        known: Option<String>,
+        wanted: Option<String>,
+        range: Option<(i32, i32)>,
+    },
+    Slices {
+        statement: Statement,
+        key: Key,
+        now: i64,
+        known: Option<String>,
+        wanted: Option<String>,
+        starts: Vec<i32>,
+        lengths: Vec<i32>,
+    },
+    Head {
+        statement: Statement,
+        key: Key,
+        now: i64,
+    },
+    Part {
+        statement: Statement,
+        key: Key,
+        version: String,
+        from: i32,
+        length: i32,
+    },
+    Mark {
+        statement: Statement,
+        name: String,
+    },
 }
 
 impl Query {
     fn build(&self) -> crate::sql::Query<'_> {
         match self {
-            Self::Load { statement, key, now, known, range } => {
-                let query = statement.query().bind(key.as_str().as_bytes()).bind(now).bind(known);
+            Self::Load { statement, key, now, known, wanted, range } => {
+                let query =
+                    statement.query().bind(key.as_str().as_bytes()).bind(now).bind(known).bind(wanted);
                 match range {
                     Some((from, length)) => query.bind(from).bind(length),
                     None => query,
                 }
+            }
+            Self::Slices { statement, key, now, known, wanted, starts, lengths } => {
+                let query =
+                    statement.query().bind(key.as_str().as_bytes()).bind(now).bind(known).bind(wanted);
+                query.bind(starts).bind(lengths)
             }
             Self::Head { statement, key, now } => statement.query().bind(key.as_str().as_bytes()).bind(now),
             Self::Part { statement, key, version, from, length } => {

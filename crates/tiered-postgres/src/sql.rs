@@ -41,6 +41,7 @@ impl Statement {
 pub(crate) struct Statements {
     pub(crate) load: Statement,
     pub(crate) load_range: Statement,
+    pub(crate) load_slices: Statement,
     pub(crate) head: Statement,
     pub(crate) load_many: Statement,
     pub(crate) part: Statement,
@@ -180,14 +181,24 @@ impl Statements {
         };
         let delete_matches = format!(" AND {} AND old.version = $6::text", live("$5"));
         let unexpired = unexpired("$2");
-        let value = "CASE WHEN old.version = $3::text THEN NULL ELSE value END";
+        let value = |part: &str| {
+            format!("CASE WHEN old.version = $3::text OR old.version <> $4::text THEN NULL ELSE {part} END")
+        };
+        // Each part in its place.
+        let parts = value(
+            "ARRAY(SELECT substr(value, part.start, part.length) FROM unnest($5::integer[], $6::integer[]) \
+             WITH ORDINALITY AS part(start, length, place) ORDER BY part.place)",
+        );
+        let (whole, part) = (value("value"), value("substr(value, $5::integer, $6::integer)"));
         Self {
             load: text(format!(
-                "SELECT {metadata}, {value} FROM {table} AS old WHERE key = $1::bytea AND {unexpired}"
+                "SELECT {metadata}, {whole} FROM {table} AS old WHERE key = $1::bytea AND {unexpired}"
             )),
             load_range: text(format!(
-                "SELECT {metadata}, CASE WHEN old.version = $3::text THEN NULL ELSE \
-                 substr(value, $4::integer, $5::integer) END FROM {table} AS old WHERE key = $1::bytea AND {unexpired}"
+                "SELECT {metadata}, {part} FROM {table} AS old WHERE key = $1::bytea AND {unexpired}"
+            )),
+            load_slices: text(format!(
+                "SELECT {metadata}, {parts} FROM {table} AS old WHERE key = $1::bytea AND {unexpired}"
             )),
             head: text(format!(
                 "SELECT {metadata} FROM {table} AS old WHERE key = $1::bytea AND {unexpired}"

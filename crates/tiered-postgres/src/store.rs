@@ -1,6 +1,7 @@
 //! The store: what it declares, and how its methods are spread over this crate.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +11,7 @@ use tiered_core::store::{check_mark, closed};
 use tiered_core::{
     Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Error, Feature,
     Key, ListOptions, ListStream, Metadata, Operation, Put, Read, ReadOptions, Reads, Result, Scope, Sharing,
-    Stamp, Store, Written, adapter,
+    Slices, Stamp, Store, Written, adapter,
 };
 use tokio::sync::watch;
 
@@ -162,6 +163,16 @@ impl Store for PostgresStore {
         let reads =
             self.load_many(keys, options).await.unwrap_or_else(|error| adapter::all_failed(keys, &error));
         reads.into_iter().map(|read| read.map_err(|error| self.failed(error, Operation::LoadMany))).collect()
+    }
+
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        let read = self.load_slices(key, ranges, options).await;
+        read.map_err(|error| self.failed(error, Operation::Load).for_key(key))
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {

@@ -99,8 +99,8 @@ impl Head {
         Failed::Damaged { error, seen: seen.finish() }
     }
 
-    /// As metadata, with the checksum that was found out.
-    pub(crate) fn metadata(self, checksum: Checksum) -> Result<Metadata> {
+    /// As metadata, with the checksum where it is known.
+    pub(crate) fn metadata(self, checksum: Option<Checksum>) -> Result<Metadata> {
         let note = Note { validator: Some(Validator::new(&self.etag)?), ..Note::default() };
         Ok(Metadata {
             version: self.version,

@@ -58,7 +58,7 @@ impl S3Store {
     /// Writes a value that is at hand.
     pub(crate) async fn put_in_parts(&self, key: &Key, entry: &Entry, value: Bytes) -> Result<()> {
         let body: ByteStream = Box::pin(stream::iter([Ok(value)]));
-        self.upload(key, entry, Some(entry.metadata().checksum), body).await.map(drop)
+        self.upload(key, entry, entry.metadata().checksum, body).await.map(drop)
     }
 
     pub(crate) async fn put_streamed(&self, key: &Key, put: Put, mut body: ByteStream) -> Result<Written> {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tiered_core::store::precondition_failed;
 use tiered_core::{
     Checksum, Delete, Deleted, Entry, Error, ErrorKind, Existed, Feature, Key, Operation, Outcome,
-    Precondition, Put, Result, Written,
+    Precondition, Put, Result, Written, adapter,
 };
 
 use crate::client::{ATTEMPTS, CONFLICTS, is_transient, is_undone, pause};
@@ -48,7 +48,7 @@ impl S3Store {
     /// One request that writes the object as a whole.
     async fn send(&self, key: &Key, entry: &Entry, guard: &Guard) -> Result<(), Failed> {
         let client = &self.0.client;
-        let checksum = entry.metadata().checksum;
+        let checksum = adapter::checksum_of(entry);
         let (metadata, content_type) = headers(entry, Some(checksum));
         let request = client
             .s3
@@ -164,7 +164,7 @@ impl S3Store {
         let name = self.0.client.name(key);
         let checksum =
             self.0.client.repeat(|| self.checksum(&name, head)).await.map_err(Failed::into_error)?;
-        Ok(checksum == entry.metadata().checksum)
+        Ok(checksum == adapter::checksum_of(entry))
     }
 
     /// Deletes whatever is there: one request, sent again only where the server surely did nothing.

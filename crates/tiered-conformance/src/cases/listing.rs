@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tiered_core::{Batch, Delete, Feature, Key, ListOptions, ReadOptions};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, same_metadata};
 use crate::case::{Need, Verdict, check, check_equal, declare, fail};
 
 declare! {
@@ -226,7 +226,7 @@ async fn list_metadata(bench: Bench) -> Verdict {
         let Some(metadata) = &listed.metadata else {
             return fail("list.metadata", "expected metadata, since ListsMetadata is declared; saw none");
         };
-        check_equal("list.metadata", "the listed metadata", &head, metadata)?;
+        same_metadata("list.metadata", "the listed metadata", &head, metadata)?;
         check_equal("list.metadata", "the listed version", &Some(&head.version), &listed.version.as_ref())?;
         check_equal("list.metadata", "the listed size", &head.size, &listed.size)?;
     }

@@ -107,6 +107,28 @@ async fn batches_are_driven_as_well() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_batch_per_item_is_driven_without_what_is_refused() {
+    for atomic in [true, false] {
+        let backend = Scripted::new();
+        let backend =
+            if atomic { backend } else { backend.declaring(|all| all.without(Feature::AtomicBatch)) };
+        let store = with_old(&backend).await;
+        backend.then(Fate::AnswerLost);
+        let batch = Batch::new()
+            .per_item()
+            .put(key("k"), Put::new("never").if_absent())
+            .put(key("a"), Put::new("1").if_absent())
+            .put(key("b"), Put::new("2"));
+        let outcomes = store.apply(batch).await.expect("driven");
+        assert_eq!(outcomes.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, true]);
+        let outcome = outcomes[0].as_ref().map_err(tiered_core::Error::write_outcome).map(drop);
+        assert_eq!(outcome, Err(Outcome::NotApplied));
+        assert_eq!(backend.inner.get(&key("a")).await.expect("get").expect("there").value(), "1");
+        assert_eq!(backend.inner.get(&key("b")).await.expect("get").expect("there").value(), "2");
+    }
+}
+
 /// Found by the simulation: a put that a delete of the same batch replaced was looked for, and not found.
 #[tokio::test(start_paused = true)]
 async fn a_batch_is_recognised_by_the_last_operation_on_each_key() {

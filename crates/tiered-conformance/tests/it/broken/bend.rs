@@ -1,14 +1,15 @@
 //! A store that is the reference but for what a fault bends.
 
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tiered_core::{
     Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Entry, Key,
-    ListOptions, ListStream, MemoryStore, Metadata, Put, Read, ReadOptions, Reads, Result, Scope, Stamp,
-    Store, Written,
+    ListOptions, ListStream, MemoryStore, Metadata, Put, Read, ReadOptions, Reads, Result, Scope, Slices,
+    Stamp, Store, Written, adapter,
 };
 
 /// Largest value and longest key that the stores declare, in bytes.
@@ -111,6 +112,15 @@ impl<B: Bend> Store for Bent<B> {
     }
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
         self.0.get_many(keys, options).await
+    }
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        let load = |options: ReadOptions| async move { self.0.load(key, &options).await };
+        adapter::load_ranges(ranges, options, adapter::NEAR, load).await.map_err(|error| error.for_key(key))
     }
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
         self.0.apply(batch).await

@@ -264,10 +264,7 @@ impl Bend for OddStore {
                 if matches!(self.odd, Odd::BatchOf1000 | Odd::BatchOf4096) {
                     operations.truncate(self.page().unwrap_or(asked));
                 }
-                let mut all = Batch::new();
-                if atomicity == tiered_core::Atomicity::BestEffort {
-                    all = all.best_effort();
-                }
+                let mut all = Batch::of(atomicity);
                 let mut keys = Vec::new();
                 for (key, action) in operations {
                     let key = self.kept_key(&key);

@@ -1,6 +1,7 @@
 //! A wrapper around the reference store that breaks it in one way.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,9 +11,9 @@ use parking_lot::Mutex;
 use tiered_core::store::precondition_failed;
 use tiered_core::{
     Action, Applied, Atomicity, Attributes, Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream,
-    Delete, Deleted, Durability, Entry, ErrorKind, Expiry, Feature, Key, ListOptions, ListStream, Lookup,
-    MemoryStore, Metadata, Note, Outcome, Precondition, Put, Read, ReadOptions, Reads, Result, Sharing,
-    Stamp, Store, Tombstones, Version, Written, adapter,
+    Checksum, Delete, Deleted, Durability, Entry, ErrorKind, Expiry, Feature, Key, ListOptions, ListStream,
+    Lookup, MemoryStore, Metadata, Note, Outcome, Precondition, Put, Read, ReadOptions, Reads, Result,
+    Sharing, Slices, Stamp, Store, Tombstones, Version, Written, adapter,
 };
 
 use super::fault::Fault;
@@ -112,6 +113,20 @@ impl Broken {
             Fault::EmptyIsAbsent if read.entry().is_some_and(|entry| entry.size() == 0) => {
                 Read::from_store(Lookup::Absent)
             }
+            Fault::IfVersionNever if options.if_version.is_some() && !absent => {
+                Read::from_store(Lookup::Changed)
+            }
+            // After the range was judged.
+            Fault::IfVersionJudgedLate
+                if read.entry().is_some_and(|entry| options.excludes(entry.version())) =>
+            {
+                Read::from_store(Lookup::Changed)
+            }
+            // Of whole values.
+            Fault::ChecksumMissing => match read.lookup {
+                Lookup::Found(entry) => found(rechecked(&entry, None)),
+                lookup => Read::from_store(lookup),
+            },
             Fault::UnchangedAlways if options.unless.is_some() && !absent => {
                 Read::from_store(Lookup::Unchanged)
             }
@@ -168,6 +183,18 @@ impl Broken {
     }
 }
 
+fn rechecked(entry: &Entry, checksum: Option<Checksum>) -> Entry {
+    let metadata = Metadata { checksum, ..(**entry.metadata()).clone() };
+    Entry::from_parts(entry.value().clone(), Arc::new(metadata))
+}
+
+fn unconditional(action: Action) -> Action {
+    match action {
+        Action::Put(put) => Action::Put(put.precondition(Precondition::None)),
+        Action::Delete(delete) => Action::Delete(delete.precondition(Precondition::None)),
+    }
+}
+
 #[deny(clippy::missing_trait_methods, reason = "no provided body may stand in for the store inside")]
 /// Gives other tasks the time to come in between.
 pub(super) async fn others_go_first() {
@@ -192,6 +219,7 @@ impl Store for Broken {
         match self.fault {
             Fault::TombstoneShown => asked.tombstones = Tombstones::Show,
             Fault::UnlessIgnored => asked.unless = None,
+            Fault::IfVersionIgnored | Fault::IfVersionJudgedLate => asked.if_version = None,
             Fault::RangeOffByOne => {
                 asked.range = asked.range.map(|range| range.start..range.end.saturating_add(1));
             }
@@ -302,6 +330,10 @@ impl Store for Broken {
         // Through `load`, so that its faults are those of `head`.
         let whole = ReadOptions::new().freshness(options.freshness).tombstones(options.tombstones);
         let head = self.load(key, &whole).await?.into_entry().map(|entry| Arc::clone(entry.metadata()));
+        if self.has(Fault::ChecksumWrong) {
+            let wrong = Some(Checksum::of(b"of another value"));
+            return Ok(head.map(|head| Arc::new(Metadata { checksum: wrong, ..(*head).clone() })));
+        }
         if self.has(Fault::HeadTruncated) {
             return Ok(head.map(|head| Arc::new(Metadata { size: 0, ..(*head).clone() })));
         }
@@ -323,11 +355,52 @@ impl Store for Broken {
         reads
     }
 
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        if self.has(Fault::RangesMixed) || self.has(Fault::RangesReordered) {
+            let mut slices = None;
+            for range in ranges {
+                let read = self.load(key, &options.clone().range(range.clone())).await?;
+                let Lookup::Found(part) = &read.lookup else {
+                    return read.try_map(|entry| Slices::of(&entry, ranges));
+                };
+                let metadata = Arc::clone(part.metadata());
+                slices
+                    .get_or_insert(Slices { metadata, values: Vec::new() })
+                    .values
+                    .push(part.value().clone());
+                others_go_first().await;
+            }
+            if let Some(mut slices) = slices {
+                if self.has(Fault::RangesReordered) {
+                    slices.values.reverse();
+                }
+                return Ok(Read::from_store(Lookup::Found(slices)));
+            }
+        }
+        let load = |options: ReadOptions| async move { self.load(key, &options).await };
+        adapter::load_ranges(ranges, options, adapter::NEAR, load).await.map_err(|error| error.for_key(key))
+    }
+
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
         match self.fault {
             Fault::BatchNotAtomic | Fault::BatchJudgedLate => self.one_by_one(batch).await,
             Fault::BatchPartial if batch.atomicity() == Atomicity::BestEffort => self.one_by_one(batch).await,
             Fault::AtomicityIgnored => self.inner.apply(batch.best_effort()).await,
+            Fault::BatchFailsTogether if batch.atomicity() == Atomicity::PerItem => {
+                self.inner.apply(batch.best_effort()).await
+            }
+            Fault::BatchItemForced if batch.atomicity() == Atomicity::PerItem => {
+                let mut forced = Batch::of(Atomicity::PerItem);
+                for (key, action) in batch.into_operations() {
+                    forced.push(key, unconditional(action));
+                }
+                self.inner.apply(forced).await
+            }
             Fault::BatchFirstWins => {
                 let mut operations = batch.into_operations();
                 operations.reverse();
@@ -350,6 +423,7 @@ impl Store for Broken {
     ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
         let mut whole = options.clone();
         whole.unless = None;
+        whole.if_version = None;
         Ok(self.load(key, &whole).await?.into_entry().map(|entry| {
             let metadata = Arc::clone(entry.metadata());
             let body: ByteStream = Box::pin(stream::iter([Ok(entry.into_value())]));
