@@ -109,10 +109,14 @@ impl Write {
         }
     }
 
-    /// The write as a journal takes it: its precondition has been decided. `continues` as in [`JournalRecord`].
+    /// The same write after its precondition was decided: it is carried out whatever the backend has.
+    pub(crate) fn decided(self) -> Self {
+        Self { precondition: Precondition::None, reports_existed: false, ..self }
+    }
+
+    /// The write, which is [decided](Self::decided), as a journal takes it. `continues` as in [`JournalRecord`].
     pub(crate) fn record(&self, continues: bool) -> JournalRecord {
-        let decided = Self { precondition: Precondition::None, reports_existed: false, ..self.clone() };
-        JournalRecord { key: self.key.clone(), action: decided.action(), continues }
+        JournalRecord { key: self.key.clone(), action: self.action(), continues }
     }
 
     /// Whether `current` is what the write leaves behind. For a delete: what it was conditional on is gone.
