@@ -172,7 +172,7 @@ impl State {
             .take_while(|(key, _)| key.as_str().starts_with(&options.prefix))
             .filter(|(_, entry)| entry.metadata().is_visible(now, options.tombstones))
             .take(size)
-            .map(|(key, entry)| Listed::with_metadata(key.clone(), Arc::clone(entry.metadata())))
+            .map(|(key, entry)| Listed::of_entry(key.clone(), entry, options))
             .collect()
     }
 }

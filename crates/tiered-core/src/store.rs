@@ -140,6 +140,9 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 /// * **`[list.complete]`** Every key that was live when the listing began and is not written during it is in it;
 ///   every key that was absent and is not written is not. A write during the listing may or may not show.
 /// * **`[list.metadata]`** With [`Feature::ListsMetadata`] each key carries the metadata that `head` would return.
+/// * **`[list.values]`** With [`ListOptions::values`], a listed value is the whole value of the version listed, and of
+///   no more bytes than asked for. Any may be absent: a store lists what costs it no further read. Without the option
+///   there are none.
 /// * **`[list.expired]`** With [`Feature::ListsExpiry`] expired entries are hidden.
 /// * **`[list.damaged]`** A key whose entry the listing finds damaged is an error [`ErrorKind::Corrupt`] that
 ///   [names the key](Error::for_key), in the key's place; it counts towards the limit, and the listing goes on. Any other

@@ -195,7 +195,7 @@ impl Inner {
         for (key, entry) in &self.cache {
             let visible = entry.metadata().is_visible(now, options.tombstones);
             if visible && options.contains(&key) {
-                page.push(ByKey(Listed::with_metadata(Key::clone(&key), Arc::clone(entry.metadata()))));
+                page.push(ByKey(Listed::of_entry(Key::clone(&key), &entry, options)));
                 if page.len() > PAGE {
                     page.pop();
                     full = true;

@@ -210,7 +210,8 @@ impl Statements {
                 "SELECT substr(value, $3::integer, $4::integer) FROM {table} WHERE key = $1::bytea AND version = $2::text"
             )),
             list: text(format!(
-                "SELECT {metadata} FROM {table} AS old WHERE key >= $1::bytea AND ($3::bytea IS NULL OR key < $3) \
+                "SELECT {metadata}, CASE WHEN octet_length(value) <= $7::bigint THEN value END FROM {table} AS old \
+                 WHERE key >= $1::bytea AND ($3::bytea IS NULL OR key < $3) \
                  AND ($4::bytea IS NULL OR key > $4) AND {unexpired} AND ($5::boolean OR origin < 2) \
                  ORDER BY key LIMIT $6::bigint"
             )),

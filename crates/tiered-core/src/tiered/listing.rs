@@ -96,7 +96,7 @@ impl Engine {
             .map(|(key, state)| {
                 let listed = match state {
                     PendingState::Written(entry) if entry.metadata().is_live(now) => {
-                        Some(Listed::with_metadata(key.clone(), Arc::clone(entry.metadata())))
+                        Some(Listed::of_entry(key.clone(), &entry, options))
                     }
                     PendingState::Written(_) | PendingState::Deleted => None,
                 };

@@ -57,6 +57,8 @@ pub(super) enum Fault {
     UnchangedAlways,
     UnlessIgnored,
     ValueLimitUnchecked,
+    ValuesListedCut,
+    ValuesListedLarge,
     ValueTorn,
     ValueTruncated,
     VersionMisreported,
@@ -64,7 +66,7 @@ pub(super) enum Fault {
 }
 
 /// Each fault with a case that must notice it.
-pub(super) const TABLE: [(Fault, &str); 56] = [
+pub(super) const TABLE: [(Fault, &str); 58] = [
     (Fault::AbsentIsEmpty, "read_absent"),
     (Fault::AbsentRemembered, "tier_absent_then_written"),
     (Fault::AtomicityIgnored, "batch_atomic"),
@@ -117,6 +119,8 @@ pub(super) const TABLE: [(Fault, &str); 56] = [
     (Fault::UnchangedAlways, "read_unless_changed"),
     (Fault::UnlessIgnored, "read_unless_unchanged"),
     (Fault::ValueLimitUnchecked, "put_value_limit"),
+    (Fault::ValuesListedCut, "list_values"),
+    (Fault::ValuesListedLarge, "list_values"),
     (Fault::ValueTorn, "race_values"),
     (Fault::ValueTruncated, "put_replace"),
     (Fault::VersionMisreported, "put_version"),
