@@ -156,7 +156,7 @@ macro_rules! __catalogue {
             put_odd_times delete_forgets expiry_odd expiry_forgets expiry_delete_conditions
             expiry_batch_conditions
             tombstone_hidden tombstone_shown tombstone_absent tombstone_deleted
-            marks_round_trip marks_hidden marks_limits
+            marks_round_trip marks_names marks_hidden marks_limits
             claim_overlap claim_disjoint claim_released
             read_stream read_stream_range stream_put stream_put_empty stream_put_metadata stream_put_failing
             stream_put_dropped stream_put_limit stream_put_conditional

@@ -320,6 +320,15 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        self.capabilities.require(Feature::KeepsMarks)?;
+        let state = self.state.lock();
+        if state.closed {
+            return Err(closed(Operation::Mark).in_tier(self.capabilities.name()));
+        }
+        Ok(state.marks.keys().filter(|name| name.starts_with(prefix)).cloned().collect())
+    }
+
     async fn flush(&self) -> Result<()> {
         if self.state.lock().closed {
             return Err(closed(Operation::Flush).in_tier(self.capabilities.name()));

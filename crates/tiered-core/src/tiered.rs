@@ -301,6 +301,19 @@ impl Store for TieredStore {
         contained(&**home, home.set_mark(name, value)).await
     }
 
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        self.engine.check_open(Operation::Mark)?;
+        let home = self.engine.home();
+        let mut names = contained(&**home, home.mark_names(prefix)).await?;
+        // A store above may see none of it.
+        if names.iter().any(|name| name == ownership::JOURNALS)
+            && self.mark(ownership::JOURNALS).await?.is_none()
+        {
+            names.retain(|name| name != ownership::JOURNALS);
+        }
+        Ok(names)
+    }
+
     async fn flush(&self) -> Result<()> {
         self.engine.flush().await.map_err(|error| error.during(Operation::Flush))
     }

@@ -322,6 +322,11 @@ impl Store for MokaStore {
         Ok(())
     }
 
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        self.0.check_open(Operation::Mark)?;
+        Ok(self.0.marks.lock().keys().filter(|name| name.starts_with(prefix)).cloned().collect())
+    }
+
     async fn flush(&self) -> Result<()> {
         self.0.check_open(Operation::Flush)
     }

@@ -277,6 +277,23 @@ impl PostgresStore {
         Ok(rows.iter().map(listed).collect())
     }
 
+    pub(crate) async fn list_marks(&self, prefix: &str) -> Result<Vec<String>> {
+        let (statement, prefix) = (self.0.statements.list_marks.clone(), mark_row(prefix));
+        let rows = self
+            .0
+            .client
+            .run(Purpose::Read, move |connection| {
+                let (statement, prefix) = (statement.clone(), prefix.clone());
+                Box::pin(async move { statement.query().bind(prefix).fetch_all(connection).await })
+            })
+            .await?;
+        let name = |row: &PgRow| {
+            let row: &str = row.try_get(0).map_err(|_| row::damaged("name of a mark"))?;
+            Ok(row.strip_prefix(&mark_row("")).unwrap_or(row).to_owned())
+        };
+        rows.iter().map(name).collect()
+    }
+
     pub(crate) async fn get_mark(&self, name: &str) -> Result<Option<Bytes>> {
         let query = Query::Mark { statement: self.0.statements.get_mark.clone(), name: mark_row(name) };
         let row = self.row(Purpose::Read, query).await?;

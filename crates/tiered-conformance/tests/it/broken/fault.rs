@@ -36,6 +36,7 @@ pub(super) enum Fault {
     LockMissing,
     ManyReordered,
     ManyFailTogether,
+    MarkNamesLost,
     MarksListed,
     MetadataDropped,
     MetadataUnlisted,
@@ -66,7 +67,7 @@ pub(super) enum Fault {
 }
 
 /// Each fault with a case that must notice it.
-pub(super) const TABLE: [(Fault, &str); 58] = [
+pub(super) const TABLE: [(Fault, &str); 59] = [
     (Fault::AbsentIsEmpty, "read_absent"),
     (Fault::AbsentRemembered, "tier_absent_then_written"),
     (Fault::AtomicityIgnored, "batch_atomic"),
@@ -98,6 +99,7 @@ pub(super) const TABLE: [(Fault, &str); 58] = [
     (Fault::LockMissing, "life_locked"),
     (Fault::ManyReordered, "read_many"),
     (Fault::ManyFailTogether, "read_many_apart"),
+    (Fault::MarkNamesLost, "marks_names"),
     (Fault::MarksListed, "marks_hidden"),
     (Fault::MetadataDropped, "put_attributes"),
     (Fault::MetadataUnlisted, "list_metadata"),

@@ -478,6 +478,14 @@ impl Store for Broken {
         self.inner.set_mark(name, value).await
     }
 
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        let mut names = self.inner.mark_names(prefix).await?;
+        if self.has(Fault::MarkNamesLost) {
+            names.pop();
+        }
+        Ok(names)
+    }
+
     async fn flush(&self) -> Result<()> {
         self.inner.flush().await
     }
