@@ -124,6 +124,10 @@ impl Store for DoomedStore {
     async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
         self.step("frontend.set_mark", "backend.set_mark", self.inner.set_mark(name, value)).await
     }
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        self.inner.mark_names(prefix).await
+    }
+
     async fn flush(&self) -> Result<()> {
         self.step("frontend.flush", "backend.flush", self.inner.flush()).await
     }

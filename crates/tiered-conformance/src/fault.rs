@@ -551,6 +551,10 @@ impl Store for FaultStore {
         self.writing("set_mark", name, apply, |()| true).await
     }
 
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        self.reading("mark_names", prefix, self.inner.mark_names(prefix)).await
+    }
+
     async fn flush(&self) -> Result<()> {
         self.faults.pause(None).await;
         self.inner.flush().await

@@ -159,6 +159,12 @@ pub trait Interceptor: fmt::Debug + Send + Sync + 'static {
         inner.mark(name).await
     }
 
+    /// [`Store::mark_names`].
+    async fn mark_names(&self, inner: &dyn Store, prefix: &str) -> Result<Vec<String>> {
+        self.before_read().await?;
+        inner.mark_names(prefix).await
+    }
+
     /// [`Store::set_mark`].
     async fn set_mark(&self, inner: &dyn Store, name: &str, value: Option<Bytes>) -> Result<()> {
         self.before_write().await?;
@@ -279,6 +285,10 @@ impl<I: Interceptor> Store for Intercept<I> {
 
     async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
         self.by.mark(&*self.inner, name).await
+    }
+
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        self.by.mark_names(&*self.inner, prefix).await
     }
 
     async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {

@@ -145,7 +145,7 @@ macro_rules! __catalogue {
             put_if_matches_absent put_retry delete_if_matches delete_if_matches_stale delete_if_absent
             put_same_value put_values_near put_versions_near put_key_limit_wide read_keys_near
             list_order list_none list_prefix list_after list_limit list_combined list_pages list_current
-            list_interleaved list_sizes list_metadata list_dropped
+            list_interleaved list_sizes list_metadata list_values list_dropped
             batch_empty batch_applies batch_last batch_last_conditional batch_judged batch_atomic
             batch_atomic_failure batch_atomic_limits batch_outcomes batch_per_item
             batch_per_item_twice batch_per_item_limits batch_large
@@ -156,7 +156,7 @@ macro_rules! __catalogue {
             put_odd_times delete_forgets expiry_odd expiry_forgets expiry_delete_conditions
             expiry_batch_conditions
             tombstone_hidden tombstone_shown tombstone_absent tombstone_deleted
-            marks_round_trip marks_hidden marks_limits
+            marks_round_trip marks_names marks_hidden marks_limits
             claim_overlap claim_disjoint claim_released
             read_stream read_stream_range stream_put stream_put_empty stream_put_metadata stream_put_failing
             stream_put_dropped stream_put_limit stream_put_conditional

@@ -172,7 +172,7 @@ impl State {
             .take_while(|(key, _)| key.as_str().starts_with(&options.prefix))
             .filter(|(_, entry)| entry.metadata().is_visible(now, options.tombstones))
             .take(size)
-            .map(|(key, entry)| Listed::with_metadata(key.clone(), Arc::clone(entry.metadata())))
+            .map(|(key, entry)| Listed::of_entry(key.clone(), entry, options))
             .collect()
     }
 }
@@ -318,6 +318,15 @@ impl Store for MemoryStore {
             None => state.marks.remove(name),
         };
         Ok(())
+    }
+
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        self.capabilities.require(Feature::KeepsMarks)?;
+        let state = self.state.lock();
+        if state.closed {
+            return Err(closed(Operation::Mark).in_tier(self.capabilities.name()));
+        }
+        Ok(state.marks.keys().filter(|name| name.starts_with(prefix)).cloned().collect())
     }
 
     async fn flush(&self) -> Result<()> {

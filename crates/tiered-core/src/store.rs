@@ -140,6 +140,9 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 /// * **`[list.complete]`** Every key that was live when the listing began and is not written during it is in it;
 ///   every key that was absent and is not written is not. A write during the listing may or may not show.
 /// * **`[list.metadata]`** With [`Feature::ListsMetadata`] each key carries the metadata that `head` would return.
+/// * **`[list.values]`** With [`ListOptions::values`], a listed value is the whole value of the version listed, and of
+///   no more bytes than asked for. Any may be absent: a store lists what costs it no further read. Without the option
+///   there are none.
 /// * **`[list.expired]`** With [`Feature::ListsExpiry`] expired entries are hidden.
 /// * **`[list.damaged]`** A key whose entry the listing finds damaged is an error [`ErrorKind::Corrupt`] that
 ///   [names the key](Error::for_key), in the key's place; it counts towards the limit, and the listing goes on. Any other
@@ -152,6 +155,8 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 ///   unless the options say [`Tombstones::Show`](crate::Tombstones::Show).
 ///
 /// # Marks
+/// * **`[marks.names]`** [`mark_names`](Store::mark_names) answers the names of all marks that are set and begin with a
+///   prefix, in the order of their bytes, each once: what [`mark`](Store::mark) answers for each of them is a value.
 /// * **`[marks]`** With [`Feature::KeepsMarks`], a store keeps small named values of its own beside the entries
 ///   ([`mark`](Store::mark), [`set_mark`](Store::set_mark)). They are never listed, and are as durable as the store
 ///   can make them when the call returns, whatever the entries' durability.
@@ -321,6 +326,30 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Sets or removes a mark. The name matches `[a-z0-9._-]{1,64}`; the value has at most 4 KiB.
     async fn set_mark(&self, _name: &str, _value: Option<Bytes>) -> Result<()> {
         self.capabilities().require(Feature::KeepsMarks).map_err(|e| e.during(Operation::Mark))
+    }
+
+    /// The names of the marks that begin with `prefix`, in order; all of them for an empty one. A store has few marks: they
+    /// are answered at once. Here: refused, since only the store knows what it keeps.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, Store};
+    ///
+    /// let store = MemoryStore::new();
+    /// store.set_mark("app.lease.b", Some("1".into())).await?;
+    /// store.set_mark("app.lease.a", Some("1".into())).await?;
+    /// assert_eq!(store.mark_names("app.lease.").await?, ["app.lease.a", "app.lease.b"]);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    async fn mark_names(&self, _prefix: &str) -> Result<Vec<String>> {
+        self.capabilities().require(Feature::KeepsMarks).map_err(|e| e.during(Operation::Mark))?;
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            "the store declares KeepsMarks and does not implement mark_names; answer the names of the marks it keeps",
+        )
+        .during(Operation::Mark)
+        .in_tier(self.capabilities().name()))
     }
 
     /// Waits until what was acknowledged is as durable as the store can make it.
@@ -608,6 +637,9 @@ impl<S: Store + ?Sized> Store for Arc<S> {
     }
     async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
         (**self).set_mark(name, value).await
+    }
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        (**self).mark_names(prefix).await
     }
     async fn flush(&self) -> Result<()> {
         (**self).flush().await

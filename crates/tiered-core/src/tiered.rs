@@ -372,6 +372,18 @@ impl Store for TieredStore {
         home.set_mark(name, value).await
     }
 
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        self.rooms.door.check(Operation::Mark)?;
+        let mut names = self.rooms.home().past_breaker().mark_names(prefix).await?;
+        // A store above may see none of it.
+        if names.iter().any(|name| name == ownership::JOURNALS)
+            && self.mark(ownership::JOURNALS).await?.is_none()
+        {
+            names.retain(|name| name != ownership::JOURNALS);
+        }
+        Ok(names)
+    }
+
     async fn flush(&self) -> Result<()> {
         self.rooms.flush().await.map_err(|error| error.during(Operation::Flush))
     }

@@ -72,8 +72,11 @@ fn read_page(view: &dyn View, options: &ListOptions, now: Timestamp) -> Result<P
         seen += 1;
         let key = key_of(key)?;
         match record::decode(&key, bytes) {
-            Ok(Record { metadata, .. }) if metadata.is_visible(now, options.tombstones) => {
-                page.listed.push_back(Ok(Listed::with_metadata(key.clone(), Arc::new(metadata))));
+            Ok(Record { metadata, inline }) if metadata.is_visible(now, options.tombstones) => {
+                // What lies in the record has been read already.
+                let value = inline.filter(|_| options.wants_value(metadata.size));
+                let listed = Listed::with_metadata(key.clone(), Arc::new(metadata));
+                page.listed.push_back(Ok(Listed { value, ..listed }));
             }
             Ok(_) => {}
             Err(error) => page.listed.push_back(Err(error)),

@@ -1,7 +1,7 @@
 //! The store over an embedded engine.
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Bound, ControlFlow, Range};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -569,6 +569,23 @@ impl Store for EmbeddedStore {
     async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
         check_mark(name, value.as_ref())?;
         self.ask(Operation::Mark, |reply| Request::Mark(name.to_owned(), value, reply)).await
+    }
+
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        let prefix = prefix.as_bytes().to_vec();
+        self.read(Operation::Mark, move |view| {
+            let mut names = Vec::new();
+            let end = tiered_core::prefix_end(&prefix);
+            view.scan(Table::Marks, Bound::Included(&prefix), end.as_deref(), &mut |name, _| {
+                let name = std::str::from_utf8(name).map_err(|_| {
+                    Error::new(ErrorKind::Corrupt, "the name of a mark is damaged; restore it from a backup")
+                })?;
+                names.push(name.to_owned());
+                Ok(ControlFlow::Continue(()))
+            })?;
+            Ok(names)
+        })
+        .await
     }
 
     async fn flush(&self) -> Result<()> {

@@ -195,7 +195,7 @@ impl Inner {
         for (key, entry) in &self.cache {
             let visible = entry.metadata().is_visible(now, options.tombstones);
             if visible && options.contains(&key) {
-                page.push(ByKey(Listed::with_metadata(Key::clone(&key), Arc::clone(entry.metadata()))));
+                page.push(ByKey(Listed::of_entry(Key::clone(&key), &entry, options)));
                 if page.len() > PAGE {
                     page.pop();
                     full = true;
@@ -320,6 +320,11 @@ impl Store for MokaStore {
             None => marks.remove(name),
         };
         Ok(())
+    }
+
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        self.0.check_open(Operation::Mark)?;
+        Ok(self.0.marks.lock().keys().filter(|name| name.starts_with(prefix)).cloned().collect())
     }
 
     async fn flush(&self) -> Result<()> {

@@ -24,6 +24,9 @@ const PAGE: usize = 1_000;
 /// A larger value is streamed in parts of this size, each a statement of its own.
 const PART: usize = 4 << 20;
 
+/// A larger value may lie outside of its row, in bytes: listing it would read it.
+const IN_ROW: i64 = 2_000;
+
 /// A position or a length in a value, as `substr` takes it.
 fn position(bytes: u64) -> i32 {
     i32::try_from(bytes).unwrap_or(i32::MAX)
@@ -240,6 +243,7 @@ impl PostgresStore {
     /// A page; what is damaged in it is an error in its place.
     async fn page(&self, options: &ListOptions, size: usize) -> Result<Vec<Result<Listed>>> {
         self.check_open(Operation::List)?;
+        let values = options.values.map_or(-1, |up_to| i64::try_from(up_to).unwrap_or(i64::MAX).min(IN_ROW));
         let (statement, options, now) =
             (self.0.statements.list.clone(), options.clone(), now(self.0.stamp.now()));
         let rows = self
@@ -256,16 +260,38 @@ impl PostgresStore {
                         .bind(options.start_after.as_ref().map(|key| key.as_str().as_bytes()))
                         .bind(options.tombstones == Tombstones::Show)
                         .bind(i64::try_from(size).unwrap_or(i64::MAX))
+                        .bind(values)
                         .fetch_all(connection)
                         .await
                 })
             })
             .await?;
         let listed = |row: &PgRow| {
-            let read = row::metadata(row).map_err(|error| self.failed(error, Operation::List));
-            read.map(|(key, metadata)| Listed::with_metadata(key, Arc::new(metadata)))
+            let read = row::entry(row).and_then(|(key, entry, metadata)| {
+                let value = entry.map(|entry| entry.verify().map(|()| entry.into_value())).transpose();
+                let value = value.map_err(|error| error.for_key(&key))?;
+                Ok(Listed { value, ..Listed::with_metadata(key, metadata) })
+            });
+            read.map_err(|error| self.failed(error, Operation::List))
         };
         Ok(rows.iter().map(listed).collect())
+    }
+
+    pub(crate) async fn list_marks(&self, prefix: &str) -> Result<Vec<String>> {
+        let (statement, prefix) = (self.0.statements.list_marks.clone(), mark_row(prefix));
+        let rows = self
+            .0
+            .client
+            .run(Purpose::Read, move |connection| {
+                let (statement, prefix) = (statement.clone(), prefix.clone());
+                Box::pin(async move { statement.query().bind(prefix).fetch_all(connection).await })
+            })
+            .await?;
+        let name = |row: &PgRow| {
+            let row: &str = row.try_get(0).map_err(|_| row::damaged("name of a mark"))?;
+            Ok(row.strip_prefix(&mark_row("")).unwrap_or(row).to_owned())
+        };
+        rows.iter().map(name).collect()
     }
 
     pub(crate) async fn get_mark(&self, name: &str) -> Result<Option<Bytes>> {

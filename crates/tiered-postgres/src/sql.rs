@@ -55,6 +55,7 @@ pub(crate) struct Statements {
     pub(crate) lock: Statement,
     pub(crate) judge: Statement,
     pub(crate) get_mark: Statement,
+    pub(crate) list_marks: Statement,
     pub(crate) set_mark: Statement,
     pub(crate) remove_mark: Statement,
     pub(crate) sweep: Statement,
@@ -210,7 +211,8 @@ impl Statements {
                 "SELECT substr(value, $3::integer, $4::integer) FROM {table} WHERE key = $1::bytea AND version = $2::text"
             )),
             list: text(format!(
-                "SELECT {metadata} FROM {table} AS old WHERE key >= $1::bytea AND ($3::bytea IS NULL OR key < $3) \
+                "SELECT {metadata}, CASE WHEN octet_length(value) <= $7::bigint THEN value END FROM {table} AS old \
+                 WHERE key >= $1::bytea AND ($3::bytea IS NULL OR key < $3) \
                  AND ($4::bytea IS NULL OR key > $4) AND {unexpired} AND ($5::boolean OR origin < 2) \
                  ORDER BY key LIMIT $6::bigint"
             )),
@@ -231,6 +233,9 @@ impl Statements {
                 live("$2")
             )),
             get_mark: text(format!("SELECT value FROM {meta} WHERE name = $1::text")),
+            list_marks: text(format!(
+                "SELECT name FROM {meta} WHERE left(name, length($1::text)) = $1::text ORDER BY name COLLATE \"C\""
+            )),
             set_mark: text(guarded(
                 &format!(
                     "done AS (INSERT INTO {meta} AS old (name, value) SELECT $4::text, $5::bytea FROM guard \

@@ -222,6 +222,11 @@ impl Store for PostgresStore {
         self.write_mark(name, value).await.map_err(|error| self.failed(error, Operation::Mark))
     }
 
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        self.check_open(Operation::Mark)?;
+        self.list_marks(prefix).await.map_err(|error| self.failed(error, Operation::Mark))
+    }
+
     async fn flush(&self) -> Result<()> {
         // A statement that returned is committed.
         self.check_open(Operation::Flush)

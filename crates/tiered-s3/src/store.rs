@@ -157,6 +157,28 @@ impl S3Store {
         }
     }
 
+    /// Page by page. A mark's name has no character that a listing escapes.
+    async fn list_marks(&self, prefix: &str) -> Result<Vec<String>> {
+        let client = &self.0.client;
+        let (all, wanted) = (self.mark_name(""), self.mark_name(prefix));
+        let (mut names, mut token): (Vec<String>, Option<String>) = (Vec::new(), None);
+        loop {
+            let answer = client.repeat(|| {
+                let request = client.s3.list_objects_v2().bucket(&client.bucket).prefix(&wanted);
+                client.once(0, request.set_continuation_token(token.clone()).send())
+            });
+            let answer = answer.await.map_err(Failed::into_error)?;
+            let found = answer.contents().iter().filter_map(|object| object.key()?.strip_prefix(&all));
+            names.extend(found.map(str::to_owned));
+            token = answer.next_continuation_token().map(str::to_owned);
+            if token.is_none() {
+                // Whatever order the server has.
+                names.sort_unstable();
+                return Ok(names);
+            }
+        }
+    }
+
     async fn write_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
         let (client, name) = (&self.0.client, self.mark_name(name));
         let written = match value {
@@ -263,6 +285,11 @@ impl Store for S3Store {
         check_mark(name, value.as_ref())?;
         self.check_open(Operation::Mark)?;
         self.write_mark(name, value).await.map_err(|error| self.failed(error, Operation::Mark))
+    }
+
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        self.check_open(Operation::Mark)?;
+        self.list_marks(prefix).await.map_err(|error| self.failed(error, Operation::Mark))
     }
 
     async fn flush(&self) -> Result<()> {

@@ -19,6 +19,7 @@ declare! {
     list_interleaved ["list.complete"];
     list_sizes ["list.complete"];
     list_metadata ["list.metadata"] needs [Need::Has(Feature::ListsMetadata)] else list_metadata_partly;
+    list_values ["list.values"];
     list_dropped ["cancel"];
 }
 
@@ -211,6 +212,31 @@ async fn list_sizes(bench: Bench) -> Verdict {
             && let Some(version) = &listed.version
         {
             check_equal("list.metadata", "the listed version", &head.version, version)?;
+        }
+    }
+    Ok(())
+}
+
+async fn list_values(bench: Bench) -> Verdict {
+    let mut limits = vec![0, 4, 64, 4096];
+    limits.retain(|limit| *limit <= bench.capabilities.value_limit());
+    for (index, limit) in limits.iter().enumerate() {
+        for more in [0, 1] {
+            let size = bench.largest(usize::try_from(limit + more).unwrap_or(0));
+            bench.put(&bench.key(&format!("{index}-{more}"))?, crate::dice::bytes(size, bench.seed)).await?;
+        }
+    }
+    for up_to in limits.into_iter().map(Some).chain([None]) {
+        let options = up_to.map_or_else(|| bench.everything(), |up_to| bench.everything().values(up_to));
+        for listed in bench.list(options).await? {
+            let Some(value) = listed.value else { continue };
+            check("list.values", up_to.is_some_and(|up_to| value.len() as u64 <= up_to), || {
+                format!("{:?}: {} bytes were listed where {up_to:?} were asked for", listed.key, value.len())
+            })?;
+            let Some(entry) = bench.present("read.whole", &listed.key).await? else { continue };
+            check("list.values", value == *entry.value(), || {
+                format!("{:?}: expected the listed value to be the entry's, saw {value:?}", listed.key)
+            })?;
         }
     }
     Ok(())

@@ -106,6 +106,9 @@ impl Store for Contained {
     async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
         self.contain(self.0.set_mark(name, value)).await
     }
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        self.contain(self.0.mark_names(prefix)).await
+    }
     async fn flush(&self) -> Result<()> {
         self.contain(self.0.flush()).await
     }

@@ -147,6 +147,9 @@ impl<B: Bend> Store for Bent<B> {
     async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
         self.0.set_mark(name, value).await
     }
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        self.0.inner().mark_names(prefix).await
+    }
     async fn flush(&self) -> Result<()> {
         self.0.inner().flush().await
     }

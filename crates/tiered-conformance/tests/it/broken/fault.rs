@@ -36,6 +36,7 @@ pub(super) enum Fault {
     LockMissing,
     ManyReordered,
     ManyFailTogether,
+    MarkNamesLost,
     MarksListed,
     MetadataDropped,
     MetadataUnlisted,
@@ -57,6 +58,8 @@ pub(super) enum Fault {
     UnchangedAlways,
     UnlessIgnored,
     ValueLimitUnchecked,
+    ValuesListedCut,
+    ValuesListedLarge,
     ValueTorn,
     ValueTruncated,
     VersionMisreported,
@@ -64,7 +67,7 @@ pub(super) enum Fault {
 }
 
 /// Each fault with a case that must notice it.
-pub(super) const TABLE: [(Fault, &str); 56] = [
+pub(super) const TABLE: [(Fault, &str); 59] = [
     (Fault::AbsentIsEmpty, "read_absent"),
     (Fault::AbsentRemembered, "tier_absent_then_written"),
     (Fault::AtomicityIgnored, "batch_atomic"),
@@ -96,6 +99,7 @@ pub(super) const TABLE: [(Fault, &str); 56] = [
     (Fault::LockMissing, "life_locked"),
     (Fault::ManyReordered, "read_many"),
     (Fault::ManyFailTogether, "read_many_apart"),
+    (Fault::MarkNamesLost, "marks_names"),
     (Fault::MarksListed, "marks_hidden"),
     (Fault::MetadataDropped, "put_attributes"),
     (Fault::MetadataUnlisted, "list_metadata"),
@@ -117,6 +121,8 @@ pub(super) const TABLE: [(Fault, &str); 56] = [
     (Fault::UnchangedAlways, "read_unless_changed"),
     (Fault::UnlessIgnored, "read_unless_unchanged"),
     (Fault::ValueLimitUnchecked, "put_value_limit"),
+    (Fault::ValuesListedCut, "list_values"),
+    (Fault::ValuesListedLarge, "list_values"),
     (Fault::ValueTorn, "race_values"),
     (Fault::ValueTruncated, "put_replace"),
     (Fault::VersionMisreported, "put_version"),

@@ -280,6 +280,7 @@ impl Store for Broken {
         let after = options.start_after.clone();
         match self.fault {
             Fault::LimitIgnored => options.limit = None,
+            Fault::ValuesListedLarge => options.values = options.values.map(|up_to| up_to + 1),
             Fault::PrefixLeaks => {
                 // Matches one character too few.
                 options.prefix.pop();
@@ -312,6 +313,12 @@ impl Store for Broken {
                     if index == 256 { None } else { Some(listed) }
                 }))
             }
+            Fault::ValuesListedCut => Box::pin(all.map(|listed| {
+                listed.map(|mut listed| {
+                    listed.value = listed.value.map(|value| value.slice(..value.len().min(3)));
+                    listed
+                })
+            })),
             Fault::MetadataUnlisted => Box::pin(
                 all.map(|listed| listed.map(|listed| tiered_core::Listed { metadata: None, ..listed })),
             ),
@@ -469,6 +476,14 @@ impl Store for Broken {
             }
         }
         self.inner.set_mark(name, value).await
+    }
+
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        let mut names = self.inner.mark_names(prefix).await?;
+        if self.has(Fault::MarkNamesLost) {
+            names.pop();
+        }
+        Ok(names)
     }
 
     async fn flush(&self) -> Result<()> {
