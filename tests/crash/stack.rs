@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tiered::journal::{JournalConfig, OsFolder};
 use tiered::{Create, Error, ErrorKind, Lease, Result, Store, TieredSettings, TieredStore};
 
-use crate::doomed::{DoomedFolder, DoomedJournal, DoomedStore, Tier};
+use crate::doomed::{DoomedFolder, DoomedJournal, DoomedTier, Tier};
 use crate::refusing::{Leniency, Refusing};
 use crate::step::Doom;
 
@@ -254,8 +254,8 @@ impl Stack {
         };
         let frontend = tiered::open(&fill(self.frontend, place), Create::IfAbsent).await?;
         let mut builder = TieredStore::builder(
-            Arc::new(DoomedStore::new(frontend, Tier::Frontend, doom)),
-            Arc::new(DoomedStore::new(backend, Tier::Backend, doom)),
+            Arc::new(DoomedTier::over(frontend, Tier::Frontend, doom)),
+            Arc::new(DoomedTier::over(backend, Tier::Backend, doom)),
         )
         .settings(settings);
         if let Some(journal) = journal {

@@ -7,11 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream;
 use parking_lot::Mutex;
-use tiered_conformance::Dice;
+use tiered_conformance::{Dice, Intercept, Interceptor};
 use tiered_core::{
     Action, Batch, BatchOutcomes, Capabilities, Change, ChangeStream, Delete, Deleted, Feature, Key,
-    ListOptions, ListStream, MemoryStore, Put, Read, ReadOptions, Result, Sharing, Stamp, Store, Version,
-    Written, adapter,
+    MemoryStore, Put, Result, Sharing, Stamp, Store, Version, Written, adapter,
 };
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -40,16 +39,18 @@ pub struct Feed {
     pub repeats: u64,
 }
 
-/// A memory store that several processes write, and that keeps every state of every key.
-#[derive(Clone, Debug)]
-pub struct Server {
-    inner: MemoryStore,
-    capabilities: Capabilities,
+/// A memory store that several processes write, and that keeps every state of every key. Clones are the same server.
+pub type Server = Intercept<Books, MemoryStore>;
+
+/// What a [`Server`] notes of every write, and the feed that tells of them.
+#[derive(Debug)]
+pub struct Books {
+    entries: MemoryStore,
     begun: Instant,
-    states: Arc<Mutex<HashMap<Key, Vec<State>>>>,
+    states: Mutex<HashMap<Key, Vec<State>>>,
     feed: Option<Feed>,
-    lines: Arc<Mutex<Vec<Arc<Line>>>>,
-    dice: Arc<Mutex<Dice>>,
+    lines: Mutex<Vec<Arc<Line>>>,
+    dice: Mutex<Dice>,
 }
 
 /// What one reader of the feed is still to hear.
@@ -103,30 +104,32 @@ impl Line {
     }
 }
 
-impl Server {
-    /// An empty server. `declares` says what it promises; it has a feed where there is to be one.
-    pub fn new(
-        stamp: Stamp,
-        seed: u64,
-        feed: Option<Feed>,
-        declares: impl FnOnce(Capabilities) -> Capabilities,
-    ) -> Self {
-        let inner = MemoryStore::with_stamp(stamp);
-        // A server is never looked into.
-        let shared = inner.capabilities().clone().named("server").without(Feature::Peeks);
-        let capabilities = declares(shared.with_sharing(Sharing::Shared));
-        let capabilities = if feed.is_some() { capabilities.with(Feature::Changes) } else { capabilities };
-        Self {
-            inner,
-            capabilities,
-            begun: Instant::now(),
-            states: Arc::default(),
-            feed,
-            lines: Arc::default(),
-            dice: Arc::new(Mutex::new(Dice::new(seed))),
-        }
-    }
+/// An empty server. `declares` says what it promises; it has a feed where `feed` describes one.
+pub fn server(
+    stamp: Stamp,
+    seed: u64,
+    feed: Option<Feed>,
+    declares: impl FnOnce(Capabilities) -> Capabilities,
+) -> Server {
+    let entries = MemoryStore::with_stamp(stamp);
+    let inner = entries.clone().declaring(|all| {
+        // A client has nothing of the server's in memory.
+        let shared = all.named("server").without(Feature::Peeks).with_sharing(Sharing::Shared);
+        let all = declares(shared);
+        if feed.is_some() { all.with(Feature::Changes) } else { all }
+    });
+    let books = Books {
+        entries,
+        begun: Instant::now(),
+        states: Mutex::default(),
+        feed,
+        lines: Mutex::default(),
+        dice: Mutex::new(Dice::new(seed)),
+    };
+    Intercept::new(inner, books)
+}
 
+impl Books {
     /// What a key went through; the last one is what it is.
     pub fn states(&self, key: &Key) -> Vec<State> {
         self.states.lock().get(key).cloned().unwrap_or_else(|| vec![self.first()])
@@ -157,7 +160,7 @@ impl Server {
 
     /// Notes what `key` is now. Nothing happens between an effect and this: the store inside never waits.
     fn note(&self, key: &Key, by: Option<Version>) {
-        let version = self.inner.peek(key).map(|entry| entry.version().clone());
+        let version = self.entries.peek(key).map(|entry| entry.version().clone());
         let mut all = self.states.lock();
         let states = all.entry(key.clone()).or_insert_with(|| vec![self.first()]);
         if states.last().is_none_or(|last| last.version != version) {
@@ -189,47 +192,33 @@ impl Server {
 }
 
 #[async_trait]
-impl Store for Server {
-    fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
-    }
-    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
-        // A shared store never refuses a claim.
-        let _ = scope;
-        Ok(tiered_core::Claim::shared())
-    }
-    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
-        self.inner.load(key, options).await
-    }
-    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
+impl Interceptor for Books {
+    async fn put(&self, inner: &dyn Store, key: &Key, put: Put) -> Result<Written> {
         let by = adapter::version_of(&put).cloned();
-        let written = self.inner.put(key, put).await;
+        let written = inner.put(key, put).await;
         self.note(key, by);
         written
     }
-    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+    async fn delete(&self, inner: &dyn Store, key: &Key, delete: Delete) -> Result<Deleted> {
         let by = adapter::version_of_delete(&delete).cloned();
-        let deleted = self.inner.delete(key, delete).await;
+        let deleted = inner.delete(key, delete).await;
         self.note(key, by);
         deleted
     }
-    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
+    async fn apply(&self, inner: &dyn Store, batch: Batch) -> Result<BatchOutcomes> {
         let by = |action: &Action| match action {
             Action::Put(put) => adapter::version_of(put).cloned(),
             Action::Delete(delete) => adapter::version_of_delete(delete).cloned(),
         };
         let writes: Vec<_> =
             batch.operations().iter().map(|(key, action)| (key.clone(), by(action))).collect();
-        let outcomes = self.inner.apply(batch).await;
+        let outcomes = inner.apply(batch).await;
         for (key, by) in writes {
             self.note(&key, by);
         }
         outcomes
     }
-    fn list(&self, options: ListOptions) -> ListStream {
-        self.inner.list(options)
-    }
-    fn changes(&self) -> Option<ChangeStream> {
+    fn changes(&self, _inner: &dyn Store) -> Option<ChangeStream> {
         self.feed?;
         let line = Arc::new(Line::default());
         self.lines.lock().push(Arc::clone(&line));
@@ -237,5 +226,9 @@ impl Store for Server {
             let change = line.next().await?;
             Some((change, line))
         })))
+    }
+    async fn close(&self, _inner: &dyn Store) -> Result<()> {
+        // The server goes on when a handle closes.
+        Ok(())
     }
 }

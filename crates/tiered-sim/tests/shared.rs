@@ -16,7 +16,7 @@ use tiered_core::{
     Version, VersionMint, WritePolicy, adapter,
 };
 use tiered_sim::clock::SimClock;
-use tiered_sim::server::{Feed, Server};
+use tiered_sim::server::{self, Feed, Server};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, sleep};
 
@@ -45,7 +45,7 @@ fn is_fed(seed: u64) -> bool {
 fn server(stamp: Stamp, seed: u64) -> Server {
     let lacks = [(Feature::UniqueValidators, 3), (Feature::AtomicBatch, 4)];
     let feed = Feed { lag: Duration::from_millis(LAG_MILLIS), misses: 6, repeats: 0 };
-    Server::new(stamp, seed, is_fed(seed).then_some(feed), |shared| {
+    server::server(stamp, seed, is_fed(seed).then_some(feed), |shared| {
         let lacks = lacks.into_iter().filter(|(_, one_in)| seed.is_multiple_of(*one_in));
         lacks.fold(shared, |all, (feature, _)| all.without(feature))
     })
