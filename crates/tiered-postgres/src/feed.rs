@@ -9,7 +9,7 @@ use sqlx::Executor as _;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tiered_core::{Change, ChangeStream, Key};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::store::Inner;
 
@@ -27,7 +27,7 @@ struct Feed {
     timeout: Duration,
     listener: Option<PgListener>,
     retry: Duration,
-    leaving: watch::Receiver<bool>,
+    leaving: CancellationToken,
     runtime: Handle,
 }
 
@@ -48,14 +48,14 @@ pub(crate) fn changes(inner: &Arc<Inner>) -> Option<ChangeStream> {
         timeout: inner.config.timeout,
         listener: None,
         retry: RETRY.0,
-        leaving: inner.leaving.subscribe(),
+        leaving: inner.leaving.clone(),
         runtime: inner.client.runtime().clone(),
     };
     Some(Box::pin(stream::unfold(feed, |mut feed| async move {
-        let mut leaving = feed.leaving.clone();
+        let leaving = feed.leaving.clone();
         tokio::select! {
             biased;
-            _ = leaving.wait_for(|left| *left) => None,
+            () = leaving.cancelled() => None,
             change = feed.next() => Some((change, feed)),
         }
     })))

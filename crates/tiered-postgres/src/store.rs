@@ -12,7 +12,7 @@ use tiered_core::{
     Key, ListOptions, ListStream, Metadata, Operation, Put, Read, ReadOptions, Reads, Result, Scope, Sharing,
     Stamp, Store, Written, adapter,
 };
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
 use crate::config::PostgresConfig;
@@ -40,8 +40,8 @@ pub(crate) struct Inner {
     /// The channel of announcements, where writes are announced.
     pub(crate) channel: Option<String>,
     pub(crate) closed: AtomicBool,
-    /// Set when the store is closed or its last handle is gone.
-    pub(crate) leaving: watch::Sender<bool>,
+    /// Cancelled when the store is closed or its last handle is dropped.
+    pub(crate) leaving: CancellationToken,
 }
 
 impl fmt::Debug for PostgresStore {
@@ -55,7 +55,7 @@ impl fmt::Debug for PostgresStore {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.leaving.send_replace(true);
+        self.leaving.cancel();
     }
 }
 
@@ -92,7 +92,7 @@ impl PostgresStore {
             stamp: config.stamp.clone(),
             channel: config.feed.then(|| config.channel()),
             closed: AtomicBool::new(false),
-            leaving: watch::Sender::new(false),
+            leaving: CancellationToken::new(),
             config,
         });
         if let Some(every) = inner.config.sweep {
@@ -218,7 +218,7 @@ impl Store for PostgresStore {
 
     async fn close(&self) -> Result<()> {
         if !self.0.closed.swap(true, Ordering::AcqRel) {
-            self.0.leaving.send_replace(true);
+            self.0.leaving.cancel();
             self.0.client.close();
         }
         Ok(())

@@ -14,14 +14,14 @@ const BATCH: i64 = 1_000;
 
 /// Removes expired rows from time to time, until the store is closed or gone.
 pub(crate) fn start(inner: &Arc<Inner>, every: Duration) {
-    let mut leaving = inner.leaving.subscribe();
+    let leaving = inner.leaving.clone();
     let runtime = inner.client.runtime().clone();
     let inner: Weak<Inner> = Arc::downgrade(inner);
     runtime.spawn(async move {
         loop {
             tokio::select! {
                 biased;
-                _ = leaving.wait_for(|left| *left) => return,
+                () = leaving.cancelled() => return,
                 () = tokio::time::sleep(every) => {}
             }
             let Some(inner) = inner.upgrade() else { return };

@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tiered_conformance::Dice;
 use tiered_core::{
     ErrorKind, Lease, OnPark, Parked, Sequence, Store as _, StoreExt as _, TieredStore, ownership,
 };
 use tiered_journal::MemoryFolder;
 
-use crate::disk::Dice;
 use crate::key;
 use crate::picky::{Picky, State, picky};
 use crate::process::{
@@ -49,7 +49,17 @@ impl World {
     fn new(seed: u64, atomic: bool, stack: Stack) -> Self {
         let (disk, back) = (MemoryFolder::new(), picky(atomic));
         let (dropped, replaced) = (BTreeSet::new(), BTreeSet::new());
-        Self { dice: Dice(seed), atomic, stack, disk, back, next: 0, history: Vec::new(), dropped, replaced }
+        Self {
+            dice: Dice::new(seed),
+            atomic,
+            stack,
+            disk,
+            back,
+            next: 0,
+            history: Vec::new(),
+            dropped,
+            replaced,
+        }
     }
 
     async fn open(&mut self) -> Process {

@@ -1,5 +1,7 @@
 //! `PgBouncer` before the Postgres of the tests.
 
+use percent_encoding::percent_decode_str;
+
 use super::Running;
 
 /// Connections to the server: fewer than its clients have, so that they take turns.
@@ -26,7 +28,7 @@ impl Upstream {
         let (login, address) = place.rsplit_once('@').unwrap_or(("postgres", place));
         let (user, password) = login.split_once(':').unwrap_or((login, ""));
         let (host, port) = address.rsplit_once(':').unwrap_or((address, "5432"));
-        let text = |escaped: &str| unescape(escaped);
+        let text = |escaped: &str| Some(percent_decode_str(escaped).decode_utf8().ok()?.into_owned());
         Some(Self {
             user: text(user)?,
             password: text(password)?,
@@ -81,21 +83,6 @@ impl Upstream {
              max_client_conn = 2000\n"
         )
     }
-}
-
-/// What percent signs and two digits stand for.
-fn unescape(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(if byte == b'%' {
-            let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16));
-            u8::try_from(digit()? * 16 + digit()?).ok()?
-        } else {
-            byte
-        });
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
