@@ -100,8 +100,9 @@ fn describe(place: &Place) -> Result<Stack, Failure> {
         settings.read_policy = policy.parse()?;
     }
     let stack = Stack::tiers(Stack::store(frontend), Stack::store(backend), settings, place.journal.clone());
-    let stack =
-        stack.sole_writer(place.sole_writer).private_frontend(place.private_frontend).lease(place.lease);
+    let stack = stack.lease(place.lease);
+    let stack = if place.sole_writer { stack.declare_sole_writer() } else { stack };
+    let stack = if place.private_frontend { stack.declare_private_frontend() } else { stack };
     let stack = if place.sole_journal { stack.declare_sole_journal() } else { stack };
     Ok(match &place.backend_id {
         Some(id) => stack.backend_id(id),

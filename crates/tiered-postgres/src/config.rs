@@ -8,18 +8,20 @@ use std::time::Duration;
 
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use tiered_core::opening::Create;
 use tiered_core::{Error, ErrorKind, Operation, Result, Stamp};
 
 use crate::store::PostgresStore;
 
-/// What to do where the tables do not exist yet.
+/// Whether writes are announced, and announcements heard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Create {
-    /// Make them, and the schema that they are in.
+pub enum Feed {
+    /// No.
     #[default]
-    IfAbsent,
-    /// Fail with [`ErrorKind::NotFound`].
-    Never,
+    Off,
+    /// Writes are announced (`NOTIFY`), and [`changes`](tiered_core::Store::changes) yields what others announce
+    /// (`LISTEN`).
+    On,
 }
 
 /// What the server limits a session to, in milliseconds: so that what nobody waits for any more ends.
@@ -45,7 +47,7 @@ pub struct PostgresConfig {
     pub(crate) connections: u32,
     pub(crate) timeout: Duration,
     pub(crate) statement_cache: usize,
-    pub(crate) feed: bool,
+    pub(crate) feed: Feed,
     pub(crate) sweep: Option<Duration>,
     pub(crate) max_value: u64,
     pub(crate) create: Create,
@@ -95,7 +97,7 @@ impl PostgresConfig {
             connections: 10,
             timeout: Duration::from_secs(10),
             statement_cache: 100,
-            feed: false,
+            feed: Feed::default(),
             sweep: Some(Duration::from_mins(1)),
             max_value: Self::DEFAULT_MAX_VALUE,
             create: Create::default(),
@@ -143,11 +145,10 @@ impl PostgresConfig {
         self
     }
 
-    /// Whether writes are announced (`NOTIFY`) and [`changes`](tiered_core::Store::changes) yields what others
-    /// announce (`LISTEN`). Off by default: committing an announcement takes a lock of the whole server instance.
-    /// Every process that writes must have it on, or its writes are seen only by their age.
+    /// Whether writes are announced, and announcements heard. Off by default: committing an announcement takes a lock of
+    /// the whole server instance. Every process that writes must have it on, or its writes are seen only by their age.
     #[must_use]
-    pub fn feed(mut self, feed: bool) -> Self {
+    pub fn feed(mut self, feed: Feed) -> Self {
         self.feed = feed;
         self
     }
@@ -228,13 +229,13 @@ impl PostgresConfig {
         if self.max_value > Self::MAX_VALUE {
             return refuse(format!("max_value must be at most {} bytes for postgres", Self::MAX_VALUE));
         }
-        if self.feed && self.statement_cache == 0 {
+        if self.has_feed() && self.statement_cache == 0 {
             return refuse(
                 "statement_cache=0 is for a pooler that gives each transaction another session, and such a one passes on no notifications; connect to the server itself, or leave the feed off"
                     .to_owned(),
             );
         }
-        if self.feed && self.channel().len() > 63 {
+        if self.has_feed() && self.channel().len() > 63 {
             return refuse(format!(
                 "the channel {} of the feed is longer than 63 bytes; use a shorter schema or table",
                 self.channel()
@@ -254,6 +255,11 @@ impl PostgresConfig {
         let setting = |millis: u128| i64::from(i32::try_from(millis).unwrap_or(i32::MAX));
         let millis = self.timeout.as_millis();
         Limits { statement: setting(millis * 4 / 5), idle: setting(millis) }
+    }
+
+    /// Whether writes are announced.
+    pub(crate) fn has_feed(&self) -> bool {
+        self.feed == Feed::On
     }
 
     /// Whether a pooler may give each transaction another session.
@@ -342,7 +348,7 @@ mod tests {
             assert_eq!(config().table(table).check().expect_err(table).kind(), ErrorKind::Config);
         }
         assert!(config().table("_a1").schema("s").check().is_ok());
-        assert!(config().feed(true).statement_cache(0).check().is_err());
-        assert!(config().feed(true).schema(&"s".repeat(60)).check().is_err());
+        assert!(config().feed(Feed::On).statement_cache(0).check().is_err());
+        assert!(config().feed(Feed::On).schema(&"s".repeat(60)).check().is_err());
     }
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, SqlSafeStr};
+use tiered_core::opening::Create;
 use tiered_core::{Durability, Error, ErrorKind, Result};
 
 use crate::client::{Client, Purpose};
-use crate::config::{Create, Limits, PostgresConfig};
+use crate::config::{Limits, PostgresConfig};
 use crate::sql::Query;
 
 /// What brings the tables from one version to the next: entry `n` makes version `n + 1`. They are never changed once

@@ -81,16 +81,16 @@ impl PostgresStore {
         .fold(Capabilities::new("postgres", durability, Sharing::Shared), Capabilities::with)
         .max_value(config.max_value)
         .request_lifetime(Client::lifetime(config.timeout));
-        if config.feed {
+        if config.has_feed() {
             capabilities = capabilities.with(Feature::Changes);
         }
         let prepared = if config.is_pooled() { Prepared::Unnamed } else { Prepared::Kept };
         let inner = Arc::new(Inner {
             client,
-            statements: Statements::new(&names.table, &names.meta, config.feed, prepared),
+            statements: Statements::new(&names.table, &names.meta, config.has_feed(), prepared),
             capabilities,
             stamp: config.stamp.clone(),
-            channel: config.feed.then(|| config.channel()),
+            channel: config.has_feed().then(|| config.channel()),
             closed: AtomicBool::new(false),
             leaving: CancellationToken::new(),
             config,

@@ -4,20 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use redb::StorageBackend;
+use tiered_core::opening::{Create, WriteDurability};
 use tiered_core::{Capabilities, Durability, Result, Stamp};
 use tiered_embedded::{Access, Executor, Settings, io_error};
 
 use crate::{RedbStore, open};
-
-/// When a write counts as done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RedbDurability {
-    /// When it is on disk.
-    #[default]
-    Sync,
-    /// When it is in memory; on disk by the next flush. A killed process loses what was not flushed.
-    Buffer,
-}
 
 /// Whether the whole file is checked on opening. The check reads all of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,16 +19,6 @@ pub enum Verify {
     /// Always.
     Always,
     /// Never: a damaged file may make redb panic, which is contained, or miss a key, which is not noticed.
-    Never,
-}
-
-/// What to do where there is no database yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Create {
-    /// Make one. The folder must exist.
-    #[default]
-    IfAbsent,
-    /// Fail with [`ErrorKind::NotFound`](tiered_core::ErrorKind::NotFound).
     Never,
 }
 
@@ -55,7 +36,7 @@ pub enum Create {
 pub struct RedbConfig {
     pub(crate) path: PathBuf,
     pub(crate) cache: usize,
-    pub(crate) durability: RedbDurability,
+    pub(crate) durability: WriteDurability,
     pub(crate) verify: Verify,
     pub(crate) create: Create,
     pub(crate) access: Access,
@@ -74,7 +55,7 @@ impl RedbConfig {
         Self {
             path: path.as_ref().to_owned(),
             cache: Self::DEFAULT_CACHE,
-            durability: RedbDurability::default(),
+            durability: WriteDurability::default(),
             verify: Verify::default(),
             create: Create::default(),
             access: Access::default(),
@@ -91,9 +72,9 @@ impl RedbConfig {
         self
     }
 
-    /// When a write counts as done.
+    /// When a write counts as done. With [`WriteDurability::Buffer`] a killed process loses what was not flushed.
     #[must_use]
-    pub fn durability(mut self, durability: RedbDurability) -> Self {
+    pub fn durability(mut self, durability: WriteDurability) -> Self {
         self.durability = durability;
         self
     }
@@ -194,8 +175,8 @@ impl RedbConfig {
 
     fn settings(&self) -> Settings {
         let durability = match self.durability {
-            RedbDurability::Sync => Durability::PowerLoss,
-            RedbDurability::Buffer => Durability::CleanClose,
+            WriteDurability::Sync => Durability::PowerLoss,
+            WriteDurability::Buffer => Durability::CleanClose,
         };
         Settings {
             name: "redb",

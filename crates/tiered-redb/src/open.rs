@@ -5,10 +5,11 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use redb::{Builder, Database, Durability, ReadableDatabase, StorageBackend, TableDefinition};
+use tiered_core::opening::Create;
 use tiered_core::{Error, ErrorKind, Result};
 use tiered_embedded::{Access, Engine, Opening, io_error};
 
-use crate::config::{Create, RedbConfig, Verify};
+use crate::config::{RedbConfig, Verify};
 use crate::create::{Content, create, inspect};
 use crate::engine::{ReadOnlyEngine, RedbEngine, make_tables};
 use crate::error::map;

@@ -2,30 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use tiered_core::opening::{Create, WriteDurability};
 use tiered_core::{Capabilities, Durability, Result, Stamp};
 use tiered_embedded::{Access, Executor, Settings};
 
 use crate::{RocksdbStore, open};
-
-/// When a write counts as done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RocksdbDurability {
-    /// When it is on disk.
-    #[default]
-    Sync,
-    /// When the operating system has it; on disk by the next flush. A loss of power loses what was not flushed.
-    Buffer,
-}
-
-/// What to do where there is no database yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Create {
-    /// Make one. The parent folder must exist.
-    #[default]
-    IfAbsent,
-    /// Fail with [`ErrorKind::NotFound`](tiered_core::ErrorKind::NotFound).
-    Never,
-}
 
 /// Configures a [`RocksdbStore`].
 ///
@@ -42,7 +23,7 @@ pub struct RocksdbConfig {
     pub(crate) path: PathBuf,
     pub(crate) cache: usize,
     pub(crate) write_buffer: usize,
-    pub(crate) durability: RocksdbDurability,
+    pub(crate) durability: WriteDurability,
     pub(crate) create: Create,
     pub(crate) access: Access,
     max_value: u64,
@@ -65,7 +46,7 @@ impl RocksdbConfig {
             path: path.as_ref().to_owned(),
             cache: Self::DEFAULT_CACHE,
             write_buffer: Self::DEFAULT_WRITE_BUFFER,
-            durability: RocksdbDurability::default(),
+            durability: WriteDurability::default(),
             create: Create::default(),
             access: Access::default(),
             max_value: Capabilities::DEFAULT_MAX_VALUE,
@@ -87,9 +68,10 @@ impl RocksdbConfig {
         self
     }
 
-    /// When a write counts as done.
+    /// When a write counts as done. With [`WriteDurability::Buffer`] a loss of power loses what was not flushed; a killed
+    /// process loses nothing.
     #[must_use]
-    pub fn durability(mut self, durability: RocksdbDurability) -> Self {
+    pub fn durability(mut self, durability: WriteDurability) -> Self {
         self.durability = durability;
         self
     }
@@ -143,8 +125,8 @@ impl RocksdbConfig {
     /// Dropped half-way it may leave an empty database, which the next opening uses.
     pub async fn open(self) -> Result<RocksdbStore> {
         let durability = match self.durability {
-            RocksdbDurability::Sync => Durability::PowerLoss,
-            RocksdbDurability::Buffer => Durability::ProcessKill,
+            WriteDurability::Sync => Durability::PowerLoss,
+            WriteDurability::Buffer => Durability::ProcessKill,
         };
         let settings = Settings {
             name: "rocksdb",

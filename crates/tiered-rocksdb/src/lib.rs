@@ -9,8 +9,8 @@
 //! one names the format. One block cache, with indexes and filters in it, serves all of them.
 //!
 //! # Durability
-//! With [`RocksdbDurability::Sync`] (the default) a write is on disk when it returns; concurrent writes share one
-//! `fdatasync` of the log. With [`RocksdbDurability::Buffer`] it is in the operating system's hands: it survives a
+//! With [`WriteDurability::Sync`] (the default) a write is on disk when it returns; concurrent writes share one
+//! `fdatasync` of the log. With [`WriteDurability::Buffer`] it is in the operating system's hands: it survives a
 //! killed process, and **what was not flushed is lost when power is**. `close` writes everything into tables, so that
 //! the next opening replays no log.
 //!
@@ -41,7 +41,8 @@ mod marker;
 mod open;
 mod seal;
 
-pub use config::{Create, RocksdbConfig, RocksdbDurability};
+pub use config::RocksdbConfig;
+pub use tiered_core::opening::{Create, WriteDurability};
 pub use tiered_embedded::Access;
 use tiered_embedded::EmbeddedStore;
 

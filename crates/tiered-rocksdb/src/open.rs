@@ -7,10 +7,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB, Options, WriteOptions};
+use tiered_core::opening::Create;
 use tiered_core::{Error, ErrorKind, Result};
 use tiered_embedded::{Access, Engine, Opening, io_error};
 
-use crate::config::{Create, RocksdbConfig};
+use crate::config::RocksdbConfig;
 use crate::engine::{CHUNKS, MARKS, META, RocksdbEngine, family_options, options};
 use crate::error::map;
 use crate::marker::Marker;

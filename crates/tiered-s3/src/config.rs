@@ -51,6 +51,28 @@ pub enum BulkDelete {
     Single,
 }
 
+/// Where a request names the bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Addressing {
+    /// In the path with an [`endpoint`](S3Config::endpoint), in the host with Amazon.
+    #[default]
+    Auto,
+    /// In the path of the URL.
+    Path,
+    /// In the host of the URL.
+    Host,
+}
+
+/// Whether an endpoint must have TLS. One on this machine need not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tls {
+    /// Opening refuses an endpoint on another machine without it.
+    #[default]
+    Required,
+    /// `http://` is accepted: requests and values can be read on the way.
+    Optional,
+}
+
 /// How to open an [`S3Store`].
 #[derive(Clone)]
 pub struct S3Config {
@@ -68,8 +90,8 @@ pub struct S3Config {
     profile: Option<String>,
     credentials: Option<Credentials>,
     anonymous: bool,
-    path_style: Option<bool>,
-    allow_http: bool,
+    addressing: Addressing,
+    tls: Tls,
     sdk: Option<SdkConfig>,
 }
 
@@ -95,8 +117,8 @@ impl S3Config {
             profile: None,
             credentials: None,
             anonymous: false,
-            path_style: None,
-            allow_http: false,
+            addressing: Addressing::default(),
+            tls: Tls::default(),
             sdk: None,
         }
     }
@@ -132,18 +154,17 @@ impl S3Config {
         self
     }
 
-    /// Whether the bucket stands in the path of a request and not in its host. By default with an endpoint, and not
-    /// with Amazon.
+    /// Where a request names the bucket.
     #[must_use]
-    pub fn path_style(mut self, path_style: bool) -> Self {
-        self.path_style = Some(path_style);
+    pub fn addressing(mut self, addressing: Addressing) -> Self {
+        self.addressing = addressing;
         self
     }
 
-    /// Allows an endpoint without TLS that is not on this machine.
+    /// Whether an endpoint must have TLS.
     #[must_use]
-    pub fn allow_http(mut self, allow: bool) -> Self {
-        self.allow_http = allow;
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = tls;
         self
     }
 
@@ -164,8 +185,8 @@ impl S3Config {
 
     /// No credentials: for public buckets.
     #[must_use]
-    pub fn anonymous(mut self, anonymous: bool) -> Self {
-        self.anonymous = anonymous;
+    pub fn anonymous(mut self) -> Self {
+        self.anonymous = true;
         self
     }
 
@@ -267,9 +288,9 @@ impl S3Config {
             if plain.is_none() && !endpoint.starts_with("https://") {
                 return refuse("an endpoint is a URL that begins with https:// or http://");
             }
-            if plain.is_some_and(|rest| !is_local(rest)) && !self.allow_http {
+            if plain.is_some_and(|rest| !is_local(rest)) && self.tls == Tls::Required {
                 return refuse(
-                    "the endpoint has no TLS, and is not on this machine; use https://, or allow_http where nobody listens on the way",
+                    "the endpoint has no TLS and is not on this machine; use https://, or set tls to optional in a network that you trust",
                 );
             }
         }
@@ -328,7 +349,11 @@ impl S3Config {
                 .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
                 .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
         }
-        let path_style = self.path_style.unwrap_or(self.endpoint.is_some());
+        let path_style = match self.addressing {
+            Addressing::Auto => self.endpoint.is_some(),
+            Addressing::Path => true,
+            Addressing::Host => false,
+        };
         let config = config.force_path_style(path_style).build();
         if config.region().is_none() {
             return Err(Error::new(
@@ -377,7 +402,7 @@ mod tests {
         for local in ["http://127.0.0.1:9000", "http://localhost/x", "http://[::1]:9000"] {
             assert!(S3Config::new("b").endpoint(local).check().is_ok(), "{local}");
         }
-        assert!(S3Config::new("b").endpoint("http://s").allow_http(true).check().is_ok());
+        assert!(S3Config::new("b").endpoint("http://s").tls(Tls::Optional).check().is_ok());
     }
 
     #[tokio::test]
@@ -393,11 +418,11 @@ mod tests {
         };
         let amazon = S3Config::new("bucket");
         assert_eq!(url(amazon.clone()).await, "https://bucket.s3.eu-central-1.amazonaws.com/a%20key");
-        let path = url(amazon.path_style(true)).await;
+        let path = url(amazon.addressing(Addressing::Path)).await;
         assert_eq!(path, "https://s3.eu-central-1.amazonaws.com/bucket/a%20key");
         let other = S3Config::new("bucket").endpoint("https://storage.example.com:9000");
         assert_eq!(url(other.clone()).await, "https://storage.example.com:9000/bucket/a%20key");
-        let host = url(other.path_style(false)).await;
+        let host = url(other.addressing(Addressing::Host)).await;
         assert_eq!(host, "https://bucket.storage.example.com:9000/a%20key");
     }
 

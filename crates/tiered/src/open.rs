@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use tiered_core::opening::Create;
+#[cfg(any(feature = "redb", feature = "rocksdb"))]
+use tiered_core::opening::WriteDurability;
 use tiered_core::url::{StoreUrl, parse_bytes};
 use tiered_core::{Capabilities, Error, ErrorKind, MemoryStore, Operation, Result, Store};
 
@@ -27,18 +30,9 @@ pub const SCHEMES: [(&str, Option<&str>, &str); 6] = [
     (
         "s3",
         Some("s3"),
-        "s3://BUCKET/PREFIX?region=…&endpoint=https://…&profile=…&layout=raw|enveloped&conditional=probe|off&bulk_delete=auto|crc|md5|single&path_style=true|false&timeout=10s&multipart=16MiB&allow_http=true&anonymous=true&max_value=…",
+        "s3://BUCKET/PREFIX?region=…&endpoint=https://…&profile=…&layout=raw|enveloped&conditional=probe|off&bulk_delete=auto|crc|md5|single&addressing=auto|path|host&timeout=10s&multipart=16MiB&tls=required|optional&credentials=environment|none&max_value=…",
     ),
 ];
-
-/// What to do where a store does not exist yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Create {
-    /// Make it.
-    IfAbsent,
-    /// Fail with [`ErrorKind::NotFound`].
-    Never,
-}
 
 /// Opens the store that `url` names: one of [`SCHEMES`].
 ///
@@ -165,6 +159,16 @@ fn memory_of(text: &str) -> Result<usize> {
     Ok(usize::try_from(parse_bytes(text)?).unwrap_or(usize::MAX))
 }
 
+/// The durability of an embedded store.
+#[cfg(any(feature = "redb", feature = "rocksdb"))]
+fn write_durability(text: &str) -> Result<WriteDurability> {
+    match text {
+        "sync" => Ok(WriteDurability::Sync),
+        "buffer" => Ok(WriteDurability::Buffer),
+        other => Err(choice("durability", other, "sync, buffer")),
+    }
+}
+
 /// Refuses a value that is none of `choices`.
 #[cfg(any(feature = "redb", feature = "rocksdb", feature = "postgres", feature = "s3"))]
 fn choice(name: &str, given: &str, choices: &str) -> Error {
@@ -174,7 +178,7 @@ fn choice(name: &str, given: &str, choices: &str) -> Error {
 
 #[cfg(feature = "redb")]
 async fn redb(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
-    use tiered_redb::{RedbConfig, RedbDurability, Verify};
+    use tiered_redb::{RedbConfig, Verify};
     if url.path().is_empty() {
         return Err(Error::new(ErrorKind::Config, "redb: needs a file, such as redb:data.redb")
             .during(Operation::Open));
@@ -184,11 +188,7 @@ async fn redb(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
         config = config.cache(memory_of(&cache)?);
     }
     if let Some(durability) = url.take("durability") {
-        config = config.durability(match durability.as_str() {
-            "sync" => RedbDurability::Sync,
-            "buffer" => RedbDurability::Buffer,
-            other => return Err(choice("durability", other, "sync, buffer")),
-        });
+        config = config.durability(write_durability(&durability)?);
     }
     if let Some(verify) = url.take("verify") {
         config = config.verify(match verify.as_str() {
@@ -206,16 +206,12 @@ async fn redb(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
         });
     }
     url.finish(&["cache", "durability", "verify", "access", "max_value"])?;
-    let config = config.create(match create {
-        Create::IfAbsent => tiered_redb::Create::IfAbsent,
-        Create::Never => tiered_redb::Create::Never,
-    });
-    Ok(Arc::new(config.open().await?))
+    Ok(Arc::new(config.create(create).open().await?))
 }
 
 #[cfg(feature = "rocksdb")]
 async fn rocksdb(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
-    use tiered_rocksdb::{RocksdbConfig, RocksdbDurability};
+    use tiered_rocksdb::RocksdbConfig;
     if url.path().is_empty() {
         return Err(Error::new(ErrorKind::Config, "rocksdb: needs a folder, such as rocksdb:data.rocksdb")
             .during(Operation::Open));
@@ -233,11 +229,7 @@ async fn rocksdb(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
         config = config.write_buffer(memory_of(&buffer)?);
     }
     if let Some(durability) = url.take("durability") {
-        config = config.durability(match durability.as_str() {
-            "sync" => RocksdbDurability::Sync,
-            "buffer" => RocksdbDurability::Buffer,
-            other => return Err(choice("durability", other, "sync, buffer")),
-        });
+        config = config.durability(write_durability(&durability)?);
     }
     if let Some(access) = url.take("access") {
         config = config.access(match access.as_str() {
@@ -247,27 +239,13 @@ async fn rocksdb(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
         });
     }
     url.finish(&["cache", "write_buffer", "durability", "access", "max_value"])?;
-    let config = config.create(match create {
-        Create::IfAbsent => tiered_rocksdb::Create::IfAbsent,
-        Create::Never => tiered_rocksdb::Create::Never,
-    });
-    Ok(Arc::new(config.open().await?))
-}
-
-/// A switch of a URL.
-#[cfg(any(feature = "postgres", feature = "s3"))]
-fn switch(name: &str, text: &str) -> Result<bool> {
-    match text {
-        "on" | "true" => Ok(true),
-        "off" | "false" => Ok(false),
-        other => Err(choice(name, other, "on, off")),
-    }
+    Ok(Arc::new(config.create(create).open().await?))
 }
 
 #[cfg(feature = "postgres")]
 async fn postgres(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
     use tiered_core::url::parse_duration;
-    use tiered_postgres::PostgresConfig;
+    use tiered_postgres::{Feed, PostgresConfig};
     /// The driver's own parameters, which are passed on.
     const DRIVER: [&str; 6] = ["sslmode", "sslrootcert", "sslcert", "sslkey", "application_name", "options"];
     const KNOWN: [&str; 14] = [
@@ -307,7 +285,11 @@ async fn postgres(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
         config = config.timeout(parse_duration(&timeout)?);
     }
     if let Some(feed) = url.take("feed") {
-        config = config.feed(switch("feed", &feed)?);
+        config = config.feed(match feed.as_str() {
+            "on" => Feed::On,
+            "off" => Feed::Off,
+            other => return Err(choice("feed", other, "on, off")),
+        });
     }
     if let Some(sweep) = url.take("sweep") {
         config = config.sweep(if sweep == "off" { None } else { Some(parse_duration(&sweep)?) });
@@ -319,17 +301,13 @@ async fn postgres(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
         config = config.max_value(parse_bytes(&max_value)?);
     }
     url.finish(&KNOWN)?;
-    let config = config.create(match create {
-        Create::IfAbsent => tiered_postgres::Create::IfAbsent,
-        Create::Never => tiered_postgres::Create::Never,
-    });
-    Ok(Arc::new(config.open().await?))
+    Ok(Arc::new(config.create(create).open().await?))
 }
 
 #[cfg(feature = "s3")]
 async fn s3(mut url: StoreUrl) -> Result<Arc<dyn Store>> {
     use tiered_core::url::parse_duration;
-    use tiered_s3::{BulkDelete, Conditional, Layout, S3Config};
+    use tiered_s3::{Addressing, BulkDelete, Conditional, Layout, S3Config, Tls};
     let path = url.path().trim_start_matches('/').to_owned();
     let (bucket, prefix) = path.split_once('/').unwrap_or((&path, ""));
     if bucket.is_empty() || !url.path().starts_with("//") {
@@ -369,8 +347,13 @@ async fn s3(mut url: StoreUrl) -> Result<Arc<dyn Store>> {
             other => return Err(choice("bulk_delete", other, "auto, crc, md5, single")),
         });
     }
-    if let Some(path_style) = url.take("path_style") {
-        config = config.path_style(switch("path_style", &path_style)?);
+    if let Some(addressing) = url.take("addressing") {
+        config = config.addressing(match addressing.as_str() {
+            "auto" => Addressing::Auto,
+            "path" => Addressing::Path,
+            "host" => Addressing::Host,
+            other => return Err(choice("addressing", other, "auto, path, host")),
+        });
     }
     if let Some(timeout) = url.take("timeout") {
         config = config.timeout(parse_duration(&timeout)?);
@@ -378,11 +361,20 @@ async fn s3(mut url: StoreUrl) -> Result<Arc<dyn Store>> {
     if let Some(multipart) = url.take("multipart") {
         config = config.multipart(parse_bytes(&multipart)?);
     }
-    if let Some(allow) = url.take("allow_http") {
-        config = config.allow_http(switch("allow_http", &allow)?);
+    if let Some(tls) = url.take("tls") {
+        config = config.tls(match tls.as_str() {
+            "required" => Tls::Required,
+            "optional" => Tls::Optional,
+            other => return Err(choice("tls", other, "required, optional")),
+        });
     }
-    if let Some(anonymous) = url.take("anonymous") {
-        config = config.anonymous(switch("anonymous", &anonymous)?);
+    if let Some(credentials) = url.take("credentials") {
+        config = match credentials.as_str() {
+            "environment" => config,
+            "none" => config.anonymous(),
+            // It may be a secret that was meant to stay one.
+            _ => return Err(choice("credentials", "…", "environment, none")),
+        };
     }
     url.finish(&[
         "region",
@@ -391,11 +383,11 @@ async fn s3(mut url: StoreUrl) -> Result<Arc<dyn Store>> {
         "layout",
         "conditional",
         "bulk_delete",
-        "path_style",
+        "addressing",
         "timeout",
         "multipart",
-        "allow_http",
-        "anonymous",
+        "tls",
+        "credentials",
         "max_value",
     ])?;
     Ok(Arc::new(config.open().await?))
@@ -462,7 +454,7 @@ mod tests {
             #[cfg(feature = "postgres")]
             format!("postgres://u@127.0.0.1:1/{}", place.len()),
             #[cfg(feature = "s3")]
-            format!("s3://b/{}?endpoint=http://127.0.0.1:1&allow_http=true&anonymous=true", place.len()),
+            format!("s3://b/{}?endpoint=http://127.0.0.1:1&credentials=none", place.len()),
         ];
         for url in urls {
             let opened = open(&url, Create::IfAbsent).now_or_never().expect("answers at once");
@@ -480,7 +472,10 @@ mod tests {
             ("s3:bucket/prefix", "needs a bucket"),
             ("s3://bucket/p?layuot=raw", "bulk_delete"),
             ("s3://bucket/p?layout=flat", "raw, enveloped"),
-            ("s3://bucket/p?endpoint=http://storage.example.com", "allow_http"),
+            ("s3://bucket/p?addressing=virtual", "auto, path, host"),
+            ("s3://bucket/p?tls=off", "required, optional"),
+            ("s3://bucket/p?credentials=hunter2", "environment, none"),
+            ("s3://bucket/p?endpoint=http://storage.example.com", "set tls to optional"),
             ("s3://bucket/p?endpoint=http://localhost&multipart=1MiB", "5MiB"),
             ("s3://bucket--x-s3/p", "general-purpose"),
         ] {

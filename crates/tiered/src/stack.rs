@@ -6,13 +6,14 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
+use tiered_core::opening::Create;
 use tiered_core::url::StoreUrl;
 use tiered_core::{
     Error, ErrorKind, Journal, Lease, Operation, Result, Store, TieredSettings, TieredStore, VolatileJournal,
     WritePolicy,
 };
 
-use crate::open::{Create, open, open_to_read};
+use crate::open::{open, open_to_read};
 
 /// A store, or a tiered store of two stacks, as settings describe it.
 ///
@@ -89,18 +90,19 @@ impl Stack {
         }
     }
 
-    /// Declares that this stack is the only writer of the backend.
+    /// Declares that this stack is the only writer of the backend
+    /// ([`TieredBuilder::declare_sole_writer`](tiered_core::TieredBuilder::declare_sole_writer)).
     #[must_use]
-    pub fn sole_writer(mut self, sole_writer: bool) -> Self {
-        self.sole_writer = sole_writer;
+    pub fn declare_sole_writer(mut self) -> Self {
+        self.sole_writer = true;
         self
     }
 
     /// Declares that this stack is the only user of the frontend
     /// ([`TieredBuilder::declare_private_frontend`](tiered_core::TieredBuilder::declare_private_frontend)).
     #[must_use]
-    pub fn private_frontend(mut self, private_frontend: bool) -> Self {
-        self.private_frontend = private_frontend;
+    pub fn declare_private_frontend(mut self) -> Self {
+        self.private_frontend = true;
         self
     }
 

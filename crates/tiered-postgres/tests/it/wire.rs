@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tiered_core::{Batch, ErrorKind, Key, Outcome, Put, Store as _, StoreExt as _};
-use tiered_postgres::{PostgresConfig, PostgresStore};
+use tiered_postgres::{Feed, PostgresConfig, PostgresStore};
 use tiered_services::{Mode, Proxy, Service};
 
 use crate::place::Schema;
@@ -182,11 +182,11 @@ async fn a_feed_whose_cable_was_pulled_begins_anew() {
     use futures_util::StreamExt as _;
     use tiered_core::Change;
     let schema = Schema::new();
-    let beside = schema.config().feed(true).open().await.expect("opens");
+    let beside = schema.config().feed(Feed::On).open().await.expect("opens");
     let proxy = Proxy::start(&Service::Postgres.address()).await.expect("listens");
     let url = Service::Postgres.required().replace(&Service::Postgres.address(), &proxy.address());
     let config = PostgresConfig::from_url(&url).expect("a URL").schema(&schema.name);
-    let store = config.timeout(TIMEOUT).feed(true).open().await.expect("opens");
+    let store = config.timeout(TIMEOUT).feed(Feed::On).open().await.expect("opens");
     let mut changes = store.changes().expect("a feed");
     assert_eq!(changes.next().await, Some(Change::Resync));
     proxy.set(Mode::Silent);

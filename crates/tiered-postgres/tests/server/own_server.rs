@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tiered_core::{Change, ErrorKind, Key, Outcome, Put, Store as _, StoreExt as _, VersionMint};
-use tiered_postgres::PostgresConfig;
 use tiered_postgres::sqlx::{self, AssertSqlSafe, Connection as _, PgConnection};
+use tiered_postgres::{Feed, PostgresConfig};
 use tiered_services::Service;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -73,7 +73,7 @@ async fn a_crash_loses_no_acknowledged_write() {
     let _server = own().await;
     let schema = schema();
     let config = PostgresConfig::from_url(&Service::Postgres.required()).expect("a URL").schema(&schema);
-    let config = config.timeout(Duration::from_secs(5)).connections(4).feed(true);
+    let config = config.timeout(Duration::from_secs(5)).connections(4).feed(Feed::On);
     let store = config.open().await.expect("opens");
     let mut changes = store.changes().expect("a feed");
     assert_eq!(changes.next().await, Some(Change::Resync));
