@@ -279,7 +279,7 @@ impl Stack {
         tiered::open(&fill(self.backend, place), Create::Never).await
     }
 
-    /// Its backend under a stack that has no journal, as somebody opens it who does not know of one.
+    /// The backend under a stack without a journal, as a process opens it that does not know of the journal.
     pub(crate) async fn open_alone(&self, place: &str) -> Result<TieredStore> {
         let frontend = tiered::open("memory:", Create::IfAbsent).await?;
         let backend = tiered::open(&fill(self.backend, place), Create::IfAbsent).await?;
@@ -292,7 +292,7 @@ impl Stack {
         self.behind
     }
 
-    /// Waits until the server has noticed that the last process is gone: what that one had sent would else come after
+    /// Waits until the server has noticed the death of the last process: otherwise what that one had sent comes after
     /// the next one's look.
     #[cfg_attr(not(feature = "postgres"), expect(clippy::unused_self, reason = "no server"))]
     pub(crate) fn wait_for_quiet(&self) {

@@ -115,7 +115,7 @@ impl PostgresStore {
         Ok(keys(answer.row.try_get(2).unwrap_or_default()))
     }
 
-    /// A transaction, in a task that nobody drops.
+    /// A transaction, in a task that is never cancelled.
     async fn apply_in_transaction(&self, plan: Plan) -> Result<Existed> {
         let (plan, statements) = (Arc::new(plan), self.0.statements.clone());
         for _ in 0..2 {
@@ -244,7 +244,7 @@ async fn judge(
     }
     for (key, precondition, own) in &plan.conditions {
         let found = current.get(key).and_then(Option::as_ref);
-        // A writer whose answer was lost recognises its own write.
+        // A retry after a lost answer recognises its own write.
         let again = own.is_some() && found == own.as_ref();
         if !precondition.holds(found.map(|(version, ..)| version)) && !again {
             return Ok(Err(key.clone()));

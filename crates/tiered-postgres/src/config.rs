@@ -24,7 +24,7 @@ pub enum Feed {
     On,
 }
 
-/// What the server limits a session to, in milliseconds: so that what nobody waits for any more ends.
+/// The server's limits for a session, in milliseconds: an abandoned statement ends at them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) statement: i64,
@@ -57,10 +57,10 @@ pub struct PostgresConfig {
 impl PostgresConfig {
     /// Largest [`max_value`](Self::max_value): Postgres moves a row in messages of less than 1 GiB.
     pub const MAX_VALUE: u64 = 900 << 20;
-    /// The default `max_value`: a row is held whole in the server's memory, more than once.
+    /// The default `max_value`: the server holds a whole row in memory, more than once.
     pub const DEFAULT_MAX_VALUE: u64 = 256 << 20;
 
-    /// From a URL as libpq has it, `postgres://user:password@host:port/database`, with the driver's parameters
+    /// From a URL in libpq's format, `postgres://user:password@host:port/database`, with the driver's parameters
     /// (`sslmode`, `sslrootcert`, `sslcert`, `sslkey`, `application_name`). A missing password is taken from
     /// `PGPASSWORD` or the password file.
     ///
@@ -88,7 +88,7 @@ impl PostgresConfig {
         Ok(Self::from_options(connect))
     }
 
-    /// From the driver's own options, which are taken as they are.
+    /// From the driver's own options, unchanged.
     pub fn from_options(connect: PgConnectOptions) -> Self {
         Self {
             connect,
@@ -112,7 +112,7 @@ impl PostgresConfig {
         self
     }
 
-    /// The table; `tiered` by default. Matches `[a-z_][a-z0-9_]{0,54}`: names are made of it.
+    /// The table; `tiered` by default. Matches `[a-z_][a-z0-9_]{0,54}`: other names are derived from it.
     #[must_use]
     pub fn table(mut self, table: &str) -> Self {
         table.clone_into(&mut self.table);
@@ -189,7 +189,7 @@ impl PostgresConfig {
     /// name is not a store's, which is not touched; [`ErrorKind::PermissionDenied`]; [`ErrorKind::Unavailable`].
     ///
     /// # Cancel safety
-    /// Dropped half-way, tables are made completely or not at all.
+    /// If dropped, the tables are created completely or not at all.
     pub async fn open(self) -> Result<PostgresStore> {
         let place = self.place();
         let failed = |error: Error| error.at_place(&place).during(Operation::Open).in_tier("postgres");
@@ -197,7 +197,7 @@ impl PostgresConfig {
         PostgresStore::open(self).await.map_err(failed)
     }
 
-    /// The place, for people: without the user and the password.
+    /// The place for messages, without the user and the password.
     pub(crate) fn place(&self) -> String {
         let host = match self.connect.get_socket() {
             Some(socket) => socket.display().to_string(),
@@ -231,7 +231,7 @@ impl PostgresConfig {
         }
         if self.has_feed() && self.statement_cache == 0 {
             return refuse(
-                "statement_cache=0 is for a pooler that gives each transaction another session, and such a one passes on no notifications; connect to the server itself, or leave the feed off"
+                "a feed needs a session of its own, which statement_cache=0 (a pooler in transaction mode) does not give; connect to the server itself, or set feed=off"
                     .to_owned(),
             );
         }
@@ -294,7 +294,7 @@ impl PostgresConfig {
     }
 }
 
-/// Whether the server is on this machine, so that nobody listens on the way.
+/// Returns true if the server is on this machine, so that no traffic leaves it.
 fn is_local(connect: &PgConnectOptions) -> bool {
     let host = connect.get_host();
     connect.get_socket().is_some()

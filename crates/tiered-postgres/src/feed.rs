@@ -1,5 +1,5 @@
-//! What others write: `LISTEN`, as a hint. A lost connection loses announcements, so each new one begins with
-//! [`Change::Resync`].
+//! The feed of other writers' changes, by `LISTEN`. A lost connection loses announcements, so each new connection
+//! begins with [`Change::Resync`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::Inner;
 
-/// A connection that said nothing for so long is asked whether it is still there: a way that was cut without a word
-/// is noticed after this, and the time of one answer.
+/// A connection that is silent for this long is probed: a silently cut network is noticed after this plus one timeout.
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// How long to wait before the next attempt to connect: first, and at most.
@@ -33,7 +32,7 @@ struct Feed {
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        // The driver says goodbye in a task.
+        // Dropping the listener spawns a task, which needs the runtime.
         let _runtime = self.runtime.enter();
         self.listener = None;
     }
@@ -71,7 +70,7 @@ impl Feed {
                         return Change::Resync;
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "no connection for the feed of changes; it is tried again");
+                        tracing::warn!(%error, "the feed of changes has no connection; connecting is retried");
                         tokio::time::sleep(self.retry).await;
                         self.retry = (self.retry * 2).min(RETRY.1);
                         continue;

@@ -101,7 +101,7 @@ impl PostgresStore {
         Ok(Self(inner))
     }
 
-    /// Removes expired rows now, as the background task does from time to time; returns how many.
+    /// Removes expired rows now, as the background task does periodically; returns their number.
     ///
     /// # Errors
     /// The server's.
@@ -191,7 +191,7 @@ impl Store for PostgresStore {
     }
 
     async fn claim(&self, _scope: &Scope) -> Result<Claim> {
-        // It is shared: nobody is kept out.
+        // The store is shared: every claim is granted.
         Ok(Claim::shared())
     }
 

@@ -1,4 +1,4 @@
-//! What a redb tier needs to know.
+//! The configuration of a redb tier.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub enum Verify {
     Auto,
     /// Always.
     Always,
-    /// Never: a damaged file may make redb panic, which is contained, or miss a key, which is not noticed.
+    /// Never. A damaged file may make redb panic, which becomes an error, or miss a key, which goes unnoticed.
     Never,
 }
 
@@ -46,8 +46,7 @@ pub struct RedbConfig {
 }
 
 impl RedbConfig {
-    /// The cache of pages unless set otherwise, in bytes. redb's own default is 1 GiB, more than a tier should take
-    /// unasked.
+    /// The default cache of pages, in bytes. redb's own default of 1 GiB is too much for a tier.
     pub const DEFAULT_CACHE: usize = 64 << 20;
 
     /// A database in the file at exactly `path`.
@@ -117,7 +116,7 @@ impl RedbConfig {
         self
     }
 
-    /// The largest value, in bytes; at most 3 GiB are of use.
+    /// The largest value, in bytes; the engine supports at most 3 GiB.
     #[must_use]
     pub fn max_value(mut self, bytes: u64) -> Self {
         self.max_value = bytes;
@@ -138,15 +137,15 @@ impl RedbConfig {
         self
     }
 
-    /// Opens the database, after making it where that is asked for.
+    /// Opens the database, and creates it first if the configuration says so.
     ///
     /// # Errors
-    /// `NotFound` where there is none (or no folder for it), `Foreign` where the file is no database of ours, `Locked`
-    /// where it is open elsewhere, `Corrupt` where it is damaged, `PermissionDenied`, `Full`, `Unavailable`, `Config`
-    /// outside a tokio runtime. A creation that failed leaves no file behind.
+    /// `NotFound` if there is none (or no folder for it), `Foreign` if the file is not a database of this adapter,
+    /// `Locked` if it is open elsewhere, `Corrupt` if it is damaged, `PermissionDenied`, `Full`, `Unavailable`,
+    /// `Config` outside a tokio runtime. A creation that failed leaves no file behind.
     ///
     /// # Cancel safety
-    /// Dropped half-way it may leave an empty database, which the next opening uses.
+    /// If dropped, it may leave an empty database, which the next opening uses.
     pub async fn open(self) -> Result<RedbStore> {
         let path = match self.executor {
             Executor::Threads => Some(self.path.clone()),
@@ -164,7 +163,7 @@ impl RedbConfig {
     /// As [`open`](Self::open).
     ///
     /// # Cancel safety
-    /// Dropped half-way it may leave an empty database.
+    /// If dropped, it may leave an empty database.
     pub async fn open_on<B: StorageBackend>(
         self,
         backend: impl Fn() -> io::Result<B> + Send + Sync + 'static,

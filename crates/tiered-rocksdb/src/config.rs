@@ -1,4 +1,4 @@
-//! What a RocksDB tier needs to know.
+//! The configuration of a RocksDB tier.
 
 use std::path::{Path, PathBuf};
 
@@ -31,13 +31,13 @@ pub struct RocksdbConfig {
 }
 
 impl RocksdbConfig {
-    /// The block cache unless set otherwise, in bytes.
+    /// The default block cache, in bytes.
     pub const DEFAULT_CACHE: usize = 64 << 20;
 
-    /// The memtables unless set otherwise, in bytes.
+    /// The default size of the memtables, in bytes.
     pub const DEFAULT_WRITE_BUFFER: usize = 64 << 20;
 
-    /// The smallest block cache: with none, a read that only looks in memory would find nothing and say so.
+    /// The smallest block cache. Without a cache, a read from memory alone would miss every entry.
     pub const MIN_CACHE: usize = 1 << 20;
 
     /// A database in the folder at exactly `path`.
@@ -100,7 +100,7 @@ impl RocksdbConfig {
         self
     }
 
-    /// The largest value, in bytes; at most 3 GiB are of use.
+    /// The largest value, in bytes; the engine supports at most 3 GiB.
     #[must_use]
     pub fn max_value(mut self, bytes: u64) -> Self {
         self.max_value = bytes;
@@ -114,15 +114,15 @@ impl RocksdbConfig {
         self
     }
 
-    /// Opens the database, after making it where that is asked for.
+    /// Opens the database, and creates it first if the configuration says so.
     ///
     /// # Errors
-    /// `NotFound` where there is none (or no folder for it), `Foreign` where the folder holds something else, `Locked`
-    /// where it is open elsewhere, `Corrupt` where it is damaged, `PermissionDenied`, `Full`, `Unavailable`,
-    /// `Config` outside a tokio runtime.
+    /// `NotFound` if there is none (or no folder for it), `Foreign` if the folder holds something else, `Locked` if it
+    /// is open elsewhere, `Corrupt` if it is damaged, `PermissionDenied`, `Full`, `Unavailable`, `Config` outside a
+    /// tokio runtime.
     ///
     /// # Cancel safety
-    /// Dropped half-way it may leave an empty database, which the next opening uses.
+    /// If dropped, it may leave an empty database, which the next opening uses.
     pub async fn open(self) -> Result<RocksdbStore> {
         let durability = match self.durability {
             WriteDurability::Sync => Durability::PowerLoss,

@@ -29,18 +29,18 @@ pub enum Layout {
 /// Whether conditional writes and deletes are used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Conditional {
-    /// Where the server turns out to keep them when the store is opened: it is asked with an object of its own under
-    /// `.tiered/`, since some servers ignore the condition without a word.
+    /// If a probe shows that the server supports them. Opening writes a probe object under `.tiered/`, because some
+    /// servers silently ignore the condition.
     #[default]
     Probe,
-    /// Never. Opening then writes nothing, so that a role that only reads can open the store.
+    /// Never. Opening then writes nothing: a role without write permission can open the store.
     Off,
 }
 
 /// How several objects are deleted in one request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BulkDelete {
-    /// As S3 has it; where the server refuses that, with `Content-MD5`; where it refuses that too, one by one.
+    /// As S3 specifies; with `Content-MD5` if the server refuses that; one by one if it refuses that as well.
     #[default]
     Auto,
     /// With a CRC checksum, as S3 has it.
@@ -123,7 +123,7 @@ impl S3Config {
         }
     }
 
-    /// What every object's name begins with; nothing by default. A slash is added where it does not end in one.
+    /// The prefix of every object's name; empty by default. A slash is appended if it does not end in one.
     #[must_use]
     pub fn prefix(mut self, prefix: &str) -> Self {
         prefix.clone_into(&mut self.prefix);
@@ -133,7 +133,7 @@ impl S3Config {
         self
     }
 
-    /// What an object's body is. All who share a prefix use the same.
+    /// The layout of an object's body. All users of a prefix must use the same.
     #[must_use]
     pub fn layout(mut self, layout: Layout) -> Self {
         self.layout = layout;
@@ -190,8 +190,8 @@ impl S3Config {
         self
     }
 
-    /// The driver's own configuration, where the environment's chain is not enough (single sign-on, a role to assume, a
-    /// proxy). What is set here goes before it.
+    /// The driver's own configuration, if the environment's chain is not enough (single sign-on, a role to assume, a
+    /// proxy). The other settings override it.
     #[must_use]
     pub fn sdk_config(mut self, sdk: SdkConfig) -> Self {
         self.sdk = Some(sdk);
@@ -212,9 +212,9 @@ impl S3Config {
         self
     }
 
-    /// How long one request may take; 10 s by default, and a second more for each MiB that it moves; half of it, and 5 s
-    /// at most, for a connection to come about. Reads are tried three times, and so are writes that are conditional.
-    /// What is cut short, or changes while it is read, is read again until this time has passed.
+    /// How long one request may take; 10 s by default, and a second more for each MiB that it moves; half of it, and at
+    /// most 5 s, for connecting. Reads and conditional writes are tried three times. A read that is truncated, or whose
+    /// object changes meanwhile, is repeated until this time has passed.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -251,7 +251,7 @@ impl S3Config {
     /// [`ErrorKind::PermissionDenied`]; [`ErrorKind::Unavailable`].
     ///
     /// # Cancel safety
-    /// Dropped half-way, it may leave the object by which it asked under `.tiered/`.
+    /// If dropped, it may leave its probe object under `.tiered/`.
     pub async fn open(self) -> Result<S3Store> {
         let place = self.place();
         let failed = |error: Error| error.at_place(&place).during(Operation::Open).in_tier("s3");
@@ -261,7 +261,7 @@ impl S3Config {
         S3Store::open(self, client).await.map_err(failed)
     }
 
-    /// The place, for people.
+    /// The place, for messages.
     pub(crate) fn place(&self) -> String {
         format!("s3://{}/{}", self.bucket, self.prefix)
     }
@@ -269,13 +269,15 @@ impl S3Config {
     fn check(&self) -> Result<()> {
         let refuse = |why: &str| Err(Error::new(ErrorKind::Config, why));
         if self.bucket.is_empty() || self.bucket.contains('/') {
-            return refuse("a bucket's name is not empty and has no slash");
+            return refuse("the bucket's name is empty or has a slash; give the name alone");
         }
         if self.bucket.ends_with("--x-s3") {
             return refuse("a directory bucket does not list in order; use a general-purpose bucket");
         }
         if self.prefix.len() > Key::MAX_LEN / 2 || self.prefix.chars().any(char::is_control) {
-            return refuse("a prefix has 512 bytes at most, and no control characters");
+            return refuse(
+                "the prefix has more than 512 bytes or a control character; use a shorter, printable one",
+            );
         }
         if self.multipart < Self::MIN_PART {
             return refuse("multipart must be at least 5MiB: S3 takes no smaller parts");
@@ -286,7 +288,7 @@ impl S3Config {
         if let Some(endpoint) = &self.endpoint {
             let plain = endpoint.strip_prefix("http://");
             if plain.is_none() && !endpoint.starts_with("https://") {
-                return refuse("an endpoint is a URL that begins with https:// or http://");
+                return refuse("the endpoint is not a URL; begin it with https:// or http://");
             }
             if plain.is_some_and(|rest| !is_local(rest)) && self.tls == Tls::Required {
                 return refuse(
@@ -303,7 +305,7 @@ impl S3Config {
         if let Some(region) = &self.region {
             loader = loader.region(Region::new(region.clone()));
         } else if self.endpoint.is_some() {
-            // A server of one's own has no regions; the environment's is not asked for over the network.
+            // Other servers have no regions: the environment is not queried over the network for one.
             loader = loader.region(Region::new("us-east-1"));
         }
         if let Some(profile) = &self.profile {
@@ -325,7 +327,7 @@ impl S3Config {
         let mut config = aws_sdk_s3::config::Builder::from(&sdk)
             // Retries are ours: only we know which writes may be repeated.
             .retry_config(RetryConfig::disabled())
-            // Half the timeout at most, so that a connection that does not come about is told from a lost answer.
+            // At most half the timeout, so that a failed connection differs from a lost answer.
             .timeout_config(
                 TimeoutConfig::builder()
                     .connect_timeout(Duration::from_secs(5).min(self.timeout / 2))

@@ -52,7 +52,7 @@ pub(crate) fn escape_name(name: &str) -> String {
     name.replace('.', "..").replace('_', ".-")
 }
 
-/// The name of an attribute that [`escape_name`] gave; `None` where it is none.
+/// Decodes a name from [`escape_name`]; `None` if it is malformed.
 pub(crate) fn unescape_name(header: &str) -> Option<String> {
     let mut name = String::with_capacity(header.len());
     let mut rest = header.chars();

@@ -1,4 +1,4 @@
-//! Deliberate bugs of the journal, planted between it and its folder: what it is told is not what is so.
+//! Deliberate bugs of the journal, planted between it and its folder, which gives it false answers.
 
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! A server that several processes write: it keeps what each key went through, and its feed tells of changes as feeds do.
+//! A server that several processes write. It keeps every state of each key, and its feed reports changes late, twice or
+//! not at all.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use tokio::time::{Instant, sleep_until};
 pub struct State {
     /// From when.
     pub since: Instant,
-    /// When the feeds that were open then tell of it, or say that they have missed something.
+    /// When the feeds that were open report it, or announce a missed change.
     pub told: Option<Instant>,
     /// What it was; none where it was absent.
     pub version: Option<Version>,
@@ -31,11 +32,11 @@ pub struct State {
 /// How the server's feed of changes behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct Feed {
-    /// It tells of a change within this time, or says by then that it has missed one.
+    /// A change is reported within this time, or a missed change is announced.
     pub lag: Duration,
-    /// One change in so many is missed; 0: none.
+    /// One change in this many is missed; 0: none.
     pub misses: u64,
-    /// One change in so many is told a second time; 0: none.
+    /// One change in this many is reported a second time; 0: none.
     pub repeats: u64,
 }
 
@@ -53,7 +54,7 @@ pub struct Books {
     dice: Mutex<Dice>,
 }
 
-/// What one reader of the feed is still to hear.
+/// The changes that one reader of the feed has not received yet.
 #[derive(Debug, Default)]
 struct Line {
     waiting: Mutex<Waiting>,
@@ -62,7 +63,7 @@ struct Line {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// By when they are told, then by their order.
+    /// Ordered by delivery time, then by arrival.
     changes: BTreeMap<(Instant, u64), Change>,
     number: u64,
     ended: bool,
@@ -130,19 +131,19 @@ pub fn server(
 }
 
 impl Books {
-    /// What a key went through; the last one is what it is.
+    /// All states of a key; the last one is current.
     pub fn states(&self, key: &Key) -> Vec<State> {
         self.states.lock().get(key).cloned().unwrap_or_else(|| vec![self.first()])
     }
 
-    /// Tells of a key that nothing was written to: a feed is a hint.
+    /// Reports a key that was not written: a feed is a hint.
     pub fn hint(&self, key: &Key, version: Option<&Version>) {
         for line in self.lines.lock().iter() {
             line.push(Instant::now(), Change::Key { key: key.clone(), version: version.cloned() });
         }
     }
 
-    /// Ends the feeds that are open. What they had not told is not told any more.
+    /// Ends the open feeds. Changes that they have not delivered are lost.
     pub fn end_feeds(&self) {
         for line in self.lines.lock().drain(..) {
             line.waiting.lock().ended = true;
@@ -169,7 +170,7 @@ impl Books {
         }
     }
 
-    /// Tells of a change, late; or not, and says later that something was missed.
+    /// Reports a change late, or drops it and announces later that one was missed.
     fn tell(&self, key: &Key, version: Option<&Version>) -> Option<Instant> {
         let feed = self.feed?;
         let lines = self.lines.lock();

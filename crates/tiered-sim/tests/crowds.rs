@@ -138,7 +138,7 @@ fn three_hundred_leaders_go_away_one_after_the_other() {
             assert!(store.get(&k).now_or_never().is_none(), "polled once and dropped");
         }
         let read = crowd(&store, &k, 1, || back.set(Mode::Open));
-        // The first leader's read goes on, and is everybody's.
+        // The first leader's read goes on and answers all followers.
         assert_eq!(read.await[0].as_ref().expect("reads").as_deref(), Some("v"));
         assert_eq!(back.reads(), 1);
         store.flush().await.expect("flushes");
@@ -190,7 +190,7 @@ fn a_read_that_fails_or_panics_wakes_everybody_with_an_error() {
     }
 }
 
-/// A read of many that is dropped while it looks for one key fails nobody who waits for another.
+/// A dropped read of many keys fails no follower that waits for one of them.
 #[test]
 fn a_read_of_many_that_goes_away_fails_no_follower() {
     on_each(|| async {

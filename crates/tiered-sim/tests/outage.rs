@@ -372,7 +372,7 @@ async fn a_backend_is_down_for_a_minute() {
             let before = world.acknowledged();
             sleep(Duration::from_secs(30)).await;
             assert_ne!(before, world.acknowledged(), "writes go on: {what}");
-            // Nothing has reached the backend for a while, and there is no room any more.
+            // Nothing has reached the backend for a while, and the journal is full.
             let (full, states) = (store.stats(), world.back.states.lock().expect("no panic").len());
             let nearly = u64::from(BOUND) - 1;
             assert!((nearly..=nearly + WRITERS as u64).contains(&full.backlog), "{full:?}: {what}");

@@ -37,8 +37,8 @@ pub const SCHEMES: [(&str, Option<&str>, &str); 6] = [
 /// Opens the store that `url` names: one of [`SCHEMES`].
 ///
 /// # Errors
-/// [`ErrorKind::Config`] for an unknown scheme or parameter, a scheme whose feature is not compiled in, or, but for
-/// stores in memory, outside a tokio runtime; else the adapter's own.
+/// [`ErrorKind::Config`] for an unknown scheme or parameter, for a scheme whose feature is not compiled in, and outside
+/// a tokio runtime (except for stores in memory); else the adapter's own.
 ///
 /// # Cancel safety
 /// As the adapter's opening.
@@ -60,8 +60,8 @@ pub async fn open(url: &str, create: Create) -> Result<Arc<dyn Store>> {
     }
 }
 
-/// Opens an existing store that is only to be read. A file or folder that may not be written, or lies on a read-only
-/// mount, is opened with `access=read-only`, unless the URL says otherwise; any other store as by [`open`].
+/// Opens an existing store for reading. A file or folder without write permission, or on a read-only mount, is opened
+/// with `access=read-only` unless the URL sets `access`. Any other store is opened as by [`open`].
 ///
 /// # Errors
 /// As [`open`]. [`ErrorKind::PermissionDenied`] where the store cannot be read either, or was not closed cleanly: its
@@ -93,7 +93,7 @@ pub async fn open_to_read(url: &str) -> Result<Arc<dyn Store>> {
     }
 }
 
-/// The same place for reading only, where the scheme knows that and the URL says nothing of it.
+/// The URL with `access=read-only`; `None` if the scheme does not support it or the URL already sets `access`.
 fn read_only(url: &str) -> Option<String> {
     let mut parsed = StoreUrl::parse(url).ok()?;
     if !["redb", "rocksdb"].contains(&parsed.scheme()) || parsed.take("access").is_some() {
@@ -106,7 +106,7 @@ fn read_only(url: &str) -> Option<String> {
 fn unknown(scheme: &str, _: Create) -> Error {
     let known = SCHEMES.iter().find(|(name, ..)| *name == scheme);
     let message = if let Some((name, feature, _)) = known {
-        format!("the scheme {name}: needs the feature {}; build with it", feature.unwrap_or(name))
+        format!("the scheme {name}: needs the feature {}; enable it in the build", feature.unwrap_or(name))
     } else {
         let names = SCHEMES.map(|(name, ..)| name).join(":, ");
         format!("unknown scheme {scheme}:; use one of {names}:")
@@ -119,7 +119,7 @@ fn max_value(url: &mut StoreUrl) -> Result<u64> {
     url.take("max_value").map_or(Ok(Capabilities::DEFAULT_MAX_VALUE), |text| parse_bytes(&text))
 }
 
-/// Refuses a path where a store has no place.
+/// Refuses a path for a store that takes none.
 fn no_path(url: &StoreUrl) -> Result<()> {
     if url.path().is_empty() {
         return Ok(());
@@ -138,7 +138,7 @@ fn memory(mut url: StoreUrl) -> Result<Arc<dyn Store>> {
 #[cfg(feature = "moka")]
 fn moka(mut url: StoreUrl) -> Result<Arc<dyn Store>> {
     use tiered_core::url::parse_duration;
-    /// Enough for a few ten thousand small entries, little enough for any machine.
+    /// Room for tens of thousands of small entries, and small enough for any machine.
     const CAPACITY: u64 = 64 << 20;
     no_path(&url)?;
     let capacity = url.take("capacity").map_or(Ok(CAPACITY), |text| parse_bytes(&text))?;
@@ -266,7 +266,8 @@ async fn postgres(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
     ];
     let number = |name: &str, text: String| {
         text.parse::<u32>().map_err(|_| {
-            Error::new(ErrorKind::Config, format!("{name} is not a number")).during(Operation::Open)
+            Error::new(ErrorKind::Config, format!("{name} is not a number; write digits only"))
+                .during(Operation::Open)
         })
     };
     let driver: Vec<String> =
@@ -372,7 +373,7 @@ async fn s3(mut url: StoreUrl) -> Result<Arc<dyn Store>> {
         config = match credentials.as_str() {
             "environment" => config,
             "none" => config.anonymous(),
-            // It may be a secret that was meant to stay one.
+            // The value may be a secret: it is not shown.
             _ => return Err(choice("credentials", "…", "environment, none")),
         };
     }

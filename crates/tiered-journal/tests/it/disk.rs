@@ -140,7 +140,7 @@ async fn what_was_acknowledged_survives_a_loss_of_power() {
                     .filter(|(sequence, _)| sure.last().is_some_and(|(last, _)| sequence > last))
                     .collect();
                 assert!(extra.len() <= unclear.len(), "seed {seed}");
-                // What turned out to be there is there for good.
+                // What was found once is there from then on.
                 sure = recovered.records;
                 unclear.clear();
                 cut += u64::from(journal.report().is_some_and(|report| report.cut_bytes > 0));

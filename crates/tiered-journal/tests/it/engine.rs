@@ -206,7 +206,7 @@ async fn a_journal_is_bound_to_its_backend() {
     let store = open(folder.path(), &back, OnPark::Auto).await;
     store.close().await.expect("closes");
     let journal = || async { Arc::new(JournalConfig::new(folder.path()).open().await.expect("opens")) };
-    // An untouched journal belongs to nobody yet.
+    // An untouched journal has no backend yet.
     let behind = |back: Picky| {
         TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back))
             .write_policy(WritePolicy::WriteBehind)

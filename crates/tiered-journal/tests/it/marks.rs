@@ -26,7 +26,7 @@ async fn named(back: &Picky) -> JournalId {
     all.into_iter().next().expect("one")
 }
 
-/// A journal with a hundred acknowledged writes that never reached the backend; the process is gone.
+/// A journal with a hundred acknowledged writes that never reached the backend, after its process has died.
 async fn left_behind(folder: &Path, back: &Picky) {
     back.down.store(true, Ordering::Relaxed);
     let store = open(folder, back, OnPark::Auto).await;

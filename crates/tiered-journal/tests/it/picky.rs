@@ -120,7 +120,7 @@ impl Tastes {
             go_on.notified().await;
         }
         if matches!(cut, Cut::After | Cut::Late(_)) {
-            // Whether it was accepted or refused, no one hears of it.
+            // The answer is dropped, whether the write was accepted or refused.
             call.await.ok();
         }
         self.reached.notify_one();

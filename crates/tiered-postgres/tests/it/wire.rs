@@ -112,7 +112,7 @@ async fn a_pulled_cable_costs_one_timeout() {
     wire.proxy.set(Mode::Silent);
     let error = wire.store.put(&key("k"), Put::new("x")).await.expect_err("nothing gets through");
     assert_eq!((error.kind(), error.write_outcome()), (ErrorKind::TimedOut, Outcome::Unknown));
-    // The dead connection is closed: the next call waits for another, and none comes about either.
+    // The dead connection is closed: the next call waits for another, which cannot be established either.
     let error = wire.store.put(&key("k"), Put::new("x")).await.expect_err("nothing gets through");
     assert_eq!((error.kind(), error.write_outcome()), (ErrorKind::Unavailable, Outcome::NotApplied));
     assert_eq!(wire.value("k").await, None);

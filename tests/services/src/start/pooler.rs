@@ -49,12 +49,12 @@ impl Upstream {
         format!("postgres://postgres@{host}:{port}/{}", self.database)
     }
 
-    /// What the pooler is told, where this machine's processes reach the server.
+    /// The pooler's configuration, if this machine's processes reach the server.
     pub(crate) fn here(&self, listen: &str, port: &str) -> String {
         self.file(&self.host, &self.port, listen, port)
     }
 
-    /// What the pooler is told, where containers reach the server.
+    /// The pooler's configuration, if containers reach the server.
     pub(crate) fn inside(&self, listen: &str, port: &str) -> Result<String, String> {
         let inside = self.inside.as_deref().and_then(|place| place.rsplit_once(':'));
         let (host, server_port) = inside.ok_or("Postgres is not in a container")?;
