@@ -58,7 +58,7 @@ impl Bench {
         Dice::new(self.seed)
     }
 
-    /// A version that nobody else has.
+    /// A version that no other entry has.
     pub(crate) fn version() -> Version {
         VersionMint::from_entropy().mint()
     }

@@ -25,7 +25,7 @@ pub enum Fault {
     Slow,
     /// An error, and no effect.
     ErrorBefore,
-    /// A write is refused for good, as one that is too large is; no effect. Another attempt may be accepted.
+    /// A write is refused permanently, as one that is too large; no effect. Another attempt may be accepted.
     Refuse,
     /// The effect, and an error of unknown outcome: the answer was lost.
     ErrorAfter,
@@ -157,7 +157,7 @@ impl Faults {
         self.healthy.store(false, Ordering::Relaxed);
     }
 
-    /// The process is dead: no call reaches a store any more, nor is one answered. There is no way back.
+    /// The process is dead: from now on no call reaches a store, and no call is answered. This is final.
     pub fn cut_power(&self) {
         self.without_power.store(true, Ordering::Relaxed);
     }

@@ -103,7 +103,7 @@ pub(crate) fn expired(
     let mut seen = 0;
     let mut last = None;
     view.scan(Table::Meta, from, None, &mut |key, bytes| {
-        // A damaged record is no business of the sweep: reading it is what must report it.
+        // The sweep skips damaged records: reads report them.
         if let Ok(key) = key_of(key) {
             let metadata = record::decode(&key, bytes).map(|record| record.metadata);
             if metadata.is_ok_and(|metadata| !metadata.is_visible(now, Tombstones::Show)) {

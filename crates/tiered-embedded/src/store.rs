@@ -27,13 +27,15 @@ use crate::record::Record;
 use crate::shared::Shared;
 use crate::writer::{Judging, Request, Writer};
 
-/// Reads at a time on threads: an engine's calls block, and more threads than this only wait for the same disk.
+/// The number of concurrent reads on threads: an engine's calls block, and more threads would only wait for the same
+/// disk.
 const READERS: usize = 16;
 
 /// The largest value that is read on the caller's own thread: about as long as a switch of threads takes.
 const INLINE_READ: u64 = 64 << 10;
 
-/// How long a store that is dropped waits for its engine: for a last commit and its closing, not for a disk that hangs.
+/// How long dropping a store waits for its engine: long enough for a last commit and its closing, not for a hanging
+/// disk.
 const LAST_COMMIT: Duration = Duration::from_secs(10);
 
 /// Where an engine's blocking calls run.
@@ -42,20 +44,20 @@ pub enum Executor {
     /// Writes on a thread of the store's own, reads on the runtime's threads for blocking work.
     #[default]
     Threads,
-    /// All in the caller's own poll: for engines that never wait, such as one on a simulated disk, which this makes
-    /// replayable. No runtime is needed.
+    /// Everything in the caller's poll: for engines that never wait. A store on a simulated disk becomes replayable. No
+    /// runtime is needed.
     Inline,
 }
 
-/// What an [`EmbeddedStore`] needs to know beside its engine.
+/// The settings of an [`EmbeddedStore`].
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The adapter's name, such as `redb`.
     pub name: &'static str,
-    /// Where the database is, for people.
+    /// The place of the database, for messages.
     pub place: String,
-    /// The file or folder that the engine locks, where there is one: an opening waits for a lock on it that this
-    /// process is letting go.
+    /// The file or folder that the engine locks, if any: an opening waits for a lock on it that this process is
+    /// releasing.
     pub path: Option<PathBuf>,
     /// Whether it may write.
     pub access: Access,
@@ -91,7 +93,7 @@ enum Writing {
     Inline(Writer),
 }
 
-/// The writer's thread, which closes the engine when nobody can ask any more. Both are there until the store is dropped.
+/// The writer's thread, which closes the engine once the last sender is dropped. Both exist until the store is dropped.
 struct WriterThread {
     requests: Option<mpsc::UnboundedSender<Request>>,
     thread: Option<JoinHandle<()>>,
@@ -103,7 +105,7 @@ impl Drop for Inner {
         match &mut self.writing {
             Writing::Thread(writer) => {
                 drop(writer.requests.take());
-                // A thread that is stuck is left alone.
+                // A stuck thread is not waited for.
                 if self.shared.wait_for_end(LAST_COMMIT) {
                     writer.thread.take().map(JoinHandle::join);
                 }
@@ -123,13 +125,13 @@ impl fmt::Debug for EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// Opens a store: `open` opens the engine, now and after each failure of the disk.
+    /// Opens a store. `open` opens the engine, now and again after each failure of the disk.
     ///
     /// # Errors
     /// Those of `open`; [`ErrorKind::Config`] outside a tokio runtime, unless the executor is [`Executor::Inline`].
     ///
     /// # Cancel safety
-    /// Dropped half-way, the engine is opened and closed again.
+    /// If dropped, the engine is opened and closed again.
     pub async fn open(
         settings: Settings,
         open: impl Fn(Opening) -> Result<Box<dyn Engine>> + Send + Sync + 'static,
@@ -187,7 +189,7 @@ impl EmbeddedStore {
         Ok(())
     }
 
-    /// Runs a read where it may block.
+    /// Runs a read on a thread that may block.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         operation: Operation,
@@ -228,7 +230,7 @@ impl EmbeddedStore {
             })
         });
         match ran {
-            // A failing disk is for the other way to find, which closes the engine.
+            // The blocking path reports a failing disk and closes the engine.
             None => Ok(None),
             Some(Err(error)) if error.kind() != ErrorKind::Corrupt => Ok(None),
             Some(Err(error)) => Err(error.during(operation).in_tier(self.0.name)),
@@ -261,7 +263,7 @@ impl EmbeddedStore {
             }
             Writing::Inline(writer) => writer.commit(&self.0.shared, vec![make(reply)]),
         }
-        // The writer answers every request; one that it never took up was not carried out.
+        // The writer answers every request; a request that it never received had no effect.
         let answered = answer.await.map_err(|_| gone(Outcome::NotApplied));
         answered.and_then(|answer| answer).map_err(|error| error.during(operation).in_tier(self.0.name))
     }
@@ -282,7 +284,7 @@ impl EmbeddedStore {
 fn start_writer(name: &str, shared: &Arc<Shared>) -> Result<WriterThread> {
     let (requests, receiver) = mpsc::unbounded_channel();
     let ending = Ending(Arc::clone(shared));
-    // Not a task: it lives as long as the store, and dropping the runtime would wait for it.
+    // A thread and not a task: it lives as long as the store, and dropping the runtime would wait for a task.
     let thread = thread::Builder::new()
         .name(format!("tiered-{name}"))
         .spawn(move || {
@@ -295,7 +297,7 @@ fn start_writer(name: &str, shared: &Arc<Shared>) -> Result<WriterThread> {
     Ok(WriterThread { requests: Some(requests), thread: Some(thread) })
 }
 
-/// Closes the engine when the writer ends, also where it panicked.
+/// Closes the engine when the writer ends, even by a panic.
 struct Ending(Arc<Shared>);
 
 impl Drop for Ending {
@@ -442,7 +444,7 @@ impl Store for EmbeddedStore {
             for (key, record) in owned.iter().zip(records) {
                 let read = record.and_then(|record| answer(view, key, record, &asked, now));
                 match read.map_err(|error| error.during(Operation::LoadMany).in_tier(name).for_key(key)) {
-                    // Damage is one key's. A failed disk ends the read, and the engine is opened anew.
+                    // Damage concerns one key. A failed disk ends the read, and the engine is reopened.
                     Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Full) => {
                         return Err(error);
                     }
@@ -453,7 +455,7 @@ impl Store for EmbeddedStore {
         });
         match reads.await {
             Ok(reads) => reads,
-            // Found by the engine, which does not say whose it is: each key for itself.
+            // The engine does not name the damaged key: read each key on its own.
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 let mut reads = Reads::with_capacity(keys.len());
                 for key in keys {

@@ -74,7 +74,7 @@ enum Answer {
 }
 
 impl Answer {
-    /// A caller that is gone needs no answer.
+    /// A dropped call needs no answer.
     fn give(self, committed: Result<(), &Error>) {
         match self {
             Self::Applied(outcomes, reply) => {
@@ -95,7 +95,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Takes requests until the store is closed or nobody can ask any more.
+    /// Takes requests until the store is closed or the last sender is dropped.
     pub(crate) fn run(&self, shared: &Shared, mut requests: mpsc::UnboundedReceiver<Request>) {
         while let Some(first) = requests.blocking_recv() {
             let mut bytes = first.size();

@@ -267,7 +267,7 @@ impl Store for MokaStore {
                 if let Err(error) = store.0.check_open(Operation::List) {
                     return Some((Err(error), None));
                 }
-                // What has gone since the page was taken is not listed.
+                // An entry that was removed since the page was taken is not listed.
                 if let Some(listed) = page.find(|listed: &Listed| store.0.cache.contains_key(&listed.key)) {
                     return Some((Ok(listed), Some((store, options, page, more, left - 1))));
                 }
@@ -332,7 +332,7 @@ impl Store for MokaStore {
     }
 
     async fn close(&self) -> Result<()> {
-        // The memory goes with the cache's last handle; closing only ends its use, and empties it.
+        // Closing empties the cache and refuses further calls; dropping the last handle frees its memory.
         if !self.0.closed.swap(true, Ordering::AcqRel) {
             self.0.cache.invalidate_all();
         }

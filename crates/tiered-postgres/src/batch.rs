@@ -147,7 +147,7 @@ impl PostgresStore {
         Ok(keys(answer.row.try_get(2).unwrap_or_default()))
     }
 
-    /// A transaction, in a task that nobody drops.
+    /// A transaction, in a task that is never cancelled.
     async fn apply_in_transaction(&self, plan: Arc<Plan>) -> Result<Done> {
         let statements = self.0.statements.clone();
         for _ in 0..2 {
@@ -284,7 +284,7 @@ async fn judge(
     }
     let is_refused = |step: &Step| {
         let found = current.get(&step.key).and_then(Option::as_ref);
-        // A writer whose answer was lost recognises its own write.
+        // A retry after a lost answer recognises its own write.
         let again = step.own.is_some() && found == step.own.as_ref();
         !step.precondition.holds(found.map(|(version, ..)| version)) && !again
     };

@@ -222,7 +222,7 @@ impl PostgresStore {
                     Err(error) => return Some((vec![Err(store.failed(error, Operation::List))], None)),
                 };
                 let whole = page.len() == size;
-                // A row whose key is damaged ends the listing: nobody could say which key it is about.
+                // A row whose key is damaged ends the listing: the error could not name its key.
                 let page = up_to_unnamed(page);
                 let last = match page.last() {
                     Some(Ok(listed)) => Some(listed.key.clone()),

@@ -87,7 +87,7 @@ pub(crate) fn damaged(what: &str) -> Error {
     )
 }
 
-/// The key and the metadata of a row of [`METADATA`]. An error names the key, where that is good.
+/// The key and the metadata of a row of [`METADATA`]. An error names the key if the key is valid.
 pub(crate) fn metadata(row: &PgRow) -> Result<(Key, Metadata)> {
     let key: &[u8] = row.try_get(0).map_err(|_| damaged("key"))?;
     let key =

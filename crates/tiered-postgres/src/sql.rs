@@ -19,7 +19,8 @@ pub(crate) type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, PgArguments>;
 pub(crate) enum Prepared {
     /// Under names of the session.
     Kept,
-    /// Not at all: each use parses it anew, without a name that another session would not know, or know otherwise.
+    /// Not at all: each use parses the statement again without a name, because another session may not know the name,
+    /// or use it for another statement.
     Unnamed,
 }
 
@@ -119,9 +120,9 @@ fn update(table: &str) -> String {
 
 /// A batch: parameter 4 are the keys to delete, 5 is now, 6 to 16 are the columns to write.
 ///
-/// Two batches never wait for each other when each takes its rows in the order of their keys. An ordered upsert does
-/// so for rows that are not there yet as well, and so do ordered locks for rows to delete. A batch that has both,
-/// and is not a single pass, locks them all beforehand: see [`lock`].
+/// Two batches never wait for each other when each takes its rows in the order of their keys. An ordered upsert does so
+/// for rows that are not there yet as well, and so do ordered locks for rows to delete. A batch that has both, and is
+/// not a single pass, locks them all first: see [`lock`].
 fn apply(table: &str, feed: bool) -> String {
     let changes = format!(
         "locked AS MATERIALIZED (SELECT entry.key FROM {table} AS entry, guard WHERE guard.ok \

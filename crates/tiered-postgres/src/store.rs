@@ -13,7 +13,7 @@ use tiered_core::{
     Key, ListOptions, ListStream, Metadata, Operation, Put, Read, ReadOptions, Reads, Result, Scope, Sharing,
     Slices, Stamp, Store, Written, adapter,
 };
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
 use crate::config::PostgresConfig;
@@ -41,8 +41,8 @@ pub(crate) struct Inner {
     /// The channel of announcements, where writes are announced.
     pub(crate) channel: Option<String>,
     pub(crate) closed: AtomicBool,
-    /// Set when the store is closed or its last handle is gone.
-    pub(crate) leaving: watch::Sender<bool>,
+    /// Cancelled when the store is closed or its last handle is dropped.
+    pub(crate) leaving: CancellationToken,
 }
 
 impl fmt::Debug for PostgresStore {
@@ -56,7 +56,7 @@ impl fmt::Debug for PostgresStore {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.leaving.send_replace(true);
+        self.leaving.cancel();
     }
 }
 
@@ -82,18 +82,18 @@ impl PostgresStore {
         .fold(Capabilities::new("postgres", durability, Sharing::Shared), Capabilities::with)
         .max_value(config.max_value)
         .request_lifetime(Client::lifetime(config.timeout));
-        if config.feed {
+        if config.has_feed() {
             capabilities = capabilities.with(Feature::Changes);
         }
         let prepared = if config.is_pooled() { Prepared::Unnamed } else { Prepared::Kept };
         let inner = Arc::new(Inner {
             client,
-            statements: Statements::new(&names.table, &names.meta, config.feed, prepared),
+            statements: Statements::new(&names.table, &names.meta, config.has_feed(), prepared),
             capabilities,
             stamp: config.stamp.clone(),
-            channel: config.feed.then(|| config.channel()),
+            channel: config.has_feed().then(|| config.channel()),
             closed: AtomicBool::new(false),
-            leaving: watch::Sender::new(false),
+            leaving: CancellationToken::new(),
             config,
         });
         if let Some(every) = inner.config.sweep {
@@ -102,7 +102,7 @@ impl PostgresStore {
         Ok(Self(inner))
     }
 
-    /// Removes expired rows now, as the background task does from time to time; returns how many.
+    /// Removes expired rows now, as the background task does periodically; returns their number.
     ///
     /// # Errors
     /// The server's.
@@ -202,7 +202,7 @@ impl Store for PostgresStore {
     }
 
     async fn claim(&self, _scope: &Scope) -> Result<Claim> {
-        // It is shared: nobody is kept out.
+        // The store is shared: every claim is granted.
         Ok(Claim::shared())
     }
 
@@ -234,7 +234,7 @@ impl Store for PostgresStore {
 
     async fn close(&self) -> Result<()> {
         if !self.0.closed.swap(true, Ordering::AcqRel) {
-            self.0.leaving.send_replace(true);
+            self.0.leaving.cancel();
             self.0.client.close();
         }
         Ok(())

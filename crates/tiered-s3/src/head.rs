@@ -195,7 +195,7 @@ impl Headers<'_> {
     }
 }
 
-/// The headers of an entry that is written, and its content type. Without a checksum where that is not known yet.
+/// The headers of an entry to write, and its content type. Without a checksum if that is not known yet.
 pub(crate) fn headers(
     entry: &Entry,
     checksum: Option<Checksum>,

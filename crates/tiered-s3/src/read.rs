@@ -36,7 +36,7 @@ struct Got {
 }
 
 impl S3Store {
-    /// What the headers of an object say; `None` where there is none.
+    /// The headers of an object; `None` if it does not exist.
     pub(crate) async fn look(&self, key: &Key) -> Result<Option<Head>> {
         let name = self.0.client.name(key);
         self.0.client.repeat(|| self.look_once(&name)).await.map_err(Failed::into_error)
@@ -47,7 +47,7 @@ impl S3Store {
         match client.once(0, client.s3.head_object().bucket(&client.bucket).key(name).send()).await {
             Ok(answer) => Head::of_head(&answer, self.0.layout).map(Some),
             Err(Failed::Missing) => Ok(None),
-            // The answer has no room for a reason, so that a write must not be given up for it.
+            // The answer carries no reason, so it does not prove that the write had no effect.
             Err(Failed::Error(error)) if error.kind() == ErrorKind::Other => {
                 let message = "the server refuses to show the object's headers, and does not say why";
                 let text = error.chain();
@@ -318,7 +318,7 @@ impl S3Store {
         Ok(Some((metadata, Some(parts))))
     }
 
-    /// The bytes `range` of a value, as long as the object is the one that `head` was of.
+    /// The bytes `range` of a value, if the object is still the one of `head`.
     pub(crate) async fn body_of(&self, name: &str, head: &Head, range: &Range<u64>) -> Result<Body, Failed> {
         let offset = self.0.layout.start();
         let shifted = range.start + offset..range.end + offset;

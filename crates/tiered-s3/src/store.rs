@@ -267,7 +267,7 @@ impl Store for S3Store {
     }
 
     async fn claim(&self, _scope: &Scope) -> Result<Claim> {
-        // It is shared: nobody is kept out.
+        // The store is shared: every claim is granted.
         Ok(Claim::shared())
     }
 

@@ -31,7 +31,7 @@ async fn fill(bench: &Bench, names: &[&str]) -> Verdict {
 }
 
 async fn list_order(bench: Bench) -> Verdict {
-    // The last two are the other way round in UTF-16, and collations put "a" beside "A".
+    // The last two have the opposite order in UTF-16, and collations put "a" beside "A".
     let sorted = ["!", "10", "9", "A", "B", "a", "a b", "a/b", "ab", "b", "~", "é", "\u{ffff}", "🔑"];
     let mut shuffled = sorted;
     shuffled.reverse();

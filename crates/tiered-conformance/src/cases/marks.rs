@@ -22,7 +22,7 @@ fn name() -> String {
 async fn marks_round_trip(bench: Bench) -> Verdict {
     let (name, other) = (name(), name());
     let outcome = round_trip(&bench, &name, &other).await;
-    // Marks are never listed, so nobody else can find them to remove them.
+    // Marks are never listed, so the suite cannot find and remove them later.
     for name in [&name, &other] {
         bench.store.set_mark(name, None).await?;
     }

@@ -246,7 +246,7 @@ pub(super) async fn put_metadata_refused(bench: Bench) -> Verdict {
 }
 
 /// A store that does not keep notes may drop them, so that an entry with one is like any other; it may hide those that
-/// stand for an absence. It is a write either way: what was there before is gone.
+/// stand for an absence. It is a write either way: it replaces the entry that was there before.
 pub(super) async fn put_note_refused(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     for origin in [Origin::Local, Origin::Tombstone, Origin::Absence] {

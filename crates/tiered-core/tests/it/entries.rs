@@ -9,7 +9,7 @@ use tiered_core::{
     WritePolicy, adapter,
 };
 
-use crate::promises::{Mood, Moody};
+use crate::promises::{Mood, moody};
 use crate::scripted::key;
 
 async fn stack() -> TieredStore {
@@ -62,7 +62,7 @@ async fn the_checksum_of_a_copy_is_not_believed() {
 
 #[tokio::test]
 async fn a_delete_asks_the_backend_only_where_that_matters() {
-    let (front, back) = (Moody::new(), Moody::new());
+    let (front, back) = (moody(), moody());
     let store = TieredStore::builder(Arc::new(front), Arc::new(back.clone()))
         .write_policy(WritePolicy::WriteBehind)
         .journal(Arc::new(VolatileJournal::new()))

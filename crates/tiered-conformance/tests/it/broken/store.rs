@@ -8,12 +8,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
+use tiered_conformance::{DerivedReads, Interceptor};
 use tiered_core::store::precondition_failed;
 use tiered_core::{
-    Action, Applied, Atomicity, Attributes, Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream,
-    Checksum, Delete, Deleted, Durability, Entry, ErrorKind, Expiry, Feature, Key, ListOptions, ListStream,
-    Lookup, MemoryStore, Metadata, Note, Outcome, Precondition, Put, Read, ReadOptions, Reads, Result,
-    Sharing, Slices, Stamp, Store, Tombstones, Version, Written, adapter,
+    Action, Applied, Atomicity, Attributes, Batch, BatchOutcomes, ByteStream, Capabilities, Checksum, Delete,
+    Deleted, Durability, Entry, ErrorKind, Expiry, Feature, Key, ListOptions, ListStream, Lookup,
+    MemoryStore, Metadata, Note, Outcome, Precondition, Put, Read, ReadOptions, Reads, Result, Sharing,
+    Slices, Stamp, Store, Tombstones, Version, Written, adapter,
 };
 
 use super::fault::Fault;
@@ -195,7 +196,6 @@ fn unconditional(action: Action) -> Action {
     }
 }
 
-#[deny(clippy::missing_trait_methods, reason = "no provided body may stand in for the store inside")]
 /// Gives other tasks the time to come in between.
 pub(super) async fn others_go_first() {
     for _ in 0..50 {
@@ -204,16 +204,16 @@ pub(super) async fn others_go_first() {
 }
 
 #[async_trait]
-impl Store for Broken {
-    fn capabilities(&self) -> &Capabilities {
+impl Interceptor for Broken {
+    fn derived_reads(&self) -> DerivedReads {
+        DerivedReads::Load
+    }
+
+    fn capabilities<'s>(&'s self, _inner: &'s dyn Store) -> &'s Capabilities {
         &self.capabilities
     }
 
-    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
-        self.inner.claim(scope).await
-    }
-
-    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+    async fn load(&self, inner: &dyn Store, key: &Key, options: &ReadOptions) -> Result<Read> {
         let key = self.folded(key);
         let mut asked = options.clone();
         match self.fault {
@@ -225,15 +225,15 @@ impl Store for Broken {
             }
             _ => {}
         }
-        let read = self.inner.load(&key, &asked).await?;
+        let read = inner.load(&key, &asked).await?;
         Ok(self.distort(&key, options, read))
     }
 
-    async fn put(&self, key: &Key, mut put: Put) -> Result<Written> {
+    async fn put(&self, inner: &dyn Store, key: &Key, mut put: Put) -> Result<Written> {
         let key = &self.folded(key);
         self.spoil(&mut put);
         if self.has(Fault::CheckThenAct) {
-            let current = self.inner.head(key, &ReadOptions::new()).await?;
+            let current = inner.head(key, &ReadOptions::new()).await?;
             if !put.precondition.holds(current.as_ref().map(|metadata| &metadata.version)) {
                 return Err(precondition_failed(key));
             }
@@ -243,16 +243,16 @@ impl Store for Broken {
         if self.has(Fault::ValueTorn) && put.value.len() > 1 {
             let mut half = put.clone();
             half.value = put.value.slice(..put.value.len() / 2);
-            self.inner.put(key, half).await?;
+            inner.put(key, half).await?;
             others_go_first().await;
         }
         if self.has(Fault::ExpiredReturned) {
             let entry = Stamp::system().entry(&put);
             self.memory.lock().insert(key.clone(), Some(entry));
         }
-        let written = self.inner.put(key, put).await;
+        let written = inner.put(key, put).await;
         if self.has(Fault::PeekStale)
-            && let Some(entry) = self.inner.peek(key)
+            && let Some(entry) = inner.peek(key)
         {
             self.memory.lock().entry(key.clone()).or_insert(Some(entry));
         }
@@ -265,18 +265,18 @@ impl Store for Broken {
         }
     }
 
-    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+    async fn delete(&self, inner: &dyn Store, key: &Key, delete: Delete) -> Result<Deleted> {
         let key = &self.folded(key);
         if self.has(Fault::DeleteLost) {
-            let current = self.inner.head(key, &ReadOptions::new()).await?;
+            let current = inner.head(key, &ReadOptions::new()).await?;
             return Ok(Deleted::committed(current.is_some()));
         }
         self.memory.lock().remove(key).filter(|_| self.has(Fault::ExpiredReturned));
-        let deleted = self.inner.delete(key, delete).await?;
+        let deleted = inner.delete(key, delete).await?;
         Ok(if self.has(Fault::ExistedWrong) { Deleted::committed(true) } else { deleted })
     }
 
-    fn list(&self, mut options: ListOptions) -> ListStream {
+    fn list(&self, inner: &dyn Store, mut options: ListOptions) -> ListStream {
         let after = options.start_after.clone();
         match self.fault {
             Fault::LimitIgnored => options.limit = None,
@@ -289,7 +289,7 @@ impl Store for Broken {
             Fault::StartAfterIncluded => options.start_after = None,
             _ => {}
         }
-        let all = self.inner.list(options);
+        let all = inner.list(options);
         match self.fault {
             Fault::StartAfterIncluded => Box::pin(all.filter(move |listed| {
                 let before = matches!((&after, listed), (Some(after), Ok(listed)) if listed.key < *after);
@@ -326,17 +326,23 @@ impl Store for Broken {
         }
     }
 
-    fn peek(&self, key: &Key) -> Option<Entry> {
+    fn peek(&self, inner: &dyn Store, key: &Key) -> Option<Entry> {
         if self.has(Fault::PeekStale) {
             return self.memory.lock().get(key).cloned().flatten();
         }
-        self.inner.peek(key)
+        inner.peek(key)
     }
 
-    async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
+    async fn head(
+        &self,
+        inner: &dyn Store,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<Arc<Metadata>>> {
         // Through `load`, so that its faults are those of `head`.
         let whole = ReadOptions::new().freshness(options.freshness).tombstones(options.tombstones);
-        let head = self.load(key, &whole).await?.into_entry().map(|entry| Arc::clone(entry.metadata()));
+        let head =
+            self.load(inner, key, &whole).await?.into_entry().map(|entry| Arc::clone(entry.metadata()));
         if self.has(Fault::ChecksumWrong) {
             let wrong = Some(Checksum::of(b"of another value"));
             return Ok(head.map(|head| Arc::new(Metadata { checksum: wrong, ..(*head).clone() })));
@@ -347,10 +353,10 @@ impl Store for Broken {
         Ok(head)
     }
 
-    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
+    async fn get_many(&self, inner: &dyn Store, keys: &[Key], options: &ReadOptions) -> Reads {
         let mut reads = Reads::new();
         for key in keys {
-            reads.push(self.load(key, options).await);
+            reads.push(self.load(inner, key, options).await);
         }
         if self.has(Fault::ManyReordered) {
             reads.reverse();
@@ -364,6 +370,7 @@ impl Store for Broken {
 
     async fn get_ranges(
         &self,
+        inner: &dyn Store,
         key: &Key,
         ranges: &[Range<u64>],
         options: &ReadOptions,
@@ -371,7 +378,7 @@ impl Store for Broken {
         if self.has(Fault::RangesMixed) || self.has(Fault::RangesReordered) {
             let mut slices = None;
             for range in ranges {
-                let read = self.load(key, &options.clone().range(range.clone())).await?;
+                let read = self.load(inner, key, &options.clone().range(range.clone())).await?;
                 let Lookup::Found(part) = &read.lookup else {
                     return read.try_map(|entry| Slices::of(&entry, ranges));
                 };
@@ -389,24 +396,24 @@ impl Store for Broken {
                 return Ok(Read::from_store(Lookup::Found(slices)));
             }
         }
-        let load = |options: ReadOptions| async move { self.load(key, &options).await };
+        let load = |options: ReadOptions| async move { self.load(inner, key, &options).await };
         adapter::load_ranges(ranges, options, adapter::NEAR, load).await.map_err(|error| error.for_key(key))
     }
 
-    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
+    async fn apply(&self, inner: &dyn Store, batch: Batch) -> Result<BatchOutcomes> {
         match self.fault {
             Fault::BatchNotAtomic | Fault::BatchJudgedLate => self.one_by_one(batch).await,
             Fault::BatchPartial if batch.atomicity() == Atomicity::BestEffort => self.one_by_one(batch).await,
-            Fault::AtomicityIgnored => self.inner.apply(batch.best_effort()).await,
+            Fault::AtomicityIgnored => inner.apply(batch.best_effort()).await,
             Fault::BatchFailsTogether if batch.atomicity() == Atomicity::PerItem => {
-                self.inner.apply(batch.best_effort()).await
+                inner.apply(batch.best_effort()).await
             }
             Fault::BatchItemForced if batch.atomicity() == Atomicity::PerItem => {
                 let mut forced = Batch::of(Atomicity::PerItem);
                 for (key, action) in batch.into_operations() {
                     forced.push(key, unconditional(action));
                 }
-                self.inner.apply(forced).await
+                inner.apply(forced).await
             }
             Fault::BatchFirstWins => {
                 let mut operations = batch.into_operations();
@@ -415,32 +422,23 @@ impl Store for Broken {
                 for (key, action) in operations {
                     reversed.push(key, action);
                 }
-                let mut outcomes = self.inner.apply(reversed).await?;
+                let mut outcomes = inner.apply(reversed).await?;
                 outcomes.reverse();
                 Ok(outcomes)
             }
-            _ => self.inner.apply(batch).await,
+            _ => inner.apply(batch).await,
         }
     }
 
-    async fn read_stream(
+    async fn put_stream(
         &self,
+        inner: &dyn Store,
         key: &Key,
-        options: &ReadOptions,
-    ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
-        let mut whole = options.clone();
-        whole.unless = None;
-        whole.if_version = None;
-        Ok(self.load(key, &whole).await?.into_entry().map(|entry| {
-            let metadata = Arc::clone(entry.metadata());
-            let body: ByteStream = Box::pin(stream::iter([Ok(entry.into_value())]));
-            (metadata, body)
-        }))
-    }
-
-    async fn put_stream(&self, key: &Key, mut put: Put, mut body: ByteStream) -> Result<Written> {
+        mut put: Put,
+        mut body: ByteStream,
+    ) -> Result<Written> {
         if !self.has(Fault::StreamKeepsParts) {
-            return self.inner.put_stream(key, put, body).await;
+            return inner.put_stream(key, put, body).await;
         }
         let mut value = Vec::new();
         let mut failed = None;
@@ -454,46 +452,34 @@ impl Store for Broken {
             }
         }
         put.value = Bytes::from(value);
-        let written = self.inner.put(key, put).await?;
+        let written = inner.put(key, put).await?;
         failed.map_or(Ok(written), Err)
     }
 
-    fn changes(&self) -> Option<ChangeStream> {
-        None
-    }
-
-    async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
-        self.inner.mark(name).await
-    }
-
-    async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
+    async fn set_mark(&self, inner: &dyn Store, name: &str, value: Option<Bytes>) -> Result<()> {
         if self.has(Fault::MarksListed)
             && let Ok(key) = Key::new(name)
         {
             match &value {
-                Some(value) => self.inner.put(&key, Put::new(value.clone())).await.map(drop)?,
-                None => self.inner.delete(&key, Delete::new()).await.map(drop)?,
+                Some(value) => inner.put(&key, Put::new(value.clone())).await.map(drop)?,
+                None => inner.delete(&key, Delete::new()).await.map(drop)?,
             }
         }
-        self.inner.set_mark(name, value).await
+        inner.set_mark(name, value).await
     }
 
-    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
-        let mut names = self.inner.mark_names(prefix).await?;
+    async fn mark_names(&self, inner: &dyn Store, prefix: &str) -> Result<Vec<String>> {
+        let mut names = inner.mark_names(prefix).await?;
         if self.has(Fault::MarkNamesLost) {
             names.pop();
         }
         Ok(names)
     }
 
-    async fn flush(&self) -> Result<()> {
-        self.inner.flush().await
-    }
-
-    async fn close(&self) -> Result<()> {
+    async fn close(&self, inner: &dyn Store) -> Result<()> {
         if self.has(Fault::CloseIgnored) {
             return Ok(());
         }
-        self.inner.close().await
+        inner.close().await
     }
 }
