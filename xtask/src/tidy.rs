@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::planted;
 use crate::stage::{cargo, root};
 
 /// Longest source file, tests not counted.
@@ -18,7 +19,6 @@ const LEVELS: &[(&str, u8)] = &[
     ("error", 0),
     ("clock", 0),
     ("policy", 0),
-    ("planted", 0),
     ("sync_primitives", 0),
     ("read", 0),
     ("write", 0),
@@ -55,6 +55,7 @@ pub(crate) fn run() -> Result<(), String> {
             source(file, &text, &mut faults);
         }
     }
+    planted::check(&mut faults)?;
     trees(&mut faults)?;
     for fault in &faults {
         eprintln!("{fault}");

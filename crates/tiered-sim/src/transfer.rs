@@ -9,7 +9,6 @@ use tiered_conformance::{Dice, Fault, FaultStore, Faults};
 use tiered_core::sync::{FullSync, SyncOptions, sync, sync_keys, walk_sync};
 use tiered_core::{Entry, Key, MemoryStore, Put, Result, Store, StoreExt as _, Version};
 
-
 /// Keys of a transfer.
 const KEYS: u64 = 24;
 
