@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, UNIX_EPOCH};
 
-use tiered::postgres::PostgresConfig;
 use tiered::postgres::sqlx::{AssertSqlSafe, Connection as _, PgConnection, raw_sql};
+use tiered::postgres::{Feed, PostgresConfig};
 use tiered::{Create, Key, MaxStale, Put, Store as _, StoreExt as _, TieredStore};
 use tiered_services::{Mode, Proxy, Service};
 
@@ -51,7 +51,7 @@ fn now() -> u64 {
 }
 
 async fn stack(url: &str, schema: &str) -> TieredStore {
-    let config = PostgresConfig::from_url(url).expect("a URL").schema(schema).feed(true);
+    let config = PostgresConfig::from_url(url).expect("a URL").schema(schema).feed(Feed::On);
     let backend = config.timeout(Duration::from_secs(2)).open().await.expect("opens");
     let frontend = tiered::open("moka:?capacity=1MiB", Create::IfAbsent).await.expect("opens");
     // Nothing but the feed makes an entry old.

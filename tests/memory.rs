@@ -53,7 +53,14 @@ impl Store for Endless {
     fn list(&self, _: ListOptions) -> ListStream {
         Box::pin(futures_util::stream::iter((0..KEYS).map(|index| {
             let key = Key::new(format!("{index:08}"))?;
-            Ok(Listed { key, size: VALUE as u64, version: None, validator: None, metadata: None })
+            Ok(Listed {
+                key,
+                size: VALUE as u64,
+                version: None,
+                validator: None,
+                metadata: None,
+                value: None,
+            })
         })))
     }
 }

@@ -158,7 +158,7 @@ impl Record<'_> {
                 let value = inline.unwrap_or(&chunked);
                 let mut metadata = made.metadata(value);
                 metadata.size = size.unwrap_or(metadata.size);
-                metadata.checksum = checksum.map_or(metadata.checksum, Checksum::from_u32);
+                metadata.checksum = checksum.map(Checksum::from_u32).or(metadata.checksum);
                 let mut body = Vec::new();
                 encode_metadata(&metadata, &mut body);
                 body.extend_from_slice(inline.unwrap_or_default());
@@ -179,7 +179,7 @@ impl Made<'_> {
             expires_at: self.expires_at.map(Timestamp::from_millis),
             attributes: self.attributes.iter().fold(Attributes::new(), with),
             size: value.len() as u64,
-            checksum: Checksum::of(value),
+            checksum: Some(Checksum::of(value)),
             note: Note {
                 session: self.session,
                 validated: self.session,

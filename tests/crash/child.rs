@@ -53,7 +53,7 @@ pub(crate) fn run(what: &str, stack: &str, place: &str, first: u64, doom: &Doom)
 /// One write to the pipe: what is in it survives this process.
 fn say(line: &str) {
     if std::io::stdout().lock().write_all(format!("{line}\n").as_bytes()).is_err() {
-        // Nobody listens any more.
+        // The parent has closed the pipe.
         std::process::exit(1);
     }
 }
@@ -220,7 +220,7 @@ fn retry(opened: &Opened, parked: &Parked) -> Ended<()> {
 struct Shared<'s> {
     opened: &'s Opened,
     next: AtomicU64,
-    /// Operations that somebody began to drop.
+    /// Operations whose drop has begun.
     given_up: Mutex<BTreeSet<u64>>,
     /// Writers that are not done.
     writing: AtomicUsize,
@@ -254,7 +254,7 @@ impl Shared<'_> {
                 Err(error) if error.write_outcome() == Outcome::NotApplied => say(&format!("refused {id}")),
                 Err(error) => return Err(format!("write {id}: {}", told(&error))),
             }
-            // What was acknowledged is what is read: nobody else writes the key.
+            // A read returns what was acknowledged: no other writer uses the key.
             let found = read(store, &one).await?;
             let given_up = expected.is_some_and(|id| self.is_given_up(id));
             if found != expected && !given_up {
@@ -276,7 +276,7 @@ impl Shared<'_> {
         self.given_up.lock().expect("a panic ends the process").contains(&id)
     }
 
-    /// Retries and drops what is parked, while somebody writes.
+    /// Retries and drops parked writes while others are written.
     async fn decide(&self, seed: u64) -> Ended<()> {
         let mut dice = Dice::new(seed.wrapping_mul(37));
         while self.writing.load(Ordering::Relaxed) > 0 {

@@ -1,6 +1,7 @@
 //! A tier, a journal and a journal's folder that end the process at a step.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,10 +9,10 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tiered::journal::{File, Folder};
 use tiered::{
-    Aside, Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Delete, Deleted, Durability, Entry,
-    Journal, JournalRecord, Key, ListOptions, ListStream, Metadata, Put, Read, ReadOptions, Reads, Recovered,
-    Result, Sequence, Store, Written,
+    Aside, Batch, BatchOutcomes, Delete, Deleted, Durability, Journal, JournalRecord, Key, ListOptions,
+    ListStream, Metadata, Put, Read, ReadOptions, Recovered, Result, Sequence, Store, Written,
 };
+use tiered_conformance::{Intercept, Interceptor};
 
 use crate::step::{Doom, Moment};
 
@@ -22,17 +23,16 @@ pub(crate) enum Tier {
     Backend,
 }
 
-/// A tier whose calls are steps.
+/// Makes the calls of a tier steps.
 #[derive(Debug)]
-pub(crate) struct DoomedStore {
-    inner: Arc<dyn Store>,
+pub(crate) struct DoomedTier {
     tier: Tier,
     doom: Doom,
 }
 
-impl DoomedStore {
-    pub(crate) fn new(inner: Arc<dyn Store>, tier: Tier, doom: &Doom) -> Self {
-        Self { inner, tier, doom: doom.clone() }
+impl DoomedTier {
+    pub(crate) fn over(inner: Arc<dyn Store>, tier: Tier, doom: &Doom) -> Intercept<Self> {
+        Intercept::new(inner, Self { tier, doom: doom.clone() })
     }
 
     /// Runs a call between its two steps.
@@ -57,69 +57,48 @@ impl DoomedStore {
     }
 }
 
-#[deny(clippy::missing_trait_methods, reason = "no provided body may shadow the tier's own")]
 #[async_trait]
-impl Store for DoomedStore {
-    fn capabilities(&self) -> &Capabilities {
-        self.inner.capabilities()
+impl Interceptor for DoomedTier {
+    async fn load(&self, inner: &dyn Store, key: &Key, options: &ReadOptions) -> Result<Read> {
+        self.step("frontend.load", "backend.load", inner.load(key, options)).await
     }
-    async fn claim(&self, scope: &tiered::Scope) -> Result<tiered::Claim> {
-        self.inner.claim(scope).await
+    async fn put(&self, inner: &dyn Store, key: &Key, put: Put) -> Result<Written> {
+        self.step("frontend.put", "backend.put", inner.put(key, put)).await
     }
-    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
-        self.step("frontend.load", "backend.load", self.inner.load(key, options)).await
+    async fn delete(&self, inner: &dyn Store, key: &Key, delete: Delete) -> Result<Deleted> {
+        self.step("frontend.delete", "backend.delete", inner.delete(key, delete)).await
     }
-    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
-        self.step("frontend.put", "backend.put", self.inner.put(key, put)).await
-    }
-    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
-        self.step("frontend.delete", "backend.delete", self.inner.delete(key, delete)).await
-    }
-    fn list(&self, options: ListOptions) -> ListStream {
+    fn list(&self, inner: &dyn Store, options: ListOptions) -> ListStream {
         let (doom, name) = (self.doom.clone(), self.name("frontend.list", "backend.list"));
         doom.meet(name, Moment::Before);
         let end = futures_util::stream::poll_fn(move |_| {
             doom.meet(name, Moment::After);
             std::task::Poll::Ready(None)
         });
-        Box::pin(self.inner.list(options).chain(end))
+        Box::pin(inner.list(options).chain(end))
     }
-    fn peek(&self, key: &Key) -> Option<Entry> {
-        self.inner.peek(key)
-    }
-    async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
-        self.step("frontend.head", "backend.head", self.inner.head(key, options)).await
-    }
-    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
-        self.inner.get_many(keys, options).await
-    }
-    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
-        self.step("frontend.apply", "backend.apply", self.inner.apply(batch)).await
-    }
-    async fn read_stream(
+    async fn head(
         &self,
+        inner: &dyn Store,
         key: &Key,
         options: &ReadOptions,
-    ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
-        self.inner.read_stream(key, options).await
+    ) -> Result<Option<Arc<Metadata>>> {
+        self.step("frontend.head", "backend.head", inner.head(key, options)).await
     }
-    async fn put_stream(&self, key: &Key, put: Put, body: ByteStream) -> Result<Written> {
-        self.inner.put_stream(key, put, body).await
+    async fn apply(&self, inner: &dyn Store, batch: Batch) -> Result<BatchOutcomes> {
+        self.step("frontend.apply", "backend.apply", inner.apply(batch)).await
     }
-    fn changes(&self) -> Option<ChangeStream> {
-        self.inner.changes()
+    async fn mark(&self, inner: &dyn Store, name: &str) -> Result<Option<Bytes>> {
+        self.step("frontend.mark", "backend.mark", inner.mark(name)).await
     }
-    async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
-        self.step("frontend.mark", "backend.mark", self.inner.mark(name)).await
+    async fn set_mark(&self, inner: &dyn Store, name: &str, value: Option<Bytes>) -> Result<()> {
+        self.step("frontend.set_mark", "backend.set_mark", inner.set_mark(name, value)).await
     }
-    async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
-        self.step("frontend.set_mark", "backend.set_mark", self.inner.set_mark(name, value)).await
+    async fn flush(&self, inner: &dyn Store) -> Result<()> {
+        self.step("frontend.flush", "backend.flush", inner.flush()).await
     }
-    async fn flush(&self) -> Result<()> {
-        self.step("frontend.flush", "backend.flush", self.inner.flush()).await
-    }
-    async fn close(&self) -> Result<()> {
-        self.step("frontend.close", "backend.close", self.inner.close()).await
+    async fn close(&self, inner: &dyn Store) -> Result<()> {
+        self.step("frontend.close", "backend.close", inner.close()).await
     }
 }
 

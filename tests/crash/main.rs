@@ -2,9 +2,9 @@
 //!
 //! A child opens a stack, reads every key, then writes until it is killed: by its parent at any moment, some of them
 //! while they open and recover; or by itself at a named step, before or after a call of a tier, of the journal, or of
-//! the journal's disk. What the next one finds must be what the ledger allows: no acknowledged write lost that nobody
-//! dropped by name, no value that nobody wrote, no stale hit after the restart, no half batch. Every few cycles the stack
-//! is closed, and the backend is read alone.
+//! the journal's disk. What the next one finds must be what the ledger allows: every acknowledged write that was not
+//! dropped by name, only values that were written, no stale hit after the restart, no half batch. Every few cycles the
+//! stack is closed, and the backend is read alone.
 //!
 //! `cargo xtask crash [--cycles N] [--stack NAME] [--seed S] [--step NAME]`; without arguments it runs as many cycles as
 //! CI does. With a step's name all cycles end there; `--step all` leaves out the random moments.

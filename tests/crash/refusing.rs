@@ -1,4 +1,4 @@
-//! A backend that refuses some values for good, unless it is talked into them.
+//! A backend that refuses some values permanently unless a test allows them.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};

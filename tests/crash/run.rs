@@ -147,8 +147,8 @@ impl Run {
         if self.dice.below(ALONE) == 0 { self.without_journal() } else { Ok(()) }
     }
 
-    /// Somebody opens what a killed process left without its journal: either the journal's writes are in the backend, or
-    /// that is refused.
+    /// Opens what a killed process left, without its journal: either the journal's writes are in the backend, or that
+    /// is refused.
     fn without_journal(&mut self) -> Result<(), String> {
         let said = self.place.run("alone", None, End::Never)?;
         self.alone += 1;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tiered::journal::{JournalConfig, OsFolder};
 use tiered::{Create, Error, ErrorKind, Lease, Result, Store, TieredSettings, TieredStore};
 
-use crate::doomed::{DoomedFolder, DoomedJournal, DoomedStore, Tier};
+use crate::doomed::{DoomedFolder, DoomedJournal, DoomedTier, Tier};
 use crate::refusing::{Leniency, Refusing};
 use crate::step::Doom;
 
@@ -254,8 +254,8 @@ impl Stack {
         };
         let frontend = tiered::open(&fill(self.frontend, place), Create::IfAbsent).await?;
         let mut builder = TieredStore::builder(
-            Arc::new(DoomedStore::new(frontend, Tier::Frontend, doom)),
-            Arc::new(DoomedStore::new(backend, Tier::Backend, doom)),
+            Arc::new(DoomedTier::over(frontend, Tier::Frontend, doom)),
+            Arc::new(DoomedTier::over(backend, Tier::Backend, doom)),
         )
         .settings(settings);
         if let Some(journal) = journal {
@@ -279,7 +279,7 @@ impl Stack {
         tiered::open(&fill(self.backend, place), Create::Never).await
     }
 
-    /// Its backend under a stack that has no journal, as somebody opens it who does not know of one.
+    /// The backend under a stack without a journal, as a process opens it that does not know of the journal.
     pub(crate) async fn open_alone(&self, place: &str) -> Result<TieredStore> {
         let frontend = tiered::open("memory:", Create::IfAbsent).await?;
         let backend = tiered::open(&fill(self.backend, place), Create::IfAbsent).await?;
@@ -292,7 +292,7 @@ impl Stack {
         self.behind
     }
 
-    /// Waits until the server has noticed that the last process is gone: what that one had sent would else come after
+    /// Waits until the server has noticed the death of the last process: otherwise what that one had sent comes after
     /// the next one's look.
     #[cfg_attr(not(feature = "postgres"), expect(clippy::unused_self, reason = "no server"))]
     pub(crate) fn wait_for_quiet(&self) {

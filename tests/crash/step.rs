@@ -159,7 +159,7 @@ impl Doom {
 
 /// Ends this process as `kill -9` does, after saying where.
 fn die(step: Step) -> ! {
-    // The pipe has it before the process is gone; were nobody listening, it would not matter.
+    // The pipe holds the line before the process dies; a closed pipe does not matter.
     std::io::stdout().lock().write_all(format!("dies {step}\n").as_bytes()).ok();
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).ok();
     // Not reached: the signal is delivered before the call returns.

@@ -17,7 +17,7 @@ fn url(service: Service) -> Result<String> {
     })
 }
 
-/// What nobody else uses: made of the place's folder, which is random.
+/// A unique name, made of the place's folder, which is random.
 fn id(folder: &Path, name: &str) -> String {
     let mut hasher = DefaultHasher::new();
     (folder, name).hash(&mut hasher);

@@ -8,7 +8,7 @@ use crate::{setup, test, tidy};
 const FEATURES: [&str; 8] =
     ["", "journal", "moka", "redb", "postgres", "s3", "moka,redb", "moka,redb,journal,postgres,s3"];
 
-/// The version of cargo-deny that is installed where there is none.
+/// The version of cargo-deny that is installed if it is missing.
 const CARGO_DENY: &str = "0.20.2";
 
 pub(crate) fn run() -> Result<(), String> {

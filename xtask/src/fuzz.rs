@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::stage::{self, cargo, root};
 
-/// The version of cargo-fuzz that is installed where there is none.
+/// The version of cargo-fuzz that is installed if it is missing.
 const CARGO_FUZZ: &str = "0.13.2";
 
 /// How long each target runs, in seconds, unless the command line says otherwise.
@@ -26,7 +26,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let chosen: Vec<&String> =
         targets.iter().filter(|known| target.as_ref().is_none_or(|target| target == *known)).collect();
     if chosen.is_empty() {
-        return Err(format!("there is no such target; use one of {}", targets.join(", ")));
+        return Err(format!("the target does not exist; use one of {}", targets.join(", ")));
     }
     if !cargo(&["fuzz", "--version"]).output().is_ok_and(|found| found.status.success()) {
         let install = ["install", "--quiet", "--locked", "cargo-fuzz", "--version", CARGO_FUZZ];

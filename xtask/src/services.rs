@@ -139,5 +139,5 @@ fn read(program: &mut Child) -> Result<Vec<(String, String)>, String> {
         }
     }
     program.wait().ok();
-    Err("the servers for tests cannot be had; see above".to_owned())
+    Err("the servers for tests cannot be started; see above".to_owned())
 }

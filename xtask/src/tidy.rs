@@ -76,7 +76,7 @@ fn is_test(file: &Path) -> bool {
     file.components().any(|part| part.as_os_str() == "tests") || file.ends_with("tests.rs")
 }
 
-/// Words that do not belong into the project.
+/// Words that must not occur in the project.
 fn words(file: &Path, text: &str, faults: &mut Vec<String>) {
     if file.extension().is_some_and(|extension| extension == "lock") || file.ends_with("xtask/src/tidy.rs") {
         return;

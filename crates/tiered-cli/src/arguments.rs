@@ -42,7 +42,7 @@ Stores by URL
 Exit codes
   0  done
   1  the key is absent, or `journal abandon`: the store does not name the journal
-  2  usage, URL, configuration, key, value over the limit, a place that is no such database
+  2  usage, URL, configuration, key, value over the limit, a place that holds something else
   3  a precondition failed, and nothing was written
   4  locked, unavailable, absent place, any other failure
   5  damaged data
@@ -111,8 +111,8 @@ fn cut(command: clap::Command, path: &[&str]) -> clap::Command {
     command
 }
 
-/// Options that a subcommand takes and need not show: where nothing is printed as JSON, asking for it does no harm, and a
-/// journal can be looked at with the options of its stack, whose backend says then whether it names the journal.
+/// Options that a subcommand accepts and does not show. `--json` is harmless if nothing is printed as JSON. A journal
+/// can be inspected with the options of its stack: its backend then says whether it names the journal.
 fn tolerated(path: &[&str]) -> &'static [&'static str] {
     match path {
         ["journal", "list" | "verify"] => &[
@@ -219,20 +219,20 @@ pub(crate) struct Place {
     /// The journal of write-behind: a folder, or `volatile:`, which a crash loses.
     #[arg(long, global = true, value_name = "PATH", allow_hyphen_values = true, value_parser = named)]
     pub(crate) journal: Option<String>,
-    /// Declares that nothing else writes to the backend. Write-behind needs it where the backend could be shared.
+    /// Declares that nothing else writes to the backend. Write-behind needs it if the backend could be shared.
     #[arg(long, global = true, requires = "frontend")]
     pub(crate) sole_writer: bool,
-    /// Declares that nothing else uses the frontend, where that could be shared.
+    /// Declares that nothing else uses a frontend that could be shared.
     #[arg(long, global = true, requires = "frontend")]
     pub(crate) private_frontend: bool,
     /// Owns the backend by a lease: acquire, or take-over from its holder. For write-behind over a backend that could
     /// be shared.
     #[arg(long, global = true, value_name = "HOW", requires = "frontend", conflicts_with = "sole_writer", value_parser = lease)]
     pub(crate) lease: Option<Lease>,
-    /// Declares that nothing writes to the backend without this journal, where the backend keeps no marks.
+    /// Declares that nothing writes to the backend without this journal. Needed if the backend keeps no marks.
     #[arg(long, global = true, requires = "journal")]
     pub(crate) sole_journal: bool,
-    /// Names the backend, where it keeps no marks by which a journal could know it again.
+    /// Names the backend. Needed if the backend keeps no marks: a journal then recognises it by this name.
     #[arg(long, global = true, value_name = "NAME", requires = "frontend", allow_hyphen_values = true)]
     pub(crate) backend_id: Option<String>,
     /// A stack described in TOML.
@@ -248,13 +248,13 @@ fn lease(text: &str) -> Result<Lease, String> {
     }
 }
 
-/// What must be so for a write to take effect; else the command ends with 3.
+/// The precondition of a write; if it does not hold, the command ends with 3.
 #[derive(Args)]
 pub(crate) struct Condition {
-    /// Only where the key is absent.
+    /// Only if the key is absent.
     #[arg(long, conflicts_with = "if_version")]
     pub(crate) if_absent: bool,
-    /// Only where the key has this version, as `head` shows it.
+    /// Only if the key has this version, as `head` shows it.
     #[arg(long, value_name = "VERSION")]
     pub(crate) if_version: Option<String>,
 }
@@ -275,7 +275,7 @@ pub(crate) enum Command {
     Get {
         /// The key.
         key: String,
-        /// Writes the value to a file instead, which is replaced as a whole.
+        /// Writes the value to this file instead, replacing its content.
         #[arg(short, long, value_name = "FILE", allow_hyphen_values = true, value_parser = path())]
         output: Option<PathBuf>,
     },
@@ -283,16 +283,16 @@ pub(crate) enum Command {
     Put {
         /// The key.
         key: String,
-        /// The file that has the value; standard input unless given.
+        /// The file with the value; standard input by default.
         file: Option<PathBuf>,
         #[command(flatten)]
         condition: Condition,
     },
-    /// Deletes a key. Ends with 1 where it is absent.
+    /// Deletes a key. Ends with 1 if it is absent.
     Delete {
         /// The key.
         key: String,
-        /// Only where the key has this version, as `head` shows it.
+        /// Only if the key has this version, as `head` shows it.
         #[arg(long, value_name = "VERSION")]
         if_version: Option<String>,
     },
@@ -304,7 +304,7 @@ pub(crate) enum Command {
         /// Only keys after this one, which need not exist.
         #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
         start_after: Option<String>,
-        /// At most so many.
+        /// At most this many.
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
     },
@@ -318,7 +318,7 @@ pub(crate) enum Command {
         /// The source, which is only read.
         #[arg(long, value_name = "URL")]
         from: String,
-        /// The target, which is created where it is absent.
+        /// The target, which is created if it is absent.
         #[arg(long, value_name = "URL")]
         to: String,
         /// populate-missing copies what the target lacks; refresh also what differs; full-sync also removes from the
@@ -328,11 +328,11 @@ pub(crate) enum Command {
         /// Only keys that begin with this.
         #[arg(long, default_value = "", hide_default_value = true, allow_hyphen_values = true)]
         prefix: String,
-        /// Only counts what it would do, and writes nothing.
+        /// Only counts what it would do; writes nothing.
         #[arg(long)]
         dry_run: bool,
     },
-    /// Compares two stores, and prints the keys that differ. Ends with 6 where there are any.
+    /// Compares two stores, and prints the keys that differ. Ends with 6 if there are any.
     Check {
         /// The store that says what should be there.
         #[arg(long, value_name = "URL")]
@@ -346,12 +346,12 @@ pub(crate) enum Command {
     },
     /// Waits until every journaled write of a stack is in the backend.
     Flush,
-    /// Looks at the journal of write-behind, and decides on what the backend refused.
+    /// Inspects the journal of write-behind, and retries or drops writes that the backend refused.
     #[command(subcommand)]
     Journal(Journal),
-    /// Runs the conformance suite under a fresh prefix of a store. Ends with 6 where a case fails.
+    /// Runs the conformance suite under a fresh prefix of a store. Ends with 6 if a case fails.
     Conformance {
-        /// The store, which is created where it is absent.
+        /// The store, which is created if it is absent.
         url: String,
     },
     /// Shows the main job on real files, and measures it.
@@ -359,7 +359,7 @@ pub(crate) enum Command {
         /// Where the files come from.
         #[arg(default_value = ".")]
         dir: PathBuf,
-        /// Where it works; a new temporary folder unless given.
+        /// The folder for its data; a new temporary one by default.
         #[arg(long, value_name = "PATH", allow_hyphen_values = true, value_parser = path())]
         data: Option<PathBuf>,
     },
@@ -374,19 +374,19 @@ pub(crate) enum Journal {
     Verify,
     /// Tries refused writes of the stack again, and flushes.
     Retry {
-        /// Only the write of this number, as `journal list` shows it; all unless given.
+        /// Only the write of this number, as `journal list` shows it; all by default.
         sequence: Option<u64>,
     },
-    /// Gives a refused write of the stack up. It was acknowledged, and is lost.
+    /// Drops a refused write of the stack. It was acknowledged, and is lost.
     Drop {
         /// The number of the write, as `journal list` shows it.
         sequence: u64,
     },
-    /// Gives up a journal that is lost or not wanted. Its unflushed writes, which were acknowledged, are lost.
+    /// Gives up a journal that is lost or unwanted. Its unflushed writes, which were acknowledged, are lost.
     Abandon {
         /// The journal's id, as `journal verify` and the warnings show it.
         id: JournalId,
-        /// Does it. Without this the command only prints what is given up, and ends with 2.
+        /// Gives it up. Without this option the command only prints what is lost, and ends with 2.
         #[arg(long)]
         yes: bool,
     },

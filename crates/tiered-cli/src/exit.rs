@@ -1,4 +1,4 @@
-//! How the command ends.
+//! Exit codes.
 
 use std::fmt;
 use std::io;
@@ -9,13 +9,13 @@ use tiered::{Error, ErrorKind, Outcome};
 pub(crate) const OK: u8 = 0;
 /// `get`, `head` or `delete` of a key that is absent.
 pub(crate) const ABSENT: u8 = 1;
-/// Usage, URL, configuration, key, value over the limit, or a place that is no such database.
+/// Usage, URL, configuration, key, value over the limit, or a place that holds something else.
 pub(crate) const USAGE: u8 = 2;
 /// A precondition did not hold.
 pub(crate) const PRECONDITION: u8 = 3;
 /// Locked, unavailable, absent place, permission, time limit, and any other failure.
 pub(crate) const FAILED: u8 = 4;
-/// Damaged data.
+/// The data is damaged.
 pub(crate) const CORRUPT: u8 = 5;
 /// `check` found a difference, or a conformance case failed.
 pub(crate) const DIFFERENT: u8 = 6;
@@ -24,7 +24,7 @@ pub(crate) const DIFFERENT: u8 = 6;
 #[derive(Debug)]
 pub(crate) enum Failure {
     Store(Error),
-    /// A file or stream of the user's own.
+    /// A file or stream of the user.
     Io(String, io::Error),
     /// The command line itself.
     Usage(String),

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     let arguments = match arguments::parse(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help and version are no errors; what cannot be printed any more has no reader.
+            // Help and version are not errors. A failed print means that the reader has left.
             error.print().ok();
             return if error.use_stderr() { ExitCode::from(exit::USAGE) } else { ExitCode::SUCCESS };
         }
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
             error.code()
         }
     };
-    // A call to a store that hangs must not keep the command.
+    // A call that hangs must not keep the process alive.
     runtime.shutdown_background();
     ExitCode::from(code)
 }

@@ -1,5 +1,5 @@
-//! What the command prints. A reader that leaves, as `| head` does, is no failure and changes no verdict: what it does not
-//! read is dropped, and the command goes on.
+//! The command's output. A reader that closes the pipe early, as `| head` does, is not a failure and does not change
+//! the exit code: the command drops the rest of its output and goes on.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, IsTerminal as _, Write as _};
@@ -34,7 +34,7 @@ impl<'a> Described<'a> {
         }
     }
 
-    /// An entry that was written and is no longer there.
+    /// An entry that was written and has been removed since.
     pub(crate) fn replaced(key: &'a str, size: u64, version: &Version) -> Self {
         Self {
             key,
@@ -47,7 +47,7 @@ impl<'a> Described<'a> {
         }
     }
 
-    /// For people.
+    /// The human-readable form.
     pub(crate) fn print(&self) -> Result<(), Failure> {
         let mut text = format!(
             "key         {}\nsize        {}\nversion     {}\nmodified    {}\nexpires     {}\ntier        {}\n",
@@ -88,19 +88,19 @@ pub(crate) fn rfc3339(at: Timestamp) -> String {
     }
 }
 
-/// Says something to a person, on standard error. Nobody may be listening, which is no reason to fail.
+/// Prints a message on standard error. A closed standard error is not a failure.
 pub(crate) fn complain(text: &str) {
     writeln!(io::stderr().lock(), "{text}").ok();
 }
 
-/// For a shell: it is one word, and nothing in it is special.
+/// Quotes the text for a shell: one word without special characters.
 pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-/// Lines of a long answer, written in large pieces, and at once where a person looks on.
+/// The lines of a long answer, written in large blocks, or line by line on a terminal.
 pub(crate) struct Lines {
-    /// `None` when the reader has left.
+    /// `None` once the reader has closed the pipe.
     out: Option<BufWriter<io::Stdout>>,
     patient: bool,
 }
@@ -125,7 +125,7 @@ impl Lines {
         self.text(&to_json(object)?)
     }
 
-    /// Writes what is left. Without it an error of the last piece would be lost.
+    /// Writes the rest. Without this call an error of the last block is lost.
     pub(crate) fn finish(mut self) -> Result<(), Failure> {
         self.write(BufWriter::flush)
     }
@@ -139,19 +139,19 @@ impl Lines {
         if written.as_ref().is_err_and(is_gone)
             && let Some(out) = self.out.take()
         {
-            // Without a last attempt to write what is left.
+            // Dropped without another attempt to write the rest.
             drop(out.into_parts());
         }
         unless_gone(written).map_err(to_stdout)
     }
 }
 
-/// Whether the reader has left.
+/// Returns true if the reader has closed the pipe.
 fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe
 }
 
-/// What became of a write, where a reader that has left is no failure.
+/// The result of a write. A closed pipe is not a failure.
 pub(crate) fn unless_gone(written: io::Result<()>) -> io::Result<()> {
     written.or_else(|error| if is_gone(&error) { Ok(()) } else { Err(error) })
 }

@@ -8,10 +8,10 @@ use crate::output;
 
 /// Writes a value to a file. An existing one keeps its links, mode, owner and attributes.
 ///
-/// It is replaced as a whole, so that a reader meanwhile sees the old content or the new one, unless that would cost it
-/// a link, its owner or an attribute: then its content is written over.
+/// The file is replaced atomically: a concurrent reader sees the old content or the new one. If replacing it would lose
+/// a hard link, the owner or an attribute, its content is overwritten in place.
 pub(crate) fn write(path: &Path, value: &[u8]) -> io::Result<()> {
-    // What a link points to is written, and the link stays.
+    // The target of a link is written; the link stays.
     let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
     match (fs::canonicalize(path), is_link) {
         (Ok(path), _) => {
@@ -31,7 +31,7 @@ pub(crate) fn write(path: &Path, value: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Replaces a file, or makes one; false where `found` would lose something.
+/// Replaces or creates a file; returns false if replacing `found` would lose something.
 fn replace(path: &Path, found: Option<&Metadata>, value: &[u8]) -> io::Result<bool> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut options = tempfile::Builder::new();
@@ -49,12 +49,12 @@ fn replace(path: &Path, found: Option<&Metadata>, value: &[u8]) -> io::Result<bo
     Ok(true)
 }
 
-/// Whether a new file in the place of an old one has all that the old one had, once it has its mode.
+/// Returns true if a new file with the old mode keeps everything that the old file had.
 #[cfg(unix)]
 fn is_replaceable(path: &Path, old: &Metadata, new: &Metadata) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt as _;
     let same_owner = (old.uid(), old.gid()) == (new.uid(), new.gid());
-    // A write-protected file is not written to by way of its folder.
+    // A write-protected file is not replaced through its folder.
     File::options().write(true).open(path)?;
     Ok(same_owner && old.nlink() == 1 && old.dev() == new.dev() && !has_attributes(path))
 }
@@ -70,7 +70,7 @@ fn has_attributes(path: &Path) -> bool {
     rustix::fs::listxattr(path, &mut [0; 0]).is_ok_and(|bytes| bytes > 0)
 }
 
-/// Writes over a file. What is longer than before is written first: for lack of room the old content stays.
+/// Overwrites a file. The part beyond the old length is written first: if the disk is full, the old content stays.
 fn overwrite(path: &Path, old: u64, value: &[u8]) -> io::Result<()> {
     let mut file = File::options().write(true).open(path)?;
     let (beginning, end) =

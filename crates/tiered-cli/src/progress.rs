@@ -1,10 +1,10 @@
-//! How far long work has come, on standard error, where that is a terminal.
+//! Progress of long work, on standard error if that is a terminal.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A line that goes away when the work ends.
+/// A progress line that is removed when the work ends.
 #[derive(Clone)]
 pub(crate) struct Progress {
     bar: ProgressBar,
@@ -12,7 +12,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// `what` is said behind the number.
+    /// `what` follows the number.
     pub(crate) fn new(what: &'static str) -> Self {
         let bar = ProgressBar::new_spinner();
         let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}");
@@ -39,7 +39,7 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        // Also where the work has failed: the error must not share its line.
+        // Also after a failure: the error needs a line of its own.
         self.bar.finish_and_clear();
     }
 }

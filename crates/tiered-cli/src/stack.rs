@@ -17,7 +17,7 @@ pub(crate) async fn open(place: &Place, create: Create) -> Result<Arc<dyn Store>
     Ok(warned(store, stack.url()).await)
 }
 
-/// Opens what `place` names, to read it: for reading only where it may not be written.
+/// Opens what `place` names for reading; with `access=read-only` if it may not be written.
 pub(crate) async fn open_to_read(place: &Place) -> Result<Arc<dyn Store>, Failure> {
     let stack = describe(place)?;
     let store = stack.open_to_read().await?;
@@ -34,7 +34,7 @@ pub(crate) async fn read_alone(url: &str) -> Result<Arc<dyn Store>, Failure> {
     Ok(warned(tiered::open_to_read(url).await?, Some(url)).await)
 }
 
-/// Warns of the journals of a store that is opened without a stack around it: then it has a URL.
+/// Warns of the journals of a store that is opened by its URL, without its stack.
 pub(crate) async fn warned(store: Arc<dyn Store>, url: Option<&str>) -> Arc<dyn Store> {
     if let Some(url) = url {
         warn_of_journals(&*store, url).await;
@@ -42,8 +42,8 @@ pub(crate) async fn warned(store: Arc<dyn Store>, url: Option<&str>) -> Arc<dyn 
     store
 }
 
-/// Warns where a journal holds writes for a store that is opened without it: what is read may be old, and what is
-/// written is overwritten later.
+/// Warns if a journal holds writes for a store that is opened without it: reads may be stale, and writes are
+/// overwritten later.
 async fn warn_of_journals(store: &dyn Store, url: &str) {
     let url = without_secrets(url);
     match ownership::journals(store).await {
@@ -100,8 +100,9 @@ fn describe(place: &Place) -> Result<Stack, Failure> {
         settings.read_policy = policy.parse()?;
     }
     let stack = Stack::tiers(Stack::store(frontend), Stack::store(backend), settings, place.journal.clone());
-    let stack =
-        stack.sole_writer(place.sole_writer).private_frontend(place.private_frontend).lease(place.lease);
+    let stack = stack.lease(place.lease);
+    let stack = if place.sole_writer { stack.declare_sole_writer() } else { stack };
+    let stack = if place.private_frontend { stack.declare_private_frontend() } else { stack };
     let stack = if place.sole_journal { stack.declare_sole_journal() } else { stack };
     Ok(match &place.backend_id {
         Some(id) => stack.backend_id(id),
@@ -109,7 +110,7 @@ fn describe(place: &Place) -> Result<Stack, Failure> {
     })
 }
 
-/// A URL as it may be shown: parameters can be secrets, and so can what stands before a host.
+/// A URL without its secrets: parameters and user information are cut.
 pub(crate) fn without_secrets(url: &str) -> String {
     let plain = url.split('?').next().unwrap_or_default();
     match (plain.split_once("://"), plain.rsplit_once('@')) {
@@ -125,7 +126,7 @@ pub(crate) fn same(from: &str, to: &str) -> bool {
     place(from).is_some_and(|place_from| Some(place_from) == place(to))
 }
 
-/// What tells one store from another; `None` where each opening makes a new one.
+/// The identity of a store; `None` if each opening creates a new one.
 fn place(url: &str) -> Option<(String, PathBuf, Vec<String>)> {
     let mut parsed = StoreUrl::parse(url).ok()?;
     // Stores in memory are new each time.

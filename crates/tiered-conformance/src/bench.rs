@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tiered_core::{
     Attributes, Capabilities, Clock as _, Entry, ErrorKind, Feature, Key, ListOptions, Listed, ManualClock,
-    Note, Outcome, Put, Read, ReadOptions, Result, Stamp, Store, SystemClock, Timestamp, Version,
+    Metadata, Note, Outcome, Put, Read, ReadOptions, Result, Stamp, Store, SystemClock, Timestamp, Version,
     VersionMint, Written, adapter,
 };
 
@@ -58,7 +58,7 @@ impl Bench {
         Dice::new(self.seed)
     }
 
-    /// A version that nobody else has.
+    /// A version that no other entry has.
     pub(crate) fn version() -> Version {
         VersionMint::from_entropy().mint()
     }
@@ -311,6 +311,17 @@ fn same_value(clause: &'static str, key: &Key, value: &[u8], entry: &Entry) -> V
         format!("{key:?}: expected a whole entry of {} bytes, its metadata say {}", value.len(), entry.size())
     })?;
     entry.verify().or_else(|error| fail(clause, format!("{key:?}: {error}")))
+}
+
+/// `seen`, which came without the value, are the metadata of the entry that has `expected`; only the checksum may be
+/// absent.
+pub(crate) fn same_metadata(
+    clause: &'static str,
+    what: &str,
+    expected: &Metadata,
+    seen: &Metadata,
+) -> Verdict {
+    check(clause, expected.agrees_with(seen), || format!("{what}: expected {expected:?}, saw {seen:?}"))
 }
 
 /// What of a listing was asked for, in words.

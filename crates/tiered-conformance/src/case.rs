@@ -69,7 +69,7 @@ pub enum Need {
     Exclusive,
     /// A store that others can write at the same time.
     Shared,
-    /// A store that nobody else can write.
+    /// A store that no other process can write.
     Sole,
 }
 

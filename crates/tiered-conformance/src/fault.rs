@@ -1,6 +1,7 @@
 //! A store that fails in every way that the specification allows.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,9 +11,9 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use parking_lot::Mutex;
 use tiered_core::{
-    Atomicity, Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Entry,
-    Error, ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Outcome, Put, Read, ReadOptions,
-    Reads, Result, Scope, Store, Written, adapter,
+    Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Entry, Error,
+    ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Outcome, Put, Read, ReadOptions, Reads,
+    Result, Scope, Slices, Store, Written, adapter,
 };
 
 use crate::dice::Dice;
@@ -24,7 +25,7 @@ pub enum Fault {
     Slow,
     /// An error, and no effect.
     ErrorBefore,
-    /// A write is refused for good, as one that is too large is; no effect. Another attempt may be accepted.
+    /// A write is refused permanently, as one that is too large; no effect. Another attempt may be accepted.
     Refuse,
     /// The effect, and an error of unknown outcome: the answer was lost.
     ErrorAfter,
@@ -156,7 +157,7 @@ impl Faults {
         self.healthy.store(false, Ordering::Relaxed);
     }
 
-    /// The process is dead: no call reaches a store any more, nor is one answered. There is no way back.
+    /// The process is dead: from now on no call reaches a store, and no call is answered. This is final.
     pub fn cut_power(&self) {
         self.without_power.store(true, Ordering::Relaxed);
     }
@@ -415,8 +416,7 @@ impl FaultStore {
 /// What of a batch took effect: of the operations on a key only the last one does.
 fn took_effect(batch: &Batch, outcomes: &BatchOutcomes) -> Batch {
     let operations = batch.operations();
-    let mut again =
-        if batch.atomicity() == Atomicity::BestEffort { Batch::new().best_effort() } else { Batch::new() };
+    let mut again = Batch::of(batch.atomicity());
     for (index, ((key, action), outcome)) in operations.iter().zip(outcomes).enumerate() {
         let is_last = !operations.iter().skip(index + 1).any(|(later, _)| later == key);
         if is_last && outcome.is_ok() {
@@ -491,6 +491,16 @@ impl Store for FaultStore {
         reads.unwrap_or_else(|error| adapter::all_failed(keys, &error))
     }
 
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        self.evict(key).await;
+        self.reading("get_ranges", key.as_str(), self.inner.get_ranges(key, ranges, options)).await
+    }
+
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
         let apply = |inner: Arc<dyn Store>, first: Option<&BatchOutcomes>| {
             let batch = first.map_or_else(|| batch.clone(), |outcomes| took_effect(&batch, outcomes));
@@ -539,6 +549,10 @@ impl Store for FaultStore {
             async move { inner.set_mark(&name, value).await }
         };
         self.writing("set_mark", name, apply, |()| true).await
+    }
+
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        self.reading("mark_names", prefix, self.inner.mark_names(prefix)).await
     }
 
     async fn flush(&self) -> Result<()> {

@@ -2,20 +2,34 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::stream;
 use tiered_core::{
     Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Entry, Key,
-    ListOptions, ListStream, Metadata, Put, Read, ReadOptions, Reads, Result, Scope, Store, Written, adapter,
+    ListOptions, ListStream, Metadata, Put, Read, ReadOptions, Reads, Result, Scope, Slices, Store, Written,
+    adapter,
 };
+
+/// Which method of an [`Interceptor`] answers [`head`](Store::head), [`get_many`](Store::get_many) and
+/// [`read_stream`](Store::read_stream).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DerivedReads {
+    /// The same method of the store inside.
+    Inner,
+    /// The interceptor's own [`load`](Interceptor::load), once for each key: what a test does to `load` happens to every
+    /// read.
+    Load,
+}
 
 /// What stands before a store in an [`Intercept`]. Each method passes the call on to `inner`; override those that a test
 /// is about.
 ///
-/// [`before_read`](Self::before_read) and [`before_write`](Self::before_write) see every call of their kind, unless the
-/// method itself is overridden.
+/// [`before_read`](Self::before_read), [`before_write`](Self::before_write) and [`around_write`](Self::around_write) see
+/// every call of their kind, unless the method itself is overridden.
 ///
 /// # Examples
 /// ```
@@ -59,6 +73,22 @@ pub trait Interceptor: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
+    /// Carries out a write, which `call` does. `key` is `None` for [`apply`](Self::apply) and
+    /// [`set_mark`](Self::set_mark). Here: [`before_write`](Self::before_write), then `call`.
+    async fn around_write<T, F>(&self, _inner: &dyn Store, _key: Option<&Key>, call: F) -> Result<T>
+    where
+        T: Send,
+        F: Future<Output = Result<T>> + Send,
+    {
+        self.before_write().await?;
+        call.await
+    }
+
+    /// Which method answers [`head`](Self::head), [`get_many`](Self::get_many) and [`read_stream`](Self::read_stream).
+    fn derived_reads(&self) -> DerivedReads {
+        DerivedReads::Inner
+    }
+
     /// [`Store::load`].
     async fn load(&self, inner: &dyn Store, key: &Key, options: &ReadOptions) -> Result<Read> {
         self.before_read().await?;
@@ -67,14 +97,12 @@ pub trait Interceptor: fmt::Debug + Send + Sync + 'static {
 
     /// [`Store::put`].
     async fn put(&self, inner: &dyn Store, key: &Key, put: Put) -> Result<Written> {
-        self.before_write().await?;
-        inner.put(key, put).await
+        self.around_write(inner, Some(key), inner.put(key, put)).await
     }
 
     /// [`Store::delete`].
     async fn delete(&self, inner: &dyn Store, key: &Key, delete: Delete) -> Result<Deleted> {
-        self.before_write().await?;
-        inner.delete(key, delete).await
+        self.around_write(inner, Some(key), inner.delete(key, delete)).await
     }
 
     /// [`Store::list`].
@@ -94,22 +122,46 @@ pub trait Interceptor: fmt::Debug + Send + Sync + 'static {
         key: &Key,
         options: &ReadOptions,
     ) -> Result<Option<Arc<Metadata>>> {
+        if self.derived_reads() == DerivedReads::Load {
+            let mut options = options.clone();
+            (options.unless, options.if_version, options.range) = (None, None, None);
+            let read = self.load(inner, key, &options).await?;
+            return Ok(read.entry().map(|entry| Arc::clone(entry.metadata())));
+        }
         self.before_read().await?;
         inner.head(key, options).await
     }
 
     /// [`Store::get_many`].
     async fn get_many(&self, inner: &dyn Store, keys: &[Key], options: &ReadOptions) -> Reads {
+        if self.derived_reads() == DerivedReads::Load {
+            let mut reads = Reads::with_capacity(keys.len());
+            for key in keys {
+                reads.push(self.load(inner, key, options).await);
+            }
+            return reads;
+        }
         match self.before_read().await {
             Ok(()) => inner.get_many(keys, options).await,
             Err(error) => adapter::all_failed(keys, &error),
         }
     }
 
+    /// [`Store::get_ranges`]. Here: by [`load`](Self::load).
+    async fn get_ranges(
+        &self,
+        inner: &dyn Store,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        let load = |options: ReadOptions| async move { self.load(inner, key, &options).await };
+        adapter::load_ranges(ranges, options, adapter::NEAR, load).await
+    }
+
     /// [`Store::apply`].
     async fn apply(&self, inner: &dyn Store, batch: Batch) -> Result<BatchOutcomes> {
-        self.before_write().await?;
-        inner.apply(batch).await
+        self.around_write(inner, None, inner.apply(batch)).await
     }
 
     /// [`Store::read_stream`].
@@ -119,14 +171,22 @@ pub trait Interceptor: fmt::Debug + Send + Sync + 'static {
         key: &Key,
         options: &ReadOptions,
     ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
+        if self.derived_reads() == DerivedReads::Load {
+            let mut options = options.clone();
+            (options.unless, options.if_version) = (None, None);
+            return Ok(self.load(inner, key, &options).await?.into_entry().map(|entry| {
+                let metadata = Arc::clone(entry.metadata());
+                let body: ByteStream = Box::pin(stream::iter([Ok(entry.into_value())]));
+                (metadata, body)
+            }));
+        }
         self.before_read().await?;
         inner.read_stream(key, options).await
     }
 
     /// [`Store::put_stream`].
     async fn put_stream(&self, inner: &dyn Store, key: &Key, put: Put, body: ByteStream) -> Result<Written> {
-        self.before_write().await?;
-        inner.put_stream(key, put, body).await
+        self.around_write(inner, Some(key), inner.put_stream(key, put, body)).await
     }
 
     /// [`Store::claim`].
@@ -145,10 +205,15 @@ pub trait Interceptor: fmt::Debug + Send + Sync + 'static {
         inner.mark(name).await
     }
 
+    /// [`Store::mark_names`].
+    async fn mark_names(&self, inner: &dyn Store, prefix: &str) -> Result<Vec<String>> {
+        self.before_read().await?;
+        inner.mark_names(prefix).await
+    }
+
     /// [`Store::set_mark`].
     async fn set_mark(&self, inner: &dyn Store, name: &str, value: Option<Bytes>) -> Result<()> {
-        self.before_write().await?;
-        inner.set_mark(name, value).await
+        self.around_write(inner, None, inner.set_mark(name, value)).await
     }
 
     /// [`Store::flush`].
@@ -162,32 +227,33 @@ pub trait Interceptor: fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// A store with an [`Interceptor`] before it, whose fields and methods it lends (`store.field`). Clones share both.
+/// A store with an [`Interceptor`] before it, whose fields and methods it lends (`store.field`). Clones share the
+/// interceptor.
 #[derive(Debug)]
-pub struct Intercept<I> {
-    inner: Arc<dyn Store>,
+pub struct Intercept<I, S = Arc<dyn Store>> {
+    inner: S,
     by: Arc<I>,
 }
 
-impl<I> Clone for Intercept<I> {
+impl<I, S: Clone> Clone for Intercept<I, S> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), by: Arc::clone(&self.by) }
+        Self { inner: self.inner.clone(), by: Arc::clone(&self.by) }
     }
 }
 
-impl<I> Intercept<I> {
+impl<I, S> Intercept<I, S> {
     /// `inner` behind `by`.
-    pub fn new(inner: Arc<dyn Store>, by: I) -> Self {
+    pub fn new(inner: S, by: I) -> Self {
         Self { inner, by: Arc::new(by) }
     }
 
     /// The store itself, past the interceptor.
-    pub fn inner(&self) -> &Arc<dyn Store> {
+    pub fn inner(&self) -> &S {
         &self.inner
     }
 }
 
-impl<I> Deref for Intercept<I> {
+impl<I, S> Deref for Intercept<I, S> {
     type Target = I;
 
     fn deref(&self) -> &I {
@@ -197,41 +263,50 @@ impl<I> Deref for Intercept<I> {
 
 #[deny(clippy::missing_trait_methods, reason = "no provided body may shadow the store's own")]
 #[async_trait]
-impl<I: Interceptor> Store for Intercept<I> {
+impl<I: Interceptor, S: Store> Store for Intercept<I, S> {
     fn capabilities(&self) -> &Capabilities {
-        self.by.capabilities(&*self.inner)
+        self.by.capabilities(&self.inner)
     }
 
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
-        self.by.load(&*self.inner, key, options).await
+        self.by.load(&self.inner, key, options).await
     }
 
     async fn put(&self, key: &Key, put: Put) -> Result<Written> {
-        self.by.put(&*self.inner, key, put).await
+        self.by.put(&self.inner, key, put).await
     }
 
     async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
-        self.by.delete(&*self.inner, key, delete).await
+        self.by.delete(&self.inner, key, delete).await
     }
 
     fn list(&self, options: ListOptions) -> ListStream {
-        self.by.list(&*self.inner, options)
+        self.by.list(&self.inner, options)
     }
 
     fn peek(&self, key: &Key) -> Option<Entry> {
-        self.by.peek(&*self.inner, key)
+        self.by.peek(&self.inner, key)
     }
 
     async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
-        self.by.head(&*self.inner, key, options).await
+        self.by.head(&self.inner, key, options).await
     }
 
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
-        self.by.get_many(&*self.inner, keys, options).await
+        self.by.get_many(&self.inner, keys, options).await
+    }
+
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        self.by.get_ranges(&self.inner, key, ranges, options).await
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
-        self.by.apply(&*self.inner, batch).await
+        self.by.apply(&self.inner, batch).await
     }
 
     async fn read_stream(
@@ -239,34 +314,38 @@ impl<I: Interceptor> Store for Intercept<I> {
         key: &Key,
         options: &ReadOptions,
     ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
-        self.by.read_stream(&*self.inner, key, options).await
+        self.by.read_stream(&self.inner, key, options).await
     }
 
     async fn put_stream(&self, key: &Key, put: Put, body: ByteStream) -> Result<Written> {
-        self.by.put_stream(&*self.inner, key, put, body).await
+        self.by.put_stream(&self.inner, key, put, body).await
     }
 
     async fn claim(&self, scope: &Scope) -> Result<Claim> {
-        self.by.claim(&*self.inner, scope).await
+        self.by.claim(&self.inner, scope).await
     }
 
     fn changes(&self) -> Option<ChangeStream> {
-        self.by.changes(&*self.inner)
+        self.by.changes(&self.inner)
     }
 
     async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
-        self.by.mark(&*self.inner, name).await
+        self.by.mark(&self.inner, name).await
+    }
+
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        self.by.mark_names(&self.inner, prefix).await
     }
 
     async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
-        self.by.set_mark(&*self.inner, name, value).await
+        self.by.set_mark(&self.inner, name, value).await
     }
 
     async fn flush(&self) -> Result<()> {
-        self.by.flush(&*self.inner).await
+        self.by.flush(&self.inner).await
     }
 
     async fn close(&self) -> Result<()> {
-        self.by.close(&*self.inner).await
+        self.by.close(&self.inner).await
     }
 }

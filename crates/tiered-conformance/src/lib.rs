@@ -51,7 +51,7 @@ pub use cases::cases;
 pub use dice::Dice;
 pub use factory::{Eviction, Factory, Place};
 pub use fault::{Call, Fault, FaultStore, Faults};
-pub use intercept::{Intercept, Interceptor};
+pub use intercept::{DerivedReads, Intercept, Interceptor};
 pub use report::{CaseReport, Ending, Report};
 pub use run::{Effort, RunOptions, run};
 #[doc(hidden)]

@@ -132,19 +132,23 @@ macro_rules! __catalogue {
     (@give $to:ident $arguments:tt) => {
         $crate::$to! { $arguments
             read_whole read_absent read_sizes read_key_longest read_key_shortest read_head
+            read_checksum
             put_replace put_visible put_empty put_version put_version_own put_version_token put_versions_differ
             put_metadata put_attributes put_note put_copy put_stamped put_key_limit put_value_limit
             delete_existing delete_absent delete_then_put delete_neighbours
             range_half_open range_clamped range_at_end range_beyond range_absent range_empty_value
             range_metadata range_chunks
-            read_keys read_unless_unchanged read_unless_changed read_many read_many_range read_many_apart read_peek
+            ranges_of_one_version ranges_conditional race_ranges
+            read_keys read_unless_unchanged read_unless_changed
+            read_if_version read_if_version_changed read_if_version_race read_many read_many_range read_many_apart read_peek
             put_if_absent put_if_absent_present put_if_absent_deleted put_if_matches put_if_matches_stale
             put_if_matches_absent put_retry delete_if_matches delete_if_matches_stale delete_if_absent
             put_same_value put_values_near put_versions_near put_key_limit_wide read_keys_near
             list_order list_none list_prefix list_after list_limit list_combined list_pages list_current
-            list_interleaved list_sizes list_metadata list_dropped
+            list_interleaved list_sizes list_metadata list_values list_dropped
             batch_empty batch_applies batch_last batch_last_conditional batch_judged batch_atomic
-            batch_atomic_failure batch_atomic_limits batch_outcomes batch_large
+            batch_atomic_failure batch_atomic_limits batch_outcomes batch_per_item
+            batch_per_item_twice batch_per_item_limits batch_large
             batch_metadata batch_versions batch_delete_conditions batch_dropped race_batch_and_put
             list_just_above many_just_above batch_just_above
             expiry_past expiry_after expiry_boundary expiry_reads expiry_listed expiry_put_absent
@@ -152,7 +156,7 @@ macro_rules! __catalogue {
             put_odd_times delete_forgets expiry_odd expiry_forgets expiry_delete_conditions
             expiry_batch_conditions
             tombstone_hidden tombstone_shown tombstone_absent tombstone_deleted
-            marks_round_trip marks_hidden marks_limits
+            marks_round_trip marks_names marks_hidden marks_limits
             claim_overlap claim_disjoint claim_released
             read_stream read_stream_range stream_put stream_put_empty stream_put_metadata stream_put_failing
             stream_put_dropped stream_put_limit stream_put_conditional

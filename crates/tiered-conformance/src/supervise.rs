@@ -122,7 +122,7 @@ async fn clean_elsewhere(bench: Bench, handle: &Handle, deadline: Duration) -> O
     let (tell, mut told) = mpsc::unbounded_channel();
     let handle = handle.clone();
     std::thread::spawn(move || {
-        // Nothing listens any more where this took too long.
+        // The receiver is dropped if this took too long.
         tell.send(handle.block_on(clean(&bench, limit))).ok();
     });
     match within(limit.saturating_add(GRACE), told.recv()).await {
@@ -131,7 +131,7 @@ async fn clean_elsewhere(bench: Bench, handle: &Handle, deadline: Duration) -> O
     }
 }
 
-/// The thread of a case. A panic of the removal ends it early, and is told by the silence.
+/// The thread of a case. A panic of the removal ends it early, which the missing answer shows.
 fn run(attempt: Attempt, handle: &Handle, tell: &UnboundedSender<Stage>) {
     // Where the run was dropped nothing listens, and the case goes on to its end all the same.
     let tell = |stage| drop(tell.send(stage));

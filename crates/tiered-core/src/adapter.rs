@@ -2,10 +2,12 @@
 //!
 //! Users of a store do not: what they hand over never carries a version, a time or a checksum of their own.
 
+pub use crate::batch::Refused;
 use crate::batch::{Applied, fail_with_last};
-use crate::entry::{Entry, Metadata};
+use crate::entry::{Checksum, Entry, Metadata};
 use crate::error::{Error, Result};
 use crate::key::Key;
+pub use crate::ranges::{NEAR, load_ranges};
 use crate::read::Reads;
 use crate::version::Version;
 use crate::write::{Delete, Expiry, Identity, Put};
@@ -65,9 +67,14 @@ pub fn metadata_of(put: &Put) -> Option<Metadata> {
         expires_at,
         attributes: put.attributes.clone(),
         size: put.value.len() as u64,
-        checksum: crate::entry::Checksum::of(&put.value),
+        checksum: Some(Checksum::of(&put.value)),
         note: of.note.clone(),
     })
+}
+
+/// The checksum of a whole entry: the one it has, or that of its value.
+pub fn checksum_of(entry: &Entry) -> Checksum {
+    entry.metadata().checksum.unwrap_or_else(|| Checksum::of(entry.value()))
 }
 
 /// A value in a buffer of its own. A [`Bytes`](bytes::Bytes) can be a small part of a large buffer, which it keeps in

@@ -6,7 +6,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub(crate) struct Backoff {
     attempt: u32,
-    state: u64,
+    random: fastrand::Rng,
 }
 
 impl Backoff {
@@ -16,22 +16,17 @@ impl Backoff {
     const LONGEST: Duration = Duration::from_secs(5);
 
     /// A fresh sequence of delays. The seed spreads the jitter of concurrent sequences.
-    pub(crate) const fn new(seed: u64) -> Self {
-        Self { attempt: 0, state: seed }
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { attempt: 0, random: fastrand::Rng::with_seed(seed) }
     }
 
     /// The next delay: between half and all of an exponentially growing bound.
     pub(crate) fn next_delay(&mut self) -> Duration {
         let bound = Self::FIRST.saturating_mul(1 << self.attempt.min(8)).min(Self::LONGEST);
         self.attempt = self.attempt.saturating_add(1);
-        // SplitMix64: jitter needs no more than to differ.
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed ^= mixed >> 27;
         let half = bound / 2;
         let span = u64::try_from(half.as_micros()).unwrap_or(u64::MAX).max(1);
-        half + Duration::from_micros(mixed % span)
+        half + Duration::from_micros(self.random.u64(..span))
     }
 }
 

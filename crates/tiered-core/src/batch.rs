@@ -15,12 +15,15 @@ pub enum Action {
     Delete(Delete),
 }
 
-/// Whether a batch must be all-or-nothing.
+/// What a batch does when one of its operations is refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Atomicity {
     /// All-or-nothing; a store without [`Feature::AtomicBatch`](crate::Feature::AtomicBatch) refuses.
     #[default]
     Required,
+    /// Each operation is judged alone: one that is refused fails alone, and the others take effect. Where the store has
+    /// [`Feature::AtomicBatch`](crate::Feature::AtomicBatch), they do so together, as one transaction.
+    PerItem,
     /// All-or-nothing where the store can, else one outcome per operation.
     BestEffort,
 }
@@ -63,6 +66,35 @@ impl Batch {
         Self::default()
     }
 
+    /// An empty batch of this atomicity.
+    pub const fn of(atomicity: Atomicity) -> Self {
+        Self { operations: Vec::new(), atomicity }
+    }
+
+    /// Each operation is judged alone: one whose precondition does not hold, or that breaks a limit, fails alone.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{Batch, Key, MemoryStore, Put, Store};
+    ///
+    /// let store = MemoryStore::new();
+    /// let (taken, free) = (Key::new("taken")?, Key::new("free")?);
+    /// store.put(&taken, Put::new("1")).await?;
+    /// let batch = Batch::new()
+    ///     .per_item()
+    ///     .put(taken, Put::new("2").if_absent())
+    ///     .put(free, Put::new("2").if_absent());
+    /// let outcomes = store.apply(batch).await?;
+    /// assert!(outcomes[0].is_err() && outcomes[1].is_ok());
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn per_item(mut self) -> Self {
+        self.atomicity = Atomicity::PerItem;
+        self
+    }
+
     /// All-or-nothing only where the store can.
     #[must_use]
     pub fn best_effort(mut self) -> Self {
@@ -89,7 +121,7 @@ impl Batch {
         self.operations.push((key, action));
     }
 
-    /// Whether it must be all-or-nothing.
+    /// What it does when one of its operations is refused.
     pub const fn atomicity(&self) -> Atomicity {
         self.atomicity
     }
@@ -127,6 +159,47 @@ pub enum Applied {
 /// The answer to a batch: one outcome per operation, in the batch's order. Where the store applied it as a
 /// whole, all are `Ok`.
 pub type BatchOutcomes = Vec<Result<Applied>>;
+
+/// Operations of a batch that were refused before the rest of it was applied, by their place.
+#[derive(Debug, Default)]
+pub struct Refused(Vec<(usize, Error)>);
+
+impl Refused {
+    /// The outcomes of the whole batch, from those of the rest.
+    pub fn among(self, rest: BatchOutcomes) -> BatchOutcomes {
+        let mut all = rest;
+        for (index, error) in self.0 {
+            all.insert(index.min(all.len()), Err(error));
+        }
+        all
+    }
+}
+
+impl Batch {
+    /// Checks each operation before any is carried out. What `check` refuses is taken out of a batch
+    /// [per item](Atomicity::PerItem), and fails any other. For adapters: see
+    /// [`Refused::among`](crate::adapter::Refused::among).
+    ///
+    /// # Errors
+    /// The first of `check`, with its key and [`Outcome::NotApplied`], unless the batch is judged per item.
+    pub fn checked(self, mut check: impl FnMut(&Key, &Action) -> Result<()>) -> Result<(Self, Refused)> {
+        let mut rest = Self::of(self.atomicity);
+        let mut refused = Refused::default();
+        for (index, (key, action)) in self.operations.into_iter().enumerate() {
+            match check(&key, &action) {
+                Ok(()) => rest.operations.push((key, action)),
+                Err(error) => {
+                    let error = error.for_key(&key).outcome_is(Outcome::NotApplied);
+                    if rest.atomicity != Atomicity::PerItem {
+                        return Err(error);
+                    }
+                    refused.0.push((index, error));
+                }
+            }
+        }
+        Ok((rest, refused))
+    }
+}
 
 /// Corrects the answers to a batch of which the last operation on each key was carried out alone: where that one failed,
 /// what it was to replace has no effect, and fails with it.

@@ -239,7 +239,7 @@ impl Stamp {
             expires_at,
             attributes: put.attributes.clone(),
             size: put.value.len() as u64,
-            checksum: Checksum::of(&put.value),
+            checksum: Some(Checksum::of(&put.value)),
             note,
         };
         Entry::from_parts(put.value.clone(), Arc::new(metadata))

@@ -1,7 +1,7 @@
 //! Metadata as bytes, for whatever keeps entries on a disk of its own: embedded engines and the journal.
 //!
 //! ```text
-//! flags | version: 16 bytes, or text | modified u64 | expires_at u64, where flagged | size u64 | checksum u32
+//! flags | version: 16 bytes, or text | modified u64 | expires_at u64, where flagged | size u64 | checksum u32, unless flagged
 //! session u64 | validated u64 | origin u8 | validator: text, where flagged
 //! attributes: u16, then so many pairs of texts
 //! text: u16, then so many bytes of UTF-8
@@ -16,6 +16,7 @@ use crate::version::{Validator, Version};
 const EXPIRES: u8 = 1;
 const TOKEN: u8 = 2;
 const VALIDATOR: u8 = 4;
+const UNCHECKED: u8 = 8;
 
 /// Appends the bytes of `metadata` to `out`.
 pub fn encode_metadata(metadata: &Metadata, out: &mut Vec<u8>) {
@@ -24,7 +25,8 @@ pub fn encode_metadata(metadata: &Metadata, out: &mut Vec<u8>) {
     out.push(
         flag(metadata.expires_at.is_some(), EXPIRES)
             | flag(token.is_some(), TOKEN)
-            | flag(metadata.note.validator.is_some(), VALIDATOR),
+            | flag(metadata.note.validator.is_some(), VALIDATOR)
+            | flag(metadata.checksum.is_none(), UNCHECKED),
     );
     match token {
         Some(token) => put_text(token, out),
@@ -35,7 +37,9 @@ pub fn encode_metadata(metadata: &Metadata, out: &mut Vec<u8>) {
         out.extend_from_slice(&at.as_millis().to_le_bytes());
     }
     out.extend_from_slice(&metadata.size.to_le_bytes());
-    out.extend_from_slice(&metadata.checksum.as_u32().to_le_bytes());
+    if let Some(checksum) = metadata.checksum {
+        out.extend_from_slice(&checksum.as_u32().to_le_bytes());
+    }
     out.extend_from_slice(&metadata.note.session.to_le_bytes());
     out.extend_from_slice(&metadata.note.validated.to_le_bytes());
     out.push(match metadata.note.origin {
@@ -58,7 +62,7 @@ pub fn encode_metadata(metadata: &Metadata, out: &mut Vec<u8>) {
 /// Takes metadata off the front of `rest`; `None` where it is not as [`encode_metadata`] writes it.
 pub fn decode_metadata(rest: &mut &[u8]) -> Option<Metadata> {
     let [flags] = take(rest)?;
-    if flags & !(EXPIRES | TOKEN | VALIDATOR) != 0 {
+    if flags & !(EXPIRES | TOKEN | VALIDATOR | UNCHECKED) != 0 {
         return None;
     }
     let version = if flags & TOKEN == 0 {
@@ -69,7 +73,8 @@ pub fn decode_metadata(rest: &mut &[u8]) -> Option<Metadata> {
     let modified = Timestamp::from_millis(take_u64(rest)?);
     let expires_at = if flags & EXPIRES == 0 { None } else { Some(Timestamp::from_millis(take_u64(rest)?)) };
     let size = take_u64(rest)?;
-    let checksum = Checksum::from_u32(u32::from_le_bytes(take(rest)?));
+    let checksum =
+        if flags & UNCHECKED == 0 { Some(Checksum::from_u32(u32::from_le_bytes(take(rest)?))) } else { None };
     let session = take_u64(rest)?;
     let validated = take_u64(rest)?;
     let origin = match take(rest)? {
@@ -133,7 +138,8 @@ mod tests {
         let full = (**Stamp::system().entry(&put).with_note(note).metadata()).clone();
         let token = Metadata { version: Version::from_token("\"etag\"").expect("valid"), ..full.clone() };
         let plain = (**Stamp::system().entry(&Put::new("")).metadata()).clone();
-        vec![full, token, plain]
+        let unchecked = Metadata { checksum: None, ..full.clone() };
+        vec![full, token, plain, unchecked]
     }
 
     #[test]

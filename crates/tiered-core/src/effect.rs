@@ -109,10 +109,14 @@ impl Write {
         }
     }
 
-    /// The write as a journal takes it: its precondition has been decided. `continues` as in [`JournalRecord`].
+    /// The same write after its precondition was decided: it is carried out whatever the backend has.
+    pub(crate) fn decided(self) -> Self {
+        Self { precondition: Precondition::None, reports_existed: false, ..self }
+    }
+
+    /// The write, which is [decided](Self::decided), as a journal takes it. `continues` as in [`JournalRecord`].
     pub(crate) fn record(&self, continues: bool) -> JournalRecord {
-        let decided = Self { precondition: Precondition::None, reports_existed: false, ..self.clone() };
-        JournalRecord { key: self.key.clone(), action: decided.action(), continues }
+        JournalRecord { key: self.key.clone(), action: self.action(), continues }
     }
 
     /// Whether `current` is what the write leaves behind. For a delete: what it was conditional on is gone.
@@ -142,11 +146,7 @@ impl Write {
 
 /// The writes as one batch.
 pub(crate) fn batch_of(writes: &[Write], atomicity: Atomicity) -> Batch {
-    let empty = match atomicity {
-        Atomicity::Required => Batch::new(),
-        Atomicity::BestEffort => Batch::new().best_effort(),
-    };
-    writes.iter().fold(empty, |mut batch, write| {
+    writes.iter().fold(Batch::of(atomicity), |mut batch, write| {
         batch.push(write.key.clone(), write.action());
         batch
     })

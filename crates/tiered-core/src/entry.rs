@@ -207,8 +207,10 @@ pub struct Metadata {
     pub attributes: Attributes,
     /// Size of the whole value, in bytes.
     pub size: u64,
-    /// Checksum of the whole value.
-    pub checksum: Checksum,
+    /// Checksum of the whole value. Every entry that was stamped has one, and so has every whole value that was read. Where
+    /// metadata come without the value, it is absent if the store would have to read the value to know it: an object
+    /// that another program wrote, or one that was streamed.
+    pub checksum: Option<Checksum>,
     /// The engine's bookkeeping; no part of equality.
     pub note: Note,
 }
@@ -237,6 +239,26 @@ pub enum Tombstones {
 }
 
 impl Metadata {
+    /// Whether both are of the same entry, as far as they tell: a checksum that one of them lacks says nothing.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::{Metadata, Put, Stamp};
+    ///
+    /// let entry = Stamp::system().entry(&Put::new("value"));
+    /// let without = Metadata { checksum: None, ..(**entry.metadata()).clone() };
+    /// assert!(without.agrees_with(entry.metadata()) && without != **entry.metadata());
+    /// ```
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        let told = self.checksum.is_some() && other.checksum.is_some();
+        (!told || self.checksum == other.checksum)
+            && self.version == other.version
+            && self.modified == other.modified
+            && self.expires_at == other.expires_at
+            && self.attributes == other.attributes
+            && self.size == other.size
+    }
+
     /// Whether the entry exists at `now`: `now < expires_at`, and it is not [hidden](Origin::is_hidden).
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.is_visible(now, Tombstones::Hide)
@@ -317,12 +339,13 @@ impl Entry {
         }
     }
 
-    /// Compares the whole value with its size and checksum.
+    /// Compares the whole value with its size, and with its checksum where there is one.
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`] when they differ.
     pub fn verify(&self) -> Result<(), Error> {
-        if self.is_whole() && Checksum::of(&self.value) == self.metadata.checksum {
+        let matches = |checksum| Checksum::of(&self.value) == checksum;
+        if self.is_whole() && self.metadata.checksum.is_none_or(matches) {
             return Ok(());
         }
         Err(Error::new(

@@ -162,8 +162,10 @@ impl Frontend {
         };
         match asked {
             Ok(found) => Ok(self.judge(found, self.plan.max_stale_millis(options.freshness))),
-            Err(error) if local && error.kind() == ErrorKind::InvalidRange => {
-                self.beyond_the_end(key, error).await
+            Err(error)
+                if error.kind() == ErrorKind::InvalidRange && (local || options.if_version.is_some()) =>
+            {
+                self.beyond_the_end(key, options, error).await
             }
             Err(error) => self.after_failed_look(key, options.freshness, error),
         }
@@ -207,14 +209,16 @@ impl Frontend {
     }
 
     /// What a range means that does not fit the frontend's entry, where writes stay there: a tombstone has no bytes and
-    /// is absent, whatever the range; the size of a copy says nothing about the backend's entry.
-    async fn beyond_the_end(&self, key: &Key, error: Error) -> Result<Found> {
+    /// is absent, whatever the range; the size of a copy says nothing about the backend's entry. Nor is a range judged
+    /// against another version than the one that is asked for.
+    async fn beyond_the_end(&self, key: &Key, options: &ReadOptions, error: Error) -> Result<Found> {
         let entry = self.load(key, &ReadOptions::new().range(0..0)).await?;
         match entry {
             Some(entry) if entry.metadata().note.origin == Origin::Tombstone => Ok(Found::Fresh(entry)),
             Some(entry) if !entry.metadata().note.origin.is_local() && self.plan.revalidates() => {
                 Ok(Found::Stale(Replaceable::Damaged))
             }
+            Some(entry) if options.excludes(entry.version()) => Ok(Found::Fresh(entry)),
             Some(_) => Err(error),
             None => Ok(Found::Stale(Replaceable::Nothing)),
         }
@@ -225,6 +229,7 @@ impl Frontend {
         let options = ReadOptions {
             freshness: Freshness::Cached,
             unless: None,
+            if_version: None,
             range: options.range.clone(),
             tombstones: Tombstones::Show,
         };

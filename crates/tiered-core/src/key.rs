@@ -1,15 +1,17 @@
 //! Keys: UTF-8, bounded, ordered by bytes, cheap to clone.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::fmt;
-use std::sync::Arc;
+
+use smol_str::SmolStr;
 
 use crate::error::{Error, ErrorKind};
 
 /// A key of a store.
 ///
 /// UTF-8, 1 to [`Key::MAX_LEN`] bytes, without control characters (Unicode category Cc). Keys are ordered by
-/// their bytes, which for UTF-8 is the order of their code points. Cloning copies a pointer.
+/// their bytes, which for UTF-8 is the order of their code points. Up to [`Key::INLINE`] bytes are held inline: making
+/// such a key allocates nothing. Cloning never does: it copies the bytes, or a pointer.
 ///
 /// # Examples
 /// ```
@@ -22,12 +24,16 @@ use crate::error::{Error, ErrorKind};
 /// # Ok::<(), tiered_core::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key(Arc<str>);
+pub struct Key(SmolStr);
 
 impl Key {
     /// Longest key, in bytes: what S3 allows for an object's name. A store may declare less
     /// ([`Capabilities::max_key`](crate::Capabilities::max_key)).
     pub const MAX_LEN: usize = 1024;
+
+    /// Longest key that is held inline, in bytes: what fits beside its length in three words. A longer one is one
+    /// allocation, shared by its clones.
+    pub const INLINE: usize = 23;
 
     /// Checks `text` and makes a key of it.
     ///
@@ -36,7 +42,7 @@ impl Key {
     pub fn new(text: impl AsRef<str>) -> Result<Self, Error> {
         let text = text.as_ref();
         check(text)?;
-        Ok(Self(Arc::from(text)))
+        Ok(Self(SmolStr::new(text)))
     }
 
     /// Encodes binary ids as lower-case hexadecimal, which keeps their byte order.
@@ -85,13 +91,13 @@ fn check(text: &str) -> Result<(), Error> {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }
 
@@ -118,7 +124,56 @@ impl TryFrom<String> for Key {
     type Error = Error;
     fn try_from(text: String) -> Result<Self, Error> {
         check(&text)?;
-        Ok(Self(Arc::from(text)))
+        Ok(Self(SmolStr::from(text)))
+    }
+}
+
+/// What names a key: a [`Key`], or text that is one. The conveniences of [`StoreExt`](crate::StoreExt) take it, so that
+/// keys need no type where they are written down.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use tiered_core::{Key, MemoryStore, Put, Store, StoreExt};
+///
+/// let store = MemoryStore::new();
+/// let key = Key::new("users/42")?;
+/// store.put(&key, Put::new("Ada")).await?;
+/// assert!(store.get(&key).await?.is_some());
+/// assert!(store.get("users/42").await?.is_some());
+/// assert!(store.get(format!("users/{}", 43)).await?.is_none());
+/// assert!(store.get("line\nbreak").await.is_err());
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
+pub trait AsKey: Send + Sync {
+    /// The key. Allocates only where text is longer than [`Key::INLINE`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidKey`], as with [`Key::new`].
+    fn as_key(&self) -> Result<Cow<'_, Key>, Error>;
+}
+
+impl AsKey for Key {
+    fn as_key(&self) -> Result<Cow<'_, Key>, Error> {
+        Ok(Cow::Borrowed(self))
+    }
+}
+
+impl AsKey for str {
+    fn as_key(&self) -> Result<Cow<'_, Key>, Error> {
+        Key::new(self).map(Cow::Owned)
+    }
+}
+
+impl AsKey for String {
+    fn as_key(&self) -> Result<Cow<'_, Key>, Error> {
+        self.as_str().as_key()
+    }
+}
+
+impl<K: AsKey + ?Sized> AsKey for &K {
+    fn as_key(&self) -> Result<Cow<'_, Key>, Error> {
+        (**self).as_key()
     }
 }
 
@@ -139,6 +194,18 @@ mod tests {
         assert!(Key::new("é".repeat(513)).is_err());
         assert!(Key::new("a").is_ok());
         assert!(Key::new("\u{85}").is_err(), "C1 control characters are control characters");
+    }
+
+    #[test]
+    fn short_keys_are_inline() {
+        assert_eq!(size_of::<Key>(), 24);
+        for len in [1, Key::INLINE, Key::INLINE + 1, Key::MAX_LEN] {
+            let key = Key::new("k".repeat(len)).expect("valid");
+            assert_eq!(
+                (key.len(), key.clone() == key, key.0.is_heap_allocated()),
+                (len, true, len > Key::INLINE)
+            );
+        }
     }
 
     #[test]

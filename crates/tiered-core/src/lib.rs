@@ -27,6 +27,7 @@ pub mod ownership;
 mod parts;
 mod plan;
 mod policy;
+mod ranges;
 mod read;
 mod reader;
 mod settings;
@@ -51,13 +52,14 @@ pub use clock::{Clock, ManualClock, Stamp, SystemClock, Timestamp};
 pub use entry::{Attributes, Checksum, Entry, Metadata, Note, Origin, Tombstones, clamp_range};
 pub use error::{Error, ErrorKind, Operation, Outcome, Result};
 pub use journal::{Aside, Journal, JournalRecord, ParkReason, Parked, Recovered, Sequence, VolatileJournal};
-pub use key::Key;
+pub use key::{AsKey, Key};
 pub use list::{ListOptions, ListStream, Listed, is_damaged_key, prefix_end};
 pub use memory::MemoryStore;
 pub use observe::{Event, Events, Stats};
 pub use ownership::{JournalsSeen, Lease};
 pub use plan::guarantee::{FlushOrder, Guarantees, Requirement};
 pub use policy::{Freshness, ReadPolicy, WritePolicy};
+pub use ranges::Slices;
 pub use read::{Known, Lookup, Read, ReadOptions, Reads, Source};
 pub use settings::{
     BreakerSettings, FillTiming, FrontendFailure, MaxStale, OnConnectFailure, OnFull, OnOverdue, OnPark,

@@ -3,9 +3,10 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_core::Stream;
 
-use crate::entry::{Metadata, Tombstones};
+use crate::entry::{Entry, Metadata, Tombstones};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::version::{Validator, Version};
@@ -20,6 +21,8 @@ pub struct ListOptions {
     pub start_after: Option<Key>,
     /// At most so many.
     pub limit: Option<usize>,
+    /// Values of at most so many bytes are listed with their keys, where the store has them at hand.
+    pub values: Option<u64>,
     /// Whether tombstones are seen. For the tiering engine.
     pub tombstones: Tombstones,
 }
@@ -49,6 +52,33 @@ impl ListOptions {
     pub fn limit(mut self, limit: usize) -> Self {
         self.limit = Some(limit);
         self
+    }
+
+    /// With values of at most `up_to` bytes, where listing them costs the store no more than listing the keys: any value
+    /// can be absent, and is then read by [`load`](crate::Store::load) or [`get_many`](crate::Store::get_many).
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use futures_util::StreamExt;
+    /// use tiered_core::{Key, ListOptions, MemoryStore, Put, Store};
+    ///
+    /// let store = MemoryStore::new();
+    /// store.put(&Key::new("k")?, Put::new("small")).await?;
+    /// let mut listing = store.list(ListOptions::new().values(1024));
+    /// let listed = listing.next().await.expect("one key")?;
+    /// assert_eq!(listed.value.as_deref(), Some(&b"small"[..]));
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn values(mut self, up_to: u64) -> Self {
+        self.values = Some(up_to);
+        self
+    }
+
+    /// Whether a value of this size is to be listed where it is at hand.
+    pub fn wants_value(&self, size: u64) -> bool {
+        self.values.is_some_and(|up_to| size <= up_to)
     }
 
     /// With tombstones seen or hidden.
@@ -92,6 +122,9 @@ pub struct Listed {
     pub validator: Option<Validator>,
     /// All metadata, where listings carry them ([`Feature::ListsMetadata`](crate::Feature::ListsMetadata)).
     pub metadata: Option<Arc<Metadata>>,
+    /// The whole value of the listed version, where it was [asked for](ListOptions::values), is small enough, and the
+    /// store had it at hand.
+    pub value: Option<Bytes>,
 }
 
 impl Listed {
@@ -103,7 +136,14 @@ impl Listed {
             version: Some(metadata.version.clone()),
             validator: metadata.note.validator.clone(),
             metadata: Some(metadata),
+            value: None,
         }
+    }
+
+    /// A listed key of which the whole entry is at hand.
+    pub fn of_entry(key: Key, entry: &Entry, options: &ListOptions) -> Self {
+        let value = options.wants_value(entry.size()).then(|| entry.value().clone());
+        Self { value, ..Self::with_metadata(key, Arc::clone(entry.metadata())) }
     }
 }
 

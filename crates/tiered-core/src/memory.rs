@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -18,6 +19,7 @@ use crate::entry::{Entry, Metadata};
 use crate::error::{Operation, Result};
 use crate::key::Key;
 use crate::list::{ListOptions, ListStream, Listed};
+use crate::ranges::Slices;
 use crate::read::{Read, ReadOptions};
 use crate::store::{Store, answer, check_mark, closed, precondition_failed};
 use crate::version::Version;
@@ -170,7 +172,7 @@ impl State {
             .take_while(|(key, _)| key.as_str().starts_with(&options.prefix))
             .filter(|(_, entry)| entry.metadata().is_visible(now, options.tombstones))
             .take(size)
-            .map(|(key, entry)| Listed::with_metadata(key.clone(), Arc::clone(entry.metadata())))
+            .map(|(key, entry)| Listed::of_entry(key.clone(), entry, options))
             .collect()
     }
 }
@@ -243,13 +245,24 @@ impl Store for MemoryStore {
     }
 
     async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
-        let options = ReadOptions { unless: None, range: None, ..options.clone() };
+        let options = ReadOptions { unless: None, if_version: None, range: None, ..options.clone() };
         Ok(self.load(key, &options).await?.entry().map(|entry| Arc::clone(entry.metadata())))
+    }
+
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        let options = ReadOptions { range: None, ..options.clone() };
+        let read = self.load(key, &options).await?.try_map(|entry| Slices::of(&entry, ranges));
+        read.map_err(|error| error.during(Operation::Load).in_tier(self.capabilities.name()).for_key(key))
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
         let failed = |error: crate::Error| error.during(Operation::Apply).in_tier(self.capabilities.name());
-        if !self.capabilities.has(Feature::AtomicBatch) {
+        if !self.capabilities.has(Feature::AtomicBatch) || batch.atomicity() == crate::Atomicity::PerItem {
             if batch.atomicity() == crate::Atomicity::Required && !batch.is_empty() {
                 self.capabilities.require(Feature::AtomicBatch).map_err(failed)?;
             }
@@ -280,6 +293,9 @@ impl Store for MemoryStore {
     }
 
     async fn claim(&self, scope: &Scope) -> Result<Claim> {
+        if self.capabilities.sharing() == Sharing::Shared {
+            return Ok(Claim::shared());
+        }
         self.claims.claim(self.capabilities.name(), scope).await
     }
 
@@ -307,6 +323,15 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        self.capabilities.require(Feature::KeepsMarks)?;
+        let state = self.state.lock();
+        if state.closed {
+            return Err(closed(Operation::Mark).in_tier(self.capabilities.name()));
+        }
+        Ok(state.marks.keys().filter(|name| name.starts_with(prefix)).cloned().collect())
+    }
+
     async fn flush(&self) -> Result<()> {
         if self.state.lock().closed {
             return Err(closed(Operation::Flush).in_tier(self.capabilities.name()));
@@ -332,7 +357,11 @@ impl MemoryStore {
             .operations()
             .iter()
             .map(|(key, action)| {
-                self.capabilities.check_action(key, action).and_then(|()| state.judge(key, action, now))
+                let judged =
+                    self.capabilities.check_action(key, action).and_then(|()| state.judge(key, action, now));
+                judged.map_err(|error| {
+                    error.during(Operation::Apply).in_tier(self.capabilities.name()).for_key(key)
+                })
             })
             .collect();
         let existed: Vec<bool> =

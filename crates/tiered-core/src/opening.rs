@@ -1,4 +1,5 @@
-//! What adapters need when they open a place: a runtime, and patience with locks of their own process.
+//! What adapters need when they open a place: what may be created and when a write counts as done, a runtime, and
+//! patience with locks of their own process.
 //!
 //! A store that is dropped lets its place go a little later: a thread has to end, or a commit. Whoever opens the place
 //! again in the same process would find it locked by nobody that can be closed. So every place that this process holds
@@ -30,6 +31,27 @@ static CHANGED: Condvar = Condvar::new();
 struct Entry {
     place: PlaceId,
     leaving: AtomicBool,
+}
+
+/// What to do where a store does not exist yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Create {
+    /// Create it: a file, a folder, the tables and their schema. The folder that a file or folder is in must exist.
+    #[default]
+    IfAbsent,
+    /// Fail with [`ErrorKind::NotFound`].
+    Never,
+}
+
+/// When an embedded store counts a write as done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WriteDurability {
+    /// When it is on disk.
+    #[default]
+    Sync,
+    /// When the engine or the operating system has it in memory; the next flush writes it to disk. The adapter says what a
+    /// killed process or a loss of power loses.
+    Buffer,
 }
 
 /// The tokio runtime that the caller runs in.

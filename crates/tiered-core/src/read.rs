@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::entry::{Entry, Tombstones};
+use crate::entry::{Entry, Metadata, Tombstones};
 use crate::error::Result;
 use crate::policy::Freshness;
 use crate::version::{Validator, Version};
@@ -20,7 +20,20 @@ pub struct Known {
 impl Known {
     /// What is known of `entry`.
     pub fn of(entry: &Entry) -> Self {
-        Self { version: entry.version().clone(), validator: entry.metadata().note.validator.clone() }
+        Self::from(&**entry.metadata())
+    }
+}
+
+impl From<&Metadata> for Known {
+    fn from(metadata: &Metadata) -> Self {
+        Self { version: metadata.version.clone(), validator: metadata.note.validator.clone() }
+    }
+}
+
+/// Of an entry of which the version alone is known: a backend whose validators are others compares more slowly.
+impl From<Version> for Known {
+    fn from(version: Version) -> Self {
+        Self { version, validator: None }
     }
 }
 
@@ -32,6 +45,8 @@ pub struct ReadOptions {
     pub freshness: Freshness,
     /// Answer [`Lookup::Unchanged`] when the entry is still this one.
     pub unless: Option<Known>,
+    /// Answer [`Lookup::Changed`] when the entry is not this one any more.
+    pub if_version: Option<Known>,
     /// Only these bytes of the value, half-open, clamped at its end.
     pub range: Option<Range<u64>>,
     /// Whether tombstones are seen. For the tiering engine.
@@ -64,6 +79,34 @@ impl ReadOptions {
         self
     }
 
+    /// Answer [`Lookup::Changed`] when the entry is not `known` any more: for a part of a value that is to fit others.
+    /// A [`Known`] with a validator lets a backend compare before it sends anything.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{Key, Lookup, MemoryStore, Put, ReadOptions, Store};
+    ///
+    /// let store = MemoryStore::new();
+    /// let key = Key::new("k")?;
+    /// let version = store.put(&key, Put::new("first")).await?.version;
+    /// let rest = ReadOptions::new().range(1..5).if_version(version);
+    /// assert_eq!(store.load(&key, &rest).await?.into_entry().expect("the same").value(), "irst");
+    /// store.put(&key, Put::new("other")).await?;
+    /// assert_eq!(store.load(&key, &rest).await?.lookup, Lookup::Changed);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn if_version(mut self, known: impl Into<Known>) -> Self {
+        self.if_version = Some(known.into());
+        self
+    }
+
+    /// Whether [`if_version`](Self::if_version) asks for another version than this.
+    pub fn excludes(&self, version: &Version) -> bool {
+        self.if_version.as_ref().is_some_and(|known| known.version != *version)
+    }
+
     /// Only these bytes of the value.
     #[must_use]
     pub fn range(mut self, range: Range<u64>) -> Self {
@@ -92,22 +135,24 @@ pub enum Source {
     Pending,
 }
 
-/// What was found.
+/// What was found: an entry, or [`Slices`](crate::Slices) of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lookup {
+pub enum Lookup<T = Entry> {
     /// A live entry.
-    Found(Entry),
+    Found(T),
     /// The entry is still the one that the reader knows.
     Unchanged,
+    /// There is a live entry, of another version than the one that was asked for.
+    Changed,
     /// No live entry.
     Absent,
 }
 
 /// The answer to a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Read {
+pub struct Read<T = Entry> {
     /// What was found.
-    pub lookup: Lookup,
+    pub lookup: Lookup<T>,
     /// The tier that answered.
     pub source: Source,
     /// Time since the answer was compared with the authority; zero where the authority gave it.
@@ -116,17 +161,45 @@ pub struct Read {
     pub stale: bool,
 }
 
-impl Read {
+impl<T> Read<T> {
     /// A fresh answer of a store without tiers.
-    pub const fn from_store(lookup: Lookup) -> Self {
+    pub const fn from_store(lookup: Lookup<T>) -> Self {
         Self::fresh(lookup, Source::Store)
     }
 
     /// A fresh answer of `source`.
-    pub const fn fresh(lookup: Lookup, source: Source) -> Self {
+    pub const fn fresh(lookup: Lookup<T>, source: Source) -> Self {
         Self { lookup, source, age: Duration::ZERO, stale: false }
     }
 
+    /// The same answer with something else made of what was found.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn try_map<U>(self, make: impl FnOnce(T) -> Result<U>) -> Result<Read<U>> {
+        let Self { lookup, source, age, stale } = self;
+        let lookup = match lookup {
+            Lookup::Found(found) => Lookup::Found(make(found)?),
+            Lookup::Unchanged => Lookup::Unchanged,
+            Lookup::Changed => Lookup::Changed,
+            Lookup::Absent => Lookup::Absent,
+        };
+        Ok(Read { lookup, source, age, stale })
+    }
+
+    /// The same answer of a read for something else, where nothing was found; an entry counts as changed.
+    pub(crate) fn without_entry<U>(self) -> Read<U> {
+        let Self { lookup, source, age, stale } = self;
+        let lookup = match lookup {
+            Lookup::Unchanged => Lookup::Unchanged,
+            Lookup::Found(_) | Lookup::Changed => Lookup::Changed,
+            Lookup::Absent => Lookup::Absent,
+        };
+        Read { lookup, source, age, stale }
+    }
+}
+
+impl Read {
     /// The answer to a read with `options` where `entry` is the live, whole entry. What an adapter that holds
     /// whole entries returns.
     ///
@@ -134,6 +207,9 @@ impl Read {
     /// [`ErrorKind::InvalidRange`](crate::ErrorKind::InvalidRange) when the range does not fit the value.
     pub fn answer(entry: Option<Entry>, options: &ReadOptions) -> crate::Result<Self> {
         let Some(entry) = entry else { return Ok(Self::from_store(Lookup::Absent)) };
+        if options.excludes(entry.version()) {
+            return Ok(Self::from_store(Lookup::Changed));
+        }
         if options.unless.as_ref().is_some_and(|known| known.version == *entry.version()) {
             return Ok(Self::from_store(Lookup::Unchanged));
         }
@@ -148,7 +224,7 @@ impl Read {
     pub fn entry(&self) -> Option<&Entry> {
         match &self.lookup {
             Lookup::Found(entry) => Some(entry),
-            Lookup::Unchanged | Lookup::Absent => None,
+            Lookup::Unchanged | Lookup::Changed | Lookup::Absent => None,
         }
     }
 
@@ -156,7 +232,7 @@ impl Read {
     pub fn into_entry(self) -> Option<Entry> {
         match self.lookup {
             Lookup::Found(entry) => Some(entry),
-            Lookup::Unchanged | Lookup::Absent => None,
+            Lookup::Unchanged | Lookup::Changed | Lookup::Absent => None,
         }
     }
 }

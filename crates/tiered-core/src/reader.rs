@@ -7,13 +7,12 @@ mod stale;
 mod stream;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::clock::Stamp;
 use crate::effect::Effect;
 use crate::entry::{Entry, Metadata, Tombstones};
 use crate::error::Result;
-use crate::frontend::{Found, Frontend};
+use crate::frontend::{Found, Frontend, Replaceable};
 use crate::key::Key;
 use crate::observe::{Count, Recorder};
 use crate::parts::Parts;
@@ -94,6 +93,10 @@ impl Reader {
     /// One attempt; `None` when the key's state changed under it.
     async fn load_once(self: &Arc<Self>, key: &Key, options: &ReadOptions) -> Result<Option<Read>> {
         let replaces = match self.frontend.look(key, options).await? {
+            // A copy of another version than the one that is asked for does not tell what the backend has.
+            Found::Fresh(entry) if options.excludes(entry.version()) && !self.is_last_word(&entry) => {
+                Replaceable::Nothing
+            }
             Found::Fresh(entry) => return Ok(Some(self.answer_hit(entry, options))),
             Found::Stale(replaces) => replaces,
         };
@@ -101,11 +104,16 @@ impl Reader {
         if self.plan.frontend_answers_alone(options.freshness) {
             return Ok(Some(Read::fresh(Lookup::Absent, Source::Frontend)));
         }
-        if options.range.is_some() {
-            // A part of a value is no entry of the frontend: it is passed on and not kept.
+        if options.range.is_some() || options.if_version.is_some() {
+            // A part of a value is no entry of the frontend, nor is a version that was asked for: it is not kept.
             return self.load_alone(key, options).await.map(Some);
         }
         self.load_shared(key, options, replaces).await
+    }
+
+    /// Whether no tier is asked that could know better than this entry of the frontend.
+    fn is_last_word(&self, entry: &Entry) -> bool {
+        !self.plan.revalidates() || entry.metadata().note.origin.is_local()
     }
 
     /// Reads the backend for one reader, past the frontend.
@@ -137,6 +145,8 @@ impl Reader {
         let unchanged = options.unless.as_ref().is_some_and(|known| known.version == *entry.version());
         let lookup = if entry.metadata().note.origin.is_hidden() {
             Lookup::Absent
+        } else if options.excludes(entry.version()) {
+            Lookup::Changed
         } else if unchanged {
             Lookup::Unchanged
         } else {
@@ -149,10 +159,10 @@ impl Reader {
     fn answer_loaded(&self, lookup: Lookup, options: &ReadOptions) -> Result<Read> {
         let entry = match lookup {
             Lookup::Found(entry) => Some(entry),
-            Lookup::Unchanged | Lookup::Absent => None,
+            Lookup::Unchanged | Lookup::Changed | Lookup::Absent => None,
         };
         let read = answer(entry, self.stamp.now(), options)?;
-        Ok(Read { source: Source::Backend, age: Duration::ZERO, ..read })
+        Ok(Read { source: Source::Backend, ..read })
     }
 
     pub(crate) async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
@@ -172,7 +182,7 @@ impl Reader {
                 Glance::Clear => break,
             }
         }
-        let options = ReadOptions { unless: None, range: Some(0..0), ..options.clone() };
+        let options = ReadOptions { unless: None, if_version: None, range: Some(0..0), ..options.clone() };
         match self.frontend.look(key, &options).await? {
             Found::Fresh(entry) if entry.metadata().note.origin.is_hidden() => Ok(None),
             Found::Fresh(entry) => Ok(Some(Arc::clone(entry.metadata()))),

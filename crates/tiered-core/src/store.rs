@@ -1,6 +1,7 @@
 //! The [`Store`] trait: the contract between adapters and the tiering engine.
 
 use std::fmt;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -14,8 +15,9 @@ use crate::capability::{Capabilities, Feature, Sharing};
 use crate::claim::{Claim, Scope};
 use crate::entry::{Entry, Metadata};
 use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
-use crate::key::Key;
+use crate::key::{AsKey, Key};
 use crate::list::{ListOptions, ListStream};
+use crate::ranges::{NEAR, Slices, load_ranges};
 #[cfg(doc)]
 use crate::read::Lookup;
 use crate::read::{Read, ReadOptions, Reads};
@@ -55,9 +57,13 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 /// # Reading
 /// * **`[read.whole]`** [`load`](Store::load) of a key returns the entry of the last write that took effect:
 ///   value, and all metadata that the writer gave or the store stamped. A missing key is
-///   [`Lookup::Absent`], never an error; an error is never an absence.
+///   [`Lookup::Absent`], never an error; an error is never an absence. A whole value comes with its checksum.
 /// * **`[read.unless]`** With [`ReadOptions::unless`], an entry that is still the known one answers
 ///   [`Lookup::Unchanged`]; any other answers as without it.
+/// * **`[read.if]`** With [`ReadOptions::if_version`], a live entry of another version answers [`Lookup::Changed`], and
+///   an absent one `Absent`; otherwise the read answers as without it. The version is compared first: neither `unless`
+///   nor the range is judged against another version. What is found is of that version as a whole, also where the
+///   entry is replaced meanwhile. A cache whose own copy is of another version asks its backend before it answers.
 /// * **`[read.range]`** With [`ReadOptions::range`], the entry's value is the bytes of the half-open range, its
 ///   end clamped to the value's; its metadata are the whole value's. A start equal to the size gives an empty
 ///   value; a start beyond it, or beyond the end, is [`ErrorKind::InvalidRange`]. On an absent key the answer is
@@ -68,8 +74,14 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 /// * **`[read.peek]`** [`peek`](Store::peek) never blocks, does no I/O, allocates nothing; it answers the whole
 ///   live entry as `load` would, or `None`, which says nothing. Only a store with [`Feature::Peeks`] answers.
 /// * **`[read.head]`** [`head`](Store::head) returns the metadata that `load` would, without the value.
+///   **`[read.checksum]`** Where the store would have to read the whole value to know its checksum, metadata that come
+///   without it (of `head`, ranges, streams, listings) have none, and the value is not read. One that is given is right.
 /// * **`[read.many]`** [`get_many`](Store::get_many) answers each key in the order asked, duplicates included, as
 ///   `load` would: a key that cannot be read fails alone. It is no snapshot.
+/// * **`[read.ranges]`** [`get_ranges`](Store::get_ranges) answers each range in the order asked, as `load` would, all
+///   of one version, the one whose metadata it carries. Conditions and freshness hold for all of them together;
+///   [`ReadOptions::range`] is ignored. One range that does not fit is [`ErrorKind::InvalidRange`]. Without any range the
+///   answer has metadata alone. A value that is replaced faster than it is read is [`ErrorKind::Unavailable`].
 /// * **`[read.stream]`** [`read_stream`](Store::read_stream) gives the metadata and then the same bytes, in parts.
 ///
 /// # Writing
@@ -112,7 +124,11 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 ///   precondition fails the call and nothing was written. The error [names the key](Error::for_key) of
 ///   an operation that was refused, where the store can tell: without that the flush of journaled writes finds it slowly.
 ///   Without the feature a batch that [requires](Atomicity::Required) atomicity is [`ErrorKind::Unsupported`], and one
-///   that does not gives one outcome per operation. **`[batch.empty]`** An empty batch is `Ok`.
+///   that does not gives one outcome per operation.
+/// * **`[batch.item]`** In a batch [per item](Atomicity::PerItem) each operation is judged alone, with or without
+///   the feature: one whose precondition does not hold, or that breaks a limit, fails alone with
+///   [`Outcome::NotApplied`]; the others take effect. With the feature they do so as one: all of them or, where the call
+///   fails, none, also under a crash. **`[batch.empty]`** An empty batch is `Ok`.
 /// * All-or-nothing is not isolation: a reader may see a part of a batch while the call goes on, since neither
 ///   `get_many` nor a listing is a snapshot. Once the call has returned, every read sees all of it.
 ///
@@ -124,6 +140,9 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 /// * **`[list.complete]`** Every key that was live when the listing began and is not written during it is in it;
 ///   every key that was absent and is not written is not. A write during the listing may or may not show.
 /// * **`[list.metadata]`** With [`Feature::ListsMetadata`] each key carries the metadata that `head` would return.
+/// * **`[list.values]`** With [`ListOptions::values`], a listed value is the whole value of the version listed, and of
+///   no more bytes than asked for. Any may be absent: a store lists what costs it no further read. Without the option
+///   there are none.
 /// * **`[list.expired]`** With [`Feature::ListsExpiry`] expired entries are hidden.
 /// * **`[list.damaged]`** A key whose entry the listing finds damaged is an error [`ErrorKind::Corrupt`] that
 ///   [names the key](Error::for_key), in the key's place; it counts towards the limit, and the listing goes on. Any other
@@ -136,6 +155,8 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 ///   unless the options say [`Tombstones::Show`](crate::Tombstones::Show).
 ///
 /// # Marks
+/// * **`[marks.names]`** [`mark_names`](Store::mark_names) answers the names of all marks that are set and begin with a
+///   prefix, in the order of their bytes, each once: what [`mark`](Store::mark) answers for each of them is a value.
 /// * **`[marks]`** With [`Feature::KeepsMarks`], a store keeps small named values of its own beside the entries
 ///   ([`mark`](Store::mark), [`set_mark`](Store::set_mark)). They are never listed, and are as durable as the store
 ///   can make them when the call returns, whatever the entries' durability.
@@ -207,9 +228,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         None
     }
 
-    /// Reads one key's metadata.
+    /// Reads one key's metadata, whatever conditions and range the options name.
     async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
-        let options = ReadOptions { unless: None, range: Some(0..0), ..options.clone() };
+        let options = ReadOptions { unless: None, if_version: None, range: Some(0..0), ..options.clone() };
         let read = self.load(key, &options).await?;
         Ok(read.entry().map(|entry| Arc::clone(entry.metadata())))
     }
@@ -223,19 +244,46 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         reads
     }
 
+    /// Reads several ranges of one key's value, all of one version. Here: by one read, or some that are conditional on
+    /// the version of the first, begun anew where it changes.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{Key, Lookup, MemoryStore, Put, ReadOptions, Store};
+    ///
+    /// let store = MemoryStore::new();
+    /// let key = Key::new("file")?;
+    /// store.put(&key, Put::new("header, body, footer")).await?;
+    /// let read = store.get_ranges(&key, &[0..6, 14..20], &ReadOptions::new()).await?;
+    /// let Lookup::Found(slices) = read.lookup else { panic!("just written") };
+    /// assert_eq!(slices.values, ["header", "footer"]);
+    /// assert_eq!(slices.metadata.size, 20);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        let load = |options: ReadOptions| async move { self.load(key, &options).await };
+        load_ranges(ranges, options, NEAR, load).await.map_err(|error| error.for_key(key))
+    }
+
     /// Applies a batch. Here: refuses to be atomic; otherwise judges every precondition first, then writes one
     /// after the other, unconditionally where a key occurs twice.
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
         apply_one_by_one(self, batch).await
     }
 
-    /// Reads one key's value in parts. Here: loads it whole and yields it as one part.
+    /// Reads one key's value in parts, of one version, whatever conditions the options name. Here: loads it whole and yields it as one part.
     async fn read_stream(
         &self,
         key: &Key,
         options: &ReadOptions,
     ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
-        let options = ReadOptions { unless: None, ..options.clone() };
+        let options = ReadOptions { unless: None, if_version: None, ..options.clone() };
         Ok(self.load(key, &options).await?.into_entry().map(|entry| {
             let metadata = Arc::clone(entry.metadata());
             let body: ByteStream = Box::pin(stream::iter([Ok(entry.into_value())]));
@@ -278,6 +326,30 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Sets or removes a mark. The name matches `[a-z0-9._-]{1,64}`; the value has at most 4 KiB.
     async fn set_mark(&self, _name: &str, _value: Option<Bytes>) -> Result<()> {
         self.capabilities().require(Feature::KeepsMarks).map_err(|e| e.during(Operation::Mark))
+    }
+
+    /// The names of the marks that begin with `prefix`, in order; all of them for an empty one. A store has few marks: they
+    /// are answered at once. Here: refused, since only the store knows what it keeps.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, Store};
+    ///
+    /// let store = MemoryStore::new();
+    /// store.set_mark("app.lease.b", Some("1".into())).await?;
+    /// store.set_mark("app.lease.a", Some("1".into())).await?;
+    /// assert_eq!(store.mark_names("app.lease.").await?, ["app.lease.a", "app.lease.b"]);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    async fn mark_names(&self, _prefix: &str) -> Result<Vec<String>> {
+        self.capabilities().require(Feature::KeepsMarks).map_err(|e| e.during(Operation::Mark))?;
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            "the store declares KeepsMarks and does not implement mark_names; answer the names of the marks it keeps",
+        )
+        .during(Operation::Mark)
+        .in_tier(self.capabilities().name()))
     }
 
     /// Waits until what was acknowledged is as durable as the store can make it.
@@ -386,20 +458,23 @@ pub fn closed(operation: Operation) -> Error {
         .outcome_is(Outcome::NotApplied)
 }
 
-/// Conveniences over any [`Store`].
-#[async_trait]
+/// Conveniences over any [`Store`]. They take a [`Key`], or text that is one ([`AsKey`]).
 pub trait StoreExt: Store {
     /// The live entry: from memory where that is possible (then nothing is allocated), else by
     /// [`load`](Store::load).
     ///
+    /// # Errors
+    /// Those of [`load`](Store::load); [`ErrorKind::InvalidKey`] where text is no key.
+    ///
     /// # Cancel safety
     /// Dropping it has no effect.
-    fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Entry>>> + Send {
+    fn get(&self, key: impl AsKey) -> impl Future<Output = Result<Option<Entry>>> + Send {
         async move {
-            if let Some(entry) = self.peek(key) {
+            let key = key.as_key()?;
+            if let Some(entry) = self.peek(&key) {
                 return Ok(Some(entry));
             }
-            Ok(self.load(key, &ReadOptions::default()).await?.into_entry())
+            Ok(self.load(&key, &ReadOptions::default()).await?.into_entry())
         }
     }
 
@@ -407,16 +482,23 @@ pub trait StoreExt: Store {
     ///
     /// # Cancel safety
     /// Dropping it has no effect.
-    async fn get_range(&self, key: &Key, range: std::ops::Range<u64>) -> Result<Option<Entry>> {
-        Ok(self.load(key, &ReadOptions::new().range(range)).await?.into_entry())
+    fn get_range(
+        &self,
+        key: impl AsKey,
+        range: Range<u64>,
+    ) -> impl Future<Output = Result<Option<Entry>>> + Send {
+        async move {
+            let options = ReadOptions::new().range(range);
+            Ok(self.load(&*key.as_key()?, &options).await?.into_entry())
+        }
     }
 
     /// Whether a live entry exists.
     ///
     /// # Cancel safety
     /// Dropping it has no effect.
-    async fn contains(&self, key: &Key) -> Result<bool> {
-        Ok(self.head(key, &ReadOptions::default()).await?.is_some())
+    fn contains(&self, key: impl AsKey) -> impl Future<Output = Result<bool>> + Send {
+        async move { Ok(self.head(&*key.as_key()?, &ReadOptions::default()).await?.is_some()) }
     }
 
     /// Replaces the value by `change` of the authoritative one, retried until nobody wrote in between. Returns
@@ -448,24 +530,31 @@ pub trait StoreExt: Store {
     /// assert!(written.is_some() && !sold_out);
     /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
     /// ```
-    async fn update<F>(&self, key: &Key, mut change: F) -> Result<(Option<Entry>, Option<Written>)>
+    fn update<F>(
+        &self,
+        key: impl AsKey,
+        mut change: F,
+    ) -> impl Future<Output = Result<(Option<Entry>, Option<Written>)>> + Send
     where
         F: FnMut(Option<&Entry>) -> Option<Put> + Send,
     {
-        loop {
-            let old = self.load(key, &ReadOptions::new().authoritative()).await?.into_entry();
-            let Some(put) = change(old.as_ref()) else { return Ok((old, None)) };
-            let put = match &old {
-                Some(old) => put.if_version(old.version().clone()),
-                None => put.if_absent(),
-            };
-            match self.put(key, put).await {
-                Ok(written) => return Ok((old, Some(written))),
-                Err(error)
-                    if error.kind() == ErrorKind::PreconditionFailed
-                        // It may have been ours that somebody wrote over.
-                        && error.write_outcome() == Outcome::NotApplied => {}
-                Err(error) => return Err(error),
+        async move {
+            let key = key.as_key()?;
+            loop {
+                let old = self.load(&key, &ReadOptions::new().authoritative()).await?.into_entry();
+                let Some(put) = change(old.as_ref()) else { return Ok((old, None)) };
+                let put = match &old {
+                    Some(old) => put.if_version(old.version().clone()),
+                    None => put.if_absent(),
+                };
+                match self.put(&key, put).await {
+                    Ok(written) => return Ok((old, Some(written))),
+                    Err(error)
+                        if error.kind() == ErrorKind::PreconditionFailed
+                            // It may have been ours that somebody wrote over.
+                            && error.write_outcome() == Outcome::NotApplied => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
     }
@@ -474,13 +563,15 @@ pub trait StoreExt: Store {
     ///
     /// # Cancel safety
     /// Dropping it has no effect.
-    async fn keys(&self, prefix: &str) -> Result<Vec<Key>> {
+    fn keys(&self, prefix: &str) -> impl Future<Output = Result<Vec<Key>>> + Send {
         let mut listing = self.list(ListOptions::new().prefix(prefix));
-        let mut keys = Vec::new();
-        while let Some(listed) = listing.next().await {
-            keys.push(listed?.key);
+        async move {
+            let mut keys = Vec::new();
+            while let Some(listed) = listing.next().await {
+                keys.push(listed?.key);
+            }
+            Ok(keys)
         }
-        Ok(keys)
     }
 }
 
@@ -514,6 +605,14 @@ impl<S: Store + ?Sized> Store for Arc<S> {
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
         (**self).get_many(keys, options).await
     }
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        (**self).get_ranges(key, ranges, options).await
+    }
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
         (**self).apply(batch).await
     }
@@ -538,6 +637,9 @@ impl<S: Store + ?Sized> Store for Arc<S> {
     }
     async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
         (**self).set_mark(name, value).await
+    }
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        (**self).mark_names(prefix).await
     }
     async fn flush(&self) -> Result<()> {
         (**self).flush().await

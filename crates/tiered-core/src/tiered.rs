@@ -10,6 +10,7 @@ mod lifecycle;
 mod synchronise;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
@@ -27,13 +28,14 @@ use crate::entry::{Entry, Metadata};
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::frontend::Frontend;
 use crate::journal::{Parked, Sequence};
-use crate::key::Key;
+use crate::key::{AsKey, Key};
 use crate::list::{ListOptions, ListStream};
 use crate::observe::{Events, Recorder, Stats};
 use crate::ownership;
 use crate::parts::Parts;
 use crate::plan::guarantee::Guarantees;
 use crate::plan::{Plan, Side};
+use crate::ranges::{NEAR, Slices, load_ranges};
 use crate::read::{Read, ReadOptions, Reads};
 use crate::reader::Reader;
 use crate::settings::TieredSettings;
@@ -242,9 +244,9 @@ impl TieredStore {
     ///
     /// # Cancel safety
     /// As a write.
-    pub async fn invalidate(&self, key: &Key) -> Result<()> {
+    pub async fn invalidate(&self, key: impl AsKey) -> Result<()> {
         self.rooms.door.check(Operation::Delete)?;
-        self.rooms.invalidate(key).await
+        self.rooms.invalidate(&*key.as_key()?).await
     }
 }
 
@@ -306,6 +308,18 @@ impl Store for TieredStore {
         reads.into_iter().map(|read| read.map_err(|error| error.during(Operation::LoadMany))).collect()
     }
 
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        self.rooms.door.check(Operation::Load)?;
+        let load = |options: ReadOptions| async move { self.rooms.reader.load(key, &options).await };
+        let read = load_ranges(ranges, options, NEAR, load).await;
+        read.map_err(|error| error.during(Operation::Load).for_key(key))
+    }
+
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
         self.rooms.door.check(Operation::Apply)?;
         self.rooms.writes.apply(batch).await.map_err(|error| error.during(Operation::Apply))
@@ -356,6 +370,18 @@ impl Store for TieredStore {
             return ownership::set_mark_from_above(home, value.as_ref()).await;
         }
         home.set_mark(name, value).await
+    }
+
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        self.rooms.door.check(Operation::Mark)?;
+        let mut names = self.rooms.home().past_breaker().mark_names(prefix).await?;
+        // A store above may see none of it.
+        if names.iter().any(|name| name == ownership::JOURNALS)
+            && self.mark(ownership::JOURNALS).await?.is_none()
+        {
+            names.retain(|name| name != ownership::JOURNALS);
+        }
+        Ok(names)
     }
 
     async fn flush(&self) -> Result<()> {

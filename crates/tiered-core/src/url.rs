@@ -150,20 +150,13 @@ pub fn parse_bytes(text: &str) -> Result<u64> {
     refuse(format!("{text:?} is no number of bytes; write 4096, 64MiB or 1GiB"))
 }
 
-/// A duration: a number with `ms`, `s`, `m`, `h` or `d`.
+/// Parses a duration: numbers with units such as `ms`, `s`, `m`, `h` and `d`, as in `90s` or `1h 30m`.
 ///
 /// # Errors
 /// [`ErrorKind::Config`].
 pub fn parse_duration(text: &str) -> Result<Duration> {
-    for (unit, millis) in [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)] {
-        if let Some(number) = text.strip_suffix(unit)
-            && let Some(number) = self::number(number)
-            && let Some(millis) = number.checked_mul(millis)
-        {
-            return Ok(Duration::from_millis(millis));
-        }
-    }
-    refuse(format!("{text:?} is no duration; write 500ms, 60s, 5m or 1h"))
+    humantime::parse_duration(text)
+        .or_else(|_| refuse(format!("{text:?} is not a duration; write 500ms, 60s, 5m, 1h or 1h 30m")))
 }
 
 #[cfg(test)]
@@ -204,7 +197,11 @@ mod tests {
         );
         assert_eq!(parse_duration("60s").expect("duration"), Duration::from_mins(1));
         assert_eq!(parse_duration("5ms").expect("duration"), Duration::from_millis(5));
-        assert!(parse_duration("5").is_err() && parse_duration("+5s").is_err());
+        assert_eq!(parse_duration("1h 30m").expect("duration"), Duration::from_mins(90));
+        for text in ["", "5", "+5s", "-5s", "5 parsecs", "99999999999999999999d"] {
+            let error = parse_duration(text).expect_err(text);
+            assert_eq!(error.kind(), ErrorKind::Config);
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::batch::{Applied, BatchOutcomes};
+use crate::batch::{Applied, Atomicity, BatchOutcomes};
 use crate::capability::{Durability, Feature};
 use crate::clock::Stamp;
 use crate::door::Door;
@@ -195,8 +195,14 @@ impl WriteBehind {
             .await
     }
 
-    /// Journals a batch as one group: the writes whose preconditions hold; where batches are atomic, all or none.
-    pub(crate) async fn apply(self: &Arc<Self>, writes: Vec<Write>) -> Result<BatchOutcomes> {
+    /// Journals a batch as one group: the writes whose preconditions hold; where batches are atomic and not judged per item,
+    /// all or none.
+    pub(crate) async fn apply(
+        self: &Arc<Self>,
+        writes: Vec<Write>,
+        atomicity: Atomicity,
+    ) -> Result<BatchOutcomes> {
+        let atomic = self.plan.capabilities().has(Feature::AtomicBatch) && atomicity != Atomicity::PerItem;
         let bytes = writes.iter().map(Write::size).sum();
         let (operations, keys) = (writes.len(), writes.iter().map(|write| write.key().clone()).collect());
         let turn = async {
@@ -210,6 +216,11 @@ impl WriteBehind {
                 for write in &writes {
                     decided.push(behind.decide(write).await);
                 }
+                let decided = if atomic {
+                    decided.into_iter().map(|held| held.map(Ok)).collect::<Result<_>>()?
+                } else {
+                    decided
+                };
                 behind.journal_decided(gates, &writes, decided, room).await
             })
             .await
@@ -222,12 +233,6 @@ impl WriteBehind {
         decided: Vec<Result<Existed>>,
         room: Arc<Taken>,
     ) -> Result<BatchOutcomes> {
-        let atomic = self.plan.capabilities().has(Feature::AtomicBatch);
-        let decided: Vec<Result<Existed>> = if atomic {
-            decided.into_iter().map(|held| held.map(Ok)).collect::<Result<_>>()?
-        } else {
-            decided
-        };
         // Of several on a key the last one wins: the others never take effect, whatever becomes of it.
         let mut winners: Vec<&Write> = Vec::new();
         let mut known = HashSet::new();

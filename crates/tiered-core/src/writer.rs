@@ -91,12 +91,12 @@ impl Writes {
         if atomicity == Atomicity::Required {
             self.capabilities().require(Feature::AtomicBatch)?;
         }
-        for (key, action) in batch.operations() {
-            match action {
-                Action::Put(put) => self.check_put(key, put),
-                Action::Delete(delete) => self.check_delete(key, delete),
-            }
-            .map_err(|error| error.for_key(key))?;
+        let (batch, refused) = batch.checked(|key, action| match action {
+            Action::Put(put) => self.check_put(key, put),
+            Action::Delete(delete) => self.check_delete(key, delete),
+        })?;
+        if batch.is_empty() {
+            return Ok(refused.among(Vec::new()));
         }
         let operations = batch.into_operations().into_iter();
         let writes: Vec<Write> = operations
@@ -105,11 +105,12 @@ impl Writes {
                 Action::Delete(delete) => Write::delete(key, delete, &self.stamp),
             })
             .collect();
-        match &self.writer {
+        let outcomes = match &self.writer {
             Writer::Through(through) => through.apply(writes, atomicity).await,
-            Writer::Behind(behind) => behind.apply(writes).await,
+            Writer::Behind(behind) => behind.apply(writes, atomicity).await,
             Writer::Local(local) => local.apply(writes).await,
-        }
+        };
+        Ok(refused.among(outcomes?))
     }
 
     pub(crate) async fn put_stream(&self, key: &Key, put: Put, body: ByteStream) -> Result<Written> {

@@ -1,4 +1,4 @@
-//! What an embedded engine must offer.
+//! The interface of an embedded engine.
 
 use std::ops::{Bound, ControlFlow};
 
@@ -18,9 +18,9 @@ pub enum Table {
 /// Whether an engine is opened by its user or after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opening {
-    /// By the user: an absent database may be made, where that is asked for.
+    /// By the user: an absent database is created if the configuration says so.
     First,
-    /// After a failure: an absent database is an error, never a new and empty one.
+    /// After a failure: an absent database is an error; it is never created empty.
     Again,
 }
 
@@ -56,7 +56,7 @@ pub trait Transaction: View {
     /// Sets a value.
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<()>;
 
-    /// Removes a value. An absent one is none to remove.
+    /// Removes a value; a no-op if it is absent.
     fn delete(&mut self, table: Table, key: &[u8]) -> Result<()>;
 }
 
@@ -64,7 +64,7 @@ pub trait Transaction: View {
 ///
 /// Calls may block; they come from threads for blocking work, but for [`read_cached`](Engine::read_cached). Only one
 /// thread writes. An error says in its kind what happened: after `Unavailable` and `Full` the engine is closed and
-/// opened anew.
+/// reopened.
 pub trait Engine: Send + Sync + 'static {
     /// Runs `run` on a view of the database.
     fn read(&self, run: &mut dyn FnMut(&dyn View) -> Result<()>) -> Result<()>;

@@ -20,8 +20,8 @@ const HEADER: usize = 4 + 4 + 16;
 /// The memory that a value takes before any chunk of it was seen, in bytes: a record may claim any size.
 const UNSEEN: usize = 8 << 20;
 
-/// So many chunks are removed by their numbers; beyond that those that are there are looked for, whatever the record
-/// claims.
+/// Up to this many chunks are removed by their numbers. Beyond it the table is scanned, because a damaged record may
+/// claim any number.
 const COUNTED: u32 = 1 << 16;
 
 fn chunk_size(key: &Key) -> usize {
@@ -125,7 +125,7 @@ pub(crate) fn write_entry(transaction: &mut dyn Transaction, key: &Key, entry: &
 
 /// Removes an entry, whatever state it is in.
 pub(crate) fn remove_entry(transaction: &mut dyn Transaction, key: &Key) -> Result<()> {
-    // Where there is nothing, nothing is written: an engine may keep a delete for long, and every scan passes it.
+    // A delete of an absent key writes nothing: some engines keep delete markers for long, and every scan reads them.
     if remove_chunks(transaction, key)? {
         transaction.delete(Table::Meta, key.as_str().as_bytes())
     } else {

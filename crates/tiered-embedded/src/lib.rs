@@ -1,4 +1,4 @@
-//! What `tiered`'s adapters of embedded engines share.
+//! The shared part of `tiered`'s adapters for embedded engines.
 //!
 //! An embedded engine (redb, RocksDB, LMDB, fjall …) is ordered tables of bytes with transactions. An adapter says
 //! how those are opened, read, written and closed ([`Engine`]); [`EmbeddedStore`] makes a
@@ -10,13 +10,14 @@
 //! * **Damage.** Records and chunks carry a CRC-32C over key, version, position and content: neither a flipped bit nor
 //!   a record that strayed to another key is returned as data.
 //! * **Group commit.** One writer takes what has queued into one transaction, and judges preconditions in it.
-//! * **Expiry.** Each commit looks at a few records behind a cursor and removes those that have expired; a store that
-//!   nobody writes to does not shrink, nor does it grow.
+//! * **Expiry.** Each commit looks at a few records behind a cursor and removes those that have expired; a store
+//!   without writes does not shrink.
 //! * **Reads** run inline where the engine has everything in memory, else on threads for blocking work, a bounded
 //!   number at a time; listings page by page on fresh views, so that none is held between pages.
 //! * **Access.** With [`Access::ReadOnly`] every write is refused before it reaches the engine.
-//! * **Locks.** An opening waits for a place that its own process is letting go, never for one in another's hands.
-//! * **Failure.** An engine that reports a failing disk is closed and opened anew by the next use.
+//! * **Locks.** An opening waits for a place that its own process is releasing, never for one that another process
+//!   holds.
+//! * **Failure.** An engine that reports a failing disk is closed, and reopened by the next use.
 
 mod access;
 mod disk;

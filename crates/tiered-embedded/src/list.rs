@@ -72,8 +72,11 @@ fn read_page(view: &dyn View, options: &ListOptions, now: Timestamp) -> Result<P
         seen += 1;
         let key = key_of(key)?;
         match record::decode(&key, bytes) {
-            Ok(Record { metadata, .. }) if metadata.is_visible(now, options.tombstones) => {
-                page.listed.push_back(Ok(Listed::with_metadata(key.clone(), Arc::new(metadata))));
+            Ok(Record { metadata, inline }) if metadata.is_visible(now, options.tombstones) => {
+                // What lies in the record has been read already.
+                let value = inline.filter(|_| options.wants_value(metadata.size));
+                let listed = Listed::with_metadata(key.clone(), Arc::new(metadata));
+                page.listed.push_back(Ok(Listed { value, ..listed }));
             }
             Ok(_) => {}
             Err(error) => page.listed.push_back(Err(error)),
@@ -100,7 +103,7 @@ pub(crate) fn expired(
     let mut seen = 0;
     let mut last = None;
     view.scan(Table::Meta, from, None, &mut |key, bytes| {
-        // A damaged record is no business of the sweep: reading it is what must report it.
+        // The sweep skips damaged records: reads report them.
         if let Ok(key) = key_of(key) {
             let metadata = record::decode(&key, bytes).map(|record| record.metadata);
             if metadata.is_ok_and(|metadata| !metadata.is_visible(now, Tombstones::Show)) {

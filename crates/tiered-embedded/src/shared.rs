@@ -1,4 +1,4 @@
-//! The open engine, which readers and the writer share, and which is opened anew after a failure.
+//! The open engine, which readers and the writer share, and which is reopened after a failure.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,14 +22,14 @@ pub(crate) struct Shared {
     /// Whether every commit goes to disk.
     pub(crate) durable: bool,
     pub(crate) access: Access,
-    /// The file or folder that the engine locks, where there is one.
+    /// The file or folder that the engine locks, if any.
     path: Option<PathBuf>,
     open: Box<Open>,
     current: RwLock<Current>,
     /// Listed for as long as the engine is open; released after it.
     held: Mutex<Option<Held>>,
     closed: AtomicBool,
-    /// Whether nobody uses the engine any more, and it is closed.
+    /// Whether the engine is unused and permanently closed.
     ended: Mutex<bool>,
     has_ended: Condvar,
 }
@@ -37,12 +37,12 @@ pub(crate) struct Shared {
 struct Current {
     /// `None` when closed, or between a failure and the next use.
     engine: Option<Box<dyn Engine>>,
-    /// How often it was opened anew, so that two failures of one opening close it once.
+    /// How often it was reopened, so that two failures of one opening close it once.
     reopened: u64,
 }
 
 impl Shared {
-    /// Opens the engine. Waits for a lock that this process is letting go, where the path is named. Blocks.
+    /// Opens the engine. If the path is known, waits for a lock that this process is releasing. Blocks.
     pub(crate) fn new(settings: Settings, open: Box<Open>) -> Result<Self> {
         let Settings { place, path, durability, stamp, access, .. } = settings;
         let engine = match &path {
@@ -83,7 +83,7 @@ impl Shared {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Refuses new operations from now on; whether that is news.
+    /// Refuses new operations from now on; returns false if it did so already.
     pub(crate) fn begin_closing(&self) -> bool {
         let first = !self.closed.swap(true, Ordering::AcqRel);
         if first {
@@ -92,7 +92,7 @@ impl Shared {
         first
     }
 
-    /// Runs `use_it` on the open engine; opens it anew where a failure has closed it. Blocks.
+    /// Runs `use_it` on the open engine; reopens it first if a failure has closed it. Blocks.
     pub(crate) fn with_engine<T>(&self, use_it: impl FnOnce(&dyn Engine) -> Result<T>) -> Result<T> {
         self.ensure_open()?;
         let (result, opening) = {
@@ -106,7 +106,7 @@ impl Shared {
             };
             (use_it(engine), current.reopened)
         };
-        // After a failed disk operation an engine may refuse everything: the next use opens it anew.
+        // After a failed disk operation an engine may refuse every call: the next use reopens it.
         if let Err(error) = &result
             && matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Full)
         {
@@ -116,7 +116,7 @@ impl Shared {
         result
     }
 
-    /// As [`with_engine`](Self::with_engine), but only where nothing has to be waited for.
+    /// As [`with_engine`](Self::with_engine), but only if it need not wait.
     pub(crate) fn with_idle_engine<T>(&self, use_it: impl FnOnce(&dyn Engine) -> Option<T>) -> Option<T> {
         use_it(self.current.try_read()?.engine.as_deref()?)
     }
@@ -141,30 +141,30 @@ impl Shared {
         Ok(())
     }
 
-    /// Closes the engine: any, or only that of one opening.
+    /// Closes the current engine, or only the engine of one particular opening.
     pub(crate) fn release(&self, of: Option<u64>) {
         let mut current = self.current.write();
         if of.is_some_and(|opening| opening != current.reopened) {
             return;
         }
-        // Under the lock: nobody opens the database while it is being closed.
+        // Under the lock, so that no opening runs while the database is being closed.
         if let Some(engine) = current.engine.take()
             && let Err(error) = engine.close()
         {
             tracing::warn!(place = %self.place, error = %error.chain(), "the database was not closed cleanly");
         }
-        // The lock is gone now.
+        // The engine's lock is released now.
         self.held.lock().take();
     }
 
-    /// Closes the engine for good.
+    /// Closes the engine permanently.
     pub(crate) fn end(&self) {
         self.release(None);
         *self.ended.lock() = true;
         self.has_ended.notify_all();
     }
 
-    /// Waits until the engine is closed for good; whether that was within `patience`. Blocks.
+    /// Waits until the engine is closed permanently; returns false if that takes longer than `patience`. Blocks.
     pub(crate) fn wait_for_end(&self, patience: Duration) -> bool {
         let mut ended = self.ended.lock();
         self.has_ended.wait_while_for(&mut ended, |ended| !*ended, patience);
@@ -174,7 +174,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // Of an opening that nobody waited for.
+        // The engine is still open here only if the call that opened it was dropped.
         self.release(None);
     }
 }

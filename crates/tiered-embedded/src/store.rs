@@ -1,6 +1,7 @@
 //! The store over an embedded engine.
 
 use std::fmt;
+use std::ops::{Bound, ControlFlow, Range};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -13,8 +14,8 @@ use tiered_core::store::{self, check_mark, closed};
 use tiered_core::{
     Action, Applied, Atomicity, Batch, BatchOutcomes, Capabilities, Claim, Claims, Delete, Deleted,
     Durability, Error, ErrorKind, Feature, Key, ListOptions, ListStream, Lookup, Metadata, Operation,
-    Outcome, Put, Read, ReadOptions, Reads, Result, Scope, Sharing, Stamp, Store, Timestamp, Tombstones,
-    Written, adapter,
+    Outcome, Put, Read, ReadOptions, Reads, Result, Scope, Sharing, Slices, Stamp, Store, Timestamp,
+    Tombstones, Written, adapter,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -24,15 +25,17 @@ use crate::layout::{read_record, read_value};
 use crate::list;
 use crate::record::Record;
 use crate::shared::Shared;
-use crate::writer::{Request, Writer};
+use crate::writer::{Judging, Request, Writer};
 
-/// Reads at a time on threads: an engine's calls block, and more threads than this only wait for the same disk.
+/// The number of concurrent reads on threads: an engine's calls block, and more threads would only wait for the same
+/// disk.
 const READERS: usize = 16;
 
 /// The largest value that is read on the caller's own thread: about as long as a switch of threads takes.
 const INLINE_READ: u64 = 64 << 10;
 
-/// How long a store that is dropped waits for its engine: for a last commit and its closing, not for a disk that hangs.
+/// How long dropping a store waits for its engine: long enough for a last commit and its closing, not for a hanging
+/// disk.
 const LAST_COMMIT: Duration = Duration::from_secs(10);
 
 /// Where an engine's blocking calls run.
@@ -41,20 +44,20 @@ pub enum Executor {
     /// Writes on a thread of the store's own, reads on the runtime's threads for blocking work.
     #[default]
     Threads,
-    /// All in the caller's own poll: for engines that never wait, such as one on a simulated disk, which this makes
-    /// replayable. No runtime is needed.
+    /// Everything in the caller's poll: for engines that never wait. A store on a simulated disk becomes replayable. No
+    /// runtime is needed.
     Inline,
 }
 
-/// What an [`EmbeddedStore`] needs to know beside its engine.
+/// The settings of an [`EmbeddedStore`].
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The adapter's name, such as `redb`.
     pub name: &'static str,
-    /// Where the database is, for people.
+    /// The place of the database, for messages.
     pub place: String,
-    /// The file or folder that the engine locks, where there is one: an opening waits for a lock on it that this
-    /// process is letting go.
+    /// The file or folder that the engine locks, if any: an opening waits for a lock on it that this process is
+    /// releasing.
     pub path: Option<PathBuf>,
     /// Whether it may write.
     pub access: Access,
@@ -90,7 +93,7 @@ enum Writing {
     Inline(Writer),
 }
 
-/// The writer's thread, which closes the engine when nobody can ask any more. Both are there until the store is dropped.
+/// The writer's thread, which closes the engine once the last sender is dropped. Both exist until the store is dropped.
 struct WriterThread {
     requests: Option<mpsc::UnboundedSender<Request>>,
     thread: Option<JoinHandle<()>>,
@@ -102,7 +105,7 @@ impl Drop for Inner {
         match &mut self.writing {
             Writing::Thread(writer) => {
                 drop(writer.requests.take());
-                // A thread that is stuck is left alone.
+                // A stuck thread is not waited for.
                 if self.shared.wait_for_end(LAST_COMMIT) {
                     writer.thread.take().map(JoinHandle::join);
                 }
@@ -122,13 +125,13 @@ impl fmt::Debug for EmbeddedStore {
 }
 
 impl EmbeddedStore {
-    /// Opens a store: `open` opens the engine, now and after each failure of the disk.
+    /// Opens a store. `open` opens the engine, now and again after each failure of the disk.
     ///
     /// # Errors
     /// Those of `open`; [`ErrorKind::Config`] outside a tokio runtime, unless the executor is [`Executor::Inline`].
     ///
     /// # Cancel safety
-    /// Dropped half-way, the engine is opened and closed again.
+    /// If dropped, the engine is opened and closed again.
     pub async fn open(
         settings: Settings,
         open: impl Fn(Opening) -> Result<Box<dyn Engine>> + Send + Sync + 'static,
@@ -186,7 +189,7 @@ impl EmbeddedStore {
         Ok(())
     }
 
-    /// Runs a read where it may block.
+    /// Runs a read on a thread that may block.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         operation: Operation,
@@ -227,7 +230,7 @@ impl EmbeddedStore {
             })
         });
         match ran {
-            // A failing disk is for the other way to find, which closes the engine.
+            // The blocking path reports a failing disk and closes the engine.
             None => Ok(None),
             Some(Err(error)) if error.kind() != ErrorKind::Corrupt => Ok(None),
             Some(Err(error)) => Err(error.during(operation).in_tier(self.0.name)),
@@ -260,7 +263,7 @@ impl EmbeddedStore {
             }
             Writing::Inline(writer) => writer.commit(&self.0.shared, vec![make(reply)]),
         }
-        // The writer answers every request; one that it never took up was not carried out.
+        // The writer answers every request; a request that it never received had no effect.
         let answered = answer.await.map_err(|_| gone(Outcome::NotApplied));
         answered.and_then(|answer| answer).map_err(|error| error.during(operation).in_tier(self.0.name))
     }
@@ -270,7 +273,8 @@ impl EmbeddedStore {
             self.check_open(operation)?;
             self.0.capabilities.check_action(key, &action)?;
             let operations = vec![(key.clone(), action)];
-            let outcomes = self.ask(operation, |reply| Request::Apply(operations, reply)).await?;
+            let apply = |reply| Request::Apply(operations, Judging::Together, reply);
+            let outcomes = self.ask(operation, apply).await?;
             outcomes.into_iter().next().unwrap_or_else(|| Err(unexpected()))
         };
         run.await.map_err(|error| error.during(operation).in_tier(self.0.name).for_key(key))
@@ -280,7 +284,7 @@ impl EmbeddedStore {
 fn start_writer(name: &str, shared: &Arc<Shared>) -> Result<WriterThread> {
     let (requests, receiver) = mpsc::unbounded_channel();
     let ending = Ending(Arc::clone(shared));
-    // Not a task: it lives as long as the store, and dropping the runtime would wait for it.
+    // A thread and not a task: it lives as long as the store, and dropping the runtime would wait for a task.
     let thread = thread::Builder::new()
         .name(format!("tiered-{name}"))
         .spawn(move || {
@@ -293,7 +297,7 @@ fn start_writer(name: &str, shared: &Arc<Shared>) -> Result<WriterThread> {
     Ok(WriterThread { requests: Some(requests), thread: Some(thread) })
 }
 
-/// Closes the engine when the writer ends, also where it panicked.
+/// Closes the engine when the writer ends, even by a panic.
 struct Ending(Arc<Shared>);
 
 impl Drop for Ending {
@@ -325,11 +329,35 @@ fn answer(
     let Some(record) = record.filter(|record| record.metadata.is_visible(now, options.tombstones)) else {
         return Ok(Read::from_store(Lookup::Absent));
     };
+    if options.excludes(&record.metadata.version) {
+        return Ok(Read::from_store(Lookup::Changed));
+    }
     if options.unless.as_ref().is_some_and(|known| known.version == record.metadata.version) {
         return Ok(Read::from_store(Lookup::Unchanged));
     }
     let entry = read_value(view, key, record, options.range.as_ref())?;
     Ok(Read::from_store(Lookup::Found(entry)))
+}
+
+/// The answer to a read of several ranges.
+fn slices(
+    view: &dyn View,
+    key: &Key,
+    ranges: &[Range<u64>],
+    options: &ReadOptions,
+    now: Timestamp,
+) -> Result<Read<Slices>> {
+    let record = read_record(view, key)?;
+    // Conditions and visibility, and no byte of the value.
+    let options = options.clone().range(0..0);
+    answer(view, key, record.clone(), &options, now)?.try_map(|entry| {
+        let mut values = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            let Some(record) = record.clone() else { break };
+            values.push(read_value(view, key, record, Some(range))?.into_value());
+        }
+        Ok(Slices { metadata: Arc::clone(entry.metadata()), values })
+    })
 }
 
 fn head_of(
@@ -416,7 +444,7 @@ impl Store for EmbeddedStore {
             for (key, record) in owned.iter().zip(records) {
                 let read = record.and_then(|record| answer(view, key, record, &asked, now));
                 match read.map_err(|error| error.during(Operation::LoadMany).in_tier(name).for_key(key)) {
-                    // Damage is one key's. A failed disk ends the read, and the engine is opened anew.
+                    // Damage concerns one key. A failed disk ends the read, and the engine is reopened.
                     Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Full) => {
                         return Err(error);
                     }
@@ -427,7 +455,7 @@ impl Store for EmbeddedStore {
         });
         match reads.await {
             Ok(reads) => reads,
-            // Found by the engine, which does not say whose it is: each key for itself.
+            // The engine does not name the damaged key: read each key on its own.
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 let mut reads = Reads::with_capacity(keys.len());
                 for key in keys {
@@ -439,20 +467,46 @@ impl Store for EmbeddedStore {
         }
     }
 
+    /// All ranges on one view.
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        let (owned, now) = (key.clone(), self.now());
+        let (ranges, options) = (ranges.to_vec(), options.clone());
+        let answer = move |view: &dyn View| slices(view, &owned, &ranges, &options, now);
+        let asked = answer.clone();
+        let cached = self.read_cached(Operation::Load, |view| {
+            let small = read_record(view, key)?.is_none_or(|record| record.metadata.size <= INLINE_READ);
+            if small { asked(view).map(Some) } else { Ok(None) }
+        });
+        if let Some(read) = cached.map_err(|error| error.for_key(key))? {
+            return Ok(read);
+        }
+        self.read(Operation::Load, answer).await.map_err(|error| error.for_key(key))
+    }
+
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
-        // Always atomic, whatever was asked for.
-        let (Atomicity::Required | Atomicity::BestEffort) = batch.atomicity();
         self.check_open(Operation::Apply)?;
-        for (key, action) in batch.operations() {
-            self.0
-                .capabilities
-                .check_action(key, action)
-                .map_err(|error| error.during(Operation::Apply).in_tier(self.0.name).for_key(key))?;
-        }
+        let failed = |error: Error| error.during(Operation::Apply).in_tier(self.0.name);
+        let check =
+            |key: &Key, action: &Action| self.0.capabilities.check_action(key, action).map_err(failed);
+        let (batch, refused) = batch.checked(check)?;
         if batch.is_empty() {
-            return Ok(Vec::new());
+            return Ok(refused.among(Vec::new()));
         }
-        self.ask(Operation::Apply, |reply| Request::Apply(batch.into_operations(), reply)).await
+        // One transaction, whatever was asked for.
+        let judging = match batch.atomicity() {
+            Atomicity::Required | Atomicity::BestEffort => Judging::Together,
+            Atomicity::PerItem => Judging::Alone,
+        };
+        let outcomes = self
+            .ask(Operation::Apply, |reply| Request::Apply(batch.into_operations(), judging, reply))
+            .await?;
+        let outcomes = outcomes.into_iter().map(|outcome| outcome.map_err(failed)).collect();
+        Ok(refused.among(outcomes))
     }
 
     /// Part by part, each read on its own: the value must not be replaced meanwhile.
@@ -517,6 +571,23 @@ impl Store for EmbeddedStore {
     async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
         check_mark(name, value.as_ref())?;
         self.ask(Operation::Mark, |reply| Request::Mark(name.to_owned(), value, reply)).await
+    }
+
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        let prefix = prefix.as_bytes().to_vec();
+        self.read(Operation::Mark, move |view| {
+            let mut names = Vec::new();
+            let end = tiered_core::prefix_end(&prefix);
+            view.scan(Table::Marks, Bound::Included(&prefix), end.as_deref(), &mut |name, _| {
+                let name = std::str::from_utf8(name).map_err(|_| {
+                    Error::new(ErrorKind::Corrupt, "the name of a mark is damaged; restore it from a backup")
+                })?;
+                names.push(name.to_owned());
+                Ok(ControlFlow::Continue(()))
+            })?;
+            Ok(names)
+        })
+        .await
     }
 
     async fn flush(&self) -> Result<()> {

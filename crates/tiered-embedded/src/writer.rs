@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tiered_core::store::precondition_failed;
 use tiered_core::{
     Action, Applied, BatchOutcomes, Deleted, Error, ErrorKind, Existed, Key, Outcome, Precondition, Result,
-    Stamp, Written,
+    Stamp, Timestamp, Written,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -27,11 +27,20 @@ const MAX_GROUP_BYTES: u64 = 8 << 20;
 /// entries never outnumber the writes of one round. Deletes add none, and a scan over many of them is slow in some engines.
 const SWEEP: usize = 2;
 
+/// What a refused operation does to those beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judging {
+    /// None of them takes effect.
+    Together,
+    /// Nothing: it fails alone.
+    Alone,
+}
+
 /// A request to the writer.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// All of these or none.
-    Apply(Vec<(Key, Action)>, oneshot::Sender<Result<BatchOutcomes>>),
+    /// All of these or none, or all but those that are refused.
+    Apply(Vec<(Key, Action)>, Judging, oneshot::Sender<Result<BatchOutcomes>>),
     /// Sets or removes a mark.
     Mark(String, Option<bytes::Bytes>, oneshot::Sender<Result<()>>),
     /// Answers when everything before is on disk.
@@ -43,13 +52,13 @@ pub(crate) enum Request {
 impl Request {
     /// Whether it puts something.
     fn puts(&self) -> bool {
-        let Self::Apply(operations, _) = self else { return false };
+        let Self::Apply(operations, ..) = self else { return false };
         operations.iter().any(|(_, action)| matches!(action, Action::Put(_)))
     }
 
     /// Bytes of its values.
     fn size(&self) -> u64 {
-        let Self::Apply(operations, _) = self else { return 0 };
+        let Self::Apply(operations, ..) = self else { return 0 };
         let size = |action: &Action| match action {
             Action::Put(put) => put.value.len() as u64,
             Action::Delete(_) => 0,
@@ -65,7 +74,7 @@ enum Answer {
 }
 
 impl Answer {
-    /// A caller that is gone needs no answer.
+    /// A dropped call needs no answer.
     fn give(self, committed: Result<(), &Error>) {
         match self {
             Self::Applied(outcomes, reply) => {
@@ -86,7 +95,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Takes requests until the store is closed or nobody can ask any more.
+    /// Takes requests until the store is closed or the last sender is dropped.
     pub(crate) fn run(&self, shared: &Shared, mut requests: mpsc::UnboundedReceiver<Request>) {
         while let Some(first) = requests.blocking_recv() {
             let mut bytes = first.size();
@@ -182,7 +191,7 @@ fn broken() -> Error {
 /// The answer to a request that was not looked at.
 fn unjudged(request: Request) -> Answer {
     match request {
-        Request::Apply(_, reply) => Answer::Applied(Vec::new(), reply),
+        Request::Apply(_, _, reply) => Answer::Applied(Vec::new(), reply),
         Request::Mark(_, _, reply) | Request::Flush(reply) | Request::Close(reply) => Answer::Done(reply),
     }
 }
@@ -195,23 +204,26 @@ fn carry_out(
     answers: &mut Vec<Answer>,
 ) -> Result<()> {
     match request {
-        Request::Apply(operations, reply) => match judge(transaction, &operations, stamp, changed) {
-            Ok(existed) => {
-                changed.extend(operations.iter().map(|(key, _)| key.clone()));
-                let outcomes = apply(transaction, &operations, existed, stamp);
-                let failed = outcomes.as_ref().err().map(Error::duplicate);
-                answers.push(Answer::Applied(outcomes.unwrap_or_default(), reply));
-                return failed.map_or(Ok(()), Err);
+        Request::Apply(operations, judging, reply) => {
+            match judge(transaction, &operations, judging, stamp, changed) {
+                Ok(judged) => {
+                    let kept = operations.iter().zip(&judged).filter(|(_, judged)| judged.is_ok());
+                    changed.extend(kept.map(|((key, _), _)| key.clone()));
+                    let outcomes = apply(transaction, &operations, judged, stamp);
+                    let failed = outcomes.as_ref().err().map(Error::duplicate);
+                    answers.push(Answer::Applied(outcomes.unwrap_or_default(), reply));
+                    return failed.map_or(Ok(()), Err);
+                }
+                // The transaction goes on without it.
+                Err(Refusal::Judged(error)) => {
+                    reply.send(Err(error.outcome_is(Outcome::NotApplied))).ok();
+                }
+                Err(Refusal::Broken(error)) => {
+                    answers.push(Answer::Applied(Vec::new(), reply));
+                    return Err(error);
+                }
             }
-            // The transaction goes on without it.
-            Err(Refusal::Judged(error)) => {
-                reply.send(Err(error.outcome_is(Outcome::NotApplied))).ok();
-            }
-            Err(Refusal::Broken(error)) => {
-                answers.push(Answer::Applied(Vec::new(), reply));
-                return Err(error);
-            }
-        },
+        }
         Request::Mark(name, value, reply) => {
             answers.push(Answer::Done(reply));
             match value {
@@ -236,44 +248,59 @@ enum Refusal {
 fn judge(
     transaction: &dyn Transaction,
     operations: &[(Key, Action)],
+    judging: Judging,
     stamp: &Stamp,
     changed: &BTreeSet<Key>,
-) -> std::result::Result<Vec<Existed>, Refusal> {
+) -> std::result::Result<Vec<Result<Existed>>, Refusal> {
     let now = stamp.now();
-    let mut existed = Vec::with_capacity(operations.len());
+    let mut judged = Vec::with_capacity(operations.len());
     for (key, action) in operations {
-        let (precondition, judged) = match action {
-            Action::Put(put) => (&put.precondition, put.precondition != Precondition::None),
-            Action::Delete(delete) => (&delete.precondition, true),
-        };
-        let current = match if judged { read_record(transaction, key) } else { Ok(None) } {
-            Ok(record) => record.filter(|record| record.metadata.is_live(now)),
-            // An unconditional write removes damage, and one under this condition nothing else.
-            Err(error)
-                if error.kind() == ErrorKind::Corrupt
-                    && matches!(precondition, Precondition::None | Precondition::Damaged) =>
-            {
-                existed.push(Existed::Unknown);
-                continue;
+        judged.push(match judge_one(transaction, key, action, now, changed) {
+            Ok(existed) => Ok(existed),
+            Err(Refusal::Judged(error)) if judging == Judging::Alone => {
+                Err(error.for_key(key).outcome_is(Outcome::NotApplied))
             }
-            Err(error) if error.kind() == ErrorKind::Corrupt => return Err(Refusal::Judged(error)),
-            Err(error) => return Err(Refusal::Broken(error)),
-        };
-        // What this transaction has written is good, and its chunks may not be seen yet.
-        if *precondition == Precondition::Damaged
-            && !changed.contains(key)
-            && let Some(record) = &current
-            && is_value_damaged(transaction, key, record.clone()).map_err(Refusal::Broken)?
-        {
-            existed.push(Existed::Unknown);
-            continue;
-        }
-        if !precondition.holds(current.as_ref().map(|record| &record.metadata.version)) {
-            return Err(Refusal::Judged(precondition_failed(key)));
-        }
-        existed.push(current.is_some().into());
+            Err(refusal) => return Err(refusal),
+        });
     }
-    Ok(existed)
+    Ok(judged)
+}
+
+fn judge_one(
+    transaction: &dyn Transaction,
+    key: &Key,
+    action: &Action,
+    now: Timestamp,
+    changed: &BTreeSet<Key>,
+) -> std::result::Result<Existed, Refusal> {
+    let (precondition, judged) = match action {
+        Action::Put(put) => (&put.precondition, put.precondition != Precondition::None),
+        Action::Delete(delete) => (&delete.precondition, true),
+    };
+    let current = match if judged { read_record(transaction, key) } else { Ok(None) } {
+        Ok(record) => record.filter(|record| record.metadata.is_live(now)),
+        // An unconditional write removes damage, and one under this condition nothing else.
+        Err(error)
+            if error.kind() == ErrorKind::Corrupt
+                && matches!(precondition, Precondition::None | Precondition::Damaged) =>
+        {
+            return Ok(Existed::Unknown);
+        }
+        Err(error) if error.kind() == ErrorKind::Corrupt => return Err(Refusal::Judged(error)),
+        Err(error) => return Err(Refusal::Broken(error)),
+    };
+    // What this transaction has written is good, and its chunks may not be seen yet.
+    if *precondition == Precondition::Damaged
+        && !changed.contains(key)
+        && let Some(record) = &current
+        && is_value_damaged(transaction, key, record.clone()).map_err(Refusal::Broken)?
+    {
+        return Ok(Existed::Unknown);
+    }
+    if !precondition.holds(current.as_ref().map(|record| &record.metadata.version)) {
+        return Err(Refusal::Judged(precondition_failed(key)));
+    }
+    Ok(current.is_some().into())
 }
 
 /// Whether the value behind a good record cannot be read.
@@ -288,11 +315,18 @@ fn is_value_damaged(transaction: &dyn Transaction, key: &Key, record: Record) ->
 fn apply(
     transaction: &mut dyn Transaction,
     operations: &[(Key, Action)],
-    existed: Vec<Existed>,
+    judged: Vec<Result<Existed>>,
     stamp: &Stamp,
 ) -> Result<BatchOutcomes> {
     let mut outcomes = Vec::with_capacity(operations.len());
-    for ((key, action), existed) in operations.iter().zip(existed) {
+    for ((key, action), judged) in operations.iter().zip(judged) {
+        let existed = match judged {
+            Ok(existed) => existed,
+            Err(refused) => {
+                outcomes.push(Err(refused));
+                continue;
+            }
+        };
         outcomes.push(Ok(match action {
             Action::Put(put) => {
                 let entry = stamp.entry(put);

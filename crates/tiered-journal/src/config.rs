@@ -1,4 +1,4 @@
-//! What a journal needs to know.
+//! The configuration of a journal.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -30,10 +30,10 @@ pub struct JournalConfig {
 }
 
 impl JournalConfig {
-    /// Bytes of a segment unless set otherwise: some thousand writes, and little to take from the disk beforehand.
+    /// Default size of a segment, in bytes: some thousand writes, and little to preallocate.
     pub const DEFAULT_SEGMENT: u64 = 16 << 20;
 
-    /// A journal in the folder at `path`, which is made where it is absent.
+    /// A journal in the folder at `path`, which is created if it is absent.
     pub fn new(path: impl AsRef<Path>) -> Self {
         Self {
             path: path.as_ref().to_owned(),
@@ -42,7 +42,8 @@ impl JournalConfig {
         }
     }
 
-    /// Bytes of a segment, at least 64 KiB. The space is taken when the segment begins, and given back as a whole.
+    /// Bytes of a segment, at least 64 KiB. The space is allocated when the segment is created, and released as a
+    /// whole.
     #[must_use]
     pub fn segment_size(mut self, bytes: u64) -> Self {
         self.segment_size = bytes;
@@ -61,11 +62,11 @@ impl JournalConfig {
     ///
     /// # Errors
     /// [`ErrorKind::Locked`] where another process or handle holds it; [`ErrorKind::Foreign`] where the folder holds
-    /// something else, which is not touched; [`ErrorKind::Config`] for a setting that cannot be, and outside a tokio
-    /// runtime; else the operating system's. What the journal holds is read when a store is built with it.
+    /// something else, which is not touched; [`ErrorKind::Config`] for an invalid setting, and outside a tokio runtime;
+    /// else the operating system's. The content is read when a store is built with the journal.
     ///
     /// # Cancel safety
-    /// Dropped half-way it leaves at most an empty folder.
+    /// If dropped, it leaves at most an empty folder.
     pub async fn open(self) -> Result<FileJournal> {
         self.check()?;
         let failed_to_open = |error: Error| error.at_place(self.path.display()).during(Operation::Open);
@@ -85,7 +86,7 @@ impl JournalConfig {
     /// simulations. No runtime is needed.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a setting that cannot be.
+    /// [`ErrorKind::Config`] for an invalid setting.
     pub fn open_in(self, folder: Arc<dyn Folder>) -> Result<FileJournal> {
         self.check()?;
         Ok(FileJournal::new(folder, &self, Executor::Inline, Weak::new()))

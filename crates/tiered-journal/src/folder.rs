@@ -1,4 +1,4 @@
-//! Where a journal keeps its files: a folder of the operating system, or what a test puts in its place.
+//! Where a journal keeps its files: a folder of the operating system, or a replacement for tests.
 
 use std::fmt;
 use std::fs;
@@ -16,8 +16,8 @@ pub trait Folder: fmt::Debug + Send + Sync + 'static {
     /// The names of its files.
     fn names(&self) -> io::Result<Vec<String>>;
 
-    /// A new file of `len` zero bytes whose space is taken, replacing one of that name. That it is there survives a
-    /// loss of power only after [`sync`](Self::sync).
+    /// Creates a file of `len` zero bytes with its space allocated, replacing one of that name. Its name survives a
+    /// power loss only after [`sync`](Self::sync).
     fn create(&self, name: &str, len: u64) -> io::Result<Box<dyn File>>;
 
     /// An existing file.
@@ -52,12 +52,12 @@ pub struct OsFolder {
     folder: fs::File,
     /// Held, not used; without it nothing may be written.
     lock: Option<fs::File>,
-    /// Listed for as long as the folder is locked: dropped after the lock.
+    /// Lists the folder as held while it is locked: dropped after the lock.
     held: Option<Arc<Held>>,
 }
 
 impl OsFolder {
-    /// Opens the folder at `path`, which is made where it is absent, and locks it.
+    /// Opens the folder at `path`, creates it if it is absent, and locks it.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] where another process or handle holds it; [`io::ErrorKind::InvalidData`] where it
@@ -86,7 +86,8 @@ impl OsFolder {
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             match fs::File::open(parent) {
                 Ok(parent) => sync_folder(&parent)?,
-                // It may be closed to us, and our folder in it not: its names are another's to keep.
+                // This process may have no access to the parent folder, although it has access to this one. Syncing the
+                // parent is then left to its owner.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
                 Err(error) => return Err(error),
             }
@@ -113,19 +114,19 @@ impl OsFolder {
         let held = PlaceId::of(path).ok().map(|place| Arc::new(Held::new(place)));
         if is_new {
             lock.write_all_at(LOCK_TEXT, 0).and_then(|()| lock.sync_all()).inspect_err(|_| {
-                // What was taken of a full disk is given back, under the lock.
+                // On a full disk the space taken so far is released, under the lock.
                 fs::remove_file(&name).ok();
             })?;
         }
         Ok(Self { path: path.to_owned(), folder: fs::File::open(path)?, lock: Some(lock), held })
     }
 
-    /// Tells openings in this process when the folder is being let go.
+    /// Tells openings in this process that the folder is being released.
     pub(crate) fn held(&self) -> Weak<Held> {
         self.held.as_ref().map(Arc::downgrade).unwrap_or_default()
     }
 
-    /// Looks at the folder at `path`, which may be in use, without changing anything.
+    /// Opens the folder at `path` read-only and without its lock; it may be in use.
     pub fn look(path: &Path) -> io::Result<Self> {
         Ok(Self { path: path.to_owned(), folder: fs::File::open(path)?, lock: None, held: None })
     }
@@ -134,8 +135,8 @@ impl OsFolder {
 impl Drop for OsFolder {
     fn drop(&mut self) {
         if let Some(lock) = &self.lock {
-            // By name and not only by closing the file: a process that is started at this moment has the same file open
-            // until it runs its own program. What fails here is released when the file is closed.
+            // The lock is released explicitly, not only by closing the file: a child process has the same file open
+            // until it calls exec. If the release fails, closing the file releases the lock.
             lock.unlock().ok();
         }
     }
@@ -160,7 +161,7 @@ impl Folder for OsFolder {
         match made {
             Ok(file) => Ok(Box::new(OsFile(file))),
             Err(error) => {
-                // What was taken of a full disk is given back.
+                // On a full disk the space taken so far is released.
                 fs::remove_file(&path).ok();
                 Err(error)
             }
@@ -199,7 +200,7 @@ fn sync_folder(folder: &fs::File) -> io::Result<()> {
     Err(error)
 }
 
-/// Takes the space of `len` zero bytes, so that writing them later cannot fail for lack of room.
+/// Allocates the space of `len` zero bytes: writing them later cannot fail for lack of room.
 fn allocate(file: &fs::File, len: u64) -> io::Result<()> {
     if len == 0 {
         return Ok(());
@@ -209,7 +210,7 @@ fn allocate(file: &fs::File, len: u64) -> io::Result<()> {
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
         result => return result.map_err(io::Error::from),
     }
-    // A file system that cannot promise space: written zeros take it.
+    // The file system cannot reserve space: writing zeros takes it.
     let zeros = vec![0; 64 << 10];
     let mut at = 0;
     while at < len {

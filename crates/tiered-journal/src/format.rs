@@ -8,9 +8,9 @@
 //! record   flags u8 | key: text | put: metadata, then its size in bytes of value; delete: 16 bytes of version, where flagged
 //! ```
 //! Integers are little-endian; texts and metadata are those of [`tiered_core::codec`]. The header takes one sector. A
-//! group's CRC covers the journal's id, the rest of the group's header, the payload and the zeros behind it: a group that
-//! strayed from another journal or another place is none. `trimmed` is the sequence before which the backend had
-//! everything when the group was written.
+//! group's CRC covers the journal's id, the rest of the group's header, the payload and the zeros behind it: a group
+//! from another journal or another position is invalid. `trimmed` is the trim position when the group was written: the
+//! backend had every record before it.
 
 use std::sync::Arc;
 
@@ -126,7 +126,7 @@ pub(crate) struct Group<'s> {
 /// Appends a group to `out`, which becomes a multiple of [`ALIGN`] long.
 ///
 /// # Errors
-/// A record that is not complete, or too many bytes. `out` is then of no use.
+/// A record that is not complete, or too many bytes. The content of `out` is then unspecified.
 pub(crate) fn encode_group(
     journal: u128,
     first: Sequence,

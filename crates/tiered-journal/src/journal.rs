@@ -1,4 +1,4 @@
-//! The journal, as the engine knows it.
+//! The journal's implementation of the engine's trait.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -30,7 +30,7 @@ pub(crate) enum Executor {
 
 /// A journal in a folder on local disk. See the [crate's documentation](crate).
 ///
-/// Dropped without [`close`](Journal::close) it is as after a crash: the next owner recovers what was not trimmed.
+/// Dropping it without [`close`](Journal::close) is like a crash: the next owner recovers what was not trimmed.
 pub struct FileJournal {
     state: Arc<Mutex<State>>,
     place: String,
@@ -78,7 +78,7 @@ impl FileJournal {
         }
     }
 
-    /// Runs `work` where it may block. It runs to its end when the call is dropped.
+    /// Runs `work` on a thread that may block. It runs to its end even if the call is dropped.
     async fn run<T: Send + 'static>(
         &self,
         operation: Operation,
@@ -107,10 +107,11 @@ impl FileJournal {
     ) -> Result<T> {
         let run = self.run(operation, move |state| match state {
             State::Recovered { log, .. } => work(log),
-            State::Opened { .. } => {
-                Err(Error::new(ErrorKind::InvalidInput, "a journal is recovered before it is used")
-                    .outcome_is(Outcome::NotApplied))
-            }
+            State::Opened { .. } => Err(Error::new(
+                ErrorKind::InvalidInput,
+                "the journal is not recovered yet; build a store with it first",
+            )
+            .outcome_is(Outcome::NotApplied)),
             State::Closed => Err(closed(operation).outcome_is(Outcome::NotApplied)),
         });
         run.await
@@ -158,7 +159,7 @@ impl Journal for FileJournal {
             let State::Opened { folder, segment_size } = state else {
                 return Err(Error::new(
                     ErrorKind::InvalidInput,
-                    "a journal is recovered once; open it again",
+                    "the journal is already recovered; open it again",
                 ));
             };
             let (log, report, recovered) = recover(folder, *segment_size, durability, backend)?;
@@ -182,7 +183,7 @@ impl Journal for FileJournal {
     }
 }
 
-/// Reads the files, makes what is good in them durable, cuts off what was torn, and binds a new journal.
+/// Reads the files, makes the valid part durable, cuts off a torn end, and binds a new journal to its backend.
 fn recover(
     folder: &Arc<dyn Folder>,
     segment_size: u64,
@@ -217,7 +218,7 @@ fn recover(
                 segment = name,
                 at = last.good.len(),
                 bytes = last.cut_bytes,
-                "the end of the journal is torn or damaged, and is cut off"
+                "the end of the journal is torn or damaged and is cut off"
             );
         }
         segment::repair(folder.as_ref(), &name, &last.good, last.cut_bytes).map_err(unwritable)?;
@@ -242,7 +243,7 @@ fn recover(
         owns_reserve: found.owns_reserve,
     };
     if is_new {
-        // Who it is, and whose, must be known again before anybody relies on it.
+        // The journal's id and its backend must be durable before a caller relies on the journal.
         log.begin()?;
     }
     log.reserve();

@@ -27,19 +27,19 @@
 //! Segments and `aside` are written under their name with `.new` behind it, then renamed.
 //!
 //! A folder that holds files and is no journal's is refused as [`ErrorKind::Foreign`](tiered_core::ErrorKind::Foreign),
-//! and not touched. In a journal's folder, files of other names are left alone; one that has a name of these and not
-//! our content is refused, and not replaced; instead of another's `reserve` there is none.
+//! and not touched. In a journal's folder, files of other names are not touched. A foreign file under one of these
+//! names is refused and not replaced, except `reserve`: then the journal works without a reserve.
 //!
 //! # Durability
-//! An append is one write and one `fdatasync` for all the records that were handed over together. Space is taken
-//! beforehand: on a full disk an append is refused and nothing is written. After a failed write or sync nothing more
+//! An append is one write and one `fdatasync` for all the records that were handed over together. Segments are
+//! preallocated: on a full disk an append is refused and nothing is written. After a failed write or sync nothing more
 //! is accepted until the journal is opened again; a sync is never repeated. Without syncs
-//! ([`JournalConfig::durability`]) it survives a killed process and no loss of power.
+//! ([`JournalConfig::durability`]) it survives a killed process, but not a power loss.
 //!
 //! # Damage
 //! Every group of records has a CRC-32C that covers its place as well. A damaged end is cut off, with a warning and a
-//! count ([`Report::cut_bytes`]): it cannot be told from a group that was being written when the power failed. Damage
-//! that is followed by a good group is no such end: the journal refuses to open and says where.
+//! count ([`Report::cut_bytes`]): it cannot be distinguished from a group that was being written during a power loss.
+//! If a valid group follows the damage, the journal refuses to open and says where.
 
 mod config;
 mod folder;

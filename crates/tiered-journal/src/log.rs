@@ -39,7 +39,7 @@ pub(crate) struct Log {
     /// What failed, after which nothing is accepted.
     pub(crate) poison: Option<io::Error>,
     pub(crate) buffer: Vec<u8>,
-    /// Whether the reserve may be replaced and removed: a file of another that has its name is left alone.
+    /// Whether the reserve may be replaced and removed: a foreign file of that name is not touched.
     pub(crate) owns_reserve: bool,
 }
 
@@ -102,7 +102,7 @@ impl Log {
         let made = Segment::create(self.folder.as_ref(), &header, self.segment_size.max(room as u64));
         let segment = made.map_err(|error| match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Error::new(ErrorKind::Full, "there is no room on the journal's disk; free some")
+                Error::new(ErrorKind::Full, "the journal's disk is full; free some space")
                     .with_source(error)
                     .outcome_is(Outcome::NotApplied)
             }
@@ -123,8 +123,8 @@ impl Log {
         Ok(())
     }
 
-    /// Syncs what is written, where an append does not. A sync that failed is not tried again, whatever its error: what
-    /// it did not write it has forgotten.
+    /// Syncs the segment if appends do not. A failed sync is never repeated: the kernel may have dropped the pages that
+    /// it could not write.
     fn sync_as_late_as_now(&mut self) -> Result<()> {
         let Some(segment) = self.current.as_ref().filter(|_| self.durability < Durability::PowerLoss) else {
             return Ok(());
@@ -137,7 +137,7 @@ impl Log {
         })
     }
 
-    /// Forgets what is before `before`: unlinks every segment that has nothing else.
+    /// Trims the records before `before`: unlinks every segment that holds no other record.
     pub(crate) fn trim(&mut self, before: Sequence) -> Result<()> {
         self.trimmed = self.trimmed.max(before.min(self.next));
         while let Some(oldest) = self.finished.front() {
@@ -160,7 +160,8 @@ impl Log {
         let bytes = side::encode(self.journal, aside)?;
         if self.durability < Durability::PowerLoss {
             self.check_poison()?;
-            // The list is synced. Were the records that it names lost with the power, others would have their sequences.
+            // The records are synced before the list that names them. If a power loss took only the records, later
+            // records would reuse their sequences.
             self.sync_as_late_as_now()?;
         }
         let stored = match side::store(self.folder.as_ref(), &bytes) {
@@ -176,11 +177,11 @@ impl Log {
         Ok(())
     }
 
-    /// Takes the reserve, where there is room for it.
+    /// Allocates the reserve if there is room for it.
     pub(crate) fn reserve(&self) {
         if !self.owns_reserve {
             tracing::warn!(
-                "the journal's reserve is not its own: there is none for parking; move the file away"
+                "a foreign file has the name of the journal's reserve, so there is none for parking; move the file away"
             );
             return;
         }
@@ -190,11 +191,11 @@ impl Log {
             return;
         }
         if let Err(error) = self.folder.create(side::RESERVE, side::RESERVE_SIZE) {
-            tracing::warn!(%error, "the journal's disk is full: there is no reserve for parking");
+            tracing::warn!(%error, "the journal's disk is full: there is no reserve for parking; free some space");
         }
     }
 
-    /// Writes down how far the backend is. What is left of the journal then is the next owner's.
+    /// Records the trim position. The next owner recovers what is left.
     pub(crate) fn close(&mut self) -> Result<()> {
         if self.poison.is_some() || self.trimmed_on_disk == self.trimmed {
             return Ok(());
@@ -239,7 +240,7 @@ pub(crate) fn failed(message: &str, error: &io::Error) -> Error {
     Error::new(kind, message).with_source(io::Error::new(error.kind(), error.to_string()))
 }
 
-/// The room that a segment must have at least, in bytes: a header would be most of a smaller file.
+/// The smallest segment, in bytes: in a smaller file most of the space would be its header.
 pub(crate) const MIN_SEGMENT: u64 = 64 << 10;
 
 const _: () = assert!(MIN_SEGMENT > HEADER as u64);

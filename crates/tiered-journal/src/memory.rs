@@ -1,4 +1,4 @@
-//! A folder in memory that loses what was not synced, and fails when told to: for tests and simulations.
+//! A folder in memory that loses what was not synced, and injects faults: for tests and simulations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -30,7 +30,7 @@ struct State {
     /// Bytes that fit.
     capacity: Option<u64>,
     faults: Option<Faults>,
-    /// A process that lost power reaches the folder no more.
+    /// After a power loss, handles of the old process fail.
     generation: u64,
 }
 
@@ -69,14 +69,14 @@ impl MemoryFolder {
         (state.faults, state.capacity) = (None, None);
     }
 
-    /// Leaves so many bytes free.
+    /// Leaves this many bytes free.
     pub fn leave_free(&self, bytes: u64) {
         let mut state = self.0.lock();
         state.capacity = Some(state.used() + bytes);
     }
 
-    /// Takes the power away. Of what was not synced, `keep` says of each sector, and of each change of a name up to
-    /// the first that is lost, whether it is on the disk. Handles are cut off.
+    /// Simulates a power loss. For each unsynced sector, and for each change of a name up to the first that is lost,
+    /// `keep` decides whether it is on the disk. Existing handles fail from now on.
     pub fn crash(&self, mut keep: impl FnMut() -> bool) {
         let mut state = self.0.lock();
         state.generation += 1;

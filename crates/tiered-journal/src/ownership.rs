@@ -1,8 +1,8 @@
-//! Whose files these are.
+//! Tells the journal's files from foreign ones.
 //!
-//! A folder is a journal's when its lock file says so, or when a segment begins as ours do. Into any other folder
-//! nothing is written, unless it is empty. In a journal's folder only files of exact names are touched, and of those that
-//! are replaced or removed only what has our content: a magic, or zeros where it was not written yet.
+//! A folder is a journal's if its lock file says so, or if a segment begins with the journal's magic. Nothing is
+//! written to any other folder unless it is empty. In a journal's folder only files of exact names are touched. A file
+//! is replaced or removed only if it holds the journal's content: a magic, or zeros if it was not written yet.
 
 use std::fmt;
 use std::io;
@@ -14,10 +14,10 @@ use crate::{segment, side};
 /// Held while the journal is open.
 pub(crate) const LOCK: &str = "lock";
 
-/// What the lock file of a journal holds. Journals of before have an empty one.
+/// The content of a journal's lock file. Journals of older versions have an empty one.
 pub(crate) const LOCK_TEXT: &[u8] = b"This folder is a write-behind journal of tiered.\n";
 
-/// What a fresh file system brings along.
+/// A folder that new file systems contain.
 const FRESH: &str = "lost+found";
 
 /// A file that is not ours.
@@ -32,21 +32,21 @@ impl fmt::Display for NotOurs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = &self.name;
         if self.in_journal {
-            write!(f, "{name} is no file of the journal and has a name that it needs; move it away")
+            write!(f, "{name} is not a file of the journal but has a name that it needs; move it away")
         } else {
-            write!(f, "the folder holds {name}, which is no part of a journal; name another folder")
+            write!(f, "the folder holds {name}, which is not part of a journal; use another folder")
         }
     }
 }
 
 impl std::error::Error for NotOurs {}
 
-/// Either an error of the disk, or a file that is not ours: as an error of the disk of the kind `InvalidData`.
+/// An I/O error, or a foreign file, which is an I/O error of the kind `InvalidData`.
 fn refuse<T>(name: &str, in_journal: bool) -> io::Result<T> {
     Err(io::Error::new(io::ErrorKind::InvalidData, NotOurs { name: name.to_owned(), in_journal }))
 }
 
-/// Refuses a folder that is no journal's, and cannot become one. Nothing is changed.
+/// Refuses a folder that is not a journal's and cannot become one. Changes nothing.
 pub(crate) fn admit(folder: &dyn Folder) -> io::Result<()> {
     let mut names = folder.names()?;
     names.sort_unstable();
@@ -62,7 +62,7 @@ pub(crate) fn admit(folder: &dyn Folder) -> io::Result<()> {
         if name == LOCK || name == FRESH {
             continue;
         }
-        // Journals of before have an empty lock file. What is damaged in one is for its recovery to say.
+        // Journals of older versions have an empty lock file. Recovery reports damage.
         let exact = name == side::ASIDE || segment::first(name).is_some();
         if !has_lock || !exact && !is_replaceable(folder, name)? {
             return refuse(name, false);
@@ -93,7 +93,8 @@ pub(crate) fn unfinished(folder: &dyn Folder, names: &[String]) -> io::Result<Ve
     Ok(unfinished)
 }
 
-/// Whether the reserve is ours, or absent. The journal works without one, so another's is no error.
+/// Returns true if the reserve is the journal's, or absent. The journal works without one: a foreign file is not an
+/// error.
 pub(crate) fn owns_reserve(folder: &dyn Folder, names: &[String]) -> io::Result<bool> {
     if names.iter().any(|name| name == side::RESERVE) {
         is_replaceable(folder, side::RESERVE)

@@ -1,4 +1,4 @@
-//! Reading a journal's files: what is in them, and whether they can be believed.
+//! Reads and checks a journal's files.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use crate::format::{ALIGN, GROUP_MAGIC, Group, HEADER, Header, NoHeader};
 use crate::log::failed;
 use crate::{ownership, segment, side};
 
-/// What the files say.
+/// The content of the files.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     /// The journal's id and its backend, once it has a segment.
@@ -118,7 +118,7 @@ impl Found {
                     "the group at byte {at} holds no records; it was written by a faulty program"
                 ));
             };
-            // Believed, it would let records be forgotten that are appended from now on.
+            // If it were accepted, records that are appended from now on would count as trimmed.
             if group.trimmed > group.first {
                 return damaged(format!(
                     "the group at byte {at} says that the backend has more than there was; it was written by a faulty program"

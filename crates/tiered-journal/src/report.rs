@@ -1,4 +1,4 @@
-//! What can be said of a journal without the store that it belongs to.
+//! A report on a journal without its store.
 
 use std::path::Path;
 
@@ -20,13 +20,13 @@ pub struct Report {
     pub backend: Option<String>,
     /// Segments.
     pub segments: usize,
-    /// Bytes of all segments, most of them taken beforehand.
+    /// Bytes of all segments, including preallocated space.
     pub bytes: u64,
-    /// Records that wait for the backend, as far as the files know: the backend may have more.
+    /// Records that wait for the backend according to the files: the backend may already have some of them.
     pub waiting: usize,
     /// Writes that the backend refused.
     pub parked: usize,
-    /// Bytes at the end that are no whole group: torn by a crash, or damaged.
+    /// Bytes at the end that are not a complete group: torn by a crash, or damaged.
     pub cut_bytes: u64,
 }
 
@@ -43,8 +43,8 @@ impl Report {
         }
     }
 
-    /// Reads the journal in the folder at `path` and checks every group. Nothing is changed, nor locked: of a journal
-    /// in use the last group may be seen half-written. Blocks.
+    /// Reads the journal in the folder at `path` and checks every group. Changes and locks nothing: the last group of a
+    /// journal in use may be incomplete. Blocks.
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`](tiered_core::ErrorKind::Corrupt), saying where, for what recovery would refuse;

@@ -1,4 +1,4 @@
-//! Segments: files of a size taken beforehand, named by their first sequence.
+//! Segments: preallocated files, named by their first sequence.
 
 use std::io;
 
@@ -24,7 +24,7 @@ pub(crate) fn first(name: &str) -> Option<Sequence> {
     (self::name(first) == name).then_some(first)
 }
 
-/// Makes a file that appears under its name whole and durably, or not at all.
+/// Creates a file that appears under its name complete and durable, or not at all.
 fn install(folder: &dyn Folder, name: &str, content: &[u8], len: u64) -> io::Result<Box<dyn File>> {
     let new = format!("{name}{NEW}");
     let file = folder.create(&new, len)?;
@@ -35,16 +35,16 @@ fn install(folder: &dyn Folder, name: &str, content: &[u8], len: u64) -> io::Res
         folder.sync()
     })();
     if let Err(error) = made {
-        // Under its name it does no harm: nothing has been written to it.
+        // Keeping it is harmless: nothing has been written to it.
         folder.remove(&new).ok();
         return Err(error);
     }
     Ok(file)
 }
 
-/// Writes what is good in a segment over itself, and zeros over so many bytes behind it. What was read may be in the
-/// memory of the operating system alone: after a failed sync another one would say that it is on the disk, which it is
-/// not. In place, since there may be no room for another file.
+/// Rewrites the valid part of a segment in place, and zeros after it. What was read may exist only in the page cache:
+/// after a failed sync, another sync succeeds without writing it. In place, because there may be no room for another
+/// file.
 pub(crate) fn repair(folder: &dyn Folder, name: &str, good: &[u8], cut_bytes: u64) -> io::Result<()> {
     let file = folder.open(name)?;
     file.write_at(good, 0)?;

@@ -1,4 +1,4 @@
-//! What is set aside: a small file, replaced as a whole.
+//! Parked and dropped writes: a small file, replaced as a whole.
 //!
 //! ```text
 //! magic "tJa2" | crc32c u32 over the rest | journal u128
@@ -25,7 +25,7 @@ use crate::format::{decode_record, encode_record};
 
 /// What is set aside.
 pub(crate) const ASIDE: &str = "aside";
-/// What is set aside, while it is being written.
+/// The name of the file while it is being written.
 pub(crate) const ASIDE_NEW: &str = "aside.new";
 /// Space that is given up when the disk is full.
 pub(crate) const RESERVE: &str = "reserve";

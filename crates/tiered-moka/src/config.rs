@@ -1,4 +1,4 @@
-//! What a memory tier needs to know.
+//! The configuration of a memory tier.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ impl MokaConfig {
         Self { capacity, ttl: None, max_value: Capabilities::DEFAULT_MAX_VALUE, stamp: Stamp::system() }
     }
 
-    /// Drops entries so long after they were written here, whatever their own expiry.
+    /// Drops entries this long after they were written to this tier, regardless of their own expiry.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);

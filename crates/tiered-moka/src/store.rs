@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
 use std::hash::BuildHasher as _;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,7 +17,8 @@ use tiered_core::adapter::own_buffer;
 use tiered_core::store::{answer, check_mark, closed, precondition_failed};
 use tiered_core::{
     Capabilities, Claim, Claims, Delete, Deleted, Durability, Entry, Feature, Key, ListOptions, ListStream,
-    Listed, Operation, Put, Read, ReadOptions, Result, Scope, Sharing, Stamp, Store, Version, Written,
+    Listed, Operation, Put, Read, ReadOptions, Result, Scope, Sharing, Slices, Stamp, Store, Version,
+    Written,
 };
 
 use crate::MokaConfig;
@@ -193,7 +195,7 @@ impl Inner {
         for (key, entry) in &self.cache {
             let visible = entry.metadata().is_visible(now, options.tombstones);
             if visible && options.contains(&key) {
-                page.push(ByKey(Listed::with_metadata(Key::clone(&key), Arc::clone(entry.metadata()))));
+                page.push(ByKey(Listed::of_entry(Key::clone(&key), &entry, options)));
                 if page.len() > PAGE {
                     page.pop();
                     full = true;
@@ -265,7 +267,7 @@ impl Store for MokaStore {
                 if let Err(error) = store.0.check_open(Operation::List) {
                     return Some((Err(error), None));
                 }
-                // What has gone since the page was taken is not listed.
+                // An entry that was removed since the page was taken is not listed.
                 if let Some(listed) = page.find(|listed: &Listed| store.0.cache.contains_key(&listed.key)) {
                     return Some((Ok(listed), Some((store, options, page, more, left - 1))));
                 }
@@ -285,6 +287,18 @@ impl Store for MokaStore {
         let metadata = entry.metadata();
         let plain = metadata.expires_at.is_none() && !metadata.note.origin.is_hidden();
         if plain || metadata.is_live(self.0.stamp.now()) { Some(entry) } else { None }
+    }
+
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        let mut options = options.clone();
+        options.range = None;
+        let read = self.load(key, &options).await?.try_map(|entry| Slices::of(&entry, ranges));
+        read.map_err(|error| error.during(Operation::Load).in_tier("moka").for_key(key))
     }
 
     async fn claim(&self, scope: &Scope) -> Result<Claim> {
@@ -308,12 +322,17 @@ impl Store for MokaStore {
         Ok(())
     }
 
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        self.0.check_open(Operation::Mark)?;
+        Ok(self.0.marks.lock().keys().filter(|name| name.starts_with(prefix)).cloned().collect())
+    }
+
     async fn flush(&self) -> Result<()> {
         self.0.check_open(Operation::Flush)
     }
 
     async fn close(&self) -> Result<()> {
-        // The memory goes with the cache's last handle; closing only ends its use, and empties it.
+        // Closing empties the cache and refuses further calls; dropping the last handle frees its memory.
         if !self.0.closed.swap(true, Ordering::AcqRel) {
             self.0.cache.invalidate_all();
         }

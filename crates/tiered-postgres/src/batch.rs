@@ -6,8 +6,8 @@ use std::sync::Arc;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use tiered_core::store::precondition_failed;
 use tiered_core::{
-    Action, Applied, Batch, BatchOutcomes, Deleted, Entry, Key, Operation, Outcome, Precondition, Result,
-    Version, Written,
+    Action, Applied, Atomicity, Batch, BatchOutcomes, Deleted, Entry, Key, Operation, Precondition, Result,
+    Version, Written, adapter,
 };
 
 use crate::client::Purpose;
@@ -21,93 +21,125 @@ use crate::write::{announcement, too_late};
 const STATEMENT_BYTES: usize = 32 << 20;
 const STATEMENT_OPERATIONS: usize = 10_000;
 
+/// One operation, stamped.
+#[derive(Clone)]
+struct Step {
+    key: Key,
+    /// What is put; nothing is a delete.
+    record: Option<Record>,
+    precondition: Precondition,
+    /// What the operation writes.
+    own: Option<Own>,
+}
+
 /// A batch, stamped and sorted by key: what is written in the end, and what is to be judged.
 struct Plan {
+    steps: Vec<Step>,
+    /// Whether a refused operation fails alone.
+    alone: bool,
     /// The last operation on each key.
     puts: BTreeMap<Key, Record>,
     deletes: BTreeSet<Key>,
-    /// Every precondition, with what the operation writes.
-    conditions: Vec<(Key, Precondition, Option<Own>)>,
     now: i64,
     announcements: Vec<String>,
-    channel: String,
+    /// Where writes are announced.
+    channel: Option<String>,
 }
 
-/// What was found before the batch.
+impl Plan {
+    fn of(steps: Vec<Step>, alone: bool, now: i64, channel: Option<String>) -> Self {
+        let (mut puts, mut deletes, mut announced) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        for step in &steps {
+            let version = step.own.as_ref().map(|(version, ..)| version);
+            if channel.is_some() {
+                announced.insert(step.key.clone(), announcement(&step.key, version));
+            }
+            if let Some(record) = &step.record {
+                deletes.remove(&step.key);
+                puts.insert(step.key.clone(), record.clone());
+            } else {
+                puts.remove(&step.key);
+                deletes.insert(step.key.clone());
+            }
+        }
+        let announcements = announced.into_values().collect();
+        Self { steps, alone, puts, deletes, now, announcements, channel }
+    }
+
+    /// The same batch without the steps at these places.
+    fn without(&self, refused: &BTreeSet<usize>) -> Self {
+        let kept = self.steps.iter().enumerate().filter(|(index, _)| !refused.contains(index));
+        let kept = kept.map(|(_, step)| step.clone()).collect();
+        Self::of(kept, self.alone, self.now, self.channel.clone())
+    }
+
+    fn is_conditional(&self) -> bool {
+        self.steps.iter().any(|step| step.precondition != Precondition::None)
+    }
+}
+
+/// The keys that were found before the batch.
 type Existed = BTreeSet<Key>;
+
+/// What became of a batch: the keys that existed before, and the steps that were refused.
+type Done = (Existed, BTreeSet<usize>);
 
 /// What tells a row that this write has written: its version, checksum and size.
 type Own = (Version, i64, i64);
 
 fn own(entry: &Entry) -> Own {
-    let checksum = i64::from(entry.metadata().checksum.as_u32());
+    let checksum = i64::from(adapter::checksum_of(entry).as_u32());
     (entry.version().clone(), checksum, i64::try_from(entry.size()).unwrap_or(i64::MAX))
 }
 
 impl PostgresStore {
     pub(crate) async fn apply_batch(&self, batch: Batch) -> Result<BatchOutcomes> {
         self.check_open(Operation::Apply)?;
-        let mut stamped = Vec::with_capacity(batch.len());
-        for (key, action) in batch.operations() {
-            let checked = self.0.capabilities.check_action(key, action);
-            checked.map_err(|error| error.for_key(key).outcome_is(Outcome::NotApplied))?;
-            stamped.push(match action {
-                Action::Put(put) => Some(self.0.stamp.entry(put)),
-                Action::Delete(_) => None,
-            });
+        let alone = batch.atomicity() == Atomicity::PerItem;
+        let (batch, refused) = batch.checked(|key, action| self.0.capabilities.check_action(key, action))?;
+        if batch.is_empty() {
+            return Ok(refused.among(Vec::new()));
         }
-        if stamped.is_empty() {
-            return Ok(Vec::new());
-        }
-        let plan = self.plan(&batch, &stamped);
+        let steps: Vec<Step> = batch.into_operations().into_iter().map(|op| self.step(op)).collect();
+        let plan = Plan::of(steps, alone, now(self.0.stamp.now()), self.0.channel.clone());
         let small = plan.puts.values().map(|record| record.value.len()).sum::<usize>() <= STATEMENT_BYTES
-            && batch.len() <= STATEMENT_OPERATIONS;
+            && plan.steps.len() <= STATEMENT_OPERATIONS;
         // In one statement the rows are taken in the order of their keys only where all are put or all are deleted.
         let one_pass = plan.puts.is_empty() || plan.deletes.is_empty();
-        let existed = if plan.conditions.is_empty() && small && one_pass {
-            self.apply_at_once(plan).await?
+        let plan = Arc::new(plan);
+        let (existed, failed) = if !plan.is_conditional() && small && one_pass {
+            (self.apply_at_once(Arc::clone(&plan)).await?, BTreeSet::new())
         } else {
-            self.apply_in_transaction(plan).await?
+            self.apply_in_transaction(Arc::clone(&plan)).await?
         };
-        let answer = |((key, _), entry): (&(Key, Action), Option<Entry>)| {
-            Ok(match entry {
-                Some(entry) => Applied::Put(Written::committed(entry.version().clone())),
-                None => Applied::Delete(Deleted::committed(existed.contains(key))),
+        let answer = |(index, step): (usize, &Step)| {
+            if failed.contains(&index) {
+                return Err(self.failed(precondition_failed(&step.key), Operation::Apply));
+            }
+            Ok(match &step.own {
+                Some((version, ..)) => Applied::Put(Written::committed(version.clone())),
+                None => Applied::Delete(Deleted::committed(existed.contains(&step.key))),
             })
         };
-        Ok(batch.operations().iter().zip(stamped).map(answer).collect())
+        Ok(refused.among(plan.steps.iter().enumerate().map(answer).collect()))
     }
 
-    fn plan(&self, batch: &Batch, stamped: &[Option<Entry>]) -> Plan {
-        let (mut puts, mut deletes, mut conditions) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
-        let mut announced = BTreeMap::new();
-        for ((key, action), entry) in batch.operations().iter().zip(stamped) {
-            let precondition = match action {
-                Action::Put(put) => &put.precondition,
-                Action::Delete(delete) => &delete.precondition,
-            };
-            let version = entry.as_ref().map(|entry| entry.version().clone());
-            announced.insert(key.clone(), announcement(key, version.as_ref()));
-            if *precondition != Precondition::None {
-                conditions.push((key.clone(), precondition.clone(), entry.as_ref().map(own)));
+    fn step(&self, (key, action): (Key, Action)) -> Step {
+        match action {
+            Action::Put(put) => {
+                let entry = self.0.stamp.entry(&put);
+                let record = Some(Record::of(&key, &entry));
+                Step { key, record, precondition: put.precondition, own: Some(own(&entry)) }
             }
-            if let Some(entry) = entry {
-                deletes.remove(key);
-                puts.insert(key.clone(), Record::of(key, entry));
-            } else {
-                puts.remove(key);
-                deletes.insert(key.clone());
+            Action::Delete(delete) => {
+                Step { key, record: None, precondition: delete.precondition, own: None }
             }
         }
-        let announcements = self.announce(announced.into_values()).to_vec();
-        let channel = self.0.channel.clone().unwrap_or_default();
-        Plan { puts, deletes, conditions, now: now(self.0.stamp.now()), announcements, channel }
     }
 
     /// One statement: atomic, one round trip. Which deleted keys existed.
-    async fn apply_at_once(&self, plan: Plan) -> Result<Existed> {
+    async fn apply_at_once(&self, plan: Arc<Plan>) -> Result<Existed> {
         let announcements = Arc::from(plan.announcements.clone());
-        let plan = Arc::new(plan);
         let answer = self.write(&self.0.statements.apply, announcements, move |query| {
             Columns::of(plan.puts.values()).bind(query, bytes(&plan.deletes), plan.now)
         });
@@ -115,9 +147,9 @@ impl PostgresStore {
         Ok(keys(answer.row.try_get(2).unwrap_or_default()))
     }
 
-    /// A transaction, in a task that nobody drops.
-    async fn apply_in_transaction(&self, plan: Plan) -> Result<Existed> {
-        let (plan, statements) = (Arc::new(plan), self.0.statements.clone());
+    /// A transaction, in a task that is never cancelled.
+    async fn apply_in_transaction(&self, plan: Arc<Plan>) -> Result<Done> {
+        let statements = self.0.statements.clone();
         for _ in 0..2 {
             let (plan, statements, deadline) =
                 (Arc::clone(&plan), statements.clone(), self.0.client.deadline());
@@ -130,7 +162,7 @@ impl PostgresStore {
                 })
                 .await?;
             match ended {
-                Ended::Committed(existed) => return Ok(existed),
+                Ended::Committed(done) => return Ok(done),
                 Ended::Refused(key) => return Err(precondition_failed(&key)),
                 Ended::Late(clock) => self.0.client.clock().set(clock),
             }
@@ -141,8 +173,8 @@ impl PostgresStore {
 
 /// How a transaction ended.
 enum Ended {
-    Committed(Existed),
-    /// A precondition does not hold for this key.
+    Committed(Done),
+    /// A precondition does not hold for this key, and the batch is not judged per item.
     Refused(Key),
     /// It began after its deadline, by the server's clock, which says this.
     Late(f64),
@@ -171,11 +203,17 @@ async fn transact(
         transaction.rollback().await?;
         return Ok(Ended::Late(clock));
     }
-    let before = match judge(&mut transaction, plan, statements).await? {
-        Ok(before) => before,
-        Err(key) => {
+    let (before, refused) = judge(&mut transaction, plan, statements).await?;
+    let narrowed;
+    let plan = match refused.first().and_then(|index| plan.steps.get(*index)) {
+        None => plan,
+        Some(step) if !plan.alone => {
             transaction.rollback().await?;
-            return Ok(Ended::Refused(key));
+            return Ok(Ended::Refused(step.key.clone()));
+        }
+        Some(_) => {
+            narrowed = plan.without(&refused);
+            &narrowed
         }
     };
     let mut existed = Existed::new();
@@ -192,14 +230,14 @@ async fn transact(
             .apply
             .query()
             .bind(f64::MAX)
-            .bind(plan.channel.clone())
+            .bind(plan.channel.clone().unwrap_or_default())
             .bind(std::mem::take(&mut announcements));
         let columns = Columns::of(puts.unwrap_or_default().into_iter());
         let query = columns.bind(query, std::mem::take(&mut deletes), plan.now);
         existed.extend(keys(query.fetch_one(&mut *transaction).await?.try_get(2)?));
     }
     transaction.commit().await?;
-    Ok(Ended::Committed(before.unwrap_or(existed)))
+    Ok(Ended::Committed((before.unwrap_or(existed), refused)))
 }
 
 /// The puts, in parts that one statement takes.
@@ -219,17 +257,19 @@ fn parts(plan: &Plan) -> Vec<Vec<&Record>> {
     parts
 }
 
-/// Judges the preconditions of a batch whose rows are locked. Where there are some: which keys existed, or a key
-/// whose precondition does not hold.
+/// Judges the preconditions of a batch whose rows are locked. Where there are some: which keys existed. And the steps
+/// whose preconditions do not hold.
 async fn judge(
     connection: &mut PgConnection,
     plan: &Plan,
     statements: &Statements,
-) -> Result<Result<Option<Existed>, Key>, sqlx::Error> {
-    if plan.conditions.is_empty() {
-        return Ok(Ok(None));
+) -> Result<(Option<Existed>, BTreeSet<usize>), sqlx::Error> {
+    if !plan.is_conditional() {
+        return Ok((None, BTreeSet::new()));
     }
-    let judged: BTreeSet<&Key> = plan.conditions.iter().map(|(key, ..)| key).chain(&plan.deletes).collect();
+    // A delete that a later step replaces answers whether its key existed as well.
+    let is_judged = |step: &&Step| step.precondition != Precondition::None || step.own.is_none();
+    let judged: BTreeSet<&Key> = plan.steps.iter().filter(is_judged).map(|step| &step.key).collect();
     let rows =
         statements.judge.query().bind(bytes(judged)).bind(plan.now).fetch_all(&mut *connection).await?;
     let mut current = HashMap::new();
@@ -242,15 +282,15 @@ async fn judge(
             current.insert(key, found.map(|version| (version, checksum, size)));
         }
     }
-    for (key, precondition, own) in &plan.conditions {
-        let found = current.get(key).and_then(Option::as_ref);
-        // A writer whose answer was lost recognises its own write.
-        let again = own.is_some() && found == own.as_ref();
-        if !precondition.holds(found.map(|(version, ..)| version)) && !again {
-            return Ok(Err(key.clone()));
-        }
-    }
-    Ok(Ok(Some(current.into_keys().collect())))
+    let is_refused = |step: &Step| {
+        let found = current.get(&step.key).and_then(Option::as_ref);
+        // A retry after a lost answer recognises its own write.
+        let again = step.own.is_some() && found == step.own.as_ref();
+        !step.precondition.holds(found.map(|(version, ..)| version)) && !again
+    };
+    let refused = plan.steps.iter().enumerate().filter(|(_, step)| is_refused(step));
+    let refused = refused.map(|(index, _)| index).collect();
+    Ok((Some(current.into_keys().collect()), refused))
 }
 
 /// Puts as columns, for `unnest`.

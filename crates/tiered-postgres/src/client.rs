@@ -1,7 +1,8 @@
-//! Connections: had in the caller's time, used in a task that nobody drops, given back whole or closed.
+//! Connections: acquired within the caller's time limit, used in a task that is never cancelled, and returned intact or
+//! closed.
 //!
-//! The pool is not the driver's own: that asks each connection for a sign of life when it is given back, which costs a
-//! round trip for every call, and on a way that was cut without a word never ends, the connection's place with it.
+//! The pool is not the driver's. The driver's pool pings each connection when it is returned. That costs a round trip
+//! per call, and on a silently cut network it hangs and leaks the connection's slot.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,10 +24,10 @@ use crate::error::{self, Phase};
 /// noticed before a write, and a busy pool pays nothing.
 const RESTED: Duration = Duration::from_secs(1);
 
-/// How often a statement that others undid is tried again.
+/// How often a statement is retried after the server rolled it back because of a conflict.
 const CONFLICTS: u32 = 8;
 
-/// How often what has no effect is tried again on another connection when one turns out to be broken.
+/// How often a call without effects is retried on another connection after one turns out to be broken.
 const BROKEN: u32 = 3;
 
 /// Whether a call may be repeated when its answer was lost.
@@ -70,10 +71,10 @@ pub(crate) struct Client {
     opened: AtomicBool,
 }
 
-/// What happened to one attempt.
+/// The result of one attempt.
 enum Attempt<T> {
     Done(T),
-    /// The transaction that the work was to be in did not begin, so that nothing of it was sent.
+    /// The transaction did not begin, so none of the work was sent.
     NotBegun(Option<sqlx::Error>),
     Failed(sqlx::Error),
     Late,
@@ -125,7 +126,7 @@ impl Client {
         &self.clock
     }
 
-    /// The moment of the server's clock after which a statement sent now must not take effect any more.
+    /// The time on the server's clock after which a statement that is sent now must not take effect.
     pub(crate) fn deadline(&self) -> f64 {
         self.clock.now() + self.timeout.as_secs_f64()
     }
@@ -188,19 +189,20 @@ where
             let lost = error::is_lost(&error);
             (if begun { Attempt::Failed(error) } else { Attempt::NotBegun(Some(error)) }, !lost)
         }
-        // Nobody waits for the rest of its answer.
+        // The rest of its answer is never read.
         Err(_) => (if begun { Attempt::Late } else { Attempt::NotBegun(None) }, false),
     };
     // What failed within a transaction is rolled back with the next words: they are sent now.
     let settled = usable && matches!(tokio::time::timeout(timeout, connection.ping()).await, Ok(Ok(())));
     if !settled {
-        // The socket is closed, and the pool makes another.
+        // The socket is closed, and the pool opens another connection.
         drop(Object::take(connection));
     }
     attempt
 }
 
-/// The work, in a transaction where there is to be one. `begun` says that what it sends may have arrived.
+/// Runs the work, in a transaction if `transaction` is set. `begun` is set once a part of it may have reached the
+/// server.
 async fn carry_out<T, F>(
     connection: &mut PgConnection,
     transaction: Option<Arc<str>>,
@@ -230,8 +232,8 @@ fn gone(error: tokio::task::JoinError) -> Error {
     Error::new(ErrorKind::Other, message).with_source(error).outcome_is(Outcome::Unknown)
 }
 
-/// An estimate of the server's clock, for deadlines that the server itself keeps. It runs on this process's
-/// monotonic clock and is set by each answer, so that it is late by the way of an answer at most.
+/// An estimate of the server's clock, for deadlines that the server enforces. It runs on this process's monotonic clock
+/// and is set by each answer: its error is at most the transit time of one answer.
 #[derive(Debug)]
 pub(crate) struct ServerClock {
     base: Instant,

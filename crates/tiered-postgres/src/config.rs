@@ -8,21 +8,23 @@ use std::time::Duration;
 
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use tiered_core::opening::Create;
 use tiered_core::{Error, ErrorKind, Operation, Result, Stamp};
 
 use crate::store::PostgresStore;
 
-/// What to do where the tables do not exist yet.
+/// Whether writes are announced, and announcements heard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Create {
-    /// Make them, and the schema that they are in.
+pub enum Feed {
+    /// No.
     #[default]
-    IfAbsent,
-    /// Fail with [`ErrorKind::NotFound`].
-    Never,
+    Off,
+    /// Writes are announced (`NOTIFY`), and [`changes`](tiered_core::Store::changes) yields what others announce
+    /// (`LISTEN`).
+    On,
 }
 
-/// What the server limits a session to, in milliseconds: so that what nobody waits for any more ends.
+/// The server's limits for a session, in milliseconds: an abandoned statement ends at them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) statement: i64,
@@ -45,7 +47,7 @@ pub struct PostgresConfig {
     pub(crate) connections: u32,
     pub(crate) timeout: Duration,
     pub(crate) statement_cache: usize,
-    pub(crate) feed: bool,
+    pub(crate) feed: Feed,
     pub(crate) sweep: Option<Duration>,
     pub(crate) max_value: u64,
     pub(crate) create: Create,
@@ -55,10 +57,10 @@ pub struct PostgresConfig {
 impl PostgresConfig {
     /// Largest [`max_value`](Self::max_value): Postgres moves a row in messages of less than 1 GiB.
     pub const MAX_VALUE: u64 = 900 << 20;
-    /// The default `max_value`: a row is held whole in the server's memory, more than once.
+    /// The default `max_value`: the server holds a whole row in memory, more than once.
     pub const DEFAULT_MAX_VALUE: u64 = 256 << 20;
 
-    /// From a URL as libpq has it, `postgres://user:password@host:port/database`, with the driver's parameters
+    /// From a URL in libpq's format, `postgres://user:password@host:port/database`, with the driver's parameters
     /// (`sslmode`, `sslrootcert`, `sslcert`, `sslkey`, `application_name`). A missing password is taken from
     /// `PGPASSWORD` or the password file.
     ///
@@ -86,7 +88,7 @@ impl PostgresConfig {
         Ok(Self::from_options(connect))
     }
 
-    /// From the driver's own options, which are taken as they are.
+    /// From the driver's own options, unchanged.
     pub fn from_options(connect: PgConnectOptions) -> Self {
         Self {
             connect,
@@ -95,7 +97,7 @@ impl PostgresConfig {
             connections: 10,
             timeout: Duration::from_secs(10),
             statement_cache: 100,
-            feed: false,
+            feed: Feed::default(),
             sweep: Some(Duration::from_mins(1)),
             max_value: Self::DEFAULT_MAX_VALUE,
             create: Create::default(),
@@ -110,7 +112,7 @@ impl PostgresConfig {
         self
     }
 
-    /// The table; `tiered` by default. Matches `[a-z_][a-z0-9_]{0,54}`: names are made of it.
+    /// The table; `tiered` by default. Matches `[a-z_][a-z0-9_]{0,54}`: other names are derived from it.
     #[must_use]
     pub fn table(mut self, table: &str) -> Self {
         table.clone_into(&mut self.table);
@@ -143,11 +145,10 @@ impl PostgresConfig {
         self
     }
 
-    /// Whether writes are announced (`NOTIFY`) and [`changes`](tiered_core::Store::changes) yields what others
-    /// announce (`LISTEN`). Off by default: committing an announcement takes a lock of the whole server instance.
-    /// Every process that writes must have it on, or its writes are seen only by their age.
+    /// Whether writes are announced, and announcements heard. Off by default: committing an announcement takes a lock of
+    /// the whole server instance. Every process that writes must have it on, or its writes are seen only by their age.
     #[must_use]
-    pub fn feed(mut self, feed: bool) -> Self {
+    pub fn feed(mut self, feed: Feed) -> Self {
         self.feed = feed;
         self
     }
@@ -188,7 +189,7 @@ impl PostgresConfig {
     /// name is not a store's, which is not touched; [`ErrorKind::PermissionDenied`]; [`ErrorKind::Unavailable`].
     ///
     /// # Cancel safety
-    /// Dropped half-way, tables are made completely or not at all.
+    /// If dropped, the tables are created completely or not at all.
     pub async fn open(self) -> Result<PostgresStore> {
         let place = self.place();
         let failed = |error: Error| error.at_place(&place).during(Operation::Open).in_tier("postgres");
@@ -196,7 +197,7 @@ impl PostgresConfig {
         PostgresStore::open(self).await.map_err(failed)
     }
 
-    /// The place, for people: without the user and the password.
+    /// The place for messages, without the user and the password.
     pub(crate) fn place(&self) -> String {
         let host = match self.connect.get_socket() {
             Some(socket) => socket.display().to_string(),
@@ -228,13 +229,13 @@ impl PostgresConfig {
         if self.max_value > Self::MAX_VALUE {
             return refuse(format!("max_value must be at most {} bytes for postgres", Self::MAX_VALUE));
         }
-        if self.feed && self.statement_cache == 0 {
+        if self.has_feed() && self.statement_cache == 0 {
             return refuse(
-                "statement_cache=0 is for a pooler that gives each transaction another session, and such a one passes on no notifications; connect to the server itself, or leave the feed off"
+                "a feed needs a session of its own, which statement_cache=0 (a pooler in transaction mode) does not give; connect to the server itself, or set feed=off"
                     .to_owned(),
             );
         }
-        if self.feed && self.channel().len() > 63 {
+        if self.has_feed() && self.channel().len() > 63 {
             return refuse(format!(
                 "the channel {} of the feed is longer than 63 bytes; use a shorter schema or table",
                 self.channel()
@@ -254,6 +255,11 @@ impl PostgresConfig {
         let setting = |millis: u128| i64::from(i32::try_from(millis).unwrap_or(i32::MAX));
         let millis = self.timeout.as_millis();
         Limits { statement: setting(millis * 4 / 5), idle: setting(millis) }
+    }
+
+    /// Whether writes are announced.
+    pub(crate) fn has_feed(&self) -> bool {
+        self.feed == Feed::On
     }
 
     /// Whether a pooler may give each transaction another session.
@@ -288,7 +294,7 @@ impl PostgresConfig {
     }
 }
 
-/// Whether the server is on this machine, so that nobody listens on the way.
+/// Returns true if the server is on this machine, so that no traffic leaves it.
 fn is_local(connect: &PgConnectOptions) -> bool {
     let host = connect.get_host();
     connect.get_socket().is_some()
@@ -342,7 +348,7 @@ mod tests {
             assert_eq!(config().table(table).check().expect_err(table).kind(), ErrorKind::Config);
         }
         assert!(config().table("_a1").schema("s").check().is_ok());
-        assert!(config().feed(true).statement_cache(0).check().is_err());
-        assert!(config().feed(true).schema(&"s".repeat(60)).check().is_err());
+        assert!(config().feed(Feed::On).statement_cache(0).check().is_err());
+        assert!(config().feed(Feed::On).schema(&"s".repeat(60)).check().is_err());
     }
 }

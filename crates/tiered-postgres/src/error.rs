@@ -1,6 +1,6 @@
-//! What the driver's errors mean.
+//! Maps the driver's errors.
 //!
-//! The server's answers become text: its details may hold values, and an error never shows one.
+//! The server's answers become text without their details: details may hold values, which an error never shows.
 
 use deadpool::managed::{PoolError, TimeoutType};
 use sqlx::Error as Driver;
@@ -18,12 +18,12 @@ pub(crate) enum Phase {
     Open,
 }
 
-/// Whether the server says that it undid the statement because of others, so that trying again may work.
+/// Returns true if the server rolled the statement back because of a conflict, so that a retry may succeed.
 pub(crate) fn is_conflict(error: &Driver) -> bool {
     matches!(code(error).as_deref(), Some("40001" | "40P01"))
 }
 
-/// Whether the connection cannot be used any more.
+/// Returns true if the connection is no longer usable.
 pub(crate) fn is_lost(error: &Driver) -> bool {
     match error {
         Driver::Database(answer) => {
@@ -40,7 +40,7 @@ fn code(error: &Driver) -> Option<String> {
     error.as_database_error()?.code().map(std::borrow::Cow::into_owned)
 }
 
-/// The error with what the driver says, but for the details of the server's answer.
+/// The error with the driver's message, without the details of the server's answer.
 fn caused(error: Error, driver: Driver) -> Error {
     match driver {
         Driver::Database(answer) => error.with_source(describe(answer.as_ref())),
@@ -54,12 +54,12 @@ fn describe(answer: &dyn DatabaseError) -> String {
     format!("the server says {code}: {}", answer.message().replace(['\n', '\r'], " "))
 }
 
-const NO_TLS: &str = "no TLS connection comes about; give sslrootcert for a certificate of your own, or sslmode=disable where the network is trusted";
+const NO_TLS: &str = "no TLS connection can be established; give sslrootcert for a certificate of your own, or sslmode=disable where the network is trusted";
 
 const PARAMETER: &str =
     "a pooler refuses a start-up parameter; open with statement_cache=0, and without `options` in the URL";
 
-/// The error of a connection that could not be had: nothing was sent.
+/// The error of a connection that could not be acquired: nothing was sent.
 pub(crate) fn connecting(error: PoolError<Driver>, phase: Phase) -> Error {
     let refused = |kind, message| {
         let kind = if phase == Phase::Opening { kind } else { ErrorKind::Unavailable };
@@ -105,7 +105,7 @@ pub(crate) fn connecting(error: PoolError<Driver>, phase: Phase) -> Error {
     caused(refused(kind, message), error)
 }
 
-/// What a server means that answers, and lets nobody in.
+/// Maps the answer of a server that refuses connections.
 fn login(code: &str, message: &str) -> (ErrorKind, &'static str) {
     let class = code.get(..2).unwrap_or_default();
     match (code, class) {
@@ -171,10 +171,10 @@ pub(crate) fn sent(error: Driver) -> Error {
     caused(Error::new(kind, message).outcome_is(outcome), error)
 }
 
-/// What the server means, by its code (SQLSTATE).
+/// Maps the server's code (SQLSTATE).
 ///
-/// What it reports with a code of its own undid the statement, but for the codes that say that the session ended, or
-/// that something inside went wrong: those may come after the commit.
+/// An error with a SQLSTATE means that the statement was rolled back, except the codes for a session that ended and for
+/// internal errors: those may come after the commit.
 fn meaning(code: &str) -> (ErrorKind, &'static str, Outcome) {
     use ErrorKind as Kind;
     let class = code.get(..2).unwrap_or_default();
@@ -191,7 +191,9 @@ fn meaning(code: &str) -> (ErrorKind, &'static str, Outcome) {
             (Kind::Unavailable, "the server only reads: a standby, or in recovery; connect to the primary")
         }
         ("42501", _) => (Kind::PermissionDenied, "the role may not do this; grant it"),
-        ("42P01" | "3F000", _) => (Kind::NotFound, "the table is gone; open the store again"),
+        ("42P01" | "3F000", _) => {
+            (Kind::NotFound, "the table does not exist any longer; open the store again to create it")
+        }
         ("42P05" | "26000", _) => (
             Kind::Unavailable,
             "a pooler changes the session between statements; open with statement_cache=0",

@@ -1,5 +1,5 @@
-//! What others write: `LISTEN`, as a hint. A lost connection loses announcements, so each new one begins with
-//! [`Change::Resync`].
+//! The feed of other writers' changes, by `LISTEN`. A lost connection loses announcements, so each new connection
+//! begins with [`Change::Resync`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +9,11 @@ use sqlx::Executor as _;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tiered_core::{Change, ChangeStream, Key};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::store::Inner;
 
-/// A connection that said nothing for so long is asked whether it is still there: a way that was cut without a word
-/// is noticed after this, and the time of one answer.
+/// A connection that is silent for this long is probed: a silently cut network is noticed after this plus one timeout.
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// How long to wait before the next attempt to connect: first, and at most.
@@ -27,13 +26,13 @@ struct Feed {
     timeout: Duration,
     listener: Option<PgListener>,
     retry: Duration,
-    leaving: watch::Receiver<bool>,
+    leaving: CancellationToken,
     runtime: Handle,
 }
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        // The driver says goodbye in a task.
+        // Dropping the listener spawns a task, which needs the runtime.
         let _runtime = self.runtime.enter();
         self.listener = None;
     }
@@ -48,14 +47,14 @@ pub(crate) fn changes(inner: &Arc<Inner>) -> Option<ChangeStream> {
         timeout: inner.config.timeout,
         listener: None,
         retry: RETRY.0,
-        leaving: inner.leaving.subscribe(),
+        leaving: inner.leaving.clone(),
         runtime: inner.client.runtime().clone(),
     };
     Some(Box::pin(stream::unfold(feed, |mut feed| async move {
-        let mut leaving = feed.leaving.clone();
+        let leaving = feed.leaving.clone();
         tokio::select! {
             biased;
-            _ = leaving.wait_for(|left| *left) => None,
+            () = leaving.cancelled() => None,
             change = feed.next() => Some((change, feed)),
         }
     })))
@@ -71,7 +70,7 @@ impl Feed {
                         return Change::Resync;
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "no connection for the feed of changes; it is tried again");
+                        tracing::warn!(%error, "the feed of changes has no connection; connecting is retried");
                         tokio::time::sleep(self.retry).await;
                         self.retry = (self.retry * 2).min(RETRY.1);
                         continue;

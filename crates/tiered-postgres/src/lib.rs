@@ -9,10 +9,10 @@
 //! ```no_run
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 //! use tiered_core::{Key, Put, Store, StoreExt};
-//! use tiered_postgres::PostgresConfig;
+//! use tiered_postgres::{Feed, PostgresConfig};
 //!
 //! let config = PostgresConfig::from_url("postgres://app@db.example.com/app")?;
-//! let store = config.table("settings").feed(true).open().await?;
+//! let store = config.table("settings").feed(Feed::On).open().await?;
 //! store.put(&Key::new("greeting")?, Put::new("hello")).await?;
 //! store.close().await?;
 //! # Ok::<(), tiered_core::Error>(()) }).unwrap();
@@ -31,7 +31,8 @@ mod store;
 mod sweep;
 mod write;
 
-pub use config::{Create, PostgresConfig};
+pub use config::{Feed, PostgresConfig};
 /// The driver, for [`PostgresConfig::from_options`].
 pub use sqlx;
 pub use store::PostgresStore;
+pub use tiered_core::opening::Create;

@@ -1,6 +1,7 @@
 //! Reads and listings.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use tiered_core::{
     ByteStream, Entry, Error, ErrorKind, Key, ListOptions, ListStream, Listed, Lookup, Metadata, Operation,
-    Read, ReadOptions, Reads, Result, Tombstones, clamp_range, prefix_end,
+    Read, ReadOptions, Reads, Result, Slices, Tombstones, clamp_range, prefix_end,
 };
 
 use crate::client::Purpose;
@@ -22,6 +23,9 @@ const PAGE: usize = 1_000;
 
 /// A larger value is streamed in parts of this size, each a statement of its own.
 const PART: usize = 4 << 20;
+
+/// A larger value may lie outside of its row, in bytes: listing it would read it.
+const IN_ROW: i64 = 2_000;
 
 /// A position or a length in a value, as `substr` takes it.
 fn position(bytes: u64) -> i32 {
@@ -50,6 +54,7 @@ impl PostgresStore {
             key: key.clone(),
             now: now(self.0.stamp.now()),
             known: options.unless.as_ref().map(|known| known.version.to_string()),
+            wanted: options.if_version.as_ref().map(|known| known.version.to_string()),
             range: options.range.as_ref().map(|range| {
                 let length = range.end.saturating_sub(range.start);
                 (position(range.start.saturating_add(1)), position(length))
@@ -62,10 +67,46 @@ impl PostgresStore {
         self.answer(entry, &metadata, options)
     }
 
-    /// The answer for a row; no entry is an unchanged one.
+    /// All ranges of one row.
+    pub(crate) async fn load_slices(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        self.check_open(Operation::Load)?;
+        let query = Query::Slices {
+            statement: self.0.statements.load_slices.clone(),
+            key: key.clone(),
+            now: now(self.0.stamp.now()),
+            known: options.unless.as_ref().map(|known| known.version.to_string()),
+            wanted: options.if_version.as_ref().map(|known| known.version.to_string()),
+            starts: ranges.iter().map(|range| position(range.start.saturating_add(1))).collect(),
+            lengths: ranges.iter().map(|range| position(range.end.saturating_sub(range.start))).collect(),
+        };
+        let Some(row) = self.row(Purpose::Read, query).await? else {
+            return Ok(Read::from_store(Lookup::Absent));
+        };
+        let (_, metadata) = row::metadata(&row)?;
+        let metadata = Arc::new(metadata);
+        let values: Option<Vec<Vec<u8>>> = row.try_get(11).map_err(|_| row::damaged("value"))?;
+        // Conditions and visibility are judged as for any read.
+        let empty = values.is_some().then(|| Entry::from_parts(Bytes::new(), Arc::clone(&metadata)));
+        let options = options.clone().range(0..0);
+        self.answer(empty, &metadata, &options)?.try_map(|_| {
+            ranges.iter().try_for_each(|range| clamp_range(range, metadata.size).map(drop))?;
+            let values = values.unwrap_or_default().into_iter().map(Bytes::from).collect();
+            Ok(Slices { metadata: Arc::clone(&metadata), values })
+        })
+    }
+
+    /// The answer for a row; no entry is one of another version, or an unchanged one.
     fn answer(&self, entry: Option<Entry>, metadata: &Arc<Metadata>, options: &ReadOptions) -> Result<Read> {
         if !metadata.is_visible(self.0.stamp.now(), options.tombstones) {
             return Ok(Read::from_store(Lookup::Absent));
+        }
+        if options.excludes(&metadata.version) {
+            return Ok(Read::from_store(Lookup::Changed));
         }
         let Some(entry) = entry else { return Ok(Read::from_store(Lookup::Unchanged)) };
         if let Some(range) = &options.range {
@@ -181,7 +222,7 @@ impl PostgresStore {
                     Err(error) => return Some((vec![Err(store.failed(error, Operation::List))], None)),
                 };
                 let whole = page.len() == size;
-                // A row whose key is damaged ends the listing: nobody could say which key it is about.
+                // A row whose key is damaged ends the listing: the error could not name its key.
                 let page = up_to_unnamed(page);
                 let last = match page.last() {
                     Some(Ok(listed)) => Some(listed.key.clone()),
@@ -202,6 +243,7 @@ impl PostgresStore {
     /// A page; what is damaged in it is an error in its place.
     async fn page(&self, options: &ListOptions, size: usize) -> Result<Vec<Result<Listed>>> {
         self.check_open(Operation::List)?;
+        let values = options.values.map_or(-1, |up_to| i64::try_from(up_to).unwrap_or(i64::MAX).min(IN_ROW));
         let (statement, options, now) =
             (self.0.statements.list.clone(), options.clone(), now(self.0.stamp.now()));
         let rows = self
@@ -218,16 +260,38 @@ impl PostgresStore {
                         .bind(options.start_after.as_ref().map(|key| key.as_str().as_bytes()))
                         .bind(options.tombstones == Tombstones::Show)
                         .bind(i64::try_from(size).unwrap_or(i64::MAX))
+                        .bind(values)
                         .fetch_all(connection)
                         .await
                 })
             })
             .await?;
         let listed = |row: &PgRow| {
-            let read = row::metadata(row).map_err(|error| self.failed(error, Operation::List));
-            read.map(|(key, metadata)| Listed::with_metadata(key, Arc::new(metadata)))
+            let read = row::entry(row).and_then(|(key, entry, metadata)| {
+                let value = entry.map(|entry| entry.verify().map(|()| entry.into_value())).transpose();
+                let value = value.map_err(|error| error.for_key(&key))?;
+                Ok(Listed { value, ..Listed::with_metadata(key, metadata) })
+            });
+            read.map_err(|error| self.failed(error, Operation::List))
         };
         Ok(rows.iter().map(listed).collect())
+    }
+
+    pub(crate) async fn list_marks(&self, prefix: &str) -> Result<Vec<String>> {
+        let (statement, prefix) = (self.0.statements.list_marks.clone(), mark_row(prefix));
+        let rows = self
+            .0
+            .client
+            .run(Purpose::Read, move |connection| {
+                let (statement, prefix) = (statement.clone(), prefix.clone());
+                Box::pin(async move { statement.query().bind(prefix).fetch_all(connection).await })
+            })
+            .await?;
+        let name = |row: &PgRow| {
+            let row: &str = row.try_get(0).map_err(|_| row::damaged("name of a mark"))?;
+            Ok(row.strip_prefix(&mark_row("")).unwrap_or(row).to_owned())
+        };
+        rows.iter().map(name).collect()
     }
 
     pub(crate) async fn get_mark(&self, name: &str) -> Result<Option<Bytes>> {
@@ -253,21 +317,57 @@ pub(crate) fn mark_row(name: &str) -> String {
 
 /// A statement that answers in one row at most, and its parameters.
 enum Query {
-    Load { statement: Statement, key: Key, now: i64, known: Option<String>, range: Option<(i32, i32)> },
-    Head { statement: Statement, key: Key, now: i64 },
-    Part { statement: Statement, key: Key, version: String, from: i32, length: i32 },
-    Mark { statement: Statement, name: String },
+    Load {
+        statement: Statement,
+        key: Key,
+        now: i64,
+        /// The version whose value is not wanted, and the only one whose value is.
+        known: Option<String>,
+        wanted: Option<String>,
+        range: Option<(i32, i32)>,
+    },
+    Slices {
+        statement: Statement,
+        key: Key,
+        now: i64,
+        known: Option<String>,
+        wanted: Option<String>,
+        starts: Vec<i32>,
+        lengths: Vec<i32>,
+    },
+    Head {
+        statement: Statement,
+        key: Key,
+        now: i64,
+    },
+    Part {
+        statement: Statement,
+        key: Key,
+        version: String,
+        from: i32,
+        length: i32,
+    },
+    Mark {
+        statement: Statement,
+        name: String,
+    },
 }
 
 impl Query {
     fn build(&self) -> crate::sql::Query<'_> {
         match self {
-            Self::Load { statement, key, now, known, range } => {
-                let query = statement.query().bind(key.as_str().as_bytes()).bind(now).bind(known);
+            Self::Load { statement, key, now, known, wanted, range } => {
+                let query =
+                    statement.query().bind(key.as_str().as_bytes()).bind(now).bind(known).bind(wanted);
                 match range {
                     Some((from, length)) => query.bind(from).bind(length),
                     None => query,
                 }
+            }
+            Self::Slices { statement, key, now, known, wanted, starts, lengths } => {
+                let query =
+                    statement.query().bind(key.as_str().as_bytes()).bind(now).bind(known).bind(wanted);
+                query.bind(starts).bind(lengths)
             }
             Self::Head { statement, key, now } => statement.query().bind(key.as_str().as_bytes()).bind(now),
             Self::Part { statement, key, version, from, length } => {

@@ -17,7 +17,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use tiered_core::{
     Attributes, Checksum, Entry, Error, ErrorKind, Key, Metadata, Note, Origin, Result, Timestamp, Validator,
-    Version,
+    Version, adapter,
 };
 
 /// The columns of metadata, in the order that [`metadata`] reads them.
@@ -65,7 +65,7 @@ impl Record {
             expires_at: metadata.expires_at.map(column),
             // A map of strings is always JSON.
             attributes: serde_json::to_string(&attributes).ok().filter(|_| !attributes.is_empty()),
-            checksum: i64::from(metadata.checksum.as_u32()),
+            checksum: i64::from(adapter::checksum_of(entry).as_u32()),
             value: entry.value().clone(),
             session: written(note.session),
             validated: written(note.validated),
@@ -80,14 +80,14 @@ impl Record {
     }
 }
 
-fn damaged(what: &str) -> Error {
+pub(crate) fn damaged(what: &str) -> Error {
     Error::new(
         ErrorKind::Corrupt,
         format!("the row's {what} is not as this store writes it; restore the row, or delete it"),
     )
 }
 
-/// The key and the metadata of a row of [`METADATA`]. An error names the key, where that is good.
+/// The key and the metadata of a row of [`METADATA`]. An error names the key if the key is valid.
 pub(crate) fn metadata(row: &PgRow) -> Result<(Key, Metadata)> {
     let key: &[u8] = row.try_get(0).map_err(|_| damaged("key"))?;
     let key =
@@ -122,7 +122,7 @@ fn beside_key(row: &PgRow) -> Result<Metadata> {
         expires_at: expires_at.map(|at| Timestamp::from_millis(number(at))),
         attributes: attributes.map_or(Ok(Attributes::new()), read_attributes)?,
         size: number(row.try_get(6).map_err(read("size"))?),
-        checksum: Checksum::from_u32(checksum.map_err(|_| damaged("checksum"))?),
+        checksum: Some(Checksum::from_u32(checksum.map_err(|_| damaged("checksum"))?)),
         note,
     })
 }

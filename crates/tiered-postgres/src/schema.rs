@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, SqlSafeStr};
+use tiered_core::opening::Create;
 use tiered_core::{Durability, Error, ErrorKind, Result};
 
 use crate::client::{Client, Purpose};
-use crate::config::{Create, Limits, PostgresConfig};
+use crate::config::{Limits, PostgresConfig};
 use crate::sql::Query;
 
 /// What brings the tables from one version to the next: entry `n` makes version `n + 1`. They are never changed once
@@ -136,12 +137,12 @@ async fn find(connection: &mut PgConnection, names: &Names) -> Result<Found, sql
 
 async fn migrate(connection: &mut PgConnection, names: &Names) -> Result<Result<()>, sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    // Two processes that open stores of one schema for the first time take turns.
+    // Serialises processes that create stores in one schema at the same time.
     once("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
         .bind(format!("tiered:{}", names.schema))
         .execute(&mut *transaction)
         .await?;
-    // The catalogue is read, not what the session remembers of it from before it waited.
+    // Reads the catalogue: the session's cache is from before it waited for the lock.
     let schema = once("SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)");
     let schema = schema.bind(names.schema.trim_matches('"')).fetch_one(&mut *transaction).await?;
     if !schema.try_get::<bool, _>(0)? {
@@ -208,7 +209,7 @@ pub(crate) async fn inspect(client: &Client, limits: Limits) -> Result<Durabilit
         ));
     }
     if server.limits != limits {
-        // Without them the time for which an unknown write can take effect has no bound.
+        // Without these limits, the time in which an unknown write can still take effect is unbounded.
         return Err(Error::new(
             ErrorKind::Config,
             "the session does not have the limits that it was opened with: a pooler ignores `options`; open with statement_cache=0",

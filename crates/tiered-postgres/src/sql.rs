@@ -19,7 +19,8 @@ pub(crate) type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, PgArguments>;
 pub(crate) enum Prepared {
     /// Under names of the session.
     Kept,
-    /// Not at all: each use parses it anew, without a name that another session would not know, or know otherwise.
+    /// Not at all: each use parses the statement again without a name, because another session may not know the name,
+    /// or use it for another statement.
     Unnamed,
 }
 
@@ -41,6 +42,7 @@ impl Statement {
 pub(crate) struct Statements {
     pub(crate) load: Statement,
     pub(crate) load_range: Statement,
+    pub(crate) load_slices: Statement,
     pub(crate) head: Statement,
     pub(crate) load_many: Statement,
     pub(crate) part: Statement,
@@ -54,6 +56,7 @@ pub(crate) struct Statements {
     pub(crate) lock: Statement,
     pub(crate) judge: Statement,
     pub(crate) get_mark: Statement,
+    pub(crate) list_marks: Statement,
     pub(crate) set_mark: Statement,
     pub(crate) remove_mark: Statement,
     pub(crate) sweep: Statement,
@@ -117,9 +120,9 @@ fn update(table: &str) -> String {
 
 /// A batch: parameter 4 are the keys to delete, 5 is now, 6 to 16 are the columns to write.
 ///
-/// Two batches never wait for each other when each takes its rows in the order of their keys. An ordered upsert does
-/// so for rows that are not there yet as well, and so do ordered locks for rows to delete. A batch that has both,
-/// and is not a single pass, locks them all beforehand: see [`lock`].
+/// Two batches never wait for each other when each takes its rows in the order of their keys. An ordered upsert does so
+/// for rows that are not there yet as well, and so do ordered locks for rows to delete. A batch that has both, and is
+/// not a single pass, locks them all first: see [`lock`].
 fn apply(table: &str, feed: bool) -> String {
     let changes = format!(
         "locked AS MATERIALIZED (SELECT entry.key FROM {table} AS entry, guard WHERE guard.ok \
@@ -180,14 +183,24 @@ impl Statements {
         };
         let delete_matches = format!(" AND {} AND old.version = $6::text", live("$5"));
         let unexpired = unexpired("$2");
-        let value = "CASE WHEN old.version = $3::text THEN NULL ELSE value END";
+        let value = |part: &str| {
+            format!("CASE WHEN old.version = $3::text OR old.version <> $4::text THEN NULL ELSE {part} END")
+        };
+        // Each part in its place.
+        let parts = value(
+            "ARRAY(SELECT substr(value, part.start, part.length) FROM unnest($5::integer[], $6::integer[]) \
+             WITH ORDINALITY AS part(start, length, place) ORDER BY part.place)",
+        );
+        let (whole, part) = (value("value"), value("substr(value, $5::integer, $6::integer)"));
         Self {
             load: text(format!(
-                "SELECT {metadata}, {value} FROM {table} AS old WHERE key = $1::bytea AND {unexpired}"
+                "SELECT {metadata}, {whole} FROM {table} AS old WHERE key = $1::bytea AND {unexpired}"
             )),
             load_range: text(format!(
-                "SELECT {metadata}, CASE WHEN old.version = $3::text THEN NULL ELSE \
-                 substr(value, $4::integer, $5::integer) END FROM {table} AS old WHERE key = $1::bytea AND {unexpired}"
+                "SELECT {metadata}, {part} FROM {table} AS old WHERE key = $1::bytea AND {unexpired}"
+            )),
+            load_slices: text(format!(
+                "SELECT {metadata}, {parts} FROM {table} AS old WHERE key = $1::bytea AND {unexpired}"
             )),
             head: text(format!(
                 "SELECT {metadata} FROM {table} AS old WHERE key = $1::bytea AND {unexpired}"
@@ -199,7 +212,8 @@ impl Statements {
                 "SELECT substr(value, $3::integer, $4::integer) FROM {table} WHERE key = $1::bytea AND version = $2::text"
             )),
             list: text(format!(
-                "SELECT {metadata} FROM {table} AS old WHERE key >= $1::bytea AND ($3::bytea IS NULL OR key < $3) \
+                "SELECT {metadata}, CASE WHEN octet_length(value) <= $7::bigint THEN value END FROM {table} AS old \
+                 WHERE key >= $1::bytea AND ($3::bytea IS NULL OR key < $3) \
                  AND ($4::bytea IS NULL OR key > $4) AND {unexpired} AND ($5::boolean OR origin < 2) \
                  ORDER BY key LIMIT $6::bigint"
             )),
@@ -220,6 +234,9 @@ impl Statements {
                 live("$2")
             )),
             get_mark: text(format!("SELECT value FROM {meta} WHERE name = $1::text")),
+            list_marks: text(format!(
+                "SELECT name FROM {meta} WHERE left(name, length($1::text)) = $1::text ORDER BY name COLLATE \"C\""
+            )),
             set_mark: text(guarded(
                 &format!(
                     "done AS (INSERT INTO {meta} AS old (name, value) SELECT $4::text, $5::bytea FROM guard \

@@ -1,6 +1,7 @@
 //! The store: what it declares, and how its methods are spread over this crate.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,9 +11,9 @@ use tiered_core::store::{check_mark, closed};
 use tiered_core::{
     Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Error, Feature,
     Key, ListOptions, ListStream, Metadata, Operation, Put, Read, ReadOptions, Reads, Result, Scope, Sharing,
-    Stamp, Store, Written, adapter,
+    Slices, Stamp, Store, Written, adapter,
 };
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
 use crate::config::PostgresConfig;
@@ -40,8 +41,8 @@ pub(crate) struct Inner {
     /// The channel of announcements, where writes are announced.
     pub(crate) channel: Option<String>,
     pub(crate) closed: AtomicBool,
-    /// Set when the store is closed or its last handle is gone.
-    pub(crate) leaving: watch::Sender<bool>,
+    /// Cancelled when the store is closed or its last handle is dropped.
+    pub(crate) leaving: CancellationToken,
 }
 
 impl fmt::Debug for PostgresStore {
@@ -55,7 +56,7 @@ impl fmt::Debug for PostgresStore {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.leaving.send_replace(true);
+        self.leaving.cancel();
     }
 }
 
@@ -81,18 +82,18 @@ impl PostgresStore {
         .fold(Capabilities::new("postgres", durability, Sharing::Shared), Capabilities::with)
         .max_value(config.max_value)
         .request_lifetime(Client::lifetime(config.timeout));
-        if config.feed {
+        if config.has_feed() {
             capabilities = capabilities.with(Feature::Changes);
         }
         let prepared = if config.is_pooled() { Prepared::Unnamed } else { Prepared::Kept };
         let inner = Arc::new(Inner {
             client,
-            statements: Statements::new(&names.table, &names.meta, config.feed, prepared),
+            statements: Statements::new(&names.table, &names.meta, config.has_feed(), prepared),
             capabilities,
             stamp: config.stamp.clone(),
-            channel: config.feed.then(|| config.channel()),
+            channel: config.has_feed().then(|| config.channel()),
             closed: AtomicBool::new(false),
-            leaving: watch::Sender::new(false),
+            leaving: CancellationToken::new(),
             config,
         });
         if let Some(every) = inner.config.sweep {
@@ -101,7 +102,7 @@ impl PostgresStore {
         Ok(Self(inner))
     }
 
-    /// Removes expired rows now, as the background task does from time to time; returns how many.
+    /// Removes expired rows now, as the background task does periodically; returns their number.
     ///
     /// # Errors
     /// The server's.
@@ -164,6 +165,16 @@ impl Store for PostgresStore {
         reads.into_iter().map(|read| read.map_err(|error| self.failed(error, Operation::LoadMany))).collect()
     }
 
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        let read = self.load_slices(key, ranges, options).await;
+        read.map_err(|error| self.failed(error, Operation::Load).for_key(key))
+    }
+
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
         self.apply_batch(batch).await.map_err(|error| self.failed(error, Operation::Apply))
     }
@@ -191,7 +202,7 @@ impl Store for PostgresStore {
     }
 
     async fn claim(&self, _scope: &Scope) -> Result<Claim> {
-        // It is shared: nobody is kept out.
+        // The store is shared: every claim is granted.
         Ok(Claim::shared())
     }
 
@@ -211,6 +222,11 @@ impl Store for PostgresStore {
         self.write_mark(name, value).await.map_err(|error| self.failed(error, Operation::Mark))
     }
 
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        self.check_open(Operation::Mark)?;
+        self.list_marks(prefix).await.map_err(|error| self.failed(error, Operation::Mark))
+    }
+
     async fn flush(&self) -> Result<()> {
         // A statement that returned is committed.
         self.check_open(Operation::Flush)
@@ -218,7 +234,7 @@ impl Store for PostgresStore {
 
     async fn close(&self) -> Result<()> {
         if !self.0.closed.swap(true, Ordering::AcqRel) {
-            self.0.leaving.send_replace(true);
+            self.0.leaving.cancel();
             self.0.client.close();
         }
         Ok(())

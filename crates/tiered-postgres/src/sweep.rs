@@ -12,16 +12,16 @@ use crate::store::Inner;
 /// Rows in one statement: few enough that its locks are held for milliseconds.
 const BATCH: i64 = 1_000;
 
-/// Removes expired rows from time to time, until the store is closed or gone.
+/// Removes expired rows periodically until the store is closed or dropped.
 pub(crate) fn start(inner: &Arc<Inner>, every: Duration) {
-    let mut leaving = inner.leaving.subscribe();
+    let leaving = inner.leaving.clone();
     let runtime = inner.client.runtime().clone();
     let inner: Weak<Inner> = Arc::downgrade(inner);
     runtime.spawn(async move {
         loop {
             tokio::select! {
                 biased;
-                _ = leaving.wait_for(|left| *left) => return,
+                () = leaving.cancelled() => return,
                 () = tokio::time::sleep(every) => {}
             }
             let Some(inner) = inner.upgrade() else { return };
@@ -29,7 +29,7 @@ pub(crate) fn start(inner: &Arc<Inner>, every: Duration) {
                 Ok(0) => {}
                 Ok(rows) => tracing::debug!(rows, "expired rows were removed"),
                 Err(error) => {
-                    tracing::warn!(error = %error.chain(), "expired rows were not removed; it is tried again");
+                    tracing::warn!(error = %error.chain(), "removing expired rows failed; it is retried");
                 }
             }
         }

@@ -1,23 +1,14 @@
-//! What a redb tier needs to know.
+//! The configuration of a redb tier.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use redb::StorageBackend;
+use tiered_core::opening::{Create, WriteDurability};
 use tiered_core::{Capabilities, Durability, Result, Stamp};
 use tiered_embedded::{Access, Executor, Settings, io_error};
 
 use crate::{RedbStore, open};
-
-/// When a write counts as done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RedbDurability {
-    /// When it is on disk.
-    #[default]
-    Sync,
-    /// When it is in memory; on disk by the next flush. A killed process loses what was not flushed.
-    Buffer,
-}
 
 /// Whether the whole file is checked on opening. The check reads all of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,17 +18,7 @@ pub enum Verify {
     Auto,
     /// Always.
     Always,
-    /// Never: a damaged file may make redb panic, which is contained, or miss a key, which is not noticed.
-    Never,
-}
-
-/// What to do where there is no database yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Create {
-    /// Make one. The folder must exist.
-    #[default]
-    IfAbsent,
-    /// Fail with [`ErrorKind::NotFound`](tiered_core::ErrorKind::NotFound).
+    /// Never. A damaged file may make redb panic, which becomes an error, or miss a key, which goes unnoticed.
     Never,
 }
 
@@ -55,7 +36,7 @@ pub enum Create {
 pub struct RedbConfig {
     pub(crate) path: PathBuf,
     pub(crate) cache: usize,
-    pub(crate) durability: RedbDurability,
+    pub(crate) durability: WriteDurability,
     pub(crate) verify: Verify,
     pub(crate) create: Create,
     pub(crate) access: Access,
@@ -65,8 +46,7 @@ pub struct RedbConfig {
 }
 
 impl RedbConfig {
-    /// The cache of pages unless set otherwise, in bytes. redb's own default is 1 GiB, more than a tier should take
-    /// unasked.
+    /// The default cache of pages, in bytes. redb's own default of 1 GiB is too much for a tier.
     pub const DEFAULT_CACHE: usize = 64 << 20;
 
     /// A database in the file at exactly `path`.
@@ -74,7 +54,7 @@ impl RedbConfig {
         Self {
             path: path.as_ref().to_owned(),
             cache: Self::DEFAULT_CACHE,
-            durability: RedbDurability::default(),
+            durability: WriteDurability::default(),
             verify: Verify::default(),
             create: Create::default(),
             access: Access::default(),
@@ -91,9 +71,9 @@ impl RedbConfig {
         self
     }
 
-    /// When a write counts as done.
+    /// When a write counts as done. With [`WriteDurability::Buffer`] a killed process loses what was not flushed.
     #[must_use]
-    pub fn durability(mut self, durability: RedbDurability) -> Self {
+    pub fn durability(mut self, durability: WriteDurability) -> Self {
         self.durability = durability;
         self
     }
@@ -136,7 +116,7 @@ impl RedbConfig {
         self
     }
 
-    /// The largest value, in bytes; at most 3 GiB are of use.
+    /// The largest value, in bytes; the engine supports at most 3 GiB.
     #[must_use]
     pub fn max_value(mut self, bytes: u64) -> Self {
         self.max_value = bytes;
@@ -157,15 +137,15 @@ impl RedbConfig {
         self
     }
 
-    /// Opens the database, after making it where that is asked for.
+    /// Opens the database, and creates it first if the configuration says so.
     ///
     /// # Errors
-    /// `NotFound` where there is none (or no folder for it), `Foreign` where the file is no database of ours, `Locked`
-    /// where it is open elsewhere, `Corrupt` where it is damaged, `PermissionDenied`, `Full`, `Unavailable`, `Config`
-    /// outside a tokio runtime. A creation that failed leaves no file behind.
+    /// `NotFound` if there is none (or no folder for it), `Foreign` if the file is not a database of this adapter,
+    /// `Locked` if it is open elsewhere, `Corrupt` if it is damaged, `PermissionDenied`, `Full`, `Unavailable`,
+    /// `Config` outside a tokio runtime. A creation that failed leaves no file behind.
     ///
     /// # Cancel safety
-    /// Dropped half-way it may leave an empty database, which the next opening uses.
+    /// If dropped, it may leave an empty database, which the next opening uses.
     pub async fn open(self) -> Result<RedbStore> {
         let path = match self.executor {
             Executor::Threads => Some(self.path.clone()),
@@ -183,7 +163,7 @@ impl RedbConfig {
     /// As [`open`](Self::open).
     ///
     /// # Cancel safety
-    /// Dropped half-way it may leave an empty database.
+    /// If dropped, it may leave an empty database.
     pub async fn open_on<B: StorageBackend>(
         self,
         backend: impl Fn() -> io::Result<B> + Send + Sync + 'static,
@@ -194,8 +174,8 @@ impl RedbConfig {
 
     fn settings(&self) -> Settings {
         let durability = match self.durability {
-            RedbDurability::Sync => Durability::PowerLoss,
-            RedbDurability::Buffer => Durability::CleanClose,
+            WriteDurability::Sync => Durability::PowerLoss,
+            WriteDurability::Buffer => Durability::CleanClose,
         };
         Settings {
             name: "redb",

@@ -1,4 +1,4 @@
-//! Making a database in a file that is empty, unfinished, or not there yet.
+//! Creates a database in a file that is empty, unfinished or absent.
 //!
 //! redb's own creation is not atomic. So the bytes of a new database are made in memory and written into the file under
 //! its own name: no other file is made, replaced or removed, and an empty file that the user prepared keeps its links,
@@ -38,7 +38,7 @@ pub(crate) enum Content {
     Empty,
     /// One of ours that was never finished.
     Unfinished,
-    /// A redb database, of whomever.
+    /// A redb database, of this or another program.
     Redb,
     Other,
 }
@@ -93,7 +93,7 @@ pub(crate) fn create(system: &dyn System, path: &Path) -> Result<()> {
         Err(error) => return Err(io_error(error)),
     };
     let _lock = lock(system, &file, is_new)?;
-    // Removed by one that made it and failed, between our opening and our lock.
+    // Another creator failed and removed the file between our open and our lock.
     if !system.names(path, &file).map_err(io_error)? {
         return Err(Error::new(ErrorKind::Locked, "another process has just removed the file; try again"));
     }
@@ -104,9 +104,9 @@ pub(crate) fn create(system: &dyn System, path: &Path) -> Result<()> {
     let filled = fill(system, &file)
         .and_then(|()| if is_new { sync_name(system, path, &file).map_err(io_error) } else { Ok(()) });
     if filled.is_err() {
-        // Under the lock, so that nothing of another's is removed.
+        // Under the lock, so that no other creator's file is removed.
         let undone = if is_new { system.remove(path) } else { system.set_len(&file, 0) };
-        // What cannot be undone is told as unfinished by its own content.
+        // If undoing fails, the content marks the file as unfinished.
         undone.ok();
     }
     filled
@@ -114,7 +114,7 @@ pub(crate) fn create(system: &dyn System, path: &Path) -> Result<()> {
 
 /// What a link points to, also where that is not there yet.
 fn target(path: &Path) -> Result<PathBuf> {
-    /// As many as Linux follows.
+    /// The limit of Linux.
     const LINKS: usize = 40;
     let mut path = path.to_owned();
     for _ in 0..LINKS {
@@ -136,7 +136,7 @@ fn lock(system: &dyn System, file: &File, is_new: bool) -> Result<Option<Lock>> 
     match system.lock(file) {
         Ok(Some(lock)) => Ok(Some(lock)),
         Ok(None) => Err(Error::new(ErrorKind::Locked, "another process has the file open; close it there")),
-        // It was made here and now: that is a lock as well, which the next one cannot have.
+        // This call has just created the file with `create_new`, which only one creator can do.
         Err(_) if is_new => Ok(None),
         Err(error) => {
             let message = "the file cannot be locked while a database is made in it; remove it, or use a file system with locks";
@@ -178,7 +178,7 @@ fn sync_name(system: &dyn System, path: &Path, file: &File) -> io::Result<()> {
     })
 }
 
-/// The bytes of a new database. redb has no clock and no chance of its own: they are always the same.
+/// The bytes of a new database. They are always the same: redb uses neither a clock nor random numbers for them.
 fn image() -> Result<Vec<u8>> {
     let memory = Memory(Arc::new(InMemoryBackend::new()));
     let database = Builder::new().set_cache_size(0).create_with_backend(memory.clone()).map_err(map)?;

@@ -19,7 +19,7 @@ const META: Definition = TableDefinition::new("meta");
 const CHUNKS: Definition = TableDefinition::new("chunks");
 const MARKS: Definition = TableDefinition::new("marks");
 
-/// Without durability every so many commits go to disk: the pages they free can be used again only then.
+/// Without durability, one commit in this many goes to disk: only then can freed pages be reused.
 const BUFFERED_COMMITS: u32 = 256;
 
 /// An open database of ours.

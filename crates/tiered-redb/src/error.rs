@@ -4,7 +4,7 @@ use redb::{CommitError, DatabaseError, StorageError, TableError, TransactionErro
 use tiered_core::{Error, ErrorKind};
 use tiered_embedded::io_kind;
 
-/// Any error of redb, in our words. The outcome of a write is the caller's to say.
+/// Maps an error of redb. The caller sets the outcome of a write.
 pub(crate) fn map(error: impl Into<Failure>) -> Error {
     let failure = error.into();
     let (kind, message) = failure.classify();
@@ -46,10 +46,10 @@ impl Failure {
             redb::Error::TableTypeMismatch { .. }
             | redb::Error::TableIsMultimap(_)
             | redb::Error::TableDoesNotExist(_) => {
-                (ErrorKind::Foreign, "the file is a redb database of another program")
+                (ErrorKind::Foreign, "the file is a redb database of another program; use another file")
             }
             redb::Error::PreviousIo => {
-                (ErrorKind::Unavailable, "the disk failed; the database is opened anew")
+                (ErrorKind::Unavailable, "the disk failed; the next call opens the database again")
             }
             redb::Error::DatabaseClosed => (ErrorKind::Closed, "the database is closed"),
             redb::Error::Io(error) => io_kind(error.kind()),

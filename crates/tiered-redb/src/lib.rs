@@ -4,9 +4,9 @@
 //! `tiered`, marks the file as ours and names the format.
 //!
 //! # Durability
-//! With [`RedbDurability::Sync`] (the default) a write is on disk when it returns, by a two-phase commit: after a
+//! With [`WriteDurability::Sync`] (the default) a write is on disk when it returns, by a two-phase commit: after a
 //! crash redb can tell a torn commit from a damaged one. Concurrent writes share a commit. With
-//! [`RedbDurability::Buffer`] a write is in memory when it returns; it is on disk after `flush`, `close`, or every
+//! [`WriteDurability::Buffer`] a write is in memory when it returns; it is on disk after `flush`, `close`, or every
 //! 256 commits. **What was not flushed is lost when the process is killed**, not only when power is lost.
 //!
 //! # Damage
@@ -28,7 +28,8 @@ mod error;
 mod open;
 mod system;
 
-pub use config::{Create, RedbConfig, RedbDurability, Verify};
+pub use config::{RedbConfig, Verify};
+pub use tiered_core::opening::{Create, WriteDurability};
 use tiered_embedded::EmbeddedStore;
 pub use tiered_embedded::{Access, Executor};
 

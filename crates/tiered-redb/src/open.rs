@@ -5,10 +5,11 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use redb::{Builder, Database, Durability, ReadableDatabase, StorageBackend, TableDefinition};
+use tiered_core::opening::Create;
 use tiered_core::{Error, ErrorKind, Result};
 use tiered_embedded::{Access, Engine, Opening, io_error};
 
-use crate::config::{Create, RedbConfig, Verify};
+use crate::config::{RedbConfig, Verify};
 use crate::create::{Content, create, inspect};
 use crate::engine::{ReadOnlyEngine, RedbEngine, make_tables};
 use crate::error::map;
@@ -22,17 +23,17 @@ const FORMAT_VERSION: &[u8] = b"2";
 /// The largest file that [`Verify::Auto`] checks: about a second of reading.
 const VERIFY_UP_TO: u64 = 256 << 20;
 
-/// Opens the file of `config`, after making it where that is asked for.
+/// Opens the file of `config`, and creates it first if the configuration says so.
 pub(crate) fn open(config: &RedbConfig, opening: Opening) -> Result<Box<dyn Engine>> {
     let create = match (opening, config.access) {
         (Opening::First, Access::ReadWrite) => config.create,
-        // A file that went away while it was open must not come back empty.
+        // A file that was removed while it was open must not be recreated empty.
         (Opening::Again, _) | (_, Access::ReadOnly) => Create::Never,
     };
     open_file(config, create).map_err(|error| error.at_place(config.path.display()))
 }
 
-/// Opens the database on a backend of the user's own, after making it where that is empty.
+/// Opens the database on a custom backend, and creates it if the backend is empty.
 pub(crate) fn open_on(config: &RedbConfig, backend: impl StorageBackend) -> Result<Box<dyn Engine>> {
     let database = contained(|| {
         let database = builder(config, config.verify != Verify::Never).create_with_backend(backend);
@@ -69,7 +70,7 @@ fn open_file(config: &RedbConfig, create_it: Create) -> Result<Box<dyn Engine>> 
             return Err(foreign("the file is empty, and no database yet; write to it first"));
         }
         (Content::Other, _) => {
-            return Err(foreign("the file is no database; name another file, this one was not touched"));
+            return Err(foreign("the file is not a database; use another file, this one was not touched"));
         }
     }
     let check = match config.verify {
@@ -131,9 +132,9 @@ fn check_marker(database: &impl ReadableDatabase) -> Result<()> {
     match format.as_ref().map(redb::AccessGuard::value) {
         Some(FORMAT_VERSION) => Ok(()),
         Some(_) => Err(foreign(
-            "the file has the format of another version of tiered; use that version, and sync to a new one",
+            "the file has the format of another version of tiered; open it with that version and sync it to a new store",
         )),
-        None => Err(foreign("the file is a redb database of another program")),
+        None => Err(foreign("the file is a redb database of another program; use another file")),
     }
 }
 

@@ -1,31 +1,12 @@
-//! What a RocksDB tier needs to know.
+//! The configuration of a RocksDB tier.
 
 use std::path::{Path, PathBuf};
 
+use tiered_core::opening::{Create, WriteDurability};
 use tiered_core::{Capabilities, Durability, Result, Stamp};
 use tiered_embedded::{Access, Executor, Settings};
 
 use crate::{RocksdbStore, open};
-
-/// When a write counts as done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RocksdbDurability {
-    /// When it is on disk.
-    #[default]
-    Sync,
-    /// When the operating system has it; on disk by the next flush. A loss of power loses what was not flushed.
-    Buffer,
-}
-
-/// What to do where there is no database yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Create {
-    /// Make one. The parent folder must exist.
-    #[default]
-    IfAbsent,
-    /// Fail with [`ErrorKind::NotFound`](tiered_core::ErrorKind::NotFound).
-    Never,
-}
 
 /// Configures a [`RocksdbStore`].
 ///
@@ -42,7 +23,7 @@ pub struct RocksdbConfig {
     pub(crate) path: PathBuf,
     pub(crate) cache: usize,
     pub(crate) write_buffer: usize,
-    pub(crate) durability: RocksdbDurability,
+    pub(crate) durability: WriteDurability,
     pub(crate) create: Create,
     pub(crate) access: Access,
     max_value: u64,
@@ -50,13 +31,13 @@ pub struct RocksdbConfig {
 }
 
 impl RocksdbConfig {
-    /// The block cache unless set otherwise, in bytes.
+    /// The default block cache, in bytes.
     pub const DEFAULT_CACHE: usize = 64 << 20;
 
-    /// The memtables unless set otherwise, in bytes.
+    /// The default size of the memtables, in bytes.
     pub const DEFAULT_WRITE_BUFFER: usize = 64 << 20;
 
-    /// The smallest block cache: with none, a read that only looks in memory would find nothing and say so.
+    /// The smallest block cache. Without a cache, a read from memory alone would miss every entry.
     pub const MIN_CACHE: usize = 1 << 20;
 
     /// A database in the folder at exactly `path`.
@@ -65,7 +46,7 @@ impl RocksdbConfig {
             path: path.as_ref().to_owned(),
             cache: Self::DEFAULT_CACHE,
             write_buffer: Self::DEFAULT_WRITE_BUFFER,
-            durability: RocksdbDurability::default(),
+            durability: WriteDurability::default(),
             create: Create::default(),
             access: Access::default(),
             max_value: Capabilities::DEFAULT_MAX_VALUE,
@@ -87,9 +68,10 @@ impl RocksdbConfig {
         self
     }
 
-    /// When a write counts as done.
+    /// When a write counts as done. With [`WriteDurability::Buffer`] a loss of power loses what was not flushed; a killed
+    /// process loses nothing.
     #[must_use]
-    pub fn durability(mut self, durability: RocksdbDurability) -> Self {
+    pub fn durability(mut self, durability: WriteDurability) -> Self {
         self.durability = durability;
         self
     }
@@ -118,7 +100,7 @@ impl RocksdbConfig {
         self
     }
 
-    /// The largest value, in bytes; at most 3 GiB are of use.
+    /// The largest value, in bytes; the engine supports at most 3 GiB.
     #[must_use]
     pub fn max_value(mut self, bytes: u64) -> Self {
         self.max_value = bytes;
@@ -132,19 +114,19 @@ impl RocksdbConfig {
         self
     }
 
-    /// Opens the database, after making it where that is asked for.
+    /// Opens the database, and creates it first if the configuration says so.
     ///
     /// # Errors
-    /// `NotFound` where there is none (or no folder for it), `Foreign` where the folder holds something else, `Locked`
-    /// where it is open elsewhere, `Corrupt` where it is damaged, `PermissionDenied`, `Full`, `Unavailable`,
-    /// `Config` outside a tokio runtime.
+    /// `NotFound` if there is none (or no folder for it), `Foreign` if the folder holds something else, `Locked` if it
+    /// is open elsewhere, `Corrupt` if it is damaged, `PermissionDenied`, `Full`, `Unavailable`, `Config` outside a
+    /// tokio runtime.
     ///
     /// # Cancel safety
-    /// Dropped half-way it may leave an empty database, which the next opening uses.
+    /// If dropped, it may leave an empty database, which the next opening uses.
     pub async fn open(self) -> Result<RocksdbStore> {
         let durability = match self.durability {
-            RocksdbDurability::Sync => Durability::PowerLoss,
-            RocksdbDurability::Buffer => Durability::ProcessKill,
+            WriteDurability::Sync => Durability::PowerLoss,
+            WriteDurability::Buffer => Durability::ProcessKill,
         };
         let settings = Settings {
             name: "rocksdb",

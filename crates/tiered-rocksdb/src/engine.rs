@@ -31,7 +31,7 @@ pub(crate) fn options(config: &RocksdbConfig) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
-    // RocksDB's default passes over whatever follows the first damage of a log, in silence.
+    // RocksDB's default silently ignores everything after the first damage in a log.
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     options.set_track_and_verify_wals_in_manifest(true);
     options.set_max_open_files(OPEN_FILES);
@@ -65,7 +65,7 @@ pub(crate) fn family_options(cache: &Cache, blobs: bool) -> Options {
     options
 }
 
-/// What RocksDB has to say goes where the rest of the process says it.
+/// Forwards RocksDB's log to `tracing`.
 pub(crate) fn logger() -> InfoLogger {
     InfoLogger::new_callback_logger(LogLevel::Info, |level, message| {
         let message = message.trim_end();
@@ -108,7 +108,7 @@ fn family(database: &DB, table: Table) -> Result<&ColumnFamily> {
 /// What a view sees and how far it may go for it.
 struct Reading<'e> {
     database: &'e DB,
-    /// `None` for the writer, which nobody writes beside.
+    /// `None` for the writer, which is the only one.
     snapshot: Option<Snapshot<'e>>,
     options: ReadOptions,
     /// Whether something was not in memory, where nothing else was to be looked at.

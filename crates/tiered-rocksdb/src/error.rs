@@ -2,7 +2,7 @@
 
 use tiered_core::{Error, ErrorKind};
 
-/// An error of RocksDB, in our words. The outcome of a write is the caller's to say.
+/// Maps an error of RocksDB. The caller sets the outcome of a write.
 pub(crate) fn map(error: rocksdb::Error) -> Error {
     let (kind, message) = classify(&error.kind(), error.as_ref());
     Error::new(kind, message).with_source(error)
@@ -18,7 +18,7 @@ fn classify(kind: &rocksdb::ErrorKind, text: &str) -> (ErrorKind, &'static str) 
             (ErrorKind::Locked, "the database is open in this process; close it there")
         }
         Theirs::IOError if says(&["No space left", "Disk quota exceeded", "File too large"]) => {
-            (ErrorKind::Full, "there is no room on the disk; free some")
+            (ErrorKind::Full, "the disk is full; free some space")
         }
         Theirs::IOError
             if says(&["Permission denied", "Read-only file system", "Operation not permitted"]) =>
@@ -51,7 +51,7 @@ fn classify(kind: &rocksdb::ErrorKind, text: &str) -> (ErrorKind, &'static str) 
         Theirs::InvalidArgument
             if says(&["Column families not opened", "does not match existing comparator"]) =>
         {
-            (ErrorKind::Foreign, "the folder is a RocksDB database of another program")
+            (ErrorKind::Foreign, "the folder is a RocksDB database of another program; use another folder")
         }
         Theirs::NotSupported => {
             (ErrorKind::Foreign, "the database was written by a newer RocksDB; use a newer version of tiered")

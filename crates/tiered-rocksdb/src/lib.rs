@@ -1,7 +1,6 @@
 //! Embedded disk tier for `tiered`, over RocksDB: for services that write much, and for data far larger than memory.
 //!
-//! Building it takes a C++ compiler and libclang, and some minutes. Where that is a nuisance, `tiered-redb` does the
-//! same in pure Rust.
+//! Building it takes a C++ compiler, libclang and several minutes. `tiered-redb` is the alternative in pure Rust.
 //!
 //! # Layout
 //! Layout, group commit, damage of single entries and expiry are those of [`tiered_embedded`]. Column families
@@ -9,22 +8,22 @@
 //! one names the format. One block cache, with indexes and filters in it, serves all of them.
 //!
 //! # Durability
-//! With [`RocksdbDurability::Sync`] (the default) a write is on disk when it returns; concurrent writes share one
-//! `fdatasync` of the log. With [`RocksdbDurability::Buffer`] it is in the operating system's hands: it survives a
+//! With [`WriteDurability::Sync`] (the default) a write is on disk when it returns; concurrent writes share one
+//! `fdatasync` of the log. With [`WriteDurability::Buffer`] it is in the operating system's hands: it survives a
 //! killed process, and **what was not flushed is lost when power is**. `close` writes everything into tables, so that
 //! the next opening replays no log.
 //!
 //! # Damage
 //! Tables, blobs and logs have checksums. A log that is damaged anywhere but at its torn end, as a loss of power leaves
-//! it, refuses to open with [`ErrorKind::Corrupt`](tiered_core::ErrorKind::Corrupt); a torn end is passed over with a
-//! warning in the log of the process (`tracing`, target `rocksdb`, where all that RocksDB has to say goes).
+//! it, refuses to open with [`ErrorKind::Corrupt`](tiered_core::ErrorKind::Corrupt); a torn end is ignored with a
+//! warning in the log of the process (`tracing`, target `rocksdb`, which receives RocksDB's whole log).
 //!
 //! A clean close seals the manifest, so that damage to its end, which RocksDB takes for torn, is noticed as well.
 //!
 //! # Files
 //! The folder holds RocksDB's files and two of ours: `tiered-seal` is the seal; `tiered-making` is there while the
-//! database is being made, from before RocksDB has made anything, so that an interrupted creation is told from a folder
-//! of another. A folder that holds something else is refused as
+//! database is being made, from before RocksDB has made anything, so that an interrupted creation differs from a
+//! foreign folder. A folder that holds something else is refused as
 //! [`ErrorKind::Foreign`](tiered_core::ErrorKind::Foreign), and not touched.
 //!
 //! With [`Access::ReadOnly`] a write-protected folder, or one on a read-only mount, can be read. RocksDB takes no lock
@@ -41,7 +40,8 @@ mod marker;
 mod open;
 mod seal;
 
-pub use config::{Create, RocksdbConfig, RocksdbDurability};
+pub use config::RocksdbConfig;
+pub use tiered_core::opening::{Create, WriteDurability};
 pub use tiered_embedded::Access;
 use tiered_embedded::EmbeddedStore;
 

@@ -1,8 +1,8 @@
 //! The marker: what says that a database of ours is being made in a folder.
 //!
-//! RocksDB's creation is not atomic, and its files look the same whoever makes them. So the marker is written first, and
-//! removed when the database is finished. A folder that holds something and neither a database of ours nor the marker
-//! belongs to another; so does one whose database has lost its files.
+//! RocksDB's creation is not atomic, and its files do not name their creator. So the marker is written first, and
+//! removed when the database is complete. A folder that is not empty and holds neither our database nor the marker is
+//! foreign; so is one whose database has lost its files.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -23,7 +23,7 @@ pub(crate) enum Marker {
     Foreign,
 }
 
-/// Writes the marker, durably, where there is none of another's.
+/// Writes the marker durably, unless a foreign file has its name.
 pub(crate) fn set(folder: &Path) -> io::Result<()> {
     let path = folder.join(NAME);
     let write = || {
@@ -33,7 +33,7 @@ pub(crate) fn set(folder: &Path) -> io::Result<()> {
         File::open(folder)?.sync_all()
     };
     write().inspect_err(|_| {
-        // What was taken of a full disk is given back.
+        // On a full disk the space taken so far is released.
         fs::remove_file(&path).ok();
     })
 }

@@ -7,10 +7,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB, Options, WriteOptions};
+use tiered_core::opening::Create;
 use tiered_core::{Error, ErrorKind, Result};
 use tiered_embedded::{Access, Engine, Opening, io_error};
 
-use crate::config::{Create, RocksdbConfig};
+use crate::config::RocksdbConfig;
 use crate::engine::{CHUNKS, MARKS, META, RocksdbEngine, family_options, options};
 use crate::error::map;
 use crate::marker::Marker;
@@ -31,11 +32,11 @@ enum Found {
     Ours,
 }
 
-/// Opens the folder of `config`, after making the database where that is asked for.
+/// Opens the folder of `config`, and creates the database first if the configuration says so.
 pub(crate) fn open(config: &RocksdbConfig, opening: Opening) -> Result<Box<dyn Engine>> {
     let create = match (opening, config.access) {
         (Opening::First, Access::ReadWrite) => config.create,
-        // A folder that went away while it was open must not come back empty.
+        // A folder that was removed while it was open must not be recreated empty.
         (Opening::Again, _) | (_, Access::ReadOnly) => Create::Never,
     };
     open_folder(config, create).map_err(|error| error.at_place(config.path.display()))
@@ -48,7 +49,7 @@ fn open_folder(config: &RocksdbConfig, create: Create) -> Result<Box<dyn Engine>
         (Found::Ours, _) => {}
         (Found::Bare, Create::IfAbsent) => marker::set(path).map_err(io_error)?,
         (Found::Bare, Create::Never) => {
-            return Err(foreign("the folder is empty, and no database yet; write to it first"));
+            return Err(foreign("the folder is empty and not a database yet; write to it first"));
         }
         (Found::Absent, Create::Never) => return Err(io_error(io::ErrorKind::NotFound.into())),
         (Found::Absent, Create::IfAbsent) => {
@@ -87,8 +88,8 @@ fn foreign(message: &str) -> Error {
     Error::new(ErrorKind::Foreign, message.to_owned())
 }
 
-/// Looks at the folder. Somebody who is just opening it replaces files under our eyes, which looks like damage for a
-/// moment; then RocksDB's lock is what is to be reported.
+/// Inspects the folder. Another process that is opening it replaces files meanwhile, which looks like damage for a
+/// moment; the error is then RocksDB's lock.
 fn inspect_patiently(path: &Path) -> Result<Found> {
     const ATTEMPTS: u32 = 3;
     for _ in 1..ATTEMPTS {
@@ -107,7 +108,7 @@ fn inspect_patiently(path: &Path) -> Result<Found> {
 /// Looks at the folder without touching it.
 fn inspect(path: &Path) -> Result<Found> {
     match fs::metadata(path) {
-        Ok(found) if !found.is_dir() => return Err(foreign("the path is a file; name a folder")),
+        Ok(found) if !found.is_dir() => return Err(foreign("the path is a file; give a folder")),
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Absent),
         Err(error) => return Err(io_error(error)),
@@ -126,13 +127,15 @@ fn inspect(path: &Path) -> Result<Found> {
         return if names.is_empty() || marker == Marker::Whole {
             Ok(Found::Bare)
         } else {
-            Err(foreign("the folder holds something else; name another, this one was not touched"))
+            Err(foreign("the folder holds something else; use another folder, this one was not touched"))
         };
     }
     let found: BTreeSet<String> = DB::list_cf(&Options::default(), path).map_err(map)?.into_iter().collect();
     let ours = [DEFAULT, META, CHUNKS, MARKS];
     if found.iter().any(|name| !ours.contains(&name.as_str())) || !found.contains(DEFAULT) {
-        return Err(foreign("the folder is a RocksDB database of another program; it was not touched"));
+        return Err(foreign(
+            "the folder is a RocksDB database of another program; use another folder, this one was not touched",
+        ));
     }
     if found.len() > 1 {
         return Ok(Found::Ours);
@@ -141,7 +144,9 @@ fn inspect(path: &Path) -> Result<Found> {
     if marker == Marker::Whole {
         return Ok(Found::Bare);
     }
-    Err(foreign("the folder is a RocksDB database of another program; it was not touched"))
+    Err(foreign(
+        "the folder is a RocksDB database of another program; use another folder, this one was not touched",
+    ))
 }
 
 /// Makes the folder and marks it; false where there is one.
@@ -164,7 +169,7 @@ fn check_format(database: &DB, access: Access) -> Result<()> {
     match database.get(FORMAT).map_err(map)?.as_deref() {
         Some(FORMAT_VERSION) => Ok(()),
         Some(_) => Err(foreign(
-            "the database has the format of another version of tiered; use that version, and sync to a new one",
+            "the database has the format of another version of tiered; open it with that version and sync it to a new store",
         )),
         None if access == Access::ReadOnly => {
             Err(foreign("the folder holds no database yet; write to it first"))

@@ -1,8 +1,8 @@
 //! The seal: what a clean close leaves behind, so that the next opening can tell a damaged manifest from a torn one.
 //!
-//! RocksDB takes a manifest whose last record is cut short for the trace of a crash, and opens the state before it. A
-//! flipped bit in that record's length looks the same, and would lose in silence what the record speaks of. After a
-//! clean close nothing is cut short: the seal has the manifest's name, length and CRC-32C.
+//! RocksDB takes a manifest whose last record is truncated for the result of a crash, and opens the state before that
+//! record. A flipped bit in the record's length looks the same and would silently lose its content. After a clean close
+//! nothing is truncated: the seal holds the manifest's name, length and CRC-32C.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -25,7 +25,7 @@ const MAX_LEN: u64 = 128;
 pub(crate) fn set(folder: &Path) -> io::Result<()> {
     let (draft, seal) = (folder.join(DRAFT), folder.join(NAME));
     if !is_ours(&draft)? || !is_ours(&seal)? {
-        tracing::warn!(folder = %folder.display(), "the folder has a seal of another's, and is not sealed");
+        tracing::warn!(folder = %folder.display(), "a foreign file has the name of the seal; the folder is not sealed");
         return Ok(());
     }
     let made = describe(folder).and_then(|text| {
@@ -51,8 +51,8 @@ fn is_ours(path: &Path) -> io::Result<bool> {
     Ok(begins && text.len() as u64 <= MAX_LEN)
 }
 
-/// Checks the seal of a database that is not open, and breaks it unless the database is only read. One that speaks of
-/// another manifest is of an older close, and says nothing.
+/// Checks the seal of a database that is not open, and removes it unless the database is opened read-only. A seal for
+/// another manifest is from an older close and is ignored.
 pub(crate) fn check(folder: &Path, access: Access) -> Result<()> {
     let path = folder.join(NAME);
     let seal = match fs::read(&path) {
@@ -63,11 +63,11 @@ pub(crate) fn check(folder: &Path, access: Access) -> Result<()> {
     let (name, manifest) = current(folder).map_err(io_error)?;
     match parse(&seal) {
         Some((sealed, ..)) if sealed != name => {}
-        // A manifest that has grown was opened by somebody else just before the seal was set; what was sealed is its
+        // A manifest that has grown was opened by another process just before the seal was set; the seal covers its
         // beginning.
         Some((_, len, crc)) if manifest.get(..len).is_some_and(|beginning| sum(beginning) == crc) => {}
         // RocksDB's own checks are left.
-        None => tracing::warn!(folder = %folder.display(), "the seal is damaged, and says nothing"),
+        None => tracing::warn!(folder = %folder.display(), "the seal is damaged and is ignored"),
         Some(_) => {
             return Err(Error::new(
                 ErrorKind::Corrupt,

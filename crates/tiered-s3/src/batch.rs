@@ -98,8 +98,8 @@ impl S3Store {
         })
     }
 
-    /// Deletes keys, many to a request, one outcome each. Whether a key existed is looked up just before, where that is
-    /// asked for.
+    /// Deletes keys, many to a request, with one outcome each. If the caller asks whether a key existed, it is looked
+    /// up just before.
     async fn delete_many(&self, keys: Vec<(usize, Key, bool)>) -> Vec<(usize, Result<Applied>)> {
         let mut outcomes = Vec::with_capacity(keys.len());
         let looked = stream::iter(keys)
@@ -185,7 +185,7 @@ impl S3Store {
         };
         let objects: Vec<_> = objects.collect::<Result<_, _>>().map_err(invalid)?;
         let bulk = Bulk::builder().set_objects(Some(objects)).quiet(true).build().map_err(invalid)?;
-        // Deleting twice what was to be deleted is the same, but for a write in between: it is sent once.
+        // A repeated delete could remove a write that came in between: the request is sent once.
         let request = client.s3.delete_objects().bucket(&client.bucket).delete(bulk);
         let answer = match way {
             BulkDelete::Md5 => client.once(0, request.customize().mutate_request(with_md5).send()).await?,
@@ -210,7 +210,7 @@ impl S3Store {
     }
 }
 
-/// Whether a request can name the key in its body: these two characters are none of XML's.
+/// Returns true if a request can name the key in its body: XML cannot hold these two characters.
 fn is_xml(key: &Key) -> bool {
     !key.as_str().contains(['\u{fffe}', '\u{ffff}'])
 }

@@ -29,18 +29,18 @@ pub enum Layout {
 /// Whether conditional writes and deletes are used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Conditional {
-    /// Where the server turns out to keep them when the store is opened: it is asked with an object of its own under
-    /// `.tiered/`, since some servers ignore the condition without a word.
+    /// If a probe shows that the server supports them. Opening writes a probe object under `.tiered/`, because some
+    /// servers silently ignore the condition.
     #[default]
     Probe,
-    /// Never. Opening then writes nothing, so that a role that only reads can open the store.
+    /// Never. Opening then writes nothing: a role without write permission can open the store.
     Off,
 }
 
 /// How several objects are deleted in one request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BulkDelete {
-    /// As S3 has it; where the server refuses that, with `Content-MD5`; where it refuses that too, one by one.
+    /// As S3 specifies; with `Content-MD5` if the server refuses that; one by one if it refuses that as well.
     #[default]
     Auto,
     /// With a CRC checksum, as S3 has it.
@@ -49,6 +49,28 @@ pub enum BulkDelete {
     Md5,
     /// One request each.
     Single,
+}
+
+/// Where a request names the bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Addressing {
+    /// In the path with an [`endpoint`](S3Config::endpoint), in the host with Amazon.
+    #[default]
+    Auto,
+    /// In the path of the URL.
+    Path,
+    /// In the host of the URL.
+    Host,
+}
+
+/// Whether an endpoint must have TLS. One on this machine need not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tls {
+    /// Opening refuses an endpoint on another machine without it.
+    #[default]
+    Required,
+    /// `http://` is accepted: requests and values can be read on the way.
+    Optional,
 }
 
 /// How to open an [`S3Store`].
@@ -68,8 +90,8 @@ pub struct S3Config {
     profile: Option<String>,
     credentials: Option<Credentials>,
     anonymous: bool,
-    path_style: Option<bool>,
-    allow_http: bool,
+    addressing: Addressing,
+    tls: Tls,
     sdk: Option<SdkConfig>,
 }
 
@@ -95,13 +117,13 @@ impl S3Config {
             profile: None,
             credentials: None,
             anonymous: false,
-            path_style: None,
-            allow_http: false,
+            addressing: Addressing::default(),
+            tls: Tls::default(),
             sdk: None,
         }
     }
 
-    /// What every object's name begins with; nothing by default. A slash is added where it does not end in one.
+    /// The prefix of every object's name; empty by default. A slash is appended if it does not end in one.
     #[must_use]
     pub fn prefix(mut self, prefix: &str) -> Self {
         prefix.clone_into(&mut self.prefix);
@@ -111,7 +133,7 @@ impl S3Config {
         self
     }
 
-    /// What an object's body is. All who share a prefix use the same.
+    /// The layout of an object's body. All users of a prefix must use the same.
     #[must_use]
     pub fn layout(mut self, layout: Layout) -> Self {
         self.layout = layout;
@@ -132,18 +154,17 @@ impl S3Config {
         self
     }
 
-    /// Whether the bucket stands in the path of a request and not in its host. By default with an endpoint, and not
-    /// with Amazon.
+    /// Where a request names the bucket.
     #[must_use]
-    pub fn path_style(mut self, path_style: bool) -> Self {
-        self.path_style = Some(path_style);
+    pub fn addressing(mut self, addressing: Addressing) -> Self {
+        self.addressing = addressing;
         self
     }
 
-    /// Allows an endpoint without TLS that is not on this machine.
+    /// Whether an endpoint must have TLS.
     #[must_use]
-    pub fn allow_http(mut self, allow: bool) -> Self {
-        self.allow_http = allow;
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = tls;
         self
     }
 
@@ -164,13 +185,13 @@ impl S3Config {
 
     /// No credentials: for public buckets.
     #[must_use]
-    pub fn anonymous(mut self, anonymous: bool) -> Self {
-        self.anonymous = anonymous;
+    pub fn anonymous(mut self) -> Self {
+        self.anonymous = true;
         self
     }
 
-    /// The driver's own configuration, where the environment's chain is not enough (single sign-on, a role to assume, a
-    /// proxy). What is set here goes before it.
+    /// The driver's own configuration, if the environment's chain is not enough (single sign-on, a role to assume, a
+    /// proxy). The other settings override it.
     #[must_use]
     pub fn sdk_config(mut self, sdk: SdkConfig) -> Self {
         self.sdk = Some(sdk);
@@ -191,9 +212,9 @@ impl S3Config {
         self
     }
 
-    /// How long one request may take; 10 s by default, and a second more for each MiB that it moves; half of it, and 5 s
-    /// at most, for a connection to come about. Reads are tried three times, and so are writes that are conditional.
-    /// What is cut short, or changes while it is read, is read again until this time has passed.
+    /// How long one request may take; 10 s by default, and a second more for each MiB that it moves; half of it, and at
+    /// most 5 s, for connecting. Reads and conditional writes are tried three times. A read that is truncated, or whose
+    /// object changes meanwhile, is repeated until this time has passed.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -230,7 +251,7 @@ impl S3Config {
     /// [`ErrorKind::PermissionDenied`]; [`ErrorKind::Unavailable`].
     ///
     /// # Cancel safety
-    /// Dropped half-way, it may leave the object by which it asked under `.tiered/`.
+    /// If dropped, it may leave its probe object under `.tiered/`.
     pub async fn open(self) -> Result<S3Store> {
         let place = self.place();
         let failed = |error: Error| error.at_place(&place).during(Operation::Open).in_tier("s3");
@@ -240,7 +261,7 @@ impl S3Config {
         S3Store::open(self, client).await.map_err(failed)
     }
 
-    /// The place, for people.
+    /// The place, for messages.
     pub(crate) fn place(&self) -> String {
         format!("s3://{}/{}", self.bucket, self.prefix)
     }
@@ -248,13 +269,15 @@ impl S3Config {
     fn check(&self) -> Result<()> {
         let refuse = |why: &str| Err(Error::new(ErrorKind::Config, why));
         if self.bucket.is_empty() || self.bucket.contains('/') {
-            return refuse("a bucket's name is not empty and has no slash");
+            return refuse("the bucket's name is empty or has a slash; give the name alone");
         }
         if self.bucket.ends_with("--x-s3") {
             return refuse("a directory bucket does not list in order; use a general-purpose bucket");
         }
         if self.prefix.len() > Key::MAX_LEN / 2 || self.prefix.chars().any(char::is_control) {
-            return refuse("a prefix has 512 bytes at most, and no control characters");
+            return refuse(
+                "the prefix has more than 512 bytes or a control character; use a shorter, printable one",
+            );
         }
         if self.multipart < Self::MIN_PART {
             return refuse("multipart must be at least 5MiB: S3 takes no smaller parts");
@@ -265,11 +288,11 @@ impl S3Config {
         if let Some(endpoint) = &self.endpoint {
             let plain = endpoint.strip_prefix("http://");
             if plain.is_none() && !endpoint.starts_with("https://") {
-                return refuse("an endpoint is a URL that begins with https:// or http://");
+                return refuse("the endpoint is not a URL; begin it with https:// or http://");
             }
-            if plain.is_some_and(|rest| !is_local(rest)) && !self.allow_http {
+            if plain.is_some_and(|rest| !is_local(rest)) && self.tls == Tls::Required {
                 return refuse(
-                    "the endpoint has no TLS, and is not on this machine; use https://, or allow_http where nobody listens on the way",
+                    "the endpoint has no TLS and is not on this machine; use https://, or set tls to optional in a network that you trust",
                 );
             }
         }
@@ -282,7 +305,7 @@ impl S3Config {
         if let Some(region) = &self.region {
             loader = loader.region(Region::new(region.clone()));
         } else if self.endpoint.is_some() {
-            // A server of one's own has no regions; the environment's is not asked for over the network.
+            // Other servers have no regions: the environment is not queried over the network for one.
             loader = loader.region(Region::new("us-east-1"));
         }
         if let Some(profile) = &self.profile {
@@ -304,7 +327,7 @@ impl S3Config {
         let mut config = aws_sdk_s3::config::Builder::from(&sdk)
             // Retries are ours: only we know which writes may be repeated.
             .retry_config(RetryConfig::disabled())
-            // Half the timeout at most, so that a connection that does not come about is told from a lost answer.
+            // At most half the timeout, so that a failed connection differs from a lost answer.
             .timeout_config(
                 TimeoutConfig::builder()
                     .connect_timeout(Duration::from_secs(5).min(self.timeout / 2))
@@ -328,7 +351,11 @@ impl S3Config {
                 .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
                 .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
         }
-        let path_style = self.path_style.unwrap_or(self.endpoint.is_some());
+        let path_style = match self.addressing {
+            Addressing::Auto => self.endpoint.is_some(),
+            Addressing::Path => true,
+            Addressing::Host => false,
+        };
         let config = config.force_path_style(path_style).build();
         if config.region().is_none() {
             return Err(Error::new(
@@ -377,7 +404,7 @@ mod tests {
         for local in ["http://127.0.0.1:9000", "http://localhost/x", "http://[::1]:9000"] {
             assert!(S3Config::new("b").endpoint(local).check().is_ok(), "{local}");
         }
-        assert!(S3Config::new("b").endpoint("http://s").allow_http(true).check().is_ok());
+        assert!(S3Config::new("b").endpoint("http://s").tls(Tls::Optional).check().is_ok());
     }
 
     #[tokio::test]
@@ -393,11 +420,11 @@ mod tests {
         };
         let amazon = S3Config::new("bucket");
         assert_eq!(url(amazon.clone()).await, "https://bucket.s3.eu-central-1.amazonaws.com/a%20key");
-        let path = url(amazon.path_style(true)).await;
+        let path = url(amazon.addressing(Addressing::Path)).await;
         assert_eq!(path, "https://s3.eu-central-1.amazonaws.com/bucket/a%20key");
         let other = S3Config::new("bucket").endpoint("https://storage.example.com:9000");
         assert_eq!(url(other.clone()).await, "https://storage.example.com:9000/bucket/a%20key");
-        let host = url(other.path_style(false)).await;
+        let host = url(other.addressing(Addressing::Host)).await;
         assert_eq!(host, "https://bucket.storage.example.com:9000/a%20key");
     }
 

@@ -1,4 +1,4 @@
-//! What the driver's errors mean.
+//! Maps the driver's errors.
 //!
 //! The driver's errors become text where they hold an answer: its headers hold attributes, and an error never shows a
 //! value.
@@ -121,7 +121,7 @@ fn meaning(status: u16, code: &str) -> Meaning {
         (404, "NoSuchBucket") => Settings(ErrorKind::NotFound, "the bucket does not exist; create it"),
         (404, "NoSuchUpload") => unknown(
             ErrorKind::Other,
-            "the upload in parts is gone: completed, or aborted by a rule; read the key back",
+            "the multipart upload no longer exists: it was completed, or aborted by a rule; read the key back",
         ),
         (404, _) => Meaning::Missing,
         (409, _) => Meaning::Conflict,
@@ -201,7 +201,7 @@ where
         }
         SdkError::ResponseError(_) => (
             ErrorKind::Unavailable,
-            "the answer cannot be read: it broke off, or is none of S3; look at the network and the endpoint",
+            "the answer cannot be read: it is truncated or not an answer of S3; check the network and the endpoint",
             Outcome::Unknown,
         ),
         _ if !sent => (ErrorKind::Unavailable, UNSIGNED, Outcome::NotApplied),
@@ -234,13 +234,13 @@ pub(crate) fn late(sent: bool) -> Error {
     }
 }
 
-/// The error of a body that broke off, or of one that is not the object's that its headers are of.
+/// The error of a truncated body, or of a body that does not belong to the object of its headers.
 pub(crate) fn torn(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
     Error::new(ErrorKind::Unavailable, "the connection broke within the value; read it again")
         .with_source(error)
 }
 
-/// The error of an object that became another one, or none, between two requests or within one.
+/// The error of an object that was replaced or deleted between two requests, or during one.
 pub(crate) fn changed() -> Error {
     Error::new(ErrorKind::Unavailable, "the object was replaced while it was read; read it again")
 }
@@ -259,7 +259,7 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
     texts.join(": ").replace(['\n', '\r'], " ")
 }
 
-/// Whether a connection came about, so that something may have been sent.
+/// Returns true if a connection was established, so that something may have been sent.
 fn is_connected(error: &(dyn StdError + 'static)) -> bool {
     let refused = |error: &(dyn StdError + 'static)| {
         let io = error.downcast_ref::<io::Error>();
@@ -270,13 +270,13 @@ fn is_connected(error: &(dyn StdError + 'static)) -> bool {
     !causes(error).any(refused)
 }
 
-/// Why no connection came about. A certificate that is not accepted is an error of the connection to the driver.
+/// Why no connection was established. The driver reports a rejected certificate as a connection error.
 fn no_connection(error: &(dyn StdError + 'static)) -> &'static str {
     let tls = |error: &(dyn StdError + 'static)| {
         error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData)
     };
     if causes(error).any(tls) {
-        "no TLS connection comes about: the certificate is not trusted, or the endpoint speaks no TLS"
+        "no TLS connection can be established: the certificate is not trusted, or the endpoint speaks no TLS"
     } else {
         "the server cannot be reached; look whether it is up, and at the endpoint and the network"
     }

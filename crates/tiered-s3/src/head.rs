@@ -99,8 +99,8 @@ impl Head {
         Failed::Damaged { error, seen: seen.finish() }
     }
 
-    /// As metadata, with the checksum that was found out.
-    pub(crate) fn metadata(self, checksum: Checksum) -> Result<Metadata> {
+    /// As metadata, with the checksum where it is known.
+    pub(crate) fn metadata(self, checksum: Option<Checksum>) -> Result<Metadata> {
         let note = Note { validator: Some(Validator::new(&self.etag)?), ..Note::default() };
         Ok(Metadata {
             version: self.version,
@@ -195,7 +195,7 @@ impl Headers<'_> {
     }
 }
 
-/// The headers of an entry that is written, and its content type. Without a checksum where that is not known yet.
+/// The headers of an entry to write, and its content type. Without a checksum if that is not known yet.
 pub(crate) fn headers(
     entry: &Entry,
     checksum: Option<Checksum>,

@@ -2,6 +2,10 @@
 //! without a value would be dropped as a whole: a percent sign alone stands for that. A name with an underscore is dropped
 //! by some servers and proxies: it is escaped by a dot.
 
+use std::borrow::Cow;
+
+use percent_encoding::{percent_decode_str, percent_encode_byte};
+
 /// Stands for no text.
 const EMPTY: &str = "%";
 
@@ -18,10 +22,7 @@ pub(crate) fn escape(text: &str) -> String {
         if byte.is_ascii_graphic() && byte != b'%' || single {
             escaped.push(char::from(byte));
         } else {
-            escaped.push('%');
-            for half in [byte >> 4, byte & 15] {
-                escaped.push(char::from_digit(u32::from(half), 16).unwrap_or('0').to_ascii_uppercase());
-            }
+            escaped.push_str(percent_encode_byte(byte));
         }
         before = Some(byte);
     }
@@ -36,19 +37,14 @@ pub(crate) fn unescape(value: &str) -> String {
     percent_decode(value).unwrap_or_else(|| value.to_owned())
 }
 
-/// What percent signs and two digits stand for; `None` where they are malformed or no UTF-8.
+/// Decodes percent-encoding; `None` where it is malformed or not UTF-8.
 pub(crate) fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(if byte == b'%' {
-            let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16));
-            u8::try_from(digit()? * 16 + digit()?).ok()?
-        } else {
-            byte
-        });
+    // The library leaves what is malformed as it stands.
+    let is_pair = |after: &str| after.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    if !text.split('%').skip(1).all(is_pair) {
+        return None;
     }
-    String::from_utf8(bytes).ok()
+    percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned)
 }
 
 /// The name of an attribute as a header has it.
@@ -56,7 +52,7 @@ pub(crate) fn escape_name(name: &str) -> String {
     name.replace('.', "..").replace('_', ".-")
 }
 
-/// The name of an attribute that [`escape_name`] gave; `None` where it is none.
+/// Decodes a name from [`escape_name`]; `None` if it is malformed.
 pub(crate) fn unescape_name(header: &str) -> Option<String> {
     let mut name = String::with_capacity(header.len());
     let mut rest = header.chars();

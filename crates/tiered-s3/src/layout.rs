@@ -26,7 +26,7 @@ impl Layout {
         }
     }
 
-    /// The value's size in an object of `total` bytes; `None` where that is no object of this layout.
+    /// The value's size in an object of `total` bytes; `None` if an object of this layout cannot have that size.
     pub(crate) const fn size(self, total: u64) -> Option<u64> {
         match self {
             Self::Raw => Some(total),
@@ -34,7 +34,7 @@ impl Layout {
         }
     }
 
-    /// What goes before the value. The id is that of the write, or a fresh one where it has none of ours.
+    /// The bytes before the value. The id is the write's, or a new one if the write has none of this project's.
     pub(crate) fn before(self, version: &Version, mint: &VersionMint) -> Bytes {
         if self == Self::Raw {
             return Bytes::new();
@@ -46,7 +46,7 @@ impl Layout {
         before.freeze()
     }
 
-    /// What goes behind a value of this checksum.
+    /// The bytes after a value of this checksum.
     pub(crate) fn behind(self, checksum: Checksum) -> Bytes {
         match self {
             Self::Raw => Bytes::new(),
@@ -57,7 +57,7 @@ impl Layout {
     /// The value of a whole body, and the checksum behind it.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] where it is no envelope.
+    /// [`ErrorKind::Corrupt`] if it is not an envelope.
     pub(crate) fn open(self, body: &Bytes) -> Result<(Bytes, Option<Checksum>)> {
         if self == Self::Raw {
             return Ok((body.clone(), None));

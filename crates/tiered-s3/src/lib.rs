@@ -33,5 +33,5 @@ mod write;
 
 /// The driver, for [`S3Config::sdk_config`].
 pub use aws_sdk_s3;
-pub use config::{BulkDelete, Conditional, Layout, S3Config};
+pub use config::{Addressing, BulkDelete, Conditional, Layout, S3Config, Tls};
 pub use store::S3Store;

@@ -58,7 +58,7 @@ impl S3Store {
     /// Writes a value that is at hand.
     pub(crate) async fn put_in_parts(&self, key: &Key, entry: &Entry, value: Bytes) -> Result<()> {
         let body: ByteStream = Box::pin(stream::iter([Ok(value)]));
-        self.upload(key, entry, Some(entry.metadata().checksum), body).await.map(drop)
+        self.upload(key, entry, entry.metadata().checksum, body).await.map(drop)
     }
 
     pub(crate) async fn put_streamed(&self, key: &Key, put: Put, mut body: ByteStream) -> Result<Written> {
@@ -117,7 +117,7 @@ impl S3Store {
         if ended.is_ok()
             || matches!(&ended, Err(Failed::Error(error)) if error.outcome() != Some(Outcome::NotApplied))
         {
-            // An upload whose end is not known is left to it.
+            // An upload whose outcome is unknown is not aborted: it may complete.
             upload.id = None;
         }
         ended.map(drop).map_err(Failed::into_error)
@@ -170,7 +170,7 @@ impl S3Store {
     }
 }
 
-/// A body cut into pieces of equal size, but for the last.
+/// A body cut into pieces of equal size, except the last.
 struct Pieces {
     store: S3Store,
     body: Option<ByteStream>,

@@ -1,4 +1,4 @@
-//! Streamed values: checked at their end, and gone on with where they broke off.
+//! Streamed values: checked at their end, and resumed where they broke off.
 
 use std::ops::Range;
 
@@ -65,7 +65,7 @@ impl Parts {
         }
     }
 
-    /// The value matches its checksum, where that can be told.
+    /// Checks the value against its checksum, if it has one.
     async fn end(&self) -> Result<()> {
         match self.expected {
             Some(expected) if expected != Checksum::from_u32(self.crc) => {
@@ -75,7 +75,7 @@ impl Parts {
         }
     }
 
-    /// Asks for the rest of the same object. `broken` is the error where that does not help.
+    /// Requests the rest of the same object. `broken` is the error if that fails.
     async fn resume(&mut self, mut broken: Error) -> Result<()> {
         while self.failures < ATTEMPTS {
             self.failures += 1;

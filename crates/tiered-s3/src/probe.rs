@@ -1,4 +1,4 @@
-//! What the server can do: asked, not believed. Some servers ignore the condition of a write without a word.
+//! Probes what the server can do. Some servers silently ignore the condition of a write.
 
 use aws_sdk_s3::primitives::ByteStream;
 use tiered_core::{Error, ErrorKind, Result, VersionMint};
@@ -25,11 +25,11 @@ pub(crate) async fn bucket(client: &Client) -> Result<()> {
     }
 }
 
-/// Writes an object twice and deletes it twice, under conditions that do not hold and such that do.
+/// Writes an object twice and deletes it twice: with conditions that do not hold, and with conditions that do.
 pub(crate) async fn probe(client: &Client, mint: &VersionMint) -> Result<Abilities> {
     let name = format!("{}{RESERVED}probe-{}", client.prefix, mint.mint());
     let found = ask(client, &name).await;
-    // Whatever was found, the object goes.
+    // The probe's object is deleted in any case.
     let gone = client.s3.delete_object().bucket(&client.bucket).key(&name).send();
     client.once(0, gone).await.map_err(Failed::into_opening_error)?;
     let abilities = found?;
@@ -80,7 +80,7 @@ async fn ask(client: &Client, name: &str) -> Result<Abilities> {
         let kept = refused(client.once(0, delete().if_match(wrong).send()).await)?;
         let etag = fourth.e_tag().unwrap_or_default().to_owned();
         if kept {
-            // The right condition deletes, and the object is gone.
+            // The matching condition deletes the object.
             let deleted = client.once(0, delete().if_match(&etag).send()).await.is_ok();
             let head = client.once(0, client.s3.head_object().bucket(&client.bucket).key(name).send()).await;
             abilities.conditional_delete = deleted && matches!(head, Err(Failed::Missing));

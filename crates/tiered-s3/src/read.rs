@@ -10,8 +10,8 @@ use aws_sdk_s3::primitives::ByteStream as Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 use tiered_core::{
-    ByteStream, Checksum, Entry, Error, ErrorKind, Key, Lookup, Metadata, Operation, Read, ReadOptions,
-    Reads, Result, clamp_range,
+    ByteStream, Checksum, Entry, Error, ErrorKind, Key, Known, Lookup, Metadata, Operation, Read,
+    ReadOptions, Reads, Result, Validator, clamp_range,
 };
 
 use crate::error::{Failed, changed, late, torn};
@@ -36,7 +36,7 @@ struct Got {
 }
 
 impl S3Store {
-    /// What the headers of an object say; `None` where there is none.
+    /// The headers of an object; `None` if it does not exist.
     pub(crate) async fn look(&self, key: &Key) -> Result<Option<Head>> {
         let name = self.0.client.name(key);
         self.0.client.repeat(|| self.look_once(&name)).await.map_err(Failed::into_error)
@@ -47,7 +47,7 @@ impl S3Store {
         match client.once(0, client.s3.head_object().bucket(&client.bucket).key(name).send()).await {
             Ok(answer) => Head::of_head(&answer, self.0.layout).map(Some),
             Err(Failed::Missing) => Ok(None),
-            // The answer has no room for a reason, so that a write must not be given up for it.
+            // The answer carries no reason, so it does not prove that the write had no effect.
             Err(Failed::Error(error)) if error.kind() == ErrorKind::Other => {
                 let message = "the server refuses to show the object's headers, and does not say why";
                 let text = error.chain();
@@ -69,13 +69,15 @@ impl S3Store {
     }
 
     /// Reads an object, or the bytes `range` of it. `None`: there is no live one; then the body is not read.
+    /// [`Failed::Condition`]: it is another one than `only`.
     async fn get(
         &self,
         name: &str,
         range: Option<Range<u64>>,
-        etag: Option<&str>,
+        only: Option<&Known>,
     ) -> Result<Option<Got>, Failed> {
         let client = &self.0.client;
+        let etag = only.and_then(|known| known.validator.as_ref()).map(Validator::as_str);
         let answer = match client.once(0, self.ask(name, range.as_ref(), etag).send()).await {
             Ok(answer) => answer,
             Err(Failed::Missing) => return Ok(None),
@@ -85,6 +87,8 @@ impl S3Store {
         if !head.is_live(self.0.stamp.now()) {
             return Ok(None);
         }
+        // An ETag is no version, and some servers ignore it: the body is not read where the headers name another one.
+        is_wanted(&head, only)?;
         let length = length(&answer);
         if length > self.0.capabilities.value_limit().saturating_add(self.0.layout.start() + BEHIND) {
             let message = "the object is larger than max_value; raise it";
@@ -117,27 +121,48 @@ impl S3Store {
             // An ETag alone does not tell: equal bytes have an equal one, under whatever version.
             match self.look_live(key).await? {
                 None => return Ok(Read::from_store(Lookup::Absent)),
+                Some(head) if options.excludes(&head.version) => {
+                    return Ok(Read::from_store(Lookup::Changed));
+                }
                 Some(head) if head.version == known.version => {
                     return Ok(Read::from_store(Lookup::Unchanged));
                 }
                 Some(_) => {}
             }
         }
-        let entry = match &options.range {
-            None => self.load_whole(key).await?,
-            Some(range) => self.load_range(key, range).await?,
+        let (range, only) = (options.range.as_ref(), options.if_version.as_ref());
+        let entry = match self.load_object(key, range, only).await {
+            // The ETag tells whether it is worth sending anything. It can be another one under the same version.
+            Err(Failed::Condition) if only.is_some_and(|known| known.validator.is_some()) => {
+                let only = only.map(|known| Known::from(known.version.clone()));
+                self.load_object(key, range, only.as_ref()).await
+            }
+            entry => entry,
         };
-        Ok(Read::from_store(entry.map_or(Lookup::Absent, Lookup::Found)))
+        match entry {
+            Err(Failed::Condition) if only.is_some() => Ok(Read::from_store(Lookup::Changed)),
+            Err(failed) => Err(failed.into_error()),
+            Ok(entry) => Ok(Read::from_store(entry.map_or(Lookup::Absent, Lookup::Found))),
+        }
     }
 
-    async fn load_whole(&self, key: &Key) -> Result<Option<Entry>> {
+    /// An object, or a part of it. [`Failed::Condition`] where it is not the one that is asked for.
+    async fn load_object(
+        &self,
+        key: &Key,
+        range: Option<&Range<u64>>,
+        only: Option<&Known>,
+    ) -> Result<Option<Entry>, Failed> {
         let name = self.0.client.name(key);
         let client = &self.0.client;
-        client.repeat(|| self.whole_once(&name)).await.map_err(Failed::into_error)
+        match range {
+            None => client.repeat(|| self.whole_once(&name, only)).await,
+            Some(range) => client.repeat(|| self.range_once(&name, range, only)).await,
+        }
     }
 
-    async fn whole_once(&self, name: &str) -> Result<Option<Entry>, Failed> {
-        let Some(Got { head, body }) = self.get(name, None, None).await? else { return Ok(None) };
+    async fn whole_once(&self, name: &str, only: Option<&Known>) -> Result<Option<Entry>, Failed> {
+        let Some(Got { head, body }) = self.get(name, None, only).await? else { return Ok(None) };
         let checksum = Checksum::of(&body);
         let opened = self.0.layout.open(&body);
         let (value, sealed) = opened.map_err(|error| head.damaged(error, checksum))?;
@@ -145,22 +170,20 @@ impl S3Store {
         if [head.checksum, sealed].into_iter().flatten().any(|stored| stored != seen) {
             return Err(head.damaged(mismatch(), checksum));
         }
-        self.remember(name, &head, seen);
-        let metadata = head.metadata(seen).map_err(Failed::Error)?;
+        let metadata = head.metadata(Some(seen)).map_err(Failed::Error)?;
         Ok(Some(Entry::from_parts(value, Arc::new(metadata))))
     }
 
-    async fn load_range(&self, key: &Key, range: &Range<u64>) -> Result<Option<Entry>> {
-        let name = self.0.client.name(key);
-        let client = &self.0.client;
-        client.repeat(|| self.range_once(&name, range)).await.map_err(Failed::into_error)
-    }
-
-    async fn range_once(&self, name: &str, range: &Range<u64>) -> Result<Option<Entry>, Failed> {
+    async fn range_once(
+        &self,
+        name: &str,
+        range: &Range<u64>,
+        only: Option<&Known>,
+    ) -> Result<Option<Entry>, Failed> {
         let offset = self.0.layout.start();
         if range.start < range.end.min(LARGEST) {
             let shifted = range.start + offset..range.end.min(LARGEST) + offset;
-            match self.get(name, Some(shifted), None).await {
+            match self.get(name, Some(shifted), only).await {
                 Ok(None) => return Ok(None),
                 Ok(Some(Got { head, body })) => {
                     let clamped = clamp_range(range, head.size).map_err(Failed::Error)?;
@@ -170,7 +193,7 @@ impl S3Store {
                         return Err(Failed::Torn(torn("the part is shorter than the object has it")));
                     }
                     let value = body.slice(..length);
-                    return self.complete(name, head, value).await.map(Some);
+                    return part_of(head, value).map(Some);
                 }
                 // It begins at the end, or beyond: the size decides.
                 Err(Failed::Range) => {}
@@ -178,35 +201,28 @@ impl S3Store {
             }
         }
         let Some(head) = self.look_live_once(name).await? else { return Ok(None) };
+        is_wanted(&head, only)?;
         clamp_range(range, head.size).map_err(Failed::Error)?;
-        self.complete(name, head, Bytes::new()).await.map(Some)
+        part_of(head, Bytes::new()).map(Some)
     }
 
-    /// An entry of a part of the value, or of none of it.
-    async fn complete(&self, name: &str, head: Head, value: Bytes) -> Result<Entry, Failed> {
-        let checksum = self.checksum(name, &head).await?;
-        let metadata = head.metadata(checksum).map_err(Failed::Error)?;
-        Ok(Entry::from_parts(value, Arc::new(metadata)))
-    }
-
-    /// The value's checksum. Where no header has it, since another client wrote the object or it was streamed, the
-    /// object is read through, once: it is remembered.
+    /// The value's checksum, for a writer that looks whether the object is its own. Where no header has it, since it was
+    /// streamed, it is read behind the value of an envelope, and a plain object is read through.
     pub(crate) async fn checksum(&self, name: &str, head: &Head) -> Result<Checksum, Failed> {
-        if let Some(checksum) = head.checksum.or_else(|| self.recall(name, head)) {
+        if let Some(checksum) = head.checksum {
             return Ok(checksum);
         }
         let layout = self.0.layout;
         let start = layout.start();
         if start > 0 {
             let behind = start + head.size..start + head.size + BEHIND;
-            let got = self.get(name, Some(behind), Some(&head.etag)).await.map_err(is_changed)?;
+            let only = Known::from(&head.clone().metadata(None).map_err(Failed::Error)?);
+            let got = self.get(name, Some(behind), Some(&only)).await.map_err(is_changed)?;
             let crc = got.and_then(|got| got.body.first_chunk::<4>().copied());
             let crc = crc.ok_or_else(|| Failed::Torn(changed()))?;
             return Ok(Checksum::from_u32(u32::from_be_bytes(crc)));
         }
-        let checksum = self.read_through(name, head).await.map_err(is_changed)?;
-        self.remember(name, head, checksum);
-        Ok(checksum)
+        self.read_through(name, head).await.map_err(is_changed)
     }
 
     /// The checksum of a plain object's bytes, in the memory of one part.
@@ -238,7 +254,7 @@ impl S3Store {
 
     async fn metadata_once(&self, name: &str) -> Result<Option<Metadata>, Failed> {
         let Some(head) = self.look_live_once(name).await? else { return Ok(None) };
-        let checksum = self.checksum(name, &head).await?;
+        let checksum = head.checksum;
         head.metadata(checksum).map(Some).map_err(Failed::Error)
     }
 
@@ -277,10 +293,14 @@ impl S3Store {
         range: Option<&Range<u64>>,
     ) -> Result<Option<(Metadata, Option<Parts>)>, Failed> {
         let Some(head) = self.look_live_once(name).await? else { return Ok(None) };
-        let checksum = self.checksum(name, &head).await?;
         let all = 0..head.size;
         let range = clamp_range(range.unwrap_or(&all), head.size).map_err(Failed::Error)?;
         let whole = range == all;
+        // An envelope has it behind the value: a few bytes, without which a whole value could not be verified.
+        let checksum = match head.checksum {
+            None if whole && self.0.layout.start() > 0 => Some(self.checksum(name, &head).await?),
+            known => known,
+        };
         let metadata = head.clone().metadata(checksum).map_err(Failed::Error)?;
         if range.is_empty() {
             return Ok(Some((metadata, None)));
@@ -290,7 +310,7 @@ impl S3Store {
             left: range,
             failures: 0,
             crc: 0,
-            expected: whole.then_some(checksum),
+            expected: checksum.filter(|_| whole),
             name: name.to_owned(),
             head,
             store: self.clone(),
@@ -298,7 +318,7 @@ impl S3Store {
         Ok(Some((metadata, Some(parts))))
     }
 
-    /// The bytes `range` of a value, as long as the object is the one that `head` was of.
+    /// The bytes `range` of a value, if the object is still the one of `head`.
     pub(crate) async fn body_of(&self, name: &str, head: &Head, range: &Range<u64>) -> Result<Body, Failed> {
         let offset = self.0.layout.start();
         let shifted = range.start + offset..range.end + offset;
@@ -327,6 +347,18 @@ impl S3Store {
             Err(failed) => failed.into_error(),
         }
     }
+}
+
+/// An entry of a part of the value, or of none of it.
+fn part_of(head: Head, value: Bytes) -> Result<Entry, Failed> {
+    let checksum = head.checksum;
+    let metadata = head.metadata(checksum).map_err(Failed::Error)?;
+    Ok(Entry::from_parts(value, Arc::new(metadata)))
+}
+
+/// Whether the object is the one that is asked for.
+fn is_wanted(head: &Head, only: Option<&Known>) -> Result<(), Failed> {
+    if only.is_none_or(|known| known.version == head.version) { Ok(()) } else { Err(Failed::Condition) }
 }
 
 /// Between two requests the object became another one, or none.

@@ -1,44 +1,34 @@
 //! The store: what it declares, and how its methods are spread over this crate.
 
-use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use parking_lot::Mutex;
 use tiered_core::store::{check_mark, closed};
 use tiered_core::{
-    Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Checksum, Claim, Delete, Deleted,
-    Durability, Error, ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Operation, Put, Read,
-    ReadOptions, Reads, Result, Scope, Sharing, Stamp, Store, Timestamp, Written,
+    Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Durability, Error,
+    ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Operation, Put, Read, ReadOptions, Reads,
+    Result, Scope, Sharing, Slices, Stamp, Store, Written, adapter,
 };
 use tokio::runtime::Handle;
 
 use crate::client::Client;
 use crate::config::{BulkDelete, Conditional, Layout, S3Config};
 use crate::error::{Failed, late, torn};
-use crate::head::Head;
 use crate::probe::{self, Abilities};
 
 /// What objects of the store's own begin with, behind its prefix. Keys cannot.
 pub(crate) const RESERVED: &str = ".tiered/";
 
-/// Checksums that are remembered of objects whose headers have none.
-const REMEMBERED: usize = 4_096;
+/// Ranges that are at most so many bytes apart are one request: about what arrives in the time that one more takes.
+const NEAR: u64 = 1 << 20;
 
 /// How much longer than its timeout a request may still reach the server, on a way that delays it.
 const ON_THE_WAY: Duration = Duration::from_secs(20);
-
-/// An object as far as its headers tell: name, `ETag`, size, time. The `ETag` alone does not: servers that keep files
-/// make it of size and time, so that two objects may share it.
-type Remembered = (String, String, u64, Timestamp);
-
-fn remembered(name: &str, head: &Head) -> Remembered {
-    (name.to_owned(), head.etag.clone(), head.size, head.modified)
-}
 
 /// A store in a bucket. Cloning it shares the connections.
 ///
@@ -62,7 +52,6 @@ pub(crate) struct Inner {
     pub(crate) bulk: AtomicU8,
     place: String,
     closed: AtomicBool,
-    checksums: Mutex<HashMap<Remembered, Checksum>>,
 }
 
 impl Inner {
@@ -125,7 +114,6 @@ impl S3Store {
             bulk: AtomicU8::new(config.bulk_delete as u8),
             place,
             closed: AtomicBool::new(false),
-            checksums: Mutex::default(),
         })))
     }
 
@@ -148,22 +136,6 @@ impl S3Store {
         error.during(operation).in_tier(self.0.capabilities.name())
     }
 
-    /// The checksum of the object `name`, whose headers have none, if it was found out before.
-    pub(crate) fn recall(&self, name: &str, head: &Head) -> Option<Checksum> {
-        self.0.checksums.lock().get(&remembered(name, head)).copied()
-    }
-
-    pub(crate) fn remember(&self, name: &str, head: &Head, checksum: Checksum) {
-        if head.checksum.is_some() {
-            return;
-        }
-        let mut checksums = self.0.checksums.lock();
-        if checksums.len() >= REMEMBERED {
-            checksums.clear();
-        }
-        checksums.insert(remembered(name, head), checksum);
-    }
-
     fn mark_name(&self, name: &str) -> String {
         format!("{}{RESERVED}marks/{name}", self.0.client.prefix)
     }
@@ -182,6 +154,28 @@ impl S3Store {
             Ok(value) => Ok(Some(value)),
             Err(Failed::Missing) => Ok(None),
             Err(failed) => Err(failed.into_error()),
+        }
+    }
+
+    /// Page by page. A mark's name has no character that a listing escapes.
+    async fn list_marks(&self, prefix: &str) -> Result<Vec<String>> {
+        let client = &self.0.client;
+        let (all, wanted) = (self.mark_name(""), self.mark_name(prefix));
+        let (mut names, mut token): (Vec<String>, Option<String>) = (Vec::new(), None);
+        loop {
+            let answer = client.repeat(|| {
+                let request = client.s3.list_objects_v2().bucket(&client.bucket).prefix(&wanted);
+                client.once(0, request.set_continuation_token(token.clone()).send())
+            });
+            let answer = answer.await.map_err(Failed::into_error)?;
+            let found = answer.contents().iter().filter_map(|object| object.key()?.strip_prefix(&all));
+            names.extend(found.map(str::to_owned));
+            token = answer.next_continuation_token().map(str::to_owned);
+            if token.is_none() {
+                // Whatever order the server has.
+                names.sort_unstable();
+                return Ok(names);
+            }
         }
     }
 
@@ -241,6 +235,17 @@ impl Store for S3Store {
         self.load_many(keys, options).await
     }
 
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        let load = |options: ReadOptions| async move { self.load_entry(key, &options).await };
+        let read = adapter::load_ranges(ranges, options, NEAR, load).await;
+        read.map_err(|error| self.failed(error, Operation::Load).for_key(key))
+    }
+
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
         self.apply_batch(batch).await.map_err(|error| self.failed(error, Operation::Apply))
     }
@@ -262,7 +267,7 @@ impl Store for S3Store {
     }
 
     async fn claim(&self, _scope: &Scope) -> Result<Claim> {
-        // It is shared: nobody is kept out.
+        // The store is shared: every claim is granted.
         Ok(Claim::shared())
     }
 
@@ -280,6 +285,11 @@ impl Store for S3Store {
         check_mark(name, value.as_ref())?;
         self.check_open(Operation::Mark)?;
         self.write_mark(name, value).await.map_err(|error| self.failed(error, Operation::Mark))
+    }
+
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        self.check_open(Operation::Mark)?;
+        self.list_marks(prefix).await.map_err(|error| self.failed(error, Operation::Mark))
     }
 
     async fn flush(&self) -> Result<()> {

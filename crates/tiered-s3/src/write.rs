@@ -3,14 +3,14 @@
 //! An unconditional write is sent once, and again only where the server surely did nothing: a repeated one could
 //! overtake a later write. When the answer of a conditional one is lost, the version that the object has tells whether
 //! it took effect. It is sent again only under an `ETag` that never comes back: an object that was absent can be absent
-//! again, and the write would come back over somebody's delete.
+//! again, and the write would overwrite another client's delete.
 
 use aws_sdk_s3::primitives::ByteStream as Body;
 use bytes::Bytes;
 use tiered_core::store::precondition_failed;
 use tiered_core::{
     Checksum, Delete, Deleted, Entry, Error, ErrorKind, Existed, Feature, Key, Operation, Outcome,
-    Precondition, Put, Result, Written,
+    Precondition, Put, Result, Written, adapter,
 };
 
 use crate::client::{ATTEMPTS, CONFLICTS, is_transient, is_undone, pause};
@@ -48,7 +48,7 @@ impl S3Store {
     /// One request that writes the object as a whole.
     async fn send(&self, key: &Key, entry: &Entry, guard: &Guard) -> Result<(), Failed> {
         let client = &self.0.client;
-        let checksum = entry.metadata().checksum;
+        let checksum = adapter::checksum_of(entry);
         let (metadata, content_type) = headers(entry, Some(checksum));
         let request = client
             .s3
@@ -97,7 +97,7 @@ impl S3Store {
             Precondition::Absent => Some(Guard::Absent),
             _ => None,
         };
-        // The last request that nobody heard of, and what it was conditional on.
+        // The last request whose answer was lost, and its condition.
         let mut unheard: Option<(Guard, Error)> = None;
         loop {
             let guard = match guard.take() {
@@ -118,7 +118,7 @@ impl S3Store {
             };
             match self.send(key, entry, &guard).await {
                 Ok(()) => return Ok(()),
-                // Somebody was faster, or our own answer was lost: look again.
+                // Another client was faster, or the answer to our own request was lost: read again.
                 Err(Failed::Condition | Failed::Missing) if doubt.may_meet_others() => {}
                 Err(Failed::Conflict(error)) if doubt.may_meet_others() => {
                     tracing::debug!(error = %error.chain(), "a conditional write is sent again");
@@ -139,7 +139,7 @@ impl S3Store {
         matches!(guard, Guard::Etag(_)) && self.0.capabilities.has(Feature::UniqueValidators)
     }
 
-    /// What a conditional put is to do, as the object is now.
+    /// Decides what a conditional put does, given the current object.
     async fn decide(&self, key: &Key, entry: &Entry, condition: &Precondition) -> Result<Decision> {
         let Some(head) = self.look(key).await? else {
             return Ok(match condition {
@@ -164,7 +164,7 @@ impl S3Store {
         let name = self.0.client.name(key);
         let checksum =
             self.0.client.repeat(|| self.checksum(&name, head)).await.map_err(Failed::into_error)?;
-        Ok(checksum == entry.metadata().checksum)
+        Ok(checksum == adapter::checksum_of(entry))
     }
 
     /// Deletes whatever is there: one request, sent again only where the server surely did nothing.
@@ -195,15 +195,15 @@ impl S3Store {
         }
         let guarded = self.0.capabilities.has(Feature::ConditionalDelete);
         let mut doubt = Doubt::default();
-        // Whether a request of ours may have deleted the live entry, its answer lost.
+        // Whether an earlier request of this call may have deleted the live entry although its answer was lost.
         let mut gone = false;
-        // The last request that nobody heard of, and what it was conditional on.
+        // The last request whose answer was lost, and its condition.
         let mut unheard: Option<(Guard, Error)> = None;
         loop {
             let head = self.look(key).await.map_err(|error| doubt.error(error))?;
             let live = head.as_ref().filter(|head| head.is_live(self.0.stamp.now()));
             if gone && head.is_none() {
-                // Of two deletes under one condition a single one may succeed, and this may be the other.
+                // Only one of two deletes under the same condition succeeds, and this may be the other one.
                 let conditional = delete.precondition != Precondition::None;
                 return if conditional { Err(doubt.refused(key)) } else { Ok(Deleted::committed(true)) };
             }

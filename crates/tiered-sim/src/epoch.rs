@@ -68,7 +68,7 @@ async fn retry_parked(clients: &Clients, life: &Life) {
         let in_part = clients.below(2) == 0;
         for parked in life.store.parked() {
             if !in_part || clients.below(2) == 0 {
-                // What is not parked any more was superseded.
+                // A write that is no longer parked was superseded.
                 life.store.retry_parked(parked.sequence()).ok();
             }
         }
@@ -77,7 +77,7 @@ async fn retry_parked(clients: &Clients, life: &Life) {
 
 fn retry_all(life: &Life) {
     for parked in life.store.parked() {
-        // What is not parked any more was superseded.
+        // A write that is no longer parked was superseded.
         life.store.retry_parked(parked.sequence()).ok();
     }
 }

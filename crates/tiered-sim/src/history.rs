@@ -20,7 +20,7 @@ pub enum Effect {
     Swap(Value, Value),
     /// It deleted, and told whether there was anything.
     Delete(bool),
-    /// It deleted, and nobody heard whether there was anything.
+    /// It deleted; whether an entry existed is unknown.
     Erase,
 }
 
@@ -114,7 +114,7 @@ impl History {
         self.events.is_empty()
     }
 
-    /// What is known: reads that nobody heard the end of say nothing.
+    /// The known part: reads without an answer say nothing.
     pub fn known(&self) -> Vec<Event> {
         self.events
             .iter()
@@ -124,7 +124,7 @@ impl History {
             .collect()
     }
 
-    /// Begins anew with a known state.
+    /// Begins again with a known state.
     pub fn restart(&mut self, state: Value) {
         *self = Self { initial: state, events: Vec::new() };
     }

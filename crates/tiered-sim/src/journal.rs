@@ -18,7 +18,7 @@ pub(crate) struct SlowJournal {
 }
 
 impl SlowJournal {
-    /// `failed` is set when an append fails for another reason than a lack of room: nothing is accepted any more.
+    /// `failed` is set when an append fails for another reason than a full disk: from then on everything is refused.
     pub(crate) fn new(inner: Arc<dyn Journal>, seed: u64, failed: Arc<AtomicBool>) -> Self {
         Self { inner, dice: Mutex::new(Dice::new(seed)), failed }
     }

@@ -26,9 +26,9 @@ struct Step {
     id: u64,
     change: Change,
     acknowledged: bool,
-    /// Somebody began to drop it, and nobody knows how that ended.
+    /// Its drop has begun, and the outcome is unknown.
     perhaps_dropped: bool,
-    /// Somebody retried it: the backend may have taken it, and a crash may have come before the journal knew.
+    /// It was retried: the backend may have accepted it, and a crash may have come before the journal recorded that.
     retried: bool,
 }
 
@@ -104,12 +104,12 @@ impl Ledger {
         }
     }
 
-    /// Somebody begins to drop it by name.
+    /// Its drop by name begins.
     pub fn begin_drop(&mut self, id: u64) {
         self.each_remembered(id, |step| step.perhaps_dropped = true);
     }
 
-    /// Somebody begins to retry it: where a later write of the key is under way, that one replaces it for good.
+    /// Its retry begins: if a later write of the key is under way, that write replaces it.
     pub fn begin_retry(&mut self, id: u64) {
         self.each_remembered(id, |step| (step.perhaps_dropped, step.retried) = (true, true));
     }

@@ -37,7 +37,7 @@ const TWICE: u64 = 5;
 /// So many seeds at most are a short run.
 const SHORT: u64 = 200;
 
-/// In percent of the seeds, where there are enough of them: a fault that nobody meets tests nothing.
+/// In percent of the seeds, if there are enough of them: a fault that never fires tests nothing.
 const COVERAGE: u64 = 5;
 
 fn main() -> ExitCode {

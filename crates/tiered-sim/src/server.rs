@@ -1,4 +1,5 @@
-//! A server that several processes write: it keeps what each key went through, and its feed tells of changes as feeds do.
+//! A server that several processes write. It keeps every state of each key, and its feed reports changes late, twice or
+//! not at all.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -7,11 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream;
 use parking_lot::Mutex;
-use tiered_conformance::Dice;
+use tiered_conformance::{Dice, Intercept, Interceptor};
 use tiered_core::{
     Action, Batch, BatchOutcomes, Capabilities, Change, ChangeStream, Delete, Deleted, Feature, Key,
-    ListOptions, ListStream, MemoryStore, Put, Read, ReadOptions, Result, Sharing, Stamp, Store, Version,
-    Written, adapter,
+    MemoryStore, Put, Result, Sharing, Stamp, Store, Version, Written, adapter,
 };
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until};
 pub struct State {
     /// From when.
     pub since: Instant,
-    /// When the feeds that were open then tell of it, or say that they have missed something.
+    /// When the feeds that were open report it, or announce a missed change.
     pub told: Option<Instant>,
     /// What it was; none where it was absent.
     pub version: Option<Version>,
@@ -32,27 +32,29 @@ pub struct State {
 /// How the server's feed of changes behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct Feed {
-    /// It tells of a change within this time, or says by then that it has missed one.
+    /// A change is reported within this time, or a missed change is announced.
     pub lag: Duration,
-    /// One change in so many is missed; 0: none.
+    /// One change in this many is missed; 0: none.
     pub misses: u64,
-    /// One change in so many is told a second time; 0: none.
+    /// One change in this many is reported a second time; 0: none.
     pub repeats: u64,
 }
 
-/// A memory store that several processes write, and that keeps every state of every key.
-#[derive(Clone, Debug)]
-pub struct Server {
-    inner: MemoryStore,
-    capabilities: Capabilities,
+/// A memory store that several processes write, and that keeps every state of every key. Clones are the same server.
+pub type Server = Intercept<Books, MemoryStore>;
+
+/// What a [`Server`] notes of every write, and the feed that tells of them.
+#[derive(Debug)]
+pub struct Books {
+    entries: MemoryStore,
     begun: Instant,
-    states: Arc<Mutex<HashMap<Key, Vec<State>>>>,
+    states: Mutex<HashMap<Key, Vec<State>>>,
     feed: Option<Feed>,
-    lines: Arc<Mutex<Vec<Arc<Line>>>>,
-    dice: Arc<Mutex<Dice>>,
+    lines: Mutex<Vec<Arc<Line>>>,
+    dice: Mutex<Dice>,
 }
 
-/// What one reader of the feed is still to hear.
+/// The changes that one reader of the feed has not received yet.
 #[derive(Debug, Default)]
 struct Line {
     waiting: Mutex<Waiting>,
@@ -61,7 +63,7 @@ struct Line {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// By when they are told, then by their order.
+    /// Ordered by delivery time, then by arrival.
     changes: BTreeMap<(Instant, u64), Change>,
     number: u64,
     ended: bool,
@@ -103,43 +105,45 @@ impl Line {
     }
 }
 
-impl Server {
-    /// An empty server. `declares` says what it promises; it has a feed where there is to be one.
-    pub fn new(
-        stamp: Stamp,
-        seed: u64,
-        feed: Option<Feed>,
-        declares: impl FnOnce(Capabilities) -> Capabilities,
-    ) -> Self {
-        let inner = MemoryStore::with_stamp(stamp);
-        // A server is never looked into.
-        let shared = inner.capabilities().clone().named("server").without(Feature::Peeks);
-        let capabilities = declares(shared.with_sharing(Sharing::Shared));
-        let capabilities = if feed.is_some() { capabilities.with(Feature::Changes) } else { capabilities };
-        Self {
-            inner,
-            capabilities,
-            begun: Instant::now(),
-            states: Arc::default(),
-            feed,
-            lines: Arc::default(),
-            dice: Arc::new(Mutex::new(Dice::new(seed))),
-        }
-    }
+/// An empty server. `declares` says what it promises; it has a feed where `feed` describes one.
+pub fn server(
+    stamp: Stamp,
+    seed: u64,
+    feed: Option<Feed>,
+    declares: impl FnOnce(Capabilities) -> Capabilities,
+) -> Server {
+    let entries = MemoryStore::with_stamp(stamp);
+    let inner = entries.clone().declaring(|all| {
+        // A client has nothing of the server's in memory.
+        let shared = all.named("server").without(Feature::Peeks).with_sharing(Sharing::Shared);
+        let all = declares(shared);
+        if feed.is_some() { all.with(Feature::Changes) } else { all }
+    });
+    let books = Books {
+        entries,
+        begun: Instant::now(),
+        states: Mutex::default(),
+        feed,
+        lines: Mutex::default(),
+        dice: Mutex::new(Dice::new(seed)),
+    };
+    Intercept::new(inner, books)
+}
 
-    /// What a key went through; the last one is what it is.
+impl Books {
+    /// All states of a key; the last one is current.
     pub fn states(&self, key: &Key) -> Vec<State> {
         self.states.lock().get(key).cloned().unwrap_or_else(|| vec![self.first()])
     }
 
-    /// Tells of a key that nothing was written to: a feed is a hint.
+    /// Reports a key that was not written: a feed is a hint.
     pub fn hint(&self, key: &Key, version: Option<&Version>) {
         for line in self.lines.lock().iter() {
             line.push(Instant::now(), Change::Key { key: key.clone(), version: version.cloned() });
         }
     }
 
-    /// Ends the feeds that are open. What they had not told is not told any more.
+    /// Ends the open feeds. Changes that they have not delivered are lost.
     pub fn end_feeds(&self) {
         for line in self.lines.lock().drain(..) {
             line.waiting.lock().ended = true;
@@ -157,7 +161,7 @@ impl Server {
 
     /// Notes what `key` is now. Nothing happens between an effect and this: the store inside never waits.
     fn note(&self, key: &Key, by: Option<Version>) {
-        let version = self.inner.peek(key).map(|entry| entry.version().clone());
+        let version = self.entries.peek(key).map(|entry| entry.version().clone());
         let mut all = self.states.lock();
         let states = all.entry(key.clone()).or_insert_with(|| vec![self.first()]);
         if states.last().is_none_or(|last| last.version != version) {
@@ -166,7 +170,7 @@ impl Server {
         }
     }
 
-    /// Tells of a change, late; or not, and says later that something was missed.
+    /// Reports a change late, or drops it and announces later that one was missed.
     fn tell(&self, key: &Key, version: Option<&Version>) -> Option<Instant> {
         let feed = self.feed?;
         let lines = self.lines.lock();
@@ -189,47 +193,33 @@ impl Server {
 }
 
 #[async_trait]
-impl Store for Server {
-    fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
-    }
-    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
-        // A shared store never refuses a claim.
-        let _ = scope;
-        Ok(tiered_core::Claim::shared())
-    }
-    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
-        self.inner.load(key, options).await
-    }
-    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
+impl Interceptor for Books {
+    async fn put(&self, inner: &dyn Store, key: &Key, put: Put) -> Result<Written> {
         let by = adapter::version_of(&put).cloned();
-        let written = self.inner.put(key, put).await;
+        let written = inner.put(key, put).await;
         self.note(key, by);
         written
     }
-    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+    async fn delete(&self, inner: &dyn Store, key: &Key, delete: Delete) -> Result<Deleted> {
         let by = adapter::version_of_delete(&delete).cloned();
-        let deleted = self.inner.delete(key, delete).await;
+        let deleted = inner.delete(key, delete).await;
         self.note(key, by);
         deleted
     }
-    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
+    async fn apply(&self, inner: &dyn Store, batch: Batch) -> Result<BatchOutcomes> {
         let by = |action: &Action| match action {
             Action::Put(put) => adapter::version_of(put).cloned(),
             Action::Delete(delete) => adapter::version_of_delete(delete).cloned(),
         };
         let writes: Vec<_> =
             batch.operations().iter().map(|(key, action)| (key.clone(), by(action))).collect();
-        let outcomes = self.inner.apply(batch).await;
+        let outcomes = inner.apply(batch).await;
         for (key, by) in writes {
             self.note(&key, by);
         }
         outcomes
     }
-    fn list(&self, options: ListOptions) -> ListStream {
-        self.inner.list(options)
-    }
-    fn changes(&self) -> Option<ChangeStream> {
+    fn changes(&self, _inner: &dyn Store) -> Option<ChangeStream> {
         self.feed?;
         let line = Arc::new(Line::default());
         self.lines.lock().push(Arc::clone(&line));
@@ -237,5 +227,9 @@ impl Store for Server {
             let change = line.next().await?;
             Some((change, line))
         })))
+    }
+    async fn close(&self, _inner: &dyn Store) -> Result<()> {
+        // The server goes on when a handle closes.
+        Ok(())
     }
 }

@@ -24,7 +24,7 @@ use crate::client::within;
 use crate::clock::SimClock;
 use crate::config::Sim;
 use crate::epoch::PROMPT;
-use crate::server::{Feed, Server};
+use crate::server::{self, Feed, Server};
 use crate::trace::Trace;
 
 /// One seed in so many has a shared backend.
@@ -122,7 +122,7 @@ impl Shared {
         let (of_server, of_stack, of_clients) = (mint(), mint(), mint());
         let stamp = Stamp::new(Arc::clone(&clock), Arc::new(of_server));
         let lacks = dice.below(2) == 0;
-        let server = Server::new(stamp, dice.roll(), Some(choices.feed), |all| {
+        let server = server::server(stamp, dice.roll(), Some(choices.feed), |all| {
             if lacks { all.without(Feature::AtomicBatch) } else { all }
         });
         let keys: Result<Vec<Key>> = (0..KEYS).map(|number| Key::new(format!("shared-{number}"))).collect();

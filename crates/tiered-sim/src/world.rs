@@ -51,7 +51,7 @@ pub(crate) struct Life {
     pub(crate) back: Arc<dyn Store>,
     /// Those of the frontends, and of the backend.
     pub(crate) faults: [Arc<Faults>; 2],
-    /// Whether the journal accepts nothing any more.
+    /// Whether the journal refuses everything.
     pub(crate) journal_failed: Arc<AtomicBool>,
     /// Whether the frontend began empty, so that all it holds is of this life.
     pub(crate) began_empty: bool,
@@ -84,7 +84,7 @@ impl World {
         }
     }
 
-    /// Whether a request that is still under way when its process is gone can take effect.
+    /// Whether a request that is in flight when its process dies can take effect.
     pub(crate) fn outlives_processes(&self) -> bool {
         !self.config.leased
     }
@@ -147,7 +147,7 @@ impl World {
             let fails = rarity > 0 && matches!(call, "write" | "sync" | "create") && dice.below(rarity) == 0;
             fails.then(|| {
                 trace.note(&format!("  journal {call}: error"));
-                // A full disk is told from a failing one.
+                // A full disk and a failing disk have different errors.
                 if dice.below(2) == 0 { io::ErrorKind::StorageFull } else { io::ErrorKind::Other }
             })
         });
@@ -180,7 +180,7 @@ impl World {
     async fn bare_backend(&self) -> Result<Arc<dyn Store>> {
         Ok(match self.config.back {
             Back::Redb => self.redb("back", &self.back).await?,
-            // Each life is a process of its own: one that died has left its claims behind, and with it they are gone.
+            // Each life is a process of its own: the claims of a process end with it.
             Back::Atomic | Back::OneByOne => Arc::new(self.server.in_another_process()),
         })
     }

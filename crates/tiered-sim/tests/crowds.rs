@@ -9,11 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
-use tiered_conformance::{Fault, FaultStore, Faults};
+use tiered_conformance::{DerivedReads, Fault, FaultStore, Faults, Intercept, Interceptor};
 use tiered_core::{
-    Batch, BatchOutcomes, Capabilities, Delete, Deleted, Error, ErrorKind, Feature, Key, ListOptions,
-    ListStream, MemoryStore, Outcome, Put, Read, ReadOptions, Result, Store, StoreExt as _, TieredSettings,
-    TieredStore, VolatileJournal, WritePolicy, Written,
+    Error, ErrorKind, Feature, Key, MemoryStore, Outcome, Put, Read, ReadOptions, Result, Store,
+    StoreExt as _, TieredSettings, TieredStore, VolatileJournal, WritePolicy,
 };
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
@@ -29,25 +28,23 @@ enum Mode {
 }
 
 /// A memory store that counts reads of one key, and holds them back.
-#[derive(Clone, Debug)]
-struct Slow {
-    inner: MemoryStore,
-    mode: Arc<watch::Sender<Mode>>,
+type Slow = Intercept<Gate, MemoryStore>;
+
+#[derive(Debug)]
+struct Gate {
+    mode: watch::Sender<Mode>,
     of: Key,
-    reads: Arc<AtomicU64>,
+    reads: AtomicU64,
 }
 
-impl Slow {
-    /// Never looked into: every read can wait.
-    fn new(of: &Key) -> Self {
-        Self {
-            inner: MemoryStore::new().declaring(|all| all.without(Feature::Peeks)),
-            mode: Arc::new(watch::Sender::new(Mode::Open)),
-            of: of.clone(),
-            reads: Arc::default(),
-        }
-    }
+/// Without [`Feature::Peeks`]: every read can wait.
+fn slow(of: &Key) -> Slow {
+    let inner = MemoryStore::new().declaring(|all| all.without(Feature::Peeks));
+    let gate = Gate { mode: watch::Sender::new(Mode::Open), of: of.clone(), reads: AtomicU64::new(0) };
+    Intercept::new(inner, gate)
+}
 
+impl Gate {
     fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }
@@ -58,14 +55,11 @@ impl Slow {
 }
 
 #[async_trait]
-impl Store for Slow {
-    fn capabilities(&self) -> &Capabilities {
-        self.inner.capabilities()
+impl Interceptor for Gate {
+    fn derived_reads(&self) -> DerivedReads {
+        DerivedReads::Load
     }
-    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
-        self.inner.claim(scope).await
-    }
-    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+    async fn load(&self, inner: &dyn Store, key: &Key, options: &ReadOptions) -> Result<Read> {
         if *key == self.of {
             self.reads.fetch_add(1, Ordering::Relaxed);
             let mut mode = self.mode.subscribe();
@@ -77,19 +71,10 @@ impl Store for Slow {
                 Mode::Open | Mode::Shut => {}
             }
         }
-        self.inner.load(key, options).await
+        inner.load(key, options).await
     }
-    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
-        self.inner.put(key, put).await
-    }
-    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
-        self.inner.delete(key, delete).await
-    }
-    fn list(&self, options: ListOptions) -> ListStream {
-        self.inner.list(options)
-    }
-    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
-        self.inner.apply(batch).await
+    async fn close(&self, _inner: &dyn Store) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -145,7 +130,7 @@ async fn crowd(store: &TieredStore, k: &Key, size: u64, go: impl FnOnce()) -> Ve
 fn three_hundred_leaders_go_away_one_after_the_other() {
     on_each(|| async {
         let k = key("k");
-        let back = Slow::new(&k);
+        let back = slow(&k);
         back.put(&k, Put::new("v")).await.expect("written");
         let store = over(&back, WritePolicy::WriteThrough).await;
         back.set(Mode::Shut);
@@ -153,7 +138,7 @@ fn three_hundred_leaders_go_away_one_after_the_other() {
             assert!(store.get(&k).now_or_never().is_none(), "polled once and dropped");
         }
         let read = crowd(&store, &k, 1, || back.set(Mode::Open));
-        // The first leader's read goes on, and is everybody's.
+        // The first leader's read goes on and answers all followers.
         assert_eq!(read.await[0].as_ref().expect("reads").as_deref(), Some("v"));
         assert_eq!(back.reads(), 1);
         store.flush().await.expect("flushes");
@@ -165,7 +150,7 @@ fn three_hundred_leaders_go_away_one_after_the_other() {
 fn ten_thousand_wait_for_one_read() {
     on_each(|| async {
         let k = key("k");
-        let back = Slow::new(&k);
+        let back = slow(&k);
         // Under write-around a write leaves nothing in the frontend.
         let store = over(&back, WritePolicy::WriteAround).await;
         for generation in 1..=2_u64 {
@@ -187,7 +172,7 @@ fn a_read_that_fails_or_panics_wakes_everybody_with_an_error() {
     for mode in [Mode::Failing, Mode::Panicking] {
         on_each(move || async move {
             let k = key("k");
-            let back = Slow::new(&k);
+            let back = slow(&k);
             back.put(&k, Put::new("v")).await.expect("written");
             let store = over(&back, WritePolicy::WriteThrough).await;
             back.set(Mode::Shut);
@@ -205,12 +190,12 @@ fn a_read_that_fails_or_panics_wakes_everybody_with_an_error() {
     }
 }
 
-/// A read of many that is dropped while it looks for one key fails nobody who waits for another.
+/// A dropped read of many keys fails no follower that waits for one of them.
 #[test]
 fn a_read_of_many_that_goes_away_fails_no_follower() {
     on_each(|| async {
         let (first, second) = (key("a"), key("b"));
-        let (front, back) = (Slow::new(&second), Slow::new(&first));
+        let (front, back) = (slow(&second), slow(&first));
         back.put(&first, Put::new("v")).await.expect("written");
         let builder = TieredStore::builder(Arc::new(front.clone()), Arc::new(back.clone()));
         let store = builder.build().await.expect("builds");

@@ -10,11 +10,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use futures_util::future::{join, join_all};
+use tiered_conformance::{Intercept, Interceptor};
 use tiered_core::{
-    Action, Aside, Batch, BatchOutcomes, Capabilities, Delete, Deleted, Durability, Entry, Error, ErrorKind,
-    Event, Feature, Journal, JournalRecord, Key, Level, ListOptions, ListStream, MemoryStore, OnFull,
-    Outcome, Put, Read, ReadOptions, Receipt, Recovered, Result, Sequence, Stamp, Store, StoreExt as _,
-    TieredSettings, TieredStore, VersionMint, WritePolicy, Written, ownership,
+    Action, Aside, Delete, Durability, Entry, Error, ErrorKind, Event, Feature, Journal, JournalRecord, Key,
+    Level, ListOptions, ListStream, MemoryStore, OnFull, Outcome, Put, Receipt, Recovered, Result, Sequence,
+    Stamp, Store, StoreExt as _, TieredSettings, TieredStore, VersionMint, WritePolicy, ownership,
 };
 use tiered_journal::{JournalConfig, MemoryFolder};
 use tiered_sim::clock::SimClock;
@@ -28,28 +28,32 @@ const KEYS: usize = 4;
 type State = BTreeMap<String, Bytes>;
 
 /// A tier that outlives its handles, can be down, and remembers every state that it went through.
-#[derive(Clone, Debug)]
-struct Tier {
-    inner: MemoryStore,
-    capabilities: Capabilities,
-    down: Arc<AtomicBool>,
-    states: Arc<Mutex<Vec<State>>>,
+type Tier = Intercept<Outages, MemoryStore>;
+
+#[derive(Debug)]
+struct Outages {
+    entries: MemoryStore,
+    down: AtomicBool,
+    states: Mutex<Vec<State>>,
 }
 
-impl Tier {
-    fn new(durability: Durability, atomic: bool) -> Self {
-        let inner = MemoryStore::new();
-        let declared = inner.capabilities().clone().named("tier").with_durability(durability);
-        let capabilities = if atomic { declared } else { declared.without(Feature::AtomicBatch) };
-        Self { inner, capabilities, down: Arc::default(), states: Arc::default() }
-    }
+fn tier(durability: Durability, atomic: bool) -> Tier {
+    let entries = MemoryStore::new().declaring(|all| {
+        let declared = all.named("tier").with_durability(durability);
+        if atomic { declared } else { declared.without(Feature::AtomicBatch) }
+    });
+    let outages =
+        Outages { entries: entries.clone(), down: AtomicBool::new(false), states: Mutex::default() };
+    Intercept::new(entries, outages)
+}
 
+impl Outages {
     fn be_down(&self, down: bool) {
         self.down.store(down, Ordering::Relaxed);
     }
 
     fn state(&self) -> State {
-        let entries = self.inner.snapshot().into_iter();
+        let entries = self.entries.snapshot().into_iter();
         entries.map(|(key, entry)| (key.as_str().to_owned(), entry.into_value())).collect()
     }
 
@@ -68,54 +72,36 @@ impl Tier {
 }
 
 #[async_trait]
-impl Store for Tier {
-    fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
+impl Interceptor for Outages {
+    async fn before_read(&self) -> Result<()> {
+        self.reached().await
     }
-    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
-        self.inner.claim(scope).await
-    }
-    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+    async fn around_write<T, F>(&self, _inner: &dyn Store, _key: Option<&Key>, call: F) -> Result<T>
+    where
+        T: Send,
+        F: Future<Output = Result<T>> + Send,
+    {
         self.reached().await?;
-        self.inner.load(key, options).await
-    }
-    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
-        self.reached().await?;
-        let written = self.inner.put(key, put).await?;
+        let written = call.await?;
         self.remember();
         Ok(written)
     }
-    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+    async fn set_mark(&self, inner: &dyn Store, name: &str, value: Option<Bytes>) -> Result<()> {
+        // No entry changes.
         self.reached().await?;
-        let deleted = self.inner.delete(key, delete).await?;
-        self.remember();
-        Ok(deleted)
+        inner.set_mark(name, value).await
     }
-    fn list(&self, options: ListOptions) -> ListStream {
+    fn list(&self, inner: &dyn Store, options: ListOptions) -> ListStream {
         if self.down.load(Ordering::Relaxed) {
             let error = Error::new(ErrorKind::Unavailable, "down");
             return Box::pin(futures_util::stream::iter([Err(error)]));
         }
-        self.inner.list(options)
+        inner.list(options)
     }
-    fn peek(&self, key: &Key) -> Option<Entry> {
-        if self.down.load(Ordering::Relaxed) { None } else { self.inner.peek(key) }
+    fn peek(&self, inner: &dyn Store, key: &Key) -> Option<Entry> {
+        if self.down.load(Ordering::Relaxed) { None } else { inner.peek(key) }
     }
-    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
-        self.reached().await?;
-        let outcomes = self.inner.apply(batch).await?;
-        self.remember();
-        Ok(outcomes)
-    }
-    async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
-        self.reached().await?;
-        self.inner.mark(name).await
-    }
-    async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
-        self.reached().await?;
-        self.inner.set_mark(name, value).await
-    }
-    async fn close(&self) -> Result<()> {
+    async fn close(&self, _inner: &dyn Store) -> Result<()> {
         Ok(())
     }
 }
@@ -180,8 +166,8 @@ struct World {
 impl World {
     fn new(atomic: bool, settings: TieredSettings) -> Self {
         Self {
-            front: Tier::new(Durability::Volatile, true),
-            back: Tier::new(Durability::PowerLoss, atomic),
+            front: tier(Durability::Volatile, true),
+            back: tier(Durability::PowerLoss, atomic),
             folder: MemoryFolder::new(),
             history: History::default(),
             settings,
@@ -386,7 +372,7 @@ async fn a_backend_is_down_for_a_minute() {
             let before = world.acknowledged();
             sleep(Duration::from_secs(30)).await;
             assert_ne!(before, world.acknowledged(), "writes go on: {what}");
-            // Nothing has reached the backend for a while, and there is no room any more.
+            // Nothing has reached the backend for a while, and the journal is full.
             let (full, states) = (store.stats(), world.back.states.lock().expect("no panic").len());
             let nearly = u64::from(BOUND) - 1;
             assert!((nearly..=nearly + WRITERS as u64).contains(&full.backlog), "{full:?}: {what}");

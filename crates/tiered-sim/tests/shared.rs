@@ -16,7 +16,7 @@ use tiered_core::{
     Version, VersionMint, WritePolicy, adapter,
 };
 use tiered_sim::clock::SimClock;
-use tiered_sim::server::{Feed, Server};
+use tiered_sim::server::{self, Feed, Server};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, sleep};
 
@@ -45,7 +45,7 @@ fn is_fed(seed: u64) -> bool {
 fn server(stamp: Stamp, seed: u64) -> Server {
     let lacks = [(Feature::UniqueValidators, 3), (Feature::AtomicBatch, 4)];
     let feed = Feed { lag: Duration::from_millis(LAG_MILLIS), misses: 6, repeats: 0 };
-    Server::new(stamp, seed, is_fed(seed).then_some(feed), |shared| {
+    server::server(stamp, seed, is_fed(seed).then_some(feed), |shared| {
         let lacks = lacks.into_iter().filter(|(_, one_in)| seed.is_multiple_of(*one_in));
         lacks.fold(shared, |all, (feature, _)| all.without(feature))
     })
@@ -153,7 +153,8 @@ impl World {
         let Ok(read) = handle.load(key, &ReadOptions::new()).await else { return };
         let seen = read.entry().map(|entry| entry.version().clone());
         let states = self.server.states(key);
-        // The state that it shows must have stood within `max-stale`, and not be older than one's own latest write.
+        // The state must have been current within `max-stale`, and must not be older than the client's own latest
+        // write.
         let oldest = begun.checked_sub(Duration::from_millis(MAX_STALE_MILLIS + 1));
         let fits = states.iter().enumerate().any(|(index, state)| {
             let replaced = states.get(index + 1).map(|next| next.since);
@@ -198,7 +199,7 @@ impl World {
         self.note(Attempt::new(store, key, id, base, begun, result));
     }
 
-    /// What was refused since somebody else had written is not shown again: who reads and tries once more gets on.
+    /// A state that a failed precondition has refuted is not shown again: a client that reads and retries succeeds.
     async fn look_again(&self, handle: &TieredStore, key: &Key, refused: &Precondition) {
         let Ok(read) = handle.load(key, &ReadOptions::new()).await else { return };
         let (Precondition::Matches(refused), Some(shown)) = (refused, read.entry()) else { return };
@@ -259,7 +260,7 @@ impl World {
                 state.version.is_none() && state.since <= attempt.ended && overlaps
             });
             let fits = match (attempt.result, &attempt.base) {
-                // Where somebody wrote meanwhile, it lies under that, or would have.
+                // If another client wrote meanwhile, this write lies beneath that one, or would have.
                 (Ok(()), Precondition::None) => {
                     effects.len() == 1 || changed || attempt.deletes && was_absent
                 }
@@ -345,7 +346,7 @@ fn several_stores_write_one_backend() {
     }
     let [well, not_applied, unknown] = total;
     assert!(well > 10 * SEEDS && not_applied > SEEDS, "{total:?}");
-    // Driven writes end so only where nobody can tell.
+    // Driven writes end so only if the outcome cannot be determined.
     assert!(unknown * 10 < well, "{total:?}");
     let happen = [Fault::Slow, Fault::ErrorBefore, Fault::ErrorAfter, Fault::DelayedApply, Fault::Hang];
     for fault in happen {

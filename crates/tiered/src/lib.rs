@@ -23,8 +23,9 @@
 mod open;
 mod stack;
 
-pub use open::{Create, SCHEMES, open, open_to_read};
+pub use open::{SCHEMES, open, open_to_read};
 pub use stack::Stack;
+pub use tiered_core::opening::Create;
 #[doc(inline)]
 pub use tiered_core::*;
 

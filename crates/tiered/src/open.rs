@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use tiered_core::opening::Create;
+#[cfg(any(feature = "redb", feature = "rocksdb"))]
+use tiered_core::opening::WriteDurability;
 use tiered_core::url::{StoreUrl, parse_bytes};
 use tiered_core::{Capabilities, Error, ErrorKind, MemoryStore, Operation, Result, Store};
 
@@ -27,24 +30,15 @@ pub const SCHEMES: [(&str, Option<&str>, &str); 6] = [
     (
         "s3",
         Some("s3"),
-        "s3://BUCKET/PREFIX?region=…&endpoint=https://…&profile=…&layout=raw|enveloped&conditional=probe|off&bulk_delete=auto|crc|md5|single&path_style=true|false&timeout=10s&multipart=16MiB&allow_http=true&anonymous=true&max_value=…",
+        "s3://BUCKET/PREFIX?region=…&endpoint=https://…&profile=…&layout=raw|enveloped&conditional=probe|off&bulk_delete=auto|crc|md5|single&addressing=auto|path|host&timeout=10s&multipart=16MiB&tls=required|optional&credentials=environment|none&max_value=…",
     ),
 ];
-
-/// What to do where a store does not exist yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Create {
-    /// Make it.
-    IfAbsent,
-    /// Fail with [`ErrorKind::NotFound`].
-    Never,
-}
 
 /// Opens the store that `url` names: one of [`SCHEMES`].
 ///
 /// # Errors
-/// [`ErrorKind::Config`] for an unknown scheme or parameter, a scheme whose feature is not compiled in, or, but for
-/// stores in memory, outside a tokio runtime; else the adapter's own.
+/// [`ErrorKind::Config`] for an unknown scheme or parameter, for a scheme whose feature is not compiled in, and outside
+/// a tokio runtime (except for stores in memory); else the adapter's own.
 ///
 /// # Cancel safety
 /// As the adapter's opening.
@@ -66,8 +60,8 @@ pub async fn open(url: &str, create: Create) -> Result<Arc<dyn Store>> {
     }
 }
 
-/// Opens an existing store that is only to be read. A file or folder that may not be written, or lies on a read-only
-/// mount, is opened with `access=read-only`, unless the URL says otherwise; any other store as by [`open`].
+/// Opens an existing store for reading. A file or folder without write permission, or on a read-only mount, is opened
+/// with `access=read-only` unless the URL sets `access`. Any other store is opened as by [`open`].
 ///
 /// # Errors
 /// As [`open`]. [`ErrorKind::PermissionDenied`] where the store cannot be read either, or was not closed cleanly: its
@@ -99,7 +93,7 @@ pub async fn open_to_read(url: &str) -> Result<Arc<dyn Store>> {
     }
 }
 
-/// The same place for reading only, where the scheme knows that and the URL says nothing of it.
+/// The URL with `access=read-only`; `None` if the scheme does not support it or the URL already sets `access`.
 fn read_only(url: &str) -> Option<String> {
     let mut parsed = StoreUrl::parse(url).ok()?;
     if !["redb", "rocksdb"].contains(&parsed.scheme()) || parsed.take("access").is_some() {
@@ -112,7 +106,7 @@ fn read_only(url: &str) -> Option<String> {
 fn unknown(scheme: &str, _: Create) -> Error {
     let known = SCHEMES.iter().find(|(name, ..)| *name == scheme);
     let message = if let Some((name, feature, _)) = known {
-        format!("the scheme {name}: needs the feature {}; build with it", feature.unwrap_or(name))
+        format!("the scheme {name}: needs the feature {}; enable it in the build", feature.unwrap_or(name))
     } else {
         let names = SCHEMES.map(|(name, ..)| name).join(":, ");
         format!("unknown scheme {scheme}:; use one of {names}:")
@@ -125,7 +119,7 @@ fn max_value(url: &mut StoreUrl) -> Result<u64> {
     url.take("max_value").map_or(Ok(Capabilities::DEFAULT_MAX_VALUE), |text| parse_bytes(&text))
 }
 
-/// Refuses a path where a store has no place.
+/// Refuses a path for a store that takes none.
 fn no_path(url: &StoreUrl) -> Result<()> {
     if url.path().is_empty() {
         return Ok(());
@@ -144,7 +138,7 @@ fn memory(mut url: StoreUrl) -> Result<Arc<dyn Store>> {
 #[cfg(feature = "moka")]
 fn moka(mut url: StoreUrl) -> Result<Arc<dyn Store>> {
     use tiered_core::url::parse_duration;
-    /// Enough for a few ten thousand small entries, little enough for any machine.
+    /// Room for tens of thousands of small entries, and small enough for any machine.
     const CAPACITY: u64 = 64 << 20;
     no_path(&url)?;
     let capacity = url.take("capacity").map_or(Ok(CAPACITY), |text| parse_bytes(&text))?;
@@ -165,6 +159,16 @@ fn memory_of(text: &str) -> Result<usize> {
     Ok(usize::try_from(parse_bytes(text)?).unwrap_or(usize::MAX))
 }
 
+/// The durability of an embedded store.
+#[cfg(any(feature = "redb", feature = "rocksdb"))]
+fn write_durability(text: &str) -> Result<WriteDurability> {
+    match text {
+        "sync" => Ok(WriteDurability::Sync),
+        "buffer" => Ok(WriteDurability::Buffer),
+        other => Err(choice("durability", other, "sync, buffer")),
+    }
+}
+
 /// Refuses a value that is none of `choices`.
 #[cfg(any(feature = "redb", feature = "rocksdb", feature = "postgres", feature = "s3"))]
 fn choice(name: &str, given: &str, choices: &str) -> Error {
@@ -174,7 +178,7 @@ fn choice(name: &str, given: &str, choices: &str) -> Error {
 
 #[cfg(feature = "redb")]
 async fn redb(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
-    use tiered_redb::{RedbConfig, RedbDurability, Verify};
+    use tiered_redb::{RedbConfig, Verify};
     if url.path().is_empty() {
         return Err(Error::new(ErrorKind::Config, "redb: needs a file, such as redb:data.redb")
             .during(Operation::Open));
@@ -184,11 +188,7 @@ async fn redb(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
         config = config.cache(memory_of(&cache)?);
     }
     if let Some(durability) = url.take("durability") {
-        config = config.durability(match durability.as_str() {
-            "sync" => RedbDurability::Sync,
-            "buffer" => RedbDurability::Buffer,
-            other => return Err(choice("durability", other, "sync, buffer")),
-        });
+        config = config.durability(write_durability(&durability)?);
     }
     if let Some(verify) = url.take("verify") {
         config = config.verify(match verify.as_str() {
@@ -206,16 +206,12 @@ async fn redb(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
         });
     }
     url.finish(&["cache", "durability", "verify", "access", "max_value"])?;
-    let config = config.create(match create {
-        Create::IfAbsent => tiered_redb::Create::IfAbsent,
-        Create::Never => tiered_redb::Create::Never,
-    });
-    Ok(Arc::new(config.open().await?))
+    Ok(Arc::new(config.create(create).open().await?))
 }
 
 #[cfg(feature = "rocksdb")]
 async fn rocksdb(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
-    use tiered_rocksdb::{RocksdbConfig, RocksdbDurability};
+    use tiered_rocksdb::RocksdbConfig;
     if url.path().is_empty() {
         return Err(Error::new(ErrorKind::Config, "rocksdb: needs a folder, such as rocksdb:data.rocksdb")
             .during(Operation::Open));
@@ -233,11 +229,7 @@ async fn rocksdb(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
         config = config.write_buffer(memory_of(&buffer)?);
     }
     if let Some(durability) = url.take("durability") {
-        config = config.durability(match durability.as_str() {
-            "sync" => RocksdbDurability::Sync,
-            "buffer" => RocksdbDurability::Buffer,
-            other => return Err(choice("durability", other, "sync, buffer")),
-        });
+        config = config.durability(write_durability(&durability)?);
     }
     if let Some(access) = url.take("access") {
         config = config.access(match access.as_str() {
@@ -247,27 +239,13 @@ async fn rocksdb(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
         });
     }
     url.finish(&["cache", "write_buffer", "durability", "access", "max_value"])?;
-    let config = config.create(match create {
-        Create::IfAbsent => tiered_rocksdb::Create::IfAbsent,
-        Create::Never => tiered_rocksdb::Create::Never,
-    });
-    Ok(Arc::new(config.open().await?))
-}
-
-/// A switch of a URL.
-#[cfg(any(feature = "postgres", feature = "s3"))]
-fn switch(name: &str, text: &str) -> Result<bool> {
-    match text {
-        "on" | "true" => Ok(true),
-        "off" | "false" => Ok(false),
-        other => Err(choice(name, other, "on, off")),
-    }
+    Ok(Arc::new(config.create(create).open().await?))
 }
 
 #[cfg(feature = "postgres")]
 async fn postgres(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
     use tiered_core::url::parse_duration;
-    use tiered_postgres::PostgresConfig;
+    use tiered_postgres::{Feed, PostgresConfig};
     /// The driver's own parameters, which are passed on.
     const DRIVER: [&str; 6] = ["sslmode", "sslrootcert", "sslcert", "sslkey", "application_name", "options"];
     const KNOWN: [&str; 14] = [
@@ -288,7 +266,8 @@ async fn postgres(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
     ];
     let number = |name: &str, text: String| {
         text.parse::<u32>().map_err(|_| {
-            Error::new(ErrorKind::Config, format!("{name} is not a number")).during(Operation::Open)
+            Error::new(ErrorKind::Config, format!("{name} is not a number; write digits only"))
+                .during(Operation::Open)
         })
     };
     let driver: Vec<String> =
@@ -307,7 +286,11 @@ async fn postgres(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
         config = config.timeout(parse_duration(&timeout)?);
     }
     if let Some(feed) = url.take("feed") {
-        config = config.feed(switch("feed", &feed)?);
+        config = config.feed(match feed.as_str() {
+            "on" => Feed::On,
+            "off" => Feed::Off,
+            other => return Err(choice("feed", other, "on, off")),
+        });
     }
     if let Some(sweep) = url.take("sweep") {
         config = config.sweep(if sweep == "off" { None } else { Some(parse_duration(&sweep)?) });
@@ -319,17 +302,13 @@ async fn postgres(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
         config = config.max_value(parse_bytes(&max_value)?);
     }
     url.finish(&KNOWN)?;
-    let config = config.create(match create {
-        Create::IfAbsent => tiered_postgres::Create::IfAbsent,
-        Create::Never => tiered_postgres::Create::Never,
-    });
-    Ok(Arc::new(config.open().await?))
+    Ok(Arc::new(config.create(create).open().await?))
 }
 
 #[cfg(feature = "s3")]
 async fn s3(mut url: StoreUrl) -> Result<Arc<dyn Store>> {
     use tiered_core::url::parse_duration;
-    use tiered_s3::{BulkDelete, Conditional, Layout, S3Config};
+    use tiered_s3::{Addressing, BulkDelete, Conditional, Layout, S3Config, Tls};
     let path = url.path().trim_start_matches('/').to_owned();
     let (bucket, prefix) = path.split_once('/').unwrap_or((&path, ""));
     if bucket.is_empty() || !url.path().starts_with("//") {
@@ -369,8 +348,13 @@ async fn s3(mut url: StoreUrl) -> Result<Arc<dyn Store>> {
             other => return Err(choice("bulk_delete", other, "auto, crc, md5, single")),
         });
     }
-    if let Some(path_style) = url.take("path_style") {
-        config = config.path_style(switch("path_style", &path_style)?);
+    if let Some(addressing) = url.take("addressing") {
+        config = config.addressing(match addressing.as_str() {
+            "auto" => Addressing::Auto,
+            "path" => Addressing::Path,
+            "host" => Addressing::Host,
+            other => return Err(choice("addressing", other, "auto, path, host")),
+        });
     }
     if let Some(timeout) = url.take("timeout") {
         config = config.timeout(parse_duration(&timeout)?);
@@ -378,11 +362,20 @@ async fn s3(mut url: StoreUrl) -> Result<Arc<dyn Store>> {
     if let Some(multipart) = url.take("multipart") {
         config = config.multipart(parse_bytes(&multipart)?);
     }
-    if let Some(allow) = url.take("allow_http") {
-        config = config.allow_http(switch("allow_http", &allow)?);
+    if let Some(tls) = url.take("tls") {
+        config = config.tls(match tls.as_str() {
+            "required" => Tls::Required,
+            "optional" => Tls::Optional,
+            other => return Err(choice("tls", other, "required, optional")),
+        });
     }
-    if let Some(anonymous) = url.take("anonymous") {
-        config = config.anonymous(switch("anonymous", &anonymous)?);
+    if let Some(credentials) = url.take("credentials") {
+        config = match credentials.as_str() {
+            "environment" => config,
+            "none" => config.anonymous(),
+            // The value may be a secret: it is not shown.
+            _ => return Err(choice("credentials", "…", "environment, none")),
+        };
     }
     url.finish(&[
         "region",
@@ -391,11 +384,11 @@ async fn s3(mut url: StoreUrl) -> Result<Arc<dyn Store>> {
         "layout",
         "conditional",
         "bulk_delete",
-        "path_style",
+        "addressing",
         "timeout",
         "multipart",
-        "allow_http",
-        "anonymous",
+        "tls",
+        "credentials",
         "max_value",
     ])?;
     Ok(Arc::new(config.open().await?))
@@ -426,7 +419,7 @@ mod tests {
             ("postgres://u:hunter2@localhost/d?table=A-b", "must match"),
             ("postgres://u:hunter2@localhost/d?feed=yes", "on, off"),
             ("postgres://u:hunter2@localhost/d?connections=many", "not a number"),
-            ("postgres://u:hunter2@localhost/d?timeout=10", "no duration"),
+            ("postgres://u:hunter2@localhost/d?timeout=10", "not a duration"),
             ("postgres://u:hunter2@localhost/d?max_value=2GiB", "at most"),
             ("postgres://u:hunter2@local host/d", "percent-encoded"),
         ] {
@@ -462,7 +455,7 @@ mod tests {
             #[cfg(feature = "postgres")]
             format!("postgres://u@127.0.0.1:1/{}", place.len()),
             #[cfg(feature = "s3")]
-            format!("s3://b/{}?endpoint=http://127.0.0.1:1&allow_http=true&anonymous=true", place.len()),
+            format!("s3://b/{}?endpoint=http://127.0.0.1:1&credentials=none", place.len()),
         ];
         for url in urls {
             let opened = open(&url, Create::IfAbsent).now_or_never().expect("answers at once");
@@ -480,7 +473,10 @@ mod tests {
             ("s3:bucket/prefix", "needs a bucket"),
             ("s3://bucket/p?layuot=raw", "bulk_delete"),
             ("s3://bucket/p?layout=flat", "raw, enveloped"),
-            ("s3://bucket/p?endpoint=http://storage.example.com", "allow_http"),
+            ("s3://bucket/p?addressing=virtual", "auto, path, host"),
+            ("s3://bucket/p?tls=off", "required, optional"),
+            ("s3://bucket/p?credentials=hunter2", "environment, none"),
+            ("s3://bucket/p?endpoint=http://storage.example.com", "set tls to optional"),
             ("s3://bucket/p?endpoint=http://localhost&multipart=1MiB", "5MiB"),
             ("s3://bucket--x-s3/p", "general-purpose"),
         ] {

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
+use tiered_core::opening::Create;
 use tiered_core::url::StoreUrl;
 use tiered_core::{
     Error, ErrorKind, Journal, Lease, Operation, Result, Store, TieredSettings, TieredStore, VolatileJournal,
     WritePolicy,
 };
 
-use crate::open::{Create, open, open_to_read};
+use crate::open::{open, open_to_read};
 
 /// A store, or a tiered store of two stacks, as settings describe it.
 ///
@@ -45,12 +46,12 @@ pub struct Stack {
     /// Whether this stack is the only user of a frontend that could be shared.
     #[serde(default)]
     private_frontend: bool,
-    /// How the backend is owned where it could be shared, instead: `acquire` or `take-over`.
+    /// How a backend that could be shared is owned instead: `acquire` or `take-over`.
     lease: Option<Lease>,
-    /// Whether nothing writes the backend without this journal, which a backend without marks cannot say itself.
+    /// Whether nothing writes the backend without this journal. Needed for a backend that keeps no marks.
     #[serde(default)]
     sole_journal: bool,
-    /// The backend's name, where it keeps no marks by which a journal could know it again.
+    /// The backend's name. Needed for a backend that keeps no marks: a journal then recognises it by this name.
     backend_id: Option<String>,
     /// How the tiers work together.
     policy: Option<TieredSettings>,
@@ -89,18 +90,19 @@ impl Stack {
         }
     }
 
-    /// Declares that this stack is the only writer of the backend.
+    /// Declares that this stack is the only writer of the backend
+    /// ([`TieredBuilder::declare_sole_writer`](tiered_core::TieredBuilder::declare_sole_writer)).
     #[must_use]
-    pub fn sole_writer(mut self, sole_writer: bool) -> Self {
-        self.sole_writer = sole_writer;
+    pub fn declare_sole_writer(mut self) -> Self {
+        self.sole_writer = true;
         self
     }
 
     /// Declares that this stack is the only user of the frontend
     /// ([`TieredBuilder::declare_private_frontend`](tiered_core::TieredBuilder::declare_private_frontend)).
     #[must_use]
-    pub fn private_frontend(mut self, private_frontend: bool) -> Self {
-        self.private_frontend = private_frontend;
+    pub fn declare_private_frontend(mut self) -> Self {
+        self.private_frontend = true;
         self
     }
 
@@ -151,7 +153,7 @@ impl Stack {
         })
     }
 
-    /// Opens the stack. A frontend is created where it is absent; `create` is for the rest.
+    /// Opens the stack. An absent frontend is always created; `create` applies to the other stores.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a combination that cannot work, or outside a tokio runtime, saying what to change; else
@@ -181,7 +183,7 @@ impl Stack {
                 }
                 _ => Err(Error::new(
                     ErrorKind::Config,
-                    "a single store is no stack; name a frontend and a backend",
+                    "a single store is not a stack; give a frontend and a backend",
                 )
                 .during(Operation::Open)),
             }
@@ -189,8 +191,8 @@ impl Stack {
         .boxed()
     }
 
-    /// Opens an existing stack that is only to be read: its authoritative store as by [`open_to_read`], since a
-    /// frontend is written to by reads. A stack with a journal is opened for writing, which recovering the journal is.
+    /// Opens an existing stack for reading. Only its authoritative store is opened, as by [`open_to_read`], because
+    /// reads write to a frontend. A stack with a journal is opened for writing, because recovery writes.
     ///
     /// # Errors
     /// As [`open`](Self::open) and [`open_to_read`].
@@ -246,17 +248,17 @@ impl Stack {
         }
         if !behind && self.journal.is_some() {
             let message = format!(
-                "a journal is of no use under {}; leave it out or choose write-behind",
+                "{} does not use a journal; remove `journal` or choose write-behind",
                 settings.write_policy
             );
             return Err(Error::new(ErrorKind::Config, message).during(Operation::Open));
         }
-        // First of all: another process that has it open has the stack.
+        // Opened first: its lock tells whether another process has the stack open.
         let journal = match self.journal.as_deref() {
             None => None,
             Some(place) => Some(open_journal(place).await?),
         };
-        // The backend first: a frontend is not made for a backend that is not there.
+        // The backend is opened first: no frontend is created for a backend that does not exist.
         let opened = if journal.is_some() { opened.for_writing() } else { opened };
         let beneath = if self.has_durable_journal() { Above::Journal } else { above };
         let backend = backend.open_as(opened, beneath).await?;
@@ -284,7 +286,7 @@ impl Stack {
             Some(id) => builder.backend_id(id),
             None => builder,
         };
-        // A journal above holds writes that this store alone would not see; the store above it does.
+        // The journal of a store above holds writes that this store does not see; the store above serves them.
         let builder = match above {
             Above::Journal => builder.beneath_journal(),
             Above::Nothing => builder,
@@ -292,7 +294,7 @@ impl Stack {
         match builder.build().await {
             Ok(store) => Ok(store),
             Err(error) => {
-                // A stack that cannot be built leaves nothing open.
+                // If the stack cannot be built, its tiers are closed.
                 frontend.close().await.ok();
                 backend.close().await.ok();
                 Err(error)
@@ -301,7 +303,7 @@ impl Stack {
     }
 }
 
-/// The journal of a process that may lose it.
+/// Names a journal in memory, which a crash loses.
 const VOLATILE: &str = "volatile:";
 
 /// How the backend of a stack is opened.
@@ -321,19 +323,19 @@ impl Opened {
     }
 }
 
-/// What the stacks that a stack is a backend of have.
+/// Whether a stack above this one has a journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Above {
     /// No journal that outlives the process.
     Nothing,
-    /// One at least.
+    /// At least one.
     Journal,
 }
 
-/// What is wrong, without what was read: `frontend = "postgres://…"`, where a table belongs, has a password in it. What
-/// looks like a setting's name is left in.
+/// The parser's message without the text that it read, which may hold a password (`frontend = "postgres://…"` in place
+/// of a table). What looks like the name of a setting stays.
 fn without_text(message: &str) -> String {
-    // What is expected comes last and has only names of ours.
+    // The expected part comes last and holds only names of this crate.
     let (found, expected) = message.split_at(message.rfind(", expected").unwrap_or(message.len()));
     let Some((before, quoted)) = found.split_once(['`', '"']) else { return message.to_owned() };
     let name = quoted.strip_suffix('`').unwrap_or_default();

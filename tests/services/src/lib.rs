@@ -68,7 +68,7 @@ impl Service {
     /// Its URL.
     ///
     /// # Panics
-    /// Where there is none: a test that needs a server does not pass without it.
+    /// Fails if there is none: a test that needs a server does not pass without it.
     #[expect(clippy::panic, reason = "a test fails by panicking")]
     pub fn required(self) -> String {
         self.url().unwrap_or_else(|| {

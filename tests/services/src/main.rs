@@ -73,7 +73,7 @@ async fn serve(pid_file: Option<&str>) -> Result<(), String> {
                 running.push(server);
             }
             Err(why) => {
-                eprintln!("{}: not to be had: {why}", service.name());
+                eprintln!("{}: cannot be started: {why}", service.name());
                 missing.push(service.name());
             }
         }

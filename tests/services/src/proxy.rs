@@ -26,7 +26,7 @@ pub enum Mode {
     HoldRequests,
     /// The same, from the request on that contains this text.
     HoldFrom(&'static str),
-    /// Nothing gets through in either direction, and nobody is told: a cable that was pulled.
+    /// Drops all traffic in both directions without closing the connections, like a pulled cable.
     Silent,
     /// Answers come so many bytes at a time, every ten milliseconds.
     Drip(usize),

@@ -57,10 +57,10 @@ impl Seen {
     }
 }
 
-/// One side, key by key. A damaged key is told of on standard error.
+/// One side, key by key. A damaged key is reported on standard error.
 struct Side {
     listing: ListStream,
-    /// The key that is looked at; `None` at the end.
+    /// The current key; `None` at the end.
     seen: Option<Seen>,
 }
 
@@ -81,7 +81,7 @@ impl Side {
     }
 }
 
-/// The key that is damaged, which is told of; any other error is one of the whole check.
+/// Reports a damaged key and returns it. Any other error fails the whole check.
 fn damaged_key(error: Error) -> Result<Key, Failure> {
     match error.key() {
         Some(key) if is_damaged_key(&error) => {
@@ -92,7 +92,7 @@ fn damaged_key(error: Error) -> Result<Key, Failure> {
     }
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Default)]
 struct Found {
     differences: u64,

@@ -49,8 +49,8 @@ pub(super) async fn put(
         Some(path) => Box::new(fs::File::open(path).map_err(failed)?),
         None => Box::new(io::stdin()),
     };
-    // Nobody is locked out while a slow writer at the other end of the pipe is waited for. A store may allow more than
-    // this; the rest is read when its limit is known.
+    // The store is opened only after the input has arrived, so a slow pipe locks out no other process. A store may
+    // allow larger values than this; the rest is read once its limit is known.
     let mut value = Vec::new();
     let before = if file.is_some() { 0 } else { Capabilities::DEFAULT_MAX_VALUE };
     input.by_ref().take(before).read_to_end(&mut value).map_err(failed)?;
@@ -66,7 +66,7 @@ pub(super) async fn put(
     };
     let (size, written, read) = closing(&*store, write.await).await?;
     if json {
-        // Somebody may have replaced it already: then what was written is told without what the store filled in.
+        // Another process may have replaced the entry: print what was written, without what the store filled in.
         let entry = read.entry().filter(|entry| *entry.version() == written.version);
         match entry {
             Some(entry) => output::json(&Described::new(key.as_str(), entry.metadata(), read.source))?,
@@ -90,14 +90,14 @@ pub(super) async fn delete(place: &Place, key: &str, if_version: Option<&str>) -
         output::complain(&format!("{key} is absent"));
         return Ok(ABSENT);
     }
-    // What is not known was damaged, and is gone.
+    // `Existed::Unknown` means that the entry was damaged; it is deleted as well.
     Ok(OK)
 }
 
 pub(super) async fn head(place: &Place, json: bool, key: &str) -> Result<u8, Failure> {
     let key = Key::new(key)?;
     let store = stack::open_to_read(place).await?;
-    // A read of no bytes tells the tier as well.
+    // A read of zero bytes also shows which tier answers.
     let read = store.load(&key, &ReadOptions::new().range(0..0)).await.map_err(Failure::from);
     let read = closing(&*store, read).await?;
     let Some(entry) = read.entry() else {

@@ -35,7 +35,9 @@ pub(super) async fn run(place: &Place, json: bool, command: Journal) -> Result<u
 
 fn folder(place: &Place) -> Result<&Path, Failure> {
     match place.journal.as_deref() {
-        Some("volatile:") => Err(Failure::Usage("a volatile journal is gone with its process".to_owned())),
+        Some("volatile:") => Err(Failure::Usage(
+            "a volatile journal ends with its process; give the folder of a journal on disk".to_owned(),
+        )),
         Some(path) => Ok(Path::new(path)),
         None => Err(Failure::Usage("name the journal: --journal PATH".to_owned())),
     }
@@ -57,12 +59,13 @@ struct Line<'a> {
 enum Named {
     Yes,
     No,
-    /// No backend was named, or it cannot be looked at.
+    /// No backend was named, or it cannot be read.
     Unknown,
 }
 
 impl Named {
-    /// Asks the store that `--store` or `--backend` names, where there is one. A store that is in use cannot be asked.
+    /// Reads the mark of the store that `--store` or `--backend` names, if any. A store that is in use cannot be
+    /// opened.
     async fn ask(place: &Place, journal: Option<JournalId>) -> Result<Self, Failure> {
         let url = place.store.as_ref().or(place.backend.as_ref());
         let (Some(url), Some(journal)) = (url, journal) else { return Ok(Self::Unknown) };
@@ -78,11 +81,11 @@ impl Named {
         Ok(if named.contains(&journal) { Self::Yes } else { Self::No })
     }
 
-    /// For people. `held` is how many writes the journal holds.
+    /// The human-readable form. `held` is how many writes the journal holds.
     fn say(self, held: usize) -> &'static str {
         match (self, held) {
             (Self::Yes, _) => "the backend names it",
-            (Self::No, 0) => "the backend does not name it, and needs not: it is empty",
+            (Self::No, 0) => "the backend does not name it, which is fine: it is empty",
             (Self::No, _) => {
                 "the backend does not name it: it was given up, or is older than such names. Opened, the former parks what it holds"
             }
@@ -98,7 +101,7 @@ fn shown(journal: Option<JournalId>) -> String {
 async fn list(place: &Place, json: bool) -> Result<u8, Failure> {
     let (report, recovered) = Report::read(folder(place)?)?;
     let named = Named::ask(place, report.journal).await?;
-    // Beside the list, which scripts read.
+    // On standard error: scripts read the list on standard output.
     output::complain(&format!(
         "journal {}: {}",
         shown(report.journal),
@@ -188,7 +191,7 @@ async fn verify(place: &Place, json: bool) -> Result<u8, Failure> {
     Ok(OK)
 }
 
-/// Gives a journal up by name, after saying what that means.
+/// Gives up a journal by name. Without `--yes` it only prints what that loses.
 async fn abandon(place: &Place, journal: JournalId, yes: bool) -> Result<u8, Failure> {
     let Some(url) = &place.store else {
         return Err(Failure::Usage("name the store that waits for the journal: --store URL".to_owned()));
@@ -236,7 +239,7 @@ async fn give_up_journal(
     }
     ownership::abandon(store, journal).await?;
     output::complain(&format!(
-        "{url} does not wait for the journal {journal} any more. Opened again it parks what it holds"
+        "{url} no longer waits for the journal {journal}. If the journal is opened again, it parks its writes"
     ));
     Ok(OK)
 }
@@ -261,11 +264,11 @@ async fn give_up(store: &TieredStore, sequence: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Lets the flush go as far as it can.
+/// Flushes as much as possible.
 async fn settle(store: &TieredStore) -> Result<(), Failure> {
     match store.flush().await {
         Ok(()) => Ok(()),
-        // Refusals are what these commands are about.
+        // Refused writes are expected here: these commands handle them.
         Err(_) if !store.parked().is_empty() => Ok(()),
         Err(error) => Err(error.into()),
     }

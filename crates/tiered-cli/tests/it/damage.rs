@@ -1,4 +1,4 @@
-//! Damaged keys: told of one by one, and repaired from the other store.
+//! Damaged keys: reported one by one, and repaired from the other store.
 
 use std::fs;
 use std::path::Path;

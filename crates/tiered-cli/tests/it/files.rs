@@ -44,7 +44,7 @@ fn an_output_file_keeps_what_it_has() {
     assert_eq!(names, 7, "nothing else is left behind");
 }
 
-/// Runs the command as a user who may not write, whoever runs the tests.
+/// Runs the command as a user without write permission, also if the tests run as root.
 fn run_as_other(place: &Place, arguments: &[&str]) -> Output {
     let program = place.path("program");
     if !program.exists() {
@@ -107,8 +107,8 @@ fn a_folder_of_the_users_own_is_no_journal() {
     let backend = place.url("d.redb");
     let stack = ["--frontend", "moka:", "--backend", &backend, "--write-policy", "write-behind"];
     let journal = ["--journal", "docs", "put", "k"];
-    place.run_with(&[&stack[..], &journal].concat(), b"v").ends(2).says("name another folder");
-    place.run(&["--journal", "docs", "journal", "verify"]).ends(2).says("name another folder");
+    place.run_with(&[&stack[..], &journal].concat(), b"v").ends(2).says("use another folder");
+    place.run(&["--journal", "docs", "journal", "verify"]).ends(2).says("use another folder");
     assert_eq!(fs::read_dir(&docs).expect("reads").count(), 2);
     for name in ["thesis.new", "reserve"] {
         assert_eq!(fs::read_to_string(docs.join(name)).expect("there"), name);

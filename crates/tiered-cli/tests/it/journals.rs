@@ -107,7 +107,7 @@ fn a_journal_is_given_up_by_name() {
         .says(&format!("the journal in that folder is {id}"));
     abandon(&["seven", "--yes"]).ends(2).says("32 hexadecimal digits");
     place.run(&["journal", "abandon", &id, "--yes"]).ends(2).says("--store URL");
-    abandon(&[&id, "--yes"]).ends(0).says("does not wait for the journal");
+    abandon(&[&id, "--yes"]).ends(0).says("no longer waits for the journal");
     abandon(&[&id, "--yes"]).ends(1).says("it names none");
     place.put(&back, "k", b"newer");
     assert_eq!(place.run(&["--store", &back, "get", "k"]).ends(0).errors(), "");

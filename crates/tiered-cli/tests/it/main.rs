@@ -200,7 +200,7 @@ fn secrets_and_closed_streams() {
     let store = place.url("d.redb");
     let twice = ["--frontend", &store, "--backend", &store, "get", "k"];
     place.run(&twice).ends(2).says("two stores");
-    // Nobody reads the error: no panic, the same code.
+    // A closed standard error causes no panic and the same exit code.
     let mut child = Command::new(env!("CARGO_BIN_EXE_tiered"))
         .args(["--store", "no-url", "get", "k"])
         .stdin(Stdio::null())

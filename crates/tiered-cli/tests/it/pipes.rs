@@ -28,7 +28,7 @@ fn code(place: &Place, arguments: &[&str], left: Left) -> Option<i32> {
     child.wait().expect("ends").code()
 }
 
-/// The same verdict, whoever reads, in both ways of printing.
+/// The exit code does not depend on the reader, as text or as JSON.
 fn ends(place: &Place, arguments: &[&str], expected: i32) {
     for json in [&[][..], &["--json"]] {
         let arguments = [arguments, json].concat();

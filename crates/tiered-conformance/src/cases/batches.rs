@@ -15,6 +15,9 @@ declare! {
     batch_atomic_failure ["batch.atomic", "write.outcome"] needs [Need::Has(Feature::AtomicBatch), Need::Has(Feature::ConditionalPut)] else batch_failure_refused;
     batch_atomic_limits ["batch.atomic", "put.limits"] needs [Need::Has(Feature::AtomicBatch)] else batch_atomic_refused;
     batch_outcomes ["batch.atomic"] needs [Need::Has(Feature::ConditionalPut), Need::Lacks(Feature::AtomicBatch)] else batch_outcomes_together;
+    batch_per_item ["batch.item"] needs [Need::Has(Feature::ConditionalPut)] else batch_condition_refused;
+    batch_per_item_twice ["batch.item", "batch.last"] needs [Need::Has(Feature::ConditionalPut)] else batch_condition_refused;
+    batch_per_item_limits ["batch.item", "put.limits"];
     batch_large ["batch.atomic"];
 }
 
@@ -258,6 +261,91 @@ pub(super) async fn batch_condition_refused(bench: Bench) -> Verdict {
     }
     bench.expect_absent("batch.judged", &a).await?;
     bench.expect("batch.judged", &b, b"old").await
+}
+
+/// Each outcome is a success, or a refusal of this kind without effect.
+fn judged_alone(expected: &[Option<ErrorKind>], outcomes: BatchOutcomes) -> Verdict {
+    check_equal("batch.item", "the number of outcomes", &expected.len(), &outcomes.len())?;
+    for (index, (expected, outcome)) in expected.iter().zip(outcomes).enumerate() {
+        match (expected, outcome) {
+            (None, Ok(_)) => {}
+            (Some(kind), Err(error)) => refusal("batch.item", *kind, &error)?,
+            (expected, outcome) => {
+                let saw = format!("operation {index}: expected the refusal {expected:?}, saw {outcome:?}");
+                return fail("batch.item", saw);
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn batch_per_item(bench: Bench) -> Verdict {
+    let (a, b, c, d) = (bench.key("a")?, bench.key("b")?, bench.key("c")?, bench.key("d")?);
+    bench.put(&b, "old").await?;
+    bench.put(&c, "old").await?;
+    if bench.load(&b).await?.is_none() {
+        return Ok(());
+    }
+    // The refused ones stand first, in the middle and last.
+    let refused = Some(ErrorKind::PreconditionFailed);
+    let batch = Batch::new()
+        .per_item()
+        .put(d.clone(), bench.of("never").if_version(Bench::version()))
+        .put(a.clone(), bench.of("1").if_absent())
+        .put(b.clone(), bench.of("never").if_absent())
+        .delete(c.clone(), Delete::new())
+        .put(d.clone(), bench.of("never").if_version(Bench::version()));
+    judged_alone(&[refused, None, refused, None, refused], bench.store.apply(batch).await?)?;
+    bench.expect("batch.item", &a, b"1").await?;
+    bench.expect("batch.item", &b, b"old").await?;
+    bench.expect_absent("batch.item", &c).await?;
+    bench.expect_absent("batch.item", &d).await?;
+    // None of them holds now.
+    let batch = Batch::new().per_item().put(b.clone(), bench.of("never").if_absent());
+    judged_alone(&[refused], bench.store.apply(batch).await?)?;
+    bench.expect("batch.item", &b, b"old").await
+}
+
+/// Of two operations on a key, the last one is refused: the first has taken effect, or fails as well.
+async fn batch_per_item_twice(bench: Bench) -> Verdict {
+    let (a, b) = (bench.key("a")?, bench.key("b")?);
+    let batch = Batch::new()
+        .per_item()
+        .put(a.clone(), bench.of("1"))
+        .put(a.clone(), bench.of("never").if_version(Bench::version()))
+        .put(b.clone(), bench.of("2"));
+    let outcomes = bench.store.apply(batch).await?;
+    let [first, Err(error), Ok(Applied::Put(_))] = outcomes.as_slice() else {
+        return fail("batch.item", format!("expected an outcome, a refusal and a put, saw {outcomes:?}"));
+    };
+    refusal("batch.item", ErrorKind::PreconditionFailed, error)?;
+    match first {
+        Ok(_) => bench.expect("batch.last", &a, b"1").await?,
+        Err(_) => bench.expect_absent("batch.last", &a).await?,
+    }
+    bench.expect("batch.item", &b, b"2").await
+}
+
+async fn batch_per_item_limits(bench: Bench) -> Verdict {
+    let (a, b) = (bench.key("a")?, bench.key("b")?);
+    let mut batch = Batch::new().per_item();
+    let mut expected = Vec::new();
+    let key_limit = bench.capabilities.key_limit();
+    if key_limit < tiered_core::Key::MAX_LEN {
+        batch = batch.put(bench.key(&"k".repeat(key_limit + 1 - bench.prefix.len()))?, "1");
+        expected.push(Some(ErrorKind::InvalidKey));
+    }
+    batch = batch.put(a.clone(), bench.of("1"));
+    expected.push(None);
+    let limit = bench.capabilities.value_limit();
+    if limit <= super::writing::LARGEST_TRIED {
+        let size = usize::try_from(limit).unwrap_or(0) + 1;
+        batch = batch.put(b.clone(), vec![0; size]);
+        expected.push(Some(ErrorKind::TooLarge));
+    }
+    judged_alone(&expected, bench.store.apply(batch).await?)?;
+    bench.expect("batch.item", &a, b"1").await?;
+    bench.expect_absent("batch.item", &b).await
 }
 
 async fn batch_large(bench: Bench) -> Verdict {

@@ -35,7 +35,7 @@ async fn claim_overlap(bench: Bench) -> Verdict {
     {
         locked(&bench, &scope).await?;
     }
-    // A claim keeps nobody from calling the store.
+    // A claim does not block calls to the store.
     let key = bench.key("a/k")?;
     bench.put(&key, "value").await?;
     bench.expect("claim", &key, b"value").await?;
@@ -76,7 +76,7 @@ async fn claim_released(bench: Bench) -> Verdict {
     Ok(())
 }
 
-/// A shared store lends nothing, and refuses nobody.
+/// A shared store grants every claim.
 async fn claim_shared(bench: Bench) -> Verdict {
     let first = bench.store.claim(&scope(&bench, "a/")).await?;
     let second = bench.store.claim(&scope(&bench, "a/")).await?;

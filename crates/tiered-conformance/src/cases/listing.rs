@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tiered_core::{Batch, Delete, Feature, Key, ListOptions, ReadOptions};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, same_metadata};
 use crate::case::{Need, Verdict, check, check_equal, declare, fail};
 
 declare! {
@@ -19,6 +19,7 @@ declare! {
     list_interleaved ["list.complete"];
     list_sizes ["list.complete"];
     list_metadata ["list.metadata"] needs [Need::Has(Feature::ListsMetadata)] else list_metadata_partly;
+    list_values ["list.values"];
     list_dropped ["cancel"];
 }
 
@@ -30,7 +31,7 @@ async fn fill(bench: &Bench, names: &[&str]) -> Verdict {
 }
 
 async fn list_order(bench: Bench) -> Verdict {
-    // The last two are the other way round in UTF-16, and collations put "a" beside "A".
+    // The last two have the opposite order in UTF-16, and collations put "a" beside "A".
     let sorted = ["!", "10", "9", "A", "B", "a", "a b", "a/b", "ab", "b", "~", "é", "\u{ffff}", "🔑"];
     let mut shuffled = sorted;
     shuffled.reverse();
@@ -216,6 +217,31 @@ async fn list_sizes(bench: Bench) -> Verdict {
     Ok(())
 }
 
+async fn list_values(bench: Bench) -> Verdict {
+    let mut limits = vec![0, 4, 64, 4096];
+    limits.retain(|limit| *limit <= bench.capabilities.value_limit());
+    for (index, limit) in limits.iter().enumerate() {
+        for more in [0, 1] {
+            let size = bench.largest(usize::try_from(limit + more).unwrap_or(0));
+            bench.put(&bench.key(&format!("{index}-{more}"))?, crate::dice::bytes(size, bench.seed)).await?;
+        }
+    }
+    for up_to in limits.into_iter().map(Some).chain([None]) {
+        let options = up_to.map_or_else(|| bench.everything(), |up_to| bench.everything().values(up_to));
+        for listed in bench.list(options).await? {
+            let Some(value) = listed.value else { continue };
+            check("list.values", up_to.is_some_and(|up_to| value.len() as u64 <= up_to), || {
+                format!("{:?}: {} bytes were listed where {up_to:?} were asked for", listed.key, value.len())
+            })?;
+            let Some(entry) = bench.present("read.whole", &listed.key).await? else { continue };
+            check("list.values", value == *entry.value(), || {
+                format!("{:?}: expected the listed value to be the entry's, saw {value:?}", listed.key)
+            })?;
+        }
+    }
+    Ok(())
+}
+
 async fn list_metadata(bench: Bench) -> Verdict {
     let put = |value: &'static str| bench.of(value);
     let attributes = Bench::attributes(&[("a", "b")])?;
@@ -226,7 +252,7 @@ async fn list_metadata(bench: Bench) -> Verdict {
         let Some(metadata) = &listed.metadata else {
             return fail("list.metadata", "expected metadata, since ListsMetadata is declared; saw none");
         };
-        check_equal("list.metadata", "the listed metadata", &head, metadata)?;
+        same_metadata("list.metadata", "the listed metadata", &head, metadata)?;
         check_equal("list.metadata", "the listed version", &Some(&head.version), &listed.version.as_ref())?;
         check_equal("list.metadata", "the listed size", &head.size, &listed.size)?;
     }

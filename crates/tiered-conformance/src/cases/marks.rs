@@ -9,6 +9,7 @@ use crate::dice::entropy;
 
 declare! {
     marks_round_trip ["marks"] needs [Need::Has(Feature::KeepsMarks)] else marks_refused;
+    marks_names ["marks.names"] needs [Need::Has(Feature::KeepsMarks)] else marks_refused;
     marks_hidden ["marks"] needs [Need::Has(Feature::KeepsMarks)] else marks_refused;
     marks_limits ["marks"] needs [Need::Has(Feature::KeepsMarks)] else marks_refused;
 }
@@ -21,7 +22,7 @@ fn name() -> String {
 async fn marks_round_trip(bench: Bench) -> Verdict {
     let (name, other) = (name(), name());
     let outcome = round_trip(&bench, &name, &other).await;
-    // Marks are never listed, so nobody else can find them to remove them.
+    // Marks are never listed, so the suite cannot find and remove them later.
     for name in [&name, &other] {
         bench.store.set_mark(name, None).await?;
     }
@@ -41,6 +42,51 @@ async fn round_trip(bench: &Bench, name: &str, other: &str) -> Verdict {
     check_equal("marks", "a removed mark", &None, &store.mark(name).await?)?;
     store.set_mark(name, None).await?;
     Ok(())
+}
+
+async fn marks_names(bench: Bench) -> Verdict {
+    let base = name();
+    // The order of bytes is not that of any language; the last one only begins alike.
+    let all: Vec<String> =
+        ["-b", ".a", "0", "_z", "a", "z"].iter().map(|end| format!("{base}{end}")).collect();
+    let outcome = names(&bench, &base, &all).await;
+    for name in &all {
+        bench.store.set_mark(name, None).await?;
+    }
+    outcome
+}
+
+async fn names(bench: &Bench, base: &str, all: &[String]) -> Verdict {
+    let store = &bench.store;
+    check_equal(
+        "marks.names",
+        "names before any is set",
+        &Vec::<String>::new(),
+        &store.mark_names(base).await?,
+    )?;
+    for name in all.iter().rev() {
+        store.set_mark(name, Some(Bytes::from("mark"))).await?;
+        // Set twice, it is there once.
+        store.set_mark(name, Some(Bytes::new())).await?;
+    }
+    check_equal("marks.names", "the names", &all.to_vec(), &store.mark_names(base).await?)?;
+    let some = store.mark_names(&format!("{base}.")).await?;
+    check_equal(
+        "marks.names",
+        "the names with a longer prefix",
+        &all.get(1..2).unwrap_or_default().to_vec(),
+        &some,
+    )?;
+    for name in store.mark_names("").await? {
+        check("marks.names", all.contains(&name) || !name.starts_with(base), || {
+            format!("a mark that nobody set: {name:?}")
+        })?;
+    }
+    if let Some(first) = all.first() {
+        store.set_mark(first, None).await?;
+    }
+    let rest = all.get(1..).unwrap_or_default().to_vec();
+    check_equal("marks.names", "the names after one was removed", &rest, &store.mark_names(base).await?)
 }
 
 async fn marks_hidden(bench: Bench) -> Verdict {
@@ -90,5 +136,6 @@ pub(super) async fn marks_refused(bench: Bench) -> Verdict {
     let unsupported = ErrorKind::Unsupported;
     bench.refused("marks", unsupported, bench.store.set_mark(&name, Some(Bytes::from("x"))).await)?;
     bench.refused("marks", unsupported, bench.store.mark(&name).await)?;
+    bench.refused("marks.names", unsupported, bench.store.mark_names("").await)?;
     Ok(())
 }

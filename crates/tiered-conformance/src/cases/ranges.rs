@@ -1,11 +1,13 @@
 //! Reading parts of a value.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use tiered_core::{Entry, ErrorKind, Key, Lookup, ReadOptions};
+use tiered_core::{Entry, ErrorKind, Key, Known, Lookup, Read, ReadOptions, Slices};
 
-use crate::bench::{Bench, describe};
+use crate::bench::{Bench, describe, same_metadata};
 use crate::case::{Verdict, check, check_equal, declare, fail};
 use crate::dice::bytes;
 
@@ -18,6 +20,9 @@ declare! {
     range_empty_value ["read.range"];
     range_metadata ["read.range"];
     range_chunks ["read.range"];
+    ranges_of_one_version ["read.ranges"];
+    ranges_conditional ["read.ranges", "read.if", "read.unless"];
+    race_ranges ["read.ranges"];
 }
 
 async fn part(bench: &Bench, key: &Key, range: Range<u64>) -> Verdict<Option<Entry>> {
@@ -125,7 +130,7 @@ async fn range_metadata(bench: Bench) -> Verdict {
     let Some(whole) = bench.present("read.whole", &key).await? else { return Ok(()) };
     for range in [end / 3..end / 2, 0..0, end..end] {
         let Some(part) = part(&bench, &key, range).await? else { continue };
-        check_equal("read.range", "the metadata of a part", whole.metadata(), part.metadata())?;
+        same_metadata("read.range", "the metadata of a part", whole.metadata(), part.metadata())?;
     }
     Ok(())
 }
@@ -148,4 +153,128 @@ async fn range_chunks(bench: Bench) -> Verdict {
         expect_part(&bench, &key, range, &value).await?;
     }
     Ok(())
+}
+
+/// Several ranges, or nothing where the store evicts.
+async fn slices(
+    bench: &Bench,
+    key: &Key,
+    ranges: &[Range<u64>],
+    options: &ReadOptions,
+) -> Verdict<Option<Slices>> {
+    match bench.store.get_ranges(key, ranges, options).await?.lookup {
+        Lookup::Found(slices) => Ok(Some(slices)),
+        Lookup::Absent if bench.evicts => Ok(None),
+        other => fail("read.ranges", format!("{ranges:?}: expected parts of the value, saw {other:?}")),
+    }
+}
+
+async fn ranges_of_one_version(bench: Bench) -> Verdict {
+    let (key, none) = (bench.key("k")?, bench.key("none")?);
+    let value = bytes(bench.largest(300 * 1024), 11);
+    bench.put(&key, value.clone()).await?;
+    let Some(entry) = bench.present("read.whole", &key).await? else { return Ok(()) };
+    let size = value.len() as u64;
+    // Out of order, apart, overlapping, twice, empty, and beyond the end.
+    let (middle, last) = (size / 2, size.saturating_sub(3));
+    let ranges =
+        [last..size + 9, 0..1, middle..size, 0..1, middle..middle, 0..middle + 1, size..size + 1, 0..size];
+    let options = ReadOptions::new();
+    let Some(seen) = slices(&bench, &key, &ranges, &options).await? else { return Ok(()) };
+    check_equal("read.ranges", "the number of parts", &ranges.len(), &seen.values.len())?;
+    check_equal("read.ranges", "the version", entry.version(), &seen.metadata.version)?;
+    check_equal("read.ranges", "the size", &size, &seen.metadata.size)?;
+    for (range, part) in ranges.iter().zip(&seen.values) {
+        check("read.ranges", entry.slice(range)?.value() == part, || {
+            format!("{range:?}: expected this part of {size} bytes, saw {} other ones", part.len())
+        })?;
+    }
+    // A range of the options is that of another call.
+    let Some(seen) = slices(&bench, &key, &[], &options.clone().range(0..1)).await? else { return Ok(()) };
+    check_equal("read.ranges", "the parts of no range", &0, &seen.values.len())?;
+    check_equal("read.ranges", "the size beside no range", &size, &seen.metadata.size)?;
+    for beyond in [vec![0..1, size + 1..size + 2], vec![size + 1..size + 2, 0..1]] {
+        match bench.store.get_ranges(&key, &beyond, &options).await {
+            Err(error) if error.kind() == ErrorKind::InvalidRange => {}
+            Ok(read) if bench.evicts && read.lookup == Lookup::Absent => {}
+            other => return fail("read.ranges", format!("{beyond:?}: expected a refusal, saw {other:?}")),
+        }
+    }
+    let read = bench.store.get_ranges(&none, &[0..1, 5..6], &options).await?;
+    check_equal("read.ranges", "an absent key", &Lookup::Absent, &read.lookup)
+}
+
+async fn ranges_conditional(bench: Bench) -> Verdict {
+    let key = bench.key("k")?;
+    bench.put(&key, "the old value").await?;
+    let Some(old) = bench.present("read.whole", &key).await? else { return Ok(()) };
+    let ranges = [0..1, 0..0];
+    let same = ReadOptions::new().if_version(Known::of(&old));
+    if let Some(seen) = slices(&bench, &key, &ranges, &same).await? {
+        check_equal("read.if", "the version", old.version(), &seen.metadata.version)?;
+    }
+    let unless = ReadOptions::new().unless(Known::of(&old));
+    let read = bench.store.get_ranges(&key, &ranges, &unless).await?;
+    check("read.unless", read.lookup == Lookup::Unchanged || bench.evicts, || {
+        format!("expected Unchanged for the known version, saw {:?}", read.lookup)
+    })?;
+    bench.put(&key, "new").await?;
+    // Neither range is judged against another version.
+    let read = bench.store.get_ranges(&key, &[7..8, 9..10], &same).await?;
+    check("read.if", read.lookup == Lookup::Changed || bench.evicts, || {
+        format!("expected Changed for a replaced version, saw {:?}", read.lookup)
+    })?;
+    slices(&bench, &key, &[0..1, 0..1], &unless).await.map(drop)
+}
+
+async fn race_ranges(bench: Bench) -> Verdict {
+    let key = bench.key("k")?;
+    let rounds = bench.rounds(100);
+    // Every byte of a value is the same.
+    let size = bench.largest(200 * 1024);
+    let value = move |round: u64| vec![u8::try_from(round % 251).unwrap_or(0); size];
+    bench.put(&key, value(0)).await?;
+    let (writer, reader, target) = (bench.clone(), bench.clone(), key.clone());
+    let ending = Arc::new(AtomicBool::new(false));
+    let ended = Arc::clone(&ending);
+    let writing = Bench::part(async move {
+        for round in 1.. {
+            writer.put(&target, value(round)).await?;
+            Bench::breathe().await;
+            if ended.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        Ok(())
+    });
+    let reading = Bench::part(async move {
+        let end = size as u64;
+        // Also where it fails.
+        let _ending = Ending(ending);
+        for _ in 0..rounds {
+            let read =
+                reader.store.get_ranges(&key, &[end.saturating_sub(1)..end, 0..1], &ReadOptions::new()).await;
+            match read {
+                Ok(Read { lookup: Lookup::Found(seen), .. }) => {
+                    let alike = seen.values.first() == seen.values.last();
+                    check("read.ranges", alike, || format!("parts of two versions in one answer: {seen:?}"))?;
+                }
+                Ok(Read { lookup: Lookup::Absent, .. }) if reader.evicts => {}
+                // It is replaced faster than it is read.
+                Err(error) if error.kind() == ErrorKind::Unavailable => {}
+                other => return fail("read.ranges", format!("expected parts of the value, saw {other:?}")),
+            }
+        }
+        Ok(())
+    });
+    bench.all(vec![writing, reading]).await.map(drop)
+}
+
+/// Tells that its owner has ended.
+struct Ending(Arc<AtomicBool>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

@@ -1,10 +1,14 @@
 //! Reading whole values, metadata, several keys, and parts of a stream.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
-use tiered_core::{Delete, Entry, ErrorKind, Feature, Key, Known, Lookup, Read, ReadOptions, StoreExt as _};
+use tiered_core::{
+    Checksum, Delete, Entry, ErrorKind, Feature, Key, Known, Lookup, Read, ReadOptions, StoreExt as _,
+};
 
-use crate::bench::{Bench, describe};
+use crate::bench::{Bench, describe, same_metadata};
 use crate::case::{Need, Verdict, check, check_equal, declare, fail};
 use crate::dice::bytes;
 
@@ -15,9 +19,13 @@ declare! {
     read_key_longest ["read.whole", "put.limits"];
     read_key_shortest ["read.whole", "put.limits"] needs [Need::Place];
     read_head ["read.head"];
+    read_checksum ["read.checksum", "read.whole"];
     read_keys ["read.whole", "put.limits"];
     read_unless_unchanged ["read.unless"];
     read_unless_changed ["read.unless"];
+    read_if_version ["read.if"];
+    read_if_version_changed ["read.if"];
+    read_if_version_race ["read.if"];
     read_many ["read.many"];
     read_many_range ["read.many", "read.range"];
     read_many_apart ["read.many", "read.range"];
@@ -25,7 +33,7 @@ declare! {
 }
 
 /// How many of the cases read whole values, or their metadata.
-pub(super) const WHOLE: usize = 6;
+pub(super) const WHOLE: usize = 7;
 
 /// Sizes around the chunks of 64 KiB in which adapters store values, in bytes.
 const SIZES: [usize; 12] =
@@ -152,13 +160,126 @@ async fn read_unless_changed(bench: Bench) -> Verdict {
     check_equal("read.unless", "a known entry that was deleted", &Lookup::Absent, &read.lookup)
 }
 
+fn of_range(options: &ReadOptions, range: Option<std::ops::Range<u64>>) -> ReadOptions {
+    range.map_or_else(|| options.clone(), |range| options.clone().range(range))
+}
+
+async fn read_if_version(bench: Bench) -> Verdict {
+    let key = bench.key("k")?;
+    bench.put(&key, "value").await?;
+    let Some(entry) = bench.present("read.whole", &key).await? else { return Ok(()) };
+    // Whether the validator is known or the version alone.
+    for known in [Known::of(&entry), Known::from(entry.version().clone())] {
+        let options = ReadOptions::new().if_version(known.clone());
+        let size = entry.size();
+        for range in [None, Some(0..size / 2), Some(size / 2..size + 9), Some(size..size + 1)] {
+            let part = range.as_ref().map_or_else(|| Ok(entry.clone()), |range| entry.slice(range))?;
+            let read = bench.store.load(&key, &of_range(&options, range.clone())).await?;
+            let evicted = bench.evicts && read.lookup == Lookup::Absent;
+            check("read.if", read.lookup == Lookup::Found(part) || evicted, || {
+                format!("{range:?}: expected this part of the version, saw {:?}", read.lookup)
+            })?;
+        }
+        match bench.store.load(&key, &options.clone().range(size + 1..size + 2)).await {
+            Err(error) if error.kind() == ErrorKind::InvalidRange => {}
+            Ok(read) if bench.evicts && read.lookup == Lookup::Absent => {}
+            other => return fail("read.range", format!("expected an invalid range, saw {other:?}")),
+        }
+        let read = bench.store.load(&key, &options.unless(known)).await?;
+        check("read.if", read.lookup == Lookup::Unchanged || bench.evicts, || {
+            format!("expected Unchanged for the known version, saw {:?}", read.lookup)
+        })?;
+    }
+    Ok(())
+}
+
+async fn read_if_version_changed(bench: Bench) -> Verdict {
+    let key = bench.key("k")?;
+    bench.put(&key, "the old value").await?;
+    let Some(old) = bench.present("read.whole", &key).await? else { return Ok(()) };
+    bench.put(&key, "new").await?;
+    let Some(new) = bench.present("read.whole", &key).await? else { return Ok(()) };
+    for known in [Known::of(&old), Known::from(old.version().clone())] {
+        let options = ReadOptions::new().if_version(known);
+        // No range is judged against another version, and none of its bytes are given; nor is what the reader has.
+        let ranges = [None, Some(0..2), Some(0..0), Some(2..9), Some(10..12)];
+        let asked = ranges.map(|range| of_range(&options, range));
+        for options in asked.into_iter().chain([options.clone().unless(Known::of(&new))]) {
+            let read = bench.store.load(&key, &options).await?;
+            let evicted = bench.evicts && read.lookup == Lookup::Absent;
+            check("read.if", read.lookup == Lookup::Changed || evicted, || {
+                format!("{:?}: expected Changed for a replaced version, saw {:?}", options.range, read.lookup)
+            })?;
+        }
+    }
+    bench.store.delete(&key, Delete::new()).await?;
+    for options in [ReadOptions::new(), ReadOptions::new().range(0..2)] {
+        let read = bench.store.load(&key, &options.if_version(Known::of(&new))).await?;
+        check_equal("read.if", "a version that was deleted", &Lookup::Absent, &read.lookup)?;
+    }
+    Ok(())
+}
+
+/// While one writer replaces the value, no part of another version passes for a part of the one that is asked for.
+async fn read_if_version_race(bench: Bench) -> Verdict {
+    let key = bench.key("k")?;
+    let rounds = bench.rounds(100);
+    let value = |round: u64| format!("{round:08}").repeat(64);
+    bench.put(&key, value(0)).await?;
+    let (writer, target) = (bench.clone(), key.clone());
+    let writing = Bench::part(async move {
+        for round in 1..=rounds {
+            writer.put(&target, value(round)).await?;
+        }
+        Ok(())
+    });
+    let reader = bench.clone();
+    let reading = Bench::part(async move {
+        for _ in 0..rounds {
+            let Some(first) = reader.load(&key).await? else { continue };
+            let range = first.size() / 2..first.size();
+            let part = first.slice(&range)?;
+            let options = ReadOptions::new().range(range).if_version(Known::of(&first));
+            match reader.store.load(&key, &options).await?.lookup {
+                Lookup::Found(found) => {
+                    check_equal("read.if", "the part of a version that is being replaced", &part, &found)?;
+                }
+                Lookup::Changed => {}
+                Lookup::Absent if reader.evicts => {}
+                other => return fail("read.if", format!("expected a part or Changed, saw {other:?}")),
+            }
+        }
+        Ok(())
+    });
+    bench.all(vec![writing, reading]).await.map(drop)
+}
+
+/// A whole value has its checksum; what comes without the value has the same, or none.
+async fn read_checksum(bench: Bench) -> Verdict {
+    let key = bench.key("k")?;
+    bench.put(&key, "value").await?;
+    let Some(entry) = bench.present("read.whole", &key).await? else { return Ok(()) };
+    let right = Some(Checksum::of(entry.value()));
+    check_equal("read.whole", "the checksum of a whole value", &right, &entry.metadata().checksum)?;
+    let head = bench.store.head(&key, &ReadOptions::new()).await?;
+    let part = bench.store.load(&key, &ReadOptions::new().range(0..1)).await?.into_entry();
+    let stream = bench.store.read_stream(&key, &ReadOptions::new()).await?;
+    let parts = [part.map(|part| Arc::clone(part.metadata())), stream.map(|(metadata, _)| metadata)];
+    for metadata in parts.into_iter().chain([head]).flatten() {
+        check("read.checksum", metadata.checksum.is_none() || metadata.checksum == right, || {
+            format!("expected {right:?} or none without the value, saw {:?}", metadata.checksum)
+        })?;
+    }
+    Ok(())
+}
+
 async fn read_head(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     for value in ["value", "", "longer value"] {
         bench.put(&key, value).await?;
         let Some(entry) = bench.present("read.head", &key).await? else { continue };
         match bench.store.head(&key, &ReadOptions::new()).await? {
-            Some(head) => check_equal("read.head", "metadata", entry.metadata(), &head)?,
+            Some(head) => same_metadata("read.head", "metadata", entry.metadata(), &head)?,
             None if bench.evicts => {}
             None => return fail("read.head", "expected metadata, saw none"),
         }

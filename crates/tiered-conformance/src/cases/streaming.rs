@@ -11,7 +11,7 @@ use tiered_core::{
 };
 
 use super::writing::{put_metadata_refused, tried_limit};
-use crate::bench::{Bench, describe};
+use crate::bench::{Bench, describe, same_metadata};
 use crate::case::{Need, Verdict, check, check_equal, declare, fail};
 use crate::dice::bytes;
 
@@ -46,7 +46,14 @@ async fn read_stream(bench: Bench) -> Verdict {
         match streamed(&bench, &key, &ReadOptions::new()).await? {
             Some((entry, _)) => {
                 bench.same_value("read.stream", &key, &value, &entry)?;
-                check_equal("read.stream", "metadata", &head.as_ref(), &Some(entry.metadata()))?;
+                match head {
+                    Some(head) => same_metadata("read.stream", "metadata", &head, entry.metadata())?,
+                    None => {
+                        check("read.stream", bench.evicts, || {
+                            "head: expected metadata, saw none".to_owned()
+                        })?;
+                    }
+                }
             }
             None if bench.evicts => {}
             None => return fail("read.stream", format!("expected a stream of {size} bytes, saw none")),

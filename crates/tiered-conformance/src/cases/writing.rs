@@ -10,7 +10,7 @@ use tiered_core::{
     Timestamp, Validator, Version, adapter,
 };
 
-use crate::bench::Bench;
+use crate::bench::{Bench, same_metadata};
 use crate::case::{Need, Stop, Verdict, check, check_equal, declare};
 use crate::dice::bytes;
 
@@ -139,7 +139,7 @@ async fn kept(bench: &Bench, key: &Key, put: Put) -> Verdict<Option<Metadata>> {
     bench.put(key, put).await?;
     let Some(entry) = bench.present("put.replace", key).await? else { return Ok(None) };
     if let Some(head) = bench.store.head(key, &ReadOptions::new()).await? {
-        check_equal("read.head", "metadata", entry.metadata(), &head)?;
+        same_metadata("read.head", "metadata", entry.metadata(), &head)?;
     }
     Ok(Some((**entry.metadata()).clone()))
 }
@@ -161,7 +161,7 @@ async fn put_metadata(bench: Bench) -> Verdict {
     check_equal("put.replace", "the attributes", &attributes, &metadata.attributes)?;
     let value = bench.fit(b"value");
     check_equal("put.replace", "the size", &(value.len() as u64), &metadata.size)?;
-    check_equal("put.replace", "the checksum", &Checksum::of(&value), &metadata.checksum)
+    check_equal("put.replace", "the checksum", &Some(Checksum::of(&value)), &metadata.checksum)
 }
 
 async fn put_attributes(bench: Bench) -> Verdict {
@@ -246,7 +246,7 @@ pub(super) async fn put_metadata_refused(bench: Bench) -> Verdict {
 }
 
 /// A store that does not keep notes may drop them, so that an entry with one is like any other; it may hide those that
-/// stand for an absence. It is a write either way: what was there before is gone.
+/// stand for an absence. It is a write either way: it replaces the entry that was there before.
 pub(super) async fn put_note_refused(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     for origin in [Origin::Local, Origin::Tombstone, Origin::Absence] {
@@ -270,7 +270,7 @@ async fn put_stamped(bench: Bench) -> Verdict {
     let metadata = entry.metadata();
     let value = bench.fit(b"value");
     check_equal("put.replace", "the size", &(value.len() as u64), &metadata.size)?;
-    check_equal("put.replace", "the checksum", &Checksum::of(&value), &metadata.checksum)?;
+    check_equal("put.replace", "the checksum", &Some(Checksum::of(&value)), &metadata.checksum)?;
     check_equal("put.replace", "the expiry", &None, &metadata.expires_at)?;
     if bench.clock.is_none() {
         return Ok(());

@@ -17,7 +17,7 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tiered_conformance::{Effort, Ending, Eviction, Factory, Place, RunOptions, cases, run};
 use tiered_core::{ManualClock, Result, Stamp, Store, Timestamp, VersionMint};
 
-use bend::Bent;
+use bend::bent;
 use fault::Fault;
 use odd::{Odd, OddStore};
 use sessions::{Disk, Forgets};
@@ -26,7 +26,7 @@ use store::Broken;
 
 /// Gives a store with one fault, on a manual clock.
 struct Workshop {
-    store: Broken,
+    store: Arc<dyn Store>,
     fault: Fault,
     stamp: Stamp,
     clock: Arc<ManualClock>,
@@ -36,8 +36,13 @@ impl Workshop {
     fn new(fault: Fault) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000_000_000)));
         let stamp = Stamp::new(clock.clone(), Arc::new(VersionMint::from_entropy()));
-        Self { store: Broken::new(fault, stamp.clone()), fault, stamp, clock }
+        Self { store: broken(fault, &stamp), fault, stamp, clock }
     }
+}
+
+fn broken(fault: Fault, stamp: &Stamp) -> Arc<dyn Store> {
+    let broken = Broken::new(fault, stamp.clone());
+    bent(&broken.inner.clone(), broken)
 }
 
 /// Opens an empty store each time, and as often as it is asked: what no lasting store may do.
@@ -49,14 +54,14 @@ struct Room {
 #[async_trait]
 impl Place for Room {
     async fn open(&self) -> Result<Arc<dyn Store>> {
-        Ok(Arc::new(Broken::new(self.fault, self.stamp.clone())))
+        Ok(broken(self.fault, &self.stamp))
     }
 }
 
 #[async_trait]
 impl Factory for Workshop {
     async fn open(&self) -> Result<Arc<dyn Store>> {
-        Ok(Arc::new(self.store.clone()))
+        Ok(Arc::clone(&self.store))
     }
 
     async fn place(&self) -> Option<Arc<dyn Place>> {
@@ -96,7 +101,8 @@ struct OddRoom(Odd, Stamp);
 #[async_trait]
 impl Place for OddRoom {
     async fn open(&self) -> Result<Arc<dyn Store>> {
-        Ok(Arc::new(Bent(OddStore::new(self.0, &self.1))))
+        let odd = OddStore::new(self.0, &self.1);
+        Ok(bent(&odd.inner.clone(), odd))
     }
 }
 

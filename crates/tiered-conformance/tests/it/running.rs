@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tiered_conformance::{Ending, Factory, Fault, FaultStore, Faults, Report, RunOptions, cases, run};
+use tiered_conformance::{
+    DerivedReads, Ending, Factory, Fault, FaultStore, Faults, Intercept, Interceptor, Report, RunOptions,
+    cases, run,
+};
 use tiered_core::{
-    Batch, Capabilities, Delete, Deleted, Durability, Error, ErrorKind, Feature, Key, ListOptions,
-    ListStream, MemoryStore, Put, Read, ReadOptions, Result, Sharing, Store, StoreExt as _, Written,
+    Action, Batch, BatchOutcomes, Capabilities, Delete, Deleted, Durability, Error, ErrorKind, Feature, Key,
+    MemoryStore, Put, Read, ReadOptions, Result, Sharing, Store, StoreExt as _,
 };
 
 #[tokio::test]
@@ -48,51 +51,45 @@ fn block() -> ! {
 }
 
 #[derive(Debug)]
-struct Troubled {
-    inner: MemoryStore,
-    trouble: Trouble,
-    capabilities: Capabilities,
-}
+struct Troubled(Trouble);
 
 #[async_trait]
-impl Store for Troubled {
-    fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
-    }
-    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
-        self.inner.claim(scope).await
+impl Interceptor for Troubled {
+    fn derived_reads(&self) -> DerivedReads {
+        DerivedReads::Load
     }
 
     #[expect(clippy::panic, reason = "that is what is tested")]
-    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
-        match self.trouble {
+    async fn load(&self, inner: &dyn Store, key: &Key, options: &ReadOptions) -> Result<Read> {
+        match self.0 {
             Trouble::Panics => panic!("this store panics when it is read"),
             Trouble::Hangs => std::future::pending().await,
             Trouble::Blocks => block(),
-            Trouble::BlocksDeletes => self.inner.load(key, options).await,
+            Trouble::BlocksDeletes => inner.load(key, options).await,
         }
     }
 
-    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
-        self.inner.put(key, put).await
-    }
-
-    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
-        if self.trouble == Trouble::BlocksDeletes {
+    async fn delete(&self, inner: &dyn Store, key: &Key, delete: Delete) -> Result<Deleted> {
+        if self.0 == Trouble::BlocksDeletes {
             block();
         }
-        self.inner.delete(key, delete).await
+        inner.delete(key, delete).await
     }
 
-    fn list(&self, options: ListOptions) -> ListStream {
-        self.inner.list(options)
+    async fn apply(&self, inner: &dyn Store, batch: Batch) -> Result<BatchOutcomes> {
+        let deletes = batch.operations().iter().any(|(_, action)| matches!(action, Action::Delete(_)));
+        if self.0 == Trouble::BlocksDeletes && deletes {
+            block();
+        }
+        inner.apply(batch).await
     }
 }
 
 fn troubled(trouble: Trouble) -> (MemoryStore, impl Factory) {
     let inner = MemoryStore::new();
-    let capabilities = Capabilities::new("troubled", Durability::Volatile, Sharing::Exclusive);
-    let store: Arc<dyn Store> = Arc::new(Troubled { inner: inner.clone(), trouble, capabilities });
+    let plain =
+        inner.clone().declaring(|_| Capabilities::new("troubled", Durability::Volatile, Sharing::Exclusive));
+    let store: Arc<dyn Store> = Arc::new(Intercept::new(plain, Troubled(trouble)));
     let factory = move || {
         let store = Arc::clone(&store);
         async move { store }

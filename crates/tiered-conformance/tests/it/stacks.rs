@@ -68,7 +68,7 @@ async fn three_tiers() {
     }
 }
 
-/// Builds a stack over a backend that lasts or is shared, anew each time that its place is opened.
+/// Builds a new stack over a lasting or shared backend each time that its place is opened.
 struct Stacked<P> {
     backend: P,
     write: WritePolicy,

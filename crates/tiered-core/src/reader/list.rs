@@ -66,7 +66,7 @@ impl Reader {
             .map(|(key, effect)| {
                 let listed = match effect {
                     Effect::Put(entry) if entry.metadata().is_live(now) => {
-                        Some(Listed::with_metadata(key.clone(), Arc::clone(entry.metadata())))
+                        Some(Listed::of_entry(key.clone(), &entry, options))
                     }
                     Effect::Put(_) | Effect::Delete(_) => None,
                 };

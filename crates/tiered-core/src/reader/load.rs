@@ -95,7 +95,7 @@ impl Reader {
                 self.recorder.count(Count::Revalidated);
                 Some(entry.clone())
             }
-            (Lookup::Unchanged | Lookup::Absent, _) => None,
+            (Lookup::Unchanged | Lookup::Changed | Lookup::Absent, _) => None,
         };
         let (answer, fill) = if let Some(entry) = entry {
             let note = sent.note(entry.metadata());

@@ -63,11 +63,14 @@ impl Reader {
             return None;
         }
         let entry = match self.frontend.look(key, options).await.ok()? {
+            Found::Fresh(entry) if options.excludes(entry.version()) && !self.is_last_word(&entry) => {
+                return None;
+            }
             Found::Fresh(entry) => return Some(self.answer_hit(entry, options)),
             Found::Stale(Replaceable::Doubtful(entry)) => entry,
             Found::Stale(Replaceable::Damaged | Replaceable::Nothing) => return None,
         };
-        if !self.frontend.may_serve_stale(entry.metadata(), oldest) {
+        if options.excludes(entry.version()) || !self.frontend.may_serve_stale(entry.metadata(), oldest) {
             return None;
         }
         self.recorder.count(Count::StaleAnswer);

@@ -20,7 +20,7 @@ impl Reader {
         key: &Key,
         options: &ReadOptions,
     ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
-        let options = ReadOptions { unless: None, ..options.clone() };
+        let options = ReadOptions { unless: None, if_version: None, ..options.clone() };
         let known = self.head(key, &options).await?;
         // What fits the frontend is read as any other value, and kept there.
         let keeps = known.is_some_and(|metadata| self.frontend.fits(key, metadata.size));

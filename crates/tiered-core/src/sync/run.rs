@@ -261,7 +261,7 @@ fn plan(strategy: &dyn SyncStrategy, pair: Pair) -> Result<Planned> {
             return Ok(if repairs { Planned::Repair(ours) } else { Planned::Skip });
         }
         (None, Some(Seen::Damaged(key, error))) => {
-            let extra = Listed { key, size: 0, version: None, validator: None, metadata: None };
+            let extra = Listed { key, size: 0, version: None, validator: None, metadata: None, value: None };
             let decision = strategy.decide(None, Some(&extra));
             check(strategy, decision, Some(&extra))?;
             let removes = decision == Decision::Remove;

@@ -138,7 +138,9 @@ fn same(source: &Listed, target: &Listed) -> bool {
         (Some(ours), Some(theirs)) if ours == theirs => true,
         (Some(_), Some(_)) => false,
         _ => match (&source.metadata, &target.metadata) {
-            (Some(ours), Some(theirs)) => ours.size == theirs.size && ours.checksum == theirs.checksum,
+            (Some(ours), Some(theirs)) => {
+                ours.checksum.is_some() && ours.size == theirs.size && ours.checksum == theirs.checksum
+            }
             _ => false,
         },
     }

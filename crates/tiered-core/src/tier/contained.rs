@@ -4,6 +4,7 @@ use std::any::Any;
 use std::error::Error as _;
 use std::fmt;
 use std::future::Future;
+use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use crate::entry::{Entry, Metadata};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::list::{ListOptions, ListStream};
+use crate::ranges::Slices;
 use crate::read::{Read, ReadOptions, Reads};
 use crate::store::{ByteStream, ChangeStream, Store};
 use crate::write::{Delete, Deleted, Put, Written};
@@ -71,6 +73,14 @@ impl Store for Contained {
         let reads = self.contain(async { Ok(self.0.get_many(keys, options).await) }).await;
         reads.unwrap_or_else(|error| crate::adapter::all_failed(keys, &error))
     }
+    async fn get_ranges(
+        &self,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        self.contain(self.0.get_ranges(key, ranges, options)).await
+    }
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
         self.contain(self.0.apply(batch)).await
     }
@@ -95,6 +105,9 @@ impl Store for Contained {
     }
     async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
         self.contain(self.0.set_mark(name, value)).await
+    }
+    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        self.contain(self.0.mark_names(prefix)).await
     }
     async fn flush(&self) -> Result<()> {
         self.contain(self.0.flush()).await

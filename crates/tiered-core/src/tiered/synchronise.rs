@@ -147,7 +147,7 @@ impl Target for Frontend {
         Ok(match answer? {
             Lookup::Found(entry) if !self.0.frontend.fits(key, entry.size()) => Copied::Same,
             Lookup::Found(entry) => Copied::Done(entry.size()),
-            Lookup::Unchanged | Lookup::Absent => Copied::Vanished,
+            Lookup::Unchanged | Lookup::Changed | Lookup::Absent => Copied::Vanished,
         })
     }
 

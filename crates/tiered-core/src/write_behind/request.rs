@@ -24,14 +24,14 @@ pub(super) struct Append {
 pub(super) struct Answer(oneshot::Receiver<Result<()>>);
 
 impl Append {
-    /// A request, the receipts of its writes, and its answer.
+    /// A request, the receipts of its writes, and its answer. The preconditions of the writes have been decided.
     pub(super) fn new(writes: Vec<Write>, room: Arc<Taken>) -> (Self, Vec<Receipt>, Answer) {
         let (reply, answer) = oneshot::channel();
         let (writes, receipts) = writes
             .into_iter()
             .map(|write| {
                 let (progress, receiver) = watch::channel(Progress::Journaled);
-                ((write, progress), Receipt::pending(receiver))
+                ((write.decided(), progress), Receipt::pending(receiver))
             })
             .unzip();
         (Self { writes, room, reply }, receipts, Answer(answer))

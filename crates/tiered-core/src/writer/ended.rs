@@ -64,6 +64,17 @@ impl EndedBatch {
         Self { leftover: Leftover::Nothing, ..self }
     }
 
+    /// The same, with other outcomes where there are any.
+    #[must_use]
+    pub(super) fn map(self, outcomes: impl FnOnce(BatchOutcomes) -> BatchOutcomes) -> Self {
+        Self { result: self.result.map(outcomes), ..self }
+    }
+
+    /// Whether an attempt may be under way that no version keeps from taking effect.
+    pub(super) fn leaves_attempts(&self) -> bool {
+        self.leftovers.values().any(|leftover| *leftover == Leftover::Attempt)
+    }
+
     pub(super) fn leftover(&self, key: &Key) -> Leftover {
         self.leftovers.get(key).copied().unwrap_or(self.leftover)
     }

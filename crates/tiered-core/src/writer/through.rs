@@ -186,18 +186,21 @@ impl Through {
                 answers.push(outcome);
                 continue;
             };
-            let earlier_answered = writes
-                .iter()
-                .zip(&answers)
-                .any(|(earlier, answer)| earlier.key() == write.key() && answer.is_ok());
-            let refused = outcome.as_ref().is_err_and(|error| error.write_outcome() == Outcome::NotApplied);
-            // An earlier operation on the key may have taken effect.
-            let leftover = if refused && earlier_answered && leftover == Leftover::AsAnswered {
-                Leftover::Nothing
-            } else {
-                leftover
-            };
-            answers.push(self.finish(closed, write, Ended::new(outcome, leftover), sent).await);
+            // Where the last operation on a key has no effect, the one before it that had.
+            let answered = writes.iter().zip(&answers).rev();
+            let mut effective =
+                answered.filter(|(earlier, answer)| earlier.key() == write.key() && answer.is_ok());
+            answers.push(match (outcome, effective.next()) {
+                (Err(error), Some((earlier, _))) if error.write_outcome() == Outcome::NotApplied => {
+                    let entry = earlier.entry().filter(|_| leftover != Leftover::Overtaken);
+                    let copy = self.frontend.copy_of(write.key(), entry, sent);
+                    // A frontend that failed has its key in quarantine.
+                    self.frontend.update(write.key(), copy, closed.call).await.ok();
+                    drop(closed.gate);
+                    Err(error)
+                }
+                (outcome, _) => self.finish(closed, write, Ended::new(outcome, leftover), sent).await,
+            });
         }
         Ok(answers)
     }

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tiered_core::sync::{FullSync, SyncOptions, SyncProgress, sync, sync_keys};
 use tiered_core::{Key, MemoryStore, Put, Sharing, Store};
 
-use crate::scripted::{Scripted, Trouble, key};
+use crate::scripted::{Scripted, Trouble, key, over};
 
 fn names() -> Vec<Key> {
     (0..24).map(|index| key(&format!("{index:02}"))).collect()
@@ -15,13 +15,13 @@ fn names() -> Vec<Key> {
 
 /// A source with all keys, and a target with old, extra and missing ones, some of whose writes are slow or fail.
 async fn sides(seed: u64) -> (MemoryStore, Scripted) {
-    let (source, target) = (MemoryStore::new(), Scripted::over(MemoryStore::new(), Sharing::Exclusive));
+    let (source, target) = (MemoryStore::new(), over(MemoryStore::new(), Sharing::Exclusive));
     for (index, name) in (0..).zip(names()) {
         if index % 5 != 4 {
             source.put(&name, Put::new("new")).await.expect("written");
         }
         if index % 2 == 0 {
-            target.inner.put(&name, Put::new("old")).await.expect("written");
+            target.inner().put(&name, Put::new("old")).await.expect("written");
         }
         match (index * 7 + seed * 13 + (seed * index) % 11) % 9 {
             0 => target.trouble(&name, Trouble::Fails(Duration::from_millis(index))),
@@ -35,7 +35,7 @@ async fn sides(seed: u64) -> (MemoryStore, Scripted) {
 /// Whether the key is as the source has it.
 fn is_done(source: &MemoryStore, target: &Scripted, name: &Key) -> bool {
     let version = |store: &MemoryStore| store.snapshot().get(name).map(|entry| entry.version().clone());
-    version(source) == version(&target.inner)
+    version(source) == version(target.inner())
 }
 
 fn check(source: &MemoryStore, target: &Scripted, progress: &SyncProgress) {
@@ -72,7 +72,7 @@ async fn a_resumed_sync_skips_nothing_that_was_not_copied() {
         }
         let report = sync(&stores.0, &stores.1, &FullSync, &options).await.expect("syncs");
         assert_eq!(report.failed, 0);
-        assert_eq!(source.snapshot(), target.inner.snapshot(), "seed {seed}");
+        assert_eq!(source.snapshot(), target.inner().snapshot(), "seed {seed}");
     }
     assert!(stopped > 5 && failed > 5, "{stopped} were stopped, {failed} failed");
 }

@@ -8,7 +8,7 @@ use tiered_core::{
     TieredStore, VolatileJournal, WritePolicy,
 };
 
-use crate::scripted::{Scripted, key};
+use crate::scripted::{key, shared};
 
 fn over(back: &Arc<MemoryStore>) -> TieredBuilder {
     TieredStore::builder(Arc::new(MemoryStore::new()), Arc::clone(back) as Arc<dyn Store>)
@@ -36,7 +36,7 @@ async fn a_second_stack_over_a_tier_is_refused() {
 async fn a_frontend_that_could_be_shared_is_declared_private() {
     for policy in [WritePolicy::WriteThrough, WritePolicy::WriteAround, WritePolicy::FrontendOnly] {
         let over = || {
-            let front = Arc::new(Scripted::shared());
+            let front = Arc::new(shared());
             TieredStore::builder(front, Arc::new(MemoryStore::new())).write_policy(policy)
         };
         let error = over().build().await.expect_err("another process could fill it");

@@ -6,36 +6,36 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
+use tiered_conformance::{DerivedReads, Intercept, Interceptor};
 use tiered_core::sync::{FullSync, PopulateMissing, Refresh, SyncOptions, sync, sync_keys};
 use tiered_core::{
-    Capabilities, Claim, Delete, Deleted, Error, ErrorKind, Event, Feature, Key, ListOptions, ListStream,
-    MemoryStore, OnConnectFailure, Precondition, Put, Read, ReadOptions, Result, Scope, Store, StoreExt as _,
-    TieredStore, VolatileJournal, WritePolicy, Written,
+    Action, Atomicity, Batch, BatchOutcomes, Delete, Deleted, Error, ErrorKind, Event, Feature, Key,
+    ListOptions, ListStream, MemoryStore, OnConnectFailure, Precondition, Put, Read, ReadOptions, Result,
+    Store, StoreExt as _, TieredStore, VolatileJournal, WritePolicy, Written,
 };
 
 use crate::scripted::key;
 
 /// A memory store some of whose entries are damaged.
-#[derive(Clone, Debug)]
-struct Torn {
-    inner: MemoryStore,
-    capabilities: Capabilities,
-    damaged: Arc<Mutex<BTreeSet<Key>>>,
+type Torn = Intercept<Damage, MemoryStore>;
+
+#[derive(Debug)]
+struct Damage {
+    damaged: Mutex<BTreeSet<Key>>,
 }
 
-impl Torn {
-    async fn with(names: &[&str], torn: &[&str]) -> Self {
-        let inner = MemoryStore::new();
-        for name in names {
-            inner.put(&key(name), Put::new(format!("value of {name}"))).await.expect("written");
-        }
-        Self {
-            capabilities: inner.capabilities().clone().named("torn").with(Feature::DetectsCorruption),
-            inner,
-            damaged: Arc::new(Mutex::new(torn.iter().map(|name| key(name)).collect())),
-        }
+/// A store with an entry for each of `names`, of which those of `damaged` cannot be read.
+async fn torn(names: &[&str], damaged: &[&str]) -> Torn {
+    let inner = MemoryStore::new()
+        .declaring(|all| all.named("torn").with(Feature::DetectsCorruption).without(Feature::Peeks));
+    for name in names {
+        inner.put(&key(name), Put::new(format!("value of {name}"))).await.expect("written");
     }
+    let damaged = Mutex::new(damaged.iter().map(|name| key(name)).collect());
+    Intercept::new(inner, Damage { damaged })
+}
 
+impl Damage {
     fn check(&self, key: &Key) -> Result<()> {
         if self.damaged.lock().contains(key) {
             return Err(Error::new(ErrorKind::Corrupt, "its record is damaged").for_key(key));
@@ -58,28 +58,45 @@ impl Torn {
 }
 
 #[async_trait]
-impl Store for Torn {
-    fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
+impl Interceptor for Damage {
+    fn derived_reads(&self) -> DerivedReads {
+        DerivedReads::Load
     }
-    async fn claim(&self, scope: &Scope) -> Result<Claim> {
-        self.inner.claim(scope).await
-    }
-    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+    async fn load(&self, inner: &dyn Store, key: &Key, options: &ReadOptions) -> Result<Read> {
         self.check(key)?;
-        self.inner.load(key, options).await
+        inner.load(key, options).await
     }
-    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
+    async fn put(&self, inner: &dyn Store, key: &Key, put: Put) -> Result<Written> {
         let precondition = self.repair(key, put.precondition.clone())?;
-        self.inner.put(key, put.precondition(precondition)).await
+        inner.put(key, put.precondition(precondition)).await
     }
-    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+    async fn delete(&self, inner: &dyn Store, key: &Key, delete: Delete) -> Result<Deleted> {
         let precondition = self.repair(key, delete.precondition.clone())?;
-        self.inner.delete(key, delete.precondition(precondition)).await
+        inner.delete(key, delete.precondition(precondition)).await
     }
-    fn list(&self, options: ListOptions) -> ListStream {
+    async fn apply(&self, inner: &dyn Store, batch: Batch) -> Result<BatchOutcomes> {
+        let mut repaired = Batch::new();
+        if batch.atomicity() == Atomicity::BestEffort {
+            repaired = repaired.best_effort();
+        }
+        for (key, action) in batch.into_operations() {
+            let action = match action {
+                Action::Put(put) => {
+                    let precondition = self.repair(&key, put.precondition.clone())?;
+                    Action::Put(put.precondition(precondition))
+                }
+                Action::Delete(delete) => {
+                    let precondition = self.repair(&key, delete.precondition.clone())?;
+                    Action::Delete(delete.precondition(precondition))
+                }
+            };
+            repaired.push(key, action);
+        }
+        inner.apply(repaired).await
+    }
+    fn list(&self, inner: &dyn Store, options: ListOptions) -> ListStream {
         let torn = self.damaged.lock().clone();
-        Box::pin(self.inner.list(options).map(move |listed| {
+        Box::pin(inner.list(options).map(move |listed| {
             let listed = listed?;
             if torn.contains(&listed.key) {
                 return Err(Error::new(ErrorKind::Corrupt, "its record is damaged").for_key(&listed.key));
@@ -99,7 +116,7 @@ async fn listed(store: &dyn Store, options: ListOptions) -> Vec<String> {
 
 #[tokio::test]
 async fn a_listing_goes_on_past_a_damaged_key() {
-    let back = Torn::with(&["a", "b", "c", "d"], &["b", "c"]).await;
+    let back = torn(&["a", "b", "c", "d"], &["b", "c"]).await;
     let store = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back))
         .write_policy(WritePolicy::WriteBehind)
         .journal(Arc::new(VolatileJournal::new()))
@@ -115,7 +132,7 @@ async fn a_listing_goes_on_past_a_damaged_key() {
 
 #[tokio::test]
 async fn a_damaged_key_among_many_fails_alone() {
-    let back = Torn::with(&["a", "b", "c"], &["b"]).await;
+    let back = torn(&["a", "b", "c"], &["b"]).await;
     let store =
         TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back)).build().await.expect("builds");
     let keys = [key("a"), key("b"), key("absent"), key("c"), key("b")];
@@ -137,12 +154,12 @@ async fn a_sync_repairs_the_target_and_spares_what_the_source_has_damaged() {
         (&FullSync, [2, 1, 2, 1, 1, 1], &["a", "both", "kept", "missing"]),
     ];
     for (strategy, expected, after) in strategies {
-        let source = Torn::with(&["a", "both", "kept", "missing"], &["kept"]).await;
-        let target = Torn::with(&["both", "extra", "kept", "only"], &["both", "extra"]).await;
+        let source = torn(&["a", "both", "kept", "missing"], &["kept"]).await;
+        let target = torn(&["both", "extra", "kept", "only"], &["both", "extra"]).await;
         // One entry is the same on both sides.
-        let same = source.inner.get(&key("a")).await.expect("reads").expect("there");
-        target.inner.put(&key("a"), tiered_core::adapter::verbatim(&same)).await.expect("written");
-        let kept = target.inner.get(&key("kept")).await.expect("reads");
+        let same = source.inner().get(&key("a")).await.expect("reads").expect("there");
+        target.inner().put(&key("a"), tiered_core::adapter::verbatim(&same)).await.expect("written");
+        let kept = target.inner().get(&key("kept")).await.expect("reads");
         let (from, to): (Arc<dyn Store>, Arc<dyn Store>) = (Arc::new(source), Arc::new(target.clone()));
         let report = sync(&from, &to, strategy, &SyncOptions::new()).await.expect("it goes on");
         let counts =
@@ -150,7 +167,7 @@ async fn a_sync_repairs_the_target_and_spares_what_the_source_has_damaged() {
         assert_eq!(counts, expected, "{}: {report:?}", strategy.name());
         assert_eq!(listed(&target, ListOptions::new()).await, after, "{}", strategy.name());
         assert_eq!(
-            target.inner.get(&key("kept")).await.expect("reads"),
+            target.inner().get(&key("kept")).await.expect("reads"),
             kept,
             "damaged at the source is there"
         );
@@ -159,8 +176,8 @@ async fn a_sync_repairs_the_target_and_spares_what_the_source_has_damaged() {
 
 #[tokio::test]
 async fn a_named_key_is_repaired_and_a_good_one_is_not_taken_for_damaged() {
-    let source: Arc<dyn Store> = Arc::new(Torn::with(&["a", "ab"], &[]).await);
-    let torn = Torn::with(&["a", "ab"], &["ab"]).await;
+    let source: Arc<dyn Store> = Arc::new(torn(&["a", "ab"], &[]).await);
+    let torn = torn(&["a", "ab"], &["ab"]).await;
     let target: Arc<dyn Store> = Arc::new(torn.clone());
     let report =
         sync_keys(&source, &target, &[key("a"), key("ab")], &SyncOptions::new()).await.expect("copies");
@@ -173,7 +190,7 @@ async fn a_named_key_is_repaired_and_a_good_one_is_not_taken_for_damaged() {
 async fn a_sync_on_connecting_says_what_it_left_out() {
     let names: Vec<String> = (0..100).map(|index| format!("k{index:02}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let back = Torn::with(&names, &names[..10]).await;
+    let back = torn(&names, &names[..10]).await;
     let build = |failure| {
         let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))
             .on_connect(Arc::new(PopulateMissing))
@@ -203,8 +220,8 @@ async fn a_sync_on_connecting_says_what_it_left_out() {
 #[tokio::test]
 async fn a_named_key_is_not_taken_for_a_longer_one() {
     let (limit, keys, options) = (std::time::Duration::from_secs(10), [key("a")], SyncOptions::new());
-    let source: Arc<dyn Store> = Arc::new(Torn::with(&["a", "ab"], &[]).await);
-    let plain: Arc<dyn Store> = Arc::new(Torn::with(&["ab"], &[]).await);
+    let source: Arc<dyn Store> = Arc::new(torn(&["a", "ab"], &[]).await);
+    let plain: Arc<dyn Store> = Arc::new(torn(&["ab"], &[]).await);
     let copied = sync_keys(&source, &plain, &keys, &options);
     let report = tokio::time::timeout(limit, copied).await.expect("it ends").expect("copies");
     assert_eq!((report.copied, report.failed), (1, 0));

@@ -9,7 +9,7 @@ use tiered_core::{
     WritePolicy, adapter,
 };
 
-use crate::promises::{Mood, Moody};
+use crate::promises::{Mood, moody};
 use crate::scripted::key;
 
 async fn stack() -> TieredStore {
@@ -42,7 +42,7 @@ async fn an_update_is_a_write_of_its_own() {
 #[tokio::test]
 async fn the_checksum_of_a_copy_is_not_believed() {
     let entry = Stamp::system().entry(&Put::new("good"));
-    let lying = Metadata { checksum: Checksum::of(b"bad"), size: 99, ..(**entry.metadata()).clone() };
+    let lying = Metadata { checksum: Some(Checksum::of(b"bad")), size: 99, ..(**entry.metadata()).clone() };
     let copy = adapter::verbatim(&Entry::from_parts(entry.value().clone(), Arc::new(lying)));
     let stores: [Arc<dyn Store>; 2] = [Arc::new(MemoryStore::new()), Arc::new(stack().await)];
     for store in stores {
@@ -53,12 +53,16 @@ async fn the_checksum_of_a_copy_is_not_believed() {
         assert_eq!(read.size(), 4);
     }
     let metadata = adapter::metadata_of(&copy).expect("complete");
-    assert_eq!((metadata.size, metadata.checksum), (4, Checksum::of(b"good")), "what a journal would store");
+    assert_eq!(
+        (metadata.size, metadata.checksum),
+        (4, Some(Checksum::of(b"good"))),
+        "what a journal would store"
+    );
 }
 
 #[tokio::test]
 async fn a_delete_asks_the_backend_only_where_that_matters() {
-    let (front, back) = (Moody::new(), Moody::new());
+    let (front, back) = (moody(), moody());
     let store = TieredStore::builder(Arc::new(front), Arc::new(back.clone()))
         .write_policy(WritePolicy::WriteBehind)
         .journal(Arc::new(VolatileJournal::new()))

@@ -6,45 +6,34 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream;
 use parking_lot::Mutex;
+use tiered_conformance::{DerivedReads, Intercept, Interceptor};
 use tiered_core::{
-    Capabilities, Change, ChangeStream, Delete, Deleted, Feature, Key, ListOptions, ListStream, MaxStale,
-    MemoryStore, Put, Read, ReadOptions, ReadPolicy, Result, Store, StoreExt as _, TieredStore, Version,
-    WritePolicy, Written,
+    Change, ChangeStream, Delete, Feature, Key, MaxStale, MemoryStore, Put, Read, ReadOptions, ReadPolicy,
+    Result, Store, StoreExt as _, TieredStore, Version, WritePolicy,
 };
 use tokio::sync::{Semaphore, mpsc};
 
 /// A memory store that announces what it is told to, and whose reads can be held up.
+type Announcing = Intercept<Announcements, MemoryStore>;
+
 #[derive(Debug)]
-struct Announcing {
-    inner: MemoryStore,
+struct Announcements {
     feed: Mutex<Option<mpsc::UnboundedReceiver<Change>>>,
     /// A permit for each read after its answer was taken.
     reads: Semaphore,
 }
 
 #[async_trait]
-impl Store for Announcing {
-    fn capabilities(&self) -> &Capabilities {
-        self.inner.capabilities()
+impl Interceptor for Announcements {
+    fn derived_reads(&self) -> DerivedReads {
+        DerivedReads::Load
     }
-    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
-        self.inner.claim(scope).await
-    }
-    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
-        let read = self.inner.load(key, options).await;
+    async fn load(&self, inner: &dyn Store, key: &Key, options: &ReadOptions) -> Result<Read> {
+        let read = inner.load(key, options).await;
         self.reads.acquire().await.expect("open").forget();
         read
     }
-    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
-        self.inner.put(key, put).await
-    }
-    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
-        self.inner.delete(key, delete).await
-    }
-    fn list(&self, options: ListOptions) -> ListStream {
-        self.inner.list(options)
-    }
-    fn changes(&self) -> Option<ChangeStream> {
+    fn changes(&self, _inner: &dyn Store) -> Option<ChangeStream> {
         let feed = self.feed.lock().take()?;
         Some(Box::pin(stream::unfold(feed, |mut feed| async move {
             let change = feed.recv().await?;
@@ -68,13 +57,15 @@ async fn stack(write: WritePolicy, read: ReadPolicy) -> Stack {
     let (others, feed) = mpsc::unbounded_channel();
     let front = MemoryStore::new();
     let inner = MemoryStore::new().declaring(|capabilities| {
-        capabilities.with(Feature::Changes).without(Feature::AtomicBatch).without(Feature::KeepsMarks)
+        capabilities
+            .with(Feature::Changes)
+            .without(Feature::AtomicBatch)
+            .without(Feature::KeepsMarks)
+            .without(Feature::Peeks)
     });
-    let back = Arc::new(Announcing {
-        inner,
-        feed: Mutex::new(Some(feed)),
-        reads: Semaphore::new(Semaphore::MAX_PERMITS),
-    });
+    let announcements =
+        Announcements { feed: Mutex::new(Some(feed)), reads: Semaphore::new(Semaphore::MAX_PERMITS) };
+    let back = Arc::new(Intercept::new(inner, announcements));
     let builder = TieredStore::builder(Arc::new(front.clone()), Arc::clone(&back) as Arc<dyn Store>);
     let builder = builder.write_policy(write).read_policy(read).max_stale(MaxStale::Unlimited);
     Stack { store: builder.build().await.expect("builds"), front, back, others }
@@ -103,7 +94,7 @@ async fn until(mut done: impl FnMut() -> bool) {
 impl Stack {
     /// Another process writes, and the backend tells.
     async fn others_write(&self, value: &'static str) -> Version {
-        let version = self.back.inner.put(&key(), Put::new(value)).await.expect("written").version;
+        let version = self.back.inner().put(&key(), Put::new(value)).await.expect("written").version;
         self.others.send(Change::Key { key: key(), version: Some(version.clone()) }).expect("followed");
         version
     }
@@ -116,7 +107,7 @@ async fn what_others_write_leaves_the_frontend() {
     stack.others_write("theirs").await;
     until(|| stack.store.stats().invalidations == 1).await;
     assert_eq!(value(&stack.store).await, "theirs");
-    stack.back.inner.delete(&key(), Delete::new()).await.expect("deleted");
+    stack.back.inner().delete(&key(), Delete::new()).await.expect("deleted");
     stack.others.send(Change::Key { key: key(), version: None }).expect("followed");
     until(|| stack.store.stats().invalidations == 2).await;
     assert!(stack.store.get(&key()).await.expect("reads").is_none());
@@ -139,7 +130,7 @@ async fn ones_own_write_stays() {
 async fn a_gap_puts_everything_in_doubt() {
     let stack = stack(WritePolicy::WriteThrough, ReadPolicy::FrontendFirst).await;
     stack.store.put(&key(), Put::new("ours")).await.expect("written");
-    stack.back.inner.put(&key(), Put::new("theirs")).await.expect("written");
+    stack.back.inner().put(&key(), Put::new("theirs")).await.expect("written");
     assert_eq!(value(&stack.store).await, "ours", "nobody told");
     stack.others.send(Change::Resync).expect("followed");
     until(|| stack.store.stats().resyncs == 1).await;
@@ -152,7 +143,7 @@ async fn a_gap_puts_everything_in_doubt() {
 #[tokio::test]
 async fn a_read_that_began_before_the_change_does_not_bring_it_back() {
     let stack = stack(WritePolicy::WriteThrough, ReadPolicy::FrontendFirst).await;
-    stack.back.inner.put(&key(), Put::new("old")).await.expect("written");
+    stack.back.inner().put(&key(), Put::new("old")).await.expect("written");
     stack.back.reads.forget_permits(Semaphore::MAX_PERMITS);
     let store = stack.store.clone();
     let reading = tokio::runtime::Handle::current().spawn(async move { value(&store).await });
@@ -183,7 +174,7 @@ async fn a_feed_that_ends_or_panics_leaves_nothing_stale() {
     for panics in [false, true] {
         let stack = stack(WritePolicy::WriteThrough, ReadPolicy::FrontendFirst).await;
         stack.store.put(&key(), Put::new("ours")).await.expect("written");
-        stack.back.inner.put(&key(), Put::new("theirs")).await.expect("another process writes");
+        stack.back.inner().put(&key(), Put::new("theirs")).await.expect("another process writes");
         if panics {
             let key = Key::new("panics").expect("valid");
             stack.others.send(Change::Key { key, version: None }).expect("followed");
@@ -204,13 +195,15 @@ async fn a_feed_that_ends_or_panics_leaves_nothing_stale() {
 async fn an_absence_ends_when_others_write_the_key() {
     let (others, feed) = mpsc::unbounded_channel();
     let inner = MemoryStore::new().declaring(|capabilities| {
-        capabilities.with(Feature::Changes).without(Feature::AtomicBatch).without(Feature::KeepsMarks)
+        capabilities
+            .with(Feature::Changes)
+            .without(Feature::AtomicBatch)
+            .without(Feature::KeepsMarks)
+            .without(Feature::Peeks)
     });
-    let back = Arc::new(Announcing {
-        inner,
-        feed: Mutex::new(Some(feed)),
-        reads: Semaphore::new(Semaphore::MAX_PERMITS),
-    });
+    let announcements =
+        Announcements { feed: Mutex::new(Some(feed)), reads: Semaphore::new(Semaphore::MAX_PERMITS) };
+    let back = Arc::new(Intercept::new(inner, announcements));
     let front = MemoryStore::new();
     let settings = tiered_core::TieredSettings {
         negative_ttl_millis: Some(3_600_000),

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use tiered_core::{
-    Delete, ErrorKind, Feature, Journal, Lease, ListOptions, MemoryStore, Put, Result, Store, StoreExt as _,
-    TieredStore, VolatileJournal, WritePolicy,
+    Delete, ErrorKind, Feature, Journal, Lease, ListOptions, MemoryStore, Put, Result, Sharing, Store,
+    StoreExt as _, TieredStore, VolatileJournal, WritePolicy,
 };
 
-use crate::scripted::{Fate, Scripted, key};
+use crate::scripted::{self, Fate, Scripted, key, shared};
 
 async fn open(backend: &Scripted, lease: Lease) -> Result<TieredStore> {
     let journal: Arc<dyn Journal> = Arc::new(VolatileJournal::new());
@@ -17,7 +17,7 @@ async fn open(backend: &Scripted, lease: Lease) -> Result<TieredStore> {
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_has_one_holder() {
-    let backend = Scripted::shared();
+    let backend = shared();
     let first = open(&backend, Lease::Acquire).await.expect("nobody's");
     let refused = open(&backend, Lease::Acquire).await.expect_err("held");
     assert_eq!(refused.kind(), ErrorKind::Locked);
@@ -30,7 +30,7 @@ async fn a_lease_has_one_holder() {
 
 #[tokio::test(start_paused = true)]
 async fn who_is_taken_over_writes_nothing_any_more() {
-    let backend = Scripted::shared();
+    let backend = shared();
     let before = open(&backend, Lease::Acquire).await.expect("nobody's");
     before.put(&key("a"), Put::new("flushed")).await.expect("put");
     before.flush().await.expect("flushed");
@@ -46,26 +46,26 @@ async fn who_is_taken_over_writes_nothing_any_more() {
     assert_eq!(after.get(&key("a")).await.expect("get").expect("there").value(), "flushed");
     after.put(&key("a"), Put::new("after")).await.expect("put");
     after.close().await.expect("drained");
-    assert_eq!(backend.inner.get(&key("a")).await.expect("get").expect("there").value(), "after");
+    assert_eq!(backend.inner().get(&key("a")).await.expect("get").expect("there").value(), "after");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_does_not_fence_the_owner_itself() {
-    let backend = Scripted::shared();
+    let backend = shared();
     let store = open(&backend, Lease::Acquire).await.expect("nobody's");
     for (number, fate) in [Fate::AnswerLost, Fate::RequestLost, Fate::AnswerLost].into_iter().enumerate() {
         backend.then(fate);
         let value = number.to_string();
         store.put(&key("k"), Put::new(value.clone())).await.expect("put");
         store.flush().await.expect("flushed");
-        assert_eq!(backend.inner.get(&key("k")).await.expect("get").expect("there").value(), &value);
+        assert_eq!(backend.inner().get(&key("k")).await.expect("get").expect("there").value(), &value);
     }
     store.close().await.expect("closed");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_record_is_nobodys_key() {
-    let backend = Scripted::shared();
+    let backend = shared();
     let store = open(&backend, Lease::Acquire).await.expect("nobody's");
     for name in ["a", "b", "c"] {
         store.put(&key(name), Put::new("1")).await.expect("put");
@@ -79,7 +79,7 @@ async fn the_record_is_nobodys_key() {
     }
     assert_eq!(two, [key("a"), key("b")]);
     let owner = key(".tiered/owner");
-    assert!(backend.inner.get(&owner).await.expect("get").is_some());
+    assert!(backend.inner().get(&owner).await.expect("get").is_some());
     for refused in
         [store.put(&owner, Put::new("x")).await.err(), store.delete(&owner, Delete::new()).await.err()]
     {
@@ -90,7 +90,10 @@ async fn the_record_is_nobodys_key() {
 
 #[tokio::test]
 async fn a_lease_needs_atomic_batches() {
-    let backend = Scripted::shared().declaring(|all| all.without(Feature::AtomicBatch));
+    let backend = scripted::over(
+        MemoryStore::new().declaring(|all| all.without(Feature::AtomicBatch)),
+        Sharing::Shared,
+    );
     let refused = open(&backend, Lease::Acquire).await.expect_err("refused");
     assert!(refused.message().contains("atomic batches"), "{refused}");
     let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
@@ -100,8 +103,8 @@ async fn a_lease_needs_atomic_batches() {
 
 #[tokio::test]
 async fn a_foreign_record_is_left_alone() {
-    let backend = Scripted::shared();
-    backend.inner.put(&key(".tiered/owner"), Put::new("something else")).await.expect("put");
+    let backend = shared();
+    backend.inner().put(&key(".tiered/owner"), Put::new("something else")).await.expect("put");
     let refused = open(&backend, Lease::TakeOver).await.expect_err("not ours");
     assert_eq!(refused.kind(), ErrorKind::Foreign);
 }

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tiered_conformance::{Intercept, Interceptor};
 use tiered_core::{
-    Batch, BatchOutcomes, Capabilities, Clock, Delete, Deleted, Durability, Entry, Error, ErrorKind, Event,
-    Feature, FillTiming, FlushOrder, Key, Level, ListOptions, ListStream, ManualClock, MemoryStore, OnFull,
-    OnOverdue, OnPark, OnUnknown, Outcome, Put, Read, ReadOptions, Reopen, Result, Sharing, Source, Stamp,
-    Store, StoreExt as _, TieredBuilder, TieredSettings, TieredStore, Timestamp, VersionMint,
-    VolatileJournal, WritePolicy, Written,
+    Batch, Capabilities, Clock, Delete, Durability, Error, ErrorKind, Event, Feature, FillTiming, FlushOrder,
+    Key, Level, ManualClock, MemoryStore, OnFull, OnOverdue, OnPark, OnUnknown, Outcome, Put, ReadOptions,
+    Reopen, Result, Sharing, Source, Stamp, Store, StoreExt as _, TieredBuilder, TieredSettings, TieredStore,
+    Timestamp, VersionMint, VolatileJournal, WritePolicy, Written,
 };
 
 /// What a store does with calls.
@@ -27,42 +27,31 @@ pub(crate) enum Mood {
 }
 
 /// A memory store in a mood, that may pretend to outlive the process.
-#[derive(Clone, Debug)]
-pub(crate) struct Moody {
-    inner: MemoryStore,
-    capabilities: Capabilities,
-    mood: Arc<AtomicU8>,
+pub(crate) type Moody = Intercept<Moods, MemoryStore>;
+
+#[derive(Debug)]
+pub(crate) struct Moods(AtomicU8);
+
+pub(crate) fn moody() -> Moody {
+    declaring(|all| all)
 }
 
-impl Moody {
-    pub(crate) fn new() -> Self {
-        let inner = MemoryStore::new();
-        Self {
-            capabilities: inner.capabilities().clone(),
-            inner,
-            mood: Arc::new(AtomicU8::new(Mood::Well as u8)),
-        }
-    }
+/// Declares that it lasts, so that sessions are kept in it.
+fn lasting() -> Moody {
+    declaring(|all| all.named("lasting").with_durability(Durability::CleanClose))
+}
 
-    /// Declares that it lasts, so that sessions are kept in it.
-    fn lasting() -> Self {
-        let plain = Self::new();
-        let lasting = plain.capabilities.clone().named("lasting").with_durability(Durability::CleanClose);
-        Self { capabilities: lasting, ..plain }
-    }
+fn declaring(change: impl FnOnce(Capabilities) -> Capabilities) -> Moody {
+    Intercept::new(MemoryStore::new().declaring(change), Moods(AtomicU8::new(Mood::Well as u8)))
+}
 
-    fn declaring(self, atomic: bool, sharing: Sharing) -> Self {
-        let declared = self.capabilities.named("moody").with_sharing(sharing);
-        let capabilities = if atomic { declared } else { declared.without(Feature::AtomicBatch) };
-        Self { capabilities, ..self }
-    }
-
+impl Moods {
     pub(crate) fn be(&self, mood: Mood) {
-        self.mood.store(mood as u8, Ordering::Relaxed);
+        self.0.store(mood as u8, Ordering::Relaxed);
     }
 
     fn is(&self, mood: Mood) -> bool {
-        self.mood.load(Ordering::Relaxed) == mood as u8
+        self.0.load(Ordering::Relaxed) == mood as u8
     }
 
     async fn write<T>(&self, apply: impl Future<Output = Result<T>>) -> Result<T> {
@@ -88,39 +77,24 @@ impl Moody {
 }
 
 #[async_trait]
-impl Store for Moody {
-    fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
+impl Interceptor for Moods {
+    async fn before_read(&self) -> Result<()> {
+        self.call()
     }
-    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
-        self.inner.claim(scope).await
+    async fn around_write<T, F>(&self, _inner: &dyn Store, _key: Option<&Key>, call: F) -> Result<T>
+    where
+        T: Send,
+        F: Future<Output = Result<T>> + Send,
+    {
+        self.write(call).await
     }
-    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
-        self.call()?;
-        self.inner.load(key, options).await
+    async fn mark(&self, inner: &dyn Store, name: &str) -> Result<Option<bytes::Bytes>> {
+        inner.mark(name).await
     }
-    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
-        self.write(self.inner.put(key, put)).await
+    async fn set_mark(&self, inner: &dyn Store, name: &str, value: Option<bytes::Bytes>) -> Result<()> {
+        inner.set_mark(name, value).await
     }
-    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
-        self.write(self.inner.delete(key, delete)).await
-    }
-    fn list(&self, options: ListOptions) -> ListStream {
-        self.inner.list(options)
-    }
-    fn peek(&self, key: &Key) -> Option<Entry> {
-        self.inner.peek(key)
-    }
-    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
-        self.write(self.inner.apply(batch)).await
-    }
-    async fn mark(&self, name: &str) -> Result<Option<bytes::Bytes>> {
-        self.inner.mark(name).await
-    }
-    async fn set_mark(&self, name: &str, value: Option<bytes::Bytes>) -> Result<()> {
-        self.inner.set_mark(name, value).await
-    }
-    async fn close(&self) -> Result<()> {
+    async fn close(&self, _inner: &dyn Store) -> Result<()> {
         // The data outlive the handle, as a file's would.
         Ok(())
     }
@@ -142,7 +116,7 @@ fn behind(front: &Moody, back: &Moody, change: impl FnOnce(&mut TieredSettings))
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_is_acknowledged_to_the_bound_and_drains_in_order() {
-    let (front, back) = (Moody::new(), Moody::new());
+    let (front, back) = (moody(), moody());
     let store = behind(&front, &back, |settings| {
         settings.max_pending_operations = 10;
         settings.on_full = OnFull::Fail;
@@ -160,12 +134,12 @@ async fn an_outage_is_acknowledged_to_the_bound_and_drains_in_order() {
     let read = store.load(&key("k"), &ReadOptions::new()).await.expect("reads");
     assert_eq!(read.source, Source::Pending);
     assert_eq!(read.into_entry().expect("found").value(), "9");
-    assert!(back.inner.snapshot().is_empty());
+    assert!(back.inner().snapshot().is_empty());
     tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(store.stats().backlog, 10, "an outage parks nothing and loses nothing");
     back.be(Mood::Well);
     last.expect("written").receipt.durable(Level::Committed).await.expect("lands");
-    assert_eq!(back.inner.peek(&key("k")).expect("there").value(), "9");
+    assert_eq!(back.inner().peek(&key("k")).expect("there").value(), "9");
     store.put(&key("other"), Put::new("v")).await.expect("there is room again");
     store.flush().await.expect("drains");
     assert_eq!((store.stats().backlog, store.stats().slots), (0, 0));
@@ -173,7 +147,7 @@ async fn an_outage_is_acknowledged_to_the_bound_and_drains_in_order() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_store_can_wait_instead() {
-    let (front, back) = (Moody::new(), Moody::new());
+    let (front, back) = (moody(), moody());
     let store =
         behind(&front, &back, |settings| settings.max_pending_operations = 1).build().await.expect("builds");
     back.be(Mood::Down);
@@ -191,7 +165,7 @@ async fn a_full_store_can_wait_instead() {
 
 #[tokio::test(start_paused = true)]
 async fn closing_over_a_dead_backend_says_what_is_lost() {
-    let (front, back) = (Moody::new(), Moody::new());
+    let (front, back) = (moody(), moody());
     let store = behind(&front, &back, |settings| settings.close_deadline_millis = 1_000)
         .build()
         .await
@@ -207,13 +181,13 @@ async fn closing_over_a_dead_backend_says_what_is_lost() {
 #[tokio::test(start_paused = true)]
 async fn a_frontend_that_fails_never_serves_what_is_old() {
     for mood in [Mood::Down, Mood::Hangs] {
-        let (front, back) = (Moody::new(), Moody::new());
+        let (front, back) = (moody(), moody());
         let store = over(&front, &back).build().await.expect("builds");
         let mut events = store.subscribe();
         store.put(&key("k"), Put::new("old")).await.expect("written");
         front.be(mood);
         store.put(&key("k"), Put::new("new")).await.expect("the backend has it");
-        assert_eq!(front.inner.peek(&key("k")).expect("still there").value(), "old");
+        assert_eq!(front.inner().peek(&key("k")).expect("still there").value(), "old");
         assert_eq!(store.get(&key("k")).await.expect("reads").expect("found").value(), "new", "{mood:?}");
         assert_eq!(store.stats().quarantined, 1);
         let mut seen = Vec::new();
@@ -225,14 +199,14 @@ async fn a_frontend_that_fails_never_serves_what_is_old() {
             front.be(Mood::Well);
             tokio::time::sleep(Duration::from_mins(1)).await;
             assert_eq!((store.stats().quarantined, store.stats().slots), (0, 0), "a removal has succeeded");
-            assert!(front.inner.peek(&key("k")).is_none());
+            assert!(front.inner().peek(&key("k")).is_none());
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn past_the_bound_of_quarantines_the_whole_frontend_is_in_doubt() {
-    let (front, back) = (Moody::new(), Moody::new());
+    let (front, back) = (moody(), moody());
     let settings = TieredSettings { max_quarantined: 3, ..TieredSettings::default() };
     let store = over(&front, &back).settings(settings).build().await.expect("builds");
     let names: Vec<Key> = (0..8).map(|index| key(&format!("k{index}"))).collect();
@@ -255,11 +229,11 @@ async fn a_reopened_frontend_is_compared_trusted_or_cleared_as_asked() {
     for (reopen, expected) in
         [(Reopen::Revalidate, "theirs"), (Reopen::Trust, "ours"), (Reopen::Clear, "theirs")]
     {
-        let (front, back) = (Moody::lasting(), Moody::new());
+        let (front, back) = (lasting(), moody());
         let store = over(&front, &back).build().await.expect("builds");
         store.put(&key("k"), Put::new("ours")).await.expect("written");
         store.close().await.expect("closes");
-        back.inner.put(&key("k"), Put::new("theirs")).await.expect("another process writes");
+        back.inner().put(&key("k"), Put::new("theirs")).await.expect("another process writes");
         let store = over(&front, &back).reopen(reopen).build().await.expect("builds");
         assert_eq!(
             store.get(&key("k")).await.expect("reads").expect("found").value(),
@@ -271,12 +245,12 @@ async fn a_reopened_frontend_is_compared_trusted_or_cleared_as_asked() {
 
 #[tokio::test]
 async fn trust_is_not_given_after_a_crash() {
-    let (front, back) = (Moody::lasting(), Moody::new());
+    let (front, back) = (lasting(), moody());
     let store = over(&front, &back).build().await.expect("builds");
     store.put(&key("k"), Put::new("ours")).await.expect("written");
     // No close: the mark that the frontend is in use stays behind.
     drop(store);
-    back.inner.put(&key("k"), Put::new("theirs")).await.expect("another process writes");
+    back.inner().put(&key("k"), Put::new("theirs")).await.expect("another process writes");
     let store = over(&front, &back).reopen(Reopen::Trust).build().await.expect("builds");
     assert_eq!(store.get(&key("k")).await.expect("reads").expect("found").value(), "theirs");
 }
@@ -286,7 +260,7 @@ async fn trust_is_not_given_after_a_crash() {
 #[tokio::test]
 async fn trust_is_not_given_where_the_frontend_missed_a_write() {
     for max_quarantined in [1_024, 0] {
-        let (front, back) = (Moody::lasting(), Moody::new());
+        let (front, back) = (lasting(), moody());
         let settings = TieredSettings { max_quarantined, ..TieredSettings::default() };
         let store = over(&front, &back).settings(settings).build().await.expect("builds");
         store.put(&key("k"), Put::new("old")).await.expect("written");
@@ -294,7 +268,7 @@ async fn trust_is_not_given_where_the_frontend_missed_a_write() {
         store.put(&key("k"), Put::new("new")).await.expect("the backend has it");
         store.close().await.expect("closes");
         front.be(Mood::Well);
-        assert_eq!(front.inner.get(&key("k")).await.expect("reads").expect("missed it").value(), "old");
+        assert_eq!(front.inner().get(&key("k")).await.expect("reads").expect("missed it").value(), "old");
         let store = over(&front, &back).reopen(Reopen::Trust).build().await.expect("builds");
         let read = store.get(&key("k")).await.expect("reads").expect("there");
         assert_eq!(read.value(), "new", "with at most {max_quarantined} in quarantine");
@@ -303,7 +277,7 @@ async fn trust_is_not_given_where_the_frontend_missed_a_write() {
 
 #[tokio::test(start_paused = true)]
 async fn past_its_deadline_a_write_is_unknown_and_its_key_closed_to_hits() {
-    let (front, back) = (Moody::new(), Moody::new());
+    let (front, back) = (moody(), moody());
     let settings = TieredSettings { write_deadline_millis: Some(500), ..TieredSettings::default() };
     let store = over(&front, &back).settings(settings).build().await.expect("builds");
     store.put(&key("k"), Put::new("v")).await.expect("written");
@@ -321,10 +295,10 @@ async fn past_its_deadline_a_write_is_unknown_and_its_key_closed_to_hits() {
 /// The deadline holds for a value that is late as for a backend that is.
 #[tokio::test(start_paused = true)]
 async fn past_its_deadline_a_streamed_value_is_waited_for_no_more() {
-    let (front, back) = (Moody::new(), Moody::new());
+    let (front, back) = (moody(), moody());
     let settings = TieredSettings { write_deadline_millis: Some(500), ..TieredSettings::default() };
     let through = over(&front, &back).settings(settings).build().await.expect("builds");
-    let (front, back) = (Moody::new(), Moody::new());
+    let (front, back) = (moody(), moody());
     let behind = behind(&front, &back, |settings| settings.write_deadline_millis = Some(500));
     for store in [through, behind.build().await.expect("builds")] {
         let begun = tokio::time::Instant::now();
@@ -339,7 +313,7 @@ async fn past_its_deadline_a_streamed_value_is_waited_for_no_more() {
 /// A store that panics has failed: nothing old is served, nobody waits for ever, and what it says is passed on.
 #[tokio::test(start_paused = true)]
 async fn a_tier_that_panics_has_failed() {
-    let (front, back) = (Moody::new(), Moody::new());
+    let (front, back) = (moody(), moody());
     let store = over(&front, &back).build().await.expect("builds");
     for batched in [false, true] {
         store.put(&key("k"), Put::new("old")).await.expect("written");
@@ -372,7 +346,7 @@ async fn a_tier_that_panics_has_failed() {
 /// What panics once may do so for ever: a strict write ends, as unknown.
 #[tokio::test(start_paused = true)]
 async fn a_strict_write_that_met_a_panic_is_not_repeated() {
-    let (front, back) = (Moody::new(), Moody::new());
+    let (front, back) = (moody(), moody());
     let settings = TieredSettings { on_unknown: OnUnknown::Retry, ..TieredSettings::default() };
     let store = over(&front, &back).settings(settings).build().await.expect("builds");
     store.put(&key("k"), Put::new("old")).await.expect("written");
@@ -395,7 +369,7 @@ async fn a_strict_write_that_met_a_panic_is_not_repeated() {
 
 #[tokio::test(start_paused = true)]
 async fn a_flush_that_panicked_is_repeated() {
-    let (front, back) = (Moody::new(), Moody::new());
+    let (front, back) = (moody(), moody());
     let store = behind(&front, &back, |_| {}).build().await.expect("builds");
     back.be(Mood::Panics);
     store.put(&key("k"), Put::new("v")).await.expect("journaled");
@@ -403,12 +377,12 @@ async fn a_flush_that_panicked_is_repeated() {
     assert_eq!((store.stats().backlog, store.stats().parked), (1, 0), "nobody knows what it did");
     back.be(Mood::Well);
     store.flush().await.expect("drains");
-    assert_eq!(back.inner.peek(&key("k")).expect("there").value(), "v");
+    assert_eq!(back.inner().peek(&key("k")).expect("there").value(), "v");
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_closes_a_store_that_is_being_closed_waits_as_well() {
-    let (front, back) = (Moody::new(), Moody::new());
+    let (front, back) = (moody(), moody());
     let store = behind(&front, &back, |settings| settings.close_deadline_millis = 1_000)
         .build()
         .await
@@ -430,7 +404,7 @@ async fn who_closes_a_store_that_is_being_closed_waits_as_well() {
 #[tokio::test]
 async fn guarantees_and_capabilities_agree() {
     for policy in WritePolicy::ALL {
-        let (front, back) = (Moody::new(), Moody::new());
+        let (front, back) = (moody(), moody());
         let builder = if policy == WritePolicy::WriteBehind {
             behind(&front, &back, |_| {})
         } else {
@@ -453,7 +427,11 @@ async fn guarantees_are_those_of_the_stack() {
     use WritePolicy::{FrontendOnly, WriteAround, WriteBehind, WriteThrough};
 
     let promised = async |policy, on_park, atomic, sharing| {
-        let (front, back) = (Moody::new(), Moody::new().declaring(atomic, sharing));
+        let back = declaring(|all| {
+            let all = all.named("moody").with_sharing(sharing);
+            if atomic { all } else { all.without(Feature::AtomicBatch) }
+        });
+        let front = moody();
         let builder = if policy == WritePolicy::WriteBehind {
             behind(&front, &back, |settings| settings.on_park = on_park).declare_sole_writer()
         } else {
@@ -481,7 +459,7 @@ async fn guarantees_are_those_of_the_stack() {
 async fn bounded(back: &Moody, on_overdue: OnOverdue) -> (TieredStore, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));
     let stamp = Stamp::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::new(VersionMint::seeded(1)));
-    let builder = behind(&Moody::new(), back, |settings| {
+    let builder = behind(&moody(), back, |settings| {
         settings.max_pending_age_millis = Some(60_000);
         settings.on_overdue = on_overdue;
     });
@@ -490,7 +468,7 @@ async fn bounded(back: &Moody, on_overdue: OnOverdue) -> (TieredStore, Arc<Manua
 
 #[tokio::test(start_paused = true)]
 async fn no_write_is_acknowledged_while_an_older_one_is_overdue() {
-    let back = Moody::new();
+    let back = moody();
     let (store, clock) = bounded(&back, OnOverdue::Fail).await;
     back.be(Mood::Down);
     store.put(&key("a"), Put::new("1")).await.expect("acknowledged");
@@ -514,7 +492,7 @@ async fn no_write_is_acknowledged_while_an_older_one_is_overdue() {
 
 #[tokio::test(start_paused = true)]
 async fn a_write_waits_until_none_is_overdue() {
-    let back = Moody::new();
+    let back = moody();
     let (store, clock) = bounded(&back, OnOverdue::Block).await;
     back.be(Mood::Down);
     store.put(&key("a"), Put::new("1")).await.expect("acknowledged");
@@ -532,7 +510,7 @@ async fn a_write_waits_until_none_is_overdue() {
 
 #[tokio::test]
 async fn a_bound_on_age_needs_an_age() {
-    let builder = behind(&Moody::new(), &Moody::new(), |settings| {
+    let builder = behind(&moody(), &moody(), |settings| {
         settings.max_pending_age_millis = None;
         settings.on_overdue = OnOverdue::Block;
     });
@@ -541,7 +519,7 @@ async fn a_bound_on_age_needs_an_age() {
 
 #[tokio::test]
 async fn filled_before_the_answer_a_second_read_is_a_hit() {
-    let (front, back) = (Moody::new(), Moody::new());
+    let (front, back) = (moody(), moody());
     back.put(&key("k"), Put::new("v")).await.expect("written");
     back.put(&key("l"), Put::new("v")).await.expect("written");
     let store = over(&front, &back).fill(FillTiming::BeforeAnswer).build().await.expect("builds");
@@ -551,43 +529,22 @@ async fn filled_before_the_answer_a_second_read_is_a_hit() {
     assert!(many[0].as_ref().expect("reads").entry().is_some() && store.peek(&key("l")).is_some());
 }
 
-/// A memory store one of whose puts hangs for five seconds and takes effect at their end, whoever waits for it.
-#[derive(Clone, Debug)]
-struct Late {
-    inner: MemoryStore,
-    hangs: Arc<AtomicU8>,
-}
+/// Puts that hang for five seconds and take effect at their end, even where the caller no longer waits: so many.
+#[derive(Debug)]
+struct Late(MemoryStore, AtomicU8);
 
 #[async_trait]
-impl Store for Late {
-    fn capabilities(&self) -> &Capabilities {
-        self.inner.capabilities()
-    }
-    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
-        self.inner.claim(scope).await
-    }
-    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
-        self.inner.load(key, options).await
-    }
-    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
-        if self.hangs.swap(0, Ordering::Relaxed) == 0 {
-            return self.inner.put(key, put).await;
+impl Interceptor for Late {
+    async fn put(&self, inner: &dyn Store, key: &Key, put: Put) -> Result<Written> {
+        if self.1.swap(0, Ordering::Relaxed) == 0 {
+            return inner.put(key, put).await;
         }
-        let (inner, key) = (self.inner.clone(), key.clone());
+        let (inner, key) = (self.0.clone(), key.clone());
         let late = tokio::runtime::Handle::current().spawn(async move {
             tokio::time::sleep(Duration::from_secs(5)).await;
             inner.put(&key, put).await
         });
         late.await.expect("it ends")
-    }
-    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
-        self.inner.delete(key, delete).await
-    }
-    fn list(&self, options: ListOptions) -> ListStream {
-        self.inner.list(options)
-    }
-    fn peek(&self, key: &Key) -> Option<Entry> {
-        self.inner.peek(key)
     }
 }
 
@@ -595,7 +552,8 @@ impl Store for Late {
 /// quarantine.
 #[tokio::test(start_paused = true)]
 async fn a_frontend_call_that_hangs_brings_nothing_old_back() {
-    let front = Late { inner: MemoryStore::new(), hangs: Arc::new(AtomicU8::new(1)) };
+    let inner = MemoryStore::new();
+    let front = Intercept::new(inner.clone(), Late(inner, AtomicU8::new(1)));
     let store = TieredStore::builder(Arc::new(front.clone()), Arc::new(MemoryStore::new()))
         .build()
         .await
@@ -609,5 +567,5 @@ async fn a_frontend_call_that_hangs_brings_nothing_old_back() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     assert_eq!(store.stats().quarantined, 0, "the frontend is used again");
-    assert_eq!(front.inner.get(&key("k")).await.expect("reads").expect("filled").value(), "new");
+    assert_eq!(front.inner().get(&key("k")).await.expect("reads").expect("filled").value(), "new");
 }

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tiered_conformance::{DerivedReads, Intercept, Interceptor};
 use tiered_core::{
-    BreakerSettings, Clock, ErrorKind, ManualClock, MaxStale, MemoryStore, Outcome, Put, ReadOptions,
-    ServeStale, Sharing, Source, Stamp, Store, StoreExt as _, TieredSettings, TieredStore, Timestamp,
-    VersionMint, VolatileJournal, WritePolicy,
+    BreakerSettings, Clock, ErrorKind, Feature, ManualClock, MaxStale, MemoryStore, Outcome, Put,
+    ReadOptions, ServeStale, Sharing, Source, Stamp, Store, StoreExt as _, TieredSettings, TieredStore,
+    Timestamp, VersionMint, VolatileJournal, WritePolicy,
 };
 
-use crate::promises::{Mood, Moody};
-use crate::scripted::{Reading, Scripted, key};
+use crate::promises::{Mood, moody};
+use crate::scripted::{Reading, Scripted, key, over, scripted};
 
 /// A store over a scripted backend, on a clock that is moved by hand.
 struct Bench {
@@ -23,7 +24,7 @@ impl Bench {
     async fn new(settings: TieredSettings) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));
         let stamp = Stamp::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::new(VersionMint::seeded(1)));
-        let backend = Scripted::over(MemoryStore::with_stamp(stamp.clone()), Sharing::Shared);
+        let backend = over(MemoryStore::with_stamp(stamp.clone()), Sharing::Shared);
         let frontend = Arc::new(MemoryStore::with_stamp(stamp.clone()));
         let builder =
             TieredStore::builder(frontend, Arc::new(backend.clone())).stamp(stamp).settings(settings);
@@ -55,7 +56,7 @@ async fn an_absence_is_remembered_for_a_while() {
     assert_eq!((bench.backend.reads(), read.source), (reads, Source::Frontend), "the backend is spared");
     assert_eq!(bench.store.stats().absence_hits, 1);
     assert!(bench.store.head(&key("k"), &ReadOptions::new()).await.expect("head").is_none());
-    bench.backend.inner.put(&key("k"), Put::new("theirs")).await.expect("put");
+    bench.backend.inner().put(&key("k"), Put::new("theirs")).await.expect("put");
     assert_eq!(bench.read().await.expect("read"), (None, false), "another's write is seen later");
     bench.wait(501);
     assert_eq!(bench.read().await.expect("read"), value("theirs", false));
@@ -144,7 +145,7 @@ async fn a_frontend_that_hangs_is_done_without() {
         frontend_patience_millis: 100,
         ..TieredSettings::default()
     };
-    let frontend = Scripted::new();
+    let frontend = scripted();
     let backend = MemoryStore::new();
     let builder =
         TieredStore::builder(Arc::new(frontend.clone()), Arc::new(backend.clone())).settings(settings);
@@ -161,7 +162,7 @@ async fn a_frontend_that_hangs_is_done_without() {
 
 #[tokio::test]
 async fn an_error_is_no_absence() {
-    let frontend = Scripted::new();
+    let frontend = scripted();
     let builder = TieredStore::builder(Arc::new(frontend.clone()), Arc::new(MemoryStore::new()));
     let store = builder.read_policy(tiered_core::ReadPolicy::FrontendOnly).build().await.expect("it fits");
     frontend.reads_are(Reading::Down);
@@ -183,49 +184,41 @@ async fn breakers_that_make_no_sense_are_refused() {
     }
 }
 
-/// A memory store whose reads of `held` wait until they are let go.
+/// Holds reads of `held` until they are let go. Writes never return.
 #[derive(Debug)]
 struct Held {
-    inner: MemoryStore,
     reached: tokio::sync::Semaphore,
     go_on: tokio::sync::Semaphore,
 }
 
 #[async_trait::async_trait]
-impl Store for Held {
-    fn capabilities(&self) -> &tiered_core::Capabilities {
-        self.inner.capabilities()
-    }
-    async fn claim(&self, scope: &tiered_core::Scope) -> tiered_core::Result<tiered_core::Claim> {
-        self.inner.claim(scope).await
+impl Interceptor for Held {
+    fn derived_reads(&self) -> DerivedReads {
+        DerivedReads::Load
     }
     async fn load(
         &self,
+        inner: &dyn Store,
         of: &tiered_core::Key,
-        options: &tiered_core::ReadOptions,
+        options: &ReadOptions,
     ) -> tiered_core::Result<tiered_core::Read> {
-        let read = self.inner.load(of, options).await;
+        let read = inner.load(of, options).await;
         if *of == key("held") {
             self.reached.add_permits(1);
             self.go_on.acquire().await.expect("open").forget();
         }
         read
     }
-    async fn put(&self, _: &tiered_core::Key, _: Put) -> tiered_core::Result<tiered_core::Written> {
+    async fn before_write(&self) -> tiered_core::Result<()> {
         std::future::pending().await
     }
-    async fn delete(
+    async fn set_mark(
         &self,
-        _: &tiered_core::Key,
-        _: tiered_core::Delete,
-    ) -> tiered_core::Result<tiered_core::Deleted> {
-        std::future::pending().await
-    }
-    fn list(&self, options: tiered_core::ListOptions) -> tiered_core::ListStream {
-        self.inner.list(options)
-    }
-    async fn apply(&self, _: tiered_core::Batch) -> tiered_core::Result<tiered_core::BatchOutcomes> {
-        std::future::pending().await
+        inner: &dyn Store,
+        name: &str,
+        value: Option<bytes::Bytes>,
+    ) -> tiered_core::Result<()> {
+        inner.set_mark(name, value).await
     }
 }
 
@@ -233,16 +226,13 @@ impl Store for Held {
 /// others.
 #[tokio::test]
 async fn a_fill_that_is_revoked_uses_no_probe_up() {
-    let inner = MemoryStore::new();
+    let inner = MemoryStore::new().declaring(|all| all.without(Feature::Peeks));
     for name in ["held", "other"] {
         inner.put(&key(name), Put::new("v")).await.expect("written");
     }
-    let back = Arc::new(Held {
-        inner,
-        reached: tokio::sync::Semaphore::new(0),
-        go_on: tokio::sync::Semaphore::new(0),
-    });
-    let front = Moody::new();
+    let held = Held { reached: tokio::sync::Semaphore::new(0), go_on: tokio::sync::Semaphore::new(0) };
+    let back = Arc::new(Intercept::new(inner, held));
+    let front = moody();
     let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));
     let stamp = Stamp::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::new(VersionMint::seeded(1)));
     let settings = TieredSettings {

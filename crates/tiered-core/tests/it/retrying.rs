@@ -7,7 +7,7 @@ use tiered_core::{
     Store, StoreExt as _, TieredSettings, TieredStore, VolatileJournal, WritePolicy,
 };
 
-use crate::scripted::{Fate, Scripted, key};
+use crate::scripted::{self, Fate, Scripted, key, scripted, shared};
 
 fn driving(write_policy: WritePolicy) -> TieredSettings {
     TieredSettings { write_policy, on_unknown: OnUnknown::Retry, ..TieredSettings::default() }
@@ -20,17 +20,17 @@ async fn over(backend: &Scripted) -> TieredStore {
 
 /// A value that was there before.
 async fn with_old(backend: &Scripted) -> TieredStore {
-    backend.inner.put(&key("k"), Put::new("old")).await.expect("put");
+    backend.inner().put(&key("k"), Put::new("old")).await.expect("put");
     over(backend).await
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_put_is_repeated_until_the_answer_is_definite() {
-    let backend = Scripted::new();
+    let backend = scripted();
     let store = with_old(&backend).await;
     backend.then(Fate::RequestLost).then(Fate::RequestLost).then(Fate::AnswerLost);
     let written = store.put(&key("k"), Put::new("new")).await.expect("it is driven forward");
-    let entry = backend.inner.get(&key("k")).await.expect("get").expect("there");
+    let entry = backend.inner().get(&key("k")).await.expect("get").expect("there");
     assert_eq!((entry.value().as_ref(), entry.version()), (b"new".as_slice(), &written.version));
     assert_eq!(store.get(&key("k")).await.expect("get").expect("there"), entry);
     assert_eq!(store.stats().unknowns, 3);
@@ -38,7 +38,7 @@ async fn a_put_is_repeated_until_the_answer_is_definite() {
 
 #[tokio::test(start_paused = true)]
 async fn a_writer_recognises_what_it_wrote_itself() {
-    let backend = Scripted::new();
+    let backend = scripted();
     let store = over(&backend).await;
     backend.then(Fate::AnswerLost);
     let created = store.put(&key("k"), Put::new("1").if_absent()).await.expect("its own");
@@ -50,14 +50,14 @@ async fn a_writer_recognises_what_it_wrote_itself() {
         .await
         .expect("its own");
     assert_eq!(deleted.existed, Existed::Yes);
-    assert!(backend.inner.get(&key("k")).await.expect("get").is_none());
+    assert!(backend.inner().get(&key("k")).await.expect("get").is_none());
     let gone = store.delete(&key("k"), Delete::new().report_existed()).await.expect("nothing to do");
     assert_eq!(gone.existed, Existed::No);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_condition_that_never_held_is_refused() {
-    let backend = Scripted::new();
+    let backend = scripted();
     let store = with_old(&backend).await;
     let other = tiered_core::Version::from_u128(7);
     let refused = store.delete(&key("k"), Delete::new().if_version(other)).await.expect_err("refused");
@@ -74,11 +74,11 @@ async fn a_condition_that_never_held_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn what_somebody_else_wrote_is_not_undone() {
-    let backend = Scripted::shared();
+    let backend = shared();
     let store = with_old(&backend).await;
     backend.then(Fate::Overtaken("theirs"));
     store.put(&key("k"), Put::new("ours")).await.expect("in its place, or before it: nobody can tell");
-    assert_eq!(backend.inner.get(&key("k")).await.expect("get").expect("there").value(), "theirs");
+    assert_eq!(backend.inner().get(&key("k")).await.expect("get").expect("there").value(), "theirs");
     assert_eq!(store.get(&key("k")).await.expect("get").expect("there").value(), "theirs");
     let seen = store.get(&key("k")).await.expect("get").expect("there").version().clone();
     backend.then(Fate::Overtaken("theirs again"));
@@ -91,33 +91,55 @@ async fn what_somebody_else_wrote_is_not_undone() {
 #[tokio::test(start_paused = true)]
 async fn batches_are_driven_as_well() {
     for atomic in [true, false] {
-        let backend = Scripted::new();
-        let backend =
-            if atomic { backend } else { backend.declaring(|all| all.without(Feature::AtomicBatch)) };
+        let inner =
+            MemoryStore::new().declaring(|all| if atomic { all } else { all.without(Feature::AtomicBatch) });
+        let backend = scripted::over(inner, Sharing::Exclusive);
         let store = with_old(&backend).await;
         backend.then(Fate::AnswerLost).then(Fate::AnswerLost);
         let batch = Batch::new().best_effort().put(key("a"), Put::new("1")).delete(key("k"), Delete::new());
         let outcomes = store.apply(batch).await.expect("driven");
         assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
-        assert_eq!(backend.inner.get(&key("a")).await.expect("get").expect("there").value(), "1");
-        assert!(backend.inner.get(&key("k")).await.expect("get").is_none());
+        assert_eq!(backend.inner().get(&key("a")).await.expect("get").expect("there").value(), "1");
+        assert!(backend.inner().get(&key("k")).await.expect("get").is_none());
         let refused = Batch::new().best_effort().put(key("a"), Put::new("2").if_absent());
         let refused = store.apply(refused).await.map(|outcomes| outcomes.into_iter().all(|one| one.is_err()));
         assert!(refused.is_err() || refused.is_ok_and(|all| all), "a condition that does not hold");
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_batch_per_item_is_driven_without_what_is_refused() {
+    for atomic in [true, false] {
+        let memory = MemoryStore::new();
+        let memory = if atomic { memory } else { memory.declaring(|all| all.without(Feature::AtomicBatch)) };
+        let backend = scripted::over(memory, Sharing::Exclusive);
+        let store = with_old(&backend).await;
+        backend.then(Fate::AnswerLost);
+        let batch = Batch::new()
+            .per_item()
+            .put(key("k"), Put::new("never").if_absent())
+            .put(key("a"), Put::new("1").if_absent())
+            .put(key("b"), Put::new("2"));
+        let outcomes = store.apply(batch).await.expect("driven");
+        assert_eq!(outcomes.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, true]);
+        let outcome = outcomes[0].as_ref().map_err(tiered_core::Error::write_outcome).map(drop);
+        assert_eq!(outcome, Err(Outcome::NotApplied));
+        assert_eq!(backend.inner().get(&key("a")).await.expect("get").expect("there").value(), "1");
+        assert_eq!(backend.inner().get(&key("b")).await.expect("get").expect("there").value(), "2");
+    }
+}
+
 /// Found by the simulation: a put that a delete of the same batch replaced was looked for, and not found.
 #[tokio::test(start_paused = true)]
 async fn a_batch_is_recognised_by_the_last_operation_on_each_key() {
-    for backend in [Scripted::new(), Scripted::shared()] {
-        let old = backend.inner.put(&key("k"), Put::new("old")).await.expect("put").version;
+    for backend in [scripted(), shared()] {
+        let old = backend.inner().put(&key("k"), Put::new("old")).await.expect("put").version;
         let store = over(&backend).await;
         let batch = Batch::new().put(key("k"), Put::new("replaced"));
         let batch = batch.delete(key("k"), Delete::new().if_version(old));
         backend.then(Fate::AnswerLost);
         let applied = store.apply(batch).await;
-        assert!(backend.inner.get(&key("k")).await.expect("get").is_none());
+        assert!(backend.inner().get(&key("k")).await.expect("get").is_none());
         if backend.capabilities().sharing() == Sharing::Exclusive {
             assert!(applied.expect("its own").iter().all(Result::is_ok));
         } else {
@@ -129,7 +151,7 @@ async fn a_batch_is_recognised_by_the_last_operation_on_each_key() {
 
 #[tokio::test(start_paused = true)]
 async fn a_deadline_answers_while_the_write_goes_on() {
-    let backend = Scripted::new();
+    let backend = scripted();
     let settings = TieredSettings { write_deadline_millis: Some(5), ..driving(WritePolicy::WriteAround) };
     let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend.clone()));
     let store = builder.settings(settings).build().await.expect("it fits");
@@ -139,7 +161,7 @@ async fn a_deadline_answers_while_the_write_goes_on() {
     let late = store.put(&key("k"), Put::new("new")).await.expect_err("no answer in time");
     assert_eq!(late.write_outcome(), Outcome::Unknown);
     store.close().await.expect("it waits for the write");
-    assert_eq!(backend.inner.get(&key("k")).await.expect("get").expect("there").value(), "new");
+    assert_eq!(backend.inner().get(&key("k")).await.expect("get").expect("there").value(), "new");
 }
 
 #[tokio::test]
@@ -155,17 +177,21 @@ async fn what_cannot_be_retried_is_refused() {
         .build()
     };
     for policy in [WritePolicy::WriteBehind, WritePolicy::FrontendOnly] {
-        let refused = build(Scripted::new(), policy).await.expect_err("not used");
+        let refused = build(scripted(), policy).await.expect_err("not used");
         assert!(refused.message().contains("does not use"), "{refused}");
     }
-    let refused = build(Scripted::new().declaring(unconditional), WritePolicy::WriteThrough).await;
+    let refused = build(
+        scripted::over(MemoryStore::new().declaring(unconditional), Sharing::Exclusive),
+        WritePolicy::WriteThrough,
+    )
+    .await;
     assert!(refused.expect_err("no fence").message().contains("conditional"), "it says what is missing");
 }
 
 /// It may have taken effect before somebody wrote over it: changing the value again would be the second time.
 #[tokio::test(start_paused = true)]
 async fn an_update_whose_fate_nobody_knows_is_not_repeated() {
-    let backend = Scripted::shared();
+    let backend = shared();
     let store = over(&backend).await;
     store.put(&key("k"), Put::new("1")).await.expect("written");
     backend.then(Fate::Overtaken("theirs"));
@@ -182,14 +208,14 @@ async fn an_update_whose_fate_nobody_knows_is_not_repeated() {
 /// Nobody else deletes what it would create, so that a lost request is sent again.
 #[tokio::test(start_paused = true)]
 async fn a_declared_sole_writer_is_driven_as_one() {
-    let backend = Scripted::shared();
+    let backend = shared();
     let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend.clone()));
     let builder = builder.settings(driving(WritePolicy::WriteThrough)).declare_sole_writer();
     let store = builder.build().await.expect("it fits");
     backend.then(Fate::RequestLost);
     store.put(&key("k"), Put::new("1").if_absent()).await.expect("driven forward");
     // Where others write it could come back over their delete.
-    let shared = Scripted::shared();
+    let shared = shared();
     let store = over(&shared).await;
     shared.then(Fate::RequestLost);
     let error = store.put(&key("k"), Put::new("1").if_absent()).await.expect_err("nobody knows");

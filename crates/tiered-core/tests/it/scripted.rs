@@ -1,15 +1,15 @@
 //! A store whose next calls end as a test says.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use parking_lot::Mutex;
+use tiered_conformance::{DerivedReads, Intercept, Interceptor};
 use tiered_core::{
-    Batch, BatchOutcomes, Capabilities, Delete, Deleted, Error, ErrorKind, Key, ListOptions, ListStream,
-    MemoryStore, Outcome, Put, Read, ReadOptions, Result, Sharing, Store, Written,
+    Error, ErrorKind, Feature, Key, MemoryStore, Outcome, Put, Read, ReadOptions, Result, Sharing, Store,
 };
 
 /// How a write ends.
@@ -17,9 +17,9 @@ use tiered_core::{
 pub(crate) enum Fate {
     /// It takes effect, and the answer is lost.
     AnswerLost,
-    /// It is lost on the way, which nobody knows.
+    /// It is lost on the way, unnoticed.
     RequestLost,
-    /// The same, and somebody else writes this value to the key meanwhile.
+    /// The same, and another process writes this value to the key meanwhile.
     Overtaken(&'static str),
 }
 
@@ -41,46 +41,42 @@ pub(crate) enum Reading {
 }
 
 /// A memory store with a script.
-#[derive(Clone, Debug)]
-pub(crate) struct Scripted {
-    pub(crate) inner: MemoryStore,
-    capabilities: Capabilities,
-    fates: Arc<Mutex<VecDeque<Fate>>>,
-    reading: Arc<Mutex<Reading>>,
-    reads: Arc<AtomicU64>,
-    writes: Arc<AtomicU64>,
-    troubles: Arc<Mutex<BTreeMap<Key, Trouble>>>,
+pub(crate) type Scripted = Intercept<Script, MemoryStore>;
+
+/// What the next calls meet.
+#[derive(Debug)]
+pub(crate) struct Script {
+    fates: Mutex<VecDeque<Fate>>,
+    reading: Mutex<Reading>,
+    reads: AtomicU64,
+    writes: AtomicU64,
+    troubles: Mutex<BTreeMap<Key, Trouble>>,
 }
 
-impl Scripted {
-    pub(crate) fn new() -> Self {
-        Self::over(MemoryStore::new(), Sharing::Exclusive)
-    }
+/// One that this process owns.
+pub(crate) fn scripted() -> Scripted {
+    over(MemoryStore::new(), Sharing::Exclusive)
+}
 
-    /// A server that others write as well.
-    pub(crate) fn shared() -> Self {
-        Self::over(MemoryStore::new(), Sharing::Shared)
-    }
+/// A server that others write as well.
+pub(crate) fn shared() -> Scripted {
+    over(MemoryStore::new(), Sharing::Shared)
+}
 
-    pub(crate) fn over(inner: MemoryStore, sharing: Sharing) -> Self {
-        let capabilities = inner.capabilities().clone().named("scripted").with_sharing(sharing);
-        Self {
-            inner,
-            capabilities,
-            fates: Arc::default(),
-            reading: Arc::new(Mutex::new(Reading::Well)),
-            reads: Arc::default(),
-            writes: Arc::default(),
-            troubles: Arc::default(),
-        }
-    }
+/// Without [`Feature::Peeks`]: every read counts.
+pub(crate) fn over(inner: MemoryStore, sharing: Sharing) -> Scripted {
+    let inner = inner.declaring(|all| all.named("scripted").with_sharing(sharing).without(Feature::Peeks));
+    let script = Script {
+        fates: Mutex::default(),
+        reading: Mutex::new(Reading::Well),
+        reads: AtomicU64::new(0),
+        writes: AtomicU64::new(0),
+        troubles: Mutex::default(),
+    };
+    Intercept::new(inner, script)
+}
 
-    /// The same store with other declared capabilities.
-    pub(crate) fn declaring(mut self, change: impl FnOnce(Capabilities) -> Capabilities) -> Self {
-        self.capabilities = change(self.capabilities);
-        self
-    }
-
+impl Script {
     /// The next write ends so, then the one after it.
     pub(crate) fn then(&self, fate: Fate) -> &Self {
         self.fates.lock().push_back(fate);
@@ -121,7 +117,12 @@ impl Scripted {
         }
     }
 
-    async fn write<T>(&self, key: Option<&Key>, apply: impl Future<Output = Result<T>>) -> Result<T> {
+    async fn write<T>(
+        &self,
+        inner: &dyn Store,
+        key: Option<&Key>,
+        apply: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         self.writes.fetch_add(1, Ordering::Relaxed);
         if *self.reading.lock() == Reading::Hangs {
             std::future::pending::<()>().await;
@@ -142,7 +143,7 @@ impl Scripted {
             Some(Fate::RequestLost) => {}
             Some(Fate::Overtaken(value)) => {
                 if let Some(key) = key {
-                    self.inner.put(key, Put::new(value)).await?;
+                    inner.put(key, Put::new(value)).await?;
                 }
             }
         }
@@ -151,38 +152,31 @@ impl Scripted {
 }
 
 #[async_trait]
-impl Store for Scripted {
-    fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
+impl Interceptor for Script {
+    fn derived_reads(&self) -> DerivedReads {
+        DerivedReads::Load
     }
 
-    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
-        // A shared store keeps nobody out.
-        match self.capabilities.sharing() {
-            Sharing::Shared => Ok(tiered_core::Claim::shared()),
-            Sharing::Exclusive => self.inner.claim(scope).await,
-        }
-    }
-
-    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+    async fn load(&self, inner: &dyn Store, key: &Key, options: &ReadOptions) -> Result<Read> {
         self.read().await?;
-        self.inner.load(key, options).await
+        inner.load(key, options).await
     }
 
-    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
-        self.write(Some(key), self.inner.put(key, put)).await
+    async fn around_write<T, F>(&self, inner: &dyn Store, key: Option<&Key>, call: F) -> Result<T>
+    where
+        T: Send,
+        F: Future<Output = Result<T>> + Send,
+    {
+        self.write(inner, key, call).await
     }
 
-    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
-        self.write(Some(key), self.inner.delete(key, delete)).await
+    async fn set_mark(&self, inner: &dyn Store, name: &str, value: Option<Bytes>) -> Result<()> {
+        inner.set_mark(name, value).await
     }
 
-    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
-        self.write(None, self.inner.apply(batch)).await
-    }
-
-    fn list(&self, options: ListOptions) -> ListStream {
-        self.inner.list(options)
+    async fn close(&self, _inner: &dyn Store) -> Result<()> {
+        // The data outlive the handle.
+        Ok(())
     }
 }
 

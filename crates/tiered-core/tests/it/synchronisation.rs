@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use tiered_conformance::{DerivedReads, Intercept, Interceptor};
 use tiered_core::sync::{
     Decision, DryRun, FullSync, PopulateMissing, Refresh, StrategyName, SyncOptions, SyncStrategy, sync,
     sync_keys, walk_sync,
@@ -182,35 +183,28 @@ async fn a_live_store_syncs_its_frontend() {
 /// A source whose listing goes on only when a key that it listed before has been read: as with a server that answers
 /// one request after the other, and holds the listing back for a copy that has begun.
 #[derive(Debug)]
-struct OneAtATime {
-    inner: MemoryStore,
-    read: Arc<tokio::sync::Notify>,
-}
+struct OneAtATime(Arc<tokio::sync::Notify>);
 
 #[async_trait::async_trait]
-impl Store for OneAtATime {
-    fn capabilities(&self) -> &tiered_core::Capabilities {
-        self.inner.capabilities()
+impl Interceptor for OneAtATime {
+    fn derived_reads(&self) -> DerivedReads {
+        DerivedReads::Load
     }
-    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
-        self.inner.claim(scope).await
-    }
-    async fn load(&self, key: &Key, options: &tiered_core::ReadOptions) -> Result<tiered_core::Read> {
-        // The answer takes another turn, for which somebody has to look.
+    async fn load(
+        &self,
+        inner: &dyn Store,
+        key: &Key,
+        options: &tiered_core::ReadOptions,
+    ) -> Result<tiered_core::Read> {
+        // The answer takes another turn, which only a task that polls for it gives.
         tokio::task::yield_now().await;
-        self.read.notify_one();
-        self.inner.load(key, options).await
+        self.0.notify_one();
+        inner.load(key, options).await
     }
-    async fn put(&self, key: &Key, put: Put) -> Result<tiered_core::Written> {
-        self.inner.put(key, put).await
-    }
-    async fn delete(&self, key: &Key, delete: tiered_core::Delete) -> Result<tiered_core::Deleted> {
-        self.inner.delete(key, delete).await
-    }
-    fn list(&self, options: tiered_core::ListOptions) -> tiered_core::ListStream {
+    fn list(&self, inner: &dyn Store, options: tiered_core::ListOptions) -> tiered_core::ListStream {
         use futures_util::StreamExt as _;
-        let read = Arc::clone(&self.read);
-        let listing = self.inner.list(options).enumerate().then(move |(index, listed)| {
+        let read = Arc::clone(&self.0);
+        let listing = inner.list(options).enumerate().then(move |(index, listed)| {
             let read = Arc::clone(&read);
             async move {
                 if index > 0 {
@@ -225,7 +219,8 @@ impl Store for OneAtATime {
 
 #[tokio::test(start_paused = true)]
 async fn copies_go_on_while_a_listing_is_waited_for() {
-    let source = OneAtATime { inner: MemoryStore::new(), read: Arc::default() };
+    let source = MemoryStore::new().declaring(|all| all.without(tiered_core::Feature::Peeks));
+    let source = Intercept::new(source, OneAtATime(Arc::default()));
     for name in ["a", "b", "c", "d"] {
         source.put(&key(name), Put::new(name)).await.expect("written");
     }

@@ -135,7 +135,7 @@ async fn a_failing_disk_is_opened_anew_and_every_waiter_is_answered() {
     }
 }
 
-/// Whatever ends the process next, the engine is not in use any more.
+/// However the process ends next, the engine is no longer in use.
 #[tokio::test]
 async fn a_store_that_is_dropped_has_closed_its_engine() {
     for executor in [Executor::Threads, Executor::Inline] {

@@ -70,7 +70,7 @@ async fn every_flipped_bit_and_every_cut_of_the_list_is_noticed() {
     assert_eq!(recovered(&folder).await.expect("whole again").parked.len(), 2);
 }
 
-/// Every bit of the reserve may be anything: nobody reads it.
+/// Every bit of the reserve may be anything: it is never read.
 #[tokio::test]
 async fn a_damaged_reserve_harms_nothing_and_a_short_one_is_taken_anew() {
     let (folder, _) = listed().await;

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use tiered_conformance::Dice;
 use tiered_core::{
     Aside, Durability, ErrorKind, Journal as _, JournalRecord, Outcome, ParkReason, Parked, Sequence,
 };
@@ -11,19 +12,6 @@ use crate::{BACKEND, delete, plain, put};
 
 fn open(folder: &MemoryFolder) -> FileJournal {
     JournalConfig::new("").segment_size(64 << 10).open_in(folder.attach()).expect("opens")
-}
-
-/// Numbers that look random and repeat themselves.
-pub(crate) struct Dice(pub(crate) u64);
-
-impl Dice {
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % bound
-    }
 }
 
 #[tokio::test]
@@ -129,7 +117,7 @@ async fn every_failing_call_is_told_apart() {
 async fn what_was_acknowledged_survives_a_loss_of_power() {
     let (mut crashes, mut cut) = (0, 0);
     for seed in 0..400 {
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let folder = MemoryFolder::new();
         // Acknowledged and not trimmed; then at most one that is unclear.
         let mut sure: Vec<(Sequence, JournalRecord)> = Vec::new();
@@ -155,7 +143,7 @@ async fn what_was_acknowledged_survives_a_loss_of_power() {
                     .filter(|(sequence, _)| sure.last().is_some_and(|(last, _)| sequence > last))
                     .collect();
                 assert!(extra.len() <= unclear.len(), "seed {seed}");
-                // What turned out to be there is there for good.
+                // What was found once is there from then on.
                 sure = recovered.records;
                 unclear.clear();
                 cut += u64::from(journal.report().is_some_and(|report| report.cut_bytes > 0));

@@ -12,7 +12,7 @@ use tiered_core::{
 use tiered_journal::{FileJournal, JournalConfig};
 
 use crate::key;
-use crate::picky::Picky;
+use crate::picky::{self, Picky, picky};
 
 /// A store that was dropped leaves its journal when its tasks have noticed.
 pub(crate) async fn journal(folder: &Path) -> FileJournal {
@@ -47,7 +47,7 @@ async fn count(store: &dyn Store) -> usize {
 
 #[tokio::test]
 async fn acknowledged_writes_outlive_the_process() {
-    let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
+    let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     back.down.store(true, Ordering::Relaxed);
     let store = open(folder.path(), &back, OnPark::Auto).await;
     assert_eq!(store.guarantees().durability, Durability::PowerLoss);
@@ -73,7 +73,7 @@ async fn acknowledged_writes_outlive_the_process() {
     store.flush().await.expect("drains");
     assert_eq!(back.value("k05").await.expect("flushed"), "45");
     assert_eq!(back.value("k01").await, None);
-    assert_eq!(count(&back.inner).await, 719);
+    assert_eq!(count(back.inner()).await, 719);
     store.close().await.expect("closes");
     let store = open(folder.path(), &back, OnPark::Auto).await;
     assert_eq!(store.stats().backlog, 0, "nothing is repeated after a clean close");
@@ -81,7 +81,7 @@ async fn acknowledged_writes_outlive_the_process() {
 
 #[tokio::test]
 async fn a_refused_write_halts_the_flush_where_the_backend_holds_a_prefix() {
-    let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
+    let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     let store = open(folder.path(), &back, OnPark::Auto).await;
     let mut events = store.subscribe();
     back.down.store(true, Ordering::Relaxed);
@@ -133,7 +133,7 @@ async fn a_refused_write_halts_the_flush_where_the_backend_holds_a_prefix() {
 
 #[tokio::test]
 async fn a_dropped_write_leaves_what_the_backend_has() {
-    let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
+    let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     back.strict.store(false, Ordering::Relaxed);
     let store = open(folder.path(), &back, OnPark::Auto).await;
     store.put(&key("bad"), Put::new("old")).await.expect("acknowledged");
@@ -159,7 +159,7 @@ async fn a_dropped_write_leaves_what_the_backend_has() {
 #[tokio::test]
 async fn where_the_rest_goes_on_a_later_write_replaces_a_parked_one() {
     for atomic in [true, false] {
-        let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(atomic));
+        let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(atomic));
         let store = open(folder.path(), &back, OnPark::Skip).await;
         for name in ["a", "bad1", "b", "bad2", "c"] {
             store.put(&key(name), Put::new("1")).await.expect("acknowledged");
@@ -202,11 +202,11 @@ async fn where_the_rest_goes_on_a_later_write_replaces_a_parked_one() {
 
 #[tokio::test]
 async fn a_journal_is_bound_to_its_backend() {
-    let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
+    let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     let store = open(folder.path(), &back, OnPark::Auto).await;
     store.close().await.expect("closes");
     let journal = || async { Arc::new(JournalConfig::new(folder.path()).open().await.expect("opens")) };
-    // An untouched journal belongs to nobody yet.
+    // An untouched journal has no backend yet.
     let behind = |back: Picky| {
         TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back))
             .write_policy(WritePolicy::WriteBehind)
@@ -214,11 +214,9 @@ async fn a_journal_is_bound_to_its_backend() {
     let store = behind(back.clone()).journal(journal().await).build().await.expect("builds");
     store.put(&key("k"), Put::new("v")).await.expect("acknowledged");
     store.close().await.expect("closes");
-    let refused =
-        behind(Picky::new(true)).journal(journal().await).build().await.expect_err("another backend");
+    let refused = behind(picky(true)).journal(journal().await).build().await.expect_err("another backend");
     assert_eq!(refused.kind(), ErrorKind::Config, "{}", refused.chain());
-    let mut nameless = Picky::new(true);
-    nameless.declare(|all| all.without(Feature::KeepsMarks));
+    let nameless = picky::declaring(|all| all.without(Feature::KeepsMarks));
     let refused =
         behind(nameless.clone()).journal(journal().await).build().await.expect_err("unknown backend");
     assert!(refused.to_string().contains("backend_id"), "{refused}");
@@ -227,7 +225,7 @@ async fn a_journal_is_bound_to_its_backend() {
 
 #[tokio::test]
 async fn an_action_is_journaled_as_it_was() {
-    let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
+    let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     back.down.store(true, Ordering::Relaxed);
     let store = open(folder.path(), &back, OnPark::Auto).await;
     let attributes = tiered_core::Attributes::new().with("a", "b").expect("valid");
@@ -248,7 +246,7 @@ async fn an_action_is_journaled_as_it_was() {
 #[tokio::test]
 async fn what_is_retried_is_neither_lost_nor_repeated() {
     for on_park in [OnPark::Halt, OnPark::Skip] {
-        let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
+        let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
         let store = open(folder.path(), &back, on_park).await;
         for name in ["bad", "other-1"] {
             store.put(&key(name), Put::new("1")).await.expect("acknowledged");
@@ -283,7 +281,7 @@ async fn what_is_retried_is_neither_lost_nor_repeated() {
 
 #[tokio::test]
 async fn a_retried_write_survives_though_its_segment_is_gone() {
-    let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
+    let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     let store = open(folder.path(), &back, OnPark::Skip).await;
     for name in ["bad1", "bad2"] {
         store.put(&key(name), Put::new("1")).await.expect("acknowledged");

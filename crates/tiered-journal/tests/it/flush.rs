@@ -9,11 +9,11 @@ use tiered_core::{
 };
 
 use crate::key;
-use crate::picky::Picky;
+use crate::picky::picky;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_flush_covers_what_was_acknowledged_before_it() {
-    let back = Picky::new(true);
+    let back = picky(true);
     back.strict.store(false, Ordering::Relaxed);
     let store = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))
         .write_policy(WritePolicy::WriteBehind)

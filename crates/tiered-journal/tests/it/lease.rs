@@ -14,7 +14,7 @@ use tiered_journal::JournalConfig;
 
 use crate::engine::read;
 use crate::key;
-use crate::picky::Picky;
+use crate::picky::{Picky, picky};
 
 async fn open(folder: &Path, back: &Picky, lease: Lease) -> Result<TieredStore> {
     // A store that was dropped leaves its journal when its tasks have noticed.
@@ -30,7 +30,7 @@ async fn open(folder: &Path, back: &Picky, lease: Lease) -> Result<TieredStore> 
 
 #[tokio::test]
 async fn after_a_crash_the_same_journal_has_the_lease_and_flushes_nothing_twice() {
-    let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
+    let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     let store = open(folder.path(), &back, Lease::Acquire).await.expect("the lease is free");
     for index in 0..40 {
         store.put(&key(&format!("k{index}")), Put::new("1")).await.expect("acknowledged");
@@ -54,7 +54,7 @@ async fn after_a_crash_the_same_journal_has_the_lease_and_flushes_nothing_twice(
 #[tokio::test]
 async fn what_a_former_owner_had_acknowledged_waits_for_a_person() {
     let (mine, theirs) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-    let back = Picky::new(true);
+    let back = picky(true);
     let before = open(mine.path(), &back, Lease::Acquire).await.expect("the lease is free");
     back.down.store(true, Ordering::Relaxed);
     before.put(&key("a"), Put::new("before")).await.expect("acknowledged");
@@ -123,7 +123,7 @@ impl Journal for Stubborn {
 /// lease which says that everything before was flushed would lose it.
 #[tokio::test]
 async fn nothing_counts_as_flushed_while_the_list_of_what_is_parked_is_being_written() {
-    let (fails, turn, back) = (Arc::new(AtomicBool::new(true)), Arc::default(), Picky::new(true));
+    let (fails, turn, back) = (Arc::new(AtomicBool::new(true)), Arc::default(), picky(true));
     let journal =
         Stubborn { inner: VolatileJournal::new(), fails: Arc::clone(&fails), turn: Arc::clone(&turn) };
     let store = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))

@@ -13,7 +13,7 @@ use tiered_core::{
 
 use crate::engine::{journal, open, read};
 use crate::key;
-use crate::picky::Picky;
+use crate::picky::{Picky, picky};
 
 fn without_journal(back: &Picky) -> TieredBuilder {
     TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))
@@ -26,7 +26,7 @@ async fn named(back: &Picky) -> JournalId {
     all.into_iter().next().expect("one")
 }
 
-/// A journal with a hundred acknowledged writes that never reached the backend; the process is gone.
+/// A journal with a hundred acknowledged writes that never reached the backend, after its process has died.
 async fn left_behind(folder: &Path, back: &Picky) {
     back.down.store(true, Ordering::Relaxed);
     let store = open(folder, back, OnPark::Auto).await;
@@ -46,7 +46,7 @@ fn refused(built: Result<TieredStore>, journal: JournalId) {
 
 #[tokio::test]
 async fn a_backend_is_not_written_without_its_journal() {
-    let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
+    let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     left_behind(folder.path(), &back).await;
     let journal = named(&back).await;
     for policy in [WritePolicy::WriteThrough, WritePolicy::WriteAround] {
@@ -64,7 +64,7 @@ async fn a_backend_is_not_written_without_its_journal() {
 
 #[tokio::test]
 async fn one_that_never_writes_says_what_it_misses() {
-    let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
+    let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     let local = || without_journal(&back).write_policy(WritePolicy::FrontendOnly);
     let store = local().build().await.expect("builds");
     assert_eq!(store.guarantees().journals, JournalsSeen::All);
@@ -76,7 +76,7 @@ async fn one_that_never_writes_says_what_it_misses() {
 
 #[tokio::test]
 async fn what_an_abandoned_journal_holds_waits_for_a_person() {
-    let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
+    let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     left_behind(folder.path(), &back).await;
     let journal = named(&back).await;
     assert!(ownership::abandon(&back, journal).await.expect("given up"));
@@ -121,11 +121,11 @@ async fn until_parked(store: &TieredStore, count: u64) {
 /// The backend does not take the mark of a journal that was given up. The journal knows what is parked, all the same.
 #[tokio::test]
 async fn what_was_retried_before_the_mark_was_looked_up_is_not_parked_again() {
-    let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
+    let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     left_behind(folder.path(), &back).await;
     let journal = named(&back).await;
     assert!(ownership::abandon(&back, journal).await.expect("given up"));
-    let [reads_fail, writes_fail] = &*back.marks_down;
+    let [reads_fail, writes_fail] = &back.marks_down;
     writes_fail.store(true, Ordering::Relaxed);
     let refused = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))
         .write_policy(WritePolicy::WriteBehind)
@@ -147,11 +147,11 @@ async fn what_was_retried_before_the_mark_was_looked_up_is_not_parked_again() {
 /// The backend says late that the journal was given up, and then does not take its mark for a while.
 #[tokio::test]
 async fn what_a_person_retried_is_not_parked_again() {
-    let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
+    let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     left_behind(folder.path(), &back).await;
     let journal = named(&back).await;
     assert!(ownership::abandon(&back, journal).await.expect("given up"));
-    let [reads_fail, writes_fail] = &*back.marks_down;
+    let [reads_fail, writes_fail] = &back.marks_down;
     reads_fail.store(true, Ordering::Relaxed);
     writes_fail.store(true, Ordering::Relaxed);
     let store = open(folder.path(), &back, OnPark::Auto).await;
@@ -191,7 +191,7 @@ fn made_before_marks(folder: &Path) {
 
 #[tokio::test]
 async fn a_journal_from_before_marks_is_adopted_once() {
-    let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
+    let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     left_behind(folder.path(), &back).await;
     let journal = named(&back).await;
     drop(crate::engine::journal(folder.path()).await);
@@ -214,7 +214,7 @@ async fn a_journal_from_before_marks_is_adopted_once() {
 
 #[tokio::test]
 async fn a_stack_beneath_another_ones_journal_is_not_used_alone() {
-    let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
+    let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     let outer = |inner: TieredStore, path: std::path::PathBuf| async move {
         let journal = journal(&path).await;
         TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(inner))

@@ -14,7 +14,7 @@ use tiered_journal::FileJournal;
 
 use crate::engine::{journal, open, read};
 use crate::key;
-use crate::picky::Picky;
+use crate::picky::picky;
 
 /// Puts `value` under `k` and, so that the backend refuses both, under a key of bad name.
 async fn refused(store: &TieredStore, bad: &str, value: &'static str) {
@@ -31,7 +31,7 @@ async fn drop_last(store: &TieredStore) {
 #[tokio::test]
 async fn a_dropped_write_uncovers_what_was_flushed_below_it() {
     for on_park in [OnPark::Halt, OnPark::Skip] {
-        let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
+        let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
         let store = open(folder.path(), &back, on_park).await;
         store.put(&key("k"), Put::new("1")).await.expect("acknowledged");
         store.flush().await.expect("drains");
@@ -50,7 +50,7 @@ async fn a_dropped_write_uncovers_what_was_flushed_below_it() {
 /// Reads go on showing what is parked.
 #[tokio::test]
 async fn a_dropped_write_uncovers_one_that_is_parked() {
-    let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
+    let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     let store = open(folder.path(), &back, OnPark::Skip).await;
     store.put(&key("k"), Put::new("1")).await.expect("acknowledged");
     for (bad, value) in [("bad2", "2"), ("bad3", "3")] {
@@ -105,7 +105,7 @@ impl Journal for Reluctant {
 /// A flush waits for what is in line again, although the flusher had not yet noted how it had left the line.
 #[tokio::test]
 async fn a_write_is_retried_while_its_parking_is_written_down() {
-    let (turn, back) = (Arc::new(tokio::sync::Mutex::new(())), Picky::new(true));
+    let (turn, back) = (Arc::new(tokio::sync::Mutex::new(())), picky(true));
     let journal = Reluctant { inner: VolatileJournal::new(), turn: Arc::clone(&turn) };
     let store = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))
         .write_policy(WritePolicy::WriteBehind)
@@ -136,7 +136,7 @@ async fn a_write_is_retried_while_its_parking_is_written_down() {
 #[tokio::test]
 async fn what_is_left_of_a_parked_batch_can_be_decided_on() {
     for drops in [true, false] {
-        let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
+        let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
         let store = open(folder.path(), &back, OnPark::Skip).await;
         refused(&store, "bad", "1").await;
         store.flush().await.expect_err("refused");
@@ -188,7 +188,7 @@ impl Journal for Untrimmed {
 async fn a_refusal_after_a_restart_does_not_take_the_backend_back() {
     for (atomic, names, bad) in [(true, true, "z"), (true, false, "z"), (false, true, "k"), (true, true, "k")]
     {
-        let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(atomic));
+        let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(atomic));
         back.names.store(names, Ordering::Relaxed);
         let open = async || {
             let journal = journal(folder.path()).await;
@@ -232,7 +232,7 @@ async fn a_refusal_after_a_restart_does_not_take_the_backend_back() {
 /// Whatever takes records out of line moves the barrier of a flush.
 #[tokio::test]
 async fn a_flush_ends_after_an_older_write_of_a_key_was_retried() {
-    let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(true));
+    let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     let store = open(folder.path(), &back, OnPark::Skip).await;
     for value in ["1", "2"] {
         store.put(&key("bad"), Put::new(value)).await.expect("acknowledged");
@@ -298,7 +298,7 @@ impl Journal for Unlisting {
 #[tokio::test]
 async fn nothing_parked_is_forgotten_before_it_is_listed() {
     for failures in 0..6 {
-        let (journal, back) = (Arc::new(Unlisting::default()), Picky::new(false));
+        let (journal, back) = (Arc::new(Unlisting::default()), picky(false));
         journal.failures.store(failures, Ordering::Relaxed);
         let store = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back))
             .write_policy(WritePolicy::WriteBehind)
@@ -332,7 +332,7 @@ async fn nothing_parked_is_forgotten_before_it_is_listed() {
 /// Of several operations of a batch on a key only the last one ever takes effect, refused or not.
 #[tokio::test]
 async fn where_the_last_operation_of_a_batch_on_a_key_is_refused_no_earlier_one_takes_its_place() {
-    let (folder, back) = (tempfile::tempdir().expect("a folder"), Picky::new(false));
+    let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(false));
     let store = open(folder.path(), &back, OnPark::Auto).await;
     store.put(&key("k"), Put::new("before")).await.expect("acknowledged");
     let batch = Batch::new().best_effort();

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tiered_conformance::{Intercept, Interceptor};
 use tiered_core::{
-    Action, Batch, BatchOutcomes, Capabilities, Claim, Delete, Deleted, Durability, Entry, Error, ErrorKind,
-    Feature, Key, ListOptions, ListStream, MemoryStore, Outcome, Put, Read, ReadOptions, Result, Scope,
-    Sharing, Store, StoreExt as _, Written,
+    Action, Batch, BatchOutcomes, Capabilities, Delete, Deleted, Durability, Entry, Error, ErrorKind,
+    Feature, Key, MemoryStore, Outcome, Put, Result, Sharing, Store, StoreExt as _, Written,
 };
 use tokio::sync::Notify;
 
@@ -42,55 +42,53 @@ struct Script {
 }
 
 /// A backend that outlives its handles, is down at times, and refuses keys and values that begin with `bad` at times.
-#[derive(Clone, Debug)]
-pub(crate) struct Picky {
-    pub(crate) inner: MemoryStore,
-    capabilities: Capabilities,
-    pub(crate) down: Arc<AtomicBool>,
+pub(crate) type Picky = Intercept<Tastes, MemoryStore>;
+
+#[derive(Debug)]
+pub(crate) struct Tastes {
+    entries: MemoryStore,
+    pub(crate) down: AtomicBool,
     /// Whether the mark that names the journals cannot be read, and whether it cannot be written.
-    pub(crate) marks_down: Arc<[AtomicBool; 2]>,
-    pub(crate) strict: Arc<AtomicBool>,
+    pub(crate) marks_down: [AtomicBool; 2],
+    pub(crate) strict: AtomicBool,
     /// Whether a refusal says which key it is about.
-    pub(crate) names: Arc<AtomicBool>,
+    pub(crate) names: AtomicBool,
     /// Every value that came in, in order.
-    pub(crate) history: Arc<Mutex<Vec<(Key, Bytes)>>>,
+    pub(crate) history: Mutex<Vec<(Key, Bytes)>>,
     /// What it held after each batch, in order.
-    pub(crate) states: Arc<Mutex<Vec<State>>>,
-    script: Arc<Mutex<Script>>,
+    pub(crate) states: Mutex<Vec<State>>,
+    script: Mutex<Script>,
     /// Notified when a call is cut off or hangs, and when one that hung has ended.
-    pub(crate) reached: Arc<Notify>,
+    pub(crate) reached: Notify,
 }
 
-impl Picky {
-    pub(crate) fn new(atomic: bool) -> Self {
-        let inner = MemoryStore::new();
-        let lasting = inner.capabilities().clone().named("picky").with_durability(Durability::PowerLoss);
-        let capabilities = if atomic { lasting } else { lasting.without(Feature::AtomicBatch) };
-        Self {
-            inner,
-            capabilities,
-            down: Arc::new(AtomicBool::new(false)),
-            marks_down: Arc::default(),
-            strict: Arc::new(AtomicBool::new(true)),
-            names: Arc::new(AtomicBool::new(true)),
-            history: Arc::default(),
-            states: Arc::default(),
-            script: Arc::default(),
-            reached: Arc::default(),
-        }
-    }
+pub(crate) fn picky(atomic: bool) -> Picky {
+    declaring(|all| if atomic { all } else { all.without(Feature::AtomicBatch) })
+}
 
-    /// One that several processes can open at a time.
-    pub(crate) fn shared() -> Self {
-        let mut shared = Self::new(true);
-        shared.declare(|all| all.with_sharing(Sharing::Shared));
-        shared
-    }
+/// One that several processes can open at a time.
+pub(crate) fn shared() -> Picky {
+    declaring(|all| all.with_sharing(Sharing::Shared))
+}
 
-    pub(crate) fn declare(&mut self, change: impl FnOnce(Capabilities) -> Capabilities) {
-        self.capabilities = change(self.capabilities.clone());
-    }
+pub(crate) fn declaring(change: impl FnOnce(Capabilities) -> Capabilities) -> Picky {
+    let entries =
+        MemoryStore::new().declaring(|all| change(all.named("picky").with_durability(Durability::PowerLoss)));
+    let tastes = Tastes {
+        entries: entries.clone(),
+        down: AtomicBool::new(false),
+        marks_down: Default::default(),
+        strict: AtomicBool::new(true),
+        names: AtomicBool::new(true),
+        history: Mutex::default(),
+        states: Mutex::default(),
+        script: Mutex::default(),
+        reached: Notify::new(),
+    };
+    Intercept::new(entries, tastes)
+}
 
+impl Tastes {
     /// The call that changes something after `calls` more of them ends so.
     pub(crate) fn cut_after(&self, calls: u64, cut: Cut) {
         let mut script = self.script.lock();
@@ -104,7 +102,7 @@ impl Picky {
 
     /// What it holds, but for the record of a lease.
     pub(crate) fn state(&self) -> State {
-        let entries = self.inner.snapshot().into_iter();
+        let entries = self.entries.snapshot().into_iter();
         let text = entries.map(|(key, entry)| (key.as_str().to_owned(), entry.into_value()));
         text.filter(|(key, _)| !key.starts_with(".tiered/")).collect()
     }
@@ -122,7 +120,7 @@ impl Picky {
             go_on.notified().await;
         }
         if matches!(cut, Cut::After | Cut::Late(_)) {
-            // Whether it was accepted or refused, no one hears of it.
+            // The answer is dropped, whether the write was accepted or refused.
             call.await.ok();
         }
         self.reached.notify_one();
@@ -154,11 +152,11 @@ impl Picky {
     }
 
     pub(crate) async fn value(&self, name: &str) -> Option<Bytes> {
-        self.inner.get(&key(name)).await.expect("reads").map(Entry::into_value)
+        self.entries.get(&key(name)).await.expect("reads").map(Entry::into_value)
     }
 
-    async fn take(&self, batch: Batch) -> Result<BatchOutcomes> {
-        if !self.capabilities.has(Feature::AtomicBatch) {
+    async fn take(&self, inner: &dyn Store, batch: Batch) -> Result<BatchOutcomes> {
+        if !inner.capabilities().has(Feature::AtomicBatch) {
             assert_eq!(batch.len(), 1, "one by one");
         }
         let value = |action: &Action| match action {
@@ -170,7 +168,7 @@ impl Picky {
         }
         let came: Vec<(Key, Bytes)> =
             batch.operations().iter().map(|(key, action)| (key.clone(), value(action))).collect();
-        let outcomes = self.inner.apply(batch).await?;
+        let outcomes = inner.apply(batch).await?;
         self.history.lock().extend(came);
         self.states.lock().push(self.state());
         Ok(outcomes)
@@ -178,44 +176,30 @@ impl Picky {
 }
 
 #[async_trait]
-impl Store for Picky {
-    fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
-    }
-    async fn claim(&self, scope: &Scope) -> Result<Claim> {
-        match self.capabilities.sharing() {
-            Sharing::Shared => Ok(Claim::shared()),
-            Sharing::Exclusive => self.inner.claim(scope).await,
-        }
-    }
-    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
-        self.inner.load(key, options).await
-    }
-    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
+impl Interceptor for Tastes {
+    async fn put(&self, inner: &dyn Store, key: &Key, put: Put) -> Result<Written> {
         self.check(key, &put.value)?;
-        self.reach(self.inner.put(key, put)).await
+        self.reach(inner.put(key, put)).await
     }
-    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+    async fn delete(&self, inner: &dyn Store, key: &Key, delete: Delete) -> Result<Deleted> {
         self.check(key, b"")?;
-        self.reach(self.inner.delete(key, delete)).await
+        self.reach(inner.delete(key, delete)).await
     }
-    fn list(&self, options: ListOptions) -> ListStream {
-        self.inner.list(options)
+    async fn apply(&self, inner: &dyn Store, batch: Batch) -> Result<BatchOutcomes> {
+        self.reach(self.take(inner, batch)).await
     }
-    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
-        self.reach(self.take(batch)).await
-    }
-    async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
-        let [reads_fail, _] = &*self.marks_down;
+    async fn mark(&self, inner: &dyn Store, name: &str) -> Result<Option<Bytes>> {
+        let [reads_fail, _] = &self.marks_down;
         Self::check_mark(name, reads_fail)?;
-        self.inner.mark(name).await
+        inner.mark(name).await
     }
-    async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
-        let [_, writes_fail] = &*self.marks_down;
+    async fn set_mark(&self, inner: &dyn Store, name: &str, value: Option<Bytes>) -> Result<()> {
+        let [_, writes_fail] = &self.marks_down;
         Self::check_mark(name, writes_fail)?;
-        self.reach(self.inner.set_mark(name, value)).await
+        self.reach(inner.set_mark(name, value)).await
     }
-    async fn close(&self) -> Result<()> {
+    async fn close(&self, _inner: &dyn Store) -> Result<()> {
+        // The data outlive the handle.
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use tiered_core::{Action, JournalRecord, Lease, OnPark, Store as _, TieredStore}
 use tiered_journal::MemoryFolder;
 
 use crate::parking::Untrimmed;
-use crate::picky::{Cut, Picky};
+use crate::picky::{Cut, Picky, picky};
 use crate::process::{
     Operation, Stack, Unit, after, check_prefixes, check_prefixes_by_key, process, shown, until_cut, write,
 };
@@ -66,7 +66,7 @@ impl Case {
 
     /// Leaves the journal behind, comes back, and crashes at the call; whether there was such a call.
     fn run(&self) -> bool {
-        let (disk, back, units) = (MemoryFolder::new(), Picky::new(self.atomic), self.units());
+        let (disk, back, units) = (MemoryFolder::new(), picky(self.atomic), self.units());
         back.names.store(self.names, Ordering::Relaxed);
         process(async {
             let store = self.open_untrimmed(&disk, &back).await;

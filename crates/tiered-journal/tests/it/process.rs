@@ -144,7 +144,7 @@ pub(crate) async fn write(store: &TieredStore, unit: &Unit) {
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
 }
 
-/// Waits, in virtual time, until something has come about.
+/// Waits, in virtual time, until a condition holds.
 pub(crate) async fn until(what: impl Fn() -> bool + Send + Sync) {
     let waits = async {
         while !what() {

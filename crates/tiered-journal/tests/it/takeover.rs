@@ -12,7 +12,7 @@ use tiered_journal::{JournalConfig, MemoryFolder};
 use tokio::sync::Notify;
 
 use crate::key;
-use crate::picky::{Cut, Picky, State};
+use crate::picky::{Cut, State, picky, shared};
 use crate::process::{Stack, Troubled, Unit, process, shown, until, write};
 
 const KEYS: [&str; 3] = ["a", "b", "c"];
@@ -58,7 +58,7 @@ const LANDS: [Lands; 4] =
 /// other has given the lease back, or over it.
 async fn an_owner_comes_back(lands: Lands, on_park: OnPark, again: Lease, closes: bool) {
     let what = format!("{lands:?}, {on_park:?}, {again:?}, closes: {closes}");
-    let (mine, theirs, back) = (MemoryFolder::new(), MemoryFolder::new(), Picky::shared());
+    let (mine, theirs, back) = (MemoryFolder::new(), MemoryFolder::new(), shared());
     let before = stack(Lease::Acquire, on_park).open(&mine, &back).await.expect("the lease is free");
     write(&before, &unit(&[("a", "1")])).await;
     before.flush().await.expect("drains");
@@ -166,7 +166,7 @@ async fn put_under_way(
 fn what_a_fenced_owner_was_appending_is_parked_as_well() {
     for on_park in [OnPark::Auto, OnPark::Skip] {
         process(async {
-            let (mine, theirs, back) = (MemoryFolder::new(), MemoryFolder::new(), Picky::shared());
+            let (mine, theirs, back) = (MemoryFolder::new(), MemoryFolder::new(), shared());
             let journal = Troubled::new(Stack::file(&mine));
             let opened = stack(Lease::Acquire, on_park).open_with(Arc::new(journal.clone()), &back).await;
             let before = opened.expect("the lease is free");
@@ -193,7 +193,7 @@ fn what_a_fenced_owner_was_appending_is_parked_as_well() {
 #[test]
 fn what_was_being_appended_when_another_journal_took_its_place_is_not_flushed() {
     for on_park in [OnPark::Auto, OnPark::Skip] {
-        let (mine, theirs, back) = (MemoryFolder::new(), MemoryFolder::new(), Picky::new(true));
+        let (mine, theirs, back) = (MemoryFolder::new(), MemoryFolder::new(), picky(true));
         let marked = Stack { lease: None, on_park };
         for disk in [&mine, &theirs] {
             process(async {
@@ -232,7 +232,7 @@ fn what_was_being_appended_when_another_journal_took_its_place_is_not_flushed() 
 #[test]
 fn what_is_acknowledged_after_a_journal_lost_its_end_is_flushed_under_the_lease() {
     for survive in [0, 4] {
-        let (disk, back) = (MemoryFolder::new(), Picky::new(true));
+        let (disk, back) = (MemoryFolder::new(), picky(true));
         let open = async || {
             let config = JournalConfig::new("").segment_size(64 << 10).durability(Durability::ProcessKill);
             let journal = config.open_in(disk.attach()).expect("opens");

@@ -6,14 +6,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tiered_conformance::Dice;
 use tiered_core::{
     ErrorKind, Lease, OnPark, Parked, Sequence, Store as _, StoreExt as _, TieredStore, ownership,
 };
 use tiered_journal::MemoryFolder;
 
-use crate::disk::Dice;
 use crate::key;
-use crate::picky::{Picky, State};
+use crate::picky::{Picky, State, picky};
 use crate::process::{
     Operation, Stack, Troubled, Unit, apply, check_prefixes_by_key, process, shown, until, write,
 };
@@ -47,9 +47,19 @@ struct Process {
 
 impl World {
     fn new(seed: u64, atomic: bool, stack: Stack) -> Self {
-        let (disk, back) = (MemoryFolder::new(), Picky::new(atomic));
+        let (disk, back) = (MemoryFolder::new(), picky(atomic));
         let (dropped, replaced) = (BTreeSet::new(), BTreeSet::new());
-        Self { dice: Dice(seed), atomic, stack, disk, back, next: 0, history: Vec::new(), dropped, replaced }
+        Self {
+            dice: Dice::new(seed),
+            atomic,
+            stack,
+            disk,
+            back,
+            next: 0,
+            history: Vec::new(),
+            dropped,
+            replaced,
+        }
     }
 
     async fn open(&mut self) -> Process {
@@ -261,7 +271,7 @@ fn a_write_is_parked_until_it_is_known_to_be_dropped() {
     for (on_park, fails) in
         [(OnPark::Auto, true), (OnPark::Auto, false), (OnPark::Skip, true), (OnPark::Skip, false)]
     {
-        let (disk, back) = (MemoryFolder::new(), Picky::new(true));
+        let (disk, back) = (MemoryFolder::new(), picky(true));
         let halts = on_park == OnPark::Auto;
         process(async {
             let journal = Troubled::new(Stack::file(&disk));
@@ -305,7 +315,7 @@ fn a_write_is_parked_until_it_is_known_to_be_dropped() {
 #[test]
 fn a_dropped_write_uncovers_one_that_is_in_line_again() {
     for takes_over in [true, false] {
-        let (mine, theirs, back) = (MemoryFolder::new(), MemoryFolder::new(), Picky::new(true));
+        let (mine, theirs, back) = (MemoryFolder::new(), MemoryFolder::new(), picky(true));
         let stack = |lease| Stack { lease: takes_over.then_some(lease), on_park: OnPark::Auto };
         process(async {
             let store = stack(Lease::Acquire).open(&mine, &back).await.expect("the lease is free");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tiered_core::{Batch, Change, ChangeStream, Delete, Feature, Key, Put, Store as _};
+use tiered_postgres::Feed;
 
 use crate::place::Schema;
 
@@ -18,8 +19,8 @@ async fn next(changes: &mut ChangeStream) -> Option<Change> {
 #[tokio::test]
 async fn what_others_write_is_told_in_order() {
     let schema = Schema::new();
-    let writer = schema.config().feed(true).open().await.expect("opens");
-    let reader = schema.config().feed(true).open().await.expect("opens");
+    let writer = schema.config().feed(Feed::On).open().await.expect("opens");
+    let reader = schema.config().feed(Feed::On).open().await.expect("opens");
     assert!(reader.capabilities().has(Feature::Changes));
     let mut changes = reader.changes().expect("a feed");
     assert_eq!(next(&mut changes).await, Some(Change::Resync));
@@ -52,7 +53,7 @@ async fn a_cut_feed_says_that_all_is_to_be_compared() {
     let schema = Schema::new();
     let url = format!("{}?application_name={}", tiered_services::Service::Postgres.required(), schema.name);
     let config = tiered_postgres::PostgresConfig::from_url(&url).expect("a URL");
-    let store = config.schema(&schema.name).feed(true).connections(1).open().await.expect("opens");
+    let store = config.schema(&schema.name).feed(Feed::On).connections(1).open().await.expect("opens");
     let mut changes = store.changes().expect("a feed");
     assert_eq!(next(&mut changes).await, Some(Change::Resync));
     schema
@@ -77,7 +78,7 @@ fn a_feed_may_be_dropped_where_no_runtime_is() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let (schema, feed) = runtime.block_on(async {
         let schema = Schema::new();
-        let store = schema.config().feed(true).open().await.expect("opens");
+        let store = schema.config().feed(Feed::On).open().await.expect("opens");
         let mut changes = store.changes().expect("a feed");
         assert_eq!(next(&mut changes).await, Some(Change::Resync));
         (schema, changes)

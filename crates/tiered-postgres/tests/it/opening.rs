@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tiered_core::{ErrorKind, Key, Outcome, Put, Store as _, StoreExt as _};
 use tiered_postgres::sqlx::{self, AssertSqlSafe};
-use tiered_postgres::{Create, PostgresConfig};
+use tiered_postgres::{Create, Feed, PostgresConfig};
 use tiered_services::Service;
 
 use crate::place::{Schema, connect};
@@ -88,7 +88,7 @@ async fn a_role_needs_no_more_than_the_page_says() {
     let (_, rest) = url.split_once("://").expect("a URL");
     let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
     let config = PostgresConfig::from_url(&format!("postgres://{role}:a%20password@{place}")).expect("a URL");
-    let store = config.schema(&schema.name).feed(true).open().await.expect("opens");
+    let store = config.schema(&schema.name).feed(Feed::On).open().await.expect("opens");
     let version = store.put(&key(), Put::new("v")).await.expect("written").version;
     store.put(&key(), Put::new("w").if_version(version)).await.expect("replaced");
     store.set_mark("m", Some("x".into())).await.expect("marked");

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tiered_core::{
     Batch, Delete, ErrorKind, Feature, Key, ListOptions, Outcome, Put, Store as _, StoreExt as _,
 };
-use tiered_postgres::PostgresConfig;
 use tiered_postgres::sqlx::postgres::PgConnectOptions;
 use tiered_postgres::sqlx::{self, AssertSqlSafe, ConnectOptions as _, Row as _};
+use tiered_postgres::{Feed, PostgresConfig};
 use tiered_services::Service;
 
 use crate::place::{Schema, connect};
@@ -108,7 +108,8 @@ async fn a_pooler_that_nobody_told_us_of_is_refused_when_the_store_is_opened() {
 #[tokio::test]
 async fn the_feed_is_refused() {
     let schema = Schema::new();
-    let error = schema.config_on(Service::PgBouncer).feed(true).open().await.expect_err("no notifications");
+    let error =
+        schema.config_on(Service::PgBouncer).feed(Feed::On).open().await.expect_err("no notifications");
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     assert!(error.to_string().contains("connect to the server itself"), "{error}");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tiered_core::{Batch, ErrorKind, Key, Outcome, Put, Store as _, StoreExt as _};
-use tiered_postgres::{PostgresConfig, PostgresStore};
+use tiered_postgres::{Feed, PostgresConfig, PostgresStore};
 use tiered_services::{Mode, Proxy, Service};
 
 use crate::place::Schema;
@@ -112,7 +112,7 @@ async fn a_pulled_cable_costs_one_timeout() {
     wire.proxy.set(Mode::Silent);
     let error = wire.store.put(&key("k"), Put::new("x")).await.expect_err("nothing gets through");
     assert_eq!((error.kind(), error.write_outcome()), (ErrorKind::TimedOut, Outcome::Unknown));
-    // The dead connection is closed: the next call waits for another, and none comes about either.
+    // The dead connection is closed: the next call waits for another, which cannot be established either.
     let error = wire.store.put(&key("k"), Put::new("x")).await.expect_err("nothing gets through");
     assert_eq!((error.kind(), error.write_outcome()), (ErrorKind::Unavailable, Outcome::NotApplied));
     assert_eq!(wire.value("k").await, None);
@@ -182,11 +182,11 @@ async fn a_feed_whose_cable_was_pulled_begins_anew() {
     use futures_util::StreamExt as _;
     use tiered_core::Change;
     let schema = Schema::new();
-    let beside = schema.config().feed(true).open().await.expect("opens");
+    let beside = schema.config().feed(Feed::On).open().await.expect("opens");
     let proxy = Proxy::start(&Service::Postgres.address()).await.expect("listens");
     let url = Service::Postgres.required().replace(&Service::Postgres.address(), &proxy.address());
     let config = PostgresConfig::from_url(&url).expect("a URL").schema(&schema.name);
-    let store = config.timeout(TIMEOUT).feed(true).open().await.expect("opens");
+    let store = config.timeout(TIMEOUT).feed(Feed::On).open().await.expect("opens");
     let mut changes = store.changes().expect("a feed");
     assert_eq!(changes.next().await, Some(Change::Resync));
     proxy.set(Mode::Silent);

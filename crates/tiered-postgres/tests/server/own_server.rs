@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tiered_core::{Change, ErrorKind, Key, Outcome, Put, Store as _, StoreExt as _, VersionMint};
-use tiered_postgres::PostgresConfig;
 use tiered_postgres::sqlx::{self, AssertSqlSafe, Connection as _, PgConnection};
+use tiered_postgres::{Feed, PostgresConfig};
 use tiered_services::Service;
 use tokio::sync::{Mutex, MutexGuard};
 
-/// One at a time: the server is everybody's.
+/// One at a time: all tests share the server.
 static SERVER: Mutex<()> = Mutex::const_new(());
 
 /// How long a crashed server may take to come back: it works off its log, and the machine may be busy.
@@ -73,7 +73,7 @@ async fn a_crash_loses_no_acknowledged_write() {
     let _server = own().await;
     let schema = schema();
     let config = PostgresConfig::from_url(&Service::Postgres.required()).expect("a URL").schema(&schema);
-    let config = config.timeout(Duration::from_secs(5)).connections(4).feed(true);
+    let config = config.timeout(Duration::from_secs(5)).connections(4).feed(Feed::On);
     let store = config.open().await.expect("opens");
     let mut changes = store.changes().expect("a feed");
     assert_eq!(changes.next().await, Some(Change::Resync));
@@ -120,7 +120,7 @@ async fn a_crash_loses_no_acknowledged_write() {
         assert!(allowed, "{found} after {} and {:?}", written.acknowledged, written.unknown);
         assert!(written.acknowledged > 20, "it was written to after the crashes: {}", written.acknowledged);
     }
-    // The feed has begun anew, or this would not end.
+    // The feed has begun again, or this would not end.
     while tokio::time::timeout(PATIENCE, changes.next()).await.expect("the feed is back")
         != Some(Change::Resync)
     {}
@@ -174,7 +174,7 @@ async fn a_certificate_is_verified() {
     let key = Key::new("k").expect("valid");
     store.put(&key, Put::new("secret")).await.expect("written");
     store.close().await.expect("closes");
-    // A certificate that nobody vouches for is refused, with a hint.
+    // An untrusted certificate is refused, with a hint.
     let error = open(url("sslmode=verify-full")).await.expect_err("unknown");
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
     assert!(error.chain().contains("sslrootcert"), "{}", error.chain());

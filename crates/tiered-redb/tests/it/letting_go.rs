@@ -1,4 +1,4 @@
-//! An opening waits for a place that its own process is letting go, and needs a runtime.
+//! An opening waits for a place that its own process is releasing, and needs a runtime.
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use futures_util::future::join_all;
 use tiered_core::{ErrorKind, Key, Put, Store, StoreExt as _};
-use tiered_redb::{Create, RedbConfig, RedbDurability};
+use tiered_redb::{Create, RedbConfig, WriteDurability};
 
 #[tokio::test]
 async fn each_place_that_is_no_database_has_its_error() {
@@ -68,7 +68,7 @@ async fn creators_that_race_share_one_database_in_turn() {
 #[tokio::test]
 async fn buffered_writes_survive_a_clean_close() {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = RedbConfig::new(folder.path().join("d.redb")).durability(RedbDurability::Buffer);
+    let config = RedbConfig::new(folder.path().join("d.redb")).durability(WriteDurability::Buffer);
     let key = Key::new("k").expect("valid");
     let store = config.clone().open().await.expect("opens");
     let writes = (0..600).map(|index| {

@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use rocksdb::DB;
 use tiered_core::{ErrorKind, Key, Outcome, Put, Store, StoreExt as _};
-use tiered_rocksdb::{Access, Create, RocksdbConfig, RocksdbDurability};
+use tiered_rocksdb::{Access, Create, RocksdbConfig, WriteDurability};
 
 /// Every file of a folder with its bytes.
 fn snapshot(folder: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -180,7 +180,7 @@ async fn creators_that_race_share_one_database_in_turn() {
 #[tokio::test]
 async fn writes_without_sync_are_there_after_a_close() {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = RocksdbConfig::new(folder.path().join("d")).durability(RocksdbDurability::Buffer);
+    let config = RocksdbConfig::new(folder.path().join("d")).durability(WriteDurability::Buffer);
     let store = config.clone().open().await.expect("opens");
     let writes = (0..600).map(|index| {
         let store = &store;

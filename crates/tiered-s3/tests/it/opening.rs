@@ -7,7 +7,7 @@ use aws_config::SdkConfig;
 use aws_config::credential_process::CredentialProcessProvider;
 use tiered_core::{ErrorKind, Outcome};
 use tiered_s3::aws_sdk_s3::config::{BehaviorVersion, Region, SharedCredentialsProvider};
-use tiered_s3::{Conditional, S3Config};
+use tiered_s3::{Conditional, S3Config, Tls};
 use tiered_services::Service;
 
 use crate::place::{BUCKET, config, prefix};
@@ -49,7 +49,7 @@ async fn a_server_that_cannot_be_reached_was_sent_nothing() {
     let port =
         TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
     for endpoint in [format!("http://127.0.0.1:{port}"), "http://no-such-host.invalid".to_owned()] {
-        let config = S3Config::new(BUCKET).endpoint(&endpoint).allow_http(true).credentials("a", "b", None);
+        let config = S3Config::new(BUCKET).endpoint(&endpoint).tls(Tls::Optional).credentials("a", "b", None);
         let error = config.timeout(Duration::from_secs(4)).open().await.expect_err("nothing is there");
         assert_eq!(
             (error.kind(), error.write_outcome()),

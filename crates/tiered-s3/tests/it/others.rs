@@ -57,12 +57,13 @@ async fn an_object_of_another_client_is_an_entry() {
     assert_eq!(metadata.attributes.get("content-type"), Some("text/plain"));
     assert_eq!(metadata.attributes.get("colour"), Some("red"));
     assert_eq!(metadata.attributes.get("upper"), Some("50%"));
-    assert_eq!(metadata.checksum, Checksum::of(b"theirs"));
+    assert_eq!(metadata.checksum, Some(Checksum::of(b"theirs")));
     assert!(metadata.modified > Timestamp::from_millis(1_700_000_000_000), "{:?}", metadata.modified);
     let head = store.head(&key("k"), &ReadOptions::new()).await.expect("reads").expect("there");
-    assert_eq!(*head, **metadata);
+    // Nobody reads an object through to know its checksum.
+    assert!(head.agrees_with(metadata) && head.checksum.is_none());
     let part = store.get_range(&key("k"), 2..4).await.expect("reads").expect("there");
-    assert_eq!((part.value().as_ref(), part.metadata()), (&b"ei"[..], metadata));
+    assert_eq!((part.value().as_ref(), part.metadata()), (&b"ei"[..], &head));
     // It can be replaced by its version, once.
     let replaced = Put::new("ours").if_version(metadata.version.clone());
     store.put(&key("k"), replaced.clone()).await.expect("replaced");
@@ -112,7 +113,8 @@ async fn large_values_go_in_parts_and_come_back_whole() {
             assert!(entry.value() == &value, "{name} {layout:?}");
             entry.verify().expect("its checksum");
             let head = store.head(&key(name), &ReadOptions::new()).await.expect("reads").expect("there");
-            assert_eq!((head.size, head.checksum), (12_000_000, Checksum::of(&value)), "{name} {layout:?}");
+            let known = (name == "whole").then(|| Checksum::of(&value));
+            assert_eq!((head.size, head.checksum), (12_000_000, known), "{name} {layout:?}");
             let part =
                 store.get_range(&key(name), 5_000_000..5_000_010).await.expect("reads").expect("there");
             assert_eq!(part.value().as_ref(), &value[5_000_000..5_000_010]);
@@ -121,20 +123,7 @@ async fn large_values_go_in_parts_and_come_back_whole() {
             let parts: Vec<_> = body.try_collect().await.expect("streams");
             assert!(parts.concat() == value);
         }
-        // Another process does not remember the checksum of what was streamed.
-        let again = config_again(&store, &endpoint).await;
-        let head = again.head(&key("streamed"), &ReadOptions::new()).await.expect("reads").expect("there");
-        assert_eq!(head.checksum, Checksum::of(&value));
     }
-}
-
-/// The same place, opened anew.
-async fn config_again(store: &S3Store, endpoint: &str) -> S3Store {
-    let shown = format!("{store:?}");
-    let prefix = shown.split(&format!("s3://{BUCKET}/")).nth(1).and_then(|rest| rest.split('"').next());
-    let layout = if shown.contains("Enveloped") { Layout::Enveloped } else { Layout::Raw };
-    let config = config(endpoint, prefix.expect("a prefix")).await;
-    config.layout(layout).open().await.expect("opens")
 }
 
 #[tokio::test]

@@ -134,38 +134,22 @@ async fn a_range_is_the_one_that_was_asked_for() {
 }
 
 #[tokio::test]
-async fn the_checksum_of_a_foreign_object_is_of_the_version_that_is_answered() {
-    // Without a checksum in the headers: it is looked at, and read through under its ETag, which another writer changes
-    // in between.
-    let stub = Stub::new(|request, before| {
-        let etag = if before < 1 { "\"old\"" } else { "\"new\"" };
-        if request.header("if-match").is_some_and(|expected| expected != etag) {
-            return Answer::new(412);
-        }
-        Answer::new(200).header("etag", etag).body("theirs")
-    });
+async fn a_foreign_object_is_not_read_through_for_its_checksum() {
+    let value = "0123456789";
+    let stub =
+        Stub::new(move |request, _| part(request, Answer::new(200).header("etag", "\"e\"").body(value)));
     let stub = stub.await;
-    let head = stub.store().await.head(&key(), &ReadOptions::new()).await.expect("reads").expect("there");
-    assert_eq!((head.version.as_token(), head.checksum), (Some("\"new\""), Checksum::of(b"theirs")));
+    let store = stub.store().await;
+    let head = store.head(&key(), &ReadOptions::new()).await.expect("reads").expect("there");
+    assert_eq!((head.version.as_token(), head.checksum), (Some("\"e\""), None));
+    let part = store.get_range(&key(), 3..6).await.expect("reads").expect("there");
+    assert_eq!((part.value().as_ref(), part.metadata().checksum), (&b"345"[..], None));
+    let (metadata, _) = store.read_stream(&key(), &ReadOptions::new()).await.expect("reads").expect("there");
+    assert_eq!(metadata.checksum, None);
+    // One for the metadata, one for the part, two for the stream.
     assert_eq!(stub.asked().len(), 4);
-}
-
-#[tokio::test]
-async fn two_objects_that_share_an_etag_keep_their_checksums() {
-    // As servers give that make it of size and time.
-    let stub = Stub::new(|request, _| {
-        Answer::new(200).header("etag", "\"e\"").body(if request.path.ends_with("/one") {
-            "one"
-        } else {
-            "two"
-        })
-    });
-    let store = stub.await.store().await;
-    for name in ["one", "two", "one"] {
-        let name_of = Key::new(name).expect("valid");
-        let head = store.head(&name_of, &ReadOptions::new()).await.expect("reads").expect("there");
-        assert_eq!(head.checksum, Checksum::of(name.as_bytes()), "{name}");
-    }
+    let whole = store.get(&key()).await.expect("reads").expect("there");
+    assert_eq!(whole.metadata().checksum, Some(Checksum::of(value.as_bytes())));
 }
 
 #[tokio::test]

@@ -92,7 +92,7 @@ async fn a_conditional_write_that_was_overwritten_before_it_was_recognised_is_un
             wire.beside.put(&key("k"), Put::new("theirs")).await
         });
     theirs.expect("written");
-    // It took effect and is gone again: neither `Ok` nor `NotApplied` would be true.
+    // It took effect and was removed again: neither `Ok` nor `NotApplied` would be true.
     let error = ours.expect_err("another one is there");
     assert_eq!(
         (error.kind(), error.write_outcome()),

@@ -28,7 +28,7 @@ impl Clients {
     pub(super) async fn batch(&self, store: &TieredStore) {
         let mut batch = Batch::new();
         if !store.capabilities().has(Feature::AtomicBatch) || self.below(2) == 0 {
-            batch = batch.best_effort();
+            batch = if self.below(2) == 0 { batch.per_item() } else { batch.best_effort() };
         }
         let mut parts = Vec::new();
         // Each key in its turn, and some of them again after all others.

@@ -21,7 +21,7 @@ pub(super) struct Begun {
 pub(super) struct Judge {
     server: Server,
     max_stale: Duration,
-    /// Whether nobody else writes the backend, and each key has one client.
+    /// Whether this process is the only writer of the backend, and each key has one client.
     exact: bool,
     state: Mutex<Known>,
 }
@@ -104,7 +104,7 @@ impl Judge {
     }
 }
 
-/// Whether the feed had told of a state when a read began, or that it had missed it.
+/// Whether the feed had reported a state, or that it had missed it, when a read began.
 fn is_told(state: &State, all: &[Instant], begun: Instant) -> bool {
     // A timer is exact to a millisecond, and the stack acts one turn after it is told.
     let acted = |at: Instant| at + Duration::from_millis(2) < begun;

@@ -18,7 +18,7 @@ pub(crate) enum Mode {
     Shut,
     /// They fail, for now.
     Broken,
-    /// They are refused for good.
+    /// They are refused permanently.
     Refusing,
 }
 

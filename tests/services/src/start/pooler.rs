@@ -1,5 +1,7 @@
 //! `PgBouncer` before the Postgres of the tests.
 
+use percent_encoding::percent_decode_str;
+
 use super::Running;
 
 /// Connections to the server: fewer than its clients have, so that they take turns.
@@ -26,7 +28,7 @@ impl Upstream {
         let (login, address) = place.rsplit_once('@').unwrap_or(("postgres", place));
         let (user, password) = login.split_once(':').unwrap_or((login, ""));
         let (host, port) = address.rsplit_once(':').unwrap_or((address, "5432"));
-        let text = |escaped: &str| unescape(escaped);
+        let text = |escaped: &str| Some(percent_decode_str(escaped).decode_utf8().ok()?.into_owned());
         Some(Self {
             user: text(user)?,
             password: text(password)?,
@@ -47,12 +49,12 @@ impl Upstream {
         format!("postgres://postgres@{host}:{port}/{}", self.database)
     }
 
-    /// What the pooler is told, where this machine's processes reach the server.
+    /// The pooler's configuration, if this machine's processes reach the server.
     pub(crate) fn here(&self, listen: &str, port: &str) -> String {
         self.file(&self.host, &self.port, listen, port)
     }
 
-    /// What the pooler is told, where containers reach the server.
+    /// The pooler's configuration, if containers reach the server.
     pub(crate) fn inside(&self, listen: &str, port: &str) -> Result<String, String> {
         let inside = self.inside.as_deref().and_then(|place| place.rsplit_once(':'));
         let (host, server_port) = inside.ok_or("Postgres is not in a container")?;
@@ -81,21 +83,6 @@ impl Upstream {
              max_client_conn = 2000\n"
         )
     }
-}
-
-/// What percent signs and two digits stand for.
-fn unescape(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(if byte == b'%' {
-            let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16));
-            u8::try_from(digit()? * 16 + digit()?).ok()?
-        } else {
-            byte
-        });
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

@@ -176,7 +176,7 @@ impl OddStore {
         Key::new(text).unwrap_or_else(|_| key.clone())
     }
 
-    /// The entry that `key` held last and that does not exist any more.
+    /// The last entry of `key`, which no longer exists.
     pub(super) fn ended(&self, key: &Key) -> Option<Entry> {
         self.ended_by_expiry(key).or_else(|| self.ended_by_delete(key))
     }

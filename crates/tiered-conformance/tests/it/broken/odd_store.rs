@@ -7,14 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
+use tiered_conformance::{DerivedReads, Interceptor};
 use tiered_core::store::precondition_failed;
 use tiered_core::{
     Action, Applied, Batch, BatchOutcomes, ByteStream, Capabilities, Claim, Delete, Deleted, Entry, Key,
-    ListOptions, ListStream, MemoryStore, Metadata, Outcome, Precondition, Put, Read, ReadOptions, Reads,
-    Result, Scope, Store as _, Version, Written, adapter,
+    ListOptions, ListStream, Metadata, Outcome, Precondition, Put, Read, ReadOptions, Reads, Result, Scope,
+    Store, Version, Written, adapter,
 };
 
-use super::bend::Bend;
 use super::odd::{Odd, OddStore};
 
 impl OddStore {
@@ -130,26 +130,26 @@ impl OddStore {
 }
 
 #[async_trait]
-impl Bend for OddStore {
-    fn inner(&self) -> &MemoryStore {
-        &self.inner
+impl Interceptor for OddStore {
+    fn derived_reads(&self) -> DerivedReads {
+        DerivedReads::Load
     }
 
-    fn capabilities(&self) -> &Capabilities {
+    fn capabilities<'s>(&'s self, _inner: &'s dyn Store) -> &'s Capabilities {
         &self.capabilities
     }
 
-    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
-        let read = self.inner.load(&self.kept_key(key), options).await?;
+    async fn load(&self, inner: &dyn Store, key: &Key, options: &ReadOptions) -> Result<Read> {
+        let read = inner.load(&self.kept_key(key), options).await?;
         Ok(self.unchanged(read, options.unless.as_ref()))
     }
 
-    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
+    async fn put(&self, inner: &dyn Store, key: &Key, put: Put) -> Result<Written> {
         let key = &self.kept_key(key);
         if self.is(Odd::KeyCharactersCounted) && key.as_str().chars().count() > super::bend::LONGEST {
             self.capabilities.check_key(key)?;
         }
-        let current = self.inner.load(key, &ReadOptions::new()).await?.into_entry();
+        let current = inner.load(key, &ReadOptions::new()).await?.into_entry();
         if let Some(current) = current.filter(|_| self.is(Odd::EqualBytesSkipped))
             && put.precondition == Precondition::None
             && *current.value() == put.value
@@ -166,20 +166,20 @@ impl Bend for OddStore {
         if matches!(self.odd, Odd::PeekOlder | Odd::PeekTorn) {
             return self.put_slowly(key, put).await;
         }
-        let written = self.inner.put(key, put.clone()).await?;
+        let written = inner.put(key, put.clone()).await?;
         self.remember_put(key, &put, &written.version);
         Ok(written)
     }
 
-    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+    async fn delete(&self, inner: &dyn Store, key: &Key, delete: Delete) -> Result<Deleted> {
         let key = &self.kept_key(key);
         let delete = self.deleted(key, delete);
-        let deleted = self.inner.delete(key, delete).await?;
+        let deleted = inner.delete(key, delete).await?;
         self.bury(key);
         Ok(deleted)
     }
 
-    fn list(&self, mut options: ListOptions) -> ListStream {
+    fn list(&self, inner: &dyn Store, mut options: ListOptions) -> ListStream {
         if self.is(Odd::CursorShared) {
             // One cursor for all listings: where it stands is where the next page of any of them begins.
             let (store, cursor) = (self.inner.clone(), Arc::clone(&self.cursor));
@@ -199,7 +199,7 @@ impl Bend for OddStore {
             });
             return Box::pin(steps.take(limit.unwrap_or(usize::MAX)));
         }
-        let all = self.inner.list(options);
+        let all = inner.list(options);
         match self.page().filter(|_| self.is_listing()) {
             // The first key after a page falls between two pages.
             Some(page) => Box::pin(
@@ -210,8 +210,8 @@ impl Bend for OddStore {
         }
     }
 
-    fn peek(&self, key: &Key) -> Option<Entry> {
-        let entry = self.inner.peek(key)?;
+    fn peek(&self, inner: &dyn Store, key: &Key) -> Option<Entry> {
+        let entry = inner.peek(key)?;
         let before = self.last.lock().get(key).cloned().filter(|_| self.flying.load(Ordering::Acquire));
         match (self.odd, before) {
             // While the next put is under way: what was there before the one that was acknowledged last.
@@ -223,10 +223,10 @@ impl Bend for OddStore {
         }
     }
 
-    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
+    async fn get_many(&self, inner: &dyn Store, keys: &[Key], options: &ReadOptions) -> Reads {
         let mut reads = Reads::new();
         for key in keys {
-            reads.push(self.load(key, options).await);
+            reads.push(self.load(inner, key, options).await);
         }
         if let Some(page) = self.page().filter(|_| !self.is_listing())
             && let Some(read) = reads.get_mut(page)
@@ -236,7 +236,7 @@ impl Bend for OddStore {
         reads
     }
 
-    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
+    async fn apply(&self, inner: &dyn Store, batch: Batch) -> Result<BatchOutcomes> {
         match self.odd {
             Odd::BatchHalfWhenDropped => {
                 self.hold(&batch).await?;
@@ -255,7 +255,7 @@ impl Bend for OddStore {
                     };
                     unconditional.push(key, action);
                 }
-                self.inner.apply(unconditional).await
+                inner.apply(unconditional).await
             }
             _ => {
                 let atomicity = batch.atomicity();
@@ -264,17 +264,14 @@ impl Bend for OddStore {
                 if matches!(self.odd, Odd::BatchOf1000 | Odd::BatchOf4096) {
                     operations.truncate(self.page().unwrap_or(asked));
                 }
-                let mut all = Batch::new();
-                if atomicity == tiered_core::Atomicity::BestEffort {
-                    all = all.best_effort();
-                }
+                let mut all = Batch::of(atomicity);
                 let mut keys = Vec::new();
                 for (key, action) in operations {
                     let key = self.kept_key(&key);
                     keys.push(key.clone());
                     all.push(key, action);
                 }
-                let mut outcomes = self.inner.apply(all).await?;
+                let mut outcomes = inner.apply(all).await?;
                 while outcomes.len() < asked {
                     let version = tiered_core::VersionMint::from_entropy().mint();
                     outcomes.push(Ok(Applied::Put(Written::committed(version))));
@@ -289,14 +286,15 @@ impl Bend for OddStore {
 
     async fn read_stream(
         &self,
+        inner: &dyn Store,
         key: &Key,
         options: &ReadOptions,
     ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
         let key = self.kept_key(key);
         if !self.is(Odd::StreamReadMixed) || options.range.is_some() {
-            return self.inner.read_stream(&key, options).await;
+            return inner.read_stream(&key, options).await;
         }
-        let Some(metadata) = self.inner.head(&key, options).await? else { return Ok(None) };
+        let Some(metadata) = inner.head(&key, options).await? else { return Ok(None) };
         // Each part is read when it is asked for, whatever the key holds by then.
         let (store, size) = (self.inner.clone(), metadata.size);
         let parts = stream::unfold(0, move |start| {
@@ -316,11 +314,11 @@ impl Bend for OddStore {
         Ok(Some((metadata, Box::pin(parts))))
     }
 
-    async fn put_stream(&self, key: &Key, put: Put, body: ByteStream) -> Result<Written> {
+    async fn put_stream(&self, inner: &dyn Store, key: &Key, put: Put, body: ByteStream) -> Result<Written> {
         let key = self.kept_key(key);
         let mut put = self.reduced(put);
         if self.is(Odd::StreamJudgedEarly) {
-            let current = self.inner.head(&key, &ReadOptions::new()).await?;
+            let current = inner.head(&key, &ReadOptions::new()).await?;
             if !put.precondition.holds(current.as_ref().map(|metadata| &metadata.version)) {
                 return Err(precondition_failed(&key));
             }
@@ -334,12 +332,12 @@ impl Bend for OddStore {
         }
         let value = self.collected(&key, &put, body).await?;
         let put = put.value(value);
-        let written = self.inner.put(&key, put.clone()).await?;
+        let written = inner.put(&key, put.clone()).await?;
         self.remember_put(&key, &put, &written.version);
         Ok(written)
     }
 
-    async fn claim(&self, scope: &Scope) -> Result<Claim> {
+    async fn claim(&self, inner: &dyn Store, scope: &Scope) -> Result<Claim> {
         match self.odd {
             Odd::ClaimCoarse => self.claims.claim("odd", &Scope::Whole).await,
             Odd::ClaimKept => {
@@ -348,7 +346,7 @@ impl Bend for OddStore {
                 self.kept.lock().push(claim);
                 Ok(Claim::shared())
             }
-            _ => self.inner.claim(scope).await,
+            _ => inner.claim(scope).await,
         }
     }
 }

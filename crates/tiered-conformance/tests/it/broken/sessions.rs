@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use parking_lot::Mutex;
-use tiered_conformance::Place;
+use tiered_conformance::{DerivedReads, Interceptor, Place};
 use tiered_core::store::closed;
 use tiered_core::{
     Action, Attributes, Batch, BatchOutcomes, Capabilities, Durability, Entry, Error, ErrorKind, Key,
@@ -16,7 +16,7 @@ use tiered_core::{
     Store, Tombstones, VersionMint, Written, adapter,
 };
 
-use super::bend::{Bend, Bent, reference};
+use super::bend::{bent, reference};
 
 /// What a session forgets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl Place for Disk {
         for (name, value) in marks.into_iter().filter(|_| self.forgets != Forgets::Marks) {
             inner.set_mark(&name, Some(value)).await?;
         }
-        Ok(Arc::new(Bent(Session {
+        let session = Session {
             inner,
             capabilities,
             forgets: self.forgets,
@@ -111,7 +111,8 @@ impl Place for Disk {
             first: Mutex::default(),
             closed: AtomicBool::new(false),
             writing: tokio::sync::RwLock::default(),
-        })))
+        };
+        Ok(bent(&session.inner.clone(), session))
     }
 }
 
@@ -170,16 +171,16 @@ impl Session {
 }
 
 #[async_trait]
-impl Bend for Session {
-    fn inner(&self) -> &MemoryStore {
-        &self.inner
+impl Interceptor for Session {
+    fn derived_reads(&self) -> DerivedReads {
+        DerivedReads::Load
     }
 
-    fn capabilities(&self) -> &Capabilities {
+    fn capabilities<'s>(&'s self, _inner: &'s dyn Store) -> &'s Capabilities {
         &self.capabilities
     }
 
-    async fn put(&self, key: &Key, mut put: Put) -> Result<Written> {
+    async fn put(&self, inner: &dyn Store, key: &Key, mut put: Put) -> Result<Written> {
         match self.forgets {
             Forgets::Conditions
                 if put.precondition == Precondition::Absent && !self.own.lock().contains(key) =>
@@ -207,24 +208,24 @@ impl Bend for Session {
         if self.closed.load(Ordering::Acquire) {
             return Err(closed(Operation::Put));
         }
-        let written = self.inner.put(key, put).await?;
+        let written = inner.put(key, put).await?;
         self.own.lock().insert(key.clone());
-        if let Some(entry) = self.inner.load(key, &ReadOptions::new()).await?.into_entry() {
+        if let Some(entry) = inner.load(key, &ReadOptions::new()).await?.into_entry() {
             self.first.lock().entry(key.clone()).or_insert(entry);
         }
         Ok(written)
     }
 
-    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
+    async fn apply(&self, inner: &dyn Store, batch: Batch) -> Result<BatchOutcomes> {
         if self.forgets == Forgets::Batches {
             let puts = batch.operations().iter().filter(|(_, action)| matches!(action, Action::Put(_)));
             self.own.lock().extend(puts.map(|(key, _)| key.clone()));
         }
-        self.inner.apply(batch).await
+        inner.apply(batch).await
     }
 
-    async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
-        self.inner.set_mark(name, value.clone()).await?;
+    async fn set_mark(&self, inner: &dyn Store, name: &str, value: Option<Bytes>) -> Result<()> {
+        inner.set_mark(name, value.clone()).await?;
         let mut marks = self.shelf.marks.lock();
         match value {
             Some(value) => marks.insert(name.to_owned(), value),
@@ -233,7 +234,7 @@ impl Bend for Session {
         Ok(())
     }
 
-    async fn close(&self) -> Result<()> {
+    async fn close(&self, inner: &dyn Store) -> Result<()> {
         if self.closed.swap(true, Ordering::AcqRel) {
             return match self.forgets {
                 Forgets::CloseTwice => Err(closed(Operation::Close)),
@@ -242,7 +243,7 @@ impl Bend for Session {
         }
         let _writing = self.writing.write().await;
         let mut entries = self.entries().await?;
-        self.inner.close().await?;
+        inner.close().await?;
         let mut kept = self.shelf.entries.lock();
         match self.forgets {
             // What was deleted is there still; so are late puts.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
-use tiered_conformance::Place;
+use tiered_conformance::{DerivedReads, Interceptor, Place};
 use tiered_core::store::precondition_failed;
 use tiered_core::{
     Capabilities, Change, ChangeStream, Feature, Key, ListOptions, ListStream, Lookup, MemoryStore,
@@ -14,7 +14,7 @@ use tiered_core::{
 };
 use tokio::sync::broadcast;
 
-use super::bend::{Bend, Bent, reference};
+use super::bend::{bent, reference};
 
 /// What a handle keeps to itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl Place for Server {
             _ => Sharing::Shared,
         };
         let capabilities = self.inner.capabilities().clone().with_sharing(sharing).with(Feature::Changes);
-        Ok(Arc::new(Bent(Handle {
+        let handle = Handle {
             inner: self.inner.clone(),
             capabilities,
             alone: self.alone,
@@ -80,7 +80,8 @@ impl Place for Server {
             reads: Mutex::default(),
             own: Mutex::default(),
             gate: tokio::sync::Mutex::default(),
-        })))
+        };
+        Ok(bent(&handle.inner.clone(), handle))
     }
 }
 
@@ -107,28 +108,28 @@ impl Handle {
 }
 
 #[async_trait]
-impl Bend for Handle {
-    fn inner(&self) -> &MemoryStore {
-        &self.inner
+impl Interceptor for Handle {
+    fn derived_reads(&self) -> DerivedReads {
+        DerivedReads::Load
     }
 
-    fn capabilities(&self) -> &Capabilities {
+    fn capabilities<'s>(&'s self, _inner: &'s dyn Store) -> &'s Capabilities {
         &self.capabilities
     }
 
-    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+    async fn load(&self, inner: &dyn Store, key: &Key, options: &ReadOptions) -> Result<Read> {
         let remembered = self.reads.lock().get(key).cloned();
         match (self.alone, remembered) {
             (Alone::Reads, Some(read)) => return Ok(read),
             (Alone::Absences, Some(read)) if read.lookup == Lookup::Absent => return Ok(read),
             _ => {}
         }
-        let read = self.inner.load(key, options).await?;
+        let read = inner.load(key, options).await?;
         self.reads.lock().insert(key.clone(), read.clone());
         Ok(read)
     }
 
-    async fn put(&self, key: &Key, mut put: Put) -> Result<Written> {
+    async fn put(&self, inner: &dyn Store, key: &Key, mut put: Put) -> Result<Written> {
         let conditional = put.precondition != Precondition::None;
         if self.alone == Alone::Conditions && conditional {
             // Judged by what this handle has read.
@@ -143,14 +144,14 @@ impl Bend for Handle {
         }
         let _gate = self.gate.lock().await;
         if self.alone == Alone::Atomicity && conditional {
-            let current = self.inner.head(key, &ReadOptions::new()).await?;
+            let current = inner.head(key, &ReadOptions::new()).await?;
             if !put.precondition.holds(current.as_ref().map(|metadata| &metadata.version)) {
                 return Err(precondition_failed(key));
             }
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
             put.precondition = Precondition::None;
         }
-        let written = self.inner.put(key, put).await?;
+        let written = inner.put(key, put).await?;
         if matches!(self.alone, Alone::Reads | Alone::Absences) {
             self.reads.lock().remove(key);
         }
@@ -159,8 +160,13 @@ impl Bend for Handle {
         Ok(written)
     }
 
-    async fn delete(&self, key: &Key, delete: tiered_core::Delete) -> Result<tiered_core::Deleted> {
-        let deleted = self.inner.delete(key, delete).await?;
+    async fn delete(
+        &self,
+        inner: &dyn Store,
+        key: &Key,
+        delete: tiered_core::Delete,
+    ) -> Result<tiered_core::Deleted> {
+        let deleted = inner.delete(key, delete).await?;
         self.reads.lock().remove(key);
         if self.alone != Alone::FeedWithoutDeletes {
             self.tell(key);
@@ -168,9 +174,9 @@ impl Bend for Handle {
         Ok(deleted)
     }
 
-    fn list(&self, options: ListOptions) -> ListStream {
+    fn list(&self, inner: &dyn Store, options: ListOptions) -> ListStream {
         let own = self.own.lock().clone();
-        let all = self.inner.list(options);
+        let all = inner.list(options);
         if self.alone != Alone::Listings {
             return all;
         }
@@ -179,12 +185,12 @@ impl Bend for Handle {
         }))
     }
 
-    async fn claim(&self, _scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
+    async fn claim(&self, _inner: &dyn Store, _scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
         // A claim of this handle's own, whatever others hold.
         Ok(tiered_core::Claim::shared())
     }
 
-    fn changes(&self) -> Option<ChangeStream> {
+    fn changes(&self, _inner: &dyn Store) -> Option<ChangeStream> {
         let feed = stream::unfold(self.told.subscribe(), |mut told| async move {
             told.recv().await.ok().map(|change| (change, told))
         });
@@ -197,7 +203,7 @@ impl Bend for Handle {
         })
     }
 
-    async fn close(&self) -> Result<()> {
+    async fn close(&self, _inner: &dyn Store) -> Result<()> {
         Ok(())
     }
 }

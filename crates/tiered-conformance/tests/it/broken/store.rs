@@ -1,18 +1,20 @@
 //! A wrapper around the reference store that breaks it in one way.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
+use tiered_conformance::{DerivedReads, Interceptor};
 use tiered_core::store::precondition_failed;
 use tiered_core::{
-    Action, Applied, Atomicity, Attributes, Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream,
-    Delete, Deleted, Durability, Entry, ErrorKind, Expiry, Feature, Key, ListOptions, ListStream, Lookup,
+    Action, Applied, Atomicity, Attributes, Batch, BatchOutcomes, ByteStream, Capabilities, Checksum, Delete,
+    Deleted, Durability, Entry, ErrorKind, Expiry, Feature, Key, ListOptions, ListStream, Lookup,
     MemoryStore, Metadata, Note, Outcome, Precondition, Put, Read, ReadOptions, Reads, Result, Sharing,
-    Stamp, Store, Tombstones, Version, Written, adapter,
+    Slices, Stamp, Store, Tombstones, Version, Written, adapter,
 };
 
 use super::fault::Fault;
@@ -112,6 +114,20 @@ impl Broken {
             Fault::EmptyIsAbsent if read.entry().is_some_and(|entry| entry.size() == 0) => {
                 Read::from_store(Lookup::Absent)
             }
+            Fault::IfVersionNever if options.if_version.is_some() && !absent => {
+                Read::from_store(Lookup::Changed)
+            }
+            // After the range was judged.
+            Fault::IfVersionJudgedLate
+                if read.entry().is_some_and(|entry| options.excludes(entry.version())) =>
+            {
+                Read::from_store(Lookup::Changed)
+            }
+            // Of whole values.
+            Fault::ChecksumMissing => match read.lookup {
+                Lookup::Found(entry) => found(rechecked(&entry, None)),
+                lookup => Read::from_store(lookup),
+            },
             Fault::UnchangedAlways if options.unless.is_some() && !absent => {
                 Read::from_store(Lookup::Unchanged)
             }
@@ -168,7 +184,18 @@ impl Broken {
     }
 }
 
-#[deny(clippy::missing_trait_methods, reason = "no provided body may stand in for the store inside")]
+fn rechecked(entry: &Entry, checksum: Option<Checksum>) -> Entry {
+    let metadata = Metadata { checksum, ..(**entry.metadata()).clone() };
+    Entry::from_parts(entry.value().clone(), Arc::new(metadata))
+}
+
+fn unconditional(action: Action) -> Action {
+    match action {
+        Action::Put(put) => Action::Put(put.precondition(Precondition::None)),
+        Action::Delete(delete) => Action::Delete(delete.precondition(Precondition::None)),
+    }
+}
+
 /// Gives other tasks the time to come in between.
 pub(super) async fn others_go_first() {
     for _ in 0..50 {
@@ -177,35 +204,36 @@ pub(super) async fn others_go_first() {
 }
 
 #[async_trait]
-impl Store for Broken {
-    fn capabilities(&self) -> &Capabilities {
+impl Interceptor for Broken {
+    fn derived_reads(&self) -> DerivedReads {
+        DerivedReads::Load
+    }
+
+    fn capabilities<'s>(&'s self, _inner: &'s dyn Store) -> &'s Capabilities {
         &self.capabilities
     }
 
-    async fn claim(&self, scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
-        self.inner.claim(scope).await
-    }
-
-    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+    async fn load(&self, inner: &dyn Store, key: &Key, options: &ReadOptions) -> Result<Read> {
         let key = self.folded(key);
         let mut asked = options.clone();
         match self.fault {
             Fault::TombstoneShown => asked.tombstones = Tombstones::Show,
             Fault::UnlessIgnored => asked.unless = None,
+            Fault::IfVersionIgnored | Fault::IfVersionJudgedLate => asked.if_version = None,
             Fault::RangeOffByOne => {
                 asked.range = asked.range.map(|range| range.start..range.end.saturating_add(1));
             }
             _ => {}
         }
-        let read = self.inner.load(&key, &asked).await?;
+        let read = inner.load(&key, &asked).await?;
         Ok(self.distort(&key, options, read))
     }
 
-    async fn put(&self, key: &Key, mut put: Put) -> Result<Written> {
+    async fn put(&self, inner: &dyn Store, key: &Key, mut put: Put) -> Result<Written> {
         let key = &self.folded(key);
         self.spoil(&mut put);
         if self.has(Fault::CheckThenAct) {
-            let current = self.inner.head(key, &ReadOptions::new()).await?;
+            let current = inner.head(key, &ReadOptions::new()).await?;
             if !put.precondition.holds(current.as_ref().map(|metadata| &metadata.version)) {
                 return Err(precondition_failed(key));
             }
@@ -215,16 +243,16 @@ impl Store for Broken {
         if self.has(Fault::ValueTorn) && put.value.len() > 1 {
             let mut half = put.clone();
             half.value = put.value.slice(..put.value.len() / 2);
-            self.inner.put(key, half).await?;
+            inner.put(key, half).await?;
             others_go_first().await;
         }
         if self.has(Fault::ExpiredReturned) {
             let entry = Stamp::system().entry(&put);
             self.memory.lock().insert(key.clone(), Some(entry));
         }
-        let written = self.inner.put(key, put).await;
+        let written = inner.put(key, put).await;
         if self.has(Fault::PeekStale)
-            && let Some(entry) = self.inner.peek(key)
+            && let Some(entry) = inner.peek(key)
         {
             self.memory.lock().entry(key.clone()).or_insert(Some(entry));
         }
@@ -237,21 +265,22 @@ impl Store for Broken {
         }
     }
 
-    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
+    async fn delete(&self, inner: &dyn Store, key: &Key, delete: Delete) -> Result<Deleted> {
         let key = &self.folded(key);
         if self.has(Fault::DeleteLost) {
-            let current = self.inner.head(key, &ReadOptions::new()).await?;
+            let current = inner.head(key, &ReadOptions::new()).await?;
             return Ok(Deleted::committed(current.is_some()));
         }
         self.memory.lock().remove(key).filter(|_| self.has(Fault::ExpiredReturned));
-        let deleted = self.inner.delete(key, delete).await?;
+        let deleted = inner.delete(key, delete).await?;
         Ok(if self.has(Fault::ExistedWrong) { Deleted::committed(true) } else { deleted })
     }
 
-    fn list(&self, mut options: ListOptions) -> ListStream {
+    fn list(&self, inner: &dyn Store, mut options: ListOptions) -> ListStream {
         let after = options.start_after.clone();
         match self.fault {
             Fault::LimitIgnored => options.limit = None,
+            Fault::ValuesListedLarge => options.values = options.values.map(|up_to| up_to + 1),
             Fault::PrefixLeaks => {
                 // Matches one character too few.
                 options.prefix.pop();
@@ -260,7 +289,7 @@ impl Store for Broken {
             Fault::StartAfterIncluded => options.start_after = None,
             _ => {}
         }
-        let all = self.inner.list(options);
+        let all = inner.list(options);
         match self.fault {
             Fault::StartAfterIncluded => Box::pin(all.filter(move |listed| {
                 let before = matches!((&after, listed), (Some(after), Ok(listed)) if listed.key < *after);
@@ -284,6 +313,12 @@ impl Store for Broken {
                     if index == 256 { None } else { Some(listed) }
                 }))
             }
+            Fault::ValuesListedCut => Box::pin(all.map(|listed| {
+                listed.map(|mut listed| {
+                    listed.value = listed.value.map(|value| value.slice(..value.len().min(3)));
+                    listed
+                })
+            })),
             Fault::MetadataUnlisted => Box::pin(
                 all.map(|listed| listed.map(|listed| tiered_core::Listed { metadata: None, ..listed })),
             ),
@@ -291,27 +326,37 @@ impl Store for Broken {
         }
     }
 
-    fn peek(&self, key: &Key) -> Option<Entry> {
+    fn peek(&self, inner: &dyn Store, key: &Key) -> Option<Entry> {
         if self.has(Fault::PeekStale) {
             return self.memory.lock().get(key).cloned().flatten();
         }
-        self.inner.peek(key)
+        inner.peek(key)
     }
 
-    async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
+    async fn head(
+        &self,
+        inner: &dyn Store,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<Arc<Metadata>>> {
         // Through `load`, so that its faults are those of `head`.
         let whole = ReadOptions::new().freshness(options.freshness).tombstones(options.tombstones);
-        let head = self.load(key, &whole).await?.into_entry().map(|entry| Arc::clone(entry.metadata()));
+        let head =
+            self.load(inner, key, &whole).await?.into_entry().map(|entry| Arc::clone(entry.metadata()));
+        if self.has(Fault::ChecksumWrong) {
+            let wrong = Some(Checksum::of(b"of another value"));
+            return Ok(head.map(|head| Arc::new(Metadata { checksum: wrong, ..(*head).clone() })));
+        }
         if self.has(Fault::HeadTruncated) {
             return Ok(head.map(|head| Arc::new(Metadata { size: 0, ..(*head).clone() })));
         }
         Ok(head)
     }
 
-    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
+    async fn get_many(&self, inner: &dyn Store, keys: &[Key], options: &ReadOptions) -> Reads {
         let mut reads = Reads::new();
         for key in keys {
-            reads.push(self.load(key, options).await);
+            reads.push(self.load(inner, key, options).await);
         }
         if self.has(Fault::ManyReordered) {
             reads.reverse();
@@ -323,11 +368,53 @@ impl Store for Broken {
         reads
     }
 
-    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
+    async fn get_ranges(
+        &self,
+        inner: &dyn Store,
+        key: &Key,
+        ranges: &[Range<u64>],
+        options: &ReadOptions,
+    ) -> Result<Read<Slices>> {
+        if self.has(Fault::RangesMixed) || self.has(Fault::RangesReordered) {
+            let mut slices = None;
+            for range in ranges {
+                let read = self.load(inner, key, &options.clone().range(range.clone())).await?;
+                let Lookup::Found(part) = &read.lookup else {
+                    return read.try_map(|entry| Slices::of(&entry, ranges));
+                };
+                let metadata = Arc::clone(part.metadata());
+                slices
+                    .get_or_insert(Slices { metadata, values: Vec::new() })
+                    .values
+                    .push(part.value().clone());
+                others_go_first().await;
+            }
+            if let Some(mut slices) = slices {
+                if self.has(Fault::RangesReordered) {
+                    slices.values.reverse();
+                }
+                return Ok(Read::from_store(Lookup::Found(slices)));
+            }
+        }
+        let load = |options: ReadOptions| async move { self.load(inner, key, &options).await };
+        adapter::load_ranges(ranges, options, adapter::NEAR, load).await.map_err(|error| error.for_key(key))
+    }
+
+    async fn apply(&self, inner: &dyn Store, batch: Batch) -> Result<BatchOutcomes> {
         match self.fault {
             Fault::BatchNotAtomic | Fault::BatchJudgedLate => self.one_by_one(batch).await,
             Fault::BatchPartial if batch.atomicity() == Atomicity::BestEffort => self.one_by_one(batch).await,
-            Fault::AtomicityIgnored => self.inner.apply(batch.best_effort()).await,
+            Fault::AtomicityIgnored => inner.apply(batch.best_effort()).await,
+            Fault::BatchFailsTogether if batch.atomicity() == Atomicity::PerItem => {
+                inner.apply(batch.best_effort()).await
+            }
+            Fault::BatchItemForced if batch.atomicity() == Atomicity::PerItem => {
+                let mut forced = Batch::of(Atomicity::PerItem);
+                for (key, action) in batch.into_operations() {
+                    forced.push(key, unconditional(action));
+                }
+                inner.apply(forced).await
+            }
             Fault::BatchFirstWins => {
                 let mut operations = batch.into_operations();
                 operations.reverse();
@@ -335,31 +422,23 @@ impl Store for Broken {
                 for (key, action) in operations {
                     reversed.push(key, action);
                 }
-                let mut outcomes = self.inner.apply(reversed).await?;
+                let mut outcomes = inner.apply(reversed).await?;
                 outcomes.reverse();
                 Ok(outcomes)
             }
-            _ => self.inner.apply(batch).await,
+            _ => inner.apply(batch).await,
         }
     }
 
-    async fn read_stream(
+    async fn put_stream(
         &self,
+        inner: &dyn Store,
         key: &Key,
-        options: &ReadOptions,
-    ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
-        let mut whole = options.clone();
-        whole.unless = None;
-        Ok(self.load(key, &whole).await?.into_entry().map(|entry| {
-            let metadata = Arc::clone(entry.metadata());
-            let body: ByteStream = Box::pin(stream::iter([Ok(entry.into_value())]));
-            (metadata, body)
-        }))
-    }
-
-    async fn put_stream(&self, key: &Key, mut put: Put, mut body: ByteStream) -> Result<Written> {
+        mut put: Put,
+        mut body: ByteStream,
+    ) -> Result<Written> {
         if !self.has(Fault::StreamKeepsParts) {
-            return self.inner.put_stream(key, put, body).await;
+            return inner.put_stream(key, put, body).await;
         }
         let mut value = Vec::new();
         let mut failed = None;
@@ -373,38 +452,34 @@ impl Store for Broken {
             }
         }
         put.value = Bytes::from(value);
-        let written = self.inner.put(key, put).await?;
+        let written = inner.put(key, put).await?;
         failed.map_or(Ok(written), Err)
     }
 
-    fn changes(&self) -> Option<ChangeStream> {
-        None
-    }
-
-    async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
-        self.inner.mark(name).await
-    }
-
-    async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
+    async fn set_mark(&self, inner: &dyn Store, name: &str, value: Option<Bytes>) -> Result<()> {
         if self.has(Fault::MarksListed)
             && let Ok(key) = Key::new(name)
         {
             match &value {
-                Some(value) => self.inner.put(&key, Put::new(value.clone())).await.map(drop)?,
-                None => self.inner.delete(&key, Delete::new()).await.map(drop)?,
+                Some(value) => inner.put(&key, Put::new(value.clone())).await.map(drop)?,
+                None => inner.delete(&key, Delete::new()).await.map(drop)?,
             }
         }
-        self.inner.set_mark(name, value).await
+        inner.set_mark(name, value).await
     }
 
-    async fn flush(&self) -> Result<()> {
-        self.inner.flush().await
+    async fn mark_names(&self, inner: &dyn Store, prefix: &str) -> Result<Vec<String>> {
+        let mut names = inner.mark_names(prefix).await?;
+        if self.has(Fault::MarkNamesLost) {
+            names.pop();
+        }
+        Ok(names)
     }
 
-    async fn close(&self) -> Result<()> {
+    async fn close(&self, inner: &dyn Store) -> Result<()> {
         if self.has(Fault::CloseIgnored) {
             return Ok(());
         }
-        self.inner.close().await
+        inner.close().await
     }
 }

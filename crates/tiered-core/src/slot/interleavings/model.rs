@@ -245,7 +245,7 @@ impl Model {
             };
             return match load.answer().await {
                 Ok(Lookup::Found(entry)) => Some(id_of(&entry)),
-                Ok(Lookup::Unchanged | Lookup::Absent) | Err(_) => None,
+                Ok(Lookup::Unchanged | Lookup::Changed | Lookup::Absent) | Err(_) => None,
             };
         }
     }
@@ -478,7 +478,7 @@ fn entry(id: Id) -> Entry {
         expires_at: None,
         attributes: Attributes::new(),
         size: value.len() as u64,
-        checksum: Checksum::from_u32(0),
+        checksum: Some(Checksum::from_u32(0)),
         note: Note::default(),
     };
     Entry::from_parts(value, Arc::new(metadata))

@@ -45,9 +45,16 @@ struct Retry<'w> {
 impl Through {
     /// Applies a batch until the outcome is known. Its keys' gates are closed.
     pub(super) async fn retry_batch_until_known(&self, writes: &[Write], atomicity: Atomicity) -> EndedBatch {
-        if !self.backend.capabilities().has(Feature::AtomicBatch) {
-            return self.retry_separately(writes).await;
+        match (self.backend.capabilities().has(Feature::AtomicBatch), atomicity) {
+            (false, _) => self.retry_separately(writes).await,
+            (true, Atomicity::PerItem) => self.retry_per_item(writes).await,
+            (true, Atomicity::Required | Atomicity::BestEffort) => {
+                self.retry_together(writes, atomicity).await
+            }
         }
+    }
+
+    async fn retry_together(&self, writes: &[Write], atomicity: Atomicity) -> EndedBatch {
         let (attempts, unfenced) = (Attempts::Void, Vec::new());
         let mut retry = Retry { through: self, writes, atomicity, attempts, unfenced };
         let mut backoff = Backoff::new(self.stamp.uptime_millis());
@@ -95,6 +102,44 @@ impl Through {
             .fold(EndedBatch::as_answered(Ok(outcomes)), |ended, (key, leftover)| ended.but([key], leftover))
     }
 
+    /// Sets the operations aside whose preconditions do not hold, and retries the others as one atomic batch. Where another
+    /// process wrote in between, all are judged anew.
+    async fn retry_per_item(&self, writes: &[Write]) -> EndedBatch {
+        loop {
+            let versions = match self.versions(writes).await {
+                Ok(versions) => versions,
+                Err(error) => return EndedBatch::as_answered(Err(error.outcome_is(Outcome::NotApplied))),
+            };
+            let holds = |write: &Write| {
+                write.precondition().holds(versions.get(write.key()).and_then(Option::as_ref))
+            };
+            let rest: Vec<Write> = writes.iter().filter(|write| holds(write)).cloned().collect();
+            if rest.is_empty() {
+                return EndedBatch::as_answered(Ok(merged(writes, holds, Vec::new())));
+            }
+            let ended = self.retry_together(&rest, Atomicity::Required).await;
+            match ended.result() {
+                Err(error)
+                    if error.kind() == ErrorKind::PreconditionFailed
+                        && error.write_outcome() == Outcome::NotApplied
+                        && !ended.leaves_attempts() => {}
+                _ => return ended.map(|outcomes| merged(writes, holds, outcomes)),
+            }
+        }
+    }
+
+    /// What the backend has of the writes' keys.
+    async fn versions(&self, writes: &[Write]) -> Result<Versions> {
+        let mut looks = Vec::new();
+        for key in keys_of(writes) {
+            looks.push(async move {
+                let version = self.backend.version(&key).await?;
+                Ok((key, version))
+            });
+        }
+        stream::iter(looks).buffered(CONCURRENCY).try_collect().await
+    }
+
     /// What an operation answers that a later one of the batch replaces.
     async fn judge(&self, write: &Write) -> Result<Applied> {
         let current = self.backend.version(write.key()).await;
@@ -110,7 +155,7 @@ impl Retry<'_> {
     async fn attempt(&mut self, seen: Option<Versions>) -> Next {
         let versions = match seen {
             Some(versions) => versions,
-            None => match self.versions().await {
+            None => match self.through.versions(self.writes).await {
                 Ok(versions) => versions,
                 Err(error) if self.attempts == Attempts::Void => {
                     return ended(Err(error.outcome_is(Outcome::NotApplied)));
@@ -161,7 +206,7 @@ impl Retry<'_> {
         let mut backoff = Backoff::new(self.through.stamp.uptime_millis());
         let mut lifetime = Some(self.through.backend.capabilities().lifetime());
         loop {
-            let current = self.versions().await;
+            let current = self.through.versions(self.writes).await;
             let of = |key: &Key| current.as_ref().ok()?.get(key).and_then(Option::as_ref);
             // That a deleted key is absent tells nothing where others delete.
             if effective(sent).any(|write| write.is_put() && write.left(of(write.key()))) {
@@ -189,7 +234,7 @@ impl Retry<'_> {
             (Outcome::NotApplied, Attempts::Open) => return Some(Err(error.outcome_is(Outcome::Unknown))),
             (Outcome::Applied, _) | (Outcome::NotApplied, Attempts::Void) => return Some(Err(error)),
         }
-        let Ok(current) = self.versions().await else { return None };
+        let Ok(current) = self.through.versions(self.writes).await else { return None };
         let of = |key: &Key| current.get(key).and_then(Option::as_ref);
         let violated = violated(self.writes, &current);
         if self.attempts == Attempts::Void {
@@ -208,18 +253,16 @@ impl Retry<'_> {
         }
         Some(Err(error.outcome_is(Outcome::Unknown)))
     }
+}
 
-    async fn versions(&self) -> Result<Versions> {
-        let backend = &self.through.backend;
-        let mut looks = Vec::new();
-        for key in keys_of(self.writes) {
-            looks.push(async move {
-                let version = backend.version(&key).await?;
-                Ok((key, version))
-            });
-        }
-        stream::iter(looks).buffered(CONCURRENCY).try_collect().await
-    }
+/// The outcomes of all operations, from those of the ones that held.
+fn merged(writes: &[Write], held: impl Fn(&Write) -> bool, outcomes: BatchOutcomes) -> BatchOutcomes {
+    let mut outcomes = outcomes.into_iter();
+    let outcome = |write: &Write| {
+        let outcome = if held(write) { outcomes.next() } else { None };
+        outcome.unwrap_or_else(|| Err(precondition_failed(write.key())))
+    };
+    writes.iter().map(outcome).collect()
 }
 
 fn ended(result: Result<BatchOutcomes>) -> Next {
