@@ -1,7 +1,6 @@
 //! A tier, a journal and a journal's folder that end the process at a step.
 
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -4,8 +4,8 @@ use std::num::NonZeroU8;
 
 use arbitrary::Arbitrary;
 use tiered_core::{
-    Action, Aside, Attributes, Delete, Journal as _, JournalRecord, Key, Parked, Put, Timestamp, Version,
-    adapter,
+    Action, Aside, Attributes, Delete, Journal as _, JournalRecord, Key, ParkReason, Parked, Put, Timestamp,
+    Version, adapter,
 };
 use tiered_journal::{FileJournal, MemoryFolder};
 
@@ -156,9 +156,16 @@ impl Written {
             (first..).zip(self.from(first).iter().cloned()).take(usize::from(count % 8)).collect();
         let (given_up, parked) = records.split_at(usize::from(dropped).min(records.len()));
         let dropped = given_up.iter().map(|(sequence, _)| *sequence).collect();
-        let parked = parked
-            .chunks(2)
-            .map(|records| Parked { records: records.to_vec(), reason: "é".repeat(usize::from(count)) });
+        let parked =
+            parked.chunks(2).map(|records| Parked { records: records.to_vec(), reason: reason(count) });
         Aside { parked: parked.collect(), dropped }
+    }
+}
+
+fn reason(count: u8) -> ParkReason {
+    match count % 4 {
+        0 => ParkReason::LeaseLost,
+        1 => ParkReason::Abandoned,
+        _ => ParkReason::Refused("é".repeat(usize::from(count))),
     }
 }
