@@ -144,15 +144,17 @@ fn file_of(name: &str) -> PathBuf {
 /// The bug of a patch, by what stands above its first diff.
 fn read(name: &str) -> Result<Bug, String> {
     let text = fs::read_to_string(file_of(name)).map_err(|error| format!("{name}.patch: {error}"))?;
-    let mut layers = Vec::new();
+    let (mut sentence, mut layers) = (String::new(), Vec::new());
     for line in text.lines().take_while(|line| !line.starts_with("diff ")) {
-        if let Some(layer) = line.strip_prefix("layer: ") {
-            let layer = Layer::parse(layer);
-            layers.push(layer.ok_or_else(|| format!("{FOLDER}/{name}.patch: what is {line:?}?"))?);
+        match line.strip_prefix("layer: ") {
+            Some(layer) => {
+                let layer = Layer::parse(layer);
+                layers.push(layer.ok_or_else(|| format!("{FOLDER}/{name}.patch: what is {line:?}?"))?);
+            }
+            None => sentence.push_str(line),
         }
     }
-    let says_what = text.lines().next().is_some_and(|line| line.ends_with('.') && !line.starts_with("layer"));
-    if !says_what || layers.is_empty() {
+    if !sentence.ends_with('.') || layers.is_empty() {
         return Err(format!("{FOLDER}/{name}.patch: a sentence that says what the bug is, then `layer: …`"));
     }
     if !text.contains(&format!("crate::planted::has(\"{name}\")")) {
@@ -356,11 +358,12 @@ fn caught(layer: &Layer, text: &str) -> Option<String> {
                 .skip_while(|line| !(line.starts_with("thread ") && line.contains("panicked at")));
             lines.next()?;
             let what = lines.next()?;
-            let schedule = text.lines().find_map(|line| {
-                let (_, schedule) = line.split_once(": schedule ")?;
-                schedule.strip_suffix(" failed").map(|number| format!("schedule {number}: "))
+            let at = text.lines().find_map(|line| {
+                let (before, number) = line.strip_suffix(" failed")?.rsplit_once(' ')?;
+                let word = before.rsplit(' ').next().filter(|_| number.parse::<u64>().is_ok())?;
+                Some(format!("{word} {number}: "))
             });
-            schedule.unwrap_or_default() + what
+            at.unwrap_or_default() + what
         }
     };
     Some(line.chars().take(140).collect())
@@ -458,4 +461,25 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("deliberate bugs were not caught: {}", missed.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Layer, caught};
+
+    #[test]
+    fn what_caught_a_bug_is_read_from_a_failed_run() {
+        let simulation = "  12 ms  a call\nseed 7: key-0: not linearizable\nto repeat it: …";
+        assert_eq!(
+            caught(&Layer::Simulation, simulation).as_deref(),
+            Some("seed 7: key-0: not linearizable")
+        );
+        let shared = "thread 'a' panicked at b:1:2:\ntwice: c\nseed 3 failed\ntest result: FAILED. 1 failed";
+        assert_eq!(caught(&Layer::Shared, shared).as_deref(), Some("seed 3: twice: c"));
+        let scenario = Layer::parse("interleavings writers").expect("one");
+        let schedule = "thread 'a' panicked at b:1:2:\nstale\n.writers: schedule 12 failed";
+        assert_eq!(caught(&scenario, schedule).as_deref(), Some("schedule 12: stale"));
+        assert_eq!(caught(&scenario, "error: could not compile"), None);
+        assert_eq!(Layer::parse("somewhere"), None);
+    }
 }
