@@ -1,5 +1,7 @@
 //! `cargo xtask tidy`: the rules of ARCHITECTURE.md that a machine can check.
 
+mod house;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,36 +11,6 @@ use crate::stage::{cargo, root};
 
 /// Longest source file, tests not counted.
 const MAX_LINES: usize = 600;
-
-/// The modules of tiered-core, by level: a module uses only modules of lower levels or its own.
-const LEVELS: &[(&str, u8)] = &[
-    ("key", 0),
-    ("entry", 0),
-    ("version", 0),
-    ("capability", 0),
-    ("error", 0),
-    ("clock", 0),
-    ("policy", 0),
-    ("sync_primitives", 0),
-    ("read", 0),
-    ("write", 0),
-    ("batch", 0),
-    ("adapter", 1),
-    ("claim", 1),
-    ("codec", 1),
-    ("store", 1),
-    ("list", 1),
-    ("journal", 1),
-    ("observe", 1),
-    ("opening", 1),
-    ("url", 1),
-    ("backoff", 2),
-    ("breaker", 2),
-    ("memory", 3),
-    ("slot", 3),
-    ("sync", 4),
-    ("tiered", 5),
-];
 
 /// Most crates in a dependency tree, normal edges, the crate itself included.
 const TREES: [(&str, usize); 2] = [("tiered-core", 40), ("tiered", 90)];
@@ -55,6 +27,7 @@ pub(crate) fn run() -> Result<(), String> {
             source(file, &text, &mut faults);
         }
     }
+    house::check(&files, &mut faults);
     planted::check(&mut faults)?;
     trees(&mut faults)?;
     for fault in &faults {
@@ -108,29 +81,6 @@ fn source(file: &Path, text: &str, faults: &mut Vec<String>) {
     }
     if !text.starts_with("//!") {
         faults.push(format!("{}: the first line must say what the file is, after //!", file.display()));
-    }
-    let Ok(inside) = file.strip_prefix("crates/tiered-core/src") else { return };
-    let Some(module) = inside.components().next() else { return };
-    let module = module.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned();
-    let level = |name: &str| LEVELS.iter().find(|(known, _)| *known == name).map(|(_, level)| *level);
-    if module == "lib" {
-        return;
-    }
-    let Some(own) = level(&module) else {
-        faults.push(format!("{}: the module {module} has no level in xtask/src/tidy.rs", file.display()));
-        return;
-    };
-    for (number, line) in text.lines().enumerate() {
-        let Some(used) = line.strip_prefix("use crate::") else { continue };
-        let name = used.split([':', ';', '{']).next().unwrap_or_default();
-        // Level 0 and 1 are one vocabulary: their types mention each other.
-        if level(name).is_some_and(|used| used > own.max(1)) {
-            faults.push(format!(
-                "{}:{}: {module} uses {name}, which is above it",
-                file.display(),
-                number + 1
-            ));
-        }
     }
 }
 

@@ -44,18 +44,18 @@ pub fn version_of(put: &Put) -> Option<&Version> {
 /// The same delete under an id that the caller minted.
 #[must_use]
 pub fn delete_with_version(delete: Delete, version: Version) -> Delete {
-    Delete { version: Some(version), ..delete }
+    delete.under_id(version)
 }
 
 /// The id of a delete, where it has one.
 pub fn version_of_delete(delete: &Delete) -> Option<&Version> {
-    delete.version.as_ref()
+    delete.id()
 }
 
 /// The metadata that a complete put is stored with, as [`Stamp::entry`](crate::Stamp::entry) computes them; `None`
 /// where the put is no copy of an entry, or expires after a time to live that nobody has turned into a point in time.
 pub fn metadata_of(put: &Put) -> Option<Metadata> {
-    let Identity::Copy(of) = &put.identity else { return None };
+    let Identity::Copy(of) = put.identity() else { return None };
     let expires_at = match put.expiry {
         Expiry::Never => None,
         Expiry::At(at) => Some(at),

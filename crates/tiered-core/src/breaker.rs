@@ -5,10 +5,15 @@ use crate::error::{Error, ErrorKind, Outcome, Result};
 /// How a breaker behaves.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// So many failures in a row open it.
-    pub(crate) failures: u32,
-    /// It stays open for so long, in milliseconds.
-    pub(crate) pause: u64,
+    failures: u32,
+    pause: u64,
+}
+
+impl Limits {
+    /// So many failures in a row open it, for so long (in milliseconds).
+    pub(crate) const fn new(failures: u32, pause: u64) -> Self {
+        Self { failures, pause }
+    }
 }
 
 /// The state of a breaker. All times are milliseconds of one uptime.

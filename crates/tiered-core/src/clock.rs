@@ -223,7 +223,7 @@ impl Stamp {
     /// The complete entry that `put` asks for: version, time of modification and expiry filled in where the put leaves
     /// them open, size and checksum computed from the value, whatever a copy says.
     pub fn entry(&self, put: &Put) -> Entry {
-        let (version, modified, note) = match &put.identity {
+        let (version, modified, note) = match put.identity() {
             Identity::Fresh => (self.versions.mint(), self.clock.now(), Note::default()),
             Identity::Named(version) => (version.clone(), self.clock.now(), Note::default()),
             Identity::Copy(of) => (of.version.clone(), of.modified, of.note.clone()),

@@ -34,13 +34,9 @@ impl Write {
 
     /// The delete, under its own id or a new one.
     pub(crate) fn delete(key: Key, delete: Delete, stamp: &Stamp) -> Self {
-        let id = delete.version.unwrap_or_else(|| stamp.versions().mint());
-        Self {
-            key,
-            effect: Effect::Delete(id),
-            precondition: delete.precondition,
-            reports_existed: delete.reports,
-        }
+        let id = delete.id().cloned().unwrap_or_else(|| stamp.versions().mint());
+        let reports_existed = delete.reports_existed();
+        Self { key, effect: Effect::Delete(id), precondition: delete.precondition, reports_existed }
     }
 
     /// The write of a journal's record.
@@ -101,11 +97,10 @@ impl Write {
     pub(crate) fn action(&self) -> Action {
         match &self.effect {
             Effect::Put(entry) => Action::Put(Put::verbatim(entry).precondition(self.precondition.clone())),
-            Effect::Delete(id) => Action::Delete(Delete {
-                precondition: self.precondition.clone(),
-                reports: self.reports_existed,
-                version: Some(id.clone()),
-            }),
+            Effect::Delete(id) => {
+                let delete = Delete::new().precondition(self.precondition.clone()).under_id(id.clone());
+                Action::Delete(if self.reports_existed { delete.report_existed() } else { delete })
+            }
         }
     }
 

@@ -5,59 +5,25 @@
 //! a policy.
 
 mod check;
+mod declared;
 mod derive;
 pub(crate) mod guarantee;
 
 use std::time::Duration;
 
-use crate::capability::{Capabilities, Durability, Feature, Sharing};
+use crate::capability::{Capabilities, Feature, Sharing};
 use crate::error::Result;
 use crate::key::Key;
 use crate::ownership::{Lease, OWNER};
 use crate::policy::{Freshness, ReadPolicy, WritePolicy};
 use crate::settings::{MaxStale, OnPark, OnUnknown, TieredSettings};
 
+pub(crate) use declared::Declared;
 use guarantee::Guarantees;
 
 /// Staleness allowed where other processes can write to the backend, unless set otherwise: a minute is short
 /// enough for most caches and long enough to spare the backend.
 const SHARED_MAX_STALE: Duration = Duration::from_mins(1);
-
-/// What the user declares beside the settings.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Declared {
-    journal: Option<Durability>,
-    lease: Option<Lease>,
-    sole_writer: bool,
-    private_frontend: bool,
-}
-
-impl Declared {
-    /// There is a journal of this durability.
-    pub(crate) fn journal(&mut self, durability: Durability) {
-        self.journal = Some(durability);
-    }
-
-    /// The backend is owned by a lease.
-    pub(crate) fn lease(&mut self, lease: Lease) {
-        self.lease = Some(lease);
-    }
-
-    /// No other process writes the backend.
-    pub(crate) fn sole_writer(&mut self) {
-        self.sole_writer = true;
-    }
-
-    /// No other process uses the frontend.
-    pub(crate) fn private_frontend(&mut self) {
-        self.private_frontend = true;
-    }
-
-    /// Whether other processes may write a backend that declares `sharing`.
-    fn others_write(self, sharing: Sharing) -> bool {
-        sharing == Sharing::Shared && !self.sole_writer && self.lease.is_none()
-    }
-}
 
 /// Where a write goes, and in which order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,10 +74,12 @@ impl Plan {
         let sharing = backend.sharing();
         let max_stale = match settings.max_stale {
             MaxStale::Millis(millis) => Some(Duration::from_millis(millis)),
-            MaxStale::Auto if sharing == Sharing::Shared && !declared.sole_writer => Some(SHARED_MAX_STALE),
+            MaxStale::Auto if sharing == Sharing::Shared && !declared.writes_alone() => {
+                Some(SHARED_MAX_STALE)
+            }
             MaxStale::Auto | MaxStale::Unlimited => None,
         };
-        let guarantees = Guarantees::of(&settings, frontend, backend, declared.journal, max_stale);
+        let guarantees = Guarantees::of(&settings, frontend, backend, declared.journaled(), max_stale);
         let others_write = declared.others_write(sharing);
         let capabilities = derive::capabilities(&settings, frontend, backend, &guarantees, others_write);
         let route = match settings.write_policy {
@@ -145,12 +113,12 @@ impl Plan {
 
     /// How the backend is to be owned, where that takes a lease.
     pub(crate) const fn lease(&self) -> Option<Lease> {
-        self.declared.lease
+        self.declared.leased()
     }
 
     /// Whether the engine keeps this key of the backend for itself: the record of the lease.
     pub(crate) fn reserves(&self, key: &Key) -> bool {
-        self.declared.lease.is_some() && key.as_str() == OWNER
+        self.declared.leased().is_some() && key.as_str() == OWNER
     }
 
     /// The tier that holds what is written, in the end.
@@ -211,7 +179,7 @@ impl Plan {
 
     /// Whether no other process writes the backend.
     pub(crate) fn writes_alone(&self) -> bool {
-        self.sharing == Sharing::Exclusive || self.declared.sole_writer
+        self.sharing == Sharing::Exclusive || self.declared.writes_alone()
     }
 
     /// Whether the tiers must be claimed: a stack that never writes its backend and revalidates again and again can share

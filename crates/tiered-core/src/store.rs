@@ -1,5 +1,8 @@
 //! The [`Store`] trait: the contract between adapters and the tiering engine.
 
+mod convenience;
+mod shared;
+
 use std::fmt;
 use std::ops::Range;
 use std::pin::Pin;
@@ -15,7 +18,7 @@ use crate::capability::{Capabilities, Feature, Sharing};
 use crate::claim::{Claim, Scope};
 use crate::entry::{Entry, Metadata};
 use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
-use crate::key::{AsKey, Key};
+use crate::key::Key;
 use crate::list::{ListOptions, ListStream};
 use crate::ranges::{NEAR, Slices, load_ranges};
 #[cfg(doc)]
@@ -23,6 +26,8 @@ use crate::read::Lookup;
 use crate::read::{Read, ReadOptions, Reads};
 use crate::version::Version;
 use crate::write::{Delete, Deleted, Put, Written};
+
+pub use convenience::StoreExt;
 
 /// A value as a stream of parts, in order. An error ends it.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
@@ -456,197 +461,6 @@ pub fn closed(operation: Operation) -> Error {
     Error::new(ErrorKind::Closed, "the store was closed; open it again")
         .during(operation)
         .outcome_is(Outcome::NotApplied)
-}
-
-/// Conveniences over any [`Store`]. They take a [`Key`], or text that is one ([`AsKey`]).
-pub trait StoreExt: Store {
-    /// The live entry: from memory where that is possible (then nothing is allocated), else by
-    /// [`load`](Store::load).
-    ///
-    /// # Errors
-    /// Those of [`load`](Store::load); [`ErrorKind::InvalidKey`] where text is no key.
-    ///
-    /// # Cancel safety
-    /// Dropping it has no effect.
-    fn get(&self, key: impl AsKey) -> impl Future<Output = Result<Option<Entry>>> + Send {
-        async move {
-            let key = key.as_key()?;
-            if let Some(entry) = self.peek(&key) {
-                return Ok(Some(entry));
-            }
-            Ok(self.load(&key, &ReadOptions::default()).await?.into_entry())
-        }
-    }
-
-    /// The bytes of `range` of the live entry's value; see `[read.range]`.
-    ///
-    /// # Cancel safety
-    /// Dropping it has no effect.
-    fn get_range(
-        &self,
-        key: impl AsKey,
-        range: Range<u64>,
-    ) -> impl Future<Output = Result<Option<Entry>>> + Send {
-        async move {
-            let options = ReadOptions::new().range(range);
-            Ok(self.load(&*key.as_key()?, &options).await?.into_entry())
-        }
-    }
-
-    /// Whether a live entry exists.
-    ///
-    /// # Cancel safety
-    /// Dropping it has no effect.
-    fn contains(&self, key: impl AsKey) -> impl Future<Output = Result<bool>> + Send {
-        async move { Ok(self.head(&*key.as_key()?, &ReadOptions::default()).await?.is_some()) }
-    }
-
-    /// Replaces the value by `change` of the authoritative one, retried until nobody wrote in between. Returns
-    /// the entry before and the version after. `change` may run several times; it gives `None` to leave the
-    /// entry as it is; what it found then is handed out beside it, as here.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unsupported`] where the store lacks [`Feature::ConditionalPut`].
-    ///
-    /// # Cancel safety
-    /// As a put: dropping it leaves the outcome unknown.
-    ///
-    /// # Examples
-    /// ```
-    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-    /// use tiered_core::{Key, MemoryStore, Put, Store, StoreExt};
-    ///
-    /// let store = MemoryStore::new();
-    /// let key = Key::new("stock/apple")?;
-    /// store.put(&key, Put::new("1")).await?;
-    /// let mut sold_out = false;
-    /// let (_, written) = store
-    ///     .update(&key, |old| {
-    ///         sold_out = old.is_none_or(|old| old.value() == "0");
-    ///         // Keeps expiry and attributes.
-    ///         old.filter(|_| !sold_out).map(|old| Put::replacing(old, "0"))
-    ///     })
-    ///     .await?;
-    /// assert!(written.is_some() && !sold_out);
-    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
-    /// ```
-    fn update<F>(
-        &self,
-        key: impl AsKey,
-        mut change: F,
-    ) -> impl Future<Output = Result<(Option<Entry>, Option<Written>)>> + Send
-    where
-        F: FnMut(Option<&Entry>) -> Option<Put> + Send,
-    {
-        async move {
-            let key = key.as_key()?;
-            loop {
-                let old = self.load(&key, &ReadOptions::new().authoritative()).await?.into_entry();
-                let Some(put) = change(old.as_ref()) else { return Ok((old, None)) };
-                let put = match &old {
-                    Some(old) => put.if_version(old.version().clone()),
-                    None => put.if_absent(),
-                };
-                match self.put(&key, put).await {
-                    Ok(written) => return Ok((old, Some(written))),
-                    Err(error)
-                        if error.kind() == ErrorKind::PreconditionFailed
-                            // It may have been ours that somebody wrote over.
-                            && error.write_outcome() == Outcome::NotApplied => {}
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-    }
-
-    /// All keys with `prefix`, in order. Takes memory for all of them: use [`list`](Store::list) for many.
-    ///
-    /// # Cancel safety
-    /// Dropping it has no effect.
-    fn keys(&self, prefix: &str) -> impl Future<Output = Result<Vec<Key>>> + Send {
-        let mut listing = self.list(ListOptions::new().prefix(prefix));
-        async move {
-            let mut keys = Vec::new();
-            while let Some(listed) = listing.next().await {
-                keys.push(listed?.key);
-            }
-            Ok(keys)
-        }
-    }
-}
-
-impl<S: Store + ?Sized> StoreExt for S {}
-
-/// A shared store is a store.
-#[deny(clippy::missing_trait_methods, reason = "no provided body may shadow an inner override")]
-#[async_trait]
-impl<S: Store + ?Sized> Store for Arc<S> {
-    fn capabilities(&self) -> &Capabilities {
-        (**self).capabilities()
-    }
-    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
-        (**self).load(key, options).await
-    }
-    async fn put(&self, key: &Key, put: Put) -> Result<Written> {
-        (**self).put(key, put).await
-    }
-    async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
-        (**self).delete(key, delete).await
-    }
-    fn list(&self, options: ListOptions) -> ListStream {
-        (**self).list(options)
-    }
-    fn peek(&self, key: &Key) -> Option<Entry> {
-        (**self).peek(key)
-    }
-    async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
-        (**self).head(key, options).await
-    }
-    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
-        (**self).get_many(keys, options).await
-    }
-    async fn get_ranges(
-        &self,
-        key: &Key,
-        ranges: &[Range<u64>],
-        options: &ReadOptions,
-    ) -> Result<Read<Slices>> {
-        (**self).get_ranges(key, ranges, options).await
-    }
-    async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
-        (**self).apply(batch).await
-    }
-    async fn read_stream(
-        &self,
-        key: &Key,
-        options: &ReadOptions,
-    ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
-        (**self).read_stream(key, options).await
-    }
-    async fn put_stream(&self, key: &Key, put: Put, body: ByteStream) -> Result<Written> {
-        (**self).put_stream(key, put, body).await
-    }
-    async fn claim(&self, scope: &Scope) -> Result<Claim> {
-        (**self).claim(scope).await
-    }
-    fn changes(&self) -> Option<ChangeStream> {
-        (**self).changes()
-    }
-    async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
-        (**self).mark(name).await
-    }
-    async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
-        (**self).set_mark(name, value).await
-    }
-    async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
-        (**self).mark_names(prefix).await
-    }
-    async fn flush(&self) -> Result<()> {
-        (**self).flush().await
-    }
-    async fn close(&self) -> Result<()> {
-        (**self).close().await
-    }
 }
 
 /// The live, visible entry of a read, for adapters that hold whole entries. Same as

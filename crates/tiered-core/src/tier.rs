@@ -14,7 +14,7 @@ use crate::breaker::{Breaker, Limits, is_outage};
 use crate::capability::Capabilities;
 use crate::clock::Stamp;
 use crate::entry::{Entry, Metadata};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::observe::{Count, Recorder};
 use crate::read::{Read, ReadOptions, Reads};
@@ -45,7 +45,7 @@ impl Tier {
         recorder: Arc<Recorder>,
     ) -> Self {
         let breaker = breaker.map(|settings| {
-            let limits = Limits { failures: settings.failures, pause: settings.pause_millis };
+            let limits = Limits::new(settings.failures, settings.pause_millis);
             (limits, Mutex::new(Breaker::new()))
         });
         Self { contained: Contained::new(Arc::clone(&store)), store, breaker, stamp, recorder }
@@ -90,6 +90,15 @@ impl Tier {
     pub(crate) async fn version(&self, key: &Key) -> Result<Option<Version>> {
         let head = self.head(key, &ReadOptions::new().authoritative()).await?;
         Ok(head.map(|metadata| metadata.version.clone()))
+    }
+
+    /// Whether the tier has the key; a damaged entry counts.
+    pub(crate) async fn is_there(&self, key: &Key) -> Result<bool> {
+        match self.past_breaker().head(key, &ReadOptions::new().authoritative()).await {
+            Ok(head) => Ok(head.is_some()),
+            Err(error) if error.kind() == ErrorKind::Corrupt => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// # Errors

@@ -61,7 +61,7 @@ pub struct Put {
     pub attributes: Attributes,
     /// What must be so for it to take effect.
     pub precondition: Precondition,
-    pub(crate) identity: Identity,
+    identity: Identity,
 }
 
 impl Put {
@@ -146,6 +146,10 @@ impl Put {
         self.precondition(Precondition::Matches(version))
     }
 
+    pub(crate) const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// The version that it is stamped with, where that is settled already.
     pub(crate) fn version(&self) -> Option<&Version> {
         match &self.identity {
@@ -201,9 +205,9 @@ pub struct Delete {
     /// What must be so for it to take effect.
     pub precondition: Precondition,
     /// Whether the answer is to tell if a live entry existed.
-    pub(crate) reports: bool,
+    reports: bool,
     /// The operation's id, where the engine minted one.
-    pub(crate) version: Option<Version>,
+    version: Option<Version>,
 }
 
 impl Delete {
@@ -241,6 +245,16 @@ impl Delete {
     pub const fn report_existed(mut self) -> Self {
         self.reports = true;
         self
+    }
+
+    /// The id of the operation, where it has one.
+    pub(crate) const fn id(&self) -> Option<&Version> {
+        self.version.as_ref()
+    }
+
+    /// The same delete under this id.
+    pub(crate) fn under_id(self, id: Version) -> Self {
+        Self { version: Some(id), ..self }
     }
 
     /// Whether [`report_existed`](Self::report_existed) was asked for.

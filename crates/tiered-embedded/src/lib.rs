@@ -20,6 +20,7 @@
 //! * **Failure.** An engine that reports a failing disk is closed, and reopened by the next use.
 
 mod access;
+mod answer;
 mod disk;
 mod engine;
 mod layout;

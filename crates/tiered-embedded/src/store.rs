@@ -13,15 +13,16 @@ use tiered_core::opening;
 use tiered_core::store::{self, check_mark, closed};
 use tiered_core::{
     Action, Applied, Atomicity, Batch, BatchOutcomes, Capabilities, Claim, Claims, Delete, Deleted,
-    Durability, Error, ErrorKind, Feature, Key, ListOptions, ListStream, Lookup, Metadata, Operation,
-    Outcome, Put, Read, ReadOptions, Reads, Result, Scope, Sharing, Slices, Stamp, Store, Timestamp,
-    Tombstones, Written, adapter,
+    Durability, Error, ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Operation, Outcome, Put,
+    Read, ReadOptions, Reads, Result, Scope, Sharing, Slices, Stamp, Store, Timestamp, Tombstones, Written,
+    adapter,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::access::Access;
+use crate::answer::{answer, head_of, slices};
 use crate::engine::{Engine, Opening, Table, View};
-use crate::layout::{read_record, read_value};
+use crate::layout::read_record;
 use crate::list;
 use crate::record::Record;
 use crate::shared::Shared;
@@ -316,60 +317,6 @@ async fn blocking<T: Send + 'static>(run: impl FnOnce() -> Result<T> + Send + 's
 fn unexpected() -> Error {
     Error::new(ErrorKind::Other, "the writer gave another answer than was asked for")
         .outcome_is(Outcome::Unknown)
-}
-
-/// The answer to a read of `key`, whose record was found.
-fn answer(
-    view: &dyn View,
-    key: &Key,
-    record: Option<Record>,
-    options: &ReadOptions,
-    now: Timestamp,
-) -> Result<Read> {
-    let Some(record) = record.filter(|record| record.metadata.is_visible(now, options.tombstones)) else {
-        return Ok(Read::from_store(Lookup::Absent));
-    };
-    if options.excludes(&record.metadata.version) {
-        return Ok(Read::from_store(Lookup::Changed));
-    }
-    if options.unless.as_ref().is_some_and(|known| known.version == record.metadata.version) {
-        return Ok(Read::from_store(Lookup::Unchanged));
-    }
-    let entry = read_value(view, key, record, options.range.as_ref())?;
-    Ok(Read::from_store(Lookup::Found(entry)))
-}
-
-/// The answer to a read of several ranges.
-fn slices(
-    view: &dyn View,
-    key: &Key,
-    ranges: &[Range<u64>],
-    options: &ReadOptions,
-    now: Timestamp,
-) -> Result<Read<Slices>> {
-    let record = read_record(view, key)?;
-    // Conditions and visibility, and no byte of the value.
-    let options = options.clone().range(0..0);
-    answer(view, key, record.clone(), &options, now)?.try_map(|entry| {
-        let mut values = Vec::with_capacity(ranges.len());
-        for range in ranges {
-            let Some(record) = record.clone() else { break };
-            values.push(read_value(view, key, record, Some(range))?.into_value());
-        }
-        Ok(Slices { metadata: Arc::clone(entry.metadata()), values })
-    })
-}
-
-fn head_of(
-    view: &dyn View,
-    key: &Key,
-    options: &ReadOptions,
-    now: Timestamp,
-) -> Result<Option<Arc<Metadata>>> {
-    let record = read_record(view, key)?;
-    Ok(record
-        .filter(|record| record.metadata.is_visible(now, options.tombstones))
-        .map(|record| Arc::new(record.metadata)))
 }
 
 #[async_trait]

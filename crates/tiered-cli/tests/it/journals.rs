@@ -1,4 +1,4 @@
-//! A store whose journal holds writes for it, opened alone; and the journal given up by name.
+//! A store whose journal holds writes for it, opened alone; and the journal abandoned by name.
 
 use std::sync::Arc;
 
@@ -92,7 +92,7 @@ fn a_journal_says_its_id_and_whether_the_backend_names_it() {
 }
 
 #[test]
-fn a_journal_is_given_up_by_name() {
+fn a_journal_is_abandoned_by_name() {
     let place = Place::new();
     let back = place.url("back.redb");
     let id = unflushed(&place);
@@ -114,9 +114,9 @@ fn a_journal_is_given_up_by_name() {
     // Opened again, the journal parks what it holds, and the newer value stays.
     let stack =
         ["--frontend", "moka:", "--backend", &back, "--write-policy", "write-behind", "--journal", "journal"];
-    place.run(&[&stack[..], &["flush"]].concat()).ends(4).says("given up by name");
+    place.run(&[&stack[..], &["flush"]].concat()).ends(4).says("abandoned by name");
     let listed = place.run(&["--journal", "journal", "journal", "list"]).ends(0).text();
-    assert!(listed.contains("refused: the journal was given up by name"), "{listed}");
+    assert!(listed.contains("refused: the journal was abandoned by name"), "{listed}");
     place.run(&[&stack[..], &["journal", "drop", "1"]].concat()).ends(0);
     assert_eq!(place.run(&["--store", &back, "get", "k"]).ends(0).text(), "newer");
     let verified = ["--journal", "journal", "--store", &back, "journal", "verify"];

@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::policy::{ReadPolicy, WritePolicy};
 use crate::settings::{OnOverdue, OnUnknown, Reopen, TieredSettings};
 
-use super::Declared;
+use super::declared::Declared;
 
 /// Refuses a combination of settings, declarations and tiers that cannot keep its promises.
 pub(super) fn check(
@@ -32,7 +32,7 @@ fn frontend_refusal(declared: Declared, frontend: &Capabilities) -> Option<Strin
             "{name} cannot be a frontend, since it does not keep metadata and notes; make it the backend, and nest stacks to the right: a over (b over c)"
         ));
     }
-    if frontend.sharing() == Sharing::Shared && !declared.private_frontend {
+    if frontend.sharing() == Sharing::Shared && !declared.has_private_frontend() {
         return Some(format!(
             "a frontend belongs to one tiered store, and {name} can be shared; give each process a frontend of its own, and declare it with declare_private_frontend() (private-frontend = true, --private-frontend)"
         ));
@@ -43,11 +43,11 @@ fn frontend_refusal(declared: Declared, frontend: &Capabilities) -> Option<Strin
 fn journal_refusal(settings: &TieredSettings, declared: Declared, backend: &Capabilities) -> Option<String> {
     let (policy, name) = (settings.write_policy, backend.name());
     if policy != WritePolicy::WriteBehind {
-        let part = if declared.lease.is_some() { "lease" } else { "journal" };
-        let given = declared.lease.is_some() || declared.journal.is_some();
+        let part = if declared.leased().is_some() { "lease" } else { "journal" };
+        let given = declared.leased().is_some() || declared.journaled().is_some();
         return given.then(|| format!("{policy} does not use a {part}; remove it or choose write-behind"));
     }
-    if declared.journal.is_none() {
+    if declared.journaled().is_none() {
         return Some("write-behind needs a journal; give one with journal(…), a VolatileJournal where losing writes is acceptable".to_owned());
     }
     if declared.others_write(backend.sharing()) {
@@ -61,14 +61,14 @@ fn journal_refusal(settings: &TieredSettings, declared: Declared, backend: &Capa
     if settings.on_overdue != OnOverdue::Alarm && settings.max_pending_age_millis.is_none() {
         return Some("on-overdue = block or fail needs an age: set max-pending-age-millis".to_owned());
     }
-    declared.lease?;
+    declared.leased()?;
     if !backend.has(Feature::AtomicBatch) || !backend.has(Feature::ConditionalPut) {
         return Some(format!(
             "a lease needs atomic batches and conditional puts, which {name} lacks; declare_sole_writer() where no other process writes"
         ));
     }
     declared
-        .sole_writer
+        .writes_alone()
         .then(|| "a sole writer does not need a lease; remove lease(…) or declare_sole_writer()".to_owned())
 }
 
@@ -111,7 +111,7 @@ fn value_refusal(settings: &TieredSettings) -> Option<String> {
 
 fn reopen_refusal(settings: &TieredSettings, declared: Declared, backend: &Capabilities) -> Option<String> {
     let overwritten =
-        settings.reopen == Reopen::Trust && backend.sharing() == Sharing::Shared && !declared.sole_writer;
+        settings.reopen == Reopen::Trust && backend.sharing() == Sharing::Shared && !declared.writes_alone();
     overwritten.then(|| {
         format!(
             "reopen = trust serves what others may have overwritten in {}; revalidate, or declare_sole_writer()",

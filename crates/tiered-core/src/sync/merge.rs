@@ -68,8 +68,23 @@ impl Side {
 /// A key, with what either side lists of it.
 #[derive(Debug)]
 pub(super) struct Pair {
-    pub(super) source: Option<Seen>,
-    pub(super) target: Option<Seen>,
+    source: Option<Seen>,
+    target: Option<Seen>,
+}
+
+impl Pair {
+    pub(super) const fn source(&self) -> Option<&Seen> {
+        self.source.as_ref()
+    }
+
+    pub(super) const fn target(&self) -> Option<&Seen> {
+        self.target.as_ref()
+    }
+
+    /// The source's side and the target's.
+    pub(super) fn into_sides(self) -> (Option<Seen>, Option<Seen>) {
+        (self.source, self.target)
+    }
 }
 
 /// Two ordered listings, read side by side.

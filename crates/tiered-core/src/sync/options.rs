@@ -42,15 +42,23 @@ type OnProgress = Arc<dyn Fn(&SyncProgress) + Send + Sync>;
 
 /// How a sync runs.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct SyncOptions {
-    pub(crate) prefix: String,
-    pub(crate) resume_after: Option<Key>,
-    pub(crate) dry_run: DryRun,
-    pub(crate) races: Races,
-    pub(crate) concurrency: usize,
-    pub(crate) byte_budget: u64,
-    pub(crate) max_failures: u64,
-    pub(crate) progress: Option<OnProgress>,
+    /// Only keys that begin with this.
+    pub prefix: String,
+    /// Only keys after this one, which a checkpoint gave.
+    pub resume_after: Option<Key>,
+    /// Whether it writes.
+    pub dry_run: DryRun,
+    /// Whether it changes a target without conditional writes.
+    pub races: Races,
+    /// So many copies at a time.
+    pub concurrency: usize,
+    /// So many bytes of values at a time.
+    pub byte_budget: u64,
+    /// It ends when more entries than this have failed.
+    pub max_failures: u64,
+    progress: Option<OnProgress>,
 }
 
 impl SyncOptions {
@@ -115,6 +123,16 @@ impl SyncOptions {
     pub fn max_failures(mut self, failures: u64) -> Self {
         self.max_failures = failures;
         self
+    }
+
+    pub(super) const fn reports_progress(&self) -> bool {
+        self.progress.is_some()
+    }
+
+    pub(super) fn report_progress(&self, progress: &SyncProgress) {
+        if let Some(call) = &self.progress {
+            call(progress);
+        }
     }
 
     /// Called after each group of keys. It must not block.

@@ -145,8 +145,9 @@ impl Work<'_> {
         if self.report.failed == 0 {
             self.checkpoint = Some(key);
         }
-        if let Some(progress) = &options.progress {
-            progress(&SyncProgress { report: self.report.clone(), checkpoint: self.checkpoint.clone() });
+        if options.reports_progress() {
+            let progress = SyncProgress { report: self.report.clone(), checkpoint: self.checkpoint.clone() };
+            options.report_progress(&progress);
         }
         Ok(())
     }
@@ -177,10 +178,10 @@ pub(crate) async fn run(
     let mut merge = Merge::new(source.list(listing.clone()), target.list(listing));
     let mut work = Work::new();
     while let Some(pair) = work.next_of(&mut merge, options).await? {
-        let is_local = matches!(&pair.target, Some(Seen::Listed(listed)) if is_local(listed));
-        work.report.listed_from += u64::from(pair.source.is_some());
-        work.report.listed_to += u64::from(pair.target.is_some() && !is_local);
-        let Some(key) = pair.source.as_ref().or(pair.target.as_ref()).map(|seen| seen.key().clone()) else {
+        let is_local = matches!(pair.target(), Some(Seen::Listed(listed)) if is_local(listed));
+        work.report.listed_from += u64::from(pair.source().is_some());
+        work.report.listed_to += u64::from(pair.target().is_some() && !is_local);
+        let Some(key) = pair.source().or(pair.target()).map(|seen| seen.key().clone()) else {
             continue;
         };
         let step = if is_local { Planned::Skip } else { plan(strategy, pair)? };
@@ -252,7 +253,7 @@ impl Planned {
 /// Asks the strategy. What is damaged at the source is there, and nothing of the target's is touched; what is damaged at
 /// the target counts as missing where the source has the key, and as extra where not.
 fn plan(strategy: &dyn SyncStrategy, pair: Pair) -> Result<Planned> {
-    let (ours, theirs) = match (pair.source, pair.target) {
+    let (ours, theirs) = match pair.into_sides() {
         (Some(Seen::Damaged(_, error)), _) => return Ok(Planned::Fail(error)),
         (Some(Seen::Listed(ours)), Some(Seen::Damaged(..))) => {
             let decision = strategy.decide(Some(&ours), None);

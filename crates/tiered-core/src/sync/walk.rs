@@ -170,6 +170,31 @@ pub(crate) async fn run_walk(
     Ok(report)
 }
 
+impl Graph {
+    /// Notes what a key refers to; those of its children that are new.
+    fn link(&mut self, index: usize, mut references: Vec<Key>) -> Vec<usize> {
+        references.sort_unstable();
+        references.dedup();
+        let mut found = Vec::new();
+        for child in references {
+            let (child, new) = self.reach(&child);
+            if new {
+                found.push(child);
+            }
+            if let Some(node) = self.node(child) {
+                node.parents.push(index);
+            }
+            if let Some(node) = self.node(index) {
+                node.open += 1;
+            }
+        }
+        if let Some(node) = self.node(index) {
+            node.visited = true;
+        }
+        found
+    }
+}
+
 fn is_ready(node: &Node) -> bool {
     node.open == 0 && node.visited && !node.broken
 }
@@ -205,24 +230,7 @@ async fn visit(
         let Some((index, key, found)) = running.next().await else { break };
         match found {
             Ok(Some(references)) => {
-                let mut children = references;
-                children.sort_unstable();
-                children.dedup();
-                for child in children {
-                    let (child, new) = graph.reach(&child);
-                    if new {
-                        queue.push_back(child);
-                    }
-                    if let Some(node) = graph.node(child) {
-                        node.parents.push(index);
-                    }
-                    if let Some(node) = graph.node(index) {
-                        node.open += 1;
-                    }
-                }
-                if let Some(node) = graph.node(index) {
-                    node.visited = true;
-                }
+                queue.extend(graph.link(index, references));
             }
             Ok(None) => {
                 report.missing += 1;

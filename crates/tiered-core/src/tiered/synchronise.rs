@@ -115,15 +115,6 @@ impl Rooms {
     }
 }
 
-/// Whether the backend has the key; a damaged entry counts.
-async fn is_there(backend: &dyn Store, key: &Key) -> Result<bool> {
-    match backend.head(key, &ReadOptions::new().authoritative()).await {
-        Ok(head) => Ok(head.is_some()),
-        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(true),
-        Err(error) => Err(error),
-    }
-}
-
 /// The frontend of a live store as the target of a sync from its backend.
 struct Frontend(Arc<Rooms>);
 
@@ -173,7 +164,7 @@ impl Rooms {
     async fn remove_extra(&self, key: &Key, listed: Option<&Version>) -> Result<Removed> {
         // A pending write is not extra.
         let is_pending = !matches!(self.slots.glance(key), Glance::Gated | Glance::Clear);
-        if is_pending || is_there(self.backend.past_breaker(), key).await? {
+        if is_pending || self.backend.is_there(key).await? {
             return Ok(Removed::Overtaken);
         }
         // A local write after the listing is not extra either.
