@@ -5,6 +5,7 @@
 mod ci;
 mod fuzz;
 mod interleavings;
+mod planted;
 mod services;
 mod setup;
 mod sim;
@@ -22,8 +23,8 @@ commands
   services up|down   the servers for tests, for work by hand
   images the images of those servers, where no registry can be reached
   crash  processes that are killed, over real engines: [--cycles N] [--stack NAME] [--seed S] [--step NAME]
-  sim    the simulation: [--seeds N] [--ops N] [--seed S] [--planted] [--trace]
-  planted  deliberate bugs, and what caught each: [--seed S] [--ops N]
+  sim    the simulation: [--seeds N] [--ops N] [--seed S] [--careless NAME] [--trace]
+  planted  deliberate bugs, and what caught each: [NAME…] [--sample N] [--seed S] [--ops N]
   interleavings  the slots under shuttle: [--schedules N]
   fuzz   the fuzz targets, one after the other: [TARGET] [--seconds N]
   tidy   the rules of ARCHITECTURE.md that a machine can check";
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
         Some(("tidy", [])) => tidy::run(),
         Some(("crash", rest)) => test::crash(rest),
         Some(("sim", rest)) => sim::run(rest),
-        Some(("planted", rest)) => sim::planted(rest),
+        Some(("planted", rest)) => planted::command(rest),
         Some(("interleavings", rest)) => interleavings::run(rest),
         Some(("fuzz", rest)) => fuzz::run(rest),
         _ => {

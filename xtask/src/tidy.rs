@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::planted;
 use crate::stage::{cargo, root};
 
 /// Longest source file, tests not counted.
@@ -27,6 +28,7 @@ pub(crate) fn run() -> Result<(), String> {
         }
     }
     house::check(&files, &mut faults);
+    planted::check(&mut faults)?;
     trees(&mut faults)?;
     for fault in &faults {
         eprintln!("{fault}");

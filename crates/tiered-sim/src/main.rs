@@ -24,6 +24,9 @@ struct Arguments {
     /// Gives the journal a deliberate bug, which the simulation must catch.
     #[arg(long)]
     careless: Option<Careless>,
+    /// Runs no seed a second time.
+    #[arg(long)]
+    once: bool,
     /// Prints every call of every seed.
     #[arg(long)]
     trace: bool,
@@ -89,7 +92,8 @@ fn simulate(arguments: &Arguments) -> Result<(), String> {
             Ok(outcome) => outcome,
             Err(violation) => return Some(violation.to_string()),
         };
-        if number % twice == 0 && !run(sim).is_ok_and(|again| again.trace == outcome.trace) {
+        if !arguments.once && number % twice == 0 && !run(sim).is_ok_and(|again| again.trace == outcome.trace)
+        {
             return Some(format!("seed {}: the second run did something else than the first", sim.seed));
         }
         let mut sum = sum.lock();
@@ -114,12 +118,16 @@ fn simulate(arguments: &Arguments) -> Result<(), String> {
         }
     }
     println!(
-        "{} seeds of {} operations, {} epochs, {} crashes; every {} twice, with the same trace: 0 violations",
+        "{} seeds of {} operations, {} epochs, {} crashes; {}: 0 violations",
         arguments.seeds,
         arguments.ops,
         sum.epochs,
         sum.crashes,
-        if twice == 1 { "seed".to_owned() } else { format!("{twice}th seed") },
+        match twice {
+            _ if arguments.once => "each once".to_owned(),
+            1 => "every seed twice, with the same trace".to_owned(),
+            twice => format!("every {twice}th seed twice, with the same trace"),
+        },
     );
     Ok(())
 }

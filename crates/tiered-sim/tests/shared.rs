@@ -333,10 +333,23 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime")
 }
 
+/// Says which seed failed.
+struct Seed(u64);
+
+impl Drop for Seed {
+    #[expect(clippy::print_stdout, reason = "for `cargo xtask planted`, and whoever looks for the cause")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("seed {} failed", self.0);
+        }
+    }
+}
+
 #[test]
 fn several_stores_write_one_backend() {
     let (mut fired, mut total) = (HashMap::new(), [0; 3]);
     for seed in 0..SEEDS {
+        let _seed = Seed(seed);
         let ended = runtime().block_on(run(seed, &mut fired));
         if drives(seed) {
             for (sum, of_seed) in total.iter_mut().zip(ended) {

@@ -31,6 +31,10 @@ impl Ended {
         Self { result, leftover }
     }
 
+    pub(super) const fn is_well(&self) -> bool {
+        self.result.is_ok()
+    }
+
     pub(super) fn into_parts(self) -> (Result<Applied>, Leftover) {
         (self.result, self.leftover)
     }
@@ -64,10 +68,10 @@ impl EndedBatch {
         Self { leftover: Leftover::Nothing, ..self }
     }
 
-    /// The same, with other outcomes where there are any.
+    /// The same, with other outcomes.
     #[must_use]
-    pub(super) fn map(self, outcomes: impl FnOnce(BatchOutcomes) -> BatchOutcomes) -> Self {
-        Self { result: self.result.map(outcomes), ..self }
+    pub(super) fn map(self, outcomes: impl FnOnce(Result<BatchOutcomes>) -> BatchOutcomes) -> Self {
+        Self { result: Ok(outcomes(self.result)), ..self }
     }
 
     /// Whether an attempt may be under way that no version keeps from taking effect.

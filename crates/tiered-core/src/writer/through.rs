@@ -127,10 +127,21 @@ impl Through {
         ended: Ended,
         sent: Sent,
     ) -> Result<Applied> {
-        let (result, leftover) = ended.into_parts();
-        if result.is_ok() {
+        if ended.is_well() {
             self.recorder.took_effect(write);
         }
+        self.bring_in_step(closed, write, ended, sent).await
+    }
+
+    /// As [`finish`](Self::finish), without counting the write.
+    async fn bring_in_step(
+        self: &Arc<Self>,
+        closed: Closed,
+        write: &Write,
+        ended: Ended,
+        sent: Sent,
+    ) -> Result<Applied> {
+        let (result, leftover) = ended.into_parts();
         if leftover == Leftover::Attempt && !self.backend.capabilities().lifetime().is_zero() {
             self.keep_closed(closed, write.key()).await;
             return result;
@@ -186,21 +197,22 @@ impl Through {
                 answers.push(outcome);
                 continue;
             };
-            // Where the last operation on a key has no effect, the one before it that had.
-            let answered = writes.iter().zip(&answers).rev();
-            let mut effective =
-                answered.filter(|(earlier, answer)| earlier.key() == write.key() && answer.is_ok());
-            answers.push(match (outcome, effective.next()) {
-                (Err(error), Some((earlier, _))) if error.write_outcome() == Outcome::NotApplied => {
-                    let entry = earlier.entry().filter(|_| leftover != Leftover::Overtaken);
-                    let copy = self.frontend.copy_of(write.key(), entry, sent);
+            let has_effect = |error: &Error| error.write_outcome() != Outcome::NotApplied;
+            // Where the last operation on a key has no effect, the one before it that had, or may have.
+            let mut answered = writes.iter().zip(&answers).rev();
+            let earlier = answered.find(|(earlier, answer)| {
+                earlier.key() == write.key() && answer.as_ref().err().is_none_or(has_effect)
+            });
+            let answer = match (outcome, earlier) {
+                (Err(error), Some((earlier, answered))) if !has_effect(&error) => {
+                    let answered = answered.as_ref().map(Applied::clone).map_err(Error::duplicate);
                     // A frontend that failed has its key in quarantine.
-                    self.frontend.update(write.key(), copy, closed.call).await.ok();
-                    drop(closed.gate);
+                    self.bring_in_step(closed, earlier, Ended::new(answered, leftover), sent).await.ok();
                     Err(error)
                 }
                 (outcome, _) => self.finish(closed, write, Ended::new(outcome, leftover), sent).await,
-            });
+            };
+            answers.push(answer);
         }
         Ok(answers)
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use tiered_core::{
-    Batch, Capabilities, Delete, ErrorKind, Existed, Feature, MemoryStore, OnUnknown, Outcome, Put, Sharing,
-    Store, StoreExt as _, TieredSettings, TieredStore, VolatileJournal, WritePolicy,
+    Batch, Capabilities, Delete, Error, ErrorKind, Existed, Feature, MemoryStore, OnUnknown, Outcome, Put,
+    Sharing, Store, StoreExt as _, TieredSettings, TieredStore, VolatileJournal, WritePolicy,
 };
 
 use crate::scripted::{self, Fate, Scripted, key, scripted, shared};
@@ -127,6 +127,25 @@ async fn a_batch_per_item_is_driven_without_what_is_refused() {
         assert_eq!(backend.inner().get(&key("a")).await.expect("get").expect("there").value(), "1");
         assert_eq!(backend.inner().get(&key("b")).await.expect("get").expect("there").value(), "2");
     }
+}
+
+/// Found by the simulation: an error that said that the rest of the batch was applied was given for what had been refused.
+#[tokio::test(start_paused = true)]
+async fn an_error_of_a_batch_per_item_is_not_that_of_what_is_refused() {
+    let backend = scripted();
+    let store = with_old(&backend).await;
+    assert_eq!(store.get(&key("k")).await.expect("get").expect("there").value(), "old");
+    backend.then(Fate::Applied);
+    let batch = Batch::new()
+        .per_item()
+        .put(key("k"), Put::new("new"))
+        .put(key("a"), Put::new("1"))
+        .put(key("k"), Put::new("never").if_absent());
+    let outcomes = store.apply(batch).await.expect("one for each");
+    let outcomes: Vec<_> =
+        outcomes.iter().map(|outcome| outcome.as_ref().map(drop).map_err(Error::write_outcome)).collect();
+    assert_eq!(outcomes, [Err(Outcome::Applied), Err(Outcome::Applied), Err(Outcome::NotApplied)]);
+    assert_eq!(store.get(&key("k")).await.expect("get").expect("there").value(), "new");
 }
 
 /// Found by the simulation: a put that a delete of the same batch replaced was looked for, and not found.

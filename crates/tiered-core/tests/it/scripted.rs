@@ -19,7 +19,9 @@ pub(crate) enum Fate {
     AnswerLost,
     /// It is lost on the way, unnoticed.
     RequestLost,
-    /// The same, and another process writes this value to the key meanwhile.
+    /// It takes effect, and the error says so.
+    Applied,
+    /// It is lost on the way, and another process writes this value to the key meanwhile.
     Overtaken(&'static str),
 }
 
@@ -140,6 +142,10 @@ impl Script {
         match fate {
             None => return apply.await,
             Some(Fate::AnswerLost) => drop(apply.await?),
+            Some(Fate::Applied) => {
+                apply.await?;
+                return Err(Error::new(ErrorKind::Unavailable, "applied").outcome_is(Outcome::Applied));
+            }
             Some(Fate::RequestLost) => {}
             Some(Fate::Overtaken(value)) => {
                 if let Some(key) = key {

@@ -31,7 +31,7 @@ struct OfKey {
     order: Vec<Id>,
     writes: Vec<Operation>,
     reads: Vec<Operation>,
-    /// What takes leases away: boardings and closed gates, each from before it began to after it was done.
+    /// What takes fill tokens away: new loads and closed gates, each from before it began to after it was done.
     revocations: Vec<(Tick, Tick)>,
 }
 
@@ -85,18 +85,18 @@ impl History {
         self.keys[key].lock().reads.push(Operation { id, begun, ended });
     }
 
-    /// Something that takes the lease of `key` away began at `begun` and is done.
+    /// Something that takes the fill token of `key` away began at `begun` and is done.
     pub(super) fn revoked(&self, key: usize, begun: Tick) {
         let done = self.tick();
         self.keys[key].lock().revocations.push((begun, done));
     }
 
-    /// A flight that had its lease at `boarded` fills; it was asked whether it may at `asked`.
-    pub(super) fn fill(&self, key: usize, boarded: Tick, asked: Tick) {
+    /// A load that had its fill token at `given` fills; it was asked whether it may at `asked`.
+    pub(super) fn fill(&self, key: usize, given: Tick, asked: Tick) {
         let revoked =
-            |revocation: &(Tick, Tick)| revocation.0 > boarded && revocation.1 < asked && boarded < asked;
+            |revocation: &(Tick, Tick)| revocation.0 > given && revocation.1 < asked && given < asked;
         if self.keys[key].lock().revocations.iter().any(revoked) {
-            self.fault("a fill under a lease that was taken away");
+            self.fault("a fill under a token that was taken away");
         }
     }
 

@@ -1,6 +1,6 @@
 //! A tiered store in miniature: the engine's steps over the real slots, with a cell for each tier and key.
 //!
-//! The steps are those of `tiered/{engine,read,write,behind}`; where they change, this follows.
+//! The steps are those of `frontend`, `reader`, `writer/through` and `write_behind`; where they change, this follows.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -15,14 +15,15 @@ use shuttle::rand::RngCore as _;
 use tokio::sync::oneshot;
 
 use super::history::{FIRST, History, Id};
+use crate::effect::Effect;
 use crate::entry::{Attributes, Checksum, Entry, Metadata, Note};
 use crate::error::{Error, ErrorKind};
 use crate::journal::Sequence;
 use crate::key::Key;
-use crate::planted::{Plant, Planted};
+use crate::observe::Stats;
 use crate::read::Lookup;
 use crate::slot::latch::Latch;
-use crate::slot::{Boarding, Call, Gate, Glance, Pending, PendingState, Pilot, Slots};
+use crate::slot::{Call, Gate, Glance, Joined, Joining, Leader, Pending, Slots};
 use crate::sync_primitives::Mutex;
 use crate::sync_primitives::atomic::{AtomicU64, Ordering as Order};
 use crate::version::Version;
@@ -78,7 +79,6 @@ struct Journal {
 pub(super) struct Model {
     pub(super) slots: Arc<Slots>,
     pub(super) history: History,
-    planted: Planted,
     policy: Policy,
     keys: Vec<Cells>,
     session: AtomicU64,
@@ -128,7 +128,7 @@ async fn pause() {
 }
 
 impl Model {
-    pub(super) fn new(keys: usize, policy: Policy, trouble: Trouble, planted: Planted) -> Arc<Self> {
+    pub(super) fn new(keys: usize, policy: Policy, trouble: Trouble) -> Arc<Self> {
         let cells = |index: usize| Cells {
             key: Key::new(format!("key-{index}")).expect("valid"),
             frontend: Mutex::new(None),
@@ -136,9 +136,8 @@ impl Model {
             calls: AtomicUsize::new(0),
         };
         Arc::new(Self {
-            slots: Slots::new(7, planted),
+            slots: Slots::new(7),
             history: History::new(keys),
-            planted,
             policy,
             keys: (0..keys).map(cells).collect(),
             session: AtomicU64::new(1),
@@ -191,9 +190,10 @@ impl Model {
                 "the frontend is stale: {trusted:?}, {backend}"
             );
         }
-        let census = self.slots.census();
-        assert_eq!((census.slots, census.gated, census.flights, census.pending), (0, 0, 0, 0));
-        assert_eq!(self.slots.occupied.load(Order::Acquire), 0, "slots are counted that are not there");
+        let mut stats = Stats::default();
+        self.slots.measure(&mut stats);
+        assert_eq!((stats.slots, stats.gated, stats.loads, stats.pending), (0, 0, 0, 0));
+        assert_eq!(self.slots.occupied(), 0, "slots are counted that are not there");
         assert_eq!(self.slots.quarantined(), 0, "quarantines are counted that are over");
     }
 
@@ -216,12 +216,10 @@ impl Model {
 
     async fn look(self: &Arc<Self>, index: usize, freshness: Freshness) -> Option<Id> {
         let key = self.key(index);
-        let serves_gated = self.planted.has(Plant::GatedKeyServesHits);
         loop {
             match self.slots.glance(key) {
-                Glance::Pending(PendingState::Written(entry)) => return Some(id_of(&entry)),
-                Glance::Pending(PendingState::Deleted) => return None,
-                Glance::Gated if serves_gated => {}
+                Glance::Pending(Effect::Put(entry)) => return Some(id_of(&entry)),
+                Glance::Pending(Effect::Delete(_)) => return None,
                 Glance::Gated => return Some(self.backend_read(index)),
                 Glance::Clear | Glance::Quarantined => {}
             }
@@ -234,49 +232,45 @@ impl Model {
                 }
             }
             let begun = self.history.tick();
-            let flight = match self.slots.board(key, freshness != Freshness::Cached) {
-                Boarding::Look if serves_gated => return Some(self.backend_read(index)),
-                Boarding::Look => continue,
-                Boarding::Join(flight) => flight,
-                Boarding::Lead(flight, pilot) => {
+            let joining = if freshness == Freshness::Cached { Joining::Earlier } else { Joining::OnlyNew };
+            let load = match Joined::load_of(&self.slots, key, joining) {
+                Joined::LookAgain => continue,
+                Joined::Following(load) => load,
+                Joined::Leading(load, leader) => {
                     self.history.revoked(index, begun);
                     let model = Arc::clone(self);
-                    self.spawn(async move { model.fly(pilot, index).await });
-                    flight
+                    self.spawn(async move { model.lead(leader, index).await });
+                    load
                 }
             };
-            return match flight.answer().await {
+            return match load.answer().await {
                 Ok(Lookup::Found(entry)) => Some(id_of(&entry)),
                 Ok(Lookup::Unchanged | Lookup::Changed | Lookup::Absent) | Err(_) => None,
             };
         }
     }
 
-    async fn fly(self: Arc<Self>, pilot: Pilot, index: usize) {
-        let boarded = self.history.tick();
+    async fn lead(self: Arc<Self>, leader: Leader, index: usize) {
+        let given = self.history.tick();
         let session = self.session.load(Order::Acquire);
         if strikes(&self.read_trouble) {
             if coin() {
-                pilot.announce(Err(Arc::new(Error::new(ErrorKind::Unavailable, "down"))));
+                leader.announce(Err(Arc::new(Error::new(ErrorKind::Unavailable, "down"))));
             }
             return;
         }
         let id = self.backend_read(index);
-        pilot.announce(Ok(Lookup::Found(entry(id))));
+        leader.announce(Ok(Lookup::Found(entry(id))));
         let asked = self.history.tick();
-        let call = if self.planted.has(Plant::FillIgnoresLease) {
-            self.begin_call(index).await
-        } else {
-            pilot.begin_fill().map(|call| self.counted(index, call))
-        };
+        let call = leader.begin_fill().map(|call| self.counted(index, call));
         let Some(call) = call else { return };
-        self.history.fill(index, boarded, asked);
-        self.change_frontend(index, Some((id, session)), call);
+        self.history.fill(index, given, asked);
+        self.change(index, Some((id, session)), call);
     }
 
     pub(super) async fn close_gate(&self, index: usize) -> Gate {
         let begun = self.history.tick();
-        let gate = self.slots.close_gate(self.key(index)).await;
+        let gate = Gate::close(&self.slots, self.key(index)).await;
         self.history.revoked(index, begun);
         gate
     }
@@ -291,14 +285,15 @@ impl Model {
     /// One write of several keys, in whichever order they are named.
     pub(super) async fn write_both(self: &Arc<Self>, keys: [usize; 2]) {
         let ids = keys.map(|index| (index, self.history.begin_write(index)));
-        let gates = self.slots.close_gates(keys.map(|index| self.key(index).clone()).to_vec()).await;
+        let names = keys.map(|index| self.key(index).clone());
+        let gates = Gate::close_all(&self.slots, names.to_vec()).await;
         let model = Arc::clone(self);
         let write = async move {
             let mut calls = Vec::new();
             let mut sorted = ids;
             sorted.sort_unstable();
             for (index, _) in sorted {
-                calls.push((index, model.reserve_call(index).await));
+                calls.push((index, model.reserve_for_write(index).await));
             }
             for (index, id) in ids {
                 model.backend_write(index, id);
@@ -306,7 +301,7 @@ impl Model {
             let session = model.session.load(Order::Acquire);
             for (index, call) in calls {
                 let id = ids.iter().find(|(of, _)| *of == index).map(|(_, id)| (*id, session));
-                model.conclude(index, id, call);
+                model.update(index, id, call);
             }
             drop(gates);
             for (index, id) in ids {
@@ -317,7 +312,7 @@ impl Model {
     }
 
     async fn write_under(self: Arc<Self>, gate: Gate, index: usize, id: Id, answer: Answer) {
-        let call = self.reserve_call(index).await;
+        let call = self.reserve_for_write(index).await;
         let session = self.session.load(Order::Acquire);
         if answer == Answer::Lost {
             let (model, landed) = (Arc::clone(&self), Arc::new(Latch::<()>::new()));
@@ -329,21 +324,18 @@ impl Model {
                 }
                 request.end();
             });
-            if self.planted.has(Plant::UnknownReopenedAtOnce) {
-                return;
-            }
             let model = Arc::clone(&self);
             self.spawn(async move {
                 // The lifetime of a request is over when it has landed or never will.
                 landed.ended().await;
-                model.conclude(index, None, call);
+                model.update(index, None, call);
                 drop(gate);
             });
             return;
         }
         self.backend_write(index, id);
         let copy = (self.policy == Policy::Through).then_some((id, session));
-        self.conclude(index, copy, call);
+        self.update(index, copy, call);
         drop(gate);
         self.history.end_write(index, id);
     }
@@ -358,8 +350,8 @@ impl Model {
                 let sequence = journal.next;
                 journal.next += 1;
                 model.history.effect(index, id);
-                let state = PendingState::Written(entry(id));
-                model.slots.set_pending(model.key(index), Pending { sequence, state });
+                let pending = Pending::new(sequence, Effect::Put(entry(id)));
+                model.slots.set_pending(model.key(index), pending);
                 journal.queue.push_back((index, sequence, id));
             }
             drop(gate);
@@ -377,16 +369,9 @@ impl Model {
         let key = self.key(index);
         let session = self.session.load(Order::Acquire);
         *self.keys[index].backend.lock() = id;
-        let early = self.planted.has(Plant::PendingClearedBeforeFrontend);
-        if early {
-            self.slots.clear_pending(key, sequence);
-        }
-        if (self.slots.is_latest(key, sequence) || early) && !self.slots.is_quarantined(key) {
-            let call = self.begin_call(index).await;
-            self.conclude(index, Some((id, session)), call);
-        }
-        if self.planted.has(Plant::PendingClearedThoughSuperseded) {
-            self.slots.force_clear_pending(key);
+        if self.slots.is_latest(key, sequence) {
+            let call = self.reserve_for_write(index).await;
+            self.update(index, Some((id, session)), call);
         }
         self.slots.clear_pending(key, sequence);
     }
@@ -395,8 +380,8 @@ impl Model {
         let gate = self.close_gate(index).await;
         let model = Arc::clone(self);
         let removal = async move {
-            let call = model.begin_call(index).await;
-            model.conclude(index, None, call);
+            let call = model.reserve(index).await;
+            model.update(index, None, call);
             drop(gate);
         };
         self.run_to_end(removal).await;
@@ -404,9 +389,7 @@ impl Model {
 
     /// Waits for what is under way.
     pub(super) async fn flush(&self) {
-        for under_way in self.slots.under_way() {
-            under_way.ended().await;
-        }
+        self.slots.settled().await;
     }
 
     fn counted(self: &Arc<Self>, index: usize, call: Call) -> Counted {
@@ -416,9 +399,9 @@ impl Model {
         Counted { model: Arc::clone(self), key: index, _call: call }
     }
 
-    async fn begin_call(self: &Arc<Self>, index: usize) -> Option<Counted> {
+    async fn reserve(self: &Arc<Self>, index: usize) -> Option<Counted> {
         loop {
-            match self.slots.begin_call(self.key(index)) {
+            match Call::begin(&self.slots, self.key(index)) {
                 Ok(call) => return Some(self.counted(index, call)),
                 Err(_) if strikes(&self.impatience) => {
                     self.quarantine(index);
@@ -429,24 +412,17 @@ impl Model {
         }
     }
 
-    async fn reserve_call(self: &Arc<Self>, index: usize) -> Option<Counted> {
-        if self.planted.has(Plant::InstallNotWaitedFor) || self.slots.is_quarantined(self.key(index)) {
-            return None;
-        }
-        self.begin_call(index).await
+    async fn reserve_for_write(self: &Arc<Self>, index: usize) -> Option<Counted> {
+        if self.slots.is_quarantined(self.key(index)) { None } else { self.reserve(index).await }
     }
 
-    fn conclude(self: &Arc<Self>, index: usize, copy: Copied, call: Option<Counted>) {
-        match call {
-            Some(call) => self.change_frontend(index, copy, call),
-            None if self.planted.has(Plant::InstallNotWaitedFor) => {
-                *self.keys[index].frontend.lock() = copy;
-            }
-            None => {}
+    fn update(self: &Arc<Self>, index: usize, copy: Copied, call: Option<Counted>) {
+        if let Some(call) = call {
+            self.change(index, copy, call);
         }
     }
 
-    fn change_frontend(self: &Arc<Self>, index: usize, copy: Copied, call: Counted) {
+    fn change(self: &Arc<Self>, index: usize, copy: Copied, call: Counted) {
         if !strikes(&self.frontend_trouble) {
             *self.keys[index].frontend.lock() = copy;
             return;
@@ -454,7 +430,6 @@ impl Model {
         self.quarantine(index);
         let model = Arc::clone(self);
         self.spawn(async move {
-            let call = (!model.planted.has(Plant::FrontendLifetimeIgnored)).then_some(call);
             pause().await;
             if coin() {
                 *model.keys[index].frontend.lock() = copy;
@@ -464,13 +439,7 @@ impl Model {
     }
 
     fn quarantine(self: &Arc<Self>, index: usize) {
-        if self.planted.has(Plant::FrontendFailureIgnored) {
-            return;
-        }
-        let (begun, count) = self.slots.quarantine(self.key(index));
-        if !begun {
-            return;
-        }
+        let Some(count) = self.slots.quarantine(self.key(index)) else { return };
         if count > self.max_quarantined {
             self.session.fetch_add(1, Order::AcqRel);
             self.slots.release_all();
@@ -484,7 +453,7 @@ impl Model {
         let key = self.key(index);
         while self.slots.is_quarantined(key) {
             let gate = self.close_gate(index).await;
-            match self.slots.begin_call(key) {
+            match Call::begin(&self.slots, key) {
                 Ok(call) => {
                     let call = self.counted(index, call);
                     *self.keys[index].frontend.lock() = None;

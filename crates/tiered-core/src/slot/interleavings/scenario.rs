@@ -7,10 +7,12 @@ use shuttle::future::block_on;
 
 use super::model::{Answer, Model, Policy, Trouble, abandon, below, coin};
 use crate::Freshness;
+use crate::effect::Effect;
 use crate::key::Key;
-use crate::planted::Planted;
+use crate::observe::Stats;
 use crate::slot::latch::Latch;
-use crate::slot::{Glance, Pending, PendingState, Slots};
+use crate::slot::{Gate, Glance, Pending, Slots};
+use crate::version::Version;
 
 /// Runs tasks over a model until all of them have ended, and checks it.
 fn play(model: &Arc<Model>, cast: impl FnOnce(&Arc<Model>)) {
@@ -44,8 +46,8 @@ fn writers(model: &Arc<Model>, count: usize) {
     }
 }
 
-pub(super) fn writers_and_readers(planted: Planted) {
-    let model = Model::new(1, Policy::Through, Trouble::default(), planted);
+pub(super) fn writers_and_readers() {
+    let model = Model::new(1, Policy::Through, Trouble::default());
     if coin() {
         model.warm(0);
     }
@@ -55,8 +57,8 @@ pub(super) fn writers_and_readers(planted: Planted) {
     });
 }
 
-pub(super) fn writes_around_and_invalidations(planted: Planted) {
-    let model = Model::new(1, Policy::Around, Trouble::default(), planted);
+pub(super) fn writes_around_and_invalidations() {
+    let model = Model::new(1, Policy::Around, Trouble::default());
     play(&model, |model| {
         writers(model, 1);
         task!(model, |model| model.invalidate(0).await);
@@ -64,8 +66,8 @@ pub(super) fn writes_around_and_invalidations(planted: Planted) {
     });
 }
 
-pub(super) fn fresh_readers_take_the_lease_over(planted: Planted) {
-    let model = Model::new(1, Policy::Through, Trouble::default(), planted);
+pub(super) fn fresh_readers_take_the_token_over() {
+    let model = Model::new(1, Policy::Through, Trouble::default());
     if coin() {
         model.warm(0);
     }
@@ -78,8 +80,8 @@ pub(super) fn fresh_readers_take_the_lease_over(planted: Planted) {
     });
 }
 
-pub(super) fn callers_that_go_away(planted: Planted) {
-    let model = Model::new(1, Policy::Through, Trouble::default(), planted);
+pub(super) fn callers_that_go_away() {
+    let model = Model::new(1, Policy::Through, Trouble::default());
     play(&model, |model| {
         writers(model, 1);
         task!(model, |model| abandon(below(4), model.write(0, Answer::Given)).await);
@@ -89,18 +91,18 @@ pub(super) fn callers_that_go_away(planted: Planted) {
     });
 }
 
-pub(super) fn backend_reads_that_fail(planted: Planted) {
+pub(super) fn backend_reads_that_fail() {
     let trouble = Trouble { reads: 2, ..Trouble::default() };
-    let model = Model::new(1, Policy::Through, trouble, planted);
+    let model = Model::new(1, Policy::Through, trouble);
     play(&model, |model| {
         readers(model, 3);
         writers(model, 1);
     });
 }
 
-pub(super) fn a_frontend_that_fails(planted: Planted) {
+pub(super) fn a_frontend_that_fails() {
     let trouble = Trouble { frontend: 2, ..Trouble::default() };
-    let model = Model::new(1, Policy::Through, trouble, planted);
+    let model = Model::new(1, Policy::Through, trouble);
     if coin() {
         model.warm(0);
     }
@@ -110,19 +112,19 @@ pub(super) fn a_frontend_that_fails(planted: Planted) {
     });
 }
 
-pub(super) fn patience_that_runs_out(planted: Planted) {
+pub(super) fn patience_that_runs_out() {
     let trouble = Trouble { frontend: 1, patience: 2, ..Trouble::default() };
-    let model = Model::new(1, Policy::Through, trouble, planted);
+    let model = Model::new(1, Policy::Through, trouble);
     play(&model, |model| {
         readers(model, 2);
         writers(model, 2);
     });
 }
 
-pub(super) fn quarantines_past_their_bound(planted: Planted) {
+pub(super) fn quarantines_past_their_bound() {
     let max_quarantined = usize::try_from(below(2)).ok();
     let trouble = Trouble { frontend: 3, patience: 1, max_quarantined, ..Trouble::default() };
-    let model = Model::new(2, Policy::Through, trouble, planted);
+    let model = Model::new(2, Policy::Through, trouble);
     model.warm(0);
     play(&model, |model| {
         for key in 0..2 {
@@ -135,8 +137,8 @@ pub(super) fn quarantines_past_their_bound(planted: Planted) {
     });
 }
 
-pub(super) fn answers_that_are_lost(planted: Planted) {
-    let model = Model::new(1, Policy::Through, Trouble::default(), planted);
+pub(super) fn answers_that_are_lost() {
+    let model = Model::new(1, Policy::Through, Trouble::default());
     model.warm(0);
     play(&model, |model| {
         task!(model, |model| model.write(0, Answer::Lost).await);
@@ -145,8 +147,8 @@ pub(super) fn answers_that_are_lost(planted: Planted) {
     });
 }
 
-pub(super) fn writes_behind(planted: Planted) {
-    let model = Model::new(1, Policy::Through, Trouble::default(), planted);
+pub(super) fn writes_behind() {
+    let model = Model::new(1, Policy::Through, Trouble::default());
     if coin() {
         model.warm(0);
     }
@@ -158,9 +160,9 @@ pub(super) fn writes_behind(planted: Planted) {
     });
 }
 
-pub(super) fn writes_behind_a_frontend_that_fails(planted: Planted) {
+pub(super) fn writes_behind_a_frontend_that_fails() {
     let trouble = Trouble { frontend: 2, patience: 1, ..Trouble::default() };
-    let model = Model::new(1, Policy::Through, trouble, planted);
+    let model = Model::new(1, Policy::Through, trouble);
     play(&model, |model| {
         for _ in 0..2 {
             task!(model, |model| model.write_behind(0).await);
@@ -170,8 +172,8 @@ pub(super) fn writes_behind_a_frontend_that_fails(planted: Planted) {
     });
 }
 
-pub(super) fn batches_of_two_keys(planted: Planted) {
-    let model = Model::new(2, Policy::Through, Trouble::default(), planted);
+pub(super) fn batches_of_two_keys() {
+    let model = Model::new(2, Policy::Through, Trouble::default());
     play(&model, |model| {
         for keys in [[0, 1], [1, 0]] {
             task!(model, |model| model.write_both(keys).await);
@@ -181,8 +183,8 @@ pub(super) fn batches_of_two_keys(planted: Planted) {
     });
 }
 
-pub(super) fn a_flush_waits_for_what_has_begun(planted: Planted) {
-    let model = Model::new(1, Policy::Through, Trouble::default(), planted);
+pub(super) fn a_flush_waits_for_what_has_begun() {
+    let model = Model::new(1, Policy::Through, Trouble::default());
     play(&model, |model| {
         readers(model, 2);
         writers(model, 1);
@@ -192,8 +194,8 @@ pub(super) fn a_flush_waits_for_what_has_begun(planted: Planted) {
 }
 
 /// The fast path of a glance: where no key has a slot it looks at nothing else.
-pub(super) fn a_glance_misses_no_state(planted: Planted) {
-    let slots = Slots::new(7, planted);
+pub(super) fn a_glance_misses_no_state() {
+    let slots = Slots::new(7);
     let keys = ["a", "b"].map(|name| Key::new(name).expect("valid"));
     // Set for as long as the first key must be seen as gated, or pending. No choices of the scheduler.
     let (gated, pending) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -201,10 +203,10 @@ pub(super) fn a_glance_misses_no_state(planted: Planted) {
         let (slots, key, gated, pending) =
             (Arc::clone(&slots), keys[0].clone(), Arc::clone(&gated), Arc::clone(&pending));
         shuttle::future::spawn(async move {
-            let gate = slots.close_gate(&key).await;
+            let gate = Gate::close(&slots, &key).await;
             gated.store(true, Ordering::Relaxed);
             shuttle::future::yield_now().await;
-            let written = Pending { sequence: 1, state: PendingState::Deleted };
+            let written = Pending::new(1, Effect::Delete(Version::from_u128(1)));
             gated.store(false, Ordering::Relaxed);
             slots.set_pending(&key, written);
             pending.store(true, Ordering::Relaxed);
@@ -219,7 +221,7 @@ pub(super) fn a_glance_misses_no_state(planted: Planted) {
         let (slots, key) = (Arc::clone(&slots), keys[1].clone());
         shuttle::future::spawn(async move {
             for _ in 0..2 {
-                drop(slots.close_gate(&key).await);
+                drop(Gate::close(&slots, &key).await);
             }
         })
     };
@@ -244,11 +246,13 @@ pub(super) fn a_glance_misses_no_state(planted: Planted) {
             task.await.expect("nobody stops a task");
         }
     });
-    assert_eq!(slots.census().slots, 0);
+    let mut stats = Stats::default();
+    slots.measure(&mut stats);
+    assert_eq!(stats.slots, 0);
 }
 
 /// Nobody who waits for a latch is forgotten, whether or not others go away.
-pub(super) fn a_latch_wakes_everybody(_: Planted) {
+pub(super) fn a_latch_wakes_everybody() {
     let latch = Arc::new(Latch::<u64>::new());
     let answers = coin();
     let mut tasks = Vec::new();

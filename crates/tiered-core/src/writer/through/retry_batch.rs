@@ -115,7 +115,7 @@ impl Through {
             };
             let rest: Vec<Write> = writes.iter().filter(|write| holds(write)).cloned().collect();
             if rest.is_empty() {
-                return EndedBatch::as_answered(Ok(merged(writes, holds, Vec::new())));
+                return EndedBatch::as_answered(Ok(merged(writes, holds, Ok(Vec::new()))));
             }
             let ended = self.retry_together(&rest, Atomicity::Required).await;
             match ended.result() {
@@ -123,6 +123,7 @@ impl Through {
                     if error.kind() == ErrorKind::PreconditionFailed
                         && error.write_outcome() == Outcome::NotApplied
                         && !ended.leaves_attempts() => {}
+                _ if rest.len() == writes.len() => return ended,
                 _ => return ended.map(|outcomes| merged(writes, holds, outcomes)),
             }
         }
@@ -255,12 +256,16 @@ impl Retry<'_> {
     }
 }
 
-/// The outcomes of all operations, from those of the ones that held.
-fn merged(writes: &[Write], held: impl Fn(&Write) -> bool, outcomes: BatchOutcomes) -> BatchOutcomes {
-    let mut outcomes = outcomes.into_iter();
-    let outcome = |write: &Write| {
-        let outcome = if held(write) { outcomes.next() } else { None };
-        outcome.unwrap_or_else(|| Err(precondition_failed(write.key())))
+/// The outcomes of all operations, from those of the ones that held, or from the error that these have in common.
+fn merged(writes: &[Write], held: impl Fn(&Write) -> bool, outcomes: Result<BatchOutcomes>) -> BatchOutcomes {
+    let (mut outcomes, failed) = match outcomes {
+        Ok(outcomes) => (outcomes.into_iter(), None),
+        Err(error) => (Vec::new().into_iter(), Some(error)),
+    };
+    let outcome = |write: &Write| match &failed {
+        Some(error) if held(write) => Err(error.duplicate()),
+        None if held(write) => outcomes.next().unwrap_or_else(|| Err(precondition_failed(write.key()))),
+        Some(_) | None => Err(precondition_failed(write.key())),
     };
     writes.iter().map(outcome).collect()
 }
