@@ -53,10 +53,11 @@ fn explore(name: &str, schedules: usize, scenario: fn()) {
         count.fetch_add(1, Ordering::Relaxed);
         scenario();
     };
-    let random = RandomScheduler::new_from_seed(SEED, schedules.div_ceil(2));
-    let random = Runner::new(random, config()).run(run.clone());
-    let by_priority = PctScheduler::new_from_seed(SEED, DEPTH, schedules / 2);
-    let by_priority = Runner::new(by_priority, config()).run(run);
+    // First what finds most bugs soonest.
+    let by_priority = PctScheduler::new_from_seed(SEED, DEPTH, schedules.div_ceil(2));
+    let by_priority = Runner::new(by_priority, config()).run(run.clone());
+    let random = RandomScheduler::new_from_seed(SEED, schedules / 2);
+    let random = Runner::new(random, config()).run(run);
     println!("schedules {} {name}", random + by_priority);
 }
 
