@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::{Error, Operation, Result};
+use crate::error::{Error, Operation, Outcome, Result};
 use crate::store::closed;
 
 /// The door of a store: every public call passes it.
@@ -37,7 +37,7 @@ impl Door {
             return Ok(());
         }
         let error = match self.lost.get().filter(|_| !self.closed.load(Ordering::Acquire)) {
-            Some(lost) => lost.duplicate(),
+            Some(lost) => lost.duplicate().during(operation),
             None => closed(operation),
         };
         Err(error.in_tier(&self.name))
@@ -52,7 +52,7 @@ impl Door {
 
     /// Shuts out every call: the backend belongs to another store. The first reason counts.
     pub(crate) fn lose(&self, why: Error) {
-        self.lost.set(why).ok();
+        self.lost.set(why.outcome_is(Outcome::NotApplied)).ok();
         self.shut.store(true, Ordering::Release);
     }
 }

@@ -163,7 +163,8 @@ impl Frontend {
         match asked {
             Ok(found) => Ok(self.judge(found, self.plan.max_stale_millis(options.freshness))),
             Err(error)
-                if error.kind() == ErrorKind::InvalidRange && (local || options.if_version.is_some()) =>
+                if error.kind() == ErrorKind::InvalidRange
+                    && (local || (options.if_version.is_some() && !self.plan.revalidates())) =>
             {
                 self.beyond_the_end(key, options, error).await
             }
@@ -213,9 +214,14 @@ impl Frontend {
     /// against another version than the one that is asked for.
     async fn beyond_the_end(&self, key: &Key, options: &ReadOptions, error: Error) -> Result<Found> {
         let entry = self.load(key, &ReadOptions::new().range(0..0)).await?;
+        let is_local = |entry: &Entry| entry.metadata().note.origin.is_local();
         match entry {
+            // Written under another policy: it is not the backend's.
+            Some(entry) if is_local(&entry) && !self.plan.is_local() => {
+                Ok(Found::Stale(Replaceable::Damaged))
+            }
             Some(entry) if entry.metadata().note.origin == Origin::Tombstone => Ok(Found::Fresh(entry)),
-            Some(entry) if !entry.metadata().note.origin.is_local() && self.plan.revalidates() => {
+            Some(entry) if !is_local(&entry) && self.plan.revalidates() => {
                 Ok(Found::Stale(Replaceable::Damaged))
             }
             Some(entry) if options.excludes(entry.version()) => Ok(Found::Fresh(entry)),

@@ -182,7 +182,7 @@ impl Plan {
         self.sharing == Sharing::Exclusive || self.declared.writes_alone()
     }
 
-    /// Whether the tiers must be claimed: a stack that never writes its backend and revalidates again and again can share
+    /// Whether the backend must be claimed: a stack that never writes its backend and revalidates again and again can share
     /// it.
     pub(crate) fn claims_backend(&self) -> bool {
         self.writes_backend() || self.max_stale.is_none()

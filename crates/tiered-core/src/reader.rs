@@ -10,14 +10,13 @@ use std::sync::Arc;
 
 use crate::clock::Stamp;
 use crate::effect::Effect;
-use crate::entry::{Entry, Metadata, Tombstones};
+use crate::entry::{Entry, Metadata, Origin, Tombstones};
 use crate::error::Result;
 use crate::frontend::{Found, Frontend, Replaceable};
 use crate::key::Key;
 use crate::observe::{Count, Recorder};
 use crate::parts::Parts;
 use crate::plan::Plan;
-use crate::policy::Freshness;
 use crate::read::{Lookup, Read, ReadOptions, Source};
 use crate::slot::{Gate, Glance, Slots};
 use crate::store::answer;
@@ -135,8 +134,8 @@ impl Reader {
     }
 
     fn answer_hit(&self, entry: Entry, options: &ReadOptions) -> Read {
-        let hidden = entry.metadata().note.origin == crate::entry::Origin::Absence;
-        self.recorder.count(if hidden { Count::AbsenceHit } else { Count::Hit });
+        let absent = entry.metadata().note.origin == Origin::Absence;
+        self.recorder.count(if absent { Count::AbsenceHit } else { Count::Hit });
         self.answer_from_frontend(entry, options)
     }
 
@@ -196,10 +195,5 @@ impl Reader {
 
     async fn head_of_backend(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
         self.bounded(self.backend.head(key, options)).await
-    }
-
-    /// Whether a read of this freshness may be answered by an entry that is older than it should be.
-    fn may_be_stale(freshness: Freshness) -> bool {
-        freshness == Freshness::Cached
     }
 }

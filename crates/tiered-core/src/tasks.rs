@@ -1,29 +1,38 @@
-//! The tasks of one tiered store: where they run, which of them closing waits for, and when all of them end.
+//! The tasks of one tiered store: where they run, which of them closing waits for, when all of them end, and the tiers
+//! that are lent to the store until then.
 
 use std::future::Future;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::claim::Claim;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 
 /// Spawns the tasks of a store. Cloning it is cheap.
 #[derive(Clone, Debug)]
 pub(crate) struct Tasks {
     runtime: Handle,
-    /// Writes that are past their gate, and calls of `close`.
+    /// The tiers, lent to this store alone. Every room holds the tasks, and every task a room: so they are given back with
+    /// the last task that may call them, or when the store is closed.
+    lent: Arc<Mutex<Vec<Claim>>>,
+    /// Writes that are past their gate.
     under_way: TaskTracker,
     /// Cancelled when the last handle is dropped or the store has drained: the loops end.
     leaving: CancellationToken,
 }
 
 impl Tasks {
-    pub(crate) fn new(runtime: Handle) -> Self {
-        Self { runtime, under_way: TaskTracker::new(), leaving: CancellationToken::new() }
+    /// Tasks in `runtime` of a store to which the tiers are lent.
+    pub(crate) fn new(runtime: Handle, lent: Vec<Claim>) -> Self {
+        let lent = Arc::new(Mutex::new(lent));
+        Self { runtime, lent, under_way: TaskTracker::new(), leaving: CancellationToken::new() }
     }
 
     /// Runs `task` to its end in the store's runtime. Closing does not wait for it.
@@ -73,6 +82,19 @@ impl Tasks {
     /// Ends the loops.
     pub(crate) fn leave(&self) {
         self.leaving.cancel();
+    }
+
+    /// Ends the loops, and says that the tiers are about to be given back: a store that is built over them waits a moment.
+    pub(crate) fn abandon(&self) {
+        for claim in self.lent.lock().iter() {
+            claim.leave();
+        }
+        self.leave();
+    }
+
+    /// Gives the tiers back, which are closed.
+    pub(crate) fn give_back(&self) {
+        self.lent.lock().clear();
     }
 
     pub(crate) fn are_leaving(&self) -> bool {

@@ -1,6 +1,6 @@
 //! One tier as the engine calls it: a panic is an error, and a circuit breaker keeps calls from a tier that fails.
 //!
-//! Nothing in the engine calls a store past this module.
+//! The rooms call their stores through this module alone.
 
 mod contained;
 
@@ -56,7 +56,7 @@ impl Tier {
         &self.store
     }
 
-    /// The store for calls that are made whatever the breaker says. A panic in it is an error as well.
+    /// The store for calls that are made whatever the breaker says. A panic in an asynchronous call is an error as well.
     pub(crate) const fn past_breaker(&self) -> &impl Store {
         &self.contained
     }

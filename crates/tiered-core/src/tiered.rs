@@ -16,7 +16,6 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapter::all_failed;
@@ -63,7 +62,6 @@ struct Rooms {
     writes: Writes,
     tasks: Tasks,
     recorder: Arc<Recorder>,
-    claims_on_tiers: Arc<ClaimsOnTiers>,
     /// What this store lends to others: to stacks above it, and to syncs into it.
     claims: Claims,
     /// What the sync on connecting did.
@@ -72,30 +70,13 @@ struct Rooms {
     closed: CancellationToken,
 }
 
-/// The tiers, lent to this store alone; given back when it is closed, or with the last task that may call them.
-#[derive(Debug)]
-struct ClaimsOnTiers(Mutex<Vec<Claim>>);
-
-impl ClaimsOnTiers {
-    fn give_back(&self) {
-        self.0.lock().clear();
-    }
-}
-
 /// Dropped with the last handle of a store.
 #[derive(Debug)]
-struct LastHandle {
-    tasks: Tasks,
-    claims_on_tiers: Arc<ClaimsOnTiers>,
-}
+struct LastHandle(Tasks);
 
 impl Drop for LastHandle {
     fn drop(&mut self) {
-        // A store that is built over the same tiers now waits until the last task here has ended.
-        for claim in self.claims_on_tiers.0.lock().iter() {
-            claim.leave();
-        }
-        self.tasks.leave();
+        self.0.abandon();
     }
 }
 
@@ -143,9 +124,13 @@ impl fmt::Debug for TieredStore {
 
 impl TieredStore {
     fn new(rooms: Arc<Rooms>) -> Self {
-        let last_handle =
-            LastHandle { tasks: rooms.tasks.clone(), claims_on_tiers: Arc::clone(&rooms.claims_on_tiers) };
-        Self { rooms, _last_handle: Arc::new(last_handle) }
+        let last_handle = Arc::new(LastHandle(rooms.tasks.clone()));
+        Self { rooms, _last_handle: last_handle }
+    }
+
+    /// Refuses a call for `key` where the store is closed, or does not own its backend any more.
+    fn open(&self, operation: Operation, key: &Key) -> Result<()> {
+        self.rooms.door.check(operation).map_err(|error| error.for_key(key))
     }
 
     fn behind(&self) -> Option<&Arc<WriteBehind>> {
@@ -258,19 +243,19 @@ impl Store for TieredStore {
     }
 
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
-        self.rooms.door.check(Operation::Load)?;
+        self.open(Operation::Load, key)?;
         let read = self.rooms.reader.load(key, options).await;
         read.map_err(|error| error.during(Operation::Load).for_key(key))
     }
 
     async fn put(&self, key: &Key, put: Put) -> Result<Written> {
-        self.rooms.door.check(Operation::Put)?;
+        self.open(Operation::Put, key)?;
         let written = self.rooms.writes.put(key, put).await;
         written.map_err(|error| error.during(Operation::Put).for_key(key))
     }
 
     async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
-        self.rooms.door.check(Operation::Delete)?;
+        self.open(Operation::Delete, key)?;
         let deleted = self.rooms.writes.delete(key, delete).await;
         deleted.map_err(|error| error.during(Operation::Delete).for_key(key))
     }
@@ -295,7 +280,7 @@ impl Store for TieredStore {
     }
 
     async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
-        self.rooms.door.check(Operation::Load)?;
+        self.open(Operation::Load, key)?;
         let head = self.rooms.reader.head(key, options).await;
         head.map_err(|error| error.during(Operation::Load).for_key(key))
     }
@@ -314,7 +299,7 @@ impl Store for TieredStore {
         ranges: &[Range<u64>],
         options: &ReadOptions,
     ) -> Result<Read<Slices>> {
-        self.rooms.door.check(Operation::Load)?;
+        self.open(Operation::Load, key)?;
         let load = |options: ReadOptions| async move { self.rooms.reader.load(key, &options).await };
         let read = load_ranges(ranges, options, NEAR, load).await;
         read.map_err(|error| error.during(Operation::Load).for_key(key))
@@ -330,13 +315,13 @@ impl Store for TieredStore {
         key: &Key,
         options: &ReadOptions,
     ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
-        self.rooms.door.check(Operation::Load)?;
+        self.open(Operation::Load, key)?;
         let read = self.rooms.reader.read_stream(key, options).await;
         read.map_err(|error| error.during(Operation::Load).for_key(key))
     }
 
     async fn put_stream(&self, key: &Key, put: Put, body: ByteStream) -> Result<Written> {
-        self.rooms.door.check(Operation::Put)?;
+        self.open(Operation::Put, key)?;
         let written = self.rooms.writes.put_stream(key, put, body).await;
         written.map_err(|error| error.during(Operation::Put).for_key(key))
     }
@@ -394,7 +379,6 @@ impl Store for TieredStore {
 }
 
 impl Rooms {
-    #[expect(clippy::too_many_arguments, reason = "each is another room")]
     fn new(
         parts: &Parts,
         guarantees: Guarantees,
@@ -403,7 +387,6 @@ impl Rooms {
         backend: Arc<Tier>,
         reader: Arc<Reader>,
         writes: Writes,
-        claims_on_tiers: Vec<Claim>,
     ) -> Arc<Self> {
         Arc::new(Self {
             plan: parts.plan(),
@@ -416,7 +399,6 @@ impl Rooms {
             writes,
             tasks: parts.tasks(),
             recorder: parts.recorder(),
-            claims_on_tiers: Arc::new(ClaimsOnTiers(Mutex::new(claims_on_tiers))),
             claims: Claims::new(),
             connected: OnceLock::new(),
             closed: CancellationToken::new(),

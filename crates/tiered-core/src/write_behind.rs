@@ -268,6 +268,9 @@ impl WriteBehind {
     /// answer matters.
     async fn decide(&self, write: &Write) -> Result<Existed> {
         if *write.precondition() == Precondition::None && !write.reports_existed() {
+            if write.is_put() {
+                return Ok(Existed::Unknown);
+            }
             let pending = self.version_pending(write.key());
             return Ok(pending.map_or(Existed::Unknown, |current| current.is_some().into()));
         }
@@ -362,18 +365,22 @@ impl WriteBehind {
     }
 
     /// Ends the session, after the loops have been told to end: gives up what owning the backend takes where nothing waits
-    /// for it, and closes the journal.
+    /// for it, and closes the journal. `drained` says how waiting for the flush ended.
     ///
     /// # Errors
-    /// Those of the journal; and where acknowledged writes are lost with a volatile one.
-    pub(crate) async fn close(&self) -> Result<()> {
+    /// That of the flush; those of the journal; and where acknowledged writes are lost with a volatile one.
+    pub(crate) async fn close(&self, drained: Result<()>) -> Result<()> {
         let rest = self.backlog();
-        let mut result = Ok(());
+        let mut result = drained;
         if rest > 0 && self.journal.durability() == Durability::Volatile {
             let message = format!(
                 "{rest} acknowledged writes did not reach the backend in time and are lost: the journal is volatile"
             );
-            result = Err(Error::new(ErrorKind::Unavailable, message));
+            let lost = Error::new(ErrorKind::Unavailable, message);
+            result = Err(match result {
+                Ok(()) => lost,
+                Err(error) => lost.with_source(error),
+            });
         } else if rest > 0 {
             tracing::warn!(
                 rest,
@@ -382,7 +389,7 @@ impl WriteBehind {
         } else {
             self.release_lease().await;
         }
-        let is_empty = self.backlog() == 0 && !self.poisoned.load(Ordering::Relaxed);
+        let is_empty = rest == 0 && !self.poisoned.load(Ordering::Relaxed);
         let journal = self.id.get().copied().filter(|_| is_empty);
         let closed = self.journal.close().await;
         if let (Ok(()), Some(journal)) = (&closed, journal) {

@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::frontend::{Found, Replaceable};
 use crate::key::Key;
 use crate::observe::Count;
+use crate::policy::Freshness;
 use crate::read::{Read, ReadOptions};
 use crate::settings::ServeStale;
 use crate::slot::Glance;
@@ -59,7 +60,7 @@ impl Reader {
     /// What the frontend has, although it is older than it may be. It is in step with every write of this store.
     async fn stale_answer(self: &Arc<Self>, key: &Key, options: &ReadOptions) -> Option<Read> {
         let oldest = self.plan.settings().serve_stale.limit()?;
-        if !Self::may_be_stale(options.freshness) || !matches!(self.slots.glance(key), Glance::Clear) {
+        if options.freshness != Freshness::Cached || !matches!(self.slots.glance(key), Glance::Clear) {
             return None;
         }
         let entry = match self.frontend.look(key, options).await.ok()? {

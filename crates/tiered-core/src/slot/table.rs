@@ -217,7 +217,7 @@ impl Slots {
 
     /// Whether the pending write of `sequence` is the latest one of `key`.
     pub(crate) fn is_latest(&self, key: &Key, sequence: Sequence) -> bool {
-        self.with(key, |slot| slot.is_pending(sequence))
+        self.shard(key).lock().get(key).is_some_and(|slot| slot.is_pending(sequence))
     }
 
     /// Clears the pending write of `key` if it is still that of `sequence`.
@@ -271,7 +271,9 @@ impl Slots {
 
     /// Whether `key` is in quarantine.
     pub(crate) fn is_quarantined(&self, key: &Key) -> bool {
-        self.with(key, |slot| slot.quarantined)
+        // A key is counted before its quarantine begins.
+        self.occupied.load(Ordering::Acquire) > 0
+            && self.shard(key).lock().get(key).is_some_and(|slot| slot.quarantined)
     }
 
     /// Keys in quarantine.

@@ -245,8 +245,8 @@ impl TieredBuilder {
     /// In a tokio runtime without its time driver.
     pub async fn build(mut self) -> Result<TieredStore> {
         let plan = Arc::new(self.plan()?);
-        let tasks = Tasks::new(opening::runtime().map_err(|error| error.during(Operation::Open))?);
-        let claims = self.claim_tiers(&plan).await?;
+        let runtime = opening::runtime().map_err(|error| error.during(Operation::Open))?;
+        let tasks = Tasks::new(runtime, self.claim_tiers(&plan).await?);
         let id = self.identity().await?;
         let sessions =
             Sessions::begin(self.frontend.as_ref(), id.clone(), self.settings.reopen, &self.stamp).await?;
@@ -258,7 +258,7 @@ impl TieredBuilder {
         }
         let on_connect = self.on_connect.take();
         let named = self.settings.on_connect.map(StrategyName::strategy);
-        let rooms = self.into_rooms(plan, guarantees, sessions, tasks, claims);
+        let rooms = self.into_rooms(plan, guarantees, sessions, tasks);
         if let Some(behind) = rooms.writes.behind() {
             behind.recover(&journal_of, tolerates).await?;
         }
@@ -340,7 +340,6 @@ impl TieredBuilder {
         guarantees: Guarantees,
         sessions: Sessions,
         tasks: Tasks,
-        claims: Vec<Claim>,
     ) -> Arc<Rooms> {
         let (stamp, recorder) = (self.stamp, Arc::new(Recorder::new(self.events)));
         let slots = Slots::new(fresh_seed(&stamp));
@@ -368,6 +367,6 @@ impl TieredBuilder {
             }
         };
         let writing = Writes::new(writer, parts.plan(), turns, parts.stamp());
-        Rooms::new(&parts, guarantees, door, frontend, backend, reader, writing, claims)
+        Rooms::new(&parts, guarantees, door, frontend, backend, reader, writing)
     }
 }

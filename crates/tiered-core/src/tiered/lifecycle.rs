@@ -47,20 +47,17 @@ impl Rooms {
         let drained = tokio::time::timeout(self.plan.settings().close_deadline(), quiet).await;
         self.tasks.leave();
         let in_time = drained.is_ok();
-        let mut result = drained.unwrap_or(Ok(()));
-        if let Some(behind) = self.writes.behind() {
-            result = match (result, behind.close().await) {
-                (result, Ok(())) => result,
-                (Ok(()), Err(error)) => Err(error),
-                (Err(drained), Err(error)) => Err(error.with_source(drained)),
-            };
-        }
+        let drained = drained.unwrap_or(Ok(()));
+        let result = match self.writes.behind() {
+            Some(behind) => behind.close(drained).await,
+            None => drained,
+        };
         if in_time {
             self.frontend.end_session().await;
         }
         let frontend = self.frontend.close().await;
         let backend = self.backend.past_breaker().close().await;
-        self.claims_on_tiers.give_back();
+        self.tasks.give_back();
         result.and(backend).and(frontend)
     }
 }

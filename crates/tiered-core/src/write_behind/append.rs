@@ -32,8 +32,10 @@ impl WriteBehind {
                 refuse(group, error);
                 continue;
             }
-            if let Some(why) = self.lost.get() {
-                refuse(group, why.error());
+            if self.lost.get().is_some()
+                && let Err(error) = self.door.check(Operation::Put)
+            {
+                refuse(group, &error);
                 continue;
             }
             // What has waited here meanwhile may be behind one that is overdue now.

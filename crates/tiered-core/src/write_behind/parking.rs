@@ -233,7 +233,7 @@ impl Parking {
         if self.parked.is_empty() && self.retried.is_empty() {
             return Vec::new();
         }
-        for unit in flushed {
+        for unit in flushed.iter().filter(|unit| !unit.is_empty()) {
             let was_retried = self.retried.remove(&unit.first()).is_some();
             self.changed_if(was_retried);
         }

@@ -136,13 +136,13 @@ impl Local {
     async fn current(&self, key: &Key) -> Result<Current> {
         let nothing_done = |error: Error| error.outcome_is(Outcome::NotApplied);
         let held = self.frontend.held_entry(key).await.map_err(nothing_done)?;
-        let in_backend = self.backend.version(key).await.map_err(nothing_done)?;
-        let (has_key, in_backend) = (in_backend.is_some(), in_backend);
+        let behind = self.backend.version(key).await.map_err(nothing_done)?;
+        let in_backend = behind.is_some();
         let version = match held {
             Some(held) if held.note.origin == Origin::Tombstone => None,
             Some(held) if held.note.origin == Origin::Local => Some(held.version.clone()),
-            _ => in_backend,
+            _ => behind,
         };
-        Ok(Current { version, in_backend: has_key })
+        Ok(Current { version, in_backend })
     }
 }

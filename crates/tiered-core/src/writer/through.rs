@@ -40,9 +40,9 @@ pub(crate) struct Through {
 /// A key that a write has closed: no hits, no fills, and no other change of the frontend.
 #[derive(Debug)]
 struct Closed {
-    gate: Gate,
-    /// `None`: the key is in quarantine.
+    /// `None`: the key is in quarantine. Dropped before the gate: the next writer finds no call.
     call: Option<Call>,
+    gate: Gate,
 }
 
 impl Through {
@@ -116,7 +116,7 @@ impl Through {
 
     /// Waits for a change of the frontend that has begun and takes its place, so that none begins before the write ends.
     async fn close(&self, gate: Gate, key: &Key) -> Closed {
-        Closed { gate, call: self.frontend.reserve_for_write(key).await }
+        Closed { call: self.frontend.reserve_for_write(key).await, gate }
     }
 
     /// Brings the frontend in step with a write and opens the key: at once, or when nothing can take effect any more.
@@ -205,7 +205,10 @@ impl Through {
             });
             let answer = match (outcome, earlier) {
                 (Err(error), Some((earlier, answered))) if !has_effect(&error) => {
-                    let answered = answered.as_ref().map(Applied::clone).map_err(Error::duplicate);
+                    let answered = match answered {
+                        Ok(applied) => Ok(applied.clone()),
+                        Err(error) => Err(error.duplicate()),
+                    };
                     // A frontend that failed has its key in quarantine.
                     self.bring_in_step(closed, earlier, Ended::new(answered, leftover), sent).await.ok();
                     Err(error)

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tiered_conformance::{Intercept, Interceptor};
 use tiered_core::sync::{PopulateMissing, SyncOptions, sync};
 use tiered_core::{
     ErrorKind, MaxStale, MemoryStore, Put, Requirement, Scope, Store, StoreExt as _, TieredBuilder,
@@ -43,6 +44,51 @@ async fn a_frontend_that_could_be_shared_is_declared_private() {
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.message().contains("declare_private_frontend()"), "{error}");
         over().declare_private_frontend().build().await.expect("declared");
+    }
+}
+
+/// A write that is past its gate runs to its end, also when the last handle is dropped. Until then the tiers are not given
+/// back: a second stack would fill its frontend with the value before that write, and serve it without limit.
+#[tokio::test(start_paused = true)]
+async fn a_tier_is_lent_until_the_last_write_has_ended() {
+    for policy in [WritePolicy::WriteThrough, WritePolicy::WriteAround, WritePolicy::WriteBehind] {
+        let back = MemoryStore::new();
+        let slow = || Arc::new(Intercept::new(back.clone(), Slow));
+        let one = TieredStore::builder(Arc::new(MemoryStore::new()), slow()).write_policy(policy);
+        let one = match policy {
+            WritePolicy::WriteBehind => one.journal(Arc::new(VolatileJournal::new())),
+            _ => one,
+        };
+        let one = one.build().await.expect("builds");
+        let written = key(policy.name());
+        let put = one.put(&written, Put::new("1"));
+        // Write-behind acknowledges; the others are dropped past their gate.
+        tokio::time::timeout(SLOW / 10, put).await.ok();
+        drop(one);
+        let begun = tokio::time::Instant::now();
+        let two = loop {
+            match TieredStore::builder(Arc::new(MemoryStore::new()), slow()).build().await {
+                Ok(two) => break two,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Locked, "{error}"),
+            }
+            assert!(begun.elapsed() < SLOW * 4, "given back in the end");
+            tokio::time::sleep(SLOW / 10).await;
+        };
+        assert_eq!(two.get(&written).await.expect("reads").expect("there").value(), "1", "{policy}");
+    }
+}
+
+const SLOW: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Takes its time for every write.
+#[derive(Debug)]
+struct Slow;
+
+#[async_trait::async_trait]
+impl Interceptor for Slow {
+    async fn before_write(&self) -> tiered_core::Result<()> {
+        tokio::time::sleep(SLOW).await;
+        Ok(())
     }
 }
 

@@ -25,6 +25,8 @@ const WANTING: [&str; 21] = [
     // A value and its headers are two files: readers see one without the other, and so do conditions.
     "cancel_writes",
     "handles_race",
+    "read_if_version_race",
+    "race_ranges",
     "race_counter",
     "race_create",
     "race_list",

@@ -105,6 +105,7 @@ impl Through {
     /// Sets the operations aside whose preconditions do not hold, and retries the others as one atomic batch. Where another
     /// process wrote in between, all are judged anew.
     async fn retry_per_item(&self, writes: &[Write]) -> EndedBatch {
+        let mut backoff = Backoff::new(self.stamp.uptime_millis());
         loop {
             let versions = match self.versions(writes).await {
                 Ok(versions) => versions,
@@ -125,6 +126,9 @@ impl Through {
                         && !ended.leaves_attempts() => {}
                 _ if rest.len() == writes.len() => return ended,
                 _ => return ended.map(|outcomes| merged(writes, holds, outcomes)),
+            }
+            if self.tasks.sleep(backoff.next_delay()).await.is_break() {
+                return EndedBatch::as_answered(Err(closed_over(Attempts::Void)));
             }
         }
     }
