@@ -27,6 +27,7 @@ impl Door {
         }
     }
 
+    #[inline]
     pub(crate) fn is_open(&self) -> bool {
         !self.shut.load(Ordering::Acquire)
     }

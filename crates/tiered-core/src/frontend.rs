@@ -92,9 +92,10 @@ impl Frontend {
     }
 
     /// The entry, where it is in memory and may be served.
+    #[inline]
     pub(crate) fn peek(&self, key: &Key) -> Option<Entry> {
         let entry = self.tier.peek(key)?;
-        self.is_fresh(entry.metadata(), self.plan.max_stale_millis(Freshness::Cached)).then_some(entry)
+        self.is_fresh(entry.metadata(), self.plan.max_stale_of_hits()).then_some(entry)
     }
 
     /// The entry in memory, however old it is.
@@ -132,6 +133,7 @@ impl Frontend {
     }
 
     /// Whether an entry may be served without asking the backend; `max_stale` in milliseconds.
+    #[inline]
     fn is_fresh(&self, metadata: &Metadata, max_stale: u64) -> bool {
         let note = &metadata.note;
         let max_stale = match note.origin {

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 
-use crate::effect::Write;
-use crate::entry::Entry;
+use crate::batch::Applied;
 use crate::key::Key;
 use crate::version::Version;
+use crate::write::Written;
 
 /// Something that happened in a tiered store. One per mutation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,26 +120,30 @@ impl Recorder {
     }
 
     /// Counts one.
+    #[inline]
     pub(crate) fn count(&self, what: Count) {
         self.add(what, 1);
     }
 
     /// Counts `number` at once.
+    #[inline]
     pub(crate) fn add(&self, what: Count, number: u64) {
         if let Some(count) = self.counts.get(what as usize) {
             count.fetch_add(number, Ordering::Relaxed);
         }
     }
 
-    /// Counts a write that took effect, and tells of it.
-    pub(crate) fn took_effect(&self, write: &Write) {
-        let (key, version) = (write.key(), write.entry().map(Entry::version));
-        if let Some(version) = version {
-            self.count(Count::Put);
-            self.send(|| Event::Written { key: key.clone(), version: version.clone() });
-        } else {
-            self.count(Count::Delete);
-            self.send(|| Event::Deleted { key: key.clone() });
+    /// Counts a write that took effect, and tells of it: under the version that the answer names.
+    pub(crate) fn took_effect(&self, key: &Key, applied: &Applied) {
+        match applied {
+            Applied::Put(Written { version, .. }) => {
+                self.count(Count::Put);
+                self.send(|| Event::Written { key: key.clone(), version: version.clone() });
+            }
+            Applied::Delete(_) => {
+                self.count(Count::Delete);
+                self.send(|| Event::Deleted { key: key.clone() });
+            }
         }
     }
 

@@ -50,6 +50,8 @@ pub(crate) struct Plan {
     declared: Declared,
     route: WriteRoute,
     max_stale: Option<Duration>,
+    /// The same in milliseconds, which every hit needs; `u64::MAX` for any age.
+    max_stale_millis: u64,
     /// Sharing of the backend.
     sharing: Sharing,
     /// Whether the backend's batches are atomic.
@@ -88,7 +90,18 @@ impl Plan {
             WritePolicy::FrontendOnly => WriteRoute::Local,
         };
         let atomic = backend.has(Feature::AtomicBatch);
-        Ok(Self { settings, declared, route, max_stale, sharing, atomic, capabilities, guarantees })
+        let max_stale_millis = max_stale.map_or(u64::MAX, millis);
+        Ok(Self {
+            settings,
+            declared,
+            route,
+            max_stale,
+            max_stale_millis,
+            sharing,
+            atomic,
+            capabilities,
+            guarantees,
+        })
     }
 
     /// The settings. The policies among them are for this module.
@@ -190,12 +203,17 @@ impl Plan {
 
     /// How old a validation may be for a read of this freshness, in milliseconds; `u64::MAX` for any age.
     pub(crate) fn max_stale_millis(&self, freshness: Freshness) -> u64 {
-        let most = self.max_stale.map_or(u64::MAX, millis);
         match freshness {
             Freshness::Authoritative => 0,
-            Freshness::Cached => most,
-            Freshness::MaxStale(age) => millis(age).min(most),
+            Freshness::Cached => self.max_stale_millis,
+            Freshness::MaxStale(age) => millis(age).min(self.max_stale_millis),
         }
+    }
+
+    /// The same for a hit, which is of [`Freshness::Cached`].
+    #[inline]
+    pub(crate) const fn max_stale_of_hits(&self) -> u64 {
+        self.max_stale_millis
     }
 
     /// Whether the flush halts at a parked write, so that the backend holds a prefix of history.

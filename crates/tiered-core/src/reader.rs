@@ -49,6 +49,7 @@ impl Reader {
     }
 
     /// A hit: the entry of a pending write, else the frontend's if it is in memory and fresh.
+    #[inline]
     pub(crate) fn peek(&self, key: &Key) -> Option<Entry> {
         match self.slots.glance(key) {
             Glance::Clear => {}

@@ -70,6 +70,7 @@ impl Tier {
         self.store.capabilities().name()
     }
 
+    #[inline]
     pub(crate) fn peek(&self, key: &Key) -> Option<Entry> {
         self.store.peek(key)
     }

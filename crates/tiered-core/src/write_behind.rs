@@ -189,8 +189,9 @@ impl WriteBehind {
                 let existed = behind.decide(&write).await?;
                 let mut receipts = behind.journal(vec![gate], vec![write.clone()], room).await?;
                 let receipt = receipts.pop().unwrap_or_else(Receipt::committed);
-                behind.recorder.took_effect(&write);
-                Ok(journaled(&write, existed, receipt))
+                let applied = journaled(&write, existed, receipt);
+                behind.recorder.took_effect(write.key(), &applied);
+                Ok(applied)
             })
             .await
     }
@@ -252,8 +253,9 @@ impl WriteBehind {
         let answers = writes.iter().zip(decided).map(|(write, held)| {
             let existed = held?;
             let receipt = receipts.get(write.key()).cloned().unwrap_or_else(Receipt::committed);
-            self.recorder.took_effect(write);
-            Ok(journaled(write, existed, receipt))
+            let applied = journaled(write, existed, receipt);
+            self.recorder.took_effect(write.key(), &applied);
+            Ok(applied)
         });
         Ok(answers.collect())
     }

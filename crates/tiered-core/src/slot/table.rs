@@ -192,6 +192,7 @@ impl Slots {
     }
 
     /// What a read needs to know. One atomic load where no key has a slot.
+    #[inline]
     pub(crate) fn glance(&self, key: &Key) -> Glance {
         // A write's slot is counted before the write begins and until the frontend agrees with the backend again,
         // so a reader that sees none may take what the frontend has.

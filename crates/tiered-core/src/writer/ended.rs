@@ -31,8 +31,9 @@ impl Ended {
         Self { result, leftover }
     }
 
-    pub(super) const fn is_well(&self) -> bool {
-        self.result.is_ok()
+    /// The answer, where the write took effect.
+    pub(super) fn applied(&self) -> Option<&Applied> {
+        self.result.as_ref().ok()
     }
 
     pub(super) fn into_parts(self) -> (Result<Applied>, Leftover) {

@@ -111,7 +111,7 @@ impl Local {
                 Applied::Delete(Deleted::committed(current.version.is_some()))
             }
         };
-        self.recorder.took_effect(write);
+        self.recorder.took_effect(key, &applied);
         Ok(applied)
     }
 

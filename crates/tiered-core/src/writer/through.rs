@@ -127,8 +127,8 @@ impl Through {
         ended: Ended,
         sent: Sent,
     ) -> Result<Applied> {
-        if ended.is_well() {
-            self.recorder.took_effect(write);
+        if let Some(applied) = ended.applied() {
+            self.recorder.took_effect(write.key(), applied);
         }
         self.bring_in_step(closed, write, ended, sent).await
     }
@@ -191,8 +191,8 @@ impl Through {
             // An earlier operation on the key changed nothing; the last one opens it.
             let Some(closed) = is_last_on_key(writes, index).then(|| closed.remove(write.key())).flatten()
             else {
-                if outcome.is_ok() {
-                    self.recorder.took_effect(write);
+                if let Ok(applied) = &outcome {
+                    self.recorder.took_effect(write.key(), applied);
                 }
                 answers.push(outcome);
                 continue;

@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
 
 use super::Through;
-use crate::batch::Action;
+use crate::batch::{Action, Applied};
 use crate::effect::Write;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::slot::Gate;
@@ -34,7 +34,7 @@ impl Through {
             };
             match through.backend.put_stream(write.key(), put, receive(receiver)).await {
                 Ok(written) => {
-                    through.recorder.took_effect(&write);
+                    through.recorder.took_effect(write.key(), &Applied::Put(written.clone()));
                     let updated = through.frontend.update(write.key(), None, closed.call).await;
                     drop(closed.gate);
                     updated.map(|()| written)
