@@ -8,7 +8,7 @@ use tiered_services::Service;
 use crate::place::{BUCKET, Server, prefix};
 
 /// Cases that this server fails, each tried and seen to.
-const WANTING: [&str; 21] = [
+const WANTING: [&str; 23] = [
     // `a` is a file, and so cannot be a folder of `a/b`; a name that ends in a slash has no body.
     "delete_neighbours",
     "list_after",
