@@ -92,5 +92,5 @@ pub fn replaced_in_batch<'k>(keys: impl Iterator<Item = &'k Key>, outcomes: &mut
 
 /// The same failure for each of `keys`: what [`get_many`](crate::Store::get_many) answers where none could be read.
 pub fn all_failed(keys: &[Key], error: &Error) -> Reads {
-    keys.iter().map(|key| Err(error.duplicate().for_key(key))).collect()
+    keys.iter().map(|key| Err(error.clone().for_key(key))).collect()
 }

@@ -223,7 +223,7 @@ fn replaced_by(error: &Error) -> Error {
         Outcome::Unknown | Outcome::Applied => Outcome::Unknown,
     };
     Error::new(ErrorKind::Other, "a later operation of the batch on the same key failed")
-        .with_source(error.duplicate())
+        .with_source(error.clone())
         .outcome_is(outcome)
 }
 

@@ -37,7 +37,7 @@ impl Door {
             return Ok(());
         }
         let error = match self.lost.get().filter(|_| !self.closed.load(Ordering::Acquire)) {
-            Some(lost) => lost.duplicate(),
+            Some(lost) => lost.clone(),
             None => closed(operation),
         };
         Err(error.in_tier(&self.name))

@@ -388,7 +388,7 @@ impl Receipt {
         let ended = progress.wait_for(|progress| !matches!(progress, Progress::Journaled)).await;
         match &*ended.map_err(closed)? {
             Progress::Journaled | Progress::Committed => Ok(()),
-            Progress::Parked(error) => Err(error.duplicate()),
+            Progress::Parked(error) => Err(Error::clone(error)),
             Progress::Dropped => {
                 Err(Error::new(ErrorKind::Other, "the backend refused the write, and somebody dropped it"))
             }

@@ -154,7 +154,7 @@ impl PostgresStore {
                 Ok((key, entry, _)) => found.insert(key, Ok(entry)),
                 Err(error) => {
                     let key = error.key().cloned();
-                    found.insert(key.ok_or_else(|| error.duplicate())?, Err(error))
+                    found.insert(key.ok_or_else(|| error.clone())?, Err(error))
                 }
             };
         }
@@ -163,7 +163,7 @@ impl PostgresStore {
                 let entry = match found {
                     None => None,
                     Some(Ok(entry)) => entry.clone(),
-                    Some(Err(error)) => return Err(error.duplicate()),
+                    Some(Err(error)) => return Err(error.clone()),
                 };
                 if let Some(entry) = &entry {
                     entry.verify()?;

@@ -167,7 +167,7 @@ impl Through {
         if let Err(error) = ended.result() {
             for (write, leftover) in writes.iter().zip(leftovers) {
                 if let Some(closed) = closed.remove(write.key()) {
-                    let failed = Ended::new(Err(error.duplicate()), leftover);
+                    let failed = Ended::new(Err(error.clone()), leftover);
                     // The batch has one answer for all keys.
                     self.finish(closed, write, failed, sent).await.ok();
                 }

@@ -363,7 +363,7 @@ impl Interceptor for Broken {
         }
         let failed = reads.iter().find_map(|read| read.as_ref().err());
         if let Some(error) = failed.filter(|_| self.has(Fault::ManyFailTogether)) {
-            return adapter::all_failed(keys, &error.duplicate());
+            return adapter::all_failed(keys, &error.clone());
         }
         reads
     }

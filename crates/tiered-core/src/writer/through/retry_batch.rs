@@ -183,7 +183,7 @@ impl Retry<'_> {
             // One fence keeps all of a retried batch from taking effect twice.
             let fenced = unfenced.len() < sent.len();
             if !fenced && !self.through.plan.writes_alone() {
-                let found = self.find_out(sent, error.duplicate()).await;
+                let found = self.find_out(sent, error.clone()).await;
                 if found.is_none() {
                     self.unfenced.extend(unfenced);
                 }
