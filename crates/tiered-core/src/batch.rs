@@ -15,6 +15,18 @@ pub enum Action {
     Delete(Delete),
 }
 
+impl From<Put> for Action {
+    fn from(put: Put) -> Self {
+        Self::Put(put)
+    }
+}
+
+impl From<Delete> for Action {
+    fn from(delete: Delete) -> Self {
+        Self::Delete(delete)
+    }
+}
+
 /// What a batch does when one of its operations is refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Atomicity {
@@ -144,6 +156,30 @@ impl Batch {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.operations.is_empty()
+    }
+}
+
+/// An all-or-nothing batch of these operations.
+///
+/// # Examples
+/// ```
+/// use tiered_core::{Batch, Key, Put};
+///
+/// let batch: Batch = [(Key::new("a")?, Put::new("1")), (Key::new("b")?, Put::new("2"))].into_iter().collect();
+/// assert_eq!(batch.len(), 2);
+/// # Ok::<(), tiered_core::Error>(())
+/// ```
+impl<A: Into<Action>> FromIterator<(Key, A)> for Batch {
+    fn from_iter<I: IntoIterator<Item = (Key, A)>>(operations: I) -> Self {
+        let mut batch = Self::new();
+        batch.extend(operations);
+        batch
+    }
+}
+
+impl<A: Into<Action>> Extend<(Key, A)> for Batch {
+    fn extend<I: IntoIterator<Item = (Key, A)>>(&mut self, operations: I) {
+        self.operations.extend(operations.into_iter().map(|(key, action)| (key, action.into())));
     }
 }
 

@@ -8,14 +8,13 @@
 //! ```
 //! # #[cfg(feature = "moka")]
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-//! use tiered::{Create, Key, Put, Store, StoreExt, TieredStore};
+//! use tiered::{Create, Store, StoreExt, TieredStore};
 //!
 //! let frontend = tiered::open("moka:?capacity=16MiB", Create::IfAbsent).await?;
 //! let backend = tiered::open("memory:", Create::IfAbsent).await?;
 //! let store = TieredStore::builder(frontend, backend).build().await?;
-//! let key = Key::new("greeting")?;
-//! store.put(&key, Put::new("hello")).await?;
-//! assert_eq!(store.get(&key).await?.expect("just written").value(), "hello");
+//! store.set("greeting", "hello").await?;
+//! assert_eq!(store.get("greeting").await?.expect("just written").value(), "hello");
 //! store.close().await?;
 //! # Ok::<(), tiered::Error>(()) }).unwrap();
 //! ```
@@ -23,6 +22,10 @@
 mod open;
 mod stack;
 
+/// For implementations of [`Store`], whose asynchronous methods it writes out.
+pub use async_trait;
+/// Values are [`bytes::Bytes`].
+pub use bytes;
 pub use open::{SCHEMES, open, open_to_read};
 pub use stack::Stack;
 pub use tiered_core::opening::Create;
