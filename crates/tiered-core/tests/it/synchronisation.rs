@@ -118,6 +118,23 @@ async fn a_strategy_of_ones_own_and_named_keys() {
 }
 
 #[tokio::test]
+async fn a_closure_is_a_strategy_on_connecting_too() {
+    let (frontend, backend) = (MemoryStore::new(), MemoryStore::new());
+    for (k, v) in [("a", "1"), ("b", "four")] {
+        backend.put(&key(k), Put::new(v)).await.expect("written");
+    }
+    let only_large = |source: Option<&Listed>, _: Option<&Listed>| match source {
+        Some(source) if source.size > 3 => Decision::Copy,
+        _ => Decision::Skip,
+    };
+    let strategy: Arc<dyn SyncStrategy> = Arc::new(only_large);
+    assert_eq!(format!("{strategy:?}"), "SyncStrategy(\"custom\")");
+    let builder = TieredStore::builder(shared(&frontend), shared(&backend)).on_connect(strategy);
+    let store = builder.build().await.expect("builds");
+    assert_eq!(store.connected().map(|report| report.copied), Some(1));
+}
+
+#[tokio::test]
 async fn a_run_resumes_behind_its_checkpoint() {
     let (source, target) = (MemoryStore::new(), MemoryStore::new());
     for index in 0..100 {
