@@ -98,8 +98,8 @@ type Received = (Result<Event, broadcast::error::RecvError>, broadcast::Receiver
 
 /// The receiver moves into the call and comes back with its answer, so that a dropped poll loses nothing.
 async fn receive(mut receiver: broadcast::Receiver<Event>) -> Received {
-    let received = receiver.recv().await;
-    (received, receiver)
+    let event = receiver.recv().await;
+    (event, receiver)
 }
 
 impl Events {
@@ -120,9 +120,9 @@ impl Stream for Events {
     type Item = Event;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
-        let (received, receiver) = ready!(self.0.poll(context));
+        let (event, receiver) = ready!(self.0.poll(context));
         self.0.set(receive(receiver));
-        Poll::Ready(match received {
+        Poll::Ready(match event {
             Ok(event) => Some(event),
             Err(broadcast::error::RecvError::Lagged(missed)) => Some(Event::Missed(missed)),
             Err(broadcast::error::RecvError::Closed) => None,
