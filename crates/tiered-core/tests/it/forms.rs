@@ -67,7 +67,7 @@ async fn events_are_a_stream_that_loses_nothing() -> Result<(), Error> {
     drop(store);
     // The store ends in its own tasks.
     let rest: Vec<Event> =
-        tokio::time::timeout(Duration::from_secs(60), events.by_ref().collect()).await.expect("it ends");
+        tokio::time::timeout(Duration::from_mins(1), events.by_ref().collect()).await.expect("it ends");
     assert_eq!(rest.iter().filter(|event| written(event)).count(), 1);
     assert_eq!(events.next().await, None);
     Ok(())
