@@ -53,14 +53,7 @@ impl Store for Endless {
     fn list(&self, _: ListOptions) -> ListStream {
         Box::pin(futures_util::stream::iter((0..KEYS).map(|index| {
             let key = Key::new(format!("{index:08}"))?;
-            Ok(Listed {
-                key,
-                size: VALUE as u64,
-                version: None,
-                validator: None,
-                metadata: None,
-                value: None,
-            })
+            Ok(Listed::new(key, VALUE as u64))
         })))
     }
 }

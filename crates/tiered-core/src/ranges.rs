@@ -22,6 +22,7 @@ pub const NEAR: u64 = 64 << 10;
 
 /// What several ranges of a value have, all of one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Slices {
     /// The metadata of the whole value.
     pub metadata: Arc<Metadata>,
@@ -30,6 +31,11 @@ pub struct Slices {
 }
 
 impl Slices {
+    /// These bytes, one for each range, of a value with this metadata.
+    pub const fn new(metadata: Arc<Metadata>, values: Vec<Bytes>) -> Self {
+        Self { metadata, values }
+    }
+
     /// These ranges of a whole entry.
     ///
     /// # Errors

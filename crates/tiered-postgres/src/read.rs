@@ -96,7 +96,7 @@ impl PostgresStore {
         self.answer(empty, &metadata, &options)?.try_map(|_| {
             ranges.iter().try_for_each(|range| clamp_range(range, metadata.size).map(drop))?;
             let values = values.unwrap_or_default().into_iter().map(Bytes::from).collect();
-            Ok(Slices { metadata: Arc::clone(&metadata), values })
+            Ok(Slices::new(Arc::clone(&metadata), values))
         })
     }
 
@@ -270,7 +270,7 @@ impl PostgresStore {
             let read = row::entry(row).and_then(|(key, entry, metadata)| {
                 let value = entry.map(|entry| entry.verify().map(|()| entry.into_value())).transpose();
                 let value = value.map_err(|error| error.for_key(&key))?;
-                Ok(Listed { value, ..Listed::with_metadata(key, metadata) })
+                Ok(Listed::with_metadata(key, metadata).with_value(value))
             });
             read.map_err(|error| self.failed(error, Operation::List))
         };

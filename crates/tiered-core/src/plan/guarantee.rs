@@ -10,6 +10,7 @@ use crate::settings::{OnPark, TieredSettings};
 
 /// In which order a backend receives the acknowledged writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum FlushOrder {
     /// Each before it is acknowledged.
     Synchronous,
@@ -69,6 +70,7 @@ pub struct Guarantees {
 
 /// A level of guarantees to insist on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Requirement {
     /// Linearizable per key, conditional writes, and acknowledged writes survive a killed process.
     Strict,

@@ -155,6 +155,7 @@ fn same(source: &Listed, target: &Listed) -> bool {
 /// The strategies that settings and the command line know by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum StrategyName {
     /// [`PopulateMissing`].
     PopulateMissing,

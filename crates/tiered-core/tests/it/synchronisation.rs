@@ -49,7 +49,7 @@ proptest! {
             }
             let mut model = match name {
                 StrategyName::FullSync => BTreeMap::new(),
-                StrategyName::PopulateMissing | StrategyName::Refresh => theirs.clone(),
+                _ => theirs.clone(),
             };
             for (k, v) in &ours {
                 if name != StrategyName::PopulateMissing || !theirs.contains_key(k) {
