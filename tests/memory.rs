@@ -37,9 +37,9 @@ impl Store for Endless {
     fn capabilities(&self) -> &Capabilities {
         &self.0
     }
-    async fn claim(&self, scope: &tiered::Scope) -> Result<tiered::Claim> {
+    async fn claim(&self, scope: &tiered::adapter::Scope) -> Result<tiered::adapter::Claim> {
         let _ = scope;
-        Ok(tiered::Claim::shared())
+        Ok(tiered::adapter::Claim::shared())
     }
     async fn load(&self, _: &Key, options: &ReadOptions) -> Result<Read> {
         Read::answer(Some(self.1.entry(&Put::new(vec![1; VALUE]))), options)
@@ -67,9 +67,9 @@ impl Store for Void {
     fn capabilities(&self) -> &Capabilities {
         &self.0
     }
-    async fn claim(&self, scope: &tiered::Scope) -> Result<tiered::Claim> {
+    async fn claim(&self, scope: &tiered::adapter::Scope) -> Result<tiered::adapter::Claim> {
         let _ = scope;
-        Ok(tiered::Claim::shared())
+        Ok(tiered::adapter::Claim::shared())
     }
     async fn load(&self, _: &Key, options: &ReadOptions) -> Result<Read> {
         Read::answer(None, options)

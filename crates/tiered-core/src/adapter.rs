@@ -4,9 +4,13 @@
 
 pub use crate::batch::Refused;
 use crate::batch::{Applied, fail_with_last};
-use crate::entry::{Checksum, Entry, Metadata};
+pub use crate::claim::{Claim, Claims, Scope};
+pub use crate::entry::{Checksum, Note, Origin, Tombstones, clamp_range};
+use crate::entry::{Entry, Metadata};
 use crate::error::{Error, Result};
+pub use crate::journal::{Aside, JournalRecord, ParkReason, Recovered, Sequence};
 use crate::key::Key;
+pub use crate::list::prefix_end;
 pub use crate::ranges::{NEAR, load_ranges};
 use crate::read::Reads;
 use crate::version::Version;

@@ -29,8 +29,20 @@ pub use bytes;
 pub use open::{SCHEMES, open, open_to_read};
 pub use stack::Stack;
 pub use tiered_core::opening::Create;
+// By name, so that what core gains for adapters does not show here by itself. `adapter` has that.
 #[doc(inline)]
-pub use tiered_core::*;
+pub use tiered_core::{
+    Action, Applied, AsKey, Atomicity, Attributes, Batch, BatchOutcomes, BreakerSettings, ByteStream,
+    Capabilities, Change, ChangeStream, Checksum, Clock, Delete, Deleted, Durability, Entry, Error,
+    ErrorKind, Event, Events, Existed, Expiry, Feature, FillTiming, FlushOrder, Freshness, FrontendFailure,
+    Guarantees, Journal, JournalsSeen, Key, Known, Lease, Level, ListOptions, ListStream, Listed, Lookup,
+    ManualClock, MaxStale, MemoryStore, Metadata, OnConnectFailure, OnFull, OnOverdue, OnPark, OnUnknown,
+    Operation, Outcome, ParkReason, Parked, Precondition, Put, Read, ReadOptions, ReadPolicy, Reads, Receipt,
+    Reopen, Requirement, Result, Sequence, ServeStale, Sharing, Slices, Source, Staleness, Stamp, Stats,
+    Store, StoreExt, SystemClock, TieredBuilder, TieredSettings, TieredStore, Timestamp, Validator, Version,
+    VersionMint, VolatileJournal, WritePolicy, Written, adapter, codec, is_damaged_key, opening, ownership,
+    store, sync, url,
+};
 
 /// The journal of durable write-behind.
 #[cfg(feature = "journal")]
