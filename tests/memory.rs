@@ -37,9 +37,9 @@ impl Store for Endless {
     fn capabilities(&self) -> &Capabilities {
         &self.0
     }
-    async fn claim(&self, scope: &tiered::Scope) -> Result<tiered::Claim> {
+    async fn claim(&self, scope: &tiered::adapter::Scope) -> Result<tiered::adapter::Claim> {
         let _ = scope;
-        Ok(tiered::Claim::shared())
+        Ok(tiered::adapter::Claim::shared())
     }
     async fn load(&self, _: &Key, options: &ReadOptions) -> Result<Read> {
         Read::answer(Some(self.1.entry(&Put::new(vec![1; VALUE]))), options)
@@ -53,14 +53,7 @@ impl Store for Endless {
     fn list(&self, _: ListOptions) -> ListStream {
         Box::pin(futures_util::stream::iter((0..KEYS).map(|index| {
             let key = Key::new(format!("{index:08}"))?;
-            Ok(Listed {
-                key,
-                size: VALUE as u64,
-                version: None,
-                validator: None,
-                metadata: None,
-                value: None,
-            })
+            Ok(Listed::new(key, VALUE as u64))
         })))
     }
 }
@@ -74,9 +67,9 @@ impl Store for Void {
     fn capabilities(&self) -> &Capabilities {
         &self.0
     }
-    async fn claim(&self, scope: &tiered::Scope) -> Result<tiered::Claim> {
+    async fn claim(&self, scope: &tiered::adapter::Scope) -> Result<tiered::adapter::Claim> {
         let _ = scope;
-        Ok(tiered::Claim::shared())
+        Ok(tiered::adapter::Claim::shared())
     }
     async fn load(&self, _: &Key, options: &ReadOptions) -> Result<Read> {
         Read::answer(None, options)

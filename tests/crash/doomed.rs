@@ -6,10 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use tiered::adapter::{Aside, JournalRecord, Recovered};
 use tiered::journal::{File, Folder};
 use tiered::{
-    Aside, Batch, BatchOutcomes, Delete, Deleted, Durability, Journal, JournalRecord, Key, ListOptions,
-    ListStream, Metadata, Put, Read, ReadOptions, Recovered, Result, Sequence, Store, Written,
+    Batch, BatchOutcomes, Delete, Deleted, Durability, Journal, Key, ListOptions, ListStream, Metadata, Put,
+    Read, ReadOptions, Result, Sequence, Store, Written,
 };
 use tiered_conformance::{Intercept, Interceptor};
 

@@ -75,6 +75,7 @@ fn tier(source: Source) -> &'static str {
         Source::Frontend => "frontend",
         Source::Backend => "backend",
         Source::Pending => "pending",
+        _ => "other",
     }
 }
 

@@ -4,9 +4,13 @@
 
 pub use crate::batch::Refused;
 use crate::batch::{Applied, fail_with_last};
-use crate::entry::{Checksum, Entry, Metadata};
+pub use crate::claim::{Claim, Claims, Scope};
+pub use crate::entry::{Checksum, Note, Origin, Tombstones, clamp_range};
+use crate::entry::{Entry, Metadata};
 use crate::error::{Error, Result};
+pub use crate::journal::{Aside, JournalRecord, ParkReason, Recovered, Sequence};
 use crate::key::Key;
+pub use crate::list::prefix_end;
 pub use crate::ranges::{NEAR, load_ranges};
 use crate::read::Reads;
 use crate::version::Version;
@@ -53,7 +57,7 @@ pub fn version_of_delete(delete: &Delete) -> Option<&Version> {
 }
 
 /// The metadata that a complete put is stored with, as [`Stamp::entry`](crate::Stamp::entry) computes them; `None`
-/// where the put is no copy of an entry, or expires after a time to live that nobody has turned into a point in time.
+/// where the put is no copy of an entry, or expires after a time to live that has not been turned into a point in time.
 pub fn metadata_of(put: &Put) -> Option<Metadata> {
     let Identity::Copy(of) = put.identity() else { return None };
     let expires_at = match put.expiry {
@@ -92,5 +96,5 @@ pub fn replaced_in_batch<'k>(keys: impl Iterator<Item = &'k Key>, outcomes: &mut
 
 /// The same failure for each of `keys`: what [`get_many`](crate::Store::get_many) answers where none could be read.
 pub fn all_failed(keys: &[Key], error: &Error) -> Reads {
-    keys.iter().map(|key| Err(error.duplicate().for_key(key))).collect()
+    keys.iter().map(|key| Err(error.clone().for_key(key))).collect()
 }

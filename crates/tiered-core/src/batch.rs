@@ -15,6 +15,18 @@ pub enum Action {
     Delete(Delete),
 }
 
+impl From<Put> for Action {
+    fn from(put: Put) -> Self {
+        Self::Put(put)
+    }
+}
+
+impl From<Delete> for Action {
+    fn from(delete: Delete) -> Self {
+        Self::Delete(delete)
+    }
+}
+
 /// What a batch does when one of its operations is refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Atomicity {
@@ -147,6 +159,30 @@ impl Batch {
     }
 }
 
+/// An all-or-nothing batch of these operations.
+///
+/// # Examples
+/// ```
+/// use tiered_core::{Batch, Key, Put};
+///
+/// let batch: Batch = [(Key::new("a")?, Put::new("1")), (Key::new("b")?, Put::new("2"))].into_iter().collect();
+/// assert_eq!(batch.len(), 2);
+/// # Ok::<(), tiered_core::Error>(())
+/// ```
+impl<A: Into<Action>> FromIterator<(Key, A)> for Batch {
+    fn from_iter<I: IntoIterator<Item = (Key, A)>>(operations: I) -> Self {
+        let mut batch = Self::new();
+        batch.extend(operations);
+        batch
+    }
+}
+
+impl<A: Into<Action>> Extend<(Key, A)> for Batch {
+    fn extend<I: IntoIterator<Item = (Key, A)>>(&mut self, operations: I) {
+        self.operations.extend(operations.into_iter().map(|(key, action)| (key, action.into())));
+    }
+}
+
 /// One applied operation of a batch.
 #[derive(Clone, Debug)]
 pub enum Applied {
@@ -216,14 +252,14 @@ pub(crate) fn fail_with_last<'k>(keys: impl Iterator<Item = &'k Key>, outcomes: 
     }
 }
 
-/// Its outcome is that of the operation which failed: where nobody knows it, the batch's effect on the key is unknown.
+/// Its outcome is that of the operation which failed: where that is not known, the batch's effect on the key is unknown.
 fn replaced_by(error: &Error) -> Error {
     let outcome = match error.write_outcome() {
         Outcome::NotApplied => Outcome::NotApplied,
         Outcome::Unknown | Outcome::Applied => Outcome::Unknown,
     };
     Error::new(ErrorKind::Other, "a later operation of the batch on the same key failed")
-        .with_source(error.duplicate())
+        .with_source(error.clone())
         .outcome_is(outcome)
 }
 

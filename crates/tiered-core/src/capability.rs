@@ -78,7 +78,7 @@ pub enum Durability {
 /// Who else can write to the place while it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Sharing {
-    /// Nobody: it lives in this process, or a file lock keeps others out.
+    /// No one: it lives in this process, or a file lock keeps others out.
     Exclusive,
     /// Other processes, at any time.
     Shared,

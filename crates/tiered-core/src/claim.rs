@@ -165,7 +165,7 @@ impl Claim {
         Self(None)
     }
 
-    /// Says that the holder is about to give it back: whoever asks for it waits a moment.
+    /// Says that the holder is about to give it back: a caller that asks for it waits a moment.
     pub fn leave(&self) {
         if let Some((registry, id)) = &self.0
             && let Some(lent) = registry.held.lock().scopes.iter_mut().find(|lent| lent.id == *id)

@@ -34,6 +34,32 @@ impl Timestamp {
     }
 }
 
+/// A time before 1970 is the epoch; fractions of a millisecond are dropped.
+///
+/// # Examples
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use tiered_core::Timestamp;
+///
+/// let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_500);
+/// assert_eq!(Timestamp::from(time), Timestamp::from_millis(1_500));
+/// assert_eq!(SystemTime::from(Timestamp::from_millis(1_500)), time);
+/// ```
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        Self(millis(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()))
+    }
+}
+
+/// Where the operating system's time does not reach so far, the time is an earlier one.
+impl From<Timestamp> for SystemTime {
+    fn from(timestamp: Timestamp) -> Self {
+        std::iter::successors(Some(timestamp.0), |millis| (*millis > 0).then_some(millis / 2))
+            .find_map(|millis| Self::UNIX_EPOCH.checked_add(Duration::from_millis(millis)))
+            .unwrap_or(Self::UNIX_EPOCH)
+    }
+}
+
 /// Where a store takes time from.
 ///
 /// Wall time decides expiry and nothing else; ages, deadlines and back-off are measured in uptime, so that moving

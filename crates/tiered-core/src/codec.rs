@@ -6,7 +6,7 @@
 //! attributes: u16, then so many pairs of texts
 //! text: u16, then so many bytes of UTF-8
 //! ```
-//! Integers are little-endian. There is no checksum: whoever stores it adds one over the whole. Lengths are compared
+//! Integers are little-endian. There is no checksum: the store adds one over the whole. Lengths are compared
 //! with what is there before anything is allocated.
 
 use crate::clock::Timestamp;

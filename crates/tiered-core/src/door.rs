@@ -38,7 +38,7 @@ impl Door {
             return Ok(());
         }
         let error = match self.lost.get().filter(|_| !self.closed.load(Ordering::Acquire)) {
-            Some(lost) => lost.duplicate().during(operation),
+            Some(lost) => lost.clone().during(operation),
             None => closed(operation),
         };
         Err(error.in_tier(&self.name))

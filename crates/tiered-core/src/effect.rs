@@ -114,7 +114,7 @@ impl Write {
         JournalRecord { key: self.key.clone(), action: self.action(), continues }
     }
 
-    /// Whether `current` is what the write leaves behind. For a delete: what it was conditional on is gone.
+    /// Whether `current` is what the write leaves behind. For a delete: what it was conditional on is no longer there.
     pub(crate) fn left(&self, current: Option<&Version>) -> bool {
         match &self.effect {
             Effect::Put(entry) => current == Some(entry.version()),

@@ -97,6 +97,25 @@ impl Attributes {
         Ok(Self(Some(Arc::new(map))))
     }
 
+    /// These pairs; of several with one name the last.
+    ///
+    /// # Errors
+    /// As [`with`](Self::with).
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::Attributes;
+    ///
+    /// let attributes = Attributes::try_from_iter([("content-type", "text/plain"), ("lang", "en")])?;
+    /// assert_eq!(attributes.get("lang"), Some("en"));
+    /// # Ok::<(), tiered_core::Error>(())
+    /// ```
+    pub fn try_from_iter<N: AsRef<str>, V: AsRef<str>>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<Self, Error> {
+        pairs.into_iter().try_fold(Self::new(), |all, (name, value)| all.with(name.as_ref(), value.as_ref()))
+    }
+
     /// The value of `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.as_ref().and_then(|map| map.get(name)).map(String::as_str)

@@ -2,6 +2,8 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
+use std::sync::Arc;
 
 use crate::key::Key;
 
@@ -132,7 +134,7 @@ impl fmt::Display for Operation {
 /// An error of a store.
 ///
 /// Prints as one line without its source; the chain ([`std::error::Error::source`]) carries that once. Keys may
-/// appear in it; values and secrets never do.
+/// appear in it; values and secrets never do. Clones share the source.
 ///
 /// # Examples
 /// ```
@@ -142,8 +144,10 @@ impl fmt::Display for Operation {
 /// assert_eq!(error.outcome(), Some(Outcome::Unknown));
 /// assert_eq!(error.to_string(), "unavailable: the server does not answer (the write may have taken effect)");
 /// ```
+#[derive(Clone)]
 pub struct Error(Box<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     message: String,
@@ -151,7 +155,9 @@ struct Inner {
     tier: Option<String>,
     key: Option<Key>,
     outcome: Option<Outcome>,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    /// The outcome was stated before the operation turned out to be a read: it concerns no write.
+    outcome_of_read: bool,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
@@ -164,6 +170,7 @@ impl Error {
             tier: None,
             key: None,
             outcome: None,
+            outcome_of_read: false,
             source: None,
         }))
     }
@@ -171,7 +178,7 @@ impl Error {
     /// Adds the cause.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.0.source = Some(source.into());
+        self.0.source = Some(Arc::from(source.into()));
         self
     }
 
@@ -182,14 +189,15 @@ impl Error {
         self
     }
 
-    /// Says which operation failed, unless a deeper tier said so already. A read has no outcome.
+    /// Says which operation failed, unless a deeper tier said so already. Where it is a read, an outcome stated so far
+    /// concerns no write: [`outcome`](Self::outcome) is `None` until [`outcome_is`](Self::outcome_is) states one, and
+    /// [`request_outcome`](Self::request_outcome) keeps it.
     #[must_use]
     pub fn during(mut self, operation: Operation) -> Self {
         if self.0.operation.is_none() {
             self.0.operation = Some(operation);
-            if matches!(operation, Operation::Load | Operation::LoadMany | Operation::List) {
-                self.0.outcome = None;
-            }
+            self.0.outcome_of_read =
+                matches!(operation, Operation::Load | Operation::LoadMany | Operation::List);
         }
         self
     }
@@ -212,6 +220,7 @@ impl Error {
     #[must_use]
     pub fn outcome_is(mut self, outcome: Outcome) -> Self {
         self.0.outcome = Some(outcome);
+        self.0.outcome_of_read = false;
         self
     }
 
@@ -243,12 +252,27 @@ impl Error {
     /// What a failed write did; `None` for reads. A write without a stated outcome counts as
     /// [`Outcome::Unknown`]: [`Error::write_outcome`].
     pub fn outcome(&self) -> Option<Outcome> {
+        self.0.outcome.filter(|_| !self.0.outcome_of_read)
+    }
+
+    /// What the tier said of the request that failed, for reads as well: `NotApplied` means that it was refused or never
+    /// sent. [`outcome`](Self::outcome) says what a write did.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::{Error, ErrorKind, Operation, Outcome};
+    ///
+    /// let refused = Error::new(ErrorKind::Unavailable, "too many connections").outcome_is(Outcome::NotApplied);
+    /// let read = refused.during(Operation::Load);
+    /// assert_eq!((read.outcome(), read.request_outcome()), (None, Some(Outcome::NotApplied)));
+    /// ```
+    pub fn request_outcome(&self) -> Option<Outcome> {
         self.0.outcome
     }
 
     /// What a failed write did, with the cautious answer where the store did not say.
     pub fn write_outcome(&self) -> Outcome {
-        self.0.outcome.unwrap_or(match self.0.kind {
+        self.outcome().unwrap_or(match self.0.kind {
             // Refused before anything was sent.
             ErrorKind::InvalidKey
             | ErrorKind::InvalidInput
@@ -259,19 +283,34 @@ impl Error {
         })
     }
 
-    /// A copy that every waiter of one failed call can have. The source survives as text.
-    #[must_use]
-    pub fn duplicate(&self) -> Self {
-        let source = self.0.source.as_ref().map(|source| chain_text(source.as_ref()).into());
-        Self(Box::new(Inner {
-            kind: self.0.kind,
-            message: self.0.message.clone(),
-            operation: self.0.operation,
-            tier: self.0.tier.clone(),
-            key: self.0.key.clone(),
-            outcome: self.0.outcome,
-            source,
-        }))
+    /// Whether the same call may succeed later, although nobody changes the call or the configuration.
+    ///
+    /// | Kind | Retryable | Because |
+    /// |---|---|---|
+    /// | [`Unavailable`](ErrorKind::Unavailable) | yes | the tier may be reached again |
+    /// | [`TimedOut`](ErrorKind::TimedOut) | yes | the tier may answer in time |
+    /// | [`Full`](ErrorKind::Full) | yes | pending writes are flushed, and space is freed |
+    /// | [`Locked`](ErrorKind::Locked) | no | the owner must close the place first, and a store that lost its lease stays without it |
+    /// | [`PreconditionFailed`](ErrorKind::PreconditionFailed) | no | read again and decide anew |
+    /// | [`Closed`](ErrorKind::Closed) | no | open the store again |
+    /// | all others | no | the call, the configuration or the data must change |
+    ///
+    /// A write that took effect ([`Outcome::Applied`]) is never retryable. Retry a write whose
+    /// [`write_outcome`](Self::write_outcome) is [`Outcome::Unknown`] only where taking effect twice, or after the write of
+    /// another process, does no harm. Wait between attempts.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::{Error, ErrorKind, Outcome};
+    ///
+    /// let error = Error::new(ErrorKind::Unavailable, "the server does not answer");
+    /// assert!(error.is_retryable());
+    /// assert!(!error.outcome_is(Outcome::Applied).is_retryable());
+    /// assert!(!Error::new(ErrorKind::InvalidKey, "the key is empty").is_retryable());
+    /// ```
+    pub fn is_retryable(&self) -> bool {
+        let passes = matches!(self.0.kind, ErrorKind::Unavailable | ErrorKind::TimedOut | ErrorKind::Full);
+        passes && self.outcome() != Some(Outcome::Applied)
     }
 
     /// The error and its sources on one line, each once, for logs and terminals.
@@ -306,7 +345,7 @@ impl fmt::Display for Error {
             write!(f, "{key:?}: ")?;
         }
         write!(f, "{}: {}", self.0.kind, self.0.message)?;
-        if let Some(outcome) = self.0.outcome {
+        if let Some(outcome) = self.outcome() {
             f.write_str(match outcome {
                 Outcome::NotApplied => " (nothing was written)",
                 Outcome::Applied => " (the write took effect)",
@@ -325,7 +364,7 @@ impl fmt::Debug for Error {
             .field("operation", &self.0.operation)
             .field("tier", &self.0.tier)
             .field("key", &self.0.key)
-            .field("outcome", &self.0.outcome)
+            .field("outcome", &self.outcome())
             .field("source", &self.0.source)
             .finish()
     }
@@ -334,6 +373,40 @@ impl fmt::Debug for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+/// The kind says what to do about it; the outcome of a write stays [`Outcome::Unknown`], since the error does not tell how
+/// far the write came.
+///
+/// # Examples
+/// ```
+/// use std::io;
+/// use tiered_core::{Error, ErrorKind, Outcome};
+///
+/// let error = Error::from(io::Error::from(io::ErrorKind::PermissionDenied));
+/// assert_eq!((error.kind(), error.write_outcome()), (ErrorKind::PermissionDenied, Outcome::Unknown));
+/// ```
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        use io::ErrorKind as Io;
+        let kind = match error.kind() {
+            Io::NotFound | Io::NotADirectory => ErrorKind::NotFound,
+            Io::PermissionDenied | Io::ReadOnlyFilesystem => ErrorKind::PermissionDenied,
+            Io::TimedOut => ErrorKind::TimedOut,
+            Io::StorageFull | Io::QuotaExceeded => ErrorKind::Full,
+            Io::ConnectionRefused
+            | Io::ConnectionReset
+            | Io::ConnectionAborted
+            | Io::NotConnected
+            | Io::BrokenPipe
+            | Io::HostUnreachable
+            | Io::NetworkUnreachable
+            | Io::NetworkDown
+            | Io::Interrupted => ErrorKind::Unavailable,
+            _ => ErrorKind::Other,
+        };
+        Self::new(kind, "an operation of the operating system failed").with_source(error)
     }
 }
 
@@ -354,13 +427,23 @@ mod tests {
         let line = "postgres: put \"k\": unavailable: no answer (the write may have taken effect)";
         assert_eq!(error.to_string(), line);
         assert_eq!(error.chain(), format!("{line}: reset"));
-        assert_eq!(error.duplicate().chain(), error.chain());
+    }
+
+    #[test]
+    fn a_clone_keeps_its_source() {
+        let error = Error::from(io::Error::from(io::ErrorKind::StorageFull)).clone();
+        let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        assert_eq!(source.map(io::Error::kind), Some(io::ErrorKind::StorageFull));
+        assert_eq!((error.kind(), error.write_outcome()), (ErrorKind::Full, Outcome::Unknown));
     }
 
     #[test]
     fn a_read_has_no_outcome() {
         let error = || Error::new(ErrorKind::TimedOut, "no answer").outcome_is(Outcome::Unknown);
-        assert_eq!(error().during(Operation::List).outcome(), None);
+        let read = error().during(Operation::List);
+        assert_eq!((read.outcome(), read.request_outcome()), (None, Some(Outcome::Unknown)));
+        assert!(!read.to_string().contains("write"), "{read}");
+        assert_eq!(read.outcome_is(Outcome::NotApplied).outcome(), Some(Outcome::NotApplied));
         assert_eq!(error().during(Operation::Put).outcome(), Some(Outcome::Unknown));
         assert_eq!(error().during(Operation::Put).during(Operation::Load).outcome(), Some(Outcome::Unknown));
     }

@@ -3,6 +3,7 @@
 use std::borrow::{Borrow, Cow};
 use std::fmt;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use smol_str::SmolStr;
 
 use crate::error::{Error, ErrorKind};
@@ -125,6 +126,20 @@ impl TryFrom<String> for Key {
     fn try_from(text: String) -> Result<Self, Error> {
         check(&text)?;
         Ok(Self(SmolStr::from(text)))
+    }
+}
+
+/// As text.
+impl Serialize for Key {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// From text, which is checked as by [`Key::new`].
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::try_from(String::deserialize(deserializer)?).map_err(de::Error::custom)
     }
 }
 

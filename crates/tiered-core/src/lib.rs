@@ -57,7 +57,7 @@ pub use list::{ListOptions, ListStream, Listed, is_damaged_key, prefix_end};
 pub use memory::MemoryStore;
 pub use observe::{Event, Events, Stats};
 pub use ownership::{JournalsSeen, Lease};
-pub use plan::guarantee::{FlushOrder, Guarantees, Requirement};
+pub use plan::guarantee::{FlushOrder, Guarantees, Requirement, Staleness};
 pub use policy::{Freshness, ReadPolicy, WritePolicy};
 pub use ranges::Slices;
 pub use read::{Known, Lookup, Read, ReadOptions, Reads, Source};

@@ -111,6 +111,7 @@ pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
 
 /// A key of a listing, with what the backend lists for free.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Listed {
     /// The key.
     pub key: Key,
@@ -128,6 +129,25 @@ pub struct Listed {
 }
 
 impl Listed {
+    /// A listed key of which the size alone is known.
+    pub const fn new(key: Key, size: u64) -> Self {
+        Self { key, size, version: None, validator: None, metadata: None, value: None }
+    }
+
+    /// With a validator that is not the version itself.
+    #[must_use]
+    pub fn with_validator(mut self, validator: Option<Validator>) -> Self {
+        self.validator = validator;
+        self
+    }
+
+    /// With the whole value, where it is at hand.
+    #[must_use]
+    pub fn with_value(mut self, value: Option<Bytes>) -> Self {
+        self.value = value;
+        self
+    }
+
     /// A listed key with all its metadata.
     pub fn with_metadata(key: Key, metadata: Arc<Metadata>) -> Self {
         Self {

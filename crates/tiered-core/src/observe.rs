@@ -1,9 +1,14 @@
 //! What a tiered store tells about itself: events and statistics.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_core::Stream;
+use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
+use tokio_util::sync::ReusableBoxFuture;
 
 use crate::batch::Applied;
 use crate::key::Key;
@@ -71,21 +76,57 @@ pub enum Event {
     Missed(u64),
 }
 
-/// A subscription to a store's events, from the moment of subscribing.
+/// A subscription to a store's events, from the moment of subscribing. It is a [`Stream`] as well.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use std::sync::Arc;
+/// use tiered_core::{Event, MemoryStore, StoreExt, TieredStore};
+///
+/// let (frontend, backend) = (Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+/// let store = TieredStore::builder(frontend, backend).build().await?;
+/// let mut events = store.subscribe();
+/// store.set("greeting", "hello").await?;
+/// assert!(matches!(events.next().await, Some(Event::Written { key, .. }) if key.as_str() == "greeting"));
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Debug)]
-pub struct Events(broadcast::Receiver<Event>);
+pub struct Events(ReusableBoxFuture<'static, Received>);
+
+type Received = (Result<Event, broadcast::error::RecvError>, broadcast::Receiver<Event>);
+
+/// The receiver moves into the call and comes back with its answer, so that a dropped poll loses nothing.
+async fn receive(mut receiver: broadcast::Receiver<Event>) -> Received {
+    let event = receiver.recv().await;
+    (event, receiver)
+}
 
 impl Events {
+    fn new(receiver: broadcast::Receiver<Event>) -> Self {
+        Self(ReusableBoxFuture::new(receive(receiver)))
+    }
+
     /// The next event; `None` when the store is gone.
     ///
     /// # Cancel safety
     /// No event is lost when it is dropped.
     pub async fn next(&mut self) -> Option<Event> {
-        match self.0.recv().await {
+        std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+}
+
+impl Stream for Events {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        let (event, receiver) = ready!(self.0.poll(context));
+        self.0.set(receive(receiver));
+        Poll::Ready(match event {
             Ok(event) => Some(event),
             Err(broadcast::error::RecvError::Lagged(missed)) => Some(Event::Missed(missed)),
             Err(broadcast::error::RecvError::Closed) => None,
-        }
+        })
     }
 }
 
@@ -103,7 +144,7 @@ impl EventSender {
     }
 
     pub(crate) fn subscribe(&self) -> Events {
-        Events(self.0.subscribe())
+        Events::new(self.0.subscribe())
     }
 }
 
@@ -177,7 +218,10 @@ macro_rules! counts {
         }
 
         /// A store's statistics: counts since it was built, and gauges of now.
-        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        ///
+        /// Serialises with the names of its fields. A count that is missing reads as 0.
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default)]
         #[non_exhaustive]
         pub struct Stats {
             $($(#[$doc])* pub $name: u64,)*

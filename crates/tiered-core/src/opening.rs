@@ -1,9 +1,9 @@
 //! What adapters need when they open a place: what may be created and when a write counts as done, a runtime, and
 //! patience with locks of their own process.
 //!
-//! A store that is dropped lets its place go a little later: a thread has to end, or a commit. Whoever opens the place
-//! again in the same process would find it locked by nobody that can be closed. So every place that this process holds
-//! is listed here, from the moment when it is locked to the moment when the lock is gone.
+//! A store that is dropped releases its place a little later: a thread has to end, or a commit. An opening of the same
+//! place in this process would find it locked, with no store left to close. So every place that this process holds is
+//! listed here, from the moment when it is locked to the moment when the lock is released.
 
 use std::io;
 use std::path::Path;

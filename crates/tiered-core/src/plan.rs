@@ -19,7 +19,7 @@ use crate::policy::{Freshness, ReadPolicy, WritePolicy};
 use crate::settings::{MaxStale, OnPark, OnUnknown, TieredSettings};
 
 pub(crate) use declared::Declared;
-use guarantee::Guarantees;
+use guarantee::{Guarantees, Staleness};
 
 /// Staleness allowed where other processes can write to the backend, unless set otherwise: a minute is short
 /// enough for most caches and long enough to spare the backend.
@@ -81,7 +81,8 @@ impl Plan {
             }
             MaxStale::Auto | MaxStale::Unlimited => None,
         };
-        let guarantees = Guarantees::of(&settings, frontend, backend, declared.journaled(), max_stale);
+        let staleness = staleness(&settings, declared, sharing, max_stale);
+        let guarantees = Guarantees::of(&settings, frontend, backend, declared.journaled(), staleness);
         let others_write = declared.others_write(sharing);
         let capabilities = derive::capabilities(&settings, frontend, backend, &guarantees, others_write);
         let route = match settings.write_policy {
@@ -223,6 +224,25 @@ impl Plan {
             OnPark::Halt => true,
             OnPark::Skip => false,
         }
+    }
+}
+
+/// How far reads may lag behind the writes of others. The owner of a lease learns only at its next flush that another one
+/// has taken over, so it does not count as the only writer.
+fn staleness(
+    settings: &TieredSettings,
+    declared: Declared,
+    sharing: Sharing,
+    max_stale: Option<Duration>,
+) -> Staleness {
+    // A store that never writes its backend and compares again leaves it to other stores of this process.
+    let leaves_it = settings.write_policy == WritePolicy::FrontendOnly && max_stale.is_some();
+    if (sharing == Sharing::Exclusive && !leaves_it) || declared.writes_alone() {
+        return Staleness::None;
+    }
+    match max_stale {
+        Some(age) if settings.read_policy == ReadPolicy::FrontendFirst => Staleness::AtMost(age),
+        _ => Staleness::Unlimited,
     }
 }
 

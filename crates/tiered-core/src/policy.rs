@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind};
 /// How a tiered store writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum WritePolicy {
     /// Backend, then frontend, then acknowledge. Reads after a write are hits.
     #[default]
@@ -41,6 +42,7 @@ impl WritePolicy {
 /// How a tiered store reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum ReadPolicy {
     /// Frontend, else backend, filling the frontend.
     #[default]

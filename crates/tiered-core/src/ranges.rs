@@ -13,8 +13,8 @@ use crate::read::{Known, Lookup, Read, ReadOptions};
 /// Reads at a time of one call.
 const CONCURRENCY: usize = 8;
 
-/// How often a read begins anew that found its value replaced. Somebody who replaces it faster than it is read does so
-/// for ever.
+/// How often a read that found its value replaced begins anew. A value that is replaced faster than it is read would
+/// keep it busy without end.
 const ATTEMPTS: usize = 8;
 
 /// Ranges that are at most so many bytes apart are one read, where a read costs no more than a system call.
@@ -22,6 +22,7 @@ pub const NEAR: u64 = 64 << 10;
 
 /// What several ranges of a value have, all of one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Slices {
     /// The metadata of the whole value.
     pub metadata: Arc<Metadata>,
@@ -30,6 +31,11 @@ pub struct Slices {
 }
 
 impl Slices {
+    /// These bytes, one for each range, of a value with this metadata.
+    pub const fn new(metadata: Arc<Metadata>, values: Vec<Bytes>) -> Self {
+        Self { metadata, values }
+    }
+
     /// These ranges of a whole entry.
     ///
     /// # Errors
@@ -72,7 +78,7 @@ where
         let rest: Vec<Read> = stream::iter(loads).buffered(CONCURRENCY).try_collect().await?;
         match rest.iter().find(|read| read.entry().is_none()) {
             None => return assemble(ranges, &spans, read, rest),
-            // The version that was asked for is gone.
+            // The version that was asked for has been replaced.
             Some(other) if options.if_version.is_some() => return Ok(other.clone().without_entry()),
             Some(_) => {}
         }
@@ -162,7 +168,10 @@ mod tests {
         let Lookup::Found(slices) = read.expect("read").lookup else { panic!("it is there") };
         assert_eq!((slices.values, reads), (vec![Bytes::from("ab"), Bytes::from("ij")], 6));
         let (read, reads) = replaced(usize::MAX / 2, ReadOptions::new()).await;
-        assert_eq!((read.expect_err("for ever").kind(), reads), (ErrorKind::Unavailable, 2 * ATTEMPTS));
+        assert_eq!(
+            (read.expect_err("replaced without end").kind(), reads),
+            (ErrorKind::Unavailable, 2 * ATTEMPTS)
+        );
     }
 
     #[tokio::test]

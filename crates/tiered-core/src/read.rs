@@ -10,6 +10,7 @@ use crate::version::{Validator, Version};
 
 /// An entry that the reader has already.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Known {
     /// Its version.
     pub version: Version,
@@ -124,6 +125,7 @@ impl ReadOptions {
 
 /// The tier that answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Source {
     /// A store without tiers.
     Store,
@@ -150,6 +152,7 @@ pub enum Lookup<T = Entry> {
 
 /// The answer to a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Read<T = Entry> {
     /// What was found.
     pub lookup: Lookup<T>,

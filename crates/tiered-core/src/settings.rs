@@ -10,11 +10,12 @@ use crate::sync::StrategyName;
 /// For how long an entry of the frontend may be served before it is compared with the backend again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum MaxStale {
     /// 60 s where other processes can write to the backend, unlimited where they cannot.
     #[default]
     Auto,
-    /// For ever: nobody else writes, or stale answers do no harm.
+    /// Without limit: no other process writes, or stale answers do no harm.
     Unlimited,
     /// So many milliseconds.
     Millis(u64),
@@ -23,11 +24,12 @@ pub enum MaxStale {
 /// What a persistent frontend's entries are worth when the store is opened again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Reopen {
     /// Each is compared with the backend, by version, on its first use.
     #[default]
     Revalidate,
-    /// They are served as they are after a clean close, and compared otherwise. For when nobody else writes.
+    /// They are served as they are after a clean close, and compared otherwise. Use it where no other process writes.
     Trust,
     /// They are removed.
     Clear,
@@ -36,6 +38,7 @@ pub enum Reopen {
 /// What a write-behind store does with a write for which there is no room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum OnFull {
     /// The write waits for room.
     #[default]
@@ -44,14 +47,15 @@ pub enum OnFull {
     Fail,
 }
 
-/// What a write-behind store does when the backend refuses a journaled write for good.
+/// What a write-behind store does when the backend definitely refuses a journaled write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum OnPark {
     /// [`Halt`](Self::Halt) where the backend's batches are atomic, else [`Skip`](Self::Skip).
     #[default]
     Auto,
-    /// Nothing after it is flushed until somebody retries or drops it: the backend holds a prefix of history.
+    /// Nothing after it is flushed until an operator retries or drops it: the backend holds a prefix of history.
     Halt,
     /// The rest goes on: the backend holds a prefix of each key's history. A later write of the key replaces it.
     Skip,
@@ -61,6 +65,7 @@ pub enum OnPark {
 /// [`max_pending_age_millis`](TieredSettings::max_pending_age_millis).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum OnOverdue {
     /// It acknowledges them. The alarm goes off, and a write may wait for the backend without bound.
     #[default]
@@ -75,6 +80,7 @@ pub enum OnOverdue {
 /// When a read that missed is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum FillTiming {
     /// As soon as the backend has answered; the fill follows. A second read at once may miss as well.
     #[default]
@@ -87,6 +93,7 @@ pub enum FillTiming {
 /// What failed entries of the sync on connecting mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum OnConnectFailure {
     /// The store is built. [`TieredStore::connected`](crate::TieredStore::connected) has the report, a warning tells of it,
     /// [`Stats::sync_failures`](crate::Stats) counts them, and an [`Event::SyncFailed`](crate::Event) follows.
@@ -99,6 +106,7 @@ pub enum OnConnectFailure {
 /// What a failure of the frontend means for a call that the backend can serve.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum FrontendFailure {
     /// Nothing: the key is quarantined and the call succeeds.
     #[default]
@@ -110,6 +118,7 @@ pub enum FrontendFailure {
 /// What a write-through or write-around store does about a backend write whose outcome is unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum OnUnknown {
     /// The caller is told. The key is closed to hits for as long as the request can still take effect
     /// ([`Capabilities::lifetime`](crate::Capabilities::lifetime)).
@@ -131,6 +140,7 @@ pub enum OnUnknown {
 /// of [`Freshness::Cached`](crate::Freshness) alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum ServeStale {
     /// Never: the backend's error is the answer.
     #[default]
@@ -155,12 +165,37 @@ impl ServeStale {
 /// A circuit breaker: a tier that fails again and again is left alone for a while, and calls fail at once meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
 pub struct BreakerSettings {
     /// So many failures in a row open it. A failure is a call that found the tier unavailable or timed out.
     pub failures: u32,
     /// For how long the tier is left alone, in milliseconds. After it one call is let through: where that succeeds the
     /// breaker closes.
     pub pause_millis: u64,
+}
+
+impl BreakerSettings {
+    /// Opens after so many failures in a row, and then leaves the tier alone for `pause`.
+    pub fn new(failures: u32, pause: Duration) -> Self {
+        Self { failures, pause_millis: whole_millis(pause) }
+    }
+}
+
+impl From<Duration> for MaxStale {
+    fn from(age: Duration) -> Self {
+        Self::Millis(whole_millis(age))
+    }
+}
+
+impl From<Duration> for ServeStale {
+    fn from(age: Duration) -> Self {
+        Self::Millis(whole_millis(age))
+    }
+}
+
+/// In milliseconds. A fraction counts as a whole one, so that no duration but zero becomes zero.
+pub(crate) fn whole_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 /// How a tiered store behaves. Every field has a default; unknown fields are refused.

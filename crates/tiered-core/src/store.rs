@@ -186,7 +186,7 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 ///   [`claim`](Store::claim) of a scope that overlaps one which is lent is [`ErrorKind::Locked`]; disjoint ones are
 ///   independent, and what is dropped can be claimed again. All handles of one place in this process share their
 ///   [`Claims`](crate::Claims). A tiered store claims its tiers, a sync its target: two owners that do not know of each
-///   other would serve stale answers. A claim keeps nobody from calling the store.
+///   other would serve stale answers. A claim does not prevent calls of the store.
 ///
 /// # Life
 /// * **`[flush]`** [`flush`](Store::flush) returns when every write acknowledged before it is as durable as the
@@ -302,7 +302,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         self.put(key, put.value(value)).await
     }
 
-    /// Lends `scope` to an owner; see `[claim]`. Here: a shared store lends nothing, and refuses nobody; an exclusive one
+    /// Lends `scope` to an owner; see `[claim]`. Here: a shared store grants every claim; an exclusive one
     /// is refused, since it must hold the [`Claims`](crate::Claims) of its place and answer with them.
     async fn claim(&self, _scope: &Scope) -> Result<Claim> {
         let capabilities = self.capabilities();

@@ -108,7 +108,7 @@ impl Tier {
         self.ask(async {
             let reads = self.store.get_many(keys, options).await;
             match out_of_reach(&reads) {
-                Some(error) => Err(error.duplicate()),
+                Some(error) => Err(error.clone()),
                 None => Ok(reads),
             }
         })

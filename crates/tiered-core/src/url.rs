@@ -79,7 +79,7 @@ impl StoreUrl {
         self.parameters.remove(name)
     }
 
-    /// Refuses parameters that nobody took.
+    /// Refuses parameters that were not taken.
     ///
     /// # Errors
     /// [`ErrorKind::Config`], naming the `known` ones.

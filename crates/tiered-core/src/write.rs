@@ -372,8 +372,8 @@ impl Receipt {
     ///
     /// # Errors
     /// [`ErrorKind::Closed`] when the store went away first. The backend's own, where it refused the write, which is
-    /// parked then: see [`TieredStore::parked`](crate::TieredStore::parked). [`ErrorKind::Other`] where somebody
-    /// dropped it.
+    /// parked then: see [`TieredStore::parked`](crate::TieredStore::parked). [`ErrorKind::Other`] where an
+    /// operator dropped it.
     ///
     /// # Cancel safety
     /// Waiting changes nothing; drop it at any time.
@@ -388,9 +388,9 @@ impl Receipt {
         let ended = progress.wait_for(|progress| !matches!(progress, Progress::Journaled)).await;
         match &*ended.map_err(closed)? {
             Progress::Journaled | Progress::Committed => Ok(()),
-            Progress::Parked(error) => Err(error.duplicate()),
+            Progress::Parked(error) => Err(Error::clone(error)),
             Progress::Dropped => {
-                Err(Error::new(ErrorKind::Other, "the backend refused the write, and somebody dropped it"))
+                Err(Error::new(ErrorKind::Other, "the backend refused the write, and an operator dropped it"))
             }
         }
     }

@@ -47,7 +47,7 @@ pub(crate) fn slices(
             let Some(record) = record.clone() else { break };
             values.push(read_value(view, key, record, Some(range))?.into_value());
         }
-        Ok(Slices { metadata: Arc::clone(entry.metadata()), values })
+        Ok(Slices::new(Arc::clone(entry.metadata()), values))
     })
 }
 

@@ -76,7 +76,7 @@ fn read_page(view: &dyn View, options: &ListOptions, now: Timestamp) -> Result<P
                 // What lies in the record has been read already.
                 let value = inline.filter(|_| options.wants_value(metadata.size));
                 let listed = Listed::with_metadata(key.clone(), Arc::new(metadata));
-                page.listed.push_back(Ok(Listed { value, ..listed }));
+                page.listed.push_back(Ok(listed.with_value(value)));
             }
             Ok(_) => {}
             Err(error) => page.listed.push_back(Err(error)),

@@ -78,10 +78,10 @@ impl Answer {
     fn give(self, committed: Result<(), &Error>) {
         match self {
             Self::Applied(outcomes, reply) => {
-                reply.send(committed.map(|()| outcomes).map_err(Error::duplicate)).ok();
+                reply.send(committed.map(|()| outcomes).map_err(Error::clone)).ok();
             }
             Self::Done(reply) => {
-                reply.send(committed.map_err(Error::duplicate)).ok();
+                reply.send(committed.map_err(Error::clone)).ok();
             }
         }
     }
@@ -210,7 +210,7 @@ fn carry_out(
                     let kept = operations.iter().zip(&judged).filter(|(_, judged)| judged.is_ok());
                     changed.extend(kept.map(|((key, _), _)| key.clone()));
                     let outcomes = apply(transaction, &operations, judged, stamp);
-                    let failed = outcomes.as_ref().err().map(Error::duplicate);
+                    let failed = outcomes.as_ref().err().cloned();
                     answers.push(Answer::Applied(outcomes.unwrap_or_default(), reply));
                     return failed.map_or(Ok(()), Err);
                 }

@@ -96,7 +96,7 @@ impl PostgresStore {
         self.answer(empty, &metadata, &options)?.try_map(|_| {
             ranges.iter().try_for_each(|range| clamp_range(range, metadata.size).map(drop))?;
             let values = values.unwrap_or_default().into_iter().map(Bytes::from).collect();
-            Ok(Slices { metadata: Arc::clone(&metadata), values })
+            Ok(Slices::new(Arc::clone(&metadata), values))
         })
     }
 
@@ -154,7 +154,7 @@ impl PostgresStore {
                 Ok((key, entry, _)) => found.insert(key, Ok(entry)),
                 Err(error) => {
                     let key = error.key().cloned();
-                    found.insert(key.ok_or_else(|| error.duplicate())?, Err(error))
+                    found.insert(key.ok_or_else(|| error.clone())?, Err(error))
                 }
             };
         }
@@ -163,7 +163,7 @@ impl PostgresStore {
                 let entry = match found {
                     None => None,
                     Some(Ok(entry)) => entry.clone(),
-                    Some(Err(error)) => return Err(error.duplicate()),
+                    Some(Err(error)) => return Err(error.clone()),
                 };
                 if let Some(entry) = &entry {
                     entry.verify()?;
@@ -270,7 +270,7 @@ impl PostgresStore {
             let read = row::entry(row).and_then(|(key, entry, metadata)| {
                 let value = entry.map(|entry| entry.verify().map(|()| entry.into_value())).transpose();
                 let value = value.map_err(|error| error.for_key(&key))?;
-                Ok(Listed { value, ..Listed::with_metadata(key, metadata) })
+                Ok(Listed::with_metadata(key, metadata).with_value(value))
             });
             read.map_err(|error| self.failed(error, Operation::List))
         };

@@ -167,7 +167,7 @@ impl S3Store {
                 }
                 Err(failed) => {
                     let error = failed.into_error();
-                    return keys.iter().map(|key| (key.clone(), error.duplicate())).collect();
+                    return keys.iter().map(|key| (key.clone(), error.clone())).collect();
                 }
             }
         }

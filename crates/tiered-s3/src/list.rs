@@ -104,7 +104,7 @@ impl S3Store {
         // An object of another layout is met when it is read.
         let size = self.0.layout.size(total).unwrap_or(0);
         let validator = object.e_tag().map(Validator::new).transpose()?;
-        Ok(Some(Listed { key, size, version: None, validator, metadata: None, value: None }))
+        Ok(Some(Listed::new(key, size).with_validator(validator)))
     }
 }
 

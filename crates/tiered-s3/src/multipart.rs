@@ -155,10 +155,12 @@ impl S3Store {
                 client.once(piece.len() as u64, request.send())
             });
             let sent = sent.await.map_err(Failed::into_error)?;
-            Ok(CompletedPart::builder()
-                .part_number(number)
-                .set_e_tag(sent.e_tag().map(str::to_owned))
-                .build())
+            Ok::<_, Error>(
+                CompletedPart::builder()
+                    .part_number(number)
+                    .set_e_tag(sent.e_tag().map(str::to_owned))
+                    .build(),
+            )
         })
         .buffered(CONCURRENCY);
         let mut parts = Vec::new();

@@ -192,7 +192,7 @@ impl Config {
         match self.settings.write_policy {
             WritePolicy::WriteThrough | WritePolicy::WriteAround => true,
             WritePolicy::WriteBehind => self.journaling != Journaling::Volatile,
-            WritePolicy::FrontendOnly => self.front == Front::Redb,
+            _ => self.front == Front::Redb,
         }
     }
 
@@ -217,7 +217,7 @@ fn draw_settings(dice: &mut Dice) -> TieredSettings {
     ];
     let write_policy = one_of(dice, WritePolicy::WriteThrough, &policies);
     let drives = dice.below(2) == 0;
-    let breaker = BreakerSettings { failures: 3, pause_millis: 50 };
+    let breaker = BreakerSettings::new(3, Duration::from_millis(50));
     let frontend_breaker = one_of(dice, None, &[None, None, Some(breaker)]);
     TieredSettings {
         write_policy,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tiered_conformance::{Dice, Fault, FaultStore, Faults};
 use tiered_core::sync::{FullSync, SyncOptions, sync, sync_keys, walk_sync};
-use tiered_core::{Entry, Key, MemoryStore, Put, Result, Store, StoreExt as _, Version};
+use tiered_core::{Entry, Error, Key, MemoryStore, Put, Result, Store, StoreExt as _, Version};
 
 /// Keys of a transfer.
 const KEYS: u64 = 24;
@@ -74,7 +74,7 @@ async fn full_sync(dice: &mut Dice) -> Checked {
             // A writer of the target alone: the source knows nothing of it.
             written.insert(key.clone(), target.put(key, Put::new("meanwhile")).await?.version);
         }
-        Result::Ok(())
+        Ok::<_, Error>(())
     };
     let options = options();
     let (_, wrote) = futures_util::future::join(sync(&from, &to, &FullSync, &options), writing).await;

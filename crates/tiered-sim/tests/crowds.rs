@@ -133,11 +133,11 @@ fn three_hundred_leaders_go_away_one_after_the_other() {
         let back = slow(&k);
         back.put(&k, Put::new("v")).await.expect("written");
         let store = over(&back, WritePolicy::WriteThrough).await;
-        back.set(Mode::Shut);
+        Gate::set(&back, Mode::Shut);
         for _ in 0..300 {
             assert!(store.get(&k).now_or_never().is_none(), "polled once and dropped");
         }
-        let read = crowd(&store, &k, 1, || back.set(Mode::Open));
+        let read = crowd(&store, &k, 1, || Gate::set(&back, Mode::Open));
         // The first leader's read goes on and answers all followers.
         assert_eq!(read.await[0].as_ref().expect("reads").as_deref(), Some("v"));
         assert_eq!(back.reads(), 1);
@@ -156,8 +156,8 @@ fn ten_thousand_wait_for_one_read() {
         for generation in 1..=2_u64 {
             let value = format!("value {generation}");
             store.put(&k, Put::new(value.clone())).await.expect("written");
-            back.set(Mode::Shut);
-            for read in crowd(&store, &k, 10_000, || back.set(Mode::Open)).await {
+            Gate::set(&back, Mode::Shut);
+            for read in crowd(&store, &k, 10_000, || Gate::set(&back, Mode::Open)).await {
                 assert_eq!(read.expect("reads"), Some(value.clone()));
             }
             assert_eq!(back.reads(), generation, "one read for a generation");
@@ -175,15 +175,15 @@ fn a_read_that_fails_or_panics_wakes_everybody_with_an_error() {
             let back = slow(&k);
             back.put(&k, Put::new("v")).await.expect("written");
             let store = over(&back, WritePolicy::WriteThrough).await;
-            back.set(Mode::Shut);
-            for read in crowd(&store, &k, 1_000, || back.set(mode)).await {
+            Gate::set(&back, Mode::Shut);
+            for read in crowd(&store, &k, 1_000, || Gate::set(&back, mode)).await {
                 let error = read.expect_err("the read failed");
                 let expected = if mode == Mode::Failing { ErrorKind::Unavailable } else { ErrorKind::Other };
                 assert_eq!(error.kind(), expected);
             }
             assert_eq!(back.reads(), 1);
             until(|| store.stats().slots == 0).await;
-            back.set(Mode::Open);
+            Gate::set(&back, Mode::Open);
             assert_eq!(store.get(&k).await.expect("reads").expect("found").value(), "v");
             store.close().await.expect("closes");
         });
@@ -199,7 +199,7 @@ fn a_read_of_many_that_goes_away_fails_no_follower() {
         back.put(&first, Put::new("v")).await.expect("written");
         let builder = TieredStore::builder(Arc::new(front.clone()), Arc::new(back.clone()));
         let store = builder.build().await.expect("builds");
-        front.set(Mode::Shut);
+        Gate::set(&front, Mode::Shut);
         let keys = [first.clone(), second];
         let options = ReadOptions::new();
         let mut many = Box::pin(store.get_many(&keys, &options));

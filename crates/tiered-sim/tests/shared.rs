@@ -230,7 +230,7 @@ impl World {
         let begun = Instant::now();
         let mut results = match handle.apply(batch).await {
             Ok(outcomes) => outcomes.into_iter().map(|outcome| outcome.map(drop)).collect(),
-            Err(error) => parts.iter().map(|_| Err(error.duplicate())).collect::<Vec<_>>(),
+            Err(error) => parts.iter().map(|_| Err(error.clone())).collect::<Vec<_>>(),
         };
         for (key, id, base) in parts.into_iter().rev() {
             let result = results.pop().expect("one for each");

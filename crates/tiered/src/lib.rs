@@ -8,14 +8,13 @@
 //! ```
 //! # #[cfg(feature = "moka")]
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-//! use tiered::{Create, Key, Put, Store, StoreExt, TieredStore};
+//! use tiered::{Create, Store, StoreExt, TieredStore};
 //!
 //! let frontend = tiered::open("moka:?capacity=16MiB", Create::IfAbsent).await?;
 //! let backend = tiered::open("memory:", Create::IfAbsent).await?;
 //! let store = TieredStore::builder(frontend, backend).build().await?;
-//! let key = Key::new("greeting")?;
-//! store.put(&key, Put::new("hello")).await?;
-//! assert_eq!(store.get(&key).await?.expect("just written").value(), "hello");
+//! store.set("greeting", "hello").await?;
+//! assert_eq!(store.get("greeting").await?.expect("just written").value(), "hello");
 //! store.close().await?;
 //! # Ok::<(), tiered::Error>(()) }).unwrap();
 //! ```
@@ -23,11 +22,27 @@
 mod open;
 mod stack;
 
+/// For implementations of [`Store`], whose asynchronous methods it writes out.
+pub use async_trait;
+/// Values are [`bytes::Bytes`].
+pub use bytes;
 pub use open::{SCHEMES, open, open_to_read};
 pub use stack::Stack;
 pub use tiered_core::opening::Create;
+// By name, so that what core gains for adapters does not show here by itself. `adapter` has that.
 #[doc(inline)]
-pub use tiered_core::*;
+pub use tiered_core::{
+    Action, Applied, AsKey, Atomicity, Attributes, Batch, BatchOutcomes, BreakerSettings, ByteStream,
+    Capabilities, Change, ChangeStream, Checksum, Clock, Delete, Deleted, Durability, Entry, Error,
+    ErrorKind, Event, Events, Existed, Expiry, Feature, FillTiming, FlushOrder, Freshness, FrontendFailure,
+    Guarantees, Journal, JournalsSeen, Key, Known, Lease, Level, ListOptions, ListStream, Listed, Lookup,
+    ManualClock, MaxStale, MemoryStore, Metadata, OnConnectFailure, OnFull, OnOverdue, OnPark, OnUnknown,
+    Operation, Outcome, ParkReason, Parked, Precondition, Put, Read, ReadOptions, ReadPolicy, Reads, Receipt,
+    Reopen, Requirement, Result, Sequence, ServeStale, Sharing, Slices, Source, Staleness, Stamp, Stats,
+    Store, StoreExt, SystemClock, TieredBuilder, TieredSettings, TieredStore, Timestamp, Validator, Version,
+    VersionMint, VolatileJournal, WritePolicy, Written, adapter, codec, is_damaged_key, opening, ownership,
+    store, sync, url,
+};
 
 /// The journal of durable write-behind.
 #[cfg(feature = "journal")]

@@ -210,7 +210,7 @@ impl Run<'_> {
             (None, Some(held)) => held.version.clone(),
             (back, _) => self.model.version(back.unwrap_or(0)),
         };
-        let options = ReadOptions::new().unless(Known { version: version.clone(), validator: None });
+        let options = ReadOptions::new().unless(Known::from(version.clone()));
         match (self.store.load(key, &options).await.expect("reads").lookup, live) {
             (Lookup::Unchanged, Some(held)) => assert_eq!(held.version, version),
             (Lookup::Found(entry), Some(expected)) => {

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use serde::Serialize;
+use tiered::adapter::{JournalRecord, Recovered};
 use tiered::journal::Report;
 use tiered::ownership::{self, JournalId};
-use tiered::{Action, Create, JournalRecord, Recovered, Store, TieredStore};
+use tiered::{Action, Create, Store, TieredStore};
 
 use super::closing;
 use crate::arguments::{Journal, Place};

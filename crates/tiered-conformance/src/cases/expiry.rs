@@ -152,7 +152,7 @@ async fn expiry_put_absent(bench: Bench) -> Verdict {
 async fn expiry_put_matches(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     let version = expired(&bench, &key).await?;
-    let known = Known { version: version.clone(), validator: None };
+    let known = Known::from(version.clone());
     let read = bench.store.load(&key, &ReadOptions::new().unless(known)).await?;
     check_equal("read.unless", "a known entry that expired", &Lookup::Absent, &read.lookup)?;
     let result = bench.store.put(&key, bench.of("resurrected").if_version(version)).await;

@@ -38,7 +38,7 @@ async fn put_same_value(bench: Bench) -> Verdict {
         let colour = entry.metadata().attributes.get("colour");
         check_equal("put.replace", "the attribute of the later put of equal bytes", &Some("blue"), &colour)?;
     }
-    let known = Known { version: first, validator: None };
+    let known = Known::from(first);
     let read = bench.store.load(&key, &ReadOptions::new().unless(known)).await?;
     let changed = matches!(read.lookup, Lookup::Found(_)) || (bench.evicts && read.lookup == Lookup::Absent);
     check("read.unless", changed, || {
@@ -95,7 +95,7 @@ async fn differ(bench: &Bench, key: &Key, own: &Version, others: &[Version]) -> 
     for other in others {
         let result = bench.store.put(key, bench.of("lost update").if_version(other.clone())).await;
         bench.refused("put.matches", ErrorKind::PreconditionFailed, result)?;
-        let known = Known { version: other.clone(), validator: None };
+        let known = Known::from(other.clone());
         let read = bench.store.load(key, &ReadOptions::new().unless(known)).await?;
         check("read.unless", read.lookup != Lookup::Unchanged, || {
             format!("the entry has the version {own}: expected it to differ from {other}, saw Unchanged")

@@ -67,7 +67,7 @@ async fn forgotten(bench: &Bench, key: &tiered_core::Key, old: tiered_core::Vers
     check_equal("put.version", "the version that load shows", &written.version, entry.version())?;
     check_equal("put.replace", "attributes", &Attributes::new(), &entry.metadata().attributes)?;
     check_equal("put.replace", "the expiry", &None, &entry.metadata().expires_at)?;
-    let known = Known { version: old, validator: None };
+    let known = Known::from(old);
     let read = bench.store.load(key, &ReadOptions::new().unless(known)).await?;
     check("read.unless", read.lookup != Lookup::Unchanged, || {
         "expected the entry to differ from the one before, saw Unchanged".to_owned()

@@ -40,7 +40,7 @@ async fn is_hidden(bench: &Bench, origin: Origin) -> Verdict {
     bench.expect_absent("tombstone.hidden", &key).await?;
     bench.expect_names("tombstone.hidden", bench.everything(), &["a"]).await?;
     let (store, options) = (&bench.store, ReadOptions::new());
-    let known = Known { version, validator: None };
+    let known = Known::from(version);
     for options in [options.clone().unless(known), options.clone().range(0..0), options.clone().range(5..6)] {
         let read = store.load(&key, &options).await?;
         check_equal("tombstone.hidden", "a tombstone", &Lookup::Absent, &read.lookup)?;

@@ -10,6 +10,7 @@ use crate::settings::{OnPark, TieredSettings};
 
 /// In which order a backend receives the acknowledged writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum FlushOrder {
     /// Each before it is acknowledged.
     Synchronous,
@@ -21,15 +22,40 @@ pub enum FlushOrder {
     Never,
 }
 
+/// How far a read may lag behind the writes of others: of other processes, and of other stores in this process.
+///
+/// It bounds reads of [`Freshness::Cached`](crate::Freshness::Cached). An answer that is marked as
+/// [stale](crate::Read::stale) may be older.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use std::sync::Arc;
+/// use tiered_core::{MemoryStore, Staleness, TieredStore};
+///
+/// let (frontend, backend) = (Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+/// let store = TieredStore::builder(frontend, backend).build().await?;
+/// assert_eq!(store.guarantees().max_stale, Staleness::None);
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Staleness {
+    /// Not at all: this store is the only writer.
+    None,
+    /// At most this long.
+    AtMost(Duration),
+    /// Without limit: entries are not compared with the backend again, or the frontend is read alone.
+    Unlimited,
+}
+
 /// What a stack promises. Each field follows from the policies and from what the tiers declare.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Guarantees {
     /// Whether the operations on each key are linearizable within this process.
     pub linearizable: bool,
-    /// How far behind the writes of other processes a read may be; `None`: not at all (nobody else writes), or
-    /// without limit where the policy says so.
-    pub max_stale: Option<Duration>,
+    /// How far a read may lag behind the writes of others.
+    pub max_stale: Staleness,
     /// What an acknowledged write survives.
     pub durability: Durability,
     /// In which order the backend receives writes.
@@ -44,6 +70,7 @@ pub struct Guarantees {
 
 /// A level of guarantees to insist on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Requirement {
     /// Linearizable per key, conditional writes, and acknowledged writes survive a killed process.
     Strict,
@@ -59,7 +86,7 @@ impl Guarantees {
         frontend: &Capabilities,
         backend: &Capabilities,
         journal: Option<Durability>,
-        max_stale: Option<Duration>,
+        max_stale: Staleness,
     ) -> Self {
         let (read, write, on_park) = (settings.read_policy, settings.write_policy, settings.on_park);
         let local = write == WritePolicy::FrontendOnly;
@@ -106,7 +133,7 @@ impl Guarantees {
     pub fn require(&self, requirement: Requirement) -> Result<()> {
         let missing = match requirement {
             Requirement::Linearizable | Requirement::Strict if !self.linearizable => {
-                "reads may miss acknowledged writes; use ReadPolicy::FrontendFirst over a backend that nobody else writes"
+                "reads may miss acknowledged writes; use ReadPolicy::FrontendFirst over a backend that no other process writes"
             }
             Requirement::Strict if !self.conditional_writes => {
                 "the backend has no atomic conditional writes; use one that has"

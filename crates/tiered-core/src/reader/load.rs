@@ -120,5 +120,5 @@ impl Reader {
 
 /// Waits for the answer of a load.
 pub(super) async fn answer_of(load: Load) -> Result<Lookup> {
-    load.answer().await.map_err(|error| error.duplicate())
+    load.answer().await.map_err(|error| (*error).clone())
 }

@@ -57,7 +57,31 @@ pub trait StoreExt: Store {
         async move { Ok(self.head(&*key.as_key()?, &ReadOptions::default()).await?.is_some()) }
     }
 
-    /// Replaces the value by `change` of the authoritative one, retried until nobody wrote in between. Returns
+    /// Writes a value, or a [`Put`] with more than that.
+    ///
+    /// # Errors
+    /// Those of [`put`](Store::put); [`ErrorKind::InvalidKey`] where text is no key.
+    ///
+    /// # Cancel safety
+    /// As a put: dropping it leaves the outcome unknown.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, Put, StoreExt};
+    ///
+    /// let store = MemoryStore::new();
+    /// store.set("greeting", "hello").await?;
+    /// store.set("once", Put::new("value").if_absent()).await?;
+    /// assert!(store.contains("greeting").await?);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    fn set(&self, key: impl AsKey, put: impl Into<Put>) -> impl Future<Output = Result<Written>> + Send {
+        let put = put.into();
+        async move { self.put(&*key.as_key()?, put).await }
+    }
+
+    /// Replaces the value by `change` of the authoritative one, retried until no other write came in between. Returns
     /// the entry before and the version after. `change` may run several times; it gives `None` to leave the
     /// entry as it is; what it found then is handed out beside it, as here.
     ///
@@ -107,7 +131,7 @@ pub trait StoreExt: Store {
                     Ok(written) => return Ok((old, Some(written))),
                     Err(error)
                         if error.kind() == ErrorKind::PreconditionFailed
-                            // It may have been ours that somebody wrote over.
+                            // It may have been our own write that another one replaced.
                             && error.write_outcome() == Outcome::NotApplied => {}
                     Err(error) => return Err(error),
                 }

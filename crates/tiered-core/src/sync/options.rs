@@ -22,7 +22,7 @@ pub enum Races {
     /// No: such a target is refused, since a write that happens meanwhile would be lost.
     #[default]
     Refuse,
-    /// Yes: nobody else writes to the target meanwhile.
+    /// Yes: no other process writes to the target meanwhile.
     Allow,
 }
 

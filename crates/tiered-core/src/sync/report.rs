@@ -24,7 +24,7 @@ pub struct SyncReport {
     pub copied: u64,
     /// Of those, entries that replaced damaged ones of the target.
     pub repaired: u64,
-    /// Keys left as they were, those among them that somebody else changed meanwhile.
+    /// Keys left as they were, including those that another process changed meanwhile.
     pub skipped: u64,
     /// Entries removed from the target.
     pub removed: u64,

@@ -28,7 +28,7 @@ pub(crate) enum Copied {
     Same,
     /// The source has no such entry any more.
     Vanished,
-    /// The target has another entry than the one listed: somebody wrote it meanwhile.
+    /// The target has another entry than the one listed: another process wrote it meanwhile.
     Overtaken,
 }
 
@@ -103,7 +103,7 @@ impl Work<'_> {
         }
     }
 
-    /// The next pair. The running steps go on meanwhile: a request that nobody polls is late, and keeps the server's
+    /// The next pair. The running steps go on meanwhile: a request that is not polled is late, and keeps the server's
     /// attention from the listing.
     async fn next_of(&mut self, merge: &mut Merge, options: &SyncOptions) -> Result<Option<Pair>> {
         let mut next = std::pin::pin!(merge.next());
@@ -352,7 +352,7 @@ pub(super) async fn copy_named(target: &dyn Target, key: &Key) -> Result<Copied>
         }
         let theirs = listed.as_ref().map_or(Theirs::Nothing, Theirs::Listed);
         match target.copy(key, None, theirs).await? {
-            // Somebody wrote in between: look again, as the caller asked for this key.
+            // Another process wrote in between: look again, as the caller asked for this key.
             Copied::Overtaken => {}
             done => return Ok(done),
         }

@@ -33,9 +33,28 @@ pub enum Changes {
 
 /// Decides, key by key, from what both sides list.
 ///
-/// A closure `Fn(Option<&Listed>, Option<&Listed>) -> Decision` (source, target) is a strategy as well. At least one
-/// side is given; each side carries what its store lists for free.
-pub trait SyncStrategy: fmt::Debug + Send + Sync + 'static {
+/// A closure `Fn(Option<&Listed>, Option<&Listed>) -> Decision` (source, target) is a strategy as well, named `custom`;
+/// write the types of its parameters down. At least one side is given; each side carries what its store lists for free.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use std::sync::Arc;
+/// use tiered_core::sync::{Decision, SyncOptions, sync};
+/// use tiered_core::{Listed, MemoryStore, Store, StoreExt};
+///
+/// let source: Arc<dyn Store> = Arc::new(MemoryStore::new());
+/// let target: Arc<dyn Store> = Arc::new(MemoryStore::new());
+/// source.set("small", "1").await?;
+/// source.set("large", "a long value").await?;
+/// let only_small = |source: Option<&Listed>, target: Option<&Listed>| match (source, target) {
+///     (Some(source), None) if source.size < 10 => Decision::Copy,
+///     _ => Decision::Skip,
+/// };
+/// assert_eq!(sync(&source, &target, &only_small, &SyncOptions::new()).await?.copied, 1);
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
+pub trait SyncStrategy: Send + Sync + 'static {
     /// A name for reports and logs.
     fn name(&self) -> &str;
 
@@ -48,16 +67,7 @@ pub trait SyncStrategy: fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// A strategy from a closure.
-pub struct Custom<F>(F);
-
-impl<F> fmt::Debug for Custom<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Custom")
-    }
-}
-
-impl<F> SyncStrategy for Custom<F>
+impl<F> SyncStrategy for F
 where
     F: Fn(Option<&Listed>, Option<&Listed>) -> Decision + Send + Sync + 'static,
 {
@@ -65,17 +75,13 @@ where
         "custom"
     }
     fn decide(&self, source: Option<&Listed>, target: Option<&Listed>) -> Decision {
-        (self.0)(source, target)
+        self(source, target)
     }
 }
 
-impl dyn SyncStrategy {
-    /// A strategy from a closure.
-    pub fn custom<F>(decide: F) -> Custom<F>
-    where
-        F: Fn(Option<&Listed>, Option<&Listed>) -> Decision + Send + Sync + 'static,
-    {
-        Custom(decide)
+impl fmt::Debug for dyn SyncStrategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SyncStrategy").field(&self.name()).finish()
     }
 }
 
@@ -149,6 +155,7 @@ fn same(source: &Listed, target: &Listed) -> bool {
 /// The strategies that settings and the command line know by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum StrategyName {
     /// [`PopulateMissing`].
     PopulateMissing,

@@ -47,7 +47,7 @@ pub struct WalkReport {
     pub roots: u64,
     /// Keys reached, the roots among them.
     pub reached: u64,
-    /// Keys that were referred to and do not exist. Whoever refers to one is not copied.
+    /// Keys that were referred to and do not exist. An entry that refers to one is not copied.
     pub missing: u64,
     /// References that close a cycle. The entries of a cycle are copied after everything else they refer to.
     pub cycles: u64,
@@ -93,7 +93,7 @@ pub async fn walk_sync(
 struct Node {
     /// Children that are not copied yet.
     open: usize,
-    /// Who refers to it.
+    /// The keys that refer to it.
     parents: Vec<usize>,
     /// Whether it and everything below it is in the target.
     done: bool,

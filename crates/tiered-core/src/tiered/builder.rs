@@ -1,5 +1,7 @@
 //! Building a tiered store: the rooms, from the ground up.
 
+mod setters;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,9 +20,8 @@ use crate::ownership::{self, Lease, Tolerates};
 use crate::parts::Parts;
 use crate::plan::guarantee::{Guarantees, Requirement};
 use crate::plan::{Declared, Plan, WriteRoute};
-use crate::policy::{ReadPolicy, WritePolicy};
 use crate::reader::Reader;
-use crate::settings::{FillTiming, MaxStale, OnConnectFailure, OnOverdue, Reopen, TieredSettings};
+use crate::settings::TieredSettings;
 use crate::slot::Slots;
 use crate::store::Store;
 use crate::sync::{StrategyName, SyncStrategy};
@@ -29,6 +30,7 @@ use crate::tier::Tier;
 use crate::turn::Turns;
 use crate::write_behind::WriteBehind;
 use crate::writer::{Local, Through, Writer, Writes};
+use setters::Changes;
 
 /// Builds a [`TieredStore`].
 #[derive(Debug)]
@@ -36,6 +38,7 @@ pub struct TieredBuilder {
     frontend: Arc<dyn Store>,
     backend: Arc<dyn Store>,
     settings: TieredSettings,
+    changes: Changes,
     stamp: Stamp,
     journal: Option<Arc<dyn Journal>>,
     backend_id: Option<String>,
@@ -60,6 +63,7 @@ impl TieredBuilder {
             frontend,
             backend,
             settings: TieredSettings::default(),
+            changes: Changes::default(),
             stamp: Stamp::system(),
             journal: None,
             backend_id: None,
@@ -72,38 +76,10 @@ impl TieredBuilder {
         }
     }
 
-    /// All settings at once, replacing those made before.
+    /// All settings at once, but for those that single methods of this builder set, before or after.
     #[must_use]
     pub fn settings(mut self, settings: TieredSettings) -> Self {
         self.settings = settings;
-        self
-    }
-
-    /// How it writes.
-    #[must_use]
-    pub fn write_policy(mut self, policy: WritePolicy) -> Self {
-        self.settings.write_policy = policy;
-        self
-    }
-
-    /// How it reads.
-    #[must_use]
-    pub fn read_policy(mut self, policy: ReadPolicy) -> Self {
-        self.settings.read_policy = policy;
-        self
-    }
-
-    /// How stale a hit may be.
-    #[must_use]
-    pub fn max_stale(mut self, max_stale: MaxStale) -> Self {
-        self.settings.max_stale = max_stale;
-        self
-    }
-
-    /// What a persistent frontend's entries are worth after opening.
-    #[must_use]
-    pub fn reopen(mut self, reopen: Reopen) -> Self {
-        self.settings.reopen = reopen;
         self
     }
 
@@ -134,27 +110,6 @@ impl TieredBuilder {
     #[must_use]
     pub fn on_connect(mut self, strategy: Arc<dyn SyncStrategy>) -> Self {
         self.on_connect = Some(strategy);
-        self
-    }
-
-    /// What failed entries of that sync mean.
-    #[must_use]
-    pub fn on_connect_failure(mut self, on_connect_failure: OnConnectFailure) -> Self {
-        self.settings.on_connect_failure = on_connect_failure;
-        self
-    }
-
-    /// When a read that missed is answered.
-    #[must_use]
-    pub fn fill(mut self, fill: FillTiming) -> Self {
-        self.settings.fill = fill;
-        self
-    }
-
-    /// What happens to new writes while the oldest pending one is overdue.
-    #[must_use]
-    pub fn on_overdue(mut self, on_overdue: OnOverdue) -> Self {
-        self.settings.on_overdue = on_overdue;
         self
     }
 
@@ -244,6 +199,7 @@ impl TieredBuilder {
     /// # Panics
     /// In a tokio runtime without its time driver.
     pub async fn build(mut self) -> Result<TieredStore> {
+        self.changes.apply(&mut self.settings);
         let plan = Arc::new(self.plan()?);
         let runtime = opening::runtime().map_err(|error| error.during(Operation::Open))?;
         let tasks = Tasks::new(runtime, self.claim_tiers(&plan).await?);

@@ -112,7 +112,7 @@ impl WriteBehind {
             Flush::Refused(error) => {
                 search.limit = None;
                 for unit in prefix {
-                    self.park(unit, Why::refused(error.duplicate()));
+                    self.park(unit, Why::refused(error.clone()));
                 }
                 self.landed(Vec::new()).await;
             }
@@ -264,7 +264,7 @@ impl WriteBehind {
         };
         for mut unit in prefix {
             let parked = unit.extract(|queued| error_of(queued).is_some());
-            let error = parked.writes().first().and_then(error_of).map(Error::duplicate);
+            let error = parked.writes().first().and_then(error_of).cloned();
             self.complete(&unit);
             self.unpark(&[unit]);
             if let Some(error) = error {

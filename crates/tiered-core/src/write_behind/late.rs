@@ -18,7 +18,7 @@ impl WriteBehind {
             // Another journal took its place. Whatever else fails may be over at the next attempt.
             if error.kind() == ErrorKind::Locked {
                 tracing::error!(error = %error.chain(), "the store does not own its backend and serves nothing any more");
-                self.door.lose(error.duplicate());
+                self.door.lose(error.clone());
                 self.park_rest(self.lost.get_or_init(|| Why::refused(error))).await;
                 return true;
             }

@@ -169,7 +169,7 @@ impl Parking {
             self.parked.range(..sequence).count()
         );
         let source = &first.why.error;
-        let mut error = Error::new(source.kind(), message).with_source(source.duplicate());
+        let mut error = Error::new(source.kind(), message).with_source(Error::clone(source));
         if let Some(queued) = first.unit.writes().first() {
             error = error.for_key(queued.key());
         }

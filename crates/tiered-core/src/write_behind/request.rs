@@ -61,7 +61,7 @@ impl Append {
 
     pub(super) fn fail(self, error: &Error, outcome: Outcome) {
         // A requester that was dropped needs no answer.
-        self.reply.send(Err(error.duplicate().outcome_is(outcome))).ok();
+        self.reply.send(Err(error.clone().outcome_is(outcome))).ok();
     }
 }
 

@@ -178,7 +178,7 @@ impl Through {
         if let Err(error) = ended.result() {
             for (write, leftover) in writes.iter().zip(leftovers) {
                 if let Some(closed) = closed.remove(write.key()) {
-                    let failed = Ended::new(Err(error.duplicate()), leftover);
+                    let failed = Ended::new(Err(error.clone()), leftover);
                     // The batch has one answer for all keys.
                     self.finish(closed, write, failed, sent).await.ok();
                 }
@@ -207,7 +207,7 @@ impl Through {
                 (Err(error), Some((earlier, answered))) if !has_effect(&error) => {
                     let answered = match answered {
                         Ok(applied) => Ok(applied.clone()),
-                        Err(error) => Err(error.duplicate()),
+                        Err(error) => Err(error.clone()),
                     };
                     // A frontend that failed has its key in quarantine.
                     self.bring_in_step(closed, earlier, Ended::new(answered, leftover), sent).await.ok();

@@ -6,6 +6,7 @@ mod claims;
 mod damage;
 mod entries;
 mod feed;
+mod forms;
 mod leasing;
 mod model;
 mod promises;

@@ -9,8 +9,8 @@ use tiered_conformance::{Intercept, Interceptor};
 use tiered_core::{
     Batch, Capabilities, Clock, Delete, Durability, Error, ErrorKind, Event, Feature, FillTiming, FlushOrder,
     Key, Level, ManualClock, MemoryStore, OnFull, OnOverdue, OnPark, OnUnknown, Outcome, Put, ReadOptions,
-    Reopen, Result, Sharing, Source, Stamp, Store, StoreExt as _, TieredBuilder, TieredSettings, TieredStore,
-    Timestamp, VersionMint, VolatileJournal, WritePolicy, Written,
+    Reopen, Result, Sharing, Source, Staleness, Stamp, Store, StoreExt as _, TieredBuilder, TieredSettings,
+    TieredStore, Timestamp, VersionMint, VolatileJournal, WritePolicy, Written,
 };
 
 /// What a store does with calls.
@@ -438,7 +438,12 @@ async fn guarantees_are_those_of_the_stack() {
             over(&front, &back)
         };
         let promised = builder.write_policy(policy).build().await.expect("builds").guarantees().clone();
-        (promised.linearizable, promised.flush_order, promised.atomic_batches, promised.max_stale.is_some())
+        (
+            promised.linearizable,
+            promised.flush_order,
+            promised.atomic_batches,
+            promised.max_stale != Staleness::None,
+        )
     };
     for (policy, on_park, atomic, sharing, expected) in [
         (WriteThrough, Auto, true, Exclusive, (true, Order::Synchronous, true, false)),

@@ -120,7 +120,7 @@ async fn a_slow_backend_is_waited_for_as_long_as_it_says() {
 
 #[tokio::test]
 async fn a_backend_that_fails_again_and_again_is_left_alone() {
-    let breaker = BreakerSettings { failures: 3, pause_millis: 1_000 };
+    let breaker = BreakerSettings::new(3, Duration::from_secs(1));
     let bench =
         Bench::new(TieredSettings { backend_breaker: Some(breaker), ..TieredSettings::default() }).await;
     bench.backend.reads_are(Reading::Down);
@@ -139,7 +139,7 @@ async fn a_backend_that_fails_again_and_again_is_left_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_frontend_that_hangs_is_done_without() {
-    let breaker = BreakerSettings { failures: 2, pause_millis: 60_000 };
+    let breaker = BreakerSettings::new(2, Duration::from_mins(1));
     let settings = TieredSettings {
         frontend_breaker: Some(breaker),
         frontend_patience_millis: 100,
@@ -171,7 +171,7 @@ async fn an_error_is_no_absence() {
 
 #[tokio::test]
 async fn breakers_that_make_no_sense_are_refused() {
-    let breaker = |failures| Some(BreakerSettings { failures, pause_millis: 1 });
+    let breaker = |failures| Some(BreakerSettings::new(failures, Duration::from_millis(1)));
     let none = TieredSettings { backend_breaker: breaker(0), ..TieredSettings::default() };
     let local = TieredSettings {
         frontend_breaker: breaker(1),
@@ -236,7 +236,7 @@ async fn a_fill_that_is_revoked_uses_no_probe_up() {
     let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));
     let stamp = Stamp::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::new(VersionMint::seeded(1)));
     let settings = TieredSettings {
-        frontend_breaker: Some(BreakerSettings { failures: 1, pause_millis: 1_000 }),
+        frontend_breaker: Some(BreakerSettings::new(1, Duration::from_secs(1))),
         write_policy: WritePolicy::WriteBehind,
         ..TieredSettings::default()
     };

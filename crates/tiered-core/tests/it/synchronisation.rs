@@ -49,7 +49,7 @@ proptest! {
             }
             let mut model = match name {
                 StrategyName::FullSync => BTreeMap::new(),
-                StrategyName::PopulateMissing | StrategyName::Refresh => theirs.clone(),
+                _ => theirs.clone(),
             };
             for (k, v) in &ours {
                 if name != StrategyName::PopulateMissing || !theirs.contains_key(k) {
@@ -115,6 +115,23 @@ async fn a_strategy_of_ones_own_and_named_keys() {
     let report = sync_keys(&from, &to, &[key("a"), key("none")], &SyncOptions::new()).await.expect("syncs");
     assert_eq!((report.copied, report.vanished), (1, 1));
     assert_eq!(values(&target).into_keys().collect::<Vec<_>>(), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_closure_is_a_strategy_on_connecting_too() {
+    let (frontend, backend) = (MemoryStore::new(), MemoryStore::new());
+    for (k, v) in [("a", "1"), ("b", "four")] {
+        backend.put(&key(k), Put::new(v)).await.expect("written");
+    }
+    let only_large = |source: Option<&Listed>, _: Option<&Listed>| match source {
+        Some(source) if source.size > 3 => Decision::Copy,
+        _ => Decision::Skip,
+    };
+    let strategy: Arc<dyn SyncStrategy> = Arc::new(only_large);
+    assert_eq!(format!("{strategy:?}"), "SyncStrategy(\"custom\")");
+    let builder = TieredStore::builder(shared(&frontend), shared(&backend)).on_connect(strategy);
+    let store = builder.build().await.expect("builds");
+    assert_eq!(store.connected().map(|report| report.copied), Some(1));
 }
 
 #[tokio::test]

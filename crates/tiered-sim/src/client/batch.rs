@@ -48,7 +48,7 @@ impl Clients {
                 );
             }
             Err(error) if error.write_outcome() == Outcome::Applied => {
-                let outcomes = parts.iter().map(|_| Err(error.duplicate())).collect();
+                let outcomes = parts.iter().map(|_| Err(error.clone())).collect();
                 self.end_batch(parts, outcomes);
             }
             Err(error) => {

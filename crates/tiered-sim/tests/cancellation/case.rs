@@ -191,7 +191,7 @@ impl World {
                 match case.policy {
                     WritePolicy::WriteBehind => self.journal.set(Mode::Shut),
                     WritePolicy::FrontendOnly => self.front.valve.set(Mode::Shut),
-                    WritePolicy::WriteThrough | WritePolicy::WriteAround => self.back.valve.set(Mode::Shut),
+                    _ => self.back.valve.set(Mode::Shut),
                 }
                 let (store, key) = (self.store.clone(), self.key.clone());
                 let write = async move { store.put(&key, Put::new("rival")).await };

@@ -3,11 +3,12 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use tiered::adapter::{Aside, JournalRecord, Recovered};
 use tiered::sync::{FullSync, PopulateMissing, SyncOptions, sync};
 use tiered::{
-    Action, Aside, Attributes, Batch, Capabilities, Delete, Durability, Entry, Journal as _, JournalRecord,
-    Key, ListOptions, ManualClock, MemoryStore, ParkReason, Parked, Put, ReadOptions, Recovered, Sharing,
-    Stack, Store as _, StoreExt as _, TieredSettings, TieredStore, Timestamp, VolatileJournal, WritePolicy,
+    Action, Attributes, Batch, Capabilities, Delete, Durability, Entry, Journal as _, Key, ListOptions,
+    ManualClock, MemoryStore, ParkReason, Parked, Put, ReadOptions, Sharing, Stack, Store as _,
+    StoreExt as _, TieredSettings, TieredStore, Timestamp, VolatileJournal, WritePolicy,
 };
 
 /// What must not be seen: it is every value, every attribute and every password.

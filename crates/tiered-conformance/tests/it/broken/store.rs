@@ -319,9 +319,12 @@ impl Interceptor for Broken {
                     listed
                 })
             })),
-            Fault::MetadataUnlisted => Box::pin(
-                all.map(|listed| listed.map(|listed| tiered_core::Listed { metadata: None, ..listed })),
-            ),
+            Fault::MetadataUnlisted => Box::pin(all.map(|listed| {
+                listed.map(|mut listed| {
+                    listed.metadata = None;
+                    listed
+                })
+            })),
             _ => all,
         }
     }
@@ -363,7 +366,7 @@ impl Interceptor for Broken {
         }
         let failed = reads.iter().find_map(|read| read.as_ref().err());
         if let Some(error) = failed.filter(|_| self.has(Fault::ManyFailTogether)) {
-            return adapter::all_failed(keys, &error.duplicate());
+            return adapter::all_failed(keys, &error.clone());
         }
         reads
     }
@@ -383,10 +386,7 @@ impl Interceptor for Broken {
                     return read.try_map(|entry| Slices::of(&entry, ranges));
                 };
                 let metadata = Arc::clone(part.metadata());
-                slices
-                    .get_or_insert(Slices { metadata, values: Vec::new() })
-                    .values
-                    .push(part.value().clone());
+                slices.get_or_insert(Slices::new(metadata, Vec::new())).values.push(part.value().clone());
                 others_go_first().await;
             }
             if let Some(mut slices) = slices {

@@ -188,7 +188,7 @@ impl Retry<'_> {
             // One fence keeps all of a retried batch from taking effect twice.
             let fenced = unfenced.len() < sent.len();
             if !fenced && !self.through.plan.writes_alone() {
-                let found = self.find_out(sent, error.duplicate()).await;
+                let found = self.find_out(sent, error.clone()).await;
                 if found.is_none() {
                     self.unfenced.extend(unfenced);
                 }
@@ -267,7 +267,7 @@ fn merged(writes: &[Write], held: impl Fn(&Write) -> bool, outcomes: Result<Batc
         Err(error) => (Vec::new().into_iter(), Some(error)),
     };
     let outcome = |write: &Write| match &failed {
-        Some(error) if held(write) => Err(error.duplicate()),
+        Some(error) if held(write) => Err(error.clone()),
         None if held(write) => outcomes.next().unwrap_or_else(|| Err(precondition_failed(write.key()))),
         Some(_) | None => Err(precondition_failed(write.key())),
     };

@@ -1,0 +1,310 @@
+//! One method of the builder for each setting.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::TieredBuilder;
+use crate::policy::{ReadPolicy, WritePolicy};
+use crate::settings::{
+    BreakerSettings, FillTiming, FrontendFailure, MaxStale, OnConnectFailure, OnFull, OnOverdue, OnPark,
+    OnUnknown, Reopen, ServeStale, TieredSettings, whole_millis,
+};
+
+/// What single methods set: applied to the settings when the store is built, whichever came first.
+#[derive(Default)]
+pub(super) struct Changes(Vec<Change>);
+
+type Change = Box<dyn Fn(&mut TieredSettings) + Send + Sync>;
+
+impl Changes {
+    pub(super) fn apply(&self, settings: &mut TieredSettings) {
+        for change in &self.0 {
+            change(settings);
+        }
+    }
+}
+
+impl fmt::Debug for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} changes", self.0.len())
+    }
+}
+
+/// # Settings
+///
+/// Each method sets one field of [`TieredSettings`], and wins over [`settings`](TieredBuilder::settings), whichever is
+/// called first. Of two calls of one method the last counts.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use std::sync::Arc;
+/// use std::time::Duration;
+/// use tiered_core::{MemoryStore, TieredStore, WritePolicy};
+///
+/// let store = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()))
+///     .write_policy(WritePolicy::WriteAround)
+///     .max_stale(Duration::from_secs(5))
+///     .serve_stale(Duration::from_mins(10))
+///     .negative_ttl(Duration::from_millis(200))
+///     .backend_breaker(5, Duration::from_secs(1))
+///     .build()
+///     .await?;
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
+impl TieredBuilder {
+    fn change(mut self, change: impl Fn(&mut TieredSettings) + Send + Sync + 'static) -> Self {
+        self.changes.0.push(Box::new(change));
+        self
+    }
+
+    /// How it writes.
+    #[must_use]
+    pub fn write_policy(self, policy: WritePolicy) -> Self {
+        self.change(move |settings| settings.write_policy = policy)
+    }
+
+    /// How it reads.
+    #[must_use]
+    pub fn read_policy(self, policy: ReadPolicy) -> Self {
+        self.change(move |settings| settings.read_policy = policy)
+    }
+
+    /// How stale a hit may be: a [`Duration`], or a [`MaxStale`].
+    #[must_use]
+    pub fn max_stale(self, max_stale: impl Into<MaxStale>) -> Self {
+        let max_stale = max_stale.into();
+        self.change(move |settings| settings.max_stale = max_stale)
+    }
+
+    /// What a persistent frontend's entries are worth after opening.
+    #[must_use]
+    pub fn reopen(self, reopen: Reopen) -> Self {
+        self.change(move |settings| settings.reopen = reopen)
+    }
+
+    /// What failed entries of the sync on connecting mean.
+    #[must_use]
+    pub fn on_connect_failure(self, on_connect_failure: OnConnectFailure) -> Self {
+        self.change(move |settings| settings.on_connect_failure = on_connect_failure)
+    }
+
+    /// When a read that missed is answered.
+    #[must_use]
+    pub fn fill(self, fill: FillTiming) -> Self {
+        self.change(move |settings| settings.fill = fill)
+    }
+
+    /// Values larger than this many bytes are not copied to the frontend.
+    #[must_use]
+    pub fn max_fill(self, bytes: u64) -> Self {
+        self.change(move |settings| settings.max_fill = Some(bytes))
+    }
+
+    /// At most so many acknowledged writes wait for the backend (write-behind).
+    #[must_use]
+    pub fn max_pending_operations(self, operations: usize) -> Self {
+        self.change(move |settings| settings.max_pending_operations = operations)
+    }
+
+    /// At most so many bytes of values wait for the backend (write-behind).
+    #[must_use]
+    pub fn max_pending_bytes(self, bytes: u64) -> Self {
+        self.change(move |settings| settings.max_pending_bytes = bytes)
+    }
+
+    /// What happens to a write for which there is no room (write-behind).
+    #[must_use]
+    pub fn on_full(self, on_full: OnFull) -> Self {
+        self.change(move |settings| settings.on_full = on_full)
+    }
+
+    /// Keys in quarantine beyond this number put the whole frontend in doubt.
+    #[must_use]
+    pub fn max_quarantined(self, keys: usize) -> Self {
+        self.change(move |settings| settings.max_quarantined = keys)
+    }
+
+    /// What a failure of the frontend means for a call that the backend can serve.
+    #[must_use]
+    pub fn frontend_failure(self, frontend_failure: FrontendFailure) -> Self {
+        self.change(move |settings| settings.frontend_failure = frontend_failure)
+    }
+
+    /// What happens to the writes after one that the backend refuses (write-behind).
+    #[must_use]
+    pub fn on_park(self, on_park: OnPark) -> Self {
+        self.change(move |settings| settings.on_park = on_park)
+    }
+
+    /// How long a journaled write may wait for the backend before an alarm goes off; `None` for no alarm.
+    #[must_use]
+    pub fn max_pending_age(self, age: impl Into<Option<Duration>>) -> Self {
+        let millis = age.into().map(whole_millis);
+        self.change(move |settings| settings.max_pending_age_millis = millis)
+    }
+
+    /// What happens to new writes while the oldest pending one is overdue.
+    #[must_use]
+    pub fn on_overdue(self, on_overdue: OnOverdue) -> Self {
+        self.change(move |settings| settings.on_overdue = on_overdue)
+    }
+
+    /// How long a call waits for the frontend before it goes on without it.
+    #[must_use]
+    pub fn frontend_patience(self, patience: Duration) -> Self {
+        self.change(move |settings| settings.frontend_patience_millis = whole_millis(patience))
+    }
+
+    /// How long a write takes at most to answer; see [`TieredSettings::write_deadline_millis`].
+    #[must_use]
+    pub fn write_deadline(self, deadline: Duration) -> Self {
+        self.change(move |settings| settings.write_deadline_millis = Some(whole_millis(deadline)))
+    }
+
+    /// How long closing waits for pending writes to reach the backend.
+    #[must_use]
+    pub fn close_deadline(self, deadline: Duration) -> Self {
+        self.change(move |settings| settings.close_deadline_millis = whole_millis(deadline))
+    }
+
+    /// What happens about a backend write whose outcome is unknown (write-through, write-around).
+    #[must_use]
+    pub fn on_unknown(self, on_unknown: OnUnknown) -> Self {
+        self.change(move |settings| settings.on_unknown = on_unknown)
+    }
+
+    /// For how long the frontend remembers that the backend has no such entry.
+    #[must_use]
+    pub fn negative_ttl(self, ttl: Duration) -> Self {
+        self.change(move |settings| settings.negative_ttl_millis = Some(whole_millis(ttl)))
+    }
+
+    /// Whether an entry older than it may be is served while the backend cannot be asked: a greatest age, or a
+    /// [`ServeStale`].
+    #[must_use]
+    pub fn serve_stale(self, serve_stale: impl Into<ServeStale>) -> Self {
+        let serve_stale = serve_stale.into();
+        self.change(move |settings| settings.serve_stale = serve_stale)
+    }
+
+    /// How long a read waits for the backend before it takes a stale entry instead, where
+    /// [`serve_stale`](Self::serve_stale) allows one.
+    #[must_use]
+    pub fn soft_read_timeout(self, timeout: Duration) -> Self {
+        self.change(move |settings| settings.soft_read_timeout_millis = Some(whole_millis(timeout)))
+    }
+
+    /// How long a read waits for the backend before it fails with [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut).
+    #[must_use]
+    pub fn read_timeout(self, timeout: Duration) -> Self {
+        self.change(move |settings| settings.read_timeout_millis = Some(whole_millis(timeout)))
+    }
+
+    /// Leaves the backend alone for `pause` after so many failures in a row.
+    #[must_use]
+    pub fn backend_breaker(self, failures: u32, pause: Duration) -> Self {
+        self.change(move |settings| settings.backend_breaker = Some(BreakerSettings::new(failures, pause)))
+    }
+
+    /// The same for the frontend, which the store does without meanwhile.
+    #[must_use]
+    pub fn frontend_breaker(self, failures: u32, pause: Duration) -> Self {
+        self.change(move |settings| settings.frontend_breaker = Some(BreakerSettings::new(failures, pause)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::memory::MemoryStore;
+    use crate::tiered::TieredStore;
+
+    fn builder() -> TieredBuilder {
+        TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()))
+    }
+
+    fn settings_of(builder: &TieredBuilder) -> TieredSettings {
+        let mut settings = builder.settings.clone();
+        builder.changes.apply(&mut settings);
+        settings
+    }
+
+    #[test]
+    fn a_method_wins_over_all_settings_in_either_order() {
+        let all = || TieredSettings { max_pending_operations: 5, ..TieredSettings::default() };
+        let before = builder().write_policy(WritePolicy::WriteAround).settings(all());
+        let after = builder().settings(all()).write_policy(WritePolicy::WriteAround);
+        let settings = settings_of(&before);
+        assert_eq!(settings, settings_of(&after));
+        let found = (settings.write_policy, settings.max_pending_operations);
+        assert_eq!(found, (WritePolicy::WriteAround, 5));
+        let twice = builder().max_fill(1).settings(all()).max_fill(2);
+        assert_eq!(settings_of(&twice).max_fill, Some(2));
+    }
+
+    #[test]
+    fn every_setting_has_a_method() {
+        let second = Duration::from_secs(1);
+        let built = builder()
+            .write_policy(WritePolicy::WriteBehind)
+            .read_policy(ReadPolicy::FrontendOnly)
+            .max_stale(second)
+            .reopen(Reopen::Clear)
+            .on_connect_failure(OnConnectFailure::Fail)
+            .fill(FillTiming::BeforeAnswer)
+            .max_fill(1)
+            .max_pending_operations(2)
+            .max_pending_bytes(3)
+            .on_full(OnFull::Fail)
+            .max_quarantined(4)
+            .frontend_failure(FrontendFailure::Fail)
+            .on_park(OnPark::Skip)
+            .max_pending_age(None)
+            .on_overdue(OnOverdue::Fail)
+            .frontend_patience(second)
+            .write_deadline(second)
+            .close_deadline(Duration::from_nanos(1))
+            .on_unknown(OnUnknown::Retry)
+            .negative_ttl(second)
+            .serve_stale(ServeStale::Unlimited)
+            .soft_read_timeout(second)
+            .read_timeout(second)
+            .backend_breaker(5, second)
+            .frontend_breaker(6, second);
+        // Every field is named: a new one does not compile here until it has a method.
+        let expected = TieredSettings {
+            write_policy: WritePolicy::WriteBehind,
+            read_policy: ReadPolicy::FrontendOnly,
+            max_stale: MaxStale::Millis(1_000),
+            reopen: Reopen::Clear,
+            // `TieredBuilder::on_connect` takes a strategy of any kind.
+            on_connect: None,
+            on_connect_failure: OnConnectFailure::Fail,
+            fill: FillTiming::BeforeAnswer,
+            max_fill: Some(1),
+            max_pending_operations: 2,
+            max_pending_bytes: 3,
+            on_full: OnFull::Fail,
+            max_quarantined: 4,
+            frontend_failure: FrontendFailure::Fail,
+            on_park: OnPark::Skip,
+            max_pending_age_millis: None,
+            on_overdue: OnOverdue::Fail,
+            frontend_patience_millis: 1_000,
+            write_deadline_millis: Some(1_000),
+            // A fraction of a millisecond counts as a whole one.
+            close_deadline_millis: 1,
+            on_unknown: OnUnknown::Retry,
+            negative_ttl_millis: Some(1_000),
+            serve_stale: ServeStale::Unlimited,
+            soft_read_timeout_millis: Some(1_000),
+            read_timeout_millis: Some(1_000),
+            backend_breaker: Some(BreakerSettings::new(5, second)),
+            frontend_breaker: Some(BreakerSettings::new(6, second)),
+        };
+        assert_eq!(settings_of(&built), expected);
+    }
+}
