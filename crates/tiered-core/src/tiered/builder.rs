@@ -1,5 +1,6 @@
 //! Building a tiered store: the rooms, from the ground up.
 
+mod changes;
 mod setters;
 
 use std::sync::Arc;
@@ -30,7 +31,7 @@ use crate::tier::Tier;
 use crate::turn::Turns;
 use crate::write_behind::WriteBehind;
 use crate::writer::{Local, Through, Writer, Writes};
-use setters::Changes;
+use changes::Changes;
 
 /// Builds a [`TieredStore`].
 #[derive(Debug)]

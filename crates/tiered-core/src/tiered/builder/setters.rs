@@ -1,6 +1,5 @@
 //! One method of the builder for each setting.
 
-use std::fmt;
 use std::time::Duration;
 
 use super::TieredBuilder;
@@ -9,26 +8,6 @@ use crate::settings::{
     BreakerSettings, FillTiming, FrontendFailure, MaxStale, OnConnectFailure, OnFull, OnOverdue, OnPark,
     OnUnknown, Reopen, ServeStale, TieredSettings, whole_millis,
 };
-
-/// What single methods set: applied to the settings when the store is built, whichever came first.
-#[derive(Default)]
-pub(super) struct Changes(Vec<Change>);
-
-type Change = Box<dyn Fn(&mut TieredSettings) + Send + Sync>;
-
-impl Changes {
-    pub(super) fn apply(&self, settings: &mut TieredSettings) {
-        for change in &self.0 {
-            change(settings);
-        }
-    }
-}
-
-impl fmt::Debug for Changes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} changes", self.0.len())
-    }
-}
 
 /// # Settings
 ///
@@ -54,7 +33,7 @@ impl fmt::Debug for Changes {
 /// ```
 impl TieredBuilder {
     fn change(mut self, change: impl Fn(&mut TieredSettings) + Send + Sync + 'static) -> Self {
-        self.changes.0.push(Box::new(change));
+        self.changes.push(change);
         self
     }
 
