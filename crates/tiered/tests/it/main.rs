@@ -1,4 +1,5 @@
 //! The facade as its users see it.
 
 mod debug;
+mod names;
 mod runtime;
