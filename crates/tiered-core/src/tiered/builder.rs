@@ -138,8 +138,9 @@ impl TieredBuilder {
     ///
     /// A frontend belongs to one tiered store. A second one, in another process, would fill it with values older than those
     /// that this store has written, and would decide conditional writes of
-    /// [`WritePolicy::FrontendOnly`] beside it. So [`build`](Self::build) refuses a frontend that could be shared without
-    /// this declaration; give each process a frontend of its own. Several processes may share the backend.
+    /// [`WritePolicy::FrontendOnly`](crate::WritePolicy::FrontendOnly) beside it. So [`build`](Self::build) refuses a
+    /// frontend that could be shared without this declaration; give each process a frontend of its own. Several processes
+    /// may share the backend.
     ///
     /// # Examples
     /// ```
