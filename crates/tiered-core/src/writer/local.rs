@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::batch::{Applied, BatchOutcomes};
+use crate::batch::{Applied, BatchOutcomes, fail_with_last};
 use crate::clock::Stamp;
 use crate::effect::{Effect, Write};
 use crate::entry::Origin;
@@ -80,37 +80,47 @@ impl Local {
                 for write in &writes {
                     judged.push(local.judge(write).await);
                 }
-                let mut answers: BatchOutcomes = Vec::with_capacity(writes.len());
-                for (write, current) in writes.iter().zip(judged) {
-                    answers.push(match current {
-                        Ok(current) => local.carry_out(write, &current).await,
-                        Err(error) => Err(error),
-                    });
-                }
+                let answers = local.carry_out_all(&writes, judged).await;
                 drop(gates);
                 Ok(answers)
             })
             .await
     }
 
+    /// Carries out the operations of a batch that hold. Of several on a key the last one wins: a reader that began before
+    /// the batch must not see the others, which never take effect.
+    async fn carry_out_all(&self, writes: &[Write], judged: Vec<Result<Current>>) -> BatchOutcomes {
+        let held =
+            writes.iter().zip(&judged).filter_map(|(write, current)| Some((write, current.as_ref().ok()?)));
+        let held: Vec<(&Write, &Current)> = held.collect();
+        let mut outcomes: BatchOutcomes = Vec::with_capacity(held.len());
+        for (index, (write, current)) in held.iter().enumerate() {
+            let replaced = held.iter().skip(index + 1).any(|(later, _)| later.key() == write.key());
+            outcomes.push(if replaced {
+                Ok(answer(write, current))
+            } else {
+                self.carry_out(write, current).await
+            });
+        }
+        fail_with_last(held.iter().map(|(write, _)| write.key()), &mut outcomes);
+        let mut outcomes = outcomes.into_iter();
+        let merged =
+            judged.into_iter().map(|current| current.map(|_| outcomes.next())?.unwrap_or_else(missing));
+        merged.collect()
+    }
+
     async fn carry_out(&self, write: &Write, current: &Current) -> Result<Applied> {
         let key = write.key();
-        let applied = match write.effect() {
-            Effect::Put(entry) => {
-                self.frontend.store_locally(key, entry, Origin::Local).await?;
-                Applied::Put(Written::committed(entry.version().clone()))
-            }
+        match write.effect() {
+            Effect::Put(entry) => self.frontend.store_locally(key, entry, Origin::Local).await?,
             // A tombstone hides the backend's entry.
             Effect::Delete(id) if current.in_backend => {
                 let tombstone = self.stamp.entry(&Put::new("").with_version(id.clone()));
                 self.frontend.store_locally(key, &tombstone, Origin::Tombstone).await?;
-                Applied::Delete(Deleted::committed(current.version.is_some()))
             }
-            Effect::Delete(_) => {
-                self.frontend.remove_locally(key).await?;
-                Applied::Delete(Deleted::committed(current.version.is_some()))
-            }
-        };
+            Effect::Delete(_) => self.frontend.remove_locally(key).await?,
+        }
+        let applied = answer(write, current);
         self.recorder.took_effect(key, &applied);
         Ok(applied)
     }
@@ -145,4 +155,17 @@ impl Local {
         };
         Ok(Current { version, in_backend })
     }
+}
+
+/// The answer to a write that took effect over `current`.
+fn answer(write: &Write, current: &Current) -> Applied {
+    match write.effect() {
+        Effect::Put(entry) => Applied::Put(Written::committed(entry.version().clone())),
+        Effect::Delete(_) => Applied::Delete(Deleted::committed(current.version.is_some())),
+    }
+}
+
+/// Each operation that holds has an outcome.
+fn missing() -> Result<Applied> {
+    Err(Error::new(ErrorKind::Other, "an operation of a batch has no outcome").outcome_is(Outcome::Unknown))
 }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use tiered_conformance::{Intercept, Interceptor};
 use tiered_core::{
-    Batch, Entry, Feature, Key, MemoryStore, OnUnknown, Outcome, Put, Store as _, StoreExt as _,
-    TieredSettings, TieredStore, VolatileJournal, WritePolicy,
+    Batch, Entry, Feature, Key, MemoryStore, OnUnknown, Outcome, Put, Store, StoreExt as _, TieredSettings,
+    TieredStore, VolatileJournal, WritePolicy,
 };
 
 /// Found by the simulation: an operation that a later one was to replace answered `Ok`, and the later one was refused.
@@ -51,5 +52,40 @@ async fn what_a_batch_acknowledges_is_there_although_a_later_operation_of_it_is_
             let there = store.backend().get(&key).await.expect("reads").map(Entry::into_value);
             assert_eq!(there.expect("there"), expected, "{what}");
         }
+    }
+}
+
+/// Found by the simulation (seed 1119): a read that had begun before a local batch saw the value of an operation that a
+/// later one of the same batch replaced, although that one was conditional on the value before both.
+#[tokio::test]
+async fn a_local_batch_stores_the_last_operation_on_a_key_alone() {
+    let front = Intercept::new(MemoryStore::new(), Seen::default());
+    let store = TieredStore::builder(Arc::new(front.clone()), Arc::new(MemoryStore::new()))
+        .write_policy(WritePolicy::FrontendOnly)
+        .build()
+        .await
+        .expect("builds");
+    let key = Key::new("k").expect("valid");
+    let old = store.put(&key, Put::new("old")).await.expect("put").version;
+    let batch = Batch::new()
+        .best_effort()
+        .put(key.clone(), Put::new("replaced"))
+        .put(key.clone(), Put::new("new").if_version(old.clone()))
+        .put(key.clone(), Put::new("refused").if_absent());
+    let outcomes = store.apply(batch).await.expect("one for each");
+    assert_eq!(outcomes.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!(*front.0.lock(), ["old", "new"]);
+    assert_eq!(store.get(&key).await.expect("get").expect("there").value(), "new");
+}
+
+/// The values that were put.
+#[derive(Debug, Default)]
+struct Seen(parking_lot::Mutex<Vec<String>>);
+
+#[async_trait::async_trait]
+impl Interceptor for Seen {
+    async fn put(&self, inner: &dyn Store, key: &Key, put: Put) -> tiered_core::Result<tiered_core::Written> {
+        self.0.lock().push(String::from_utf8_lossy(&put.value).into_owned());
+        inner.put(key, put).await
     }
 }
