@@ -283,7 +283,7 @@ impl Error {
         })
     }
 
-    /// Whether the same call may succeed later, although nobody changes the call or the configuration.
+    /// Whether the same call may succeed later, without any change of the call or of the configuration.
     ///
     /// | Kind | Retryable | Because |
     /// |---|---|---|

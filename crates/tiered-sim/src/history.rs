@@ -54,7 +54,7 @@ impl Effect {
 pub struct Event {
     /// When it began. All times differ.
     pub begun: u64,
-    /// When it ended; [`Event::OPEN`] where nobody knows whether, and it may take effect at any time or never.
+    /// When it ended; [`Event::OPEN`] where that is not known: it may take effect at any time or never.
     pub ended: u64,
     /// What it did.
     pub effect: Effect,

@@ -337,7 +337,10 @@ fn runtime() -> Runtime {
 struct Seed(u64);
 
 impl Drop for Seed {
-    #[expect(clippy::print_stdout, reason = "for `cargo xtask planted`, and whoever looks for the cause")]
+    #[expect(
+        clippy::print_stdout,
+        reason = "for `cargo xtask planted`, and for a person who looks for the cause"
+    )]
     fn drop(&mut self) {
         if std::thread::panicking() {
             println!("seed {} failed", self.0);

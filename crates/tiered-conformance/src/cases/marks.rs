@@ -79,7 +79,7 @@ async fn names(bench: &Bench, base: &str, all: &[String]) -> Verdict {
     )?;
     for name in store.mark_names("").await? {
         check("marks.names", all.contains(&name) || !name.starts_with(base), || {
-            format!("a mark that nobody set: {name:?}")
+            format!("a mark that was never set: {name:?}")
         })?;
     }
     if let Some(first) = all.first() {

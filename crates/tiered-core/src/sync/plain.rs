@@ -48,7 +48,7 @@ impl PlainTarget {
         };
         if !safe && options.races == Races::Refuse {
             let message = format!(
-                "{} has no conditional writes, so the sync could undo a write that happens meanwhile; allow races where nobody else writes",
+                "{} has no conditional writes, so the sync could undo a write that happens meanwhile; allow races where no other process writes",
                 capabilities.name()
             );
             return Err(Error::new(ErrorKind::Config, message));
@@ -92,7 +92,7 @@ impl PlainTarget {
             return Ok(Precondition::None);
         }
         let message = format!(
-            "the entry is damaged, and {} cannot replace it only where it still is; allow races where nobody else writes",
+            "the entry is damaged, and {} cannot replace it only where it still is; allow races where no other process writes",
             capabilities.name()
         );
         Err(Error::new(ErrorKind::Corrupt, message).for_key(key))

@@ -64,6 +64,9 @@ impl Local {
                     Err(error) => Err(error),
                 };
                 drop(gate);
+                if let Ok(applied) = &ended {
+                    local.recorder.took_effect(owned.key(), applied);
+                }
                 ended
             })
             .await
@@ -103,6 +106,11 @@ impl Local {
             });
         }
         fail_with_last(held.iter().map(|(write, _)| write.key()), &mut outcomes);
+        for (write, outcome) in held.iter().map(|(write, _)| write).zip(&outcomes) {
+            if let Ok(applied) = outcome {
+                self.recorder.took_effect(write.key(), applied);
+            }
+        }
         let mut outcomes = outcomes.into_iter();
         let merged =
             judged.into_iter().map(|current| current.map(|_| outcomes.next())?.unwrap_or_else(missing));
@@ -120,9 +128,7 @@ impl Local {
             }
             Effect::Delete(_) => self.frontend.remove_locally(key).await?,
         }
-        let applied = answer(write, current);
-        self.recorder.took_effect(key, &applied);
-        Ok(applied)
+        Ok(answer(write, current))
     }
 
     /// Judges a precondition against what a reader sees now.
