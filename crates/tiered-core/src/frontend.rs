@@ -27,13 +27,14 @@ use crate::parts::Parts;
 use crate::plan::Plan;
 use crate::policy::Freshness;
 use crate::read::ReadOptions;
+use crate::sent::Sent;
 use crate::settings::FrontendFailure;
 use crate::slot::Slots;
 use crate::store::Store as _;
 use crate::tasks::Tasks;
 use crate::tier::Tier;
 
-pub(crate) use session::{Sent, Sessions, fresh_seed};
+pub(crate) use session::{Sessions, fresh_seed};
 
 /// What the frontend has for a read.
 #[derive(Debug)]
@@ -105,7 +106,7 @@ impl Frontend {
 
     /// A request to the backend that is sent now.
     pub(crate) fn sent(&self) -> Sent {
-        Sent::now(&self.sessions, &self.stamp)
+        self.sessions.sent(&self.stamp)
     }
 
     /// Time since an entry was compared with the backend, or stored locally.

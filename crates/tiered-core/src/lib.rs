@@ -30,6 +30,7 @@ mod policy;
 mod ranges;
 mod read;
 mod reader;
+mod sent;
 mod settings;
 mod slot;
 pub mod store;

@@ -158,7 +158,9 @@ pub struct Read<T = Entry> {
     pub lookup: Lookup<T>,
     /// The tier that answered.
     pub source: Source,
-    /// Time since the answer was compared with the authority; zero where the authority gave it.
+    /// Time since the answer was compared with the authority, counted back from the beginning of this read; zero where the
+    /// authority was asked for this read. A read that joined the load of another reader gets the time since that load was
+    /// sent.
     pub age: Duration,
     /// Whether the answer is staler than was asked for (only where serving stale answers was chosen).
     pub stale: bool,

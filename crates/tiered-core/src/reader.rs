@@ -155,16 +155,6 @@ impl Reader {
         Read { lookup, source: Source::Frontend, age, stale: false }
     }
 
-    /// The answer to a reader of what a load brought.
-    fn answer_loaded(&self, lookup: Lookup, options: &ReadOptions) -> Result<Read> {
-        let entry = match lookup {
-            Lookup::Found(entry) => Some(entry),
-            Lookup::Unchanged | Lookup::Changed | Lookup::Absent => None,
-        };
-        let read = answer(entry, self.stamp.now(), options)?;
-        Ok(Read { source: Source::Backend, ..read })
-    }
-
     pub(crate) async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
         loop {
             match self.slots.glance(key) {

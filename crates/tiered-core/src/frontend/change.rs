@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Changed, Frontend, Sent};
+use super::{Changed, Frontend};
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::key::Key;
 use crate::observe::Count;
+use crate::sent::Sent;
 use crate::settings::FrontendFailure;
 use crate::slot::Call;
 

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Changed, Frontend, Replaceable, Sent};
+use super::{Changed, Frontend, Replaceable};
 use crate::entry::{Entry, Origin};
 use crate::key::Key;
 use crate::observe::{Count, Event};
+use crate::sent::Sent;
 use crate::slot::Leader;
 use crate::write::Put;
 

@@ -15,9 +15,10 @@ use parking_lot::Mutex;
 
 use crate::capability::{Capabilities, Durability, Feature};
 use crate::clock::Stamp;
-use crate::entry::{Metadata, Note, Origin, Tombstones};
+use crate::entry::Tombstones;
 use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
 use crate::list::{ListOptions, is_damaged_key};
+use crate::sent::{Sent, Session};
 use crate::settings::Reopen;
 use crate::store::Store;
 use crate::write::Delete;
@@ -25,9 +26,6 @@ use crate::write::Delete;
 const BACKEND: &str = "tiered.backend";
 const SESSION: &str = "tiered.session";
 const IN_USE: &str = "tiered.in-use";
-
-/// The id of a session; never 0.
-pub(crate) type Session = u64;
 
 /// The session of now, and those before it whose entries are in step.
 #[derive(Debug)]
@@ -45,6 +43,11 @@ impl Sessions {
 
     pub(crate) fn current(&self) -> Session {
         self.current.load(Ordering::Acquire)
+    }
+
+    /// A request to the backend that is sent now.
+    pub(super) fn sent(&self, stamp: &Stamp) -> Sent {
+        Sent::new(self.current(), stamp.uptime_millis())
     }
 
     /// Returns true if entries validated in `session` reflect every write made by this store, even if they exceed
@@ -69,42 +72,6 @@ impl Sessions {
             in_step.pop_front();
         }
         self.current.store(fresh_seed(stamp), Ordering::Release);
-    }
-}
-
-/// When a request was sent to the backend: its answer is validated since then.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sent {
-    session: Session,
-    /// Uptime in milliseconds.
-    at: u64,
-}
-
-impl Sent {
-    pub(super) fn now(sessions: &Sessions, stamp: &Stamp) -> Self {
-        Self { session: sessions.current(), at: stamp.uptime_millis() }
-    }
-
-    /// The same request, whose answer was `age` old where it came from.
-    #[must_use]
-    pub(crate) fn earlier_by(self, age: std::time::Duration) -> Self {
-        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-        Self { at: self.at.saturating_sub(age), ..self }
-    }
-
-    /// The note beside a copy of what the backend answered.
-    pub(crate) fn note(self, answered: &Metadata) -> Note {
-        Note {
-            session: self.session,
-            validated: self.at,
-            origin: Origin::Backend,
-            validator: answered.note.validator.clone(),
-        }
-    }
-
-    /// The note that remembers that the backend has no such entry.
-    pub(crate) fn note_of_absence(self) -> Note {
-        Note { session: self.session, validated: self.at, origin: Origin::Absence, validator: None }
     }
 }
 

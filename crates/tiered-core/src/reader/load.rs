@@ -1,16 +1,19 @@
 //! Loads: one backend read for all readers of a key, then a fill.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Reader;
 use crate::error::Result;
-use crate::frontend::{Replaceable, Sent};
+use crate::frontend::Replaceable;
 use crate::key::Key;
 use crate::observe::Count;
 use crate::policy::Freshness;
-use crate::read::{Known, Lookup, Read, ReadOptions};
+use crate::read::{Known, Lookup, Read, ReadOptions, Source};
+use crate::sent::Sent;
 use crate::settings::FillTiming;
 use crate::slot::{Joined, Joining, Leader, Load};
+use crate::store::answer;
 
 impl Reader {
     /// Joins the load of `key`, or leads one; `None` when the key's state changed under it.
@@ -20,9 +23,12 @@ impl Reader {
         options: &ReadOptions,
         replaces: Replaceable,
     ) -> Result<Option<Read>> {
-        let joining =
-            if options.freshness == Freshness::Cached { Joining::Earlier } else { Joining::OnlyNew };
-        let load = match Joined::load_of(&self.slots, key, joining) {
+        let sent = self.frontend.sent();
+        let joining = match options.freshness {
+            Freshness::Cached => self.joining(sent),
+            Freshness::MaxStale(_) | Freshness::Authoritative => Joining::OnlyNew,
+        };
+        let load = match Joined::load_of(&self.slots, key, sent, joining) {
             Joined::LookAgain => return Ok(None),
             Joined::Following(load) => {
                 self.recorder.count(Count::Joined);
@@ -33,7 +39,13 @@ impl Reader {
                 load
             }
         };
-        self.answer_loaded(answer_of(load).await?, options).map(Some)
+        self.answer_loaded(load, sent, options).await.map(Some)
+    }
+
+    /// Which loads a cached read that is about to ask the backend may follow: those that were sent no longer ago than a hit
+    /// may be old, and after the frontend was last put in doubt.
+    pub(super) fn joining(&self, sent: Sent) -> Joining {
+        Joining::SentSince(sent.earlier_by(Duration::from_millis(self.plan.max_stale_of_hits())))
     }
 
     /// Leads a load in a task of its own: others may follow it, and the reader that began it may be dropped.
@@ -42,16 +54,30 @@ impl Reader {
         self.tasks.spawn(async move { reader.read_and_fill(leader, key, replaces, freshness).await });
     }
 
+    /// Waits for the load that a reader joined when it would have `sent` a request of its own, and answers the reader.
+    pub(super) async fn answer_loaded(&self, load: Load, sent: Sent, options: &ReadOptions) -> Result<Read> {
+        let joined_after = sent.since(load.sent());
+        let Read { lookup, age, stale, .. } = answer_of(load).await?;
+        let entry = match lookup {
+            Lookup::Found(entry) => Some(entry),
+            Lookup::Unchanged | Lookup::Changed | Lookup::Absent => None,
+        };
+        let read = answer(entry, self.stamp.now(), options)?;
+        Ok(Read { source: Source::Backend, age: age + joined_after, stale, ..read })
+    }
+
     /// Loads `key` from the backend into the frontend whatever the frontend has, for a sync; waits for the fill. `None`: a
     /// write is under way or pending, which updates the frontend itself.
     pub(crate) async fn refill(self: &Arc<Self>, key: &Key, replaces: Replaceable) -> Option<Result<Lookup>> {
-        let Joined::Leading(load, leader) = Joined::load_of(&self.slots, key, Joining::OnlyNew) else {
+        let Joined::Leading(load, leader) =
+            Joined::load_of(&self.slots, key, self.frontend.sent(), Joining::OnlyNew)
+        else {
             return None;
         };
         self.lead(leader, key.clone(), replaces, Freshness::Authoritative);
         let answer = answer_of(load.clone()).await;
         load.ended().await;
-        Some(answer)
+        Some(answer.map(|read| read.lookup))
     }
 
     /// Reads the backend for all who wait, then fills the frontend if the load still has the fill token.
@@ -62,7 +88,6 @@ impl Reader {
         replaces: Replaceable,
         freshness: Freshness,
     ) {
-        let sent = self.frontend.sent();
         let mut options = ReadOptions::new().freshness(freshness);
         if let Replaceable::Doubtful(entry) = &replaces
             && entry.is_whole()
@@ -71,7 +96,7 @@ impl Reader {
         }
         self.recorder.count(Count::BackendRead);
         let read = self.backend.load(&key, &options).await;
-        self.answer_and_fill(&leader, &key, read, &replaces, sent).await;
+        self.answer_and_fill(&leader, &key, read, &replaces).await;
     }
 
     /// Tells the followers of a load what the backend answered, and fills the frontend.
@@ -81,15 +106,14 @@ impl Reader {
         key: &Key,
         read: Result<Read>,
         replaces: &Replaceable,
-        sent: Sent,
     ) {
-        let read = match read {
-            Ok(read) => read,
+        let (lookup, age, stale) = match read {
+            Ok(Read { lookup, age, stale, .. }) => (lookup, age, stale),
             Err(error) => return leader.announce(Err(Arc::new(error))),
         };
         // What a nested store answered from its own cache is as old there as it says.
-        let sent = sent.earlier_by(read.age);
-        let entry = match (read.lookup, replaces) {
+        let sent = leader.sent().earlier_by(age);
+        let entry = match (lookup, replaces) {
             (Lookup::Found(entry), _) => Some(entry),
             (Lookup::Unchanged, Replaceable::Doubtful(entry)) => {
                 self.recorder.count(Count::Revalidated);
@@ -97,7 +121,7 @@ impl Reader {
             }
             (Lookup::Unchanged | Lookup::Changed | Lookup::Absent, _) => None,
         };
-        let (answer, fill) = if let Some(entry) = entry {
+        let (lookup, fill) = if let Some(entry) = entry {
             let note = sent.note(entry.metadata());
             let entry = entry.with_note(note);
             let fill = self.frontend.fill_with(key, &entry, replaces);
@@ -105,6 +129,7 @@ impl Reader {
         } else {
             (Lookup::Absent, self.frontend.fill_with_absence(sent, replaces))
         };
+        let answer = Read { lookup, source: Source::Backend, age, stale };
         match self.plan.settings().fill {
             FillTiming::AfterAnswer => {
                 leader.announce(Ok(answer));
@@ -119,6 +144,6 @@ impl Reader {
 }
 
 /// Waits for the answer of a load.
-pub(super) async fn answer_of(load: Load) -> Result<Lookup> {
+async fn answer_of(load: Load) -> Result<Read> {
     load.answer().await.map_err(|error| (*error).clone())
 }

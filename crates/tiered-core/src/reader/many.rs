@@ -4,13 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Reader;
-use super::load::answer_of;
 use crate::frontend::{Found, Replaceable};
 use crate::key::Key;
 use crate::observe::Count;
 use crate::policy::Freshness;
 use crate::read::{ReadOptions, Reads};
-use crate::slot::{Glance, Joined, Joining, Leader, Load};
+use crate::slot::{Glance, Joined, Leader, Load};
 
 /// A load that this read leads.
 struct Led {
@@ -30,13 +29,10 @@ impl Reader {
         let mut reads = Vec::with_capacity(keys.len());
         for key in keys {
             reads.push(match loads.get(key) {
-                Some(load) => match self.bounded(answer_of(load.clone())).await {
-                    Ok(lookup) => {
-                        self.recorder.count(Count::Miss);
-                        self.answer_loaded(lookup, options)
-                    }
-                    Err(error) => Err(error),
-                },
+                Some(load) => {
+                    self.recorder.count(Count::Miss);
+                    self.bounded(self.answer_loaded(load.clone(), load.sent(), options)).await
+                }
                 None => self.load(key, options).await,
             });
         }
@@ -60,7 +56,9 @@ impl Reader {
         // No load waits for this call: others may follow it, and the call may be dropped.
         let (mut loads, mut led) = (HashMap::new(), Vec::new());
         for (key, replaces) in missing {
-            if let Joined::Leading(load, leader) = Joined::load_of(&self.slots, key, Joining::Earlier) {
+            let sent = self.frontend.sent();
+            if let Joined::Leading(load, leader) = Joined::load_of(&self.slots, key, sent, self.joining(sent))
+            {
                 loads.insert(key.clone(), load);
                 led.push(Led { key: key.clone(), leader, replaces });
             }
@@ -73,7 +71,6 @@ impl Reader {
     }
 
     async fn read_and_fill_together(self: Arc<Self>, led: Vec<Led>) {
-        let sent = self.frontend.sent();
         let keys: Vec<Key> = led.iter().map(|led| led.key.clone()).collect();
         self.recorder.count(Count::BackendRead);
         match self.backend.get_many(&keys, &ReadOptions::new()).await {
@@ -81,7 +78,7 @@ impl Reader {
                 let fills = led.into_iter().zip(reads).map(|(led, read)| {
                     let reader = &self;
                     async move {
-                        reader.answer_and_fill(&led.leader, &led.key, read, &led.replaces, sent).await;
+                        reader.answer_and_fill(&led.leader, &led.key, read, &led.replaces).await;
                     }
                 });
                 futures_util::future::join_all(fills).await;

@@ -6,6 +6,7 @@ use super::call::Call;
 use super::load::{Answer, Load};
 use super::table::Slots;
 use crate::key::Key;
+use crate::sent::Sent;
 
 /// The side of a load that reads the backend. Dropping it ends the load and gives the fill token up.
 #[derive(Debug)]
@@ -16,6 +17,11 @@ pub(crate) struct Leader {
 }
 
 impl Leader {
+    /// Since when its answer is validated.
+    pub(crate) const fn sent(&self) -> Sent {
+        self.load.sent()
+    }
+
     /// Gives the followers their answer.
     pub(crate) fn announce(&self, answer: Answer) {
         self.load.announce(answer);
@@ -53,26 +59,35 @@ pub(crate) enum Joined {
     LookAgain,
 }
 
-/// Whether a reader may follow a load that began before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which loads that began before a reader it may follow. Otherwise it leads a new load, which takes the fill token over.
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Joining {
-    /// It may.
-    Earlier,
-    /// It may not: it leads a new load, which takes the fill token over.
+    /// One that was sent in the same session, and not before.
+    SentSince(Sent),
+    /// None.
     OnlyNew,
 }
 
+impl Joining {
+    fn admits(self, load: &Load) -> bool {
+        match self {
+            Self::SentSince(oldest) => load.sent().is_since(oldest),
+            Self::OnlyNew => false,
+        }
+    }
+}
+
 impl Joined {
-    /// Joins the load of `key`, or begins one.
-    pub(crate) fn load_of(slots: &Arc<Slots>, key: &Key, joining: Joining) -> Self {
+    /// Joins the load of `key`, or begins one that is sent no earlier than `sent`.
+    pub(crate) fn load_of(slots: &Arc<Slots>, key: &Key, sent: Sent, joining: Joining) -> Self {
         slots.with(key, |slot| {
             if slot.is_being_written() {
                 return Self::LookAgain;
             }
-            if let Some(load) = slot.load().filter(|_| joining == Joining::Earlier) {
+            if let Some(load) = slot.load().filter(|load| joining.admits(load)) {
                 return Self::Following(load.clone());
             }
-            let load = Load::new();
+            let load = Load::new(sent);
             slot.give_fill_token(load.clone());
             let leader = Leader { slots: Arc::clone(slots), key: key.clone(), load: load.clone() };
             Self::Leading(load, leader)

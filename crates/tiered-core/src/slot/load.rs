@@ -4,24 +4,34 @@ use std::sync::Arc;
 
 use super::latch::Latch;
 use crate::error::{Error, ErrorKind};
-use crate::read::Lookup;
+use crate::read::Read;
+use crate::sent::Sent;
 
 /// What a load brought: an entry or its absence, or why it failed.
-pub(crate) type Answer = Result<Lookup, Arc<Error>>;
+pub(crate) type Answer = Result<Read, Arc<Error>>;
 
 /// A load, as its followers see it. The one in a key's slot holds the key's fill token: the revocable right to fill the
 /// frontend with the answer.
 #[derive(Clone, Debug)]
-pub(crate) struct Load(Arc<Latch<Answer>>);
+pub(crate) struct Load {
+    sent: Sent,
+    latch: Arc<Latch<Answer>>,
+}
 
 impl Load {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(Latch::new()))
+    /// A load that is sent no earlier than `sent`.
+    pub(super) fn new(sent: Sent) -> Self {
+        Self { sent, latch: Arc::new(Latch::new()) }
+    }
+
+    /// Since when its answer is validated.
+    pub(crate) const fn sent(&self) -> Sent {
+        self.sent
     }
 
     /// Waits for the answer.
     pub(crate) async fn answer(self) -> Answer {
-        self.0.answered().await.cloned().unwrap_or_else(|| {
+        self.latch.answered().await.cloned().unwrap_or_else(|| {
             let lost = "the task that read the backend ended without an answer";
             Err(Arc::new(Error::new(ErrorKind::Other, lost)))
         })
@@ -29,19 +39,19 @@ impl Load {
 
     /// Waits until the load has answered, and has filled the frontend or will not.
     pub(crate) async fn ended(self) {
-        self.0.ended().await;
+        self.latch.ended().await;
     }
 
     /// Gives the answer; the first one counts.
     pub(super) fn announce(&self, answer: Answer) {
-        self.0.answer(answer);
+        self.latch.answer(answer);
     }
 
     pub(super) fn end(&self) {
-        self.0.end();
+        self.latch.end();
     }
 
     pub(super) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.latch, &other.latch)
     }
 }

@@ -14,10 +14,10 @@ use crate::backoff::Backoff;
 use crate::batch::Batch;
 use crate::capability::Feature;
 use crate::error::{Error, ErrorKind, Outcome};
-use crate::frontend::Sent;
 use crate::journal::Sequence;
 use crate::key::Key;
 use crate::observe::{Count, Event};
+use crate::sent::Sent;
 use crate::store::Store as _;
 use crate::write::Progress;
 

@@ -157,6 +157,39 @@ async fn a_read_that_began_before_the_change_does_not_bring_it_back() {
 }
 
 #[tokio::test]
+async fn a_read_after_a_gap_follows_no_load_of_before_it() {
+    let stack = stack(WritePolicy::WriteThrough, ReadPolicy::FrontendFirst).await;
+    stack.back.inner().put(&key(), Put::new("before")).await.expect("written");
+    stack.back.reads.forget_permits(Semaphore::MAX_PERMITS);
+    let early = tokio::spawn({
+        let store = stack.store.clone();
+        async move { value(&store).await }
+    });
+    until(|| stack.store.stats().backend_reads == 1).await;
+    let follower = tokio::spawn({
+        let store = stack.store.clone();
+        async move { store.load(&key(), &ReadOptions::new()).await.expect("reads") }
+    });
+    until(|| stack.store.stats().joined == 1).await;
+    stack.back.inner().put(&key(), Put::new("after")).await.expect("written");
+    stack.others.send(Change::Resync).expect("followed");
+    until(|| stack.store.stats().resyncs == 1).await;
+    let late = tokio::spawn({
+        let store = stack.store.clone();
+        async move { value(&store).await }
+    });
+    until(|| stack.store.stats().backend_reads == 2).await;
+    stack.back.reads.add_permits(2);
+    assert_eq!(early.await.expect("ran"), "before");
+    follower.await.expect("ran").into_entry().expect("there");
+    assert_eq!(late.await.expect("ran"), "after");
+    // The earlier load, which lost the fill token, filled nothing.
+    stack.back.reads.add_permits(Semaphore::MAX_PERMITS / 2);
+    assert_eq!(value(&stack.store).await, "after");
+    assert_eq!(stack.store.stats().slots, 0);
+}
+
+#[tokio::test]
 async fn what_is_local_stays_and_a_store_that_never_compares_does_not_follow() {
     let stack = stack(WritePolicy::FrontendOnly, ReadPolicy::FrontendFirst).await;
     stack.store.put(&key(), Put::new("local")).await.expect("written");

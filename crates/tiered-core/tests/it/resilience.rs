@@ -97,6 +97,23 @@ async fn what_is_stale_is_served_while_the_backend_is_down() {
     bench.read().await.expect_err("never past its expiry");
 }
 
+#[tokio::test]
+async fn a_stale_answer_of_a_nested_store_stays_marked_and_keeps_its_age() {
+    let settings = TieredSettings {
+        max_stale: MaxStale::Millis(100),
+        serve_stale: ServeStale::Unlimited,
+        ..TieredSettings::default()
+    };
+    let bench = Bench::new(settings).await;
+    let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(bench.store.clone()));
+    let outer = builder.max_stale(MaxStale::Millis(0)).build().await.expect("it fits");
+    bench.store.put(&key("k"), Put::new("1")).await.expect("put");
+    bench.backend.reads_are(Reading::Down);
+    bench.wait(250);
+    let read = outer.load(&key("k"), &ReadOptions::new()).await.expect("stale");
+    assert_eq!((read.stale, read.age), (true, Duration::from_millis(250)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_slow_backend_is_waited_for_as_long_as_it_says() {
     let settings = TieredSettings {
@@ -116,6 +133,34 @@ async fn a_slow_backend_is_waited_for_as_long_as_it_says() {
     let begun = tokio::time::Instant::now();
     let late = bench.store.get(&key("other")).await.expect_err("nothing to serve instead");
     assert_eq!((late.kind(), begun.elapsed().as_millis()), (ErrorKind::TimedOut, 300));
+}
+
+#[tokio::test]
+async fn a_read_follows_no_load_that_was_sent_longer_ago_than_a_hit_may_be_old() {
+    let settings = TieredSettings { max_stale: MaxStale::Millis(100), ..TieredSettings::default() };
+    let bench = Bench::new(settings).await;
+    bench.backend.inner().put(&key("k"), Put::new("1")).await.expect("put");
+    bench.backend.reads_are(Reading::Hangs);
+    let reading = || {
+        let store = bench.store.clone();
+        tokio::spawn(async move { store.get(&key("k")).await })
+    };
+    let before = bench.backend.reads();
+    let first = reading();
+    tokio::task::yield_now().await;
+    bench.wait(100);
+    let second = reading();
+    while bench.store.stats().joined == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bench.backend.reads() - before, 1, "two readers share a load");
+    bench.wait(1);
+    bench.backend.reads_are(Reading::Well);
+    assert_eq!(bench.read().await.expect("another load"), value("1", false));
+    assert_eq!(bench.backend.reads() - before, 2);
+    assert!(!first.is_finished() && !second.is_finished());
+    first.abort();
+    second.abort();
 }
 
 #[tokio::test]

@@ -21,7 +21,8 @@ use crate::error::{Error, ErrorKind};
 use crate::journal::Sequence;
 use crate::key::Key;
 use crate::observe::Stats;
-use crate::read::Lookup;
+use crate::read::{Lookup, Read};
+use crate::sent::Sent;
 use crate::slot::latch::Latch;
 use crate::slot::{Call, Gate, Glance, Joined, Joining, Leader, Pending, Slots};
 use crate::sync_primitives::Mutex;
@@ -232,8 +233,12 @@ impl Model {
                 }
             }
             let begun = self.history.tick();
-            let joining = if freshness == Freshness::Cached { Joining::Earlier } else { Joining::OnlyNew };
-            let load = match Joined::load_of(&self.slots, key, joining) {
+            let sent = Sent::new(1, 0);
+            let joining = match freshness {
+                Freshness::Cached => Joining::SentSince(sent),
+                Freshness::MaxStale(_) | Freshness::Authoritative => Joining::OnlyNew,
+            };
+            let load = match Joined::load_of(&self.slots, key, sent, joining) {
                 Joined::LookAgain => continue,
                 Joined::Following(load) => load,
                 Joined::Leading(load, leader) => {
@@ -244,8 +249,8 @@ impl Model {
                 }
             };
             return match load.answer().await {
-                Ok(Lookup::Found(entry)) => Some(id_of(&entry)),
-                Ok(Lookup::Unchanged | Lookup::Changed | Lookup::Absent) | Err(_) => None,
+                Ok(read) => read.into_entry().map(|entry| id_of(&entry)),
+                Err(_) => None,
             };
         }
     }
@@ -260,7 +265,7 @@ impl Model {
             return;
         }
         let id = self.backend_read(index);
-        leader.announce(Ok(Lookup::Found(entry(id))));
+        leader.announce(Ok(Read::from_store(Lookup::Found(entry(id)))));
         let asked = self.history.tick();
         let call = leader.begin_fill().map(|call| self.counted(index, call));
         let Some(call) = call else { return };
