@@ -105,7 +105,7 @@ fn opens(text: &str, parts: &Parts<'_>) {
             assert!(elsewhere && parts.path.is_empty(), "{text:?}");
             assert!(parts.parameters.keys().all(|name| SHOWN.contains(name)), "{text:?}");
             let asked = quantity("max_value").unwrap_or(Some(Capabilities::DEFAULT_MAX_VALUE));
-            assert!(asked.is_some_and(|asked| store.capabilities().value_limit() <= asked), "{text:?}");
+            assert!(asked.is_some_and(|asked| store.capabilities().max_value() <= asked), "{text:?}");
         }
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::Config);

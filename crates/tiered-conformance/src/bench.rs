@@ -107,7 +107,7 @@ impl Bench {
 
     /// A size: `wanted`, or the largest that the store takes.
     pub(crate) fn largest(&self, wanted: usize) -> usize {
-        usize::try_from(self.capabilities.value_limit()).map_or(wanted, |limit| limit.min(wanted))
+        usize::try_from(self.capabilities.max_value()).map_or(wanted, |limit| limit.min(wanted))
     }
 
     /// How far to count where numbers are the values: as [`rounds`](Bench::rounds), and the number fits.

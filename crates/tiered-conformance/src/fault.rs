@@ -88,7 +88,7 @@ pub struct Faults {
     fired: [AtomicU64; Fault::ALL.len()],
     healthy: AtomicBool,
     without_power: AtomicBool,
-    lifetime: Duration,
+    request_lifetime: Duration,
     hang: Duration,
     observer: Option<Box<Observer>>,
 }
@@ -111,7 +111,7 @@ impl Faults {
             fired: Default::default(),
             healthy: AtomicBool::new(false),
             without_power: AtomicBool::new(false),
-            lifetime: Duration::from_secs(1),
+            request_lifetime: Duration::from_secs(1),
             hang: Duration::from_secs(10),
             observer: None,
         }
@@ -128,8 +128,8 @@ impl Faults {
 
     /// How long a request can still take effect after its call returned. The store declares it.
     #[must_use]
-    pub fn lifetime(mut self, lifetime: Duration) -> Self {
-        self.lifetime = lifetime;
+    pub fn request_lifetime(mut self, lifetime: Duration) -> Self {
+        self.request_lifetime = lifetime;
         self
     }
 
@@ -246,11 +246,11 @@ impl FaultStore {
             capabilities = capabilities.with(Feature::Evicts);
         }
         // What hangs may take effect at its end, although the call was dropped.
-        let lifetimes = [(Fault::DelayedApply, faults.lifetime), (Fault::Hang, faults.hang)];
+        let lifetimes = [(Fault::DelayedApply, faults.request_lifetime), (Fault::Hang, faults.hang)];
         if let Some((_, lifetime)) =
             lifetimes.into_iter().filter(|(fault, _)| happens(*fault)).max_by_key(|(_, t)| *t)
         {
-            capabilities = capabilities.request_lifetime(lifetime);
+            capabilities = capabilities.with_request_lifetime(lifetime);
         }
         Self { name: name.into(), inner, faults, capabilities, remote: false }
     }
@@ -357,7 +357,7 @@ impl FaultStore {
                 Err(self.unavailable(Outcome::Unknown))
             }
             Some(Fault::DelayedApply) => {
-                let millis = u64::try_from(self.faults.lifetime.as_millis()).unwrap_or(u64::MAX);
+                let millis = u64::try_from(self.faults.request_lifetime.as_millis()).unwrap_or(u64::MAX);
                 let delay = Duration::from_millis(self.faults.below(millis));
                 let late = apply(inner(), None);
                 tokio::runtime::Handle::current().spawn(async move {

@@ -173,7 +173,7 @@ async fn open(attempt: &Attempt) -> Result<Bench, Ending> {
     let prefix = match free {
         Some(Ok(Some(prefix))) => prefix,
         Some(Ok(None)) => {
-            let limit = capabilities.key_limit();
+            let limit = capabilities.max_key();
             return Err(Ending::Skipped(format!("keys of {limit} bytes leave no room for those of a case")));
         }
         Some(Err(error)) => {

@@ -92,7 +92,7 @@ pub enum Sharing {
 ///
 /// let memory = Capabilities::new("memory", Durability::Volatile, Sharing::Exclusive)
 ///     .with(Feature::ConditionalPut)
-///     .max_value(1 << 20);
+///     .with_max_value(1 << 20);
 /// assert!(memory.has(Feature::ConditionalPut));
 /// assert!(!memory.has(Feature::AtomicBatch));
 /// ```
@@ -173,14 +173,14 @@ impl Capabilities {
 
     /// With a longest key, in bytes; at most [`Key::MAX_LEN`].
     #[must_use]
-    pub fn max_key(mut self, bytes: usize) -> Self {
+    pub fn with_max_key(mut self, bytes: usize) -> Self {
         self.max_key = bytes.min(Key::MAX_LEN);
         self
     }
 
     /// With a largest value, in bytes.
     #[must_use]
-    pub fn max_value(mut self, bytes: u64) -> Self {
+    pub fn with_max_value(mut self, bytes: u64) -> Self {
         self.max_value = bytes;
         self
     }
@@ -188,7 +188,7 @@ impl Capabilities {
     /// With the longest time that a request can still take effect after its call returned
     /// [`Outcome::Unknown`](crate::Outcome::Unknown). Zero (the default) where nothing goes on after the call.
     #[must_use]
-    pub fn request_lifetime(mut self, lifetime: Duration) -> Self {
+    pub fn with_request_lifetime(mut self, lifetime: Duration) -> Self {
         self.request_lifetime = lifetime;
         self
     }
@@ -214,17 +214,17 @@ impl Capabilities {
     }
 
     /// Longest key, in bytes.
-    pub const fn key_limit(&self) -> usize {
+    pub const fn max_key(&self) -> usize {
         self.max_key
     }
 
     /// Largest value, in bytes.
-    pub const fn value_limit(&self) -> u64 {
+    pub const fn max_value(&self) -> u64 {
         self.max_value
     }
 
     /// Longest time for which an unknown write can still take effect.
-    pub const fn lifetime(&self) -> Duration {
+    pub const fn request_lifetime(&self) -> Duration {
         self.request_lifetime
     }
 

@@ -129,7 +129,7 @@ impl Frontend {
     pub(crate) fn fits(&self, key: &Key, size: u64) -> bool {
         let limits = self.tier.capabilities();
         let max_fill = self.plan.settings().max_fill.unwrap_or(u64::MAX);
-        key.len() <= limits.key_limit() && size <= limits.value_limit().min(max_fill)
+        key.len() <= limits.max_key() && size <= limits.max_value().min(max_fill)
     }
 
     /// Whether an entry may be served without asking the backend; `max_stale` in milliseconds.

@@ -121,7 +121,7 @@ pub enum FrontendFailure {
 #[non_exhaustive]
 pub enum OnUnknown {
     /// The caller is told. The key is closed to hits for as long as the request can still take effect
-    /// ([`Capabilities::lifetime`](crate::Capabilities::lifetime)).
+    /// ([`Capabilities::request_lifetime`](crate::Capabilities::request_lifetime)).
     #[default]
     Report,
     /// The write is retried under the same id until its outcome is known. Each attempt is conditional on the version that

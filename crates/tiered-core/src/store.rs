@@ -103,8 +103,8 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 /// * **`[put.damaged]`** [`Precondition::Damaged`](crate::Precondition::Damaged) holds where reading the key answers
 ///   [`ErrorKind::Corrupt`], and never over an absent or a good entry. A store without [`Feature::DetectsCorruption`]
 ///   refuses it with [`ErrorKind::Unsupported`]. An unconditional write replaces what is damaged as well.
-/// * **`[put.limits]`** A key longer than [`Capabilities::key_limit`] is [`ErrorKind::InvalidKey`], a value larger
-///   than [`Capabilities::value_limit`] is [`ErrorKind::TooLarge`], and nothing was written. Empty values are values.
+/// * **`[put.limits]`** A key longer than [`Capabilities::max_key`] is [`ErrorKind::InvalidKey`], a value larger
+///   than [`Capabilities::max_value`] is [`ErrorKind::TooLarge`], and nothing was written. Empty values are values.
 /// * **`[put.stream]`** [`put_stream`](Store::put_stream) is a put whose value arrives in parts. A stream that
 ///   ends in an error, or is dropped before its end, is [`Outcome::NotApplied`]; the limit holds while it streams.
 /// * **`[delete.existed]`** [`delete`](Store::delete) removes the entry. Where the caller
@@ -115,7 +115,7 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 /// * **`[write.outcome]`** A write ends as exactly one of: `Ok`, then it took effect at the declared
 ///   [durability](Capabilities::durability); an error whose [`write_outcome`](Error::write_outcome) is
 ///   [`Outcome::NotApplied`], then it never takes effect; or [`Outcome::Unknown`], then it takes effect at most
-///   once, at the latest [`Capabilities::lifetime`] after the call returned. An unfamiliar error of a driver is
+///   once, at the latest [`Capabilities::request_lifetime`] after the call returned. An unfamiliar error of a driver is
 ///   `Unknown`, never `NotApplied`.
 /// * **`[write.retry]`** A put under the version that the live entry has already, whose precondition would
 ///   otherwise have failed because of that, may answer `Ok`, where size and checksum match as well: the writer

@@ -163,7 +163,7 @@ impl EmbeddedStore {
         ]
         .into_iter()
         .fold(Capabilities::new(name, durability, Sharing::Exclusive), Capabilities::with)
-        .max_value(max_value);
+        .with_max_value(max_value);
         Ok(Self(Arc::new(Inner {
             name,
             shared,

@@ -104,7 +104,7 @@ impl MokaStore {
             .into_iter()
             .fold(Capabilities::new("moka", Durability::Volatile, Sharing::Exclusive), Capabilities::with)
             // An entry that weighs more than the cache would push everything out and then not stay.
-            .max_value(config.max_value.min(config.capacity.saturating_sub(HEAVIEST_REST)));
+            .with_max_value(config.max_value.min(config.capacity.saturating_sub(HEAVIEST_REST)));
         Self(Arc::new(Inner {
             capabilities,
             cache: builder.build_with_hasher(hasher.clone()),

@@ -104,7 +104,7 @@ impl Client {
 
     /// Longest time that a statement can take effect after its call returned: it may arrive until the deadline that
     /// it carries, and then run for the server's `statement_timeout`; a second is for the clocks.
-    pub(crate) fn lifetime(timeout: Duration) -> Duration {
+    pub(crate) fn request_lifetime(timeout: Duration) -> Duration {
         timeout.saturating_mul(9).saturating_add(Duration::from_secs(5)) / 5
     }
 

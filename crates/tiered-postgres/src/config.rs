@@ -128,7 +128,7 @@ impl PostgresConfig {
 
     /// How long a call waits for a connection, and then for the answer; 10 s by default, at least 100 ms. The
     /// server gives a statement four fifths of it, and refuses one that arrives later. An unknown write can take
-    /// effect for two timeouts: that is the store's [`lifetime`](tiered_core::Capabilities::lifetime).
+    /// effect for two timeouts: that is the store's [`request_lifetime`](tiered_core::Capabilities::request_lifetime).
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

@@ -80,8 +80,8 @@ impl PostgresStore {
         ]
         .into_iter()
         .fold(Capabilities::new("postgres", durability, Sharing::Shared), Capabilities::with)
-        .max_value(config.max_value)
-        .request_lifetime(Client::lifetime(config.timeout));
+        .with_max_value(config.max_value)
+        .with_request_lifetime(Client::request_lifetime(config.timeout));
         if config.has_feed() {
             capabilities = capabilities.with(Feature::Changes);
         }

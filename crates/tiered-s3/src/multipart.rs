@@ -51,7 +51,7 @@ impl Drop for Upload {
 impl S3Store {
     /// The size of a part: the configured one, or what brings the largest value into as many parts as S3 takes.
     fn part_size(&self) -> usize {
-        let least = self.0.capabilities.value_limit().div_ceil(PARTS);
+        let least = self.0.capabilities.max_value().div_ceil(PARTS);
         usize::try_from(self.0.multipart.max(least)).unwrap_or(usize::MAX)
     }
 

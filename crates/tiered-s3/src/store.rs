@@ -91,9 +91,9 @@ impl S3Store {
         let mut capabilities = Capabilities::new("s3", Durability::PowerLoss, Sharing::Shared)
             .with(Feature::KeepsMetadata)
             .with(Feature::KeepsMarks)
-            .max_key(Key::MAX_LEN - config.prefix.len())
-            .max_value(config.max_value)
-            .request_lifetime(config.timeout + ON_THE_WAY);
+            .with_max_key(Key::MAX_LEN - config.prefix.len())
+            .with_max_value(config.max_value)
+            .with_request_lifetime(config.timeout + ON_THE_WAY);
         for (feature, has) in [
             (Feature::ConditionalPut, abilities.conditional_put),
             (Feature::ConditionalDelete, abilities.conditional_delete),

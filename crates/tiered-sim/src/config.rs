@@ -100,7 +100,7 @@ pub(crate) struct Config {
     /// One call in so many, for each fault, of frontends and of the backend.
     pub(crate) front_faults: Vec<(Fault, u64)>,
     pub(crate) back_faults: Vec<(Fault, u64)>,
-    pub(crate) lifetime: Duration,
+    pub(crate) request_lifetime: Duration,
     pub(crate) hang: Duration,
 }
 
@@ -177,7 +177,7 @@ impl Config {
             jumping: dice.below(3) == 0,
             front_faults,
             back_faults,
-            lifetime: Duration::from_millis(50 + dice.below(400)),
+            request_lifetime: Duration::from_millis(50 + dice.below(400)),
             hang: Duration::from_millis(100 + dice.below(5_000)),
         }
     }

@@ -149,7 +149,7 @@ impl Shared {
     fn faults(&self, of_frontend: bool) -> Arc<Faults> {
         let trace = Arc::clone(&self.trace);
         let faults = Faults::new(self.below(u64::MAX))
-            .lifetime(Duration::from_millis(300))
+            .request_lifetime(Duration::from_millis(300))
             .hang(Duration::from_secs(3))
             .observed(move |call| {
                 let fault = call.fault.map(|fault| format!(" {fault:?}")).unwrap_or_default();

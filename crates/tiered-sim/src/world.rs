@@ -168,8 +168,10 @@ impl World {
     fn faults(&self, salt: u64, rates: &[(tiered_conformance::Fault, u64)]) -> Arc<Faults> {
         let trace = Arc::clone(&self.trace);
         let seed = self.sim.seed.wrapping_mul(0x9E37_79B9).wrapping_add(self.lives * 16 + salt);
-        let faults =
-            Faults::new(seed).lifetime(self.config.lifetime).hang(self.config.hang).observed(move |call| {
+        let faults = Faults::new(seed)
+            .request_lifetime(self.config.request_lifetime)
+            .hang(self.config.hang)
+            .observed(move |call| {
                 let fault = call.fault.map(|fault| format!(" {fault:?}")).unwrap_or_default();
                 let end = if call.ok { "ok" } else { "error" };
                 trace.note(&format!("  {} {} {}{fault}: {end}", call.store, call.operation, call.key));

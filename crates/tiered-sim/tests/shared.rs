@@ -82,7 +82,7 @@ impl World {
         let (mut stores, mut all) = (Vec::new(), Vec::new());
         for store in 1..=STORES as u64 {
             let faults = Faults::new(seed ^ store << 32)
-                .lifetime(Duration::from_secs(1))
+                .request_lifetime(Duration::from_secs(1))
                 .hang(Duration::from_secs(3))
                 .with(Fault::Slow, 4)
                 .with(Fault::ErrorBefore, 12)

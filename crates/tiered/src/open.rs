@@ -132,7 +132,7 @@ fn memory(mut url: StoreUrl) -> Result<Arc<dyn Store>> {
     no_path(&url)?;
     let max_value = max_value(&mut url)?;
     url.finish(&["max_value"])?;
-    Ok(Arc::new(MemoryStore::new().declaring(|capabilities| capabilities.max_value(max_value))))
+    Ok(Arc::new(MemoryStore::new().declaring(|capabilities| capabilities.with_max_value(max_value))))
 }
 
 #[cfg(feature = "moka")]

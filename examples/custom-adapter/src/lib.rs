@@ -48,7 +48,8 @@ impl MapStore {
             Feature::UniqueValidators,
         ];
         // A limit that tests can reach; the conformance suite tries up to 64 MiB.
-        let plain = Capabilities::new("map", Durability::Volatile, Sharing::Exclusive).max_value(MAX_VALUE);
+        let plain =
+            Capabilities::new("map", Durability::Volatile, Sharing::Exclusive).with_max_value(MAX_VALUE);
         Self {
             capabilities: features.into_iter().fold(plain, Capabilities::with),
             stamp,

@@ -27,8 +27,8 @@ declare! {
     put_note ["put.replace"] needs [Need::Has(Feature::KeepsNotes)] else put_note_refused;
     put_copy ["put.replace"] needs [Need::Has(Feature::KeepsNotes)] else put_note_refused;
     put_stamped ["put.replace"];
-    put_key_limit ["put.limits"];
-    put_value_limit ["put.limits"];
+    put_max_key ["put.limits"];
+    put_max_value ["put.limits"];
 }
 
 async fn put_replace(bench: Bench) -> Verdict {
@@ -280,8 +280,8 @@ async fn put_stamped(bench: Bench) -> Verdict {
     })
 }
 
-async fn put_key_limit(bench: Bench) -> Verdict {
-    let limit = bench.capabilities.key_limit();
+async fn put_max_key(bench: Bench) -> Verdict {
+    let limit = bench.capabilities.max_key();
     if limit >= Key::MAX_LEN {
         // The type itself keeps longer keys away.
         let long = Key::new("k".repeat(Key::MAX_LEN + 1));
@@ -298,14 +298,14 @@ async fn put_key_limit(bench: Bench) -> Verdict {
 pub(crate) const LARGEST_TRIED: u64 = 64 << 20;
 
 pub(crate) fn tried_limit(bench: &Bench) -> Verdict<usize> {
-    let limit = bench.capabilities.value_limit();
+    let limit = bench.capabilities.max_value();
     let why = || {
         Stop::Skipped(format!("a limit of {limit} bytes is too large to try; the suite tries up to 64 MiB"))
     };
     usize::try_from(limit).ok().filter(|_| limit <= LARGEST_TRIED).ok_or_else(why)
 }
 
-async fn put_value_limit(bench: Bench) -> Verdict {
+async fn put_max_value(bench: Bench) -> Verdict {
     let limit = tried_limit(&bench)?;
     let (key, other) = (bench.key("k")?, bench.key("other")?);
     let largest = bytes(limit, bench.seed);

@@ -123,7 +123,7 @@ impl Frontend {
         self.tasks.spawn(async move {
             let (result, call) = call.await;
             if result.is_err_and(|error| error.write_outcome() == Outcome::Unknown) {
-                tokio::time::sleep(frontend.tier.capabilities().lifetime()).await;
+                tokio::time::sleep(frontend.tier.capabilities().request_lifetime()).await;
             }
             drop(call);
         });

@@ -182,7 +182,7 @@ pub(super) async fn end(frontend: &impl Store, session: Session) -> Result<()> {
     let ended = frontend.set_mark(IN_USE, None).await;
     if ended.as_ref().is_err_and(|error| error.write_outcome() == Outcome::Unknown) {
         // Taking effect late it would clear the mark of the next session.
-        tokio::time::sleep(frontend.capabilities().lifetime()).await;
+        tokio::time::sleep(frontend.capabilities().request_lifetime()).await;
     }
     ended
 }

@@ -197,7 +197,7 @@ impl WriteBehind {
             let mut delay = backoff.next_delay();
             if error.write_outcome() == Outcome::Unknown {
                 // A request that may still be alive must not land on top of a later write of its key.
-                delay = delay.max(self.backend.capabilities().lifetime());
+                delay = delay.max(self.backend.capabilities().request_lifetime());
             }
             tracing::debug!(error = %error.chain(), ?delay, "a flush failed and is tried again");
             self.sound_alarm();

@@ -124,7 +124,7 @@ async fn a_listing_is_no_use_of_what_it_lists() {
 #[tokio::test]
 async fn the_largest_value_stays_and_pushes_no_more_out_than_it_must() {
     let store = MokaConfig::new(64 << 10).build().expect("builds");
-    let most = usize::try_from(store.capabilities().value_limit()).expect("small");
+    let most = usize::try_from(store.capabilities().max_value()).expect("small");
     let key = Key::new("k".repeat(Key::MAX_LEN)).expect("valid");
     store.put(&key, Put::new("small")).await.expect("written");
     store.put(&key, Put::new(vec![0; most])).await.expect("written");

@@ -11,7 +11,7 @@ pub(super) const LONGEST: usize = 200;
 
 /// The reference with the limits of these tests.
 pub(super) fn reference(stamp: &Stamp) -> MemoryStore {
-    MemoryStore::with_stamp(stamp.clone()).declaring(|all| all.max_key(LONGEST).max_value(LARGEST))
+    MemoryStore::with_stamp(stamp.clone()).declaring(|all| all.with_max_key(LONGEST).with_max_value(LARGEST))
 }
 
 /// A store that is `inner` but for what `fault` bends.

@@ -89,7 +89,7 @@ pub(super) const TABLE: [(Odd, &str); 48] = [
     (Odd::ExpiredMatchesPut, "expiry_put_matches"),
     (Odd::ExpirySeconds, "expiry_odd"),
     (Odd::ExpiryKeepsAttributes, "expiry_forgets"),
-    (Odd::KeyCharactersCounted, "put_key_limit_wide"),
+    (Odd::KeyCharactersCounted, "put_max_key_wide"),
     (Odd::KeyDecoded, "read_keys_near"),
     (Odd::KeyComposed, "read_keys"),
     (Odd::ListLoses64, "list_just_above"),
@@ -144,7 +144,7 @@ impl OddStore {
             reference(stamp).declaring(|all| if peeks { all } else { all.without(Feature::Peeks) });
         let capabilities = declared.capabilities().clone();
         let inner = match odd {
-            Odd::KeyCharactersCounted => declared.declaring(|all| all.max_key(LONGEST * 2)),
+            Odd::KeyCharactersCounted => declared.declaring(|all| all.with_max_key(LONGEST * 2)),
             _ => declared,
         };
         Self {

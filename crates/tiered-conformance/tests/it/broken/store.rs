@@ -42,14 +42,14 @@ impl Broken {
         };
         // The inner store has room beyond the declared limits, and checks those that the fault does not concern.
         let inner = MemoryStore::with_stamp(stamp).declaring(|all| match fault {
-            Fault::ValueLimitUnchecked => declare(all).max_key(LONGEST),
-            Fault::KeyLimitUnchecked => declare(all).max_value(LARGEST),
+            Fault::MaxValueUnchecked => declare(all).with_max_key(LONGEST),
+            Fault::MaxKeyUnchecked => declare(all).with_max_value(LARGEST),
             Fault::AtomicityIgnored | Fault::BatchPartial => {
-                declare(all).without(Feature::AtomicBatch).max_key(LONGEST).max_value(LARGEST)
+                declare(all).without(Feature::AtomicBatch).with_max_key(LONGEST).with_max_value(LARGEST)
             }
-            _ => declare(all).max_key(LONGEST).max_value(LARGEST),
+            _ => declare(all).with_max_key(LONGEST).with_max_value(LARGEST),
         });
-        let mut capabilities = inner.capabilities().clone().max_key(LONGEST).max_value(LARGEST);
+        let mut capabilities = inner.capabilities().clone().with_max_key(LONGEST).with_max_value(LARGEST);
         if fault == Fault::ConditionIgnored {
             capabilities = capabilities.without(Feature::ConditionalPut);
         }
@@ -58,7 +58,7 @@ impl Broken {
             capabilities = Feature::ALL
                 .into_iter()
                 .filter(|feature| capabilities.has(*feature))
-                .fold(lasting.max_key(LONGEST).max_value(LARGEST), Capabilities::with);
+                .fold(lasting.with_max_key(LONGEST).with_max_value(LARGEST), Capabilities::with);
         }
         Self { inner, fault, capabilities, memory: Arc::default() }
     }
