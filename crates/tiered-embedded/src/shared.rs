@@ -10,7 +10,7 @@ use tiered_core::{Durability, Error, ErrorKind, Outcome, Result, Stamp};
 
 use crate::access::Access;
 use crate::engine::{Engine, Opening};
-use crate::store::Settings;
+use crate::settings::Settings;
 
 /// How the engine is opened.
 pub(crate) type Open = dyn Fn(Opening) -> Result<Box<dyn Engine>> + Send + Sync;

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::ops::{Bound, ControlFlow, Range};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -12,10 +11,9 @@ use bytes::Bytes;
 use tiered_core::opening;
 use tiered_core::store::{self, check_mark, closed};
 use tiered_core::{
-    Action, Applied, Atomicity, Batch, BatchOutcomes, Capabilities, Claim, Claims, Delete, Deleted,
-    Durability, Error, ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Operation, Outcome, Put,
-    Read, ReadOptions, Reads, Result, Scope, Sharing, Slices, Stamp, Store, Timestamp, Tombstones, Written,
-    adapter,
+    Action, Applied, Atomicity, Batch, BatchOutcomes, Capabilities, Claim, Claims, Delete, Deleted, Error,
+    ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Operation, Outcome, Put, Read, ReadOptions,
+    Reads, Result, Scope, Sharing, Slices, Store, Timestamp, Tombstones, Written, adapter,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -25,6 +23,7 @@ use crate::engine::{Engine, Opening, Table, View};
 use crate::layout::read_record;
 use crate::list;
 use crate::record::Record;
+use crate::settings::{Executor, Settings};
 use crate::shared::Shared;
 use crate::writer::{Judging, Request, Writer};
 
@@ -38,39 +37,6 @@ const INLINE_READ: u64 = 64 << 10;
 /// How long dropping a store waits for its engine: long enough for a last commit and its closing, not for a hanging
 /// disk.
 const LAST_COMMIT: Duration = Duration::from_secs(10);
-
-/// Where an engine's blocking calls run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Executor {
-    /// Writes on a thread of the store's own, reads on the runtime's threads for blocking work.
-    #[default]
-    Threads,
-    /// Everything in the caller's poll: for engines that never wait. A store on a simulated disk becomes replayable. No
-    /// runtime is needed.
-    Inline,
-}
-
-/// The settings of an [`EmbeddedStore`].
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The adapter's name, such as `redb`.
-    pub name: &'static str,
-    /// The place of the database, for messages.
-    pub place: String,
-    /// The file or folder that the engine locks, if any: an opening waits for a lock on it that this process is
-    /// releasing.
-    pub path: Option<PathBuf>,
-    /// Whether it may write.
-    pub access: Access,
-    /// What a write survives once it returned. With [`Durability::PowerLoss`] every commit goes to disk.
-    pub durability: Durability,
-    /// The largest value, in bytes.
-    pub max_value: u64,
-    /// The clock and the source of versions.
-    pub stamp: Stamp,
-    /// Where blocking calls run.
-    pub executor: Executor,
-}
 
 /// A store over an embedded engine. Cloning shares it.
 ///

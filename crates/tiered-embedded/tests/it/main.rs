@@ -14,7 +14,7 @@ use tiered_core::{
     Clock, Delete, Durability, ErrorKind, Key, ManualClock, Outcome, Precondition, Put, ReadOptions, Result,
     Stamp, Store, StoreExt as _, Timestamp, VersionMint,
 };
-use tiered_embedded::{Access, EmbeddedStore, Executor, Settings, Table};
+use tiered_embedded::{EmbeddedStore, Executor, Settings, Table};
 
 fn key(name: &str) -> Key {
     Key::new(name).expect("valid")
@@ -29,16 +29,10 @@ struct Maps {
 }
 
 async fn open(disk: &Arc<Disk>, clock: &Arc<ManualClock>, executor: Executor) -> Result<EmbeddedStore> {
-    let settings = Settings {
-        name: "maps",
-        place: "memory".to_owned(),
-        path: None,
-        access: Access::ReadWrite,
-        durability: Durability::PowerLoss,
-        max_value: 4 << 20,
-        stamp: Stamp::new(clock.clone(), Arc::new(VersionMint::from_entropy())),
-        executor,
-    };
+    let settings = Settings::new("maps", "memory", Durability::PowerLoss)
+        .max_value(4 << 20)
+        .stamp(Stamp::new(clock.clone(), Arc::new(VersionMint::from_entropy())))
+        .executor(executor);
     let disk = Arc::clone(disk);
     EmbeddedStore::open(settings, move |opening| disk.open(opening)).await
 }
