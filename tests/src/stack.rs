@@ -4,9 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tiered::journal::JournalConfig;
-use tiered::{
-    Create, Durability, ReadPolicy, Result, Sharing, Store, TieredSettings, TieredStore, WritePolicy,
-};
+use tiered::{Create, Durability, ReadPolicy, Result, Sharing, Store, TieredStore, WritePolicy};
 use tiered_services::Service;
 
 /// An adapter in a stack.
@@ -201,8 +199,7 @@ impl Tiers {
             }
             if index + 1 == self.tiers.len() {
                 // A server takes some hundred writes a second: a longer backlog would only be waited for at the end.
-                let settings = TieredSettings { max_pending_operations: 500, ..TieredSettings::default() };
-                builder = builder.settings(settings).write_policy(self.write).read_policy(self.read);
+                builder = builder.max_pending_operations(500).write_policy(self.write).read_policy(self.read);
                 if self.write == WritePolicy::WriteBehind {
                     // Without syncs: thousands of tests, and none of them cuts the power.
                     let journal =

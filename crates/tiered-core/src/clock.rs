@@ -246,6 +246,11 @@ impl Stamp {
         millis(self.clock.uptime())
     }
 
+    /// How long ago something was, that was noted at `uptime_millis`.
+    pub(crate) fn since(&self, uptime_millis: u64) -> Duration {
+        Duration::from_millis(self.uptime_millis().saturating_sub(uptime_millis))
+    }
+
     /// The complete entry that `put` asks for: version, time of modification and expiry filled in where the put leaves
     /// them open, size and checksum computed from the value, whatever a copy says.
     pub fn entry(&self, put: &Put) -> Entry {

@@ -114,7 +114,7 @@ impl Frontend {
         if note.origin.is_local() {
             return Duration::ZERO;
         }
-        Duration::from_millis(self.stamp.uptime_millis().saturating_sub(note.validated))
+        self.stamp.since(note.validated)
     }
 
     /// Whether an entry may be served although it is older than it should be, while the backend cannot be asked: it is in
@@ -137,7 +137,7 @@ impl Frontend {
     fn is_fresh(&self, metadata: &Metadata, max_stale: u64) -> bool {
         let note = &metadata.note;
         let max_stale = match note.origin {
-            Origin::Absence => max_stale.min(self.plan.settings().negative_ttl_millis.unwrap_or(0)),
+            Origin::Absence => max_stale.min(self.plan.max_age_of_absence()),
             Origin::Backend if self.plan.revalidates() => max_stale,
             Origin::Backend | Origin::Local | Origin::Tombstone => return true,
         };
@@ -241,7 +241,7 @@ impl Frontend {
             range: options.range.clone(),
             tombstones: Tombstones::Show,
         };
-        let patient = tokio::time::timeout(self.plan.settings().frontend_patience(), async {
+        let patient = tokio::time::timeout(self.plan.settings().frontend_patience, async {
             self.tier.load(key, &options).await
         });
         if let Ok(read) = patient.await {

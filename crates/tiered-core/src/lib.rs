@@ -27,6 +27,7 @@ pub mod ownership;
 mod parts;
 mod plan;
 mod policy;
+mod quantity;
 mod ranges;
 mod read;
 mod reader;

@@ -12,6 +12,7 @@ use tokio_util::sync::ReusableBoxFuture;
 
 use crate::batch::Applied;
 use crate::key::Key;
+use crate::quantity;
 use crate::version::Version;
 use crate::write::Written;
 
@@ -57,7 +58,7 @@ pub enum Event {
         key: Key,
     },
     /// The oldest journaled write has waited for the backend longer than
-    /// [`max_pending_age_millis`](crate::TieredSettings::max_pending_age_millis).
+    /// [`max_pending_age`](crate::TieredSettings::max_pending_age).
     Overdue {
         /// How long.
         age: Duration,
@@ -219,7 +220,8 @@ macro_rules! counts {
 
         /// A store's statistics: counts since it was built, and gauges of now.
         ///
-        /// Serialises with the names of its fields. A count that is missing reads as 0.
+        /// Serialises with the names of its fields, a duration as a text such as `"1m 30s"`. A count that is missing
+        /// reads as 0.
         #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(default)]
         #[non_exhaustive]
@@ -239,9 +241,10 @@ macro_rules! counts {
             pub backlog: u64,
             /// Gauge: journaled writes that the backend refused and that wait for an operator.
             pub parked: u64,
-            /// Gauge: how long the oldest journaled write has waited for the backend, in milliseconds; parked writes do
-            /// not count. 0 if none waits.
-            pub oldest_pending_millis: u64,
+            /// Gauge: how long the oldest journaled write has waited for the backend; parked writes do not count. Zero if
+            /// none waits.
+            #[serde(with = "quantity")]
+            pub oldest_pending: Duration,
         }
 
         impl Recorder {

@@ -93,7 +93,7 @@ impl S3Store {
             .with(Feature::KeepsMarks)
             .with_max_key(Key::MAX_LEN - config.prefix.len())
             .with_max_value(config.max_value)
-            .with_request_lifetime(config.timeout + ON_THE_WAY);
+            .with_request_lifetime(config.timeout.saturating_add(ON_THE_WAY));
         for (feature, has) in [
             (Feature::ConditionalPut, abilities.conditional_put),
             (Feature::ConditionalDelete, abilities.conditional_delete),

@@ -59,18 +59,17 @@ impl Choices {
         let write_policy = dice.pick(&policies).copied().unwrap_or(WritePolicy::WriteThrough);
         let drives = write_policy != WritePolicy::WriteBehind && dice.below(2) == 0;
         // Mostly so long that nothing but the feed keeps a stale entry from being shown.
-        let max_stale = if dice.below(4) == 0 { 100 } else { 3_600_000 };
-        let settings = TieredSettings {
-            write_policy,
-            on_unknown: if drives { OnUnknown::Retry } else { OnUnknown::Report },
-            negative_ttl_millis: (dice.below(2) == 0).then_some(3_600_000),
-            max_stale: MaxStale::Millis(max_stale),
-            ..TieredSettings::default()
-        };
+        let hour = Duration::from_hours(1);
+        let max_stale = if dice.below(4) == 0 { Duration::from_millis(100) } else { hour };
+        let mut settings = TieredSettings::default();
+        settings.write_policy = write_policy;
+        settings.on_unknown = if drives { OnUnknown::Retry } else { OnUnknown::Report };
+        settings.negative_ttl = (dice.below(2) == 0).then_some(hour);
+        settings.max_stale = MaxStale::AtMost(max_stale);
         let lag = Duration::from_millis(1 + dice.below(80));
         Self {
             settings,
-            max_stale: Duration::from_millis(max_stale),
+            max_stale,
             peeks: dice.below(2) == 0,
             feed: Feed { lag, misses: if dice.below(4) == 0 { 0 } else { 4 }, repeats: 4 },
             think: 1 + dice.below(40),

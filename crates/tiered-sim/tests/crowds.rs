@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use tiered_conformance::{DerivedReads, Fault, FaultStore, Faults, Intercept, Interceptor};
 use tiered_core::{
     Error, ErrorKind, Feature, Key, MemoryStore, Outcome, Put, Read, ReadOptions, Result, Store,
-    StoreExt as _, TieredSettings, TieredStore, VolatileJournal, WritePolicy,
+    StoreExt as _, TieredStore, VolatileJournal, WritePolicy,
 };
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
@@ -226,10 +226,9 @@ fn a_frontend_that_never_works_changes_no_answer() {
             faults.heal();
             let memory = MemoryStore::new().declaring(|all| all.without(Feature::Peeks));
             let front = FaultStore::new("frontend", Arc::new(memory), Arc::clone(&faults));
-            let settings =
-                TieredSettings { write_policy: policy, max_quarantined: BOUND, ..TieredSettings::default() };
             let back = Arc::new(MemoryStore::new());
-            let mut builder = TieredStore::builder(Arc::new(front), back).settings(settings);
+            let mut builder =
+                TieredStore::builder(Arc::new(front), back).write_policy(policy).max_quarantined(BOUND);
             if policy == WritePolicy::WriteBehind {
                 builder = builder.journal(Arc::new(VolatileJournal::new()));
             }

@@ -286,7 +286,7 @@ impl World {
             let resolved = receipt.durable(Level::Committed);
             tokio::time::timeout(Duration::from_secs(1), resolved).await.expect("resolves").expect("flushed");
         }
-        assert_eq!((store.stats().backlog, store.stats().oldest_pending_millis), (0, 0));
+        assert_eq!((store.stats().backlog, store.stats().oldest_pending), (0, Duration::ZERO));
         assert_eq!(self.back.state(), self.acknowledged());
         self.look(store).await;
         if self.settings.write_policy == WritePolicy::WriteBehind {
@@ -333,11 +333,9 @@ fn prefixes_by_key(states: &[State], history: &[(String, Option<Bytes>)]) -> Res
 }
 
 fn behind(change: impl FnOnce(&mut TieredSettings)) -> TieredSettings {
-    let mut settings = TieredSettings {
-        write_policy: WritePolicy::WriteBehind,
-        max_pending_age_millis: Some(10_000),
-        ..TieredSettings::default()
-    };
+    let mut settings = TieredSettings::default();
+    settings.write_policy = WritePolicy::WriteBehind;
+    settings.max_pending_age = Some(Duration::from_secs(10));
     change(&mut settings);
     settings
 }
@@ -376,7 +374,7 @@ async fn a_backend_is_down_for_a_minute() {
             let (full, states) = (store.stats(), world.back.states.lock().expect("no panic").len());
             let nearly = u64::from(BOUND) - 1;
             assert!((nearly..=nearly + WRITERS as u64).contains(&full.backlog), "{full:?}: {what}");
-            assert!(full.oldest_pending_millis > 25_000, "{full:?}: {what}");
+            assert!(full.oldest_pending > Duration::from_secs(25), "{full:?}: {what}");
             sleep(Duration::from_secs(20)).await;
             assert_eq!(store.stats().backlog, full.backlog, "{what}");
             assert_eq!(world.back.states.lock().expect("no panic").len(), states, "{what}");

@@ -13,7 +13,7 @@ use futures_util::FutureExt as _;
 use tiered_conformance::{Fault, FaultStore, Faults};
 use tiered_core::{
     Delete, Durability, Entry, Feature, Key, MemoryStore, Outcome, Put, ReadOptions, Reopen, Store,
-    StoreExt as _, TieredSettings, TieredStore, WritePolicy,
+    StoreExt as _, TieredStore, WritePolicy,
 };
 use tiered_journal::{JournalConfig, MemoryFolder};
 use tokio::runtime::{Builder, Runtime};
@@ -110,17 +110,13 @@ impl Disks {
             let handle = Arc::new(disk.in_another_process());
             Arc::new(FaultStore::new(name, handle, Arc::clone(faults)).remote())
         };
-        let settings = TieredSettings {
-            write_policy: case.policy,
-            reopen: case.reopen,
-            close_deadline_millis: 60_000,
-            ..TieredSettings::default()
-        };
         let mut builder = TieredStore::builder(
             tier("frontend", &self.front, front_faults),
             tier("backend", &self.back, back_faults),
         )
-        .settings(settings);
+        .write_policy(case.policy)
+        .reopen(case.reopen)
+        .close_deadline(Duration::from_mins(1));
         if case.policy == WritePolicy::WriteBehind {
             let journal = JournalConfig::new("journal").open_in(self.journal.attach());
             builder = builder.journal(Arc::new(journal.map_err(|error| error.chain())?));

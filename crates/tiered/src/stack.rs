@@ -405,6 +405,9 @@ mod tests {
             ("hunter2 = 1", "expected one of `url`"),
             ("'`hunter2' = 1", "expected one of `url`"),
             ("[policy]\nwrite-policy = 'hunter2'", "expected one of `write-through`"),
+            ("[policy]\nread-timeout = 'hunter2'", r#"such as "500ms", "60s" or "1h 30m""#),
+            ("[policy]\nmax-stale = 'hunter2'", r#"expected "auto", "unlimited", or a duration"#),
+            ("[policy]\nmax-fill = 'hunter2'", r#"such as 4096 or "64MiB""#),
             ("uri = 'memory:'", "unknown field `uri`"),
         ] {
             let text = Stack::from_toml(toml).expect_err(toml).chain();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tiered_conformance::{Intercept, Interceptor};
 use tiered_core::{
-    Batch, Entry, Feature, Key, MemoryStore, OnUnknown, Outcome, Put, Store, StoreExt as _, TieredSettings,
-    TieredStore, VolatileJournal, WritePolicy,
+    Batch, Entry, Feature, Key, MemoryStore, OnUnknown, Outcome, Put, Store, StoreExt as _, TieredStore,
+    VolatileJournal, WritePolicy,
 };
 
 /// Found by the simulation: an operation that a later one was to replace answered `Ok`, and the later one was refused.
@@ -21,9 +21,9 @@ async fn what_a_batch_acknowledges_is_there_although_a_later_operation_of_it_is_
     ] {
         let what = format!("{policy}, {on_unknown:?}");
         let back = MemoryStore::new().declaring(|all| all.without(Feature::AtomicBatch));
-        let settings = TieredSettings { write_policy: policy, on_unknown, ..TieredSettings::default() };
-        let mut builder =
-            TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back)).settings(settings);
+        let mut builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back))
+            .write_policy(policy)
+            .on_unknown(on_unknown);
         if policy == WritePolicy::WriteBehind {
             builder = builder.journal(Arc::new(VolatileJournal::new()));
         }

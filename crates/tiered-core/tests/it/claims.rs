@@ -1,12 +1,13 @@
 //! Claims: two owners that do not know of each other never share a tier.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tiered_conformance::{Intercept, Interceptor};
 use tiered_core::sync::{PopulateMissing, SyncOptions, sync};
 use tiered_core::{
-    ErrorKind, MaxStale, MemoryStore, Put, Requirement, Scope, Store, StoreExt as _, TieredBuilder,
-    TieredStore, VolatileJournal, WritePolicy,
+    ErrorKind, MemoryStore, Put, Requirement, Scope, Store, StoreExt as _, TieredBuilder, TieredStore,
+    VolatileJournal, WritePolicy,
 };
 
 use crate::scripted::{key, shared};
@@ -140,7 +141,7 @@ async fn a_cache_that_looks_again_shares_its_backend() {
     let owner = over(&back).build().await.expect("builds");
     let cache = || over(&back).write_policy(WritePolicy::FrontendOnly);
     assert_eq!(cache().build().await.expect_err("for ever is too long").kind(), ErrorKind::Locked);
-    let cache = cache().max_stale(MaxStale::Millis(0)).build().await.expect("it compares");
+    let cache = cache().max_stale(Duration::ZERO).build().await.expect("it compares");
     for value in ["1", "2"] {
         owner.put(&key("k"), Put::new(value)).await.expect("written");
         tokio::time::sleep(std::time::Duration::from_millis(2)).await;

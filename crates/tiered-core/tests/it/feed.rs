@@ -205,13 +205,9 @@ async fn an_absence_ends_when_others_write_the_key() {
         Announcements { feed: Mutex::new(Some(feed)), reads: Semaphore::new(Semaphore::MAX_PERMITS) };
     let back = Arc::new(Intercept::new(inner, announcements));
     let front = MemoryStore::new();
-    let settings = tiered_core::TieredSettings {
-        negative_ttl_millis: Some(3_600_000),
-        max_stale: MaxStale::Unlimited,
-        ..tiered_core::TieredSettings::default()
-    };
     let store = TieredStore::builder(Arc::new(front.clone()), Arc::clone(&back) as Arc<dyn Store>)
-        .settings(settings)
+        .negative_ttl(Duration::from_hours(1))
+        .max_stale(MaxStale::Unlimited)
         .build()
         .await
         .expect("builds");

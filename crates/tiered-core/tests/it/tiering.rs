@@ -223,8 +223,7 @@ async fn wrong_combinations_are_refused() {
 #[tokio::test(start_paused = true)]
 async fn a_stale_entry_is_compared_and_kept_or_replaced() {
     let Stack { store, back, .. } =
-        stack_with(WritePolicy::WriteThrough, |builder| builder.max_stale(tiered_core::MaxStale::Millis(0)))
-            .await;
+        stack_with(WritePolicy::WriteThrough, |builder| builder.max_stale(Duration::ZERO)).await;
     let k = key("k");
     store.put(&k, Put::new("1")).await.expect("written");
     let read = store

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tiered_core::{
     Action, Batch, Delete, Durability, Entry, ErrorKind, Event, Feature, Level, ListOptions, MemoryStore,
-    OnPark, Put, Store, StoreExt as _, TieredSettings, TieredStore, WritePolicy,
+    OnPark, Put, Store, StoreExt as _, TieredStore, WritePolicy,
 };
 use tiered_journal::{FileJournal, JournalConfig};
 
@@ -26,10 +26,9 @@ pub(crate) async fn journal(folder: &Path) -> FileJournal {
 
 pub(crate) async fn open(folder: &Path, back: &Picky, on_park: OnPark) -> TieredStore {
     let journal = journal(folder).await;
-    let settings =
-        TieredSettings { write_policy: WritePolicy::WriteBehind, on_park, ..TieredSettings::default() };
     TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))
-        .settings(settings)
+        .write_policy(WritePolicy::WriteBehind)
+        .on_park(on_park)
         .journal(Arc::new(journal))
         .build()
         .await

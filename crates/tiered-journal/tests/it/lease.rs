@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use tiered_core::{
     Aside, Batch, Durability, Error, ErrorKind, Journal, JournalRecord, Lease, Level, MemoryStore, OnPark,
-    ParkReason, Put, Recovered, Result, Sequence, Store, TieredSettings, TieredStore, VolatileJournal,
-    WritePolicy,
+    ParkReason, Put, Recovered, Result, Sequence, Store, TieredStore, VolatileJournal, WritePolicy,
 };
 use tiered_journal::JournalConfig;
 
@@ -127,7 +126,7 @@ async fn nothing_counts_as_flushed_while_the_list_of_what_is_parked_is_being_wri
     let journal =
         Stubborn { inner: VolatileJournal::new(), fails: Arc::clone(&fails), turn: Arc::clone(&turn) };
     let store = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))
-        .settings(TieredSettings { on_park: OnPark::Skip, ..TieredSettings::default() })
+        .on_park(OnPark::Skip)
         .write_policy(WritePolicy::WriteBehind)
         .journal(Arc::new(journal))
         .lease(Lease::Acquire)

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tiered_core::{
     Aside, Batch, Delete, Durability, Entry, Error, ErrorKind, Feature, Journal, JournalRecord, Lease,
-    MemoryStore, OnPark, Put, Recovered, Result, Sequence, Store as _, StoreExt as _, TieredSettings,
-    TieredStore, WritePolicy,
+    MemoryStore, OnPark, Put, Recovered, Result, Sequence, Store as _, StoreExt as _, TieredStore,
+    WritePolicy,
 };
 use tiered_journal::{FileJournal, JournalConfig, MemoryFolder};
 use tokio::sync::Mutex;
@@ -56,13 +56,8 @@ impl Stack {
     }
 
     pub(crate) async fn open_with(self, journal: Arc<dyn Journal>, back: &Picky) -> Result<TieredStore> {
-        let settings = TieredSettings {
-            write_policy: WritePolicy::WriteBehind,
-            on_park: self.on_park,
-            ..TieredSettings::default()
-        };
         let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()));
-        let builder = builder.settings(settings).journal(journal);
+        let builder = builder.write_policy(WritePolicy::WriteBehind).on_park(self.on_park).journal(journal);
         let builder = match self.lease {
             Some(lease) => builder.lease(lease),
             None => builder,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tiered_conformance::{Fault, FaultStore, Faults, Intercept};
 use tiered_core::{
     Capabilities, Clock, Feature, Key, Level, ManualClock, MemoryStore, Note, Outcome, Put, Stamp, Store,
-    StoreExt as _, TieredSettings, TieredStore, Timestamp, Version, VersionMint, WritePolicy, Written,
+    StoreExt as _, TieredStore, Timestamp, Version, VersionMint, WritePolicy, Written,
 };
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -133,15 +133,12 @@ impl World {
         let bottom = FaultStore::new("backend", Arc::new(back.clone()), Arc::clone(back_faults));
         // A permit that leaked is missed at once. A rival holds one of its own.
         let capacity = if case.state == State::Gated { 2 } else { 1 };
-        let settings = TieredSettings {
-            write_policy: case.policy,
-            max_pending_operations: capacity,
-            close_deadline_millis: 120_000,
-            ..TieredSettings::default()
-        };
         let journal = crate::valve::Valve::new();
-        let mut builder =
-            TieredStore::builder(Arc::new(outer), Arc::new(bottom)).settings(settings).stamp(stamp.clone());
+        let mut builder = TieredStore::builder(Arc::new(outer), Arc::new(bottom))
+            .write_policy(case.policy)
+            .max_pending_operations(capacity)
+            .close_deadline(Duration::from_mins(2))
+            .stamp(stamp.clone());
         if case.policy == WritePolicy::WriteBehind {
             builder = builder.journal(Arc::new(ValvedJournal::new(journal.clone())));
         }

@@ -6,7 +6,7 @@ use super::TieredBuilder;
 use crate::policy::{ReadPolicy, WritePolicy};
 use crate::settings::{
     BreakerSettings, FillTiming, FrontendFailure, MaxStale, OnConnectFailure, OnFull, OnOverdue, OnPark,
-    OnUnknown, Reopen, ServeStale, TieredSettings, whole_millis,
+    OnUnknown, Reopen, ServeStale, TieredSettings,
 };
 
 /// # Settings
@@ -119,8 +119,8 @@ impl TieredBuilder {
     /// How long a journaled write may wait for the backend before an alarm goes off; `None` for no alarm.
     #[must_use]
     pub fn max_pending_age(self, age: impl Into<Option<Duration>>) -> Self {
-        let millis = age.into().map(whole_millis);
-        self.change(move |settings| settings.max_pending_age_millis = millis)
+        let age = age.into();
+        self.change(move |settings| settings.max_pending_age = age)
     }
 
     /// What happens to new writes while the oldest pending one is overdue.
@@ -132,19 +132,20 @@ impl TieredBuilder {
     /// How long a call waits for the frontend before it goes on without it.
     #[must_use]
     pub fn frontend_patience(self, patience: Duration) -> Self {
-        self.change(move |settings| settings.frontend_patience_millis = whole_millis(patience))
+        self.change(move |settings| settings.frontend_patience = patience)
     }
 
-    /// How long a write takes at most to answer; see [`TieredSettings::write_deadline_millis`].
+    /// How long a write takes at most to answer; `None` for no limit. See [`TieredSettings::write_deadline`].
     #[must_use]
-    pub fn write_deadline(self, deadline: Duration) -> Self {
-        self.change(move |settings| settings.write_deadline_millis = Some(whole_millis(deadline)))
+    pub fn write_deadline(self, deadline: impl Into<Option<Duration>>) -> Self {
+        let deadline = deadline.into();
+        self.change(move |settings| settings.write_deadline = deadline)
     }
 
     /// How long closing waits for pending writes to reach the backend.
     #[must_use]
     pub fn close_deadline(self, deadline: Duration) -> Self {
-        self.change(move |settings| settings.close_deadline_millis = whole_millis(deadline))
+        self.change(move |settings| settings.close_deadline = deadline)
     }
 
     /// What happens about a backend write whose outcome is unknown (write-through, write-around).
@@ -153,10 +154,11 @@ impl TieredBuilder {
         self.change(move |settings| settings.on_unknown = on_unknown)
     }
 
-    /// For how long the frontend remembers that the backend has no such entry.
+    /// For how long the frontend remembers that the backend has no such entry; `None` for not at all.
     #[must_use]
-    pub fn negative_ttl(self, ttl: Duration) -> Self {
-        self.change(move |settings| settings.negative_ttl_millis = Some(whole_millis(ttl)))
+    pub fn negative_ttl(self, ttl: impl Into<Option<Duration>>) -> Self {
+        let ttl = ttl.into();
+        self.change(move |settings| settings.negative_ttl = ttl)
     }
 
     /// Whether an entry older than it may be is served while the backend cannot be asked: a greatest age, or a
@@ -168,16 +170,19 @@ impl TieredBuilder {
     }
 
     /// How long a read waits for the backend before it takes a stale entry instead, where
-    /// [`serve_stale`](Self::serve_stale) allows one.
+    /// [`serve_stale`](Self::serve_stale) allows one; `None` for as long as the backend takes.
     #[must_use]
-    pub fn soft_read_timeout(self, timeout: Duration) -> Self {
-        self.change(move |settings| settings.soft_read_timeout_millis = Some(whole_millis(timeout)))
+    pub fn soft_read_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        let timeout = timeout.into();
+        self.change(move |settings| settings.soft_read_timeout = timeout)
     }
 
-    /// How long a read waits for the backend before it fails with [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut).
+    /// How long a read waits for the backend before it fails with [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut);
+    /// `None` for no limit.
     #[must_use]
-    pub fn read_timeout(self, timeout: Duration) -> Self {
-        self.change(move |settings| settings.read_timeout_millis = Some(whole_millis(timeout)))
+    pub fn read_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        let timeout = timeout.into();
+        self.change(move |settings| settings.read_timeout = timeout)
     }
 
     /// Leaves the backend alone for `pause` after so many failures in a row.
@@ -257,7 +262,7 @@ mod tests {
         let expected = TieredSettings {
             write_policy: WritePolicy::WriteBehind,
             read_policy: ReadPolicy::FrontendOnly,
-            max_stale: MaxStale::Millis(1_000),
+            max_stale: MaxStale::AtMost(second),
             reopen: Reopen::Clear,
             // `TieredBuilder::on_connect` takes a strategy of any kind.
             on_connect: None,
@@ -270,17 +275,16 @@ mod tests {
             max_quarantined: 4,
             frontend_failure: FrontendFailure::Fail,
             on_park: OnPark::Skip,
-            max_pending_age_millis: None,
+            max_pending_age: None,
             on_overdue: OnOverdue::Fail,
-            frontend_patience_millis: 1_000,
-            write_deadline_millis: Some(1_000),
-            // A fraction of a millisecond counts as a whole one.
-            close_deadline_millis: 1,
+            frontend_patience: second,
+            write_deadline: Some(second),
+            close_deadline: Duration::from_nanos(1),
             on_unknown: OnUnknown::Retry,
-            negative_ttl_millis: Some(1_000),
+            negative_ttl: Some(second),
             serve_stale: ServeStale::Unlimited,
-            soft_read_timeout_millis: Some(1_000),
-            read_timeout_millis: Some(1_000),
+            soft_read_timeout: Some(second),
+            read_timeout: Some(second),
             backend_breaker: Some(BreakerSettings::new(5, second)),
             frontend_breaker: Some(BreakerSettings::new(6, second)),
         };
