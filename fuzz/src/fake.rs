@@ -5,7 +5,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tiered_core::{Durability, Outcome, Result, Stamp};
+use tiered_core::adapter::Stamp;
+use tiered_core::{Durability, Outcome, Result};
 use tiered_embedded::{EmbeddedStore, Engine, Executor, Settings, Table, Transaction, View, Visit};
 
 /// One map for each table.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::FutureExt as _;
 use tiered::{Capabilities, Create, ErrorKind, SCHEMES, Store as _};
-use tiered_core::url::{StoreUrl, format_bytes, format_duration, parse_bytes, parse_duration};
+use tiered_core::adapter::url::{StoreUrl, format_bytes, format_duration, parse_bytes, parse_duration};
 
 use crate::secret;
 

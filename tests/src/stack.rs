@@ -204,7 +204,7 @@ impl Tiers {
                     // Without syncs: thousands of tests, and none of them cuts the power.
                     let journal =
                         JournalConfig::new(folder.join("journal")).durability(Durability::ProcessKill);
-                    builder = builder.journal(Arc::new(journal.open().await?)).backend_id("matrix");
+                    builder = builder.journal(journal.open().await?).backend_id("matrix");
                     if shared {
                         builder = builder.declare_sole_writer();
                     }
@@ -230,8 +230,8 @@ pub fn stacks() -> Vec<Tiers> {
                 add(&[frontend, backend], WritePolicy::WriteThrough, ReadPolicy::FrontendFirst);
                 continue;
             }
-            for write in WritePolicy::ALL {
-                for read in ReadPolicy::ALL {
+            for write in WritePolicy::ALL.iter().copied() {
+                for read in ReadPolicy::ALL.iter().copied() {
                     // Refused when built: a test of the engine shows it.
                     let refused = (write, read) == (WritePolicy::WriteAround, ReadPolicy::FrontendOnly);
                     // The server for tests is slow: every policy over one frontend, one policy over the others.
@@ -243,7 +243,7 @@ pub fn stacks() -> Vec<Tiers> {
             }
         }
     }
-    for write in WritePolicy::ALL {
+    for write in WritePolicy::ALL.iter().copied() {
         add(&[Tier::Moka, Tier::Redb, Tier::Redb], write, ReadPolicy::FrontendFirst);
         add(&[Tier::Memory, Tier::Moka, Tier::Redb], write, ReadPolicy::FrontendFirst);
         #[cfg(feature = "rocksdb")]

@@ -10,10 +10,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use parking_lot::Mutex;
+use tiered_core::adapter::{BatchOutcomes, ChangeStream, Claim, Reads, Scope};
 use tiered_core::{
-    Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Entry, Error,
-    ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Outcome, Put, Read, ReadOptions, Reads,
-    Result, Scope, Slices, Store, Written, adapter,
+    AsStore, Batch, ByteStream, Capabilities, Delete, Deleted, Entry, Error, ErrorKind, Feature, Key,
+    ListOptions, ListStream, Metadata, Outcome, Put, Read, ReadOptions, Result, Slices, Store, Written,
+    adapter,
 };
 
 use crate::dice::Dice;
@@ -48,7 +49,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: &[Self] = &[
         Self::Slow,
         Self::ErrorBefore,
         Self::Refuse,
@@ -222,7 +223,7 @@ impl Faults {
 /// use tiered_core::{Key, MemoryStore, Outcome, Put, Store};
 ///
 /// let faults = Arc::new(Faults::new(7).with(Fault::ErrorAfter, 1));
-/// let store = FaultStore::new("backend", Arc::new(MemoryStore::new()), faults);
+/// let store = FaultStore::new("backend", MemoryStore::new(), faults);
 /// let error = store.put(&Key::new("k")?, Put::new("v")).await.expect_err("every answer is lost");
 /// assert_eq!(error.write_outcome(), Outcome::Unknown);
 /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
@@ -239,7 +240,8 @@ pub struct FaultStore {
 
 impl FaultStore {
     /// A store around `inner`. `name` is for the trace.
-    pub fn new(name: &str, inner: Arc<dyn Store>, faults: Arc<Faults>) -> Self {
+    pub fn new(name: &str, inner: impl AsStore, faults: Arc<Faults>) -> Self {
+        let inner = inner.into_store();
         let mut capabilities = inner.capabilities().clone();
         let happens = |fault: Fault| faults.rates.get(fault as usize).is_some_and(|rate| *rate > 0);
         if happens(Fault::Evict) {

@@ -29,7 +29,9 @@ const LEAVING: Duration = Duration::from_secs(15);
 /// use std::sync::Arc;
 /// use async_trait::async_trait;
 /// use tiered_conformance::{Factory, Place};
-/// use tiered_core::{Capabilities, ManualClock, MemoryStore, Result, Stamp, Store, Timestamp, VersionMint};
+/// use tiered_core::{Capabilities, MemoryStore, Result, Store, Timestamp};
+/// use tiered_core::adapter::{Stamp, VersionMint};
+/// use tiered_core::testing::ManualClock;
 ///
 /// /// Gives stores on a manual clock, and places of their own.
 /// struct Memory(Arc<ManualClock>);

@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tiered_core::{Clock as _, Feature, SystemClock};
+use tiered_core::Feature;
+use tiered_core::adapter::{Clock as _, SystemClock};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, UnboundedSender};
 

@@ -39,7 +39,7 @@ const TIMES: [(&str, u128); 7] = [
 ///
 /// # Examples
 /// ```
-/// use tiered_core::url::parse_bytes;
+/// use tiered_core::adapter::url::parse_bytes;
 ///
 /// assert_eq!(parse_bytes("64MiB")?, 64 << 20);
 /// assert_eq!(parse_bytes("4096")?, 4096);
@@ -55,7 +55,7 @@ pub fn parse_bytes(text: &str) -> Result<u64> {
 ///
 /// # Examples
 /// ```
-/// use tiered_core::url::format_bytes;
+/// use tiered_core::adapter::url::format_bytes;
 ///
 /// assert_eq!(format_bytes(64 << 20), "64MiB");
 /// assert_eq!(format_bytes(1_000), "1000B");
@@ -73,7 +73,7 @@ pub fn format_bytes(bytes: u64) -> String {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use tiered_core::url::parse_duration;
+/// use tiered_core::adapter::url::parse_duration;
 ///
 /// assert_eq!(parse_duration("1m 30s")?, Duration::from_secs(90));
 /// assert!(parse_duration("90").is_err());
@@ -89,7 +89,7 @@ pub fn parse_duration(text: &str) -> Result<Duration> {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use tiered_core::url::format_duration;
+/// use tiered_core::adapter::url::format_duration;
 ///
 /// assert_eq!(format_duration(Duration::from_secs(90)), "1m 30s");
 /// assert_eq!(format_duration(Duration::ZERO), "0s");

@@ -16,7 +16,7 @@ use crate::sync::StrategyName;
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use tiered_core::MaxStale;
+/// use tiered_core::settings::MaxStale;
 ///
 /// let minute = MaxStale::from(Duration::from_secs(60));
 /// assert_eq!(minute, MaxStale::AtMost(Duration::from_secs(60)));
@@ -76,6 +76,15 @@ impl<'de> Deserialize<'de> for MaxStale {
 }
 
 /// What a persistent frontend's entries are worth when the store is opened again.
+///
+/// # Examples
+/// ```
+/// use tiered_core::TieredSettings;
+/// use tiered_core::settings::Reopen;
+///
+/// let settings: TieredSettings = serde_json::from_str(r#"{ "reopen": "trust" }"#).unwrap();
+/// assert_eq!(settings.reopen, Reopen::Trust);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -90,6 +99,15 @@ pub enum Reopen {
 }
 
 /// What a write-behind store does with a write for which there is no room.
+///
+/// # Examples
+/// ```
+/// use tiered_core::TieredSettings;
+/// use tiered_core::settings::OnFull;
+///
+/// let settings: TieredSettings = serde_json::from_str(r#"{ "on-full": "fail" }"#).unwrap();
+/// assert_eq!(settings.on_full, OnFull::Fail);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -102,6 +120,15 @@ pub enum OnFull {
 }
 
 /// What a write-behind store does when the backend definitely refuses a journaled write.
+///
+/// # Examples
+/// ```
+/// use tiered_core::TieredSettings;
+/// use tiered_core::settings::OnPark;
+///
+/// let settings: TieredSettings = serde_json::from_str(r#"{ "on-park": "halt" }"#).unwrap();
+/// assert_eq!(settings.on_park, OnPark::Halt);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -117,6 +144,15 @@ pub enum OnPark {
 
 /// What a write-behind store does with new writes while the oldest pending one is older than
 /// [`max_pending_age`](TieredSettings::max_pending_age).
+///
+/// # Examples
+/// ```
+/// use tiered_core::TieredSettings;
+/// use tiered_core::settings::OnOverdue;
+///
+/// let settings: TieredSettings = serde_json::from_str(r#"{ "on-overdue": "block" }"#).unwrap();
+/// assert_eq!(settings.on_overdue, OnOverdue::Block);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -132,6 +168,15 @@ pub enum OnOverdue {
 }
 
 /// When a read that missed is answered.
+///
+/// # Examples
+/// ```
+/// use tiered_core::TieredSettings;
+/// use tiered_core::settings::FillTiming;
+///
+/// let settings: TieredSettings = serde_json::from_str(r#"{ "fill": "before-answer" }"#).unwrap();
+/// assert_eq!(settings.fill, FillTiming::BeforeAnswer);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -145,6 +190,15 @@ pub enum FillTiming {
 }
 
 /// What failed entries of the sync on connecting mean.
+///
+/// # Examples
+/// ```
+/// use tiered_core::TieredSettings;
+/// use tiered_core::settings::OnConnectFailure;
+///
+/// let settings: TieredSettings = serde_json::from_str(r#"{ "on-connect-failure": "fail" }"#).unwrap();
+/// assert_eq!(settings.on_connect_failure, OnConnectFailure::Fail);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -158,6 +212,15 @@ pub enum OnConnectFailure {
 }
 
 /// What a failure of the frontend means for a call that the backend can serve.
+///
+/// # Examples
+/// ```
+/// use tiered_core::TieredSettings;
+/// use tiered_core::settings::FrontendFailure;
+///
+/// let settings: TieredSettings = serde_json::from_str(r#"{ "frontend-failure": "fail" }"#).unwrap();
+/// assert_eq!(settings.frontend_failure, FrontendFailure::Fail);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -170,6 +233,15 @@ pub enum FrontendFailure {
 }
 
 /// What a write-through or write-around store does about a backend write whose outcome is unknown.
+///
+/// # Examples
+/// ```
+/// use tiered_core::TieredSettings;
+/// use tiered_core::settings::OnUnknown;
+///
+/// let settings: TieredSettings = serde_json::from_str(r#"{ "on-unknown": "retry" }"#).unwrap();
+/// assert_eq!(settings.on_unknown, OnUnknown::Retry);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -198,7 +270,7 @@ pub enum OnUnknown {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use tiered_core::ServeStale;
+/// use tiered_core::settings::ServeStale;
 ///
 /// let while_away = ServeStale::from(Duration::from_secs(600));
 /// assert_eq!(while_away, ServeStale::AtMost(Duration::from_secs(600)));
@@ -258,6 +330,16 @@ impl<'de> Deserialize<'de> for ServeStale {
 }
 
 /// A circuit breaker: a tier that fails again and again is left alone for a while, and calls fail at once meanwhile.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use tiered_core::TieredSettings;
+/// use tiered_core::settings::BreakerSettings;
+///
+/// let mut settings = TieredSettings::default();
+/// settings.backend_breaker = Some(BreakerSettings::new(5, Duration::from_secs(1)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use tiered_core::{Capabilities, Durability, Stamp};
+use tiered_core::adapter::Stamp;
+use tiered_core::{Capabilities, Durability};
 
 use crate::access::Access;
 

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tiered_core::opening;
-use tiered_core::store::{self, check_mark, closed};
+use tiered_core::adapter::{
+    BatchOutcomes, Claim, Claims, Reads, Scope, Tombstones, check_mark, closed, opening,
+};
 use tiered_core::{
-    Action, Applied, Atomicity, Batch, BatchOutcomes, Capabilities, Claim, Claims, Delete, Deleted, Error,
-    ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Operation, Outcome, Put, Read, ReadOptions,
-    Reads, Result, Scope, Sharing, Slices, Store, Timestamp, Tombstones, Written, adapter,
+    Action, Applied, Atomicity, Batch, ByteStream, Capabilities, Delete, Deleted, Error, ErrorKind, Feature,
+    Key, ListOptions, ListStream, Metadata, Operation, Outcome, Put, Read, ReadOptions, Result, Sharing,
+    Slices, Store, Timestamp, Written, adapter,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -427,13 +428,13 @@ impl Store for EmbeddedStore {
         &self,
         key: &Key,
         options: &ReadOptions,
-    ) -> Result<Option<(Arc<Metadata>, store::ByteStream)>> {
+    ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
         /// Bytes of a part: what is in memory at a time.
         const PART: u64 = 1 << 20;
         let name = self.0.name;
         let Some(metadata) = self.head(key, options).await? else { return Ok(None) };
         let range = match &options.range {
-            Some(range) => tiered_core::clamp_range(range, metadata.size)
+            Some(range) => tiered_core::adapter::clamp_range(range, metadata.size)
                 .map_err(|error| error.during(Operation::Load).in_tier(name).for_key(key))?,
             None => 0..metadata.size,
         };
@@ -490,7 +491,7 @@ impl Store for EmbeddedStore {
         let prefix = prefix.as_bytes().to_vec();
         self.read(Operation::Mark, move |view| {
             let mut names = Vec::new();
-            let end = tiered_core::prefix_end(&prefix);
+            let end = tiered_core::adapter::prefix_end(&prefix);
             view.scan(Table::Marks, Bound::Included(&prefix), end.as_deref(), &mut |name, _| {
                 let name = std::str::from_utf8(name).map_err(|_| {
                     Error::new(ErrorKind::Corrupt, "the name of a mark is damaged; restore it from a backup")

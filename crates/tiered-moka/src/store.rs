@@ -14,11 +14,11 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use tiered_core::adapter::own_buffer;
-use tiered_core::store::{answer, check_mark, closed, precondition_failed};
+use tiered_core::adapter::{Claim, Claims, Scope, Stamp};
+use tiered_core::adapter::{answer, check_mark, closed, precondition_failed};
 use tiered_core::{
-    Capabilities, Claim, Claims, Delete, Deleted, Durability, Entry, Feature, Key, ListOptions, ListStream,
-    Listed, Operation, Put, Read, ReadOptions, Result, Scope, Sharing, Slices, Stamp, Store, Version,
-    Written,
+    Capabilities, Delete, Deleted, Durability, Entry, Feature, Key, ListOptions, ListStream, Listed,
+    Operation, Put, Read, ReadOptions, Result, Sharing, Slices, Store, Version, Written,
 };
 
 use crate::MokaConfig;

@@ -82,7 +82,7 @@ enum Attempt<T> {
 
 impl Client {
     pub(crate) fn new(config: &PostgresConfig) -> Result<Self> {
-        let runtime = tiered_core::opening::runtime()?;
+        let runtime = tiered_core::adapter::opening::runtime()?;
         let pool = Pool::builder(Connections(config.connection()))
             .max_size(config.connections as usize)
             .runtime(Runtime::Tokio1)

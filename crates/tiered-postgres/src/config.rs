@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use tiered_core::opening::Create;
-use tiered_core::{Error, ErrorKind, Operation, Result, Stamp};
+use tiered_core::Create;
+use tiered_core::adapter::Stamp;
+use tiered_core::{Error, ErrorKind, Operation, Result};
 
 use crate::store::PostgresStore;
 

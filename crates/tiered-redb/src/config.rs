@@ -4,8 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use redb::StorageBackend;
-use tiered_core::opening::{Create, WriteDurability};
-use tiered_core::{Capabilities, Durability, Result, Stamp};
+use tiered_core::adapter::Stamp;
+use tiered_core::{Capabilities, Durability, Result};
+use tiered_core::{Create, WriteDurability};
 use tiered_embedded::{Access, Executor, Settings, io_error};
 
 use crate::{RedbStore, open};

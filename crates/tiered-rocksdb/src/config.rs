@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use tiered_core::opening::{Create, WriteDurability};
-use tiered_core::{Capabilities, Durability, Result, Stamp};
+use tiered_core::adapter::Stamp;
+use tiered_core::{Capabilities, Durability, Result};
+use tiered_core::{Create, WriteDurability};
 use tiered_embedded::{Access, Settings};
 
 use crate::{RocksdbStore, open};

@@ -9,7 +9,8 @@ use aws_sdk_s3::config::{
     BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
     StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
 };
-use tiered_core::{Capabilities, Error, ErrorKind, Key, Operation, Result, Stamp};
+use tiered_core::adapter::Stamp;
+use tiered_core::{Capabilities, Error, ErrorKind, Key, Operation, Result};
 
 use crate::client::NoteSent;
 use crate::store::S3Store;
@@ -259,7 +260,7 @@ impl S3Config {
         let place = self.place();
         let failed = |error: Error| error.at_place(&place).during(Operation::Open).in_tier("s3");
         self.check().map_err(failed)?;
-        tiered_core::opening::runtime().map_err(failed)?;
+        tiered_core::adapter::opening::runtime().map_err(failed)?;
         let client = self.client().await.map_err(failed)?;
         S3Store::open(self, client).await.map_err(failed)
     }

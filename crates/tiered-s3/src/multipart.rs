@@ -4,9 +4,8 @@ use aws_sdk_s3::primitives::ByteStream as Body;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
-use tiered_core::{
-    ByteStream, Checksum, Entry, Error, Key, Operation, Outcome, Precondition, Put, Result, Written,
-};
+use tiered_core::adapter::Checksum;
+use tiered_core::{ByteStream, Entry, Error, Key, Operation, Outcome, Precondition, Put, Result, Written};
 use tokio::runtime::Handle;
 
 use crate::client::Client;

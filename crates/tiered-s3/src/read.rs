@@ -9,9 +9,9 @@ use aws_sdk_s3::operation::get_object::builders::GetObjectFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream as Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
+use tiered_core::adapter::{Checksum, Reads, Validator, clamp_range};
 use tiered_core::{
-    ByteStream, Checksum, Entry, Error, ErrorKind, Key, Known, Lookup, Metadata, Operation, Read,
-    ReadOptions, Reads, Result, Validator, clamp_range,
+    ByteStream, Entry, Error, ErrorKind, Key, Known, Lookup, Metadata, Operation, Read, ReadOptions, Result,
 };
 
 use crate::error::{Failed, changed, late, torn};

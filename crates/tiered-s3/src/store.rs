@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tiered_core::store::{check_mark, closed};
+use tiered_core::adapter::{BatchOutcomes, ChangeStream, Claim, Reads, Scope, Stamp};
+use tiered_core::adapter::{check_mark, closed};
 use tiered_core::{
-    Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Durability, Error,
-    ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Operation, Put, Read, ReadOptions, Reads,
-    Result, Scope, Sharing, Slices, Stamp, Store, Written, adapter,
+    Batch, ByteStream, Capabilities, Delete, Deleted, Durability, Error, ErrorKind, Feature, Key,
+    ListOptions, ListStream, Metadata, Operation, Put, Read, ReadOptions, Result, Sharing, Slices, Store,
+    Written, adapter,
 };
 use tokio::runtime::Handle;
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::careless::Careless;
 use tiered_conformance::{Dice, Fault};
-use tiered_core::{
+use tiered_core::settings::{
     BreakerSettings, FrontendFailure, MaxStale, OnFull, OnPark, OnUnknown, Reopen, ServeStale,
-    TieredSettings, WritePolicy,
 };
+use tiered_core::{TieredSettings, WritePolicy};
 
 /// What to simulate.
 #[derive(Clone, Copy, Debug)]

@@ -4,9 +4,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tiered_conformance::Dice;
+use tiered_core::adapter::Clock as _;
 use tiered_core::{
-    Action, Batch, Clock as _, Delete, Entry, ErrorKind, Expiry, Key, Outcome, Parked, Put, Read,
-    ReadOptions, Store, StoreExt as _, Timestamp, WritePolicy,
+    Action, Batch, Delete, Entry, ErrorKind, Expiry, Key, Outcome, Parked, Put, Read, ReadOptions, Store,
+    StoreExt as _, Timestamp, WritePolicy,
 };
 
 use crate::alone;

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tiered_conformance::{Dice, Fault, FaultStore, Faults};
+use tiered_core::adapter::{Clock, Stamp, VersionMint};
+use tiered_core::settings::{MaxStale, OnUnknown};
 use tiered_core::{
-    Batch, Clock, Delete, Error, Feature, Key, MaxStale, MemoryStore, OnUnknown, Outcome, Precondition, Put,
-    ReadOptions, Result, Stamp, Store, StoreExt as _, TieredSettings, TieredStore, Version, VersionMint,
-    VolatileJournal, WritePolicy, adapter,
+    Batch, Delete, Error, Feature, Key, MemoryStore, Outcome, Precondition, Put, ReadOptions, Result, Store,
+    StoreExt as _, TieredSettings, TieredStore, Version, VolatileJournal, WritePolicy, adapter,
 };
 use tokio::time::{Instant, sleep};
 
@@ -171,11 +172,11 @@ impl Shared {
             .declaring(|all| if self.choices.peeks { all } else { all.without(Feature::Peeks) });
         let front = FaultStore::new("frontend", Arc::new(front), Arc::clone(of_front));
         let back = FaultStore::new("server", Arc::new(self.server.clone()), Arc::clone(of_back)).remote();
-        let builder = TieredStore::builder(Arc::new(front), Arc::new(back))
+        let builder = TieredStore::builder(front, back)
             .stamp(self.stamp.clone())
             .settings(self.choices.settings.clone());
         if self.choices.is_behind() {
-            let builder = builder.journal(Arc::new(VolatileJournal::new())).declare_sole_writer();
+            let builder = builder.journal(VolatileJournal::new()).declare_sole_writer();
             return builder.build().await;
         }
         builder.build().await

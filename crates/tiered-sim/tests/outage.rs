@@ -11,10 +11,13 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use futures_util::future::{join, join_all};
 use tiered_conformance::{Intercept, Interceptor};
+use tiered_core::adapter::journal::{Aside, Journal, JournalRecord, Recovered, Sequence};
+use tiered_core::adapter::{Stamp, VersionMint};
+use tiered_core::settings::OnFull;
 use tiered_core::{
-    Action, Aside, Delete, Durability, Entry, Error, ErrorKind, Event, Feature, Journal, JournalRecord, Key,
-    Level, ListOptions, ListStream, MemoryStore, OnFull, Outcome, Put, Receipt, Recovered, Result, Sequence,
-    Stamp, Store, StoreExt as _, TieredSettings, TieredStore, VersionMint, WritePolicy, ownership,
+    Action, Delete, Durability, Entry, Error, ErrorKind, Event, Feature, Key, Level, ListOptions, ListStream,
+    MemoryStore, Outcome, Put, Receipt, Result, Store, StoreExt as _, TieredSettings, TieredStore,
+    WritePolicy, ownership,
 };
 use tiered_journal::{JournalConfig, MemoryFolder};
 use tiered_sim::clock::SimClock;
@@ -181,7 +184,7 @@ impl World {
 
     async fn open(&self) -> TieredStore {
         let stamp = Stamp::new(Arc::clone(&self.clock) as _, Arc::new(VersionMint::from_entropy()));
-        let builder = TieredStore::builder(Arc::new(self.front.clone()), Arc::new(self.back.clone()))
+        let builder = TieredStore::builder(self.front.clone(), self.back.clone())
             .settings(self.settings.clone())
             .stamp(stamp)
             // The mark of a backend that is down cannot be read.
@@ -189,7 +192,7 @@ impl World {
         let builder = if self.settings.write_policy == WritePolicy::WriteBehind {
             let config = JournalConfig::new("journal").segment_size(64 << 10);
             let inner = config.open_in(self.folder.attach()).expect("opens");
-            builder.journal(Arc::new(Told { inner, history: Arc::clone(&self.history) }))
+            builder.journal(Told { inner, history: Arc::clone(&self.history) })
         } else {
             builder
         };

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tiered_conformance::{Dice, Fault, FaultStore, Faults};
+use tiered_core::adapter::{Clock, Stamp, VersionMint};
+use tiered_core::settings::OnUnknown;
 use tiered_core::{
-    Batch, Clock, Delete, Entry, ErrorKind, Feature, Key, MemoryStore, OnUnknown, Outcome, Precondition, Put,
-    ReadOptions, Result, Stamp, Store, StoreExt as _, TieredStore, Version, VersionMint, WritePolicy,
-    adapter,
+    Batch, Delete, Entry, ErrorKind, Feature, Key, MemoryStore, Outcome, Precondition, Put, ReadOptions,
+    Result, Store, StoreExt as _, TieredStore, Version, WritePolicy, adapter,
 };
 use tiered_sim::clock::SimClock;
 use tiered_sim::server::{self, Feed, Server};
@@ -100,7 +101,7 @@ impl World {
             let negative_ttl = Duration::from_millis(if is_fed(seed) { 10_000 } else { 50 });
             let backend = FaultStore::new("server", Arc::new(server.clone()), Arc::clone(&faults)).remote();
             let front = FaultStore::new("frontend", front, Arc::clone(&of_front));
-            let builder = TieredStore::builder(Arc::new(front), Arc::new(backend))
+            let builder = TieredStore::builder(front, backend)
                 .stamp(stamp)
                 .write_policy(if around { WritePolicy::WriteAround } else { WritePolicy::WriteThrough })
                 .on_unknown(if drives(seed) { OnUnknown::Retry } else { OnUnknown::Report })
@@ -298,7 +299,7 @@ async fn run(seed: u64, fired: &mut HashMap<Fault, u64>) -> [u64; 3] {
     }
     for faults in &faults {
         faults.heal();
-        for fault in Fault::ALL {
+        for fault in Fault::ALL.iter().copied() {
             *fired.entry(fault).or_default() += faults.fired(fault);
         }
     }

@@ -10,11 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::stream;
-use tiered_core::store::{answer, closed, precondition_failed};
-use tiered_core::{
-    Capabilities, Claim, Claims, Delete, Deleted, Durability, Entry, Error, Feature, Key, ListOptions,
-    ListStream, Listed, Operation, Put, Read, ReadOptions, Result, Scope, Sharing, Stamp, Store, Written,
-};
+use tiered_core::adapter::{answer, closed, precondition_failed};
+use tiered_core::{Capabilities, Delete, Deleted, Durability, Entry, Error, Feature, Key, ListOptions, ListStream, Listed, Operation, Put, Read, ReadOptions, Result, Sharing, Store, Written};
+use tiered_core::adapter::{Claim, Claims, Scope, Stamp};
 
 /// Largest value, in bytes.
 const MAX_VALUE: u64 = 1 << 20;

@@ -17,10 +17,10 @@ fn unflushed(place: &Place) -> String {
         faults.heal();
         let backend = FaultStore::new("backend", Arc::new(backend), Arc::clone(&faults));
         let journal = tiered::journal::JournalConfig::new(place.path("journal")).open().await.expect("opens");
-        let store = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend))
+        let store = TieredStore::builder(MemoryStore::new(), backend)
             .write_policy(WritePolicy::WriteBehind)
             .close_deadline(Duration::ZERO)
-            .journal(Arc::new(journal))
+            .journal(journal)
             .build()
             .await
             .expect("builds");

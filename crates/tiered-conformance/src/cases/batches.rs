@@ -1,6 +1,7 @@
 //! Batches: outcomes, order, atomicity.
 
-use tiered_core::{Applied, Batch, BatchOutcomes, Delete, ErrorKind, Existed, Feature};
+use tiered_core::adapter::BatchOutcomes;
+use tiered_core::{Applied, Batch, Delete, ErrorKind, Existed, Feature};
 
 use crate::bench::{Bench, refusal};
 use crate::case::{Need, Verdict, check, check_equal, declare, fail};

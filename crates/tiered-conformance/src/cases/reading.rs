@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use tiered_core::{
-    Checksum, Delete, Entry, ErrorKind, Feature, Key, Known, Lookup, Read, ReadOptions, StoreExt as _,
-};
+use tiered_core::adapter::Checksum;
+use tiered_core::{Delete, Entry, ErrorKind, Feature, Key, Known, Lookup, Read, ReadOptions, StoreExt as _};
 
 use crate::bench::{Bench, describe, same_metadata};
 use crate::case::{Need, Verdict, check, check_equal, declare, fail};

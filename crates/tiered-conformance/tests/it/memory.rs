@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tiered_conformance::{Case, Ending, Factory, Place, RunOptions, cases, run};
-use tiered_core::{
-    Capabilities, Feature, ManualClock, MemoryStore, Result, Stamp, Store, Timestamp, VersionMint,
-};
+use tiered_core::adapter::{Stamp, VersionMint};
+use tiered_core::testing::ManualClock;
+use tiered_core::{Capabilities, Feature, MemoryStore, Result, Store, Timestamp};
 
 /// Memory on a manual clock, with places of its own.
 struct Memory {

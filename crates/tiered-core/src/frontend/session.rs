@@ -17,7 +17,7 @@ use crate::capability::{Capabilities, Durability, Feature};
 use crate::clock::Stamp;
 use crate::entry::{Metadata, Note, Origin, Tombstones};
 use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
-use crate::list::{ListOptions, is_damaged_key};
+use crate::list::ListOptions;
 use crate::settings::Reopen;
 use crate::store::Store;
 use crate::write::Delete;
@@ -194,7 +194,7 @@ async fn clear(frontend: &dyn Store) -> Result<()> {
         let listed = match listed {
             Ok(listed) => listed,
             Err(error) => {
-                let Some(key) = error.key().filter(|_| is_damaged_key(&error)) else { return Err(error) };
+                let Some(key) = error.damaged_key() else { return Err(error) };
                 frontend.delete(key, Delete::new()).await?;
                 continue;
             }

@@ -29,7 +29,7 @@ pub(super) fn capabilities(
     let decides = matches!(settings.write_policy, WritePolicy::WriteBehind | WritePolicy::FrontendOnly);
     let lists_front = local || settings.read_policy == ReadPolicy::FrontendOnly;
     let lists = if lists_front { front } else { back };
-    for feature in Feature::ALL {
+    for feature in Feature::ALL.iter().copied() {
         let has = match feature {
             Feature::ConditionalPut | Feature::ConditionalDelete => decides || home.has(feature),
             Feature::AtomicBatch => !local && back.has(feature),

@@ -1,6 +1,5 @@
 //! Text forms, conversions and streams of the public types.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -55,7 +54,7 @@ fn batches_and_attributes_collect() {
 
 #[tokio::test]
 async fn events_are_a_stream_that_loses_nothing() -> Result<(), Error> {
-    let store = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+    let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new());
     let store = store.build().await?;
     let mut events = store.subscribe();
     assert!(events.next().now_or_never().is_none(), "nothing happened yet");

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tiered_conformance::{Intercept, Interceptor};
+use tiered_core::adapter::{Clock, Stamp, VersionMint};
+use tiered_core::settings::{FillTiming, OnFull, OnOverdue, OnPark, OnUnknown, Reopen};
+use tiered_core::testing::ManualClock;
 use tiered_core::{
-    Batch, Capabilities, Clock, Delete, Durability, Error, ErrorKind, Event, Feature, FillTiming, FlushOrder,
-    Key, Level, ManualClock, MemoryStore, OnFull, OnOverdue, OnPark, OnUnknown, Outcome, Put, ReadOptions,
-    Reopen, Result, Sharing, Source, Staleness, Stamp, Store, StoreExt as _, TieredBuilder, TieredStore,
-    Timestamp, VersionMint, VolatileJournal, WritePolicy, Written,
+    Batch, Capabilities, Delete, Durability, Error, ErrorKind, Event, Feature, FlushOrder, Key, Level,
+    MemoryStore, Outcome, Put, ReadOptions, Result, Sharing, Source, Staleness, Store, StoreExt as _,
+    TieredBuilder, TieredStore, Timestamp, VolatileJournal, WritePolicy, Written,
 };
 
 /// What a store does with calls.
@@ -105,11 +107,11 @@ fn key(text: &str) -> Key {
 }
 
 fn over(front: &Moody, back: &Moody) -> TieredBuilder {
-    TieredStore::builder(Arc::new(front.clone()), Arc::new(back.clone()))
+    TieredStore::builder(front.clone(), back.clone())
 }
 
 fn behind(front: &Moody, back: &Moody) -> TieredBuilder {
-    over(front, back).write_policy(WritePolicy::WriteBehind).journal(Arc::new(VolatileJournal::new()))
+    over(front, back).write_policy(WritePolicy::WriteBehind).journal(VolatileJournal::new())
 }
 
 #[tokio::test(start_paused = true)]
@@ -388,7 +390,7 @@ async fn who_closes_a_store_that_is_being_closed_waits_as_well() {
 
 #[tokio::test]
 async fn guarantees_and_capabilities_agree() {
-    for policy in WritePolicy::ALL {
+    for policy in WritePolicy::ALL.iter().copied() {
         let (front, back) = (moody(), moody());
         let builder =
             if policy == WritePolicy::WriteBehind { behind(&front, &back) } else { over(&front, &back) };
@@ -535,10 +537,7 @@ impl Interceptor for Late {
 async fn a_frontend_call_that_hangs_brings_nothing_old_back() {
     let inner = MemoryStore::new();
     let front = Intercept::new(inner.clone(), Late(inner, AtomicU8::new(1)));
-    let store = TieredStore::builder(Arc::new(front.clone()), Arc::new(MemoryStore::new()))
-        .build()
-        .await
-        .expect("builds");
+    let store = TieredStore::builder(front.clone(), MemoryStore::new()).build().await.expect("builds");
     store.put(&key("k"), Put::new("old")).await.expect("the backend has it");
     assert!(store.peek(&key("k")).is_none(), "in quarantine");
     tokio::time::sleep(Duration::from_secs(1)).await;

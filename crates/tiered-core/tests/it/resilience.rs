@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tiered_conformance::{DerivedReads, Intercept, Interceptor};
+use tiered_core::adapter::{Clock, Stamp, VersionMint};
+use tiered_core::settings::ServeStale;
+use tiered_core::testing::ManualClock;
 use tiered_core::{
-    Clock, ErrorKind, Feature, ManualClock, MemoryStore, Outcome, Put, ReadOptions, ServeStale, Sharing,
-    Source, Stamp, Store, StoreExt as _, TieredBuilder, TieredStore, Timestamp, VersionMint, VolatileJournal,
-    WritePolicy,
+    ErrorKind, Feature, MemoryStore, Outcome, Put, ReadOptions, Sharing, Source, Store, StoreExt as _,
+    TieredBuilder, TieredStore, Timestamp, VolatileJournal, WritePolicy,
 };
 
 use crate::promises::{Mood, moody};
@@ -26,7 +28,7 @@ impl Bench {
         let stamp = Stamp::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::new(VersionMint::seeded(1)));
         let backend = over(MemoryStore::with_stamp(stamp.clone()), Sharing::Shared);
         let frontend = Arc::new(MemoryStore::with_stamp(stamp.clone()));
-        let builder = set(TieredStore::builder(frontend, Arc::new(backend.clone())).stamp(stamp));
+        let builder = set(TieredStore::builder(frontend, backend.clone()).stamp(stamp));
         Self { clock, backend, store: builder.build().await.expect("it fits") }
     }
 
@@ -150,7 +152,7 @@ async fn a_backend_that_fails_again_and_again_is_left_alone() {
 async fn a_frontend_that_hangs_is_done_without() {
     let frontend = scripted();
     let backend = MemoryStore::new();
-    let builder = TieredStore::builder(Arc::new(frontend.clone()), Arc::new(backend.clone()))
+    let builder = TieredStore::builder(frontend.clone(), backend.clone())
         .frontend_breaker(2, Duration::from_mins(1))
         .frontend_patience(Duration::from_millis(100));
     let store = builder.build().await.expect("it fits");
@@ -167,7 +169,7 @@ async fn a_frontend_that_hangs_is_done_without() {
 #[tokio::test]
 async fn an_error_is_no_absence() {
     let frontend = scripted();
-    let builder = TieredStore::builder(Arc::new(frontend.clone()), Arc::new(MemoryStore::new()));
+    let builder = TieredStore::builder(frontend.clone(), MemoryStore::new());
     let store = builder.read_policy(tiered_core::ReadPolicy::FrontendOnly).build().await.expect("it fits");
     frontend.reads_are(Reading::Down);
     assert_eq!(store.get(&key("k")).await.expect_err("nobody knows").kind(), ErrorKind::Unavailable);
@@ -175,7 +177,7 @@ async fn an_error_is_no_absence() {
 
 #[tokio::test]
 async fn breakers_that_make_no_sense_are_refused() {
-    let builder = || TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+    let builder = || TieredStore::builder(MemoryStore::new(), MemoryStore::new());
     let second = Duration::from_secs(1);
     let local = builder().frontend_breaker(1, second).write_policy(WritePolicy::FrontendOnly);
     for builder in [builder().backend_breaker(0, second), builder().backend_breaker(1, Duration::ZERO), local]
@@ -235,10 +237,10 @@ async fn a_fill_that_is_revoked_uses_no_probe_up() {
     let front = moody();
     let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));
     let stamp = Stamp::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::new(VersionMint::seeded(1)));
-    let store = TieredStore::builder(Arc::new(front.clone()), Arc::clone(&back) as Arc<dyn Store>)
+    let store = TieredStore::builder(front.clone(), Arc::clone(&back))
         .frontend_breaker(1, Duration::from_secs(1))
         .write_policy(WritePolicy::WriteBehind)
-        .journal(Arc::new(VolatileJournal::new()))
+        .journal(VolatileJournal::new())
         .stamp(stamp)
         .build()
         .await

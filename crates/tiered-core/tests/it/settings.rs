@@ -1,16 +1,16 @@
 //! Settings as text: what is written is read back, and what cannot be meant is refused with a hint.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use tiered_core::settings::{BreakerSettings, MaxStale, ServeStale};
 use tiered_core::{
-    BreakerSettings, ErrorKind, MaxStale, MemoryStore, ServeStale, Stats, Store as _, StoreExt as _,
-    TieredBuilder, TieredSettings, TieredStore, VolatileJournal, WritePolicy,
+    ErrorKind, MemoryStore, Stats, Store as _, StoreExt as _, TieredBuilder, TieredSettings, TieredStore,
+    VolatileJournal, WritePolicy,
 };
 
 fn builder() -> TieredBuilder {
-    TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()))
+    TieredStore::builder(MemoryStore::new(), MemoryStore::new())
 }
 
 fn durations() -> impl Strategy<Value = Duration> {
@@ -171,7 +171,7 @@ async fn the_longest_times_are_as_good_as_none() {
             .backend_breaker(1, Duration::MAX)
             .frontend_breaker(1, Duration::MAX);
         let builder = match policy {
-            WritePolicy::WriteBehind => builder.journal(Arc::new(VolatileJournal::new())),
+            WritePolicy::WriteBehind => builder.journal(VolatileJournal::new()),
             _ => builder,
         };
         let store = builder.build().await.expect("builds");

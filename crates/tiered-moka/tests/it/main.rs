@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tiered_conformance::{Eviction, Factory, Place};
-use tiered_core::{
-    Batch, ErrorKind, Key, ManualClock, Put, Result, Stamp, Store, StoreExt as _, Timestamp, VersionMint,
-};
+use tiered_core::adapter::{Stamp, VersionMint};
+use tiered_core::testing::ManualClock;
+use tiered_core::{Batch, ErrorKind, Key, Put, Result, Store, StoreExt as _, Timestamp};
 use tiered_moka::{MokaConfig, MokaStore};
 
 /// A cache with room for all that the suite writes, on a manual clock.

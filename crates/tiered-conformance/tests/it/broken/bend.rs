@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use tiered_conformance::{Intercept, Interceptor};
-use tiered_core::{MemoryStore, Stamp, Store};
+use tiered_core::adapter::Stamp;
+use tiered_core::{MemoryStore, Store};
 
 /// Largest value and longest key that the stores declare, in bytes.
 pub(super) const LARGEST: u64 = 2 << 20;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tiered_core::adapter::Stamp;
 use tiered_core::{
-    Attributes, Capabilities, Delete, Entry, Expiry, Feature, Key, Lookup, MemoryStore, Metadata,
-    Precondition, Put, Read, Stamp, Store as _, Timestamp, Version, adapter,
+    Attributes, Capabilities, Delete, Entry, Expiry, Feature, Key, Lookup, MemoryStore, Precondition, Put,
+    Read, Store as _, Timestamp, Version, adapter,
 };
 
 use super::bend::{LONGEST, reference};
@@ -131,8 +132,8 @@ pub(super) struct OddStore {
     pub(super) flying: std::sync::atomic::AtomicBool,
     /// What each deleted key held before.
     buried: Mutex<BTreeMap<Key, Entry>>,
-    pub(super) claims: tiered_core::Claims,
-    pub(super) kept: Mutex<Vec<tiered_core::Claim>>,
+    pub(super) claims: tiered_core::adapter::Claims,
+    pub(super) kept: Mutex<Vec<tiered_core::adapter::Claim>>,
     pub(super) cursor: Arc<Mutex<Option<Key>>>,
     pub(super) gate: tokio::sync::Mutex<()>,
 }
@@ -155,7 +156,7 @@ impl OddStore {
             last: Mutex::default(),
             flying: std::sync::atomic::AtomicBool::new(false),
             buried: Mutex::default(),
-            claims: tiered_core::Claims::new(),
+            claims: tiered_core::adapter::Claims::new(),
             kept: Mutex::default(),
             cursor: Arc::default(),
             gate: tokio::sync::Mutex::default(),
@@ -239,7 +240,7 @@ impl OddStore {
                 if let Some(metadata) = adapter::metadata_of(&put) {
                     let modified = Timestamp::from_millis(metadata.modified.as_millis() / 1_000 * 1_000);
                     let precondition = put.precondition.clone();
-                    let kept = Arc::new(Metadata { modified, ..metadata });
+                    let kept = Arc::new(metadata.with_modified(modified));
                     put = adapter::verbatim(&Entry::from_parts(put.value, kept)).precondition(precondition);
                 }
             }

@@ -14,7 +14,7 @@ pub use crate::quantity::{format_bytes, format_duration, parse_bytes, parse_dura
 ///
 /// # Examples
 /// ```
-/// use tiered_core::url::{StoreUrl, parse_bytes};
+/// use tiered_core::adapter::url::{StoreUrl, parse_bytes};
 ///
 /// let mut url = StoreUrl::parse("moka:?capacity=64MiB")?;
 /// let capacity = url.take("capacity").map(|text| parse_bytes(&text)).transpose()?;
