@@ -12,7 +12,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use tiered::postgres::sqlx::{AssertSqlSafe, Connection as _, PgConnection, raw_sql};
 use tiered::postgres::{Feed, PostgresConfig};
-use tiered::{Create, Key, MaxStale, Put, Store as _, StoreExt as _, TieredStore};
+use tiered::settings::MaxStale;
+use tiered::{Create, Key, Put, Store as _, StoreExt as _, TieredStore};
 use tiered_services::{Mode, Proxy, Service};
 
 /// Writes whose lag is measured.
@@ -55,7 +56,7 @@ async fn stack(url: &str, schema: &str) -> TieredStore {
     let backend = config.timeout(Duration::from_secs(2)).open().await.expect("opens");
     let frontend = tiered::open("moka:?capacity=1MiB", Create::IfAbsent).await.expect("opens");
     // Nothing but the feed makes an entry old.
-    let builder = TieredStore::builder(frontend, Arc::new(backend)).max_stale(MaxStale::Unlimited);
+    let builder = TieredStore::builder(frontend, backend).max_stale(MaxStale::Unlimited);
     builder.build().await.expect("builds")
 }
 

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use tiered::adapter::Stamp;
 use tiered::sync::{Refresh, SyncOptions, sync};
 use tiered::{
     Capabilities, Delete, Deleted, Durability, Feature, Key, ListOptions, ListStream, Listed, Put, Read,
-    ReadOptions, Result, Sharing, Stamp, Store, Written,
+    ReadOptions, Result, Sharing, Store, Written,
 };
 
 #[global_allocator]

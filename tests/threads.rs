@@ -133,7 +133,7 @@ async fn stack(backend: &str, folder: &Path, write_policy: WritePolicy) -> Tiere
     let backend = tiered::open(&url, Create::IfAbsent).await.expect("opens");
     let builder = TieredStore::builder(frontend, backend).write_policy(write_policy);
     let builder = if write_policy == WritePolicy::WriteBehind {
-        builder.journal(Arc::new(JournalConfig::new(folder.join("journal")).open().await.expect("opens")))
+        builder.journal(JournalConfig::new(folder.join("journal")).open().await.expect("opens"))
     } else {
         builder
     };

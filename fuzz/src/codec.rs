@@ -1,7 +1,7 @@
 //! `codec`: metadata as bytes, as embedded engines and the journal keep them.
 
 use tiered_core::Metadata;
-use tiered_core::codec::{decode_metadata, encode_metadata, put_text, take_text};
+use tiered_core::adapter::codec::{decode_metadata, encode_metadata, put_text, take_text};
 
 use crate::allocation;
 

@@ -5,8 +5,9 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tiered_core::{Durability, Outcome, Result, Stamp};
-use tiered_embedded::{Access, EmbeddedStore, Engine, Executor, Settings, Table, Transaction, View, Visit};
+use tiered_core::adapter::Stamp;
+use tiered_core::{Durability, Outcome, Result};
+use tiered_embedded::{EmbeddedStore, Engine, Executor, Settings, Table, Transaction, View, Visit};
 
 /// One map for each table.
 #[derive(Clone, Default)]
@@ -35,16 +36,8 @@ impl Disk {
 
     /// A store over it, all of whose calls run in the caller's poll.
     pub(crate) async fn open(&self, stamp: Stamp) -> Result<EmbeddedStore> {
-        let settings = Settings {
-            name: "fake",
-            place: "memory".to_owned(),
-            path: None,
-            access: Access::ReadWrite,
-            durability: Durability::PowerLoss,
-            max_value: 1 << 30,
-            stamp,
-            executor: Executor::Inline,
-        };
+        let settings =
+            Settings::new("fake", "memory", Durability::PowerLoss).stamp(stamp).executor(Executor::Inline);
         let disk = self.clone();
         EmbeddedStore::open(settings, move |_| Ok(Box::new(disk.clone()))).await
     }

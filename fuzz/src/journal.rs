@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use arbitrary::{Arbitrary, Unstructured};
 use futures_util::FutureExt as _;
-use tiered_core::{
-    Action, Aside, Delete, Entry, Error, ErrorKind, Journal as _, JournalRecord, Key, ManualClock,
-    ParkReason, Put, Recovered, Stamp, Timestamp, VersionMint,
-};
+use tiered_core::adapter::journal::{Aside, Journal as _, JournalRecord, Recovered};
+use tiered_core::adapter::{Stamp, VersionMint};
+use tiered_core::testing::ManualClock;
+use tiered_core::{Action, Delete, Entry, Error, ErrorKind, Key, ParkReason, Put, Timestamp};
 use tiered_journal::{FileJournal, JournalConfig, MemoryFolder};
 
 use crate::allocation;
@@ -188,10 +188,7 @@ fn aside(content: &[u8]) {
 fn goes_on(folder: &MemoryFolder, journal: FileJournal, before: &Recovered) {
     let put = tiered_core::adapter::verbatim(&stamp().entry(&Put::new("more")));
     let key = Key::new("more").expect("a key");
-    let more = [
-        JournalRecord { key: key.clone(), action: Action::Put(put), continues: true },
-        JournalRecord { key, action: Action::Delete(Delete::new()), continues: false },
-    ];
+    let more = [JournalRecord::new(key.clone(), put).continued(), JournalRecord::new(key, Delete::new())];
     let first = now(journal.append(&more)).expect("a folder in memory takes it");
     drop(journal);
     let (journal, after) = recover(folder).expect("what was recovered is recovered again");

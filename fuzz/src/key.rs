@@ -3,7 +3,8 @@
 use std::borrow::Borrow;
 
 use arbitrary::{Arbitrary, Unstructured};
-use tiered_core::{ErrorKind, Key, ListOptions, prefix_end, store::check_mark};
+use tiered_core::adapter::{check_mark, prefix_end};
+use tiered_core::{ErrorKind, Key, ListOptions};
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use arbitrary::{Arbitrary, Unstructured};
 use futures_util::{FutureExt as _, StreamExt as _};
-use tiered_core::codec::{decode_metadata, encode_metadata};
+use tiered_core::adapter::codec::{decode_metadata, encode_metadata};
+use tiered_core::adapter::{Checksum, Note, Origin, Stamp, Validator, VersionMint};
+use tiered_core::testing::ManualClock;
 use tiered_core::{
-    Attributes, Checksum, Delete, Error, ErrorKind, Key, ListOptions, ManualClock, Metadata, Note, Origin,
-    Put, ReadOptions, Stamp, Store as _, StoreExt as _, Timestamp, Validator, Version, VersionMint,
+    Attributes, Delete, Error, ErrorKind, Key, ListOptions, Metadata, Put, ReadOptions, Store as _,
+    StoreExt as _, Timestamp, Version,
 };
 use tiered_embedded::{EmbeddedStore, Table};
 
@@ -173,24 +175,21 @@ impl Made<'_> {
         let token = self.token.and_then(|token| Version::from_token(token).ok());
         let with =
             |all: Attributes, (name, value): &(&str, &str)| all.clone().with(name, value).unwrap_or(all);
-        Metadata {
-            version: token.unwrap_or(Version::from_u128(self.version)),
-            modified: Timestamp::from_millis(self.modified),
-            expires_at: self.expires_at.map(Timestamp::from_millis),
-            attributes: self.attributes.iter().fold(Attributes::new(), with),
-            size: value.len() as u64,
-            checksum: Some(Checksum::of(value)),
-            note: Note {
-                session: self.session,
-                validated: self.session,
-                origin: match self.origin % 8 {
-                    1 => Origin::Local,
-                    2 => Origin::Tombstone,
-                    _ => Origin::Backend,
-                },
-                validator: self.validator.and_then(|text| Validator::new(text).ok()),
-            },
-        }
+        let origin = match self.origin % 8 {
+            1 => Origin::Local,
+            2 => Origin::Tombstone,
+            _ => Origin::Backend,
+        };
+        let note = Note::default()
+            .with_session(self.session, self.session)
+            .with_origin(origin)
+            .with_validator(self.validator.and_then(|text| Validator::new(text).ok()));
+        let version = token.unwrap_or(Version::from_u128(self.version));
+        Metadata::new(version, Timestamp::from_millis(self.modified), value.len() as u64)
+            .with_expiry(self.expires_at.map(Timestamp::from_millis))
+            .with_attributes(self.attributes.iter().fold(Attributes::new(), with))
+            .with_checksum(Some(Checksum::of(value)))
+            .with_note(note)
     }
 }
 

@@ -7,7 +7,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use tiered::{Clock as _, Create, Key, Put, Store, StoreExt as _, SystemClock, TieredStore};
+use tiered::adapter::{Clock as _, SystemClock};
+use tiered::{Create, Key, Put, Store, StoreExt as _, TieredStore};
 
 /// Hits of one turn.
 const HITS: u32 = 200_000;

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use tiered::adapter::{Aside, JournalRecord, Recovered};
+use tiered::adapter::BatchOutcomes;
+use tiered::adapter::journal::{Aside, JournalRecord, Recovered};
+use tiered::adapter::journal::{Journal, Sequence};
 use tiered::journal::{File, Folder};
 use tiered::{
-    Batch, BatchOutcomes, Delete, Deleted, Durability, Journal, Key, ListOptions, ListStream, Metadata, Put,
-    Read, ReadOptions, Result, Sequence, Store, Written,
+    Batch, Delete, Deleted, Durability, Key, ListOptions, ListStream, Metadata, Put, Read, ReadOptions,
+    Result, Store, Written,
 };
 use tiered_conformance::{Intercept, Interceptor};
 

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use tiered::{Action, Batch, BatchOutcomes, Error, ErrorKind, Key, Outcome, Put, Result, Store, Written};
+use tiered::adapter::BatchOutcomes;
+use tiered::{Action, Batch, Error, ErrorKind, Key, Outcome, Put, Result, Store, Written};
 use tiered_conformance::{Intercept, Interceptor};
 
 use crate::value;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use tiered::journal::{JournalConfig, OsFolder};
-use tiered::{Create, Error, ErrorKind, Lease, Result, Store, TieredSettings, TieredStore};
+use tiered::ownership::Lease;
+use tiered::{Create, Error, ErrorKind, Result, Store, TieredSettings, TieredStore};
 
 use crate::doomed::{DoomedFolder, DoomedJournal, DoomedTier, Tier};
 use crate::refusing::{Leniency, Refusing};
@@ -254,8 +255,8 @@ impl Stack {
         };
         let frontend = tiered::open(&fill(self.frontend, place), Create::IfAbsent).await?;
         let mut builder = TieredStore::builder(
-            Arc::new(DoomedTier::over(frontend, Tier::Frontend, doom)),
-            Arc::new(DoomedTier::over(backend, Tier::Backend, doom)),
+            DoomedTier::over(frontend, Tier::Frontend, doom),
+            DoomedTier::over(backend, Tier::Backend, doom),
         )
         .settings(settings);
         if let Some(journal) = journal {

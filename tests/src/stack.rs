@@ -4,9 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tiered::journal::JournalConfig;
-use tiered::{
-    Create, Durability, ReadPolicy, Result, Sharing, Store, TieredSettings, TieredStore, WritePolicy,
-};
+use tiered::{Create, Durability, ReadPolicy, Result, Sharing, Store, TieredStore, WritePolicy};
 use tiered_services::Service;
 
 /// An adapter in a stack.
@@ -201,13 +199,12 @@ impl Tiers {
             }
             if index + 1 == self.tiers.len() {
                 // A server takes some hundred writes a second: a longer backlog would only be waited for at the end.
-                let settings = TieredSettings { max_pending_operations: 500, ..TieredSettings::default() };
-                builder = builder.settings(settings).write_policy(self.write).read_policy(self.read);
+                builder = builder.max_pending_operations(500).write_policy(self.write).read_policy(self.read);
                 if self.write == WritePolicy::WriteBehind {
                     // Without syncs: thousands of tests, and none of them cuts the power.
                     let journal =
                         JournalConfig::new(folder.join("journal")).durability(Durability::ProcessKill);
-                    builder = builder.journal(Arc::new(journal.open().await?)).backend_id("matrix");
+                    builder = builder.journal(journal.open().await?).backend_id("matrix");
                     if shared {
                         builder = builder.declare_sole_writer();
                     }
@@ -233,8 +230,8 @@ pub fn stacks() -> Vec<Tiers> {
                 add(&[frontend, backend], WritePolicy::WriteThrough, ReadPolicy::FrontendFirst);
                 continue;
             }
-            for write in WritePolicy::ALL {
-                for read in ReadPolicy::ALL {
+            for write in WritePolicy::ALL.iter().copied() {
+                for read in ReadPolicy::ALL.iter().copied() {
                     // Refused when built: a test of the engine shows it.
                     let refused = (write, read) == (WritePolicy::WriteAround, ReadPolicy::FrontendOnly);
                     // The server for tests is slow: every policy over one frontend, one policy over the others.
@@ -246,7 +243,7 @@ pub fn stacks() -> Vec<Tiers> {
             }
         }
     }
-    for write in WritePolicy::ALL {
+    for write in WritePolicy::ALL.iter().copied() {
         add(&[Tier::Moka, Tier::Redb, Tier::Redb], write, ReadPolicy::FrontendFirst);
         add(&[Tier::Memory, Tier::Moka, Tier::Redb], write, ReadPolicy::FrontendFirst);
         #[cfg(feature = "rocksdb")]

@@ -8,6 +8,10 @@ use crate::{setup, test, tidy};
 const FEATURES: [&str; 8] =
     ["", "journal", "moka", "redb", "postgres", "s3", "moka,redb", "moka,redb,journal,postgres,s3"];
 
+/// Features of single crates, in addition: of what the command always has, and of test doubles.
+const MORE_FEATURES: [(&str, &str); 4] =
+    [("tiered", "toml"), ("tiered", "test-util"), ("tiered-core", ""), ("tiered-core", "test-util")];
+
 /// The version of cargo-deny that is installed if it is missing.
 const CARGO_DENY: &str = "0.20.2";
 
@@ -19,12 +23,11 @@ pub(crate) fn run() -> Result<(), String> {
         "lints",
         cargo(&["clippy", "--workspace", "--all-features", "--all-targets", "--", "--deny", "warnings"]),
     )?;
-    for features in FEATURES {
-        for package in ["tiered", "tiered-cli"] {
-            let arguments =
-                ["check", "--quiet", "--package", package, "--no-default-features", "--features", features];
-            stage::run(&format!("{package} with features [{features}]"), cargo(&arguments))?;
-        }
+    let both = FEATURES.iter().flat_map(|features| [("tiered", *features), ("tiered-cli", *features)]);
+    for (package, features) in both.chain(MORE_FEATURES) {
+        let arguments =
+            ["check", "--quiet", "--package", package, "--no-default-features", "--features", features];
+        stage::run(&format!("{package} with features [{features}]"), cargo(&arguments))?;
     }
     let mut documentation = cargo(&["doc", "--workspace", "--all-features", "--no-deps"]);
     documentation.env("RUSTDOCFLAGS", "--deny warnings");

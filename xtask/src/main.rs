@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a build tool speaks on the terminal")]
 
 mod ci;
+mod face;
 mod fuzz;
 mod interleavings;
 mod planted;

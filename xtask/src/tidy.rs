@@ -1,5 +1,6 @@
 //! `cargo xtask tidy`: the rules of ARCHITECTURE.md that a machine can check.
 
+mod face;
 mod house;
 
 use std::fs;
@@ -28,6 +29,7 @@ pub(crate) fn run() -> Result<(), String> {
         }
     }
     house::check(&files, &mut faults);
+    face::check(&mut faults)?;
     planted::check(&mut faults)?;
     trees(&mut faults)?;
     for fault in &faults {

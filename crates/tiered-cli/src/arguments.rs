@@ -7,8 +7,9 @@ use clap::builder::{PathBufValueParser, TypedValueParser as _};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use tiered::Precondition;
 use tiered::ownership::JournalId;
-use tiered::{Lease, Precondition};
+use tiered::ownership::Lease;
 
 /// A key-value store in tiers.
 #[derive(Parser)]

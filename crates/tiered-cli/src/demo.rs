@@ -159,7 +159,7 @@ async fn read(backend: &Arc<dyn Store>, files: &[SourceFile]) -> Result<(), Fail
 /// One write under each policy: when it was acknowledged, and where it was at that moment.
 async fn policies(place: &Path) -> Result<(), Failure> {
     let mut rows = Vec::new();
-    for policy in WritePolicy::ALL {
+    for policy in WritePolicy::ALL.iter().copied() {
         let url = format!("redb:{}", place.join(format!("{policy}.redb")).display());
         let backend = tiered::open(&url, Create::IfAbsent).await?;
         let frontend = tiered::open(FRONTEND, Create::IfAbsent).await?;
@@ -219,11 +219,7 @@ async fn at_last(tier: &Arc<dyn Store>, key: &Key) -> Result<bool, Failure> {
 
 fn under(policy: WritePolicy, builder: TieredBuilder) -> TieredBuilder {
     let builder = builder.write_policy(policy);
-    if policy == WritePolicy::WriteBehind {
-        builder.journal(Arc::new(VolatileJournal::new()))
-    } else {
-        builder
-    }
+    if policy == WritePolicy::WriteBehind { builder.journal(VolatileJournal::new()) } else { builder }
 }
 
 /// A folder's index refers to its files: what a walk follows.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tiered::url::StoreUrl;
+use tiered::adapter::url::StoreUrl;
 use tiered::{Create, Stack, Store, TieredSettings, TieredStore, ownership};
 
 use crate::arguments::Place;

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use tiered_core::adapter::{Clock as _, Note, Stamp, SystemClock, VersionMint};
+use tiered_core::testing::ManualClock;
 use tiered_core::{
-    Attributes, Capabilities, Clock as _, Entry, ErrorKind, Feature, Key, ListOptions, Listed, ManualClock,
-    Metadata, Note, Outcome, Put, Read, ReadOptions, Result, Stamp, Store, SystemClock, Timestamp, Version,
-    VersionMint, Written, adapter,
+    Attributes, Capabilities, Entry, ErrorKind, Feature, Key, ListOptions, Listed, Metadata, Outcome, Put,
+    Read, ReadOptions, Result, Store, Timestamp, Version, Written, adapter,
 };
 
 use crate::case::{Stop, Verdict, check, check_equal, fail};
@@ -107,7 +108,7 @@ impl Bench {
 
     /// A size: `wanted`, or the largest that the store takes.
     pub(crate) fn largest(&self, wanted: usize) -> usize {
-        usize::try_from(self.capabilities.value_limit()).map_or(wanted, |limit| limit.min(wanted))
+        usize::try_from(self.capabilities.max_value()).map_or(wanted, |limit| limit.min(wanted))
     }
 
     /// How far to count where numbers are the values: as [`rounds`](Bench::rounds), and the number fits.

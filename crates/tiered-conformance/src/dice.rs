@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng as _, SeedableRng as _};
-use tiered_core::VersionMint;
+use tiered_core::adapter::VersionMint;
 
 /// Seeded choices. The numbers of a seed never change: a seed that found a bug finds it again.
 #[derive(Clone, Debug)]

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tiered_core::{ManualClock, Result, Store};
+use tiered_core::testing::ManualClock;
+use tiered_core::{AsStore, Result, Store};
 
 /// Gives the store under test.
 ///
@@ -61,9 +62,9 @@ impl<F, Fut> Factory for F
 where
     F: Fn() -> Fut + Send + Sync + 'static,
     Fut: Future + Send + 'static,
-    Fut::Output: Store,
+    Fut::Output: AsStore,
 {
     async fn open(&self) -> Result<Arc<dyn Store>> {
-        Ok(Arc::new(self().await))
+        Ok(self().await.into_store())
     }
 }

@@ -10,10 +10,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use parking_lot::Mutex;
+use tiered_core::adapter::{BatchOutcomes, ChangeStream, Claim, Reads, Scope};
 use tiered_core::{
-    Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Entry, Error,
-    ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Outcome, Put, Read, ReadOptions, Reads,
-    Result, Scope, Slices, Store, Written, adapter,
+    AsStore, Batch, ByteStream, Capabilities, Delete, Deleted, Entry, Error, ErrorKind, Feature, Key,
+    ListOptions, ListStream, Metadata, Outcome, Put, Read, ReadOptions, Result, Slices, Store, Written,
+    adapter,
 };
 
 use crate::dice::Dice;
@@ -48,7 +49,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: &[Self] = &[
         Self::Slow,
         Self::ErrorBefore,
         Self::Refuse,
@@ -88,7 +89,7 @@ pub struct Faults {
     fired: [AtomicU64; Fault::ALL.len()],
     healthy: AtomicBool,
     without_power: AtomicBool,
-    lifetime: Duration,
+    request_lifetime: Duration,
     hang: Duration,
     observer: Option<Box<Observer>>,
 }
@@ -111,7 +112,7 @@ impl Faults {
             fired: Default::default(),
             healthy: AtomicBool::new(false),
             without_power: AtomicBool::new(false),
-            lifetime: Duration::from_secs(1),
+            request_lifetime: Duration::from_secs(1),
             hang: Duration::from_secs(10),
             observer: None,
         }
@@ -128,8 +129,8 @@ impl Faults {
 
     /// How long a request can still take effect after its call returned. The store declares it.
     #[must_use]
-    pub fn lifetime(mut self, lifetime: Duration) -> Self {
-        self.lifetime = lifetime;
+    pub fn request_lifetime(mut self, lifetime: Duration) -> Self {
+        self.request_lifetime = lifetime;
         self
     }
 
@@ -222,7 +223,7 @@ impl Faults {
 /// use tiered_core::{Key, MemoryStore, Outcome, Put, Store};
 ///
 /// let faults = Arc::new(Faults::new(7).with(Fault::ErrorAfter, 1));
-/// let store = FaultStore::new("backend", Arc::new(MemoryStore::new()), faults);
+/// let store = FaultStore::new("backend", MemoryStore::new(), faults);
 /// let error = store.put(&Key::new("k")?, Put::new("v")).await.expect_err("every answer is lost");
 /// assert_eq!(error.write_outcome(), Outcome::Unknown);
 /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
@@ -239,18 +240,19 @@ pub struct FaultStore {
 
 impl FaultStore {
     /// A store around `inner`. `name` is for the trace.
-    pub fn new(name: &str, inner: Arc<dyn Store>, faults: Arc<Faults>) -> Self {
+    pub fn new(name: &str, inner: impl AsStore, faults: Arc<Faults>) -> Self {
+        let inner = inner.into_store();
         let mut capabilities = inner.capabilities().clone();
         let happens = |fault: Fault| faults.rates.get(fault as usize).is_some_and(|rate| *rate > 0);
         if happens(Fault::Evict) {
             capabilities = capabilities.with(Feature::Evicts);
         }
         // What hangs may take effect at its end, although the call was dropped.
-        let lifetimes = [(Fault::DelayedApply, faults.lifetime), (Fault::Hang, faults.hang)];
+        let lifetimes = [(Fault::DelayedApply, faults.request_lifetime), (Fault::Hang, faults.hang)];
         if let Some((_, lifetime)) =
             lifetimes.into_iter().filter(|(fault, _)| happens(*fault)).max_by_key(|(_, t)| *t)
         {
-            capabilities = capabilities.request_lifetime(lifetime);
+            capabilities = capabilities.with_request_lifetime(lifetime);
         }
         Self { name: name.into(), inner, faults, capabilities, remote: false }
     }
@@ -357,7 +359,7 @@ impl FaultStore {
                 Err(self.unavailable(Outcome::Unknown))
             }
             Some(Fault::DelayedApply) => {
-                let millis = u64::try_from(self.faults.lifetime.as_millis()).unwrap_or(u64::MAX);
+                let millis = u64::try_from(self.faults.request_lifetime.as_millis()).unwrap_or(u64::MAX);
                 let delay = Duration::from_millis(self.faults.below(millis));
                 let late = apply(inner(), None);
                 tokio::runtime::Handle::current().spawn(async move {

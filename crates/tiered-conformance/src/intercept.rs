@@ -8,10 +8,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream;
+use tiered_core::adapter::{BatchOutcomes, ChangeStream, Claim, Reads, Scope};
 use tiered_core::{
-    Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Entry, Key,
-    ListOptions, ListStream, Metadata, Put, Read, ReadOptions, Reads, Result, Scope, Slices, Store, Written,
-    adapter,
+    AsStore, Batch, ByteStream, Capabilities, Delete, Deleted, Entry, Key, ListOptions, ListStream, Metadata,
+    Put, Read, ReadOptions, Result, Slices, Store, Written, adapter,
 };
 
 /// Which method of an [`Interceptor`] answers [`head`](Store::head), [`get_many`](Store::get_many) and
@@ -33,7 +33,6 @@ pub enum DerivedReads {
 ///
 /// # Examples
 /// ```
-/// use std::sync::Arc;
 /// use async_trait::async_trait;
 /// use tiered_conformance::{Intercept, Interceptor};
 /// use tiered_core::{Error, ErrorKind, Key, MemoryStore, Outcome, Put, Result, Store, Written};
@@ -50,7 +49,7 @@ pub enum DerivedReads {
 /// }
 ///
 /// # async fn example() -> Result<()> {
-/// let store = Intercept::new(Arc::new(MemoryStore::new()), Full);
+/// let store = Intercept::new(MemoryStore::new(), Full);
 /// assert!(store.put(&"k".parse()?, Put::new("v")).await.is_err());
 /// # Ok(()) }
 /// ```
@@ -263,37 +262,37 @@ impl<I, S> Deref for Intercept<I, S> {
 
 #[deny(clippy::missing_trait_methods, reason = "no provided body may shadow the store's own")]
 #[async_trait]
-impl<I: Interceptor, S: Store> Store for Intercept<I, S> {
+impl<I: Interceptor, S: AsStore + fmt::Debug> Store for Intercept<I, S> {
     fn capabilities(&self) -> &Capabilities {
-        self.by.capabilities(&self.inner)
+        self.by.capabilities(self.inner.as_store())
     }
 
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
-        self.by.load(&self.inner, key, options).await
+        self.by.load(self.inner.as_store(), key, options).await
     }
 
     async fn put(&self, key: &Key, put: Put) -> Result<Written> {
-        self.by.put(&self.inner, key, put).await
+        self.by.put(self.inner.as_store(), key, put).await
     }
 
     async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
-        self.by.delete(&self.inner, key, delete).await
+        self.by.delete(self.inner.as_store(), key, delete).await
     }
 
     fn list(&self, options: ListOptions) -> ListStream {
-        self.by.list(&self.inner, options)
+        self.by.list(self.inner.as_store(), options)
     }
 
     fn peek(&self, key: &Key) -> Option<Entry> {
-        self.by.peek(&self.inner, key)
+        self.by.peek(self.inner.as_store(), key)
     }
 
     async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
-        self.by.head(&self.inner, key, options).await
+        self.by.head(self.inner.as_store(), key, options).await
     }
 
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
-        self.by.get_many(&self.inner, keys, options).await
+        self.by.get_many(self.inner.as_store(), keys, options).await
     }
 
     async fn get_ranges(
@@ -302,11 +301,11 @@ impl<I: Interceptor, S: Store> Store for Intercept<I, S> {
         ranges: &[Range<u64>],
         options: &ReadOptions,
     ) -> Result<Read<Slices>> {
-        self.by.get_ranges(&self.inner, key, ranges, options).await
+        self.by.get_ranges(self.inner.as_store(), key, ranges, options).await
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
-        self.by.apply(&self.inner, batch).await
+        self.by.apply(self.inner.as_store(), batch).await
     }
 
     async fn read_stream(
@@ -314,38 +313,38 @@ impl<I: Interceptor, S: Store> Store for Intercept<I, S> {
         key: &Key,
         options: &ReadOptions,
     ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
-        self.by.read_stream(&self.inner, key, options).await
+        self.by.read_stream(self.inner.as_store(), key, options).await
     }
 
     async fn put_stream(&self, key: &Key, put: Put, body: ByteStream) -> Result<Written> {
-        self.by.put_stream(&self.inner, key, put, body).await
+        self.by.put_stream(self.inner.as_store(), key, put, body).await
     }
 
     async fn claim(&self, scope: &Scope) -> Result<Claim> {
-        self.by.claim(&self.inner, scope).await
+        self.by.claim(self.inner.as_store(), scope).await
     }
 
     fn changes(&self) -> Option<ChangeStream> {
-        self.by.changes(&self.inner)
+        self.by.changes(self.inner.as_store())
     }
 
     async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
-        self.by.mark(&self.inner, name).await
+        self.by.mark(self.inner.as_store(), name).await
     }
 
     async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
-        self.by.mark_names(&self.inner, prefix).await
+        self.by.mark_names(self.inner.as_store(), prefix).await
     }
 
     async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
-        self.by.set_mark(&self.inner, name, value).await
+        self.by.set_mark(self.inner.as_store(), name, value).await
     }
 
     async fn flush(&self) -> Result<()> {
-        self.by.flush(&self.inner).await
+        self.by.flush(self.inner.as_store()).await
     }
 
     async fn close(&self) -> Result<()> {
-        self.by.close(&self.inner).await
+        self.by.close(self.inner.as_store()).await
     }
 }

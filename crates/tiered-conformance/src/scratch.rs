@@ -18,7 +18,7 @@ const DRAWS: usize = 16;
 pub(crate) async fn prefix(store: &Arc<dyn Store>, case: &str) -> Result<Option<String>> {
     let long = format!("conformance-{:016x}/{case}/", entropy());
     let short = format!("{:08x}/", entropy() >> 32);
-    let limit = store.capabilities().key_limit();
+    let limit = store.capabilities().max_key();
     let room = |prefix: &String| prefix.len() + SUFFIX <= limit;
     if let Some(prefix) = [long, short].into_iter().find(room) {
         return Ok(Some(prefix));

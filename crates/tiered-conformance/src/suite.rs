@@ -29,7 +29,9 @@ const LEAVING: Duration = Duration::from_secs(15);
 /// use std::sync::Arc;
 /// use async_trait::async_trait;
 /// use tiered_conformance::{Factory, Place};
-/// use tiered_core::{Capabilities, ManualClock, MemoryStore, Result, Stamp, Store, Timestamp, VersionMint};
+/// use tiered_core::{Capabilities, MemoryStore, Result, Store, Timestamp};
+/// use tiered_core::adapter::{Stamp, VersionMint};
+/// use tiered_core::testing::ManualClock;
 ///
 /// /// Gives stores on a manual clock, and places of their own.
 /// struct Memory(Arc<ManualClock>);
@@ -37,7 +39,7 @@ const LEAVING: Duration = Duration::from_secs(15);
 /// impl Memory {
 ///     fn store(&self) -> MemoryStore {
 ///         let stamp = Stamp::new(self.0.clone(), Arc::new(VersionMint::from_entropy()));
-///         MemoryStore::with_stamp(stamp).declaring(|capabilities| capabilities.max_value(1 << 20))
+///         MemoryStore::with_stamp(stamp).declaring(|capabilities| capabilities.with_max_value(1 << 20))
 ///     }
 /// }
 ///
@@ -134,7 +136,7 @@ macro_rules! __catalogue {
             read_whole read_absent read_sizes read_key_longest read_key_shortest read_head
             read_checksum
             put_replace put_visible put_empty put_version put_version_own put_version_token put_versions_differ
-            put_metadata put_attributes put_note put_copy put_stamped put_key_limit put_value_limit
+            put_metadata put_attributes put_note put_copy put_stamped put_max_key put_max_value
             delete_existing delete_absent delete_then_put delete_neighbours
             range_half_open range_clamped range_at_end range_beyond range_absent range_empty_value
             range_metadata range_chunks
@@ -143,7 +145,7 @@ macro_rules! __catalogue {
             read_if_version read_if_version_changed read_if_version_race read_many read_many_range read_many_apart read_peek
             put_if_absent put_if_absent_present put_if_absent_deleted put_if_matches put_if_matches_stale
             put_if_matches_absent put_retry delete_if_matches delete_if_matches_stale delete_if_absent
-            put_same_value put_values_near put_versions_near put_key_limit_wide read_keys_near
+            put_same_value put_values_near put_versions_near put_max_key_wide read_keys_near
             list_order list_none list_prefix list_after list_limit list_combined list_pages list_current
             list_interleaved list_sizes list_metadata list_values list_dropped
             batch_empty batch_applies batch_last batch_last_conditional batch_judged batch_atomic

@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tiered_core::{Clock as _, Feature, SystemClock};
+use tiered_core::Feature;
+use tiered_core::adapter::{Clock as _, SystemClock};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, UnboundedSender};
 
@@ -173,7 +174,7 @@ async fn open(attempt: &Attempt) -> Result<Bench, Ending> {
     let prefix = match free {
         Some(Ok(Some(prefix))) => prefix,
         Some(Ok(None)) => {
-            let limit = capabilities.key_limit();
+            let limit = capabilities.max_key();
             return Err(Ending::Skipped(format!("keys of {limit} bytes leave no room for those of a case")));
         }
         Some(Err(error)) => {

@@ -1,29 +1,53 @@
 //! What only authors of adapters, wrappers and journals need.
 //!
 //! Users of a store do not: what they hand over never carries a version, a time or a checksum of their own.
+//!
+//! | to | see |
+//! |---|---|
+//! | stamp a write | [`Stamp`], [`Clock`], [`VersionMint`] |
+//! | answer a read or a batch | [`answer`], [`load_ranges`], [`Refused`], [`precondition_failed`] |
+//! | lend an exclusive store | [`Claims`] |
+//! | keep an entry | [`codec`], [`Note`], [`Checksum`] |
+//! | open a file, a folder or a URL | [`opening`], [`url`] |
+//! | write a journal | [`journal`] |
 
-pub use crate::batch::Refused;
+pub mod codec;
+pub mod opening;
+pub mod url;
+
+/// What a journal is, and what it holds.
+pub mod journal {
+    pub use crate::journal::{Aside, IntoJournal, Journal, JournalRecord, Recovered, Sequence};
+}
+
+/// Writes out the asynchronous methods of an implementation of [`Store`](crate::Store).
+pub use async_trait::async_trait;
+
 use crate::batch::{Applied, fail_with_last};
+pub use crate::batch::{BatchOutcomes, Refused};
 pub use crate::claim::{Claim, Claims, Scope};
+pub use crate::clock::{Clock, Stamp, SystemClock};
 pub use crate::entry::{Checksum, Note, Origin, Tombstones, clamp_range};
 use crate::entry::{Entry, Metadata};
 use crate::error::{Error, Result};
-pub use crate::journal::{Aside, JournalRecord, ParkReason, Recovered, Sequence};
 use crate::key::Key;
 pub use crate::list::prefix_end;
 pub use crate::ranges::{NEAR, load_ranges};
-use crate::read::Reads;
+pub use crate::read::Reads;
+pub use crate::store::{Change, ChangeStream, answer, check_mark, closed, collect, precondition_failed};
 use crate::version::Version;
+pub use crate::version::{Validator, VersionMint};
 use crate::write::{Delete, Expiry, Identity, Put};
 
 /// A put that stores `entry` as it is: version, time of modification and bookkeeping included. Size and checksum are
-/// computed from the value again by the store that stamps it ([`Stamp::entry`](crate::Stamp::entry)).
+/// computed from the value again by the store that stamps it ([`Stamp::entry`](Stamp::entry)).
 ///
 /// For copies between tiers: fills, syncs, journals, nested stacks.
 ///
 /// # Examples
 /// ```
-/// use tiered_core::{Put, Stamp, adapter};
+/// use tiered_core::Put;
+/// use tiered_core::adapter::{self, Stamp};
 ///
 /// let stamp = Stamp::system();
 /// let entry = stamp.entry(&Put::new("value"));
@@ -56,7 +80,7 @@ pub fn version_of_delete(delete: &Delete) -> Option<&Version> {
     delete.id()
 }
 
-/// The metadata that a complete put is stored with, as [`Stamp::entry`](crate::Stamp::entry) computes them; `None`
+/// The metadata that a complete put is stored with, as [`Stamp::entry`](Stamp::entry) computes them; `None`
 /// where the put is no copy of an entry, or expires after a time to live that has not been turned into a point in time.
 pub fn metadata_of(put: &Put) -> Option<Metadata> {
     let Identity::Copy(of) = put.identity() else { return None };

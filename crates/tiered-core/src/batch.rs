@@ -7,6 +7,19 @@ use crate::key::Key;
 use crate::write::{Delete, Deleted, Put, Written};
 
 /// One operation of a batch.
+///
+/// # Examples
+/// ```
+/// use tiered_core::{Action, Batch, Delete, Key, Put};
+///
+/// let mut batch = Batch::new();
+/// batch.push(Key::new("stock/apple")?, Action::from(Put::new("12")));
+/// batch.push(Key::new("stock/pear")?, Delete::new().into());
+/// let (puts, deletes): (Vec<_>, Vec<_>) =
+///     batch.into_operations().into_iter().partition(|(_, action)| matches!(action, Action::Put(_)));
+/// assert_eq!((puts.len(), deletes.len()), (1, 1));
+/// # Ok::<(), tiered_core::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub enum Action {
     /// Writes the key.
@@ -28,6 +41,15 @@ impl From<Delete> for Action {
 }
 
 /// What a batch does when one of its operations is refused.
+///
+/// # Examples
+/// ```
+/// use tiered_core::{Atomicity, Batch};
+///
+/// assert_eq!(Batch::new().atomicity(), Atomicity::Required);
+/// assert_eq!(Batch::new().best_effort().atomicity(), Atomicity::BestEffort);
+/// assert!(Batch::of(Atomicity::PerItem).is_empty());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Atomicity {
     /// All-or-nothing; a store without [`Feature::AtomicBatch`](crate::Feature::AtomicBatch) refuses.
@@ -79,6 +101,13 @@ impl Batch {
     }
 
     /// An empty batch of this atomicity.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::{Atomicity, Batch};
+    ///
+    /// assert_eq!(Batch::of(Atomicity::PerItem).atomicity(), Atomicity::PerItem);
+    /// ```
     pub const fn of(atomicity: Atomicity) -> Self {
         Self { operations: Vec::new(), atomicity }
     }
@@ -108,6 +137,17 @@ impl Batch {
     }
 
     /// All-or-nothing only where the store can.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{Batch, Key, MemoryStore, Store};
+    ///
+    /// // A cache that may be filled in part.
+    /// let batch = Batch::new().best_effort().put(Key::new("a")?, "1").put(Key::new("b")?, "2");
+    /// assert!(MemoryStore::new().apply(batch).await?.iter().all(Result::is_ok));
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn best_effort(mut self) -> Self {
         self.atomicity = Atomicity::BestEffort;
@@ -129,21 +169,58 @@ impl Batch {
     }
 
     /// Adds one more operation.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::{Batch, Key, Put};
+    ///
+    /// let mut batch = Batch::new();
+    /// for number in 0..3 {
+    ///     batch.push(Key::new(format!("log/{number}"))?, Put::new("line").into());
+    /// }
+    /// assert_eq!(batch.len(), 3);
+    /// # Ok::<(), tiered_core::Error>(())
+    /// ```
     pub fn push(&mut self, key: Key, action: Action) {
         self.operations.push((key, action));
     }
 
     /// What it does when one of its operations is refused.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::{Atomicity, Batch};
+    ///
+    /// assert_eq!(Batch::new().per_item().atomicity(), Atomicity::PerItem);
+    /// ```
     pub const fn atomicity(&self) -> Atomicity {
         self.atomicity
     }
 
     /// The operations, in order.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::{Batch, Key};
+    ///
+    /// let batch = Batch::new().put(Key::new("a")?, "1");
+    /// assert_eq!(batch.operations()[0].0.as_str(), "a");
+    /// # Ok::<(), tiered_core::Error>(())
+    /// ```
     pub fn operations(&self) -> &[(Key, Action)] {
         &self.operations
     }
 
     /// Takes the operations, in order.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::{Batch, Key};
+    ///
+    /// let operations = Batch::new().put(Key::new("a")?, "1").into_operations();
+    /// assert_eq!(operations.len(), 1);
+    /// # Ok::<(), tiered_core::Error>(())
+    /// ```
     pub fn into_operations(self) -> Vec<(Key, Action)> {
         self.operations
     }
@@ -154,6 +231,11 @@ impl Batch {
     }
 
     /// Whether there are none.
+    ///
+    /// # Examples
+    /// ```
+    /// assert!(tiered_core::Batch::new().is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.operations.is_empty()
     }
@@ -184,6 +266,21 @@ impl<A: Into<Action>> Extend<(Key, A)> for Batch {
 }
 
 /// One applied operation of a batch.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use tiered_core::{Applied, Batch, Delete, Key, MemoryStore, Store};
+///
+/// let batch = Batch::new().put(Key::new("new")?, "1").delete(Key::new("old")?, Delete::new());
+/// for applied in MemoryStore::new().apply(batch).await? {
+///     match applied? {
+///         Applied::Put(written) => println!("written as {}", written.version),
+///         Applied::Delete(deleted) => println!("it existed: {:?}", deleted.existed),
+///     }
+/// }
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 pub enum Applied {
     /// A put.
@@ -218,6 +315,21 @@ impl Batch {
     ///
     /// # Errors
     /// The first of `check`, with its key and [`Outcome::NotApplied`], unless the batch is judged per item.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::{Batch, Error, ErrorKind, Key};
+    ///
+    /// let batch = Batch::new().per_item().put(Key::new("a")?, "1").put(Key::new("tmp/b")?, "2");
+    /// let (rest, refused) = batch.checked(|key, _| match key.as_str().starts_with("tmp/") {
+    ///     true => Err(Error::new(ErrorKind::InvalidKey, "keys under tmp/ are reserved")),
+    ///     false => Ok(()),
+    /// })?;
+    /// assert_eq!(rest.len(), 1);
+    /// let outcomes = refused.among(Vec::new());
+    /// assert_eq!(outcomes[0].as_ref().unwrap_err().kind(), ErrorKind::InvalidKey);
+    /// # Ok::<(), tiered_core::Error>(())
+    /// ```
     pub fn checked(self, mut check: impl FnMut(&Key, &Action) -> Result<()>) -> Result<(Self, Refused)> {
         let mut rest = Self::of(self.atomicity);
         let mut refused = Refused::default();

@@ -1,30 +1,33 @@
 //! A circuit breaker: when a tier is asked, and when it is left alone. Pure: time is passed in.
 
+use std::time::Duration;
+
 use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::quantity::format_duration;
 
 /// How a breaker behaves.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     failures: u32,
-    pause: u64,
+    pause: Duration,
 }
 
 impl Limits {
-    /// So many failures in a row open it, for so long (in milliseconds).
-    pub(crate) const fn new(failures: u32, pause: u64) -> Self {
+    /// So many failures in a row open it, for so long.
+    pub(crate) const fn new(failures: u32, pause: Duration) -> Self {
         Self { failures, pause }
     }
 }
 
-/// The state of a breaker. All times are milliseconds of one uptime.
+/// The state of a breaker. All times are of one uptime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Breaker {
     /// Calls go through; so many have failed in a row.
     Closed { failures: u32 },
     /// No call goes through before this.
-    Open { until: u64 },
+    Open { until: Duration },
     /// One call was let through. Where nothing is heard of it until this, another one is.
-    Trying { until: u64 },
+    Trying { until: Duration },
 }
 
 impl Breaker {
@@ -33,7 +36,7 @@ impl Breaker {
     }
 
     /// Lets a call through, or says for how long none will be.
-    pub(crate) fn admit(&mut self, now: u64, limits: Limits) -> Result<()> {
+    pub(crate) fn admit(&mut self, now: Duration, limits: Limits) -> Result<()> {
         let until = match *self {
             Self::Closed { .. } => return Ok(()),
             Self::Open { until } | Self::Trying { until } => until,
@@ -42,16 +45,18 @@ impl Breaker {
             *self = Self::Trying { until: now.saturating_add(limits.pause) };
             return Ok(());
         }
+        let rest = until.saturating_sub(now).as_millis();
+        let rest = Duration::from_millis(u64::try_from(rest).unwrap_or(u64::MAX).max(1));
         let message = format!(
-            "it failed {} times in a row and is left alone for another {} ms; try again then",
+            "it failed {} times in a row and is left alone for another {}; try again then",
             limits.failures,
-            until - now
+            format_duration(rest)
         );
         Err(Error::new(ErrorKind::Unavailable, message).outcome_is(Outcome::NotApplied))
     }
 
     /// Learns how a call ended.
-    pub(crate) fn learn(&mut self, failed: bool, now: u64, limits: Limits) {
+    pub(crate) fn learn(&mut self, failed: bool, now: Duration, limits: Limits) {
         *self = match *self {
             _ if !failed => Self::new(),
             Self::Closed { failures } if failures.saturating_add(1) < limits.failures => {
@@ -75,42 +80,46 @@ pub(crate) fn is_outage(kind: ErrorKind) -> bool {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { failures: 3, pause: 100 };
+    const LIMITS: Limits = Limits { failures: 3, pause: ms(100) };
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
 
     #[test]
     fn opens_after_failures_in_a_row() {
         let mut breaker = Breaker::new();
         for _ in 0..2 {
-            breaker.learn(true, 0, LIMITS);
+            breaker.learn(true, ms(0), LIMITS);
         }
-        breaker.learn(false, 0, LIMITS);
+        breaker.learn(false, ms(0), LIMITS);
         for _ in 0..2 {
-            breaker.learn(true, 0, LIMITS);
+            breaker.learn(true, ms(0), LIMITS);
         }
-        assert!(breaker.admit(0, LIMITS).is_ok(), "an answer in between");
-        breaker.learn(true, 5, LIMITS);
-        let refused = breaker.admit(50, LIMITS).expect_err("open");
+        assert!(breaker.admit(ms(0), LIMITS).is_ok(), "an answer in between");
+        breaker.learn(true, ms(5), LIMITS);
+        let refused = breaker.admit(ms(50), LIMITS).expect_err("open");
         assert_eq!(refused.write_outcome(), Outcome::NotApplied);
-        assert!(refused.message().contains("another 55 ms"), "{refused}");
+        assert!(refused.message().contains("another 55ms"), "{refused}");
     }
 
     #[test]
     fn one_call_tries_and_decides() {
-        let mut breaker = Breaker::Open { until: 100 };
-        assert!(breaker.admit(100, LIMITS).is_ok());
-        assert!(breaker.admit(101, LIMITS).is_err(), "one at a time");
-        breaker.learn(true, 110, LIMITS);
-        assert!(breaker.admit(150, LIMITS).is_err());
-        assert!(breaker.admit(210, LIMITS).is_ok());
-        assert!(breaker.admit(310, LIMITS).is_ok(), "nothing was heard of the one before");
-        breaker.learn(false, 311, LIMITS);
+        let mut breaker = Breaker::Open { until: ms(100) };
+        assert!(breaker.admit(ms(100), LIMITS).is_ok());
+        assert!(breaker.admit(ms(101), LIMITS).is_err(), "one at a time");
+        breaker.learn(true, ms(110), LIMITS);
+        assert!(breaker.admit(ms(150), LIMITS).is_err());
+        assert!(breaker.admit(ms(210), LIMITS).is_ok());
+        assert!(breaker.admit(ms(310), LIMITS).is_ok(), "nothing was heard of the one before");
+        breaker.learn(false, ms(311), LIMITS);
         assert_eq!(breaker, Breaker::new());
     }
 
     #[test]
     fn late_failures_do_not_hold_it_open() {
-        let mut breaker = Breaker::Open { until: 100 };
-        breaker.learn(true, 99, LIMITS);
-        assert!(breaker.admit(100, LIMITS).is_ok());
+        let mut breaker = Breaker::Open { until: ms(100) };
+        breaker.learn(true, ms(99), LIMITS);
+        assert!(breaker.admit(ms(100), LIMITS).is_ok());
     }
 }

@@ -9,6 +9,18 @@ use crate::key::Key;
 use crate::version::Precondition;
 
 /// Something that a store can do, or a property that it has. Absent means: it refuses, or does not promise.
+///
+/// # Examples
+/// ```
+/// use tiered_core::{Feature, MemoryStore, Store};
+///
+/// let store = MemoryStore::new();
+/// assert!(store.capabilities().has(Feature::AtomicBatch));
+/// for feature in Feature::ALL.iter().filter(|feature| !store.capabilities().has(**feature)) {
+///     println!("memory does not declare {feature:?}");
+/// }
+/// # Ok::<(), tiered_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 #[repr(u8)]
@@ -21,7 +33,7 @@ pub enum Feature {
     AtomicBatch,
     /// Entries keep version, time, expiry and attributes verbatim.
     KeepsMetadata,
-    /// Entries keep the engine's [`Note`](crate::Note) verbatim, and tombstones are hidden. Required of a frontend.
+    /// Entries keep the engine's [`Note`](crate::adapter::Note) verbatim, and tombstones are hidden. Required of a frontend.
     /// A tiered store lacks it, since the notes in its own frontend are its own.
     KeepsNotes,
     /// Marks can be stored ([`Store::mark`](crate::Store::mark)).
@@ -45,7 +57,7 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: &[Self] = &[
         Self::ConditionalPut,
         Self::ConditionalDelete,
         Self::AtomicBatch,
@@ -63,7 +75,17 @@ impl Feature {
 }
 
 /// What survives what, once a write is acknowledged.
+///
+/// # Examples
+/// ```
+/// use tiered_core::{Durability, MemoryStore, Store};
+///
+/// // Ordered from what survives least.
+/// assert!(Durability::Volatile < Durability::ProcessKill && Durability::ProcessKill < Durability::PowerLoss);
+/// assert_eq!(MemoryStore::new().capabilities().durability(), Durability::Volatile);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Durability {
     /// Gone with the process.
     Volatile,
@@ -76,6 +98,13 @@ pub enum Durability {
 }
 
 /// Who else can write to the place while it is open.
+///
+/// # Examples
+/// ```
+/// use tiered_core::{MemoryStore, Sharing, Store};
+///
+/// assert_eq!(MemoryStore::new().capabilities().sharing(), Sharing::Exclusive);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Sharing {
     /// No one: it lives in this process, or a file lock keeps others out.
@@ -92,7 +121,7 @@ pub enum Sharing {
 ///
 /// let memory = Capabilities::new("memory", Durability::Volatile, Sharing::Exclusive)
 ///     .with(Feature::ConditionalPut)
-///     .max_value(1 << 20);
+///     .with_max_value(1 << 20);
 /// assert!(memory.has(Feature::ConditionalPut));
 /// assert!(!memory.has(Feature::AtomicBatch));
 /// ```
@@ -107,6 +136,33 @@ pub struct Capabilities {
     request_lifetime: Duration,
 }
 
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use tiered_core::{Capabilities, Durability, Feature, Key, Precondition, Put, Sharing};
+///
+/// // What an adapter declares, and how it keeps to it.
+/// let server = Capabilities::new("server", Durability::PowerLoss, Sharing::Shared)
+///     .with(Feature::ConditionalPut)
+///     .with_max_key(512)
+///     .with_max_value(1 << 20)
+///     .with_request_lifetime(Duration::from_secs(10));
+/// server.check_key(&Key::new("users/42")?)?;
+/// server.check_value(3)?;
+/// server.check_precondition(&Precondition::Absent, Feature::ConditionalPut)?;
+/// server.check_action(&Key::new("users/42")?, &Put::new("Ada").if_absent().into())?;
+/// assert!(server.require(Feature::AtomicBatch).is_err());
+///
+/// // What a user reads.
+/// assert_eq!((server.name(), server.sharing(), server.durability()), ("server", Sharing::Shared, Durability::PowerLoss));
+/// assert_eq!((server.max_key(), server.max_value()), (512, 1 << 20));
+/// assert_eq!(server.request_lifetime(), Duration::from_secs(10));
+///
+/// // What a wrapper changes.
+/// let wrapper = server.named("wrapped").without(Feature::ConditionalPut).with_sharing(Sharing::Exclusive);
+/// assert!(!wrapper.has(Feature::ConditionalPut));
+/// # Ok::<(), tiered_core::Error>(())
+/// ```
 impl Capabilities {
     /// The default [`max_value`](Capabilities::max_value): 1 GiB. It guards memory, since values move as a whole;
     /// raise it where machines are large, lower it where keys come from strangers.
@@ -173,14 +229,14 @@ impl Capabilities {
 
     /// With a longest key, in bytes; at most [`Key::MAX_LEN`].
     #[must_use]
-    pub fn max_key(mut self, bytes: usize) -> Self {
+    pub fn with_max_key(mut self, bytes: usize) -> Self {
         self.max_key = bytes.min(Key::MAX_LEN);
         self
     }
 
     /// With a largest value, in bytes.
     #[must_use]
-    pub fn max_value(mut self, bytes: u64) -> Self {
+    pub fn with_max_value(mut self, bytes: u64) -> Self {
         self.max_value = bytes;
         self
     }
@@ -188,7 +244,7 @@ impl Capabilities {
     /// With the longest time that a request can still take effect after its call returned
     /// [`Outcome::Unknown`](crate::Outcome::Unknown). Zero (the default) where nothing goes on after the call.
     #[must_use]
-    pub fn request_lifetime(mut self, lifetime: Duration) -> Self {
+    pub fn with_request_lifetime(mut self, lifetime: Duration) -> Self {
         self.request_lifetime = lifetime;
         self
     }
@@ -214,17 +270,17 @@ impl Capabilities {
     }
 
     /// Longest key, in bytes.
-    pub const fn key_limit(&self) -> usize {
+    pub const fn max_key(&self) -> usize {
         self.max_key
     }
 
     /// Largest value, in bytes.
-    pub const fn value_limit(&self) -> u64 {
+    pub const fn max_value(&self) -> u64 {
         self.max_value
     }
 
     /// Longest time for which an unknown write can still take effect.
-    pub const fn lifetime(&self) -> Duration {
+    pub const fn request_lifetime(&self) -> Duration {
         self.request_lifetime
     }
 
@@ -305,7 +361,7 @@ impl Capabilities {
 
 impl fmt::Debug for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let features: Vec<_> = Feature::ALL.into_iter().filter(|feature| self.has(*feature)).collect();
+        let features: Vec<_> = Feature::ALL.iter().filter(|feature| self.has(**feature)).collect();
         f.debug_struct("Capabilities")
             .field("name", &self.name)
             .field("features", &features)

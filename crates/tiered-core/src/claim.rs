@@ -32,7 +32,7 @@ impl Scope {
     ///
     /// # Examples
     /// ```
-    /// use tiered_core::Scope;
+    /// use tiered_core::adapter::Scope;
     ///
     /// assert!(Scope::Whole.overlaps(&Scope::prefix("users/")));
     /// assert!(Scope::prefix("users/").overlaps(&Scope::prefix("users/42/")));
@@ -60,7 +60,7 @@ impl fmt::Display for Scope {
 /// # Examples
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-/// use tiered_core::{Claims, Scope};
+/// use tiered_core::adapter::{Claims, Scope};
 ///
 /// let claims = Claims::new();
 /// let users = claims.claim("memory", &Scope::prefix("users/")).await?;

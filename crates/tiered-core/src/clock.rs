@@ -12,6 +12,17 @@ use crate::version::VersionMint;
 use crate::write::{Expiry, Identity, Put};
 
 /// A point in time: milliseconds since 1970-01-01T00:00:00Z, without leap seconds.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use tiered_core::{Put, Timestamp};
+///
+/// let midnight = Timestamp::from_millis(1_767_225_600_000);
+/// let put = Put::new("offer").expires_at(midnight.saturating_add(Duration::from_secs(3_600)));
+/// assert_eq!(midnight.as_millis(), 1_767_225_600_000);
+/// # assert!(put.value.len() == 5);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(u64);
@@ -76,19 +87,19 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 
 /// Keeps wall time from running backwards: remembers how far the wall clock has ever been ahead of uptime.
 #[derive(Debug, Default)]
-struct Steady {
+pub(crate) struct Steady {
     /// Wall time at uptime 0, by the latest wall time seen; in the unit in which it is read.
     origin: AtomicU64,
 }
 
 impl Steady {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { origin: AtomicU64::new(0) }
     }
 
     /// The time, where the wall clock was read before uptime was: what passes in between makes the origin earlier, and
     /// only a later one is believed.
-    fn read(&self, wall: u64, uptime: u64) -> u64 {
+    pub(crate) fn read(&self, wall: u64, uptime: u64) -> u64 {
         let origin = wall.saturating_sub(uptime);
         let origin = self.origin.fetch_max(origin, Ordering::Relaxed).max(origin);
         origin.saturating_add(uptime)
@@ -149,61 +160,8 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A clock that a test moves by hand. The wall clock and uptime move separately.
-///
-/// # Examples
-/// ```
-/// use std::time::Duration;
-/// use tiered_core::{Clock, ManualClock, Timestamp};
-///
-/// let clock = ManualClock::new(Timestamp::from_millis(1_000));
-/// clock.set_wall(Timestamp::from_millis(9_000));
-/// clock.set_wall(Timestamp::from_millis(1_000)); // corrected: time goes on from where it was
-/// clock.advance(Duration::from_millis(5));
-/// assert_eq!(clock.now(), Timestamp::from_millis(9_005));
-/// ```
-#[derive(Debug)]
-pub struct ManualClock {
-    wall: AtomicU64,
-    uptime_millis: AtomicU64,
-    steady: Steady,
-}
-
-impl ManualClock {
-    /// A clock that stands at `now`, with no uptime.
-    pub const fn new(now: Timestamp) -> Self {
-        Self { wall: AtomicU64::new(now.0), uptime_millis: AtomicU64::new(0), steady: Steady::new() }
-    }
-
-    /// Moves the wall clock and uptime forward.
-    pub fn advance(&self, by: Duration) {
-        self.wall.fetch_add(millis(by), Ordering::Relaxed);
-        self.uptime_millis.fetch_add(millis(by), Ordering::Relaxed);
-        self.now();
-    }
-
-    /// Sets the wall clock alone, forward or back, as an operator or a time server does.
-    /// [`now`](Clock::now) follows it forward; after a step back it goes on at the pace of uptime.
-    pub fn set_wall(&self, wall: Timestamp) {
-        self.now();
-        self.wall.store(wall.0, Ordering::Relaxed);
-        self.now();
-    }
-}
-
-impl Clock for ManualClock {
-    fn now(&self) -> Timestamp {
-        let uptime = self.uptime_millis.load(Ordering::Relaxed);
-        Timestamp(self.steady.read(self.wall.load(Ordering::Relaxed), uptime))
-    }
-
-    fn uptime(&self) -> Duration {
-        Duration::from_millis(self.uptime_millis.load(Ordering::Relaxed))
-    }
 }
 
 /// What turns a [`Put`] into an [`Entry`]: a clock and a mint. Every store holds one.
@@ -244,6 +202,11 @@ impl Stamp {
     /// Time since a fixed moment of this process, in milliseconds.
     pub(crate) fn uptime_millis(&self) -> u64 {
         millis(self.clock.uptime())
+    }
+
+    /// How long ago something was, that was noted at `uptime_millis`.
+    pub(crate) fn since(&self, uptime_millis: u64) -> Duration {
+        Duration::from_millis(self.uptime_millis().saturating_sub(uptime_millis))
     }
 
     /// The complete entry that `put` asks for: version, time of modification and expiry filled in where the put leaves

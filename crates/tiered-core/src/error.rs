@@ -11,6 +11,21 @@ use crate::key::Key;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, as coarsely as callers act differently on it.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use tiered_core::{ErrorKind, MemoryStore, Put, StoreExt};
+///
+/// let store = MemoryStore::new();
+/// store.set("users/42", "Ada").await?;
+/// match store.set("users/42", Put::new("Grace").if_absent()).await {
+///     Ok(_) => println!("created"),
+///     Err(error) if error.kind() == ErrorKind::PreconditionFailed => println!("it exists already"),
+///     Err(error) => return Err(error),
+/// }
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -75,6 +90,18 @@ impl fmt::Display for ErrorKind {
 }
 
 /// What a failed write did.
+///
+/// # Examples
+/// ```
+/// use tiered_core::{Error, ErrorKind, Outcome};
+///
+/// let error = Error::new(ErrorKind::TimedOut, "no answer within 2s");
+/// match error.write_outcome() {
+///     Outcome::NotApplied => println!("nothing was written: try again"),
+///     Outcome::Applied => println!("it was written: do not repeat it"),
+///     Outcome::Unknown => println!("read the entry back before you decide"),
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// No effect, ever.
@@ -86,6 +113,15 @@ pub enum Outcome {
 }
 
 /// The operation of a store that failed.
+///
+/// # Examples
+/// ```
+/// use tiered_core::{Error, ErrorKind, Operation};
+///
+/// let error = Error::new(ErrorKind::Unavailable, "no answer").during(Operation::Flush);
+/// assert_eq!(error.operation(), Some(Operation::Flush));
+/// assert_eq!(error.to_string(), "flush: unavailable: no answer");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Operation {
@@ -160,6 +196,24 @@ struct Inner {
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
+/// # Examples
+/// ```
+/// use tiered_core::{Error, ErrorKind, Key, Operation, Outcome};
+///
+/// let cause = std::io::Error::other("connection reset");
+/// let error = Error::new(ErrorKind::Unavailable, "no answer")
+///     .with_source(cause)
+///     .at_place("db.example.org")
+///     .during(Operation::Put)
+///     .in_tier("postgres")
+///     .for_key(&Key::new("users/42")?)
+///     .outcome_is(Outcome::Unknown);
+/// assert_eq!((error.kind(), error.operation(), error.tier()), (ErrorKind::Unavailable, Some(Operation::Put), Some("postgres")));
+/// assert_eq!(error.key().map(Key::as_str), Some("users/42"));
+/// assert_eq!((error.message(), error.write_outcome()), ("db.example.org: no answer", Outcome::Unknown));
+/// assert!(error.chain().ends_with("(the write may have taken effect): connection reset"));
+/// # Ok::<(), tiered_core::Error>(())
+/// ```
 impl Error {
     /// An error of `kind`. The message is lower case, one line, and says what to do where there is something.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
@@ -311,6 +365,24 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         let passes = matches!(self.0.kind, ErrorKind::Unavailable | ErrorKind::TimedOut | ErrorKind::Full);
         passes && self.outcome() != Some(Outcome::Applied)
+    }
+
+    /// The key whose entry is damaged. [`ErrorKind::Corrupt`] without a key concerns the store as a whole.
+    ///
+    /// A listing goes on after an error about a damaged key, and ends after any other (`[list.damaged]`).
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::{Error, ErrorKind, Key};
+    ///
+    /// let damaged = Error::new(ErrorKind::Corrupt, "the record is damaged");
+    /// assert_eq!(damaged.damaged_key(), None);
+    /// let key = Key::new("users/42")?;
+    /// assert_eq!(damaged.for_key(&key).damaged_key(), Some(&key));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn damaged_key(&self) -> Option<&Key> {
+        self.key().filter(|_| self.kind() == ErrorKind::Corrupt)
     }
 
     /// The error and its sources on one line, each once, for logs and terminals.

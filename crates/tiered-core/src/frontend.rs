@@ -115,7 +115,7 @@ impl Frontend {
         if note.origin.is_local() {
             return Duration::ZERO;
         }
-        Duration::from_millis(self.stamp.uptime_millis().saturating_sub(note.validated))
+        self.stamp.since(note.validated)
     }
 
     /// Whether an entry may be served although it is older than it should be, while the backend cannot be asked: it is in
@@ -130,7 +130,7 @@ impl Frontend {
     pub(crate) fn fits(&self, key: &Key, size: u64) -> bool {
         let limits = self.tier.capabilities();
         let max_fill = self.plan.settings().max_fill.unwrap_or(u64::MAX);
-        key.len() <= limits.key_limit() && size <= limits.value_limit().min(max_fill)
+        key.len() <= limits.max_key() && size <= limits.max_value().min(max_fill)
     }
 
     /// Whether an entry may be served without asking the backend; `max_stale` in milliseconds.
@@ -138,7 +138,7 @@ impl Frontend {
     fn is_fresh(&self, metadata: &Metadata, max_stale: u64) -> bool {
         let note = &metadata.note;
         let max_stale = match note.origin {
-            Origin::Absence => max_stale.min(self.plan.settings().negative_ttl_millis.unwrap_or(0)),
+            Origin::Absence => max_stale.min(self.plan.max_age_of_absence()),
             Origin::Backend if self.plan.revalidates() => max_stale,
             Origin::Backend | Origin::Local | Origin::Tombstone => return true,
         };
@@ -242,7 +242,7 @@ impl Frontend {
             range: options.range.clone(),
             tombstones: Tombstones::Show,
         };
-        let patient = tokio::time::timeout(self.plan.settings().frontend_patience(), async {
+        let patient = tokio::time::timeout(self.plan.settings().frontend_patience, async {
             self.tier.load(key, &options).await
         });
         if let Ok(read) = patient.await {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -17,6 +18,7 @@ pub type Sequence = u64;
 /// One acknowledged write: a key and what is to happen to it. The action is complete: stamped, without a
 /// precondition (that was decided before it was journaled).
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct JournalRecord {
     /// The key.
     pub key: Key,
@@ -26,8 +28,40 @@ pub struct JournalRecord {
     pub continues: bool,
 }
 
+impl JournalRecord {
+    /// A record of a write by itself, or of the last one of a batch.
+    pub fn new(key: Key, action: impl Into<Action>) -> Self {
+        Self { key, action: action.into(), continues: false }
+    }
+
+    /// The same record, to which the next one belongs.
+    #[must_use]
+    pub fn continued(mut self) -> Self {
+        self.continues = true;
+        self
+    }
+}
+
 /// Records that the backend refused: one write, or all of an atomic batch.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered_core::{MemoryStore, TieredStore, VolatileJournal, WritePolicy};
+///
+/// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
+///     .write_policy(WritePolicy::WriteBehind)
+///     .journal(VolatileJournal::new())
+///     .build()
+///     .await?;
+/// for parked in store.parked() {
+///     println!("{}: {} records, {}", parked.sequence(), parked.records.len(), parked.reason);
+///     store.retry_parked(parked.sequence())?;
+/// }
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Parked {
     /// The records, in order; never empty.
     pub records: Vec<(Sequence, JournalRecord)>,
@@ -36,6 +70,15 @@ pub struct Parked {
 }
 
 /// Why a journaled write is parked.
+///
+/// # Examples
+/// ```
+/// use tiered_core::ParkReason;
+///
+/// let reason = ParkReason::Refused("the value is too large".to_owned());
+/// assert_eq!(reason.to_string(), "the value is too large");
+/// assert!(ParkReason::LeaseLost.to_string().ends_with("retry or drop it"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ParkReason {
@@ -69,6 +112,22 @@ impl fmt::Display for ParkReason {
 }
 
 impl Parked {
+    /// These records, in order, which are parked for this reason.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::adapter::journal::JournalRecord;
+    /// use tiered_core::{Key, ParkReason, Parked, Put};
+    ///
+    /// let record = JournalRecord::new(Key::new("users/42")?, Put::new("Ada"));
+    /// let parked = Parked::new(vec![(7, record)], ParkReason::Refused("too large".to_owned()));
+    /// assert_eq!(parked.sequence(), 7);
+    /// # Ok::<(), tiered_core::Error>(())
+    /// ```
+    pub const fn new(records: Vec<(Sequence, JournalRecord)>, reason: ParkReason) -> Self {
+        Self { records, reason }
+    }
+
     /// What it is known by: the sequence of its first record.
     pub fn sequence(&self) -> Sequence {
         self.records.first().map_or(0, |(sequence, _)| *sequence)
@@ -88,11 +147,19 @@ impl fmt::Debug for Parked {
 
 /// What is not to be flushed with the rest.
 #[derive(Clone, Default)]
+#[non_exhaustive]
 pub struct Aside {
     /// Refused by the backend; a person decides.
     pub parked: Vec<Parked>,
     /// Given up by a person.
     pub dropped: Vec<Sequence>,
+}
+
+impl Aside {
+    /// These records.
+    pub const fn new(parked: Vec<Parked>, dropped: Vec<Sequence>) -> Self {
+        Self { parked, dropped }
+    }
 }
 
 impl fmt::Debug for Aside {
@@ -106,6 +173,7 @@ impl fmt::Debug for Aside {
 
 /// What a journal holds when it is opened.
 #[derive(Clone, Default)]
+#[non_exhaustive]
 pub struct Recovered {
     /// The records that are not trimmed, in order. Those of [`aside`](Self::aside) may be among them.
     pub records: Vec<(Sequence, JournalRecord)>,
@@ -184,8 +252,60 @@ pub trait Journal: fmt::Debug + Send + Sync + 'static {
     async fn close(&self) -> Result<()>;
 }
 
+/// A journal, in each form in which one is handed over: by itself, as `Arc<J>`, or as `Arc<dyn Journal>`.
+/// [`TieredBuilder::journal`](crate::TieredBuilder::journal) takes it.
+///
+/// # Examples
+/// ```
+/// use std::sync::Arc;
+/// use tiered_core::VolatileJournal;
+/// use tiered_core::adapter::journal::{IntoJournal, Journal};
+///
+/// let shared: Arc<dyn Journal> = VolatileJournal::new().into_journal();
+/// let same = Arc::clone(&shared).into_journal();
+/// assert!(Arc::ptr_eq(&shared, &same));
+/// ```
+pub trait IntoJournal {
+    /// The journal, shared.
+    fn into_journal(self) -> Arc<dyn Journal>;
+}
+
+impl<J: Journal> IntoJournal for J {
+    fn into_journal(self) -> Arc<dyn Journal> {
+        Arc::new(self)
+    }
+}
+
+impl<J: Journal> IntoJournal for Arc<J> {
+    fn into_journal(self) -> Arc<dyn Journal> {
+        self
+    }
+}
+
+impl IntoJournal for Arc<dyn Journal> {
+    fn into_journal(self) -> Arc<dyn Journal> {
+        self
+    }
+}
+
 /// A journal in memory: write-behind without durability. What is not flushed is lost with the process, and
 /// [`TieredStore::guarantees`](crate::TieredStore::guarantees) says so.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered_core::{MemoryStore, Store, StoreExt, TieredStore, VolatileJournal, WritePolicy};
+///
+/// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
+///     .write_policy(WritePolicy::WriteBehind)
+///     .journal(VolatileJournal::new())
+///     .build()
+///     .await?;
+/// store.set("counter", "1").await?;
+/// store.flush().await?;
+/// assert!(store.backend().get("counter").await?.is_some());
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Debug, Default)]
 pub struct VolatileJournal {
     state: Mutex<State>,

@@ -50,6 +50,15 @@ impl Key {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidKey`] when `bytes` is empty or longer than half of [`Key::MAX_LEN`].
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::Key;
+    ///
+    /// let key = Key::from_bytes(&[0xca, 0xfe])?;
+    /// assert_eq!((key.as_str(), key.len()), ("cafe", 4));
+    /// # Ok::<(), tiered_core::Error>(())
+    /// ```
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         use fmt::Write as _;
         let mut text = String::with_capacity(bytes.len() * 2);
@@ -68,6 +77,12 @@ impl Key {
     }
 
     /// Length in bytes.
+    ///
+    /// # Examples
+    /// ```
+    /// assert_eq!(tiered_core::Key::new("größe")?.len(), 7);
+    /// # Ok::<(), tiered_core::Error>(())
+    /// ```
     #[expect(clippy::len_without_is_empty, reason = "a key is never empty")]
     pub fn len(&self) -> usize {
         self.0.len()
@@ -165,6 +180,19 @@ pub trait AsKey: Send + Sync {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidKey`], as with [`Key::new`].
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::{AsKey, Key};
+    ///
+    /// /// Takes a key in any form.
+    /// fn shard(key: impl AsKey) -> tiered_core::Result<usize> {
+    ///     Ok(key.as_key()?.len() % 16)
+    /// }
+    ///
+    /// assert_eq!(shard("users/42")?, shard(&Key::new("users/42")?)?);
+    /// # Ok::<(), tiered_core::Error>(())
+    /// ```
     fn as_key(&self) -> Result<Cow<'_, Key>, Error>;
 }
 

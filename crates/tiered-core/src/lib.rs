@@ -3,15 +3,29 @@
 //! A [`TieredStore`] puts a fast *frontend* before an authoritative *backend*. Both are [`Store`]s, and so is the
 //! tiered store itself, so tiers nest to any depth. This crate names no driver; adapters live in crates of their
 //! own (`tiered-moka`, `tiered-redb`, …) and prove themselves with `tiered-conformance`.
+//!
+//! | to | see |
+//! |---|---|
+//! | read and write | [`Store`], [`StoreExt`] |
+//! | build a tiered store | [`TieredStore::builder`], [`settings`] |
+//! | handle a failure | [`Error`] |
+//! | synchronise stores | [`sync`] |
+//! | hand a backend to another owner, or give a journal up | [`ownership`] |
+//! | write an adapter, a wrapper or a journal | [`adapter`] |
+//!
+//! # Features
+//!
+//! `test-util` adds the module `testing`: a clock that a test moves by hand, and more methods of [`MemoryStore`]. Turn it
+//! on in dev-dependencies alone.
 
 pub mod adapter;
+mod attributes;
 mod backoff;
 mod batch;
 mod breaker;
 mod capability;
 mod claim;
 mod clock;
-pub mod codec;
 mod door;
 mod effect;
 mod entry;
@@ -22,52 +36,51 @@ mod key;
 mod list;
 mod memory;
 mod observe;
-pub mod opening;
+mod opening;
 pub mod ownership;
 mod parts;
 mod plan;
 mod policy;
+mod quantity;
 mod ranges;
 mod read;
 mod reader;
 mod sent;
-mod settings;
+pub mod settings;
 mod slot;
-pub mod store;
+mod store;
 pub mod sync;
 mod sync_primitives;
 mod tasks;
+#[cfg(feature = "test-util")]
+pub mod testing;
 mod tier;
 mod tiered;
 mod turn;
-pub mod url;
 mod version;
 mod write;
 mod write_behind;
 mod writer;
 
-pub use batch::{Action, Applied, Atomicity, Batch, BatchOutcomes};
+pub use attributes::Attributes;
+pub use batch::{Action, Applied, Atomicity, Batch};
 pub use capability::{Capabilities, Durability, Feature, Sharing};
-pub use claim::{Claim, Claims, Scope};
-pub use clock::{Clock, ManualClock, Stamp, SystemClock, Timestamp};
-pub use entry::{Attributes, Checksum, Entry, Metadata, Note, Origin, Tombstones, clamp_range};
+pub use clock::Timestamp;
+pub use entry::{Entry, Metadata};
 pub use error::{Error, ErrorKind, Operation, Outcome, Result};
-pub use journal::{Aside, Journal, JournalRecord, ParkReason, Parked, Recovered, Sequence, VolatileJournal};
+pub use journal::{ParkReason, Parked, VolatileJournal};
 pub use key::{AsKey, Key};
-pub use list::{ListOptions, ListStream, Listed, is_damaged_key, prefix_end};
+pub use list::{ListOptions, ListStream, Listed};
 pub use memory::MemoryStore;
 pub use observe::{Event, Events, Stats};
-pub use ownership::{JournalsSeen, Lease};
+pub use opening::{Create, WriteDurability};
 pub use plan::guarantee::{FlushOrder, Guarantees, Requirement, Staleness};
 pub use policy::{Freshness, ReadPolicy, WritePolicy};
 pub use ranges::Slices;
-pub use read::{Known, Lookup, Read, ReadOptions, Reads, Source};
-pub use settings::{
-    BreakerSettings, FillTiming, FrontendFailure, MaxStale, OnConnectFailure, OnFull, OnOverdue, OnPark,
-    OnUnknown, Reopen, ServeStale, TieredSettings,
-};
-pub use store::{ByteStream, Change, ChangeStream, Store, StoreExt};
+pub use read::{Known, Lookup, Read, ReadOptions, Source};
+pub use settings::TieredSettings;
+pub use store::{AsStore, ByteStream, Store, StoreExt};
 pub use tiered::TieredStore;
 pub use tiered::builder::TieredBuilder;
-pub use version::{Precondition, Validator, Version, VersionMint};
+pub use version::{Precondition, Version};
 pub use write::{Delete, Deleted, Existed, Expiry, Level, Put, Receipt, Written};

@@ -7,11 +7,30 @@ use bytes::Bytes;
 use futures_core::Stream;
 
 use crate::entry::{Entry, Metadata, Tombstones};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::key::Key;
 use crate::version::{Validator, Version};
 
 /// Which keys to list. [`ListOptions::default`] lists all.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use futures_util::StreamExt;
+/// use tiered_core::{Key, ListOptions, MemoryStore, Store, StoreExt};
+///
+/// let store = MemoryStore::new();
+/// for key in ["orders/1", "users/1", "users/2", "users/3"] {
+///     store.set(key, "…").await?;
+/// }
+/// let options = ListOptions::new().prefix("users/").start_after(Key::new("users/1")?).limit(10);
+/// let mut listing = store.list(options);
+/// while let Some(listed) = listing.next().await {
+///     let listed = listed?;
+///     println!("{} has {} bytes", listed.key, listed.size);
+/// }
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListOptions {
@@ -77,11 +96,29 @@ impl ListOptions {
     }
 
     /// Whether a value of this size is to be listed where it is at hand.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::ListOptions;
+    ///
+    /// let options = ListOptions::new().values(100);
+    /// assert!(options.wants_value(100) && !options.wants_value(101));
+    /// assert!(!ListOptions::new().wants_value(0));
+    /// ```
     pub fn wants_value(&self, size: u64) -> bool {
         self.values.is_some_and(|up_to| size <= up_to)
     }
 
     /// With tombstones seen or hidden.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::ListOptions;
+    /// use tiered_core::adapter::Tombstones;
+    ///
+    /// let options = ListOptions::new().tombstones(Tombstones::Show);
+    /// assert_eq!(options.tombstones, Tombstones::Show);
+    /// ```
     #[must_use]
     pub fn tombstones(mut self, tombstones: Tombstones) -> Self {
         self.tombstones = tombstones;
@@ -89,6 +126,16 @@ impl ListOptions {
     }
 
     /// Whether a listing with these options, but for the limit, contains `key`.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::{Key, ListOptions};
+    ///
+    /// let options = ListOptions::new().prefix("users/").start_after(Key::new("users/1")?);
+    /// assert!(options.contains(&Key::new("users/2")?));
+    /// assert!(!options.contains(&Key::new("users/1")?));
+    /// # Ok::<(), tiered_core::Error>(())
+    /// ```
     pub fn contains(&self, key: &Key) -> bool {
         key.as_str().starts_with(&self.prefix) && self.start_after.as_ref().is_none_or(|after| key > after)
     }
@@ -99,8 +146,8 @@ impl ListOptions {
 ///
 /// # Examples
 /// ```
-/// assert_eq!(tiered_core::prefix_end(b"ab"), Some(b"ac".to_vec()));
-/// assert_eq!(tiered_core::prefix_end(b""), None);
+/// assert_eq!(tiered_core::adapter::prefix_end(b"ab"), Some(b"ac".to_vec()));
+/// assert_eq!(tiered_core::adapter::prefix_end(b""), None);
 /// ```
 pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
     let last = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
@@ -110,6 +157,20 @@ pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// A key of a listing, with what the backend lists for free.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use futures_util::StreamExt;
+/// use tiered_core::{ListOptions, MemoryStore, Store, StoreExt};
+///
+/// let store = MemoryStore::new();
+/// store.set("users/42", "Ada").await?;
+/// let listed = store.list(ListOptions::new()).next().await.expect("one key")?;
+/// assert_eq!((listed.key.as_str(), listed.size), ("users/42", 3));
+/// assert!(listed.metadata.is_some(), "MemoryStore declares ListsMetadata");
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Listed {
@@ -128,6 +189,22 @@ pub struct Listed {
     pub value: Option<Bytes>,
 }
 
+/// # Examples
+/// ```
+/// use std::sync::Arc;
+/// use tiered_core::adapter::{Stamp, Validator};
+/// use tiered_core::{Key, ListOptions, Listed, Put};
+///
+/// let key = Key::new("users/42")?;
+/// let entry = Stamp::system().entry(&Put::new("Ada"));
+/// // What an adapter lists: keys alone, with metadata, or with the entry at hand.
+/// let bare = Listed::new(key.clone(), 3).with_validator(Some(Validator::new("etag")?));
+/// let full = Listed::with_metadata(key.clone(), Arc::clone(entry.metadata()));
+/// let whole = Listed::of_entry(key, &entry, &ListOptions::new().values(100));
+/// assert_eq!(full.with_value(Some(entry.value().clone())), whole);
+/// assert_eq!((bare.size, bare.version), (3, None));
+/// # Ok::<(), tiered_core::Error>(())
+/// ```
 impl Listed {
     /// A listed key of which the size alone is known.
     pub const fn new(key: Key, size: u64) -> Self {
@@ -167,21 +244,6 @@ impl Listed {
     }
 }
 
-/// Whether an error of a listing tells of a damaged key, after which the listing goes on (`[list.damaged]`).
-///
-/// # Examples
-/// ```
-/// use tiered_core::{Error, ErrorKind, Key, is_damaged_key};
-///
-/// let damaged = Error::new(ErrorKind::Corrupt, "its record is damaged");
-/// assert!(!is_damaged_key(&damaged), "the engine as a whole");
-/// assert!(is_damaged_key(&damaged.for_key(&Key::new("k")?)));
-/// # Ok::<(), Error>(())
-/// ```
-pub fn is_damaged_key(error: &Error) -> bool {
-    error.kind() == ErrorKind::Corrupt && error.key().is_some()
-}
-
-/// A listing: keys in the order of their bytes, each once. An error that [`is_damaged_key`] is about that key alone, and
-/// the listing goes on; any other ends it.
+/// A listing: keys in the order of their bytes, each once. An error with a
+/// [`damaged_key`](crate::Error::damaged_key) is about that key alone, and the listing goes on. Any other error ends it.
 pub type ListStream = Pin<Box<dyn Stream<Item = Result<Listed>> + Send>>;

@@ -31,6 +31,20 @@ const PAGE: usize = 256;
 /// A store in the memory of this process: the reference for every clause of [`Store`], and the oracle of tests.
 ///
 /// It keeps everything until it is dropped; for a bounded memory tier use `tiered-moka`. Cloning shares the data.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use tiered_core::{Feature, MemoryStore, StoreExt};
+///
+/// let store = MemoryStore::new();
+/// store.set("greeting", "hello").await?;
+/// assert_eq!(store.clone().get("greeting").await?.expect("the same data").value(), "hello");
+///
+/// // A store that can do less, for tests of what builds on it.
+/// let plain = MemoryStore::new().declaring(|all| all.without(Feature::AtomicBatch));
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone)]
 pub struct MemoryStore {
     capabilities: Capabilities,
@@ -53,6 +67,14 @@ impl MemoryStore {
     }
 
     /// An empty store on an injected clock and mint.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::MemoryStore;
+    /// use tiered_core::adapter::Stamp;
+    ///
+    /// let store = MemoryStore::with_stamp(Stamp::system());
+    /// ```
     pub fn with_stamp(stamp: Stamp) -> Self {
         let capabilities = [
             Feature::ConditionalPut,
@@ -78,25 +100,6 @@ impl MemoryStore {
         self
     }
 
-    /// A handle on the same data as another process would have it, which knows nothing of the claims of this one: for
-    /// tests in which a process dies and its data stay.
-    #[must_use]
-    pub fn in_another_process(&self) -> Self {
-        Self { claims: Claims::new(), ..self.clone() }
-    }
-
-    /// Everything that is live now, for comparison in tests.
-    pub fn snapshot(&self) -> BTreeMap<Key, Entry> {
-        let now = self.stamp.now();
-        let state = self.state.lock();
-        state
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.metadata().is_live(now))
-            .map(|(key, entry)| (key.clone(), entry.clone()))
-            .collect()
-    }
-
     fn one(&self, key: &Key, action: &Action, operation: Operation) -> Result<Applied> {
         let run = || {
             self.capabilities.check_action(key, action)?;
@@ -109,6 +112,51 @@ impl MemoryStore {
             Ok(state.carry_out(key, action.clone(), &self.stamp))
         };
         run().map_err(|error| error.during(operation).in_tier(self.capabilities.name()).for_key(key))
+    }
+}
+
+/// For tests, under the feature `test-util`.
+#[cfg(feature = "test-util")]
+impl MemoryStore {
+    /// A handle on the same data as another process would have it, which knows nothing of the claims of this one: for
+    /// tests in which a process dies and its data stay.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, StoreExt};
+    ///
+    /// let store = MemoryStore::new();
+    /// store.set("greeting", "hello").await?;
+    /// assert!(store.in_another_process().get("greeting").await?.is_some());
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn in_another_process(&self) -> Self {
+        Self { claims: Claims::new(), ..self.clone() }
+    }
+
+    /// Everything that is live now, for comparison in tests.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, StoreExt};
+    ///
+    /// let store = MemoryStore::new();
+    /// store.set("greeting", "hello").await?;
+    /// assert_eq!(store.snapshot().len(), 1);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    pub fn snapshot(&self) -> BTreeMap<Key, Entry> {
+        let now = self.stamp.now();
+        let state = self.state.lock();
+        state
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.metadata().is_live(now))
+            .map(|(key, entry)| (key.clone(), entry.clone()))
+            .collect()
     }
 }
 

@@ -12,10 +12,27 @@ use tokio_util::sync::ReusableBoxFuture;
 
 use crate::batch::Applied;
 use crate::key::Key;
+use crate::quantity;
 use crate::version::Version;
 use crate::write::Written;
 
 /// Something that happened in a tiered store. One per mutation.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered_core::{Event, MemoryStore, StoreExt, TieredStore};
+///
+/// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new()).build().await?;
+/// let mut events = store.subscribe();
+/// store.set("users/42", "Ada").await?;
+/// match events.next().await {
+///     Some(Event::Written { key, version }) => println!("{key} is now {version}"),
+///     Some(Event::Missed(number)) => println!("{number} events were dropped: this receiver is too slow"),
+///     other => println!("{other:?}"),
+/// }
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -57,7 +74,7 @@ pub enum Event {
         key: Key,
     },
     /// The oldest journaled write has waited for the backend longer than
-    /// [`max_pending_age_millis`](crate::TieredSettings::max_pending_age_millis).
+    /// [`max_pending_age`](crate::TieredSettings::max_pending_age).
     Overdue {
         /// How long.
         age: Duration,
@@ -81,10 +98,9 @@ pub enum Event {
 /// # Examples
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-/// use std::sync::Arc;
 /// use tiered_core::{Event, MemoryStore, StoreExt, TieredStore};
 ///
-/// let (frontend, backend) = (Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+/// let (frontend, backend) = (MemoryStore::new(), MemoryStore::new());
 /// let store = TieredStore::builder(frontend, backend).build().await?;
 /// let mut events = store.subscribe();
 /// store.set("greeting", "hello").await?;
@@ -205,8 +221,94 @@ impl Recorder {
     }
 }
 
+/// A store's statistics: counts since it was built, and gauges of now.
+///
+/// Serialises with the names of its fields, a duration as a text such as `"1m 30s"`. A count that is missing
+/// reads as 0.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered_core::{MemoryStore, Stats, StoreExt, TieredStore};
+///
+/// /// The share of reads that the frontend answered.
+/// fn hit_rate(stats: &Stats) -> f64 {
+///     stats.hits as f64 / (stats.hits + stats.misses).max(1) as f64
+/// }
+///
+/// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new()).build().await?;
+/// store.set("users/42", "Ada").await?;
+/// store.get("users/42").await?;
+/// assert_eq!(hit_rate(&store.stats()), 1.0);
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Reads that the frontend answered.
+    pub hits: u64,
+    /// Reads that the frontend could not answer.
+    pub misses: u64,
+    /// Reads that a pending write answered.
+    pub pending_hits: u64,
+    /// Reads sent to the backend.
+    pub backend_reads: u64,
+    /// Reads that joined the load of another reader.
+    pub joined: u64,
+    /// Entries copied to the frontend on a miss.
+    pub fills: u64,
+    /// Reads answered by the frontend's note that the backend has no such entry.
+    pub absence_hits: u64,
+    /// Reads answered by an entry older than it should be, because the backend could not be asked.
+    pub stale_answers: u64,
+    /// Calls that were not made because the circuit breaker of their tier was open.
+    pub rejected_by_breaker: u64,
+    /// Entries compared with the backend and found unchanged.
+    pub revalidated: u64,
+    /// Puts that took effect.
+    pub puts: u64,
+    /// Deletes that took effect.
+    pub deletes: u64,
+    /// Keys dropped from the frontend alone.
+    pub invalidations: u64,
+    /// Times that changes of others may have been missed, after which every entry is compared with the backend.
+    pub resyncs: u64,
+    /// Writes whose outcome was unknown.
+    pub unknowns: u64,
+    /// Entries that syncs of the frontend could not handle.
+    pub sync_failures: u64,
+    /// Journaled writes that reached the backend.
+    pub flushed: u64,
+    /// Flush attempts that failed and are retried.
+    pub flush_retries: u64,
+    /// Calls to the frontend that failed or were late.
+    pub frontend_errors: u64,
+    /// Damaged entries met in the frontend, served from the backend instead.
+    pub frontend_corruptions: u64,
+    /// Gauge: keys with exceptional state (gated, being loaded, quarantined, pending).
+    pub slots: u64,
+    /// Gauge: keys for which a write is past its gate.
+    pub gated: u64,
+    /// Gauge: backend reads under way that may fill the frontend.
+    pub loads: u64,
+    /// Gauge: keys that serve no hits until the frontend has recovered.
+    pub quarantined: u64,
+    /// Gauge: keys whose latest write is acknowledged and not yet in the backend.
+    pub pending: u64,
+    /// Gauge: journaled writes that are not yet in the backend, parked ones included.
+    pub backlog: u64,
+    /// Gauge: journaled writes that the backend refused and that wait for an operator.
+    pub parked: u64,
+    /// Gauge: how long the oldest journaled write has waited for the backend; parked writes do not count. Zero if
+    /// none waits.
+    #[serde(with = "quantity")]
+    pub oldest_pending: Duration,
+}
+
+/// Counts, and the fields of [`Stats`] that show them.
 macro_rules! counts {
-    ($($(#[$doc:meta])* $count:ident => $name:ident),* $(,)?) => {
+    ($($count:ident => $name:ident),* $(,)?) => {
         /// What is counted.
         #[derive(Clone, Copy, Debug)]
         pub(crate) enum Count {
@@ -215,33 +317,6 @@ macro_rules! counts {
 
         impl Count {
             const ALL: usize = [$(Self::$count),*].len();
-        }
-
-        /// A store's statistics: counts since it was built, and gauges of now.
-        ///
-        /// Serialises with the names of its fields. A count that is missing reads as 0.
-        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(default)]
-        #[non_exhaustive]
-        pub struct Stats {
-            $($(#[$doc])* pub $name: u64,)*
-            /// Gauge: keys with exceptional state (gated, being loaded, quarantined, pending).
-            pub slots: u64,
-            /// Gauge: keys for which a write is past its gate.
-            pub gated: u64,
-            /// Gauge: backend reads under way that may fill the frontend.
-            pub loads: u64,
-            /// Gauge: keys that serve no hits until the frontend has recovered.
-            pub quarantined: u64,
-            /// Gauge: keys whose latest write is acknowledged and not yet in the backend.
-            pub pending: u64,
-            /// Gauge: journaled writes that are not yet in the backend, parked ones included.
-            pub backlog: u64,
-            /// Gauge: journaled writes that the backend refused and that wait for an operator.
-            pub parked: u64,
-            /// Gauge: how long the oldest journaled write has waited for the backend, in milliseconds; parked writes do
-            /// not count. 0 if none waits.
-            pub oldest_pending_millis: u64,
         }
 
         impl Recorder {
@@ -254,44 +329,24 @@ macro_rules! counts {
 }
 
 counts! {
-    /// Reads that the frontend answered.
     Hit => hits,
-    /// Reads that the frontend could not answer.
     Miss => misses,
-    /// Reads that a pending write answered.
     PendingHit => pending_hits,
-    /// Reads sent to the backend.
     BackendRead => backend_reads,
-    /// Reads that joined the load of another reader.
     Joined => joined,
-    /// Entries copied to the frontend on a miss.
     Fill => fills,
-    /// Reads answered by the frontend's note that the backend has no such entry.
     AbsenceHit => absence_hits,
-    /// Reads answered by an entry older than it should be, because the backend could not be asked.
     StaleAnswer => stale_answers,
-    /// Calls that were not made because the circuit breaker of their tier was open.
     RejectedByBreaker => rejected_by_breaker,
-    /// Entries compared with the backend and found unchanged.
     Revalidated => revalidated,
-    /// Puts that took effect.
     Put => puts,
-    /// Deletes that took effect.
     Delete => deletes,
-    /// Keys dropped from the frontend alone.
     Invalidation => invalidations,
-    /// Times that changes of others may have been missed, after which every entry is compared with the backend.
     Resync => resyncs,
-    /// Writes whose outcome was unknown.
     Unknown => unknowns,
-    /// Entries that syncs of the frontend could not handle.
     SyncFailure => sync_failures,
-    /// Journaled writes that reached the backend.
     Flushed => flushed,
-    /// Flush attempts that failed and are retried.
     FlushRetry => flush_retries,
-    /// Calls to the frontend that failed or were late.
     FrontendError => frontend_errors,
-    /// Damaged entries met in the frontend, served from the backend instead.
     FrontendCorruption => frontend_corruptions,
 }

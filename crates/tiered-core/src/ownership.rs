@@ -19,7 +19,7 @@ use bytes::Bytes;
 use crate::capability::Feature;
 use crate::clock::Stamp;
 use crate::error::{Error, ErrorKind, Operation, Result};
-use crate::store::Store;
+use crate::store::{AsStore, Store};
 
 pub use lease::Lease;
 pub(crate) use lease::{Attempt, Held, OWNER, Tenure, Verdict};
@@ -31,7 +31,19 @@ pub(crate) const JOURNALS: &str = "tiered.journals";
 const IDENTITY: &str = "tiered.identity";
 
 /// Which acknowledged writes a stack sees that wait in a journal for its backend.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered_core::ownership::JournalsSeen;
+/// use tiered_core::{MemoryStore, TieredStore};
+///
+/// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new()).build().await?;
+/// assert_eq!(store.guarantees().journals, JournalsSeen::All);
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum JournalsSeen {
     /// All.
     All,
@@ -76,12 +88,25 @@ pub(crate) async fn identity(
 pub struct JournalId(u128);
 
 impl JournalId {
-    /// The journal of this number, as [`Recovered::journal`](crate::Recovered::journal) gives it.
+    /// The journal of this number, as [`Recovered::journal`](crate::adapter::journal::Recovered::journal) gives it.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::ownership::JournalId;
+    ///
+    /// let id = JournalId::from_u128(255);
+    /// assert_eq!((id.as_u128(), id.to_string().len()), (255, 32));
+    /// ```
     pub const fn from_u128(id: u128) -> Self {
         Self(id)
     }
 
     /// Its number.
+    ///
+    /// # Examples
+    /// ```
+    /// assert_eq!(tiered_core::ownership::JournalId::from_u128(7).as_u128(), 7);
+    /// ```
     pub const fn as_u128(self) -> u128 {
         self.0
     }
@@ -120,7 +145,8 @@ impl FromStr for JournalId {
 /// assert!(ownership::journals(&MemoryStore::new()).await?.is_empty());
 /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
 /// ```
-pub async fn journals(store: &dyn Store) -> Result<Vec<JournalId>> {
+pub async fn journals(store: &(impl AsStore + ?Sized)) -> Result<Vec<JournalId>> {
+    let store = store.as_store();
     let named = Named::read(store).await?;
     let mut all: BTreeSet<JournalId> = named.0.into_iter().map(|(_, id)| id).collect();
     all.extend(lease_holder(store).await?);
@@ -152,7 +178,8 @@ pub async fn journals(store: &dyn Store) -> Result<Vec<JournalId>> {
 /// assert!(!ownership::abandon(&store, lost).await?);
 /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
 /// ```
-pub async fn abandon(store: &dyn Store, journal: JournalId) -> Result<bool> {
+pub async fn abandon(store: &(impl AsStore + ?Sized), journal: JournalId) -> Result<bool> {
+    let store = store.as_store();
     let mut named = Named::read(store).await?;
     let before = named.0.len();
     named.0.retain(|(_, id)| *id != journal);

@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::key::Key;
 use crate::ownership::{Lease, OWNER};
 use crate::policy::{Freshness, ReadPolicy, WritePolicy};
-use crate::settings::{MaxStale, OnPark, OnUnknown, TieredSettings};
+use crate::settings::{MaxStale, OnPark, OnUnknown, ServeStale, TieredSettings};
 
 pub(crate) use declared::Declared;
 use guarantee::{Guarantees, Staleness};
@@ -52,6 +52,8 @@ pub(crate) struct Plan {
     max_stale: Option<Duration>,
     /// The same in milliseconds, which every hit needs; `u64::MAX` for any age.
     max_stale_millis: u64,
+    /// How old a note of absence may be, in milliseconds; zero where none is kept.
+    negative_ttl_millis: u64,
     /// Sharing of the backend.
     sharing: Sharing,
     /// Whether the backend's batches are atomic.
@@ -75,7 +77,7 @@ impl Plan {
         check::check(&settings, declared, frontend, backend)?;
         let sharing = backend.sharing();
         let max_stale = match settings.max_stale {
-            MaxStale::Millis(millis) => Some(Duration::from_millis(millis)),
+            MaxStale::AtMost(age) => Some(age),
             MaxStale::Auto if sharing == Sharing::Shared && !declared.writes_alone() => {
                 Some(SHARED_MAX_STALE)
             }
@@ -92,12 +94,14 @@ impl Plan {
         };
         let atomic = backend.has(Feature::AtomicBatch);
         let max_stale_millis = max_stale.map_or(u64::MAX, millis);
+        let negative_ttl_millis = settings.negative_ttl.map_or(0, millis);
         Ok(Self {
             settings,
             declared,
             route,
             max_stale,
             max_stale_millis,
+            negative_ttl_millis,
             sharing,
             atomic,
             capabilities,
@@ -217,6 +221,27 @@ impl Plan {
         self.max_stale_millis
     }
 
+    /// How old a note of absence may be, in milliseconds.
+    #[inline]
+    pub(crate) const fn max_age_of_absence(&self) -> u64 {
+        self.negative_ttl_millis
+    }
+
+    /// How old an entry may be that is served while the backend cannot be asked, in milliseconds; `None` where none is.
+    pub(crate) fn oldest_stale_answer(&self) -> Option<u64> {
+        match self.settings.serve_stale {
+            ServeStale::Never => None,
+            ServeStale::Unlimited => Some(u64::MAX),
+            ServeStale::AtMost(age) => Some(millis(age)),
+        }
+    }
+
+    /// How long a read waits before it takes a stale entry; `None` where none is served.
+    pub(crate) fn soft_read_timeout(&self) -> Option<Duration> {
+        let serves = self.settings.serve_stale != ServeStale::Never;
+        self.settings.soft_read_timeout.filter(|_| serves)
+    }
+
     /// Whether the flush halts at a parked write, so that the backend holds a prefix of history.
     pub(crate) fn halts_when_parked(&self) -> bool {
         match self.settings.on_park {
@@ -246,7 +271,8 @@ fn staleness(
     }
 }
 
-/// The largest number of milliseconds stands for any age, which a duration never is.
+/// A fraction is cut off, so that nothing is older than was allowed. The largest number stands for any age, which a duration
+/// never is.
 fn millis(age: Duration) -> u64 {
     u64::try_from(age.as_millis()).unwrap_or(u64::MAX - 1)
 }

@@ -9,6 +9,15 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind};
 
 /// How a tiered store writes.
+///
+/// # Examples
+/// ```
+/// use tiered_core::WritePolicy;
+///
+/// let policy: WritePolicy = "write-around".parse()?;
+/// assert_eq!((policy, policy.name()), (WritePolicy::WriteAround, "write-around"));
+/// # Ok::<(), tiered_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -26,7 +35,7 @@ pub enum WritePolicy {
 
 impl WritePolicy {
     /// Every policy.
-    pub const ALL: [Self; 4] = [Self::WriteThrough, Self::WriteBehind, Self::WriteAround, Self::FrontendOnly];
+    pub const ALL: &[Self] = &[Self::WriteThrough, Self::WriteBehind, Self::WriteAround, Self::FrontendOnly];
 
     /// The name in settings and on the command line.
     pub const fn name(self) -> &'static str {
@@ -40,6 +49,19 @@ impl WritePolicy {
 }
 
 /// How a tiered store reads.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered_core::{MemoryStore, ReadPolicy, StoreExt, TieredStore};
+///
+/// let backend = MemoryStore::new();
+/// backend.set("users/42", "Ada").await?;
+/// let store = TieredStore::builder(MemoryStore::new(), backend).read_policy(ReadPolicy::FrontendOnly);
+/// let store = store.build().await?;
+/// assert!(store.get("users/42").await?.is_none(), "{} does not ask the backend", ReadPolicy::FrontendOnly.name());
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -53,7 +75,7 @@ pub enum ReadPolicy {
 
 impl ReadPolicy {
     /// Every policy.
-    pub const ALL: [Self; 2] = [Self::FrontendFirst, Self::FrontendOnly];
+    pub const ALL: &[Self] = &[Self::FrontendFirst, Self::FrontendOnly];
 
     /// The name in settings and on the command line.
     pub const fn name(self) -> &'static str {
@@ -64,27 +86,26 @@ impl ReadPolicy {
     }
 }
 
-fn unknown(what: &str, given: &str, names: &[&str]) -> Error {
+fn unknown(what: &str, given: &str, names: impl Iterator<Item = &'static str>) -> Error {
+    let names: Vec<&str> = names.collect();
     Error::new(ErrorKind::Config, format!("unknown {what} {given:?}; use one of {}", names.join(", ")))
 }
 
 impl FromStr for WritePolicy {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self, Error> {
-        Self::ALL
-            .into_iter()
-            .find(|policy| policy.name() == text)
-            .ok_or_else(|| unknown("write policy", text, &Self::ALL.map(Self::name)))
+        let mut all = Self::ALL.iter().copied();
+        all.find(|policy| policy.name() == text)
+            .ok_or_else(|| unknown("write policy", text, Self::ALL.iter().map(|policy| policy.name())))
     }
 }
 
 impl FromStr for ReadPolicy {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self, Error> {
-        Self::ALL
-            .into_iter()
-            .find(|policy| policy.name() == text)
-            .ok_or_else(|| unknown("read policy", text, &Self::ALL.map(Self::name)))
+        let mut all = Self::ALL.iter().copied();
+        all.find(|policy| policy.name() == text)
+            .ok_or_else(|| unknown("read policy", text, Self::ALL.iter().map(|policy| policy.name())))
     }
 }
 
@@ -101,7 +122,19 @@ impl fmt::Display for ReadPolicy {
 }
 
 /// How fresh a read must be.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use std::time::Duration;
+/// use tiered_core::{Freshness, Key, MemoryStore, ReadOptions, Store};
+///
+/// let recent = ReadOptions::new().freshness(Freshness::MaxStale(Duration::from_secs(1)));
+/// assert!(MemoryStore::new().load(&Key::new("price")?, &recent).await?.entry().is_none());
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Freshness {
     /// Whatever the store's own policy takes for fresh.
     #[default]

@@ -21,6 +21,19 @@ const ATTEMPTS: usize = 8;
 pub const NEAR: u64 = 64 << 10;
 
 /// What several ranges of a value have, all of one version.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use tiered_core::{Key, Lookup, MemoryStore, ReadOptions, Store, StoreExt};
+///
+/// let store = MemoryStore::new();
+/// store.set("file", "header, body").await?;
+/// let read = store.get_ranges(&Key::new("file")?, &[0..6, 8..12], &ReadOptions::new()).await?;
+/// let Lookup::Found(slices) = read.lookup else { panic!("just written") };
+/// assert_eq!((slices.metadata.size, slices.values), (12, vec!["header".into(), "body".into()]));
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Slices {
@@ -30,6 +43,17 @@ pub struct Slices {
     pub values: Vec<Bytes>,
 }
 
+/// # Examples
+/// ```
+/// use std::sync::Arc;
+/// use tiered_core::adapter::Stamp;
+/// use tiered_core::{Put, Slices};
+///
+/// let entry = Stamp::system().entry(&Put::new("header, body"));
+/// let slices = Slices::of(&entry, &[8..12])?;
+/// assert_eq!(slices, Slices::new(Arc::clone(entry.metadata()), vec!["body".into()]));
+/// # Ok::<(), tiered_core::Error>(())
+/// ```
 impl Slices {
     /// These bytes, one for each range, of a value with this metadata.
     pub const fn new(metadata: Arc<Metadata>, values: Vec<Bytes>) -> Self {
@@ -136,7 +160,8 @@ fn assemble(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Put, Stamp};
+    use crate::Put;
+    use crate::adapter::Stamp;
     use parking_lot::Mutex;
 
     #[test]

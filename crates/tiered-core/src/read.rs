@@ -9,6 +9,20 @@ use crate::policy::Freshness;
 use crate::version::{Validator, Version};
 
 /// An entry that the reader has already.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use tiered_core::{Key, Known, Lookup, MemoryStore, ReadOptions, Store, StoreExt};
+///
+/// let store = MemoryStore::new();
+/// store.set("config", "v1").await?;
+/// let entry = store.get("config").await?.expect("just written");
+/// // Asks again, without moving the value if it is unchanged.
+/// let options = ReadOptions::new().unless(Known::of(&entry));
+/// assert_eq!(store.load(&Key::new("config")?, &options).await?.lookup, Lookup::Unchanged);
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Known {
@@ -39,6 +53,20 @@ impl From<Version> for Known {
 }
 
 /// What a read asks for. [`ReadOptions::default`] asks for the whole entry, as fresh as the store's policy has it.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use tiered_core::{Key, MemoryStore, ReadOptions, Store, StoreExt};
+///
+/// let store = MemoryStore::new();
+/// store.set("file", "header, body").await?;
+/// // The first bytes, from the backend.
+/// let options = ReadOptions::new().authoritative().range(0..6);
+/// let entry = store.load(&Key::new("file")?, &options).await?.into_entry().expect("just written");
+/// assert_eq!(entry.value(), "header");
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReadOptions {
@@ -61,6 +89,15 @@ impl ReadOptions {
     }
 
     /// With another freshness.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use tiered_core::{Freshness, ReadOptions};
+    ///
+    /// let options = ReadOptions::new().freshness(Freshness::MaxStale(Duration::from_secs(5)));
+    /// assert_eq!(ReadOptions::new().authoritative().freshness, Freshness::Authoritative);
+    /// ```
     #[must_use]
     pub fn freshness(mut self, freshness: Freshness) -> Self {
         self.freshness = freshness;
@@ -74,6 +111,19 @@ impl ReadOptions {
     }
 
     /// Answer [`Lookup::Unchanged`] when the entry is still `known`.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{Key, Lookup, MemoryStore, ReadOptions, Store};
+    ///
+    /// let store = MemoryStore::new();
+    /// let key = Key::new("config")?;
+    /// let version = store.put(&key, "v1".into()).await?.version;
+    /// let options = ReadOptions::new().unless(version.into());
+    /// assert_eq!(store.load(&key, &options).await?.lookup, Lookup::Unchanged);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn unless(mut self, known: Known) -> Self {
         self.unless = Some(known);
@@ -104,6 +154,14 @@ impl ReadOptions {
     }
 
     /// Whether [`if_version`](Self::if_version) asks for another version than this.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::{ReadOptions, Version};
+    ///
+    /// let options = ReadOptions::new().if_version(Version::from_u128(1));
+    /// assert!(options.excludes(&Version::from_u128(2)) && !options.excludes(&Version::from_u128(1)));
+    /// ```
     pub fn excludes(&self, version: &Version) -> bool {
         self.if_version.as_ref().is_some_and(|known| known.version != *version)
     }
@@ -116,6 +174,15 @@ impl ReadOptions {
     }
 
     /// With tombstones seen or hidden.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::ReadOptions;
+    /// use tiered_core::adapter::Tombstones;
+    ///
+    /// let options = ReadOptions::new().tombstones(Tombstones::Show);
+    /// assert_eq!(options.tombstones, Tombstones::Show);
+    /// ```
     #[must_use]
     pub fn tombstones(mut self, tombstones: Tombstones) -> Self {
         self.tombstones = tombstones;
@@ -124,6 +191,18 @@ impl ReadOptions {
 }
 
 /// The tier that answered.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered_core::{Key, MemoryStore, ReadOptions, Source, Store, StoreExt, TieredStore};
+///
+/// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new()).build().await?;
+/// store.set("users/42", "Ada").await?;
+/// let read = store.load(&Key::new("users/42")?, &ReadOptions::new()).await?;
+/// assert_eq!(read.source, Source::Frontend);
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Source {
@@ -138,6 +217,19 @@ pub enum Source {
 }
 
 /// What was found: an entry, or [`Slices`](crate::Slices) of one.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use tiered_core::{Key, Lookup, MemoryStore, ReadOptions, Store};
+///
+/// match MemoryStore::new().load(&Key::new("users/42")?, &ReadOptions::new()).await?.lookup {
+///     Lookup::Found(entry) => println!("{} bytes", entry.size()),
+///     Lookup::Absent => println!("no such user"),
+///     Lookup::Unchanged | Lookup::Changed => unreachable!("only a conditional read answers this"),
+/// }
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lookup<T = Entry> {
     /// A live entry.
@@ -151,6 +243,21 @@ pub enum Lookup<T = Entry> {
 }
 
 /// The answer to a read.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered_core::{Key, MemoryStore, ReadOptions, Store, StoreExt, TieredStore};
+///
+/// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new()).build().await?;
+/// store.set("price", "12").await?;
+/// let read = store.load(&Key::new("price")?, &ReadOptions::new()).await?;
+/// if read.stale {
+///     println!("the backend is down; this is {:?} old", read.age);
+/// }
+/// assert_eq!(read.entry().expect("just written").value(), "12");
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Read<T = Entry> {
@@ -166,6 +273,18 @@ pub struct Read<T = Entry> {
     pub stale: bool,
 }
 
+/// # Examples
+/// ```
+/// use tiered_core::adapter::Stamp;
+/// use tiered_core::{Lookup, Put, Read, Source};
+///
+/// // For adapters and wrappers.
+/// let entry = Stamp::system().entry(&Put::new("value"));
+/// let read = Read::from_store(Lookup::Found(entry));
+/// let size: Read<u64> = read.try_map(|entry| Ok(entry.size()))?;
+/// assert_eq!(size, Read::fresh(Lookup::Found(5), Source::Store));
+/// # Ok::<(), tiered_core::Error>(())
+/// ```
 impl<T> Read<T> {
     /// A fresh answer of a store without tiers.
     pub const fn from_store(lookup: Lookup<T>) -> Self {
@@ -204,6 +323,17 @@ impl<T> Read<T> {
     }
 }
 
+/// # Examples
+/// ```
+/// use tiered_core::adapter::Stamp;
+/// use tiered_core::{Lookup, Put, Read, ReadOptions};
+///
+/// let entry = Stamp::system().entry(&Put::new("value"));
+/// let read = Read::answer(Some(entry), &ReadOptions::new().range(0..3))?;
+/// assert_eq!(read.entry().expect("found").value(), "val");
+/// assert!(read.into_entry().is_some());
+/// # Ok::<(), tiered_core::Error>(())
+/// ```
 impl Read {
     /// The answer to a read with `options` where `entry` is the live, whole entry. What an adapter that holds
     /// whole entries returns.

@@ -1,15 +1,27 @@
 //! Settings of a tiered store: plain data, apart from its components.
 
+use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::policy::{ReadPolicy, WritePolicy};
+use crate::quantity::{self, Quantity};
 use crate::sync::StrategyName;
 
 /// For how long an entry of the frontend may be served before it is compared with the backend again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+///
+/// In TOML: `"auto"`, `"unlimited"`, or a duration such as `"60s"`.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use tiered_core::settings::MaxStale;
+///
+/// let minute = MaxStale::from(Duration::from_secs(60));
+/// assert_eq!(minute, MaxStale::AtMost(Duration::from_secs(60)));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MaxStale {
     /// 60 s where other processes can write to the backend, unlimited where they cannot.
@@ -17,11 +29,62 @@ pub enum MaxStale {
     Auto,
     /// Without limit: no other process writes, or stale answers do no harm.
     Unlimited,
-    /// So many milliseconds.
-    Millis(u64),
+    /// So long. Ages are counted in whole milliseconds, and a fraction is cut off: after a time of zero an entry is compared
+    /// again a millisecond later.
+    AtMost(Duration),
+}
+
+impl From<Duration> for MaxStale {
+    fn from(age: Duration) -> Self {
+        Self::AtMost(age)
+    }
+}
+
+impl Quantity for MaxStale {
+    fn expected(f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(r#""auto", "unlimited", or "#)?;
+        Duration::expected(f)
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Self::Auto),
+            "unlimited" => Some(Self::Unlimited),
+            age => Duration::read(age).map(Self::AtMost),
+        }
+    }
+
+    fn write(&self) -> String {
+        match self {
+            Self::Auto => "auto".to_owned(),
+            Self::Unlimited => "unlimited".to_owned(),
+            Self::AtMost(age) => age.write(),
+        }
+    }
+}
+
+impl Serialize for MaxStale {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        quantity::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for MaxStale {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        quantity::deserialize(deserializer)
+    }
 }
 
 /// What a persistent frontend's entries are worth when the store is opened again.
+///
+/// # Examples
+/// ```
+/// use tiered_core::TieredSettings;
+/// use tiered_core::settings::Reopen;
+///
+/// let settings: TieredSettings = serde_json::from_str(r#"{ "reopen": "trust" }"#).unwrap();
+/// assert_eq!(settings.reopen, Reopen::Trust);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -36,6 +99,15 @@ pub enum Reopen {
 }
 
 /// What a write-behind store does with a write for which there is no room.
+///
+/// # Examples
+/// ```
+/// use tiered_core::TieredSettings;
+/// use tiered_core::settings::OnFull;
+///
+/// let settings: TieredSettings = serde_json::from_str(r#"{ "on-full": "fail" }"#).unwrap();
+/// assert_eq!(settings.on_full, OnFull::Fail);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -48,6 +120,15 @@ pub enum OnFull {
 }
 
 /// What a write-behind store does when the backend definitely refuses a journaled write.
+///
+/// # Examples
+/// ```
+/// use tiered_core::TieredSettings;
+/// use tiered_core::settings::OnPark;
+///
+/// let settings: TieredSettings = serde_json::from_str(r#"{ "on-park": "halt" }"#).unwrap();
+/// assert_eq!(settings.on_park, OnPark::Halt);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -62,7 +143,16 @@ pub enum OnPark {
 }
 
 /// What a write-behind store does with new writes while the oldest pending one is older than
-/// [`max_pending_age_millis`](TieredSettings::max_pending_age_millis).
+/// [`max_pending_age`](TieredSettings::max_pending_age).
+///
+/// # Examples
+/// ```
+/// use tiered_core::TieredSettings;
+/// use tiered_core::settings::OnOverdue;
+///
+/// let settings: TieredSettings = serde_json::from_str(r#"{ "on-overdue": "block" }"#).unwrap();
+/// assert_eq!(settings.on_overdue, OnOverdue::Block);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -78,6 +168,15 @@ pub enum OnOverdue {
 }
 
 /// When a read that missed is answered.
+///
+/// # Examples
+/// ```
+/// use tiered_core::TieredSettings;
+/// use tiered_core::settings::FillTiming;
+///
+/// let settings: TieredSettings = serde_json::from_str(r#"{ "fill": "before-answer" }"#).unwrap();
+/// assert_eq!(settings.fill, FillTiming::BeforeAnswer);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -86,11 +185,20 @@ pub enum FillTiming {
     #[default]
     AfterAnswer,
     /// After the fill: a second read is a hit, if the frontend keeps the entry. A frontend that hangs delays the answer by
-    /// [`frontend_patience_millis`](TieredSettings::frontend_patience_millis).
+    /// [`frontend_patience`](TieredSettings::frontend_patience).
     BeforeAnswer,
 }
 
 /// What failed entries of the sync on connecting mean.
+///
+/// # Examples
+/// ```
+/// use tiered_core::TieredSettings;
+/// use tiered_core::settings::OnConnectFailure;
+///
+/// let settings: TieredSettings = serde_json::from_str(r#"{ "on-connect-failure": "fail" }"#).unwrap();
+/// assert_eq!(settings.on_connect_failure, OnConnectFailure::Fail);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -104,6 +212,15 @@ pub enum OnConnectFailure {
 }
 
 /// What a failure of the frontend means for a call that the backend can serve.
+///
+/// # Examples
+/// ```
+/// use tiered_core::TieredSettings;
+/// use tiered_core::settings::FrontendFailure;
+///
+/// let settings: TieredSettings = serde_json::from_str(r#"{ "frontend-failure": "fail" }"#).unwrap();
+/// assert_eq!(settings.frontend_failure, FrontendFailure::Fail);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -116,12 +233,21 @@ pub enum FrontendFailure {
 }
 
 /// What a write-through or write-around store does about a backend write whose outcome is unknown.
+///
+/// # Examples
+/// ```
+/// use tiered_core::TieredSettings;
+/// use tiered_core::settings::OnUnknown;
+///
+/// let settings: TieredSettings = serde_json::from_str(r#"{ "on-unknown": "retry" }"#).unwrap();
+/// assert_eq!(settings.on_unknown, OnUnknown::Retry);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum OnUnknown {
     /// The caller is told. The key is closed to hits for as long as the request can still take effect
-    /// ([`Capabilities::lifetime`](crate::Capabilities::lifetime)).
+    /// ([`Capabilities::request_lifetime`](crate::Capabilities::request_lifetime)).
     #[default]
     Report,
     /// The write is retried under the same id until its outcome is known. Each attempt is conditional on the version that
@@ -138,8 +264,18 @@ pub enum OnUnknown {
 /// Such an answer is marked ([`Read::stale`](crate::Read)). It is never one that has expired, one of a key with a
 /// write under way or in quarantine, or one from before the frontend failed to keep in step; and it is given to reads
 /// of [`Freshness::Cached`](crate::Freshness) alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+///
+/// In TOML: `"never"`, `"unlimited"`, or a duration such as `"10m"`.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use tiered_core::settings::ServeStale;
+///
+/// let while_away = ServeStale::from(Duration::from_secs(600));
+/// assert_eq!(while_away, ServeStale::AtMost(Duration::from_secs(600)));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServeStale {
     /// Never: the backend's error is the answer.
@@ -147,68 +283,105 @@ pub enum ServeStale {
     Never,
     /// However old it is.
     Unlimited,
-    /// Where it was compared with the backend at most so many milliseconds ago.
-    Millis(u64),
+    /// Where it was compared with the backend at most so long ago. Ages are counted in whole milliseconds, and a fraction is
+    /// cut off.
+    AtMost(Duration),
 }
 
-impl ServeStale {
-    /// The greatest age in milliseconds; `None` where nothing stale is served.
-    pub(crate) const fn limit(self) -> Option<u64> {
+impl From<Duration> for ServeStale {
+    fn from(age: Duration) -> Self {
+        Self::AtMost(age)
+    }
+}
+
+impl Quantity for ServeStale {
+    fn expected(f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(r#""never", "unlimited", or "#)?;
+        Duration::expected(f)
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "never" => Some(Self::Never),
+            "unlimited" => Some(Self::Unlimited),
+            age => Duration::read(age).map(Self::AtMost),
+        }
+    }
+
+    fn write(&self) -> String {
         match self {
-            Self::Never => None,
-            Self::Unlimited => Some(u64::MAX),
-            Self::Millis(millis) => Some(millis),
+            Self::Never => "never".to_owned(),
+            Self::Unlimited => "unlimited".to_owned(),
+            Self::AtMost(age) => age.write(),
         }
     }
 }
 
+impl Serialize for ServeStale {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        quantity::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ServeStale {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        quantity::deserialize(deserializer)
+    }
+}
+
 /// A circuit breaker: a tier that fails again and again is left alone for a while, and calls fail at once meanwhile.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use tiered_core::TieredSettings;
+/// use tiered_core::settings::BreakerSettings;
+///
+/// let mut settings = TieredSettings::default();
+/// settings.backend_breaker = Some(BreakerSettings::new(5, Duration::from_secs(1)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]
 pub struct BreakerSettings {
     /// So many failures in a row open it. A failure is a call that found the tier unavailable or timed out.
     pub failures: u32,
-    /// For how long the tier is left alone, in milliseconds. After it one call is let through: where that succeeds the
+    /// For how long the tier is left alone; longer than zero. After it one call is let through: where that succeeds the
     /// breaker closes.
-    pub pause_millis: u64,
+    #[serde(with = "quantity")]
+    pub pause: Duration,
 }
 
 impl BreakerSettings {
     /// Opens after so many failures in a row, and then leaves the tier alone for `pause`.
-    pub fn new(failures: u32, pause: Duration) -> Self {
-        Self { failures, pause_millis: whole_millis(pause) }
+    pub const fn new(failures: u32, pause: Duration) -> Self {
+        Self { failures, pause }
     }
 }
 
-impl From<Duration> for MaxStale {
-    fn from(age: Duration) -> Self {
-        Self::Millis(whole_millis(age))
-    }
-}
-
-impl From<Duration> for ServeStale {
-    fn from(age: Duration) -> Self {
-        Self::Millis(whole_millis(age))
-    }
-}
-
-/// In milliseconds. A fraction counts as a whole one, so that no duration but zero becomes zero.
-pub(crate) fn whole_millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
-}
-
-/// How a tiered store behaves. Every field has a default; unknown fields are refused.
+/// How a tiered store behaves: data, for a file of settings. In code the methods of the
+/// [builder](crate::TieredBuilder#settings) set the same.
+///
+/// Every field has a default; unknown fields are refused. Where serde reads and writes it, a duration is a text such as
+/// `"60s"` or `"1h 30m"`, a number of bytes is one such as `"64MiB"` or a plain number, and `"off"` is no limit.
+///
+/// A duration of zero is refused by [`build`](crate::TieredBuilder::build), except for `close_deadline`, `max_stale`,
+/// `serve_stale` and `soft_read_timeout`. A duration longer than the process runs is as good as no limit.
 ///
 /// # Examples
 /// ```
+/// use std::time::Duration;
 /// use tiered_core::{TieredSettings, WritePolicy};
 ///
-/// let settings = TieredSettings { write_policy: WritePolicy::WriteAround, ..TieredSettings::default() };
-/// assert_eq!(settings.max_pending_operations, 10_000);
+/// let mut settings = TieredSettings::default();
+/// settings.write_policy = WritePolicy::WriteAround;
+/// settings.read_timeout = Some(Duration::from_secs(5));
+/// assert_eq!(settings.close_deadline, Duration::from_secs(30));
+/// assert_eq!(serde_json::to_value(&settings).unwrap()["read-timeout"], "5s");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
 pub struct TieredSettings {
     /// How it writes.
     pub write_policy: WritePolicy,
@@ -225,11 +398,13 @@ pub struct TieredSettings {
     /// When a read that missed is answered.
     pub fill: FillTiming,
     /// Values larger than this many bytes are not copied to the frontend; none means the frontend's own limit.
+    #[serde(with = "quantity")]
     pub max_fill: Option<u64>,
     /// At most so many acknowledged writes wait for the backend (write-behind). 10,000 by default: a few seconds
     /// of a fast writer, in memory that a process can spare.
     pub max_pending_operations: usize,
     /// At most so many bytes of values wait for the backend (write-behind). 64 MiB by default.
+    #[serde(with = "quantity")]
     pub max_pending_bytes: u64,
     /// What happens to a write for which there is no room.
     pub on_full: OnFull,
@@ -241,33 +416,39 @@ pub struct TieredSettings {
     /// What happens to the writes after one that the backend refuses.
     pub on_park: OnPark,
     /// How long a journaled write may wait for the backend before an alarm goes off
-    /// ([`Event::Overdue`](crate::Event::Overdue), and a warning), in milliseconds; none means no alarm. Five
-    /// minutes by default.
-    pub max_pending_age_millis: Option<u64>,
+    /// ([`Event::Overdue`](crate::Event::Overdue), and a warning); none means no alarm. Five minutes by default.
+    #[serde(with = "quantity")]
+    pub max_pending_age: Option<Duration>,
     /// What happens to new writes once the alarm has gone off.
     pub on_overdue: OnOverdue,
-    /// How long a call waits for the frontend before it goes on without it, in milliseconds. 2 s by default.
-    pub frontend_patience_millis: u64,
-    /// How long a write takes at most to answer, in milliseconds; none means without limit. While it waits for earlier
+    /// How long a call waits for the frontend before it goes on without it. 2 s by default.
+    #[serde(with = "quantity")]
+    pub frontend_patience: Duration,
+    /// How long a write takes at most to answer; none means without limit. While it waits for earlier
     /// writes of its key, or for room, the answer is [`Outcome::NotApplied`](crate::Outcome::NotApplied); after that
     /// [`Outcome::Unknown`](crate::Outcome::Unknown), and the write itself goes on. A value that is streamed into
     /// write-behind or a local cache is collected first, for as long again.
-    pub write_deadline_millis: Option<u64>,
-    /// How long closing waits for pending writes to reach the backend, in milliseconds. 30 s by default.
-    pub close_deadline_millis: u64,
+    #[serde(with = "quantity")]
+    pub write_deadline: Option<Duration>,
+    /// How long closing waits for pending writes to reach the backend; zero means not at all. 30 s by default.
+    #[serde(with = "quantity")]
+    pub close_deadline: Duration,
     /// What happens about a backend write whose outcome is unknown (write-through, write-around).
     pub on_unknown: OnUnknown,
-    /// For how long the frontend remembers that the backend has no such entry, in milliseconds; none means not at all.
+    /// For how long the frontend remembers that the backend has no such entry; none means not at all.
     /// Another process's write is seen that much later at worst, or when the backend's feed tells of it.
-    pub negative_ttl_millis: Option<u64>,
+    #[serde(with = "quantity")]
+    pub negative_ttl: Option<Duration>,
     /// Whether an entry older than it may be is served while the backend cannot be asked.
     pub serve_stale: ServeStale,
-    /// How long a read waits for the backend before it takes a stale entry instead, where `serve_stale` allows one, in
-    /// milliseconds; none means for as long as the backend takes. The backend's answer still fills the frontend.
-    pub soft_read_timeout_millis: Option<u64>,
+    /// How long a read waits for the backend before it takes a stale entry instead, where `serve_stale` allows one; none
+    /// means for as long as the backend takes, zero not at all. The backend's answer still fills the frontend.
+    #[serde(with = "quantity")]
+    pub soft_read_timeout: Option<Duration>,
     /// How long a read waits for the backend at all before it fails with
-    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut), in milliseconds; none means without limit.
-    pub read_timeout_millis: Option<u64>,
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut); none means without limit.
+    #[serde(with = "quantity")]
+    pub read_timeout: Option<Duration>,
     /// Leaves a backend that fails again and again alone for a while.
     pub backend_breaker: Option<BreakerSettings>,
     /// The same for the frontend, which the store does without meanwhile.
@@ -289,48 +470,20 @@ impl Default for TieredSettings {
             max_pending_bytes: 64 << 20,
             on_full: OnFull::default(),
             on_park: OnPark::default(),
-            max_pending_age_millis: Some(300_000),
+            max_pending_age: Some(Duration::from_mins(5)),
             on_overdue: OnOverdue::default(),
             max_quarantined: 1024,
             frontend_failure: FrontendFailure::default(),
-            frontend_patience_millis: 2_000,
-            write_deadline_millis: None,
-            close_deadline_millis: 30_000,
+            frontend_patience: Duration::from_secs(2),
+            write_deadline: None,
+            close_deadline: Duration::from_secs(30),
             on_unknown: OnUnknown::default(),
-            negative_ttl_millis: None,
+            negative_ttl: None,
             serve_stale: ServeStale::default(),
-            soft_read_timeout_millis: None,
-            read_timeout_millis: None,
+            soft_read_timeout: None,
+            read_timeout: None,
             backend_breaker: None,
             frontend_breaker: None,
         }
-    }
-}
-
-impl TieredSettings {
-    pub(crate) fn frontend_patience(&self) -> Duration {
-        Duration::from_millis(self.frontend_patience_millis)
-    }
-
-    pub(crate) fn max_pending_age(&self) -> Option<Duration> {
-        self.max_pending_age_millis.map(Duration::from_millis)
-    }
-
-    pub(crate) fn write_deadline(&self) -> Option<Duration> {
-        self.write_deadline_millis.map(Duration::from_millis)
-    }
-
-    pub(crate) fn soft_read_timeout(&self) -> Option<Duration> {
-        // Without anything stale to serve there is nothing to do earlier.
-        let serves = self.serve_stale != ServeStale::Never;
-        self.soft_read_timeout_millis.filter(|_| serves).map(Duration::from_millis)
-    }
-
-    pub(crate) fn read_timeout(&self) -> Option<Duration> {
-        self.read_timeout_millis.map(Duration::from_millis)
-    }
-
-    pub(crate) fn close_deadline(&self) -> Duration {
-        Duration::from_millis(self.close_deadline_millis)
     }
 }

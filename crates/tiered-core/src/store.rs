@@ -1,6 +1,8 @@
 //! The [`Store`] trait: the contract between adapters and the tiering engine.
 
+mod answers;
 mod convenience;
+mod one_by_one;
 mod shared;
 
 use std::fmt;
@@ -9,15 +11,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_core::Stream;
-use futures_util::{StreamExt as _, stream};
+use futures_util::stream;
 
-use crate::batch::{Action, Applied, Atomicity, Batch, BatchOutcomes, fail_with_last};
+#[cfg(doc)]
+use crate::batch::Atomicity;
+use crate::batch::{Batch, BatchOutcomes};
 use crate::capability::{Capabilities, Feature, Sharing};
 use crate::claim::{Claim, Scope};
 use crate::entry::{Entry, Metadata};
-use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
+#[cfg(doc)]
+use crate::error::Outcome;
+use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::key::Key;
 use crate::list::{ListOptions, ListStream};
 use crate::ranges::{NEAR, Slices, load_ranges};
@@ -27,13 +33,17 @@ use crate::read::{Read, ReadOptions, Reads};
 use crate::version::Version;
 use crate::write::{Delete, Deleted, Put, Written};
 
+pub use answers::{answer, check_mark, closed, collect, precondition_failed};
 pub use convenience::StoreExt;
+use one_by_one::apply_one_by_one;
+pub use shared::AsStore;
 
 /// A value as a stream of parts, in order. An error ends it.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 
 /// What writers of others changed, as far as the backend tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Change {
     /// This key was written or deleted.
     Key {
@@ -91,7 +101,7 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 ///
 /// # Writing
 /// * **`[put.replace]`** [`put`](Store::put) stores the whole entry: nothing of an earlier one survives. It is stamped
-///   ([`Stamp::entry`](crate::Stamp::entry)): a copy ([`adapter::verbatim`](crate::adapter::verbatim)) keeps the version,
+///   ([`Stamp::entry`](crate::adapter::Stamp::entry)): a copy ([`adapter::verbatim`](crate::adapter::verbatim)) keeps the version,
 ///   the time of modification and the note of its entry; size and checksum are always computed from the value. A read
 ///   that begins after the put returned sees it, or a later write.
 /// * **`[put.version]`** The version returned is the version that reads then show: the put's own, where it names one
@@ -103,8 +113,8 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 /// * **`[put.damaged]`** [`Precondition::Damaged`](crate::Precondition::Damaged) holds where reading the key answers
 ///   [`ErrorKind::Corrupt`], and never over an absent or a good entry. A store without [`Feature::DetectsCorruption`]
 ///   refuses it with [`ErrorKind::Unsupported`]. An unconditional write replaces what is damaged as well.
-/// * **`[put.limits]`** A key longer than [`Capabilities::key_limit`] is [`ErrorKind::InvalidKey`], a value larger
-///   than [`Capabilities::value_limit`] is [`ErrorKind::TooLarge`], and nothing was written. Empty values are values.
+/// * **`[put.limits]`** A key longer than [`Capabilities::max_key`] is [`ErrorKind::InvalidKey`], a value larger
+///   than [`Capabilities::max_value`] is [`ErrorKind::TooLarge`], and nothing was written. Empty values are values.
 /// * **`[put.stream]`** [`put_stream`](Store::put_stream) is a put whose value arrives in parts. A stream that
 ///   ends in an error, or is dropped before its end, is [`Outcome::NotApplied`]; the limit holds while it streams.
 /// * **`[delete.existed]`** [`delete`](Store::delete) removes the entry. Where the caller
@@ -115,7 +125,7 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 /// * **`[write.outcome]`** A write ends as exactly one of: `Ok`, then it took effect at the declared
 ///   [durability](Capabilities::durability); an error whose [`write_outcome`](Error::write_outcome) is
 ///   [`Outcome::NotApplied`], then it never takes effect; or [`Outcome::Unknown`], then it takes effect at most
-///   once, at the latest [`Capabilities::lifetime`] after the call returned. An unfamiliar error of a driver is
+///   once, at the latest [`Capabilities::request_lifetime`] after the call returned. An unfamiliar error of a driver is
 ///   `Unknown`, never `NotApplied`.
 /// * **`[write.retry]`** A put under the version that the live entry has already, whose precondition would
 ///   otherwise have failed because of that, may answer `Ok`, where size and checksum match as well: the writer
@@ -156,8 +166,8 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 ///
 /// # Tombstones
 /// * **`[tombstone.hidden]`** With [`Feature::KeepsNotes`], an entry whose note says
-///   [`Origin::is_hidden`](crate::Origin::is_hidden) is absent to every read, listing, precondition and delete,
-///   unless the options say [`Tombstones::Show`](crate::Tombstones::Show).
+///   [`Origin::is_hidden`](crate::adapter::Origin::is_hidden) is absent to every read, listing, precondition and delete,
+///   unless the options say [`Tombstones::Show`](crate::adapter::Tombstones::Show).
 ///
 /// # Marks
 /// * **`[marks.names]`** [`mark_names`](Store::mark_names) answers the names of all marks that are set and begin with a
@@ -185,7 +195,7 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 /// * **`[claim]`** An [exclusive](crate::Sharing::Exclusive) store is lent to one owner per scope:
 ///   [`claim`](Store::claim) of a scope that overlaps one which is lent is [`ErrorKind::Locked`]; disjoint ones are
 ///   independent, and what is dropped can be claimed again. All handles of one place in this process share their
-///   [`Claims`](crate::Claims). A tiered store claims its tiers, a sync its target: two owners that do not know of each
+///   [`Claims`](crate::adapter::Claims). A tiered store claims its tiers, a sync its target: two owners that do not know of each
 ///   other would serve stale answers. A claim does not prevent calls of the store.
 ///
 /// # Life
@@ -214,26 +224,102 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// What the store declares about itself. The same for as long as it is open.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::{MemoryStore, Store};
+    ///
+    /// assert_eq!(MemoryStore::new().capabilities().name(), "memory");
+    /// ```
     fn capabilities(&self) -> &Capabilities;
 
     /// Reads one key.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{Key, MemoryStore, ReadOptions, Store};
+    ///
+    /// let store = MemoryStore::new();
+    /// let read = store.load(&Key::new("users/42")?, &ReadOptions::new().authoritative()).await?;
+    /// assert!(read.entry().is_none());
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read>;
 
     /// Writes one key.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{Key, MemoryStore, Put, Store};
+    ///
+    /// let store = MemoryStore::new();
+    /// let written = store.put(&Key::new("users/42")?, Put::new("Ada").if_absent()).await?;
+    /// println!("written as {}", written.version);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     async fn put(&self, key: &Key, put: Put) -> Result<Written>;
 
     /// Deletes one key.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{Delete, Key, MemoryStore, Store};
+    ///
+    /// // Deleting what is not there is no error.
+    /// MemoryStore::new().delete(&Key::new("users/42")?, Delete::new()).await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted>;
 
     /// Lists keys in order. The stream owns what it needs and may outlive the borrow.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use futures_util::TryStreamExt;
+    /// use tiered_core::{ListOptions, MemoryStore, Store, StoreExt};
+    ///
+    /// let store = MemoryStore::new();
+    /// store.set("users/1", "Ada").await?;
+    /// store.set("users/2", "Grace").await?;
+    /// let listed: Vec<_> = store.list(ListOptions::new().prefix("users/")).try_collect().await?;
+    /// assert_eq!(listed.len(), 2);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     fn list(&self, options: ListOptions) -> ListStream;
 
     /// The whole live entry, if it can be had at once from memory.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{Key, MemoryStore, Store, StoreExt};
+    ///
+    /// let store = MemoryStore::new();
+    /// store.set("users/42", "Ada").await?;
+    /// assert!(store.peek(&Key::new("users/42")?).is_some());
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     fn peek(&self, _key: &Key) -> Option<Entry> {
         None
     }
 
     /// Reads one key's metadata, whatever conditions and range the options name.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{Key, MemoryStore, ReadOptions, Store, StoreExt};
+    ///
+    /// let store = MemoryStore::new();
+    /// store.set("film", "many bytes").await?;
+    /// let head = store.head(&Key::new("film")?, &ReadOptions::new()).await?;
+    /// assert_eq!(head.expect("just written").size, 10);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
         let options = ReadOptions { unless: None, if_version: None, range: Some(0..0), ..options.clone() };
         let read = self.load(key, &options).await?;
@@ -241,6 +327,20 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Reads several keys; one answer for each of them, in their order. Here: one after the other.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{Key, MemoryStore, ReadOptions, Store, StoreExt};
+    ///
+    /// let store = MemoryStore::new();
+    /// store.set("a", "1").await?;
+    /// let keys = [Key::new("a")?, Key::new("b")?];
+    /// let reads = store.get_many(&keys, &ReadOptions::new()).await;
+    /// let found: Vec<bool> = reads.iter().map(|read| read.as_ref().is_ok_and(|read| read.entry().is_some())).collect();
+    /// assert_eq!(found, [true, false]);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
         let mut reads = Vec::with_capacity(keys.len());
         for key in keys {
@@ -278,11 +378,44 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Applies a batch. Here: refuses to be atomic; otherwise judges every precondition first, then writes one
     /// after the other, unconditionally where a key occurs twice.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{Batch, Delete, Key, MemoryStore, Store, StoreExt};
+    ///
+    /// let store = MemoryStore::new();
+    /// store.set("cart/1", "apple").await?;
+    /// let batch = Batch::new()
+    ///     .put(Key::new("order/1")?, "apple")
+    ///     .delete(Key::new("cart/1")?, Delete::new());
+    /// store.apply(batch).await?;
+    /// assert!(!store.contains("cart/1").await?);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
         apply_one_by_one(self, batch).await
     }
 
     /// Reads one key's value in parts, of one version, whatever conditions the options name. Here: loads it whole and yields it as one part.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use futures_util::TryStreamExt;
+    /// use tiered_core::{Key, MemoryStore, ReadOptions, Store, StoreExt};
+    ///
+    /// let store = MemoryStore::new();
+    /// store.set("film", "many bytes").await?;
+    /// let (metadata, mut body) =
+    ///     store.read_stream(&Key::new("film")?, &ReadOptions::new()).await?.expect("just written");
+    /// let mut received = 0;
+    /// while let Some(part) = body.try_next().await? {
+    ///     received += part.len() as u64;
+    /// }
+    /// assert_eq!(received, metadata.size);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     async fn read_stream(
         &self,
         key: &Key,
@@ -297,13 +430,39 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Writes one key from parts; `put.value` is ignored. Here: collects them, within the limit, and puts.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use futures_util::stream;
+    /// use tiered_core::{Key, MemoryStore, Put, Store, StoreExt};
+    ///
+    /// let store = MemoryStore::new();
+    /// let parts = stream::iter(["many ", "bytes"].map(|part| Ok(part.into())));
+    /// store.put_stream(&Key::new("film")?, Put::new(""), Box::pin(parts)).await?;
+    /// assert_eq!(store.get("film").await?.expect("just written").value(), "many bytes");
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     async fn put_stream(&self, key: &Key, put: Put, body: ByteStream) -> Result<Written> {
         let value = collect(self.capabilities(), body).await.map_err(|error| error.for_key(key))?;
         self.put(key, put.value(value)).await
     }
 
     /// Lends `scope` to an owner; see `[claim]`. Here: a shared store grants every claim; an exclusive one
-    /// is refused, since it must hold the [`Claims`](crate::Claims) of its place and answer with them.
+    /// is refused, since it must hold the [`Claims`](crate::adapter::Claims) of its place and answer with them.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::adapter::Scope;
+    /// use tiered_core::{ErrorKind, MemoryStore, Store};
+    ///
+    /// let store = MemoryStore::new();
+    /// let claim = store.claim(&Scope::Whole).await?;
+    /// assert_eq!(store.claim(&Scope::prefix("users/")).await.unwrap_err().kind(), ErrorKind::Locked);
+    /// drop(claim);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     async fn claim(&self, _scope: &Scope) -> Result<Claim> {
         let capabilities = self.capabilities();
         match capabilities.sharing() {
@@ -318,17 +477,48 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     }
 
     /// What others change, where the backend tells ([`Feature::Changes`]).
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::{Feature, MemoryStore, Store};
+    ///
+    /// let store = MemoryStore::new();
+    /// assert_eq!(store.changes().is_some(), store.capabilities().has(Feature::Changes));
+    /// ```
     fn changes(&self) -> Option<ChangeStream> {
         None
     }
 
     /// A mark's value.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, Store};
+    ///
+    /// let store = MemoryStore::new();
+    /// store.set_mark("app.schema", Some("3".into())).await?;
+    /// assert_eq!(store.mark("app.schema").await?.as_deref(), Some(&b"3"[..]));
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     async fn mark(&self, _name: &str) -> Result<Option<Bytes>> {
         self.capabilities().require(Feature::KeepsMarks).map_err(|e| e.during(Operation::Mark))?;
         Ok(None)
     }
 
     /// Sets or removes a mark. The name matches `[a-z0-9._-]{1,64}`; the value has at most 4 KiB.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, Store};
+    ///
+    /// let store = MemoryStore::new();
+    /// store.set_mark("app.schema", Some("3".into())).await?;
+    /// store.set_mark("app.schema", None).await?;
+    /// assert_eq!(store.mark("app.schema").await?, None);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     async fn set_mark(&self, _name: &str, _value: Option<Bytes>) -> Result<()> {
         self.capabilities().require(Feature::KeepsMarks).map_err(|e| e.during(Operation::Mark))
     }
@@ -358,120 +548,34 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Waits until what was acknowledged is as durable as the store can make it.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, Store, StoreExt};
+    ///
+    /// let store = MemoryStore::new();
+    /// store.set("users/42", "Ada").await?;
+    /// store.flush().await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     async fn flush(&self) -> Result<()> {
         Ok(())
     }
 
     /// Flushes and releases the place.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{ErrorKind, MemoryStore, Store, StoreExt};
+    ///
+    /// let store = MemoryStore::new();
+    /// store.close().await?;
+    /// assert_eq!(store.get("users/42").await.unwrap_err().kind(), ErrorKind::Closed);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     async fn close(&self) -> Result<()> {
         self.flush().await
-    }
-}
-
-/// Collects a streamed value, within the limit of `capabilities`.
-///
-/// # Errors
-/// The stream's own error, or [`ErrorKind::TooLarge`]; always [`Outcome::NotApplied`].
-pub async fn collect(capabilities: &Capabilities, mut body: ByteStream) -> Result<Bytes> {
-    let mut value = BytesMut::new();
-    while let Some(part) = body.next().await {
-        let part = part.map_err(|error| error.outcome_is(Outcome::NotApplied))?;
-        capabilities.check_value((value.len() + part.len()) as u64)?;
-        value.extend_from_slice(&part);
-    }
-    Ok(value.freeze())
-}
-
-/// Checks a mark's name and value.
-///
-/// # Errors
-/// [`ErrorKind::InvalidInput`].
-pub fn check_mark(name: &str, value: Option<&Bytes>) -> Result<()> {
-    const MAX_VALUE: usize = 4096;
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
-    let named = (1..=64).contains(&name.len()) && name.chars().all(allowed);
-    if named && value.is_none_or(|value| value.len() <= MAX_VALUE) {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::InvalidInput,
-        "a mark's name matches [a-z0-9._-]{1,64}; its value has 4 KiB at most",
-    )
-    .during(Operation::Mark))
-}
-
-async fn apply_one_by_one<S: Store + ?Sized>(store: &S, batch: Batch) -> Result<BatchOutcomes> {
-    if batch.is_empty() {
-        return Ok(Vec::new());
-    }
-    if batch.atomicity() == Atomicity::Required {
-        store.capabilities().require(Feature::AtomicBatch).map_err(|error| error.during(Operation::Apply))?;
-    }
-    let operations = batch.into_operations();
-    // Only the last operation on a key is carried out; the precondition of an earlier one is judged by a read.
-    let last = |index: usize, key: &Key| !operations.iter().skip(index + 1).any(|(later, _)| later == key);
-    let mut outcomes: Vec<Option<Result<Applied>>> = Vec::with_capacity(operations.len());
-    for (index, (key, action)) in operations.iter().enumerate() {
-        outcomes.push(if last(index, key) { None } else { Some(judge(store, key, action).await) });
-    }
-    let mut answers = Vec::with_capacity(outcomes.len());
-    for ((key, action), judged) in operations.iter().zip(outcomes) {
-        answers.push(match (judged, action.clone()) {
-            (Some(judged), _) => judged,
-            (None, Action::Put(put)) => store.put(key, put).await.map(Applied::Put),
-            (None, Action::Delete(delete)) => store.delete(key, delete).await.map(Applied::Delete),
-        });
-    }
-    fail_with_last(operations.iter().map(|(key, _)| key), &mut answers);
-    Ok(answers)
-}
-
-/// What an operation that a later one of its batch replaces would have answered.
-async fn judge<S: Store + ?Sized>(store: &S, key: &Key, action: &Action) -> Result<Applied> {
-    let current = store.head(key, &ReadOptions::new().authoritative()).await?;
-    let version = current.as_ref().map(|metadata| &metadata.version);
-    let (precondition, operation) = match action {
-        Action::Put(put) => (&put.precondition, Operation::Put),
-        Action::Delete(delete) => (&delete.precondition, Operation::Delete),
-    };
-    if !precondition.holds(version) {
-        return Err(precondition_failed(key).during(operation));
-    }
-    Ok(match action {
-        Action::Put(put) => {
-            let version = put.version().or(version).cloned();
-            Applied::Put(Written::committed(version.unwrap_or(crate::Version::from_u128(0))))
-        }
-        Action::Delete(_) => Applied::Delete(Deleted::committed(current.is_some())),
-    })
-}
-
-/// The error of a write whose precondition does not hold.
-pub fn precondition_failed(key: &Key) -> Error {
-    Error::new(
-        ErrorKind::PreconditionFailed,
-        "the entry is not what the write expects; read it again and retry",
-    )
-    .for_key(key)
-    .outcome_is(Outcome::NotApplied)
-}
-
-/// The error of a call after [`Store::close`].
-pub fn closed(operation: Operation) -> Error {
-    Error::new(ErrorKind::Closed, "the store was closed; open it again")
-        .during(operation)
-        .outcome_is(Outcome::NotApplied)
-}
-
-/// The live, visible entry of a read, for adapters that hold whole entries. Same as
-/// [`Read::answer`], after hiding what is expired or a tombstone.
-///
-/// # Errors
-/// As [`Read::answer`].
-pub fn answer(entry: Option<Entry>, now: crate::Timestamp, options: &ReadOptions) -> Result<Read> {
-    let visible = entry.filter(|entry| entry.metadata().is_visible(now, options.tombstones));
-    match Read::answer(visible, options) {
-        Ok(read) => Ok(read),
-        Err(error) => Err(error.during(Operation::Load)),
     }
 }

@@ -12,12 +12,10 @@ mod run;
 mod strategy;
 mod walk;
 
-use std::sync::Arc;
-
 use crate::claim::Scope;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::key::Key;
-use crate::store::Store;
+use crate::store::{AsStore, Store};
 
 pub use options::{DryRun, Races, SyncOptions, SyncProgress};
 pub use report::{Failure, SyncReport};
@@ -50,24 +48,23 @@ pub(crate) use walk::run_walk;
 /// # Examples
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-/// use std::sync::Arc;
 /// use tiered_core::sync::{FullSync, SyncOptions, sync};
-/// use tiered_core::{Key, MemoryStore, Put, Store};
+/// use tiered_core::{MemoryStore, StoreExt};
 ///
-/// let source: Arc<dyn Store> = Arc::new(MemoryStore::new());
-/// let target: Arc<dyn Store> = Arc::new(MemoryStore::new());
-/// source.put(&Key::new("a")?, Put::new("1")).await?;
-/// target.put(&Key::new("extra")?, Put::new("2")).await?;
+/// let (source, target) = (MemoryStore::new(), MemoryStore::new());
+/// source.set("a", "1").await?;
+/// target.set("extra", "2").await?;
 /// let report = sync(&source, &target, &FullSync, &SyncOptions::new()).await?;
 /// assert_eq!((report.copied, report.removed), (1, 1));
 /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
 /// ```
 pub async fn sync(
-    source: &Arc<dyn Store>,
-    target: &Arc<dyn Store>,
+    source: &(impl AsStore + ?Sized),
+    target: &(impl AsStore + ?Sized),
     strategy: &dyn SyncStrategy,
     options: &SyncOptions,
 ) -> Result<SyncReport> {
+    let (source, target) = (source.as_store(), target.as_store());
     let _claim = target.claim(&Scope::prefix(&options.prefix)).await?;
     let target = plain(source, target, options, strategy.changes())?;
     run(source, &target, strategy, options).await.map_err(|error| error.during(Operation::Sync))
@@ -80,24 +77,39 @@ pub async fn sync(
 ///
 /// # Cancel safety
 /// As [`sync`].
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered_core::sync::{SyncOptions, sync_keys};
+/// use tiered_core::{Key, MemoryStore, StoreExt};
+///
+/// let (source, target) = (MemoryStore::new(), MemoryStore::new());
+/// source.set("a", "1").await?;
+/// let keys = [Key::new("a")?, Key::new("not-there")?];
+/// let report = sync_keys(&source, &target, &keys, &SyncOptions::new()).await?;
+/// assert_eq!((report.copied, report.vanished), (1, 1));
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 pub async fn sync_keys(
-    source: &Arc<dyn Store>,
-    target: &Arc<dyn Store>,
+    source: &(impl AsStore + ?Sized),
+    target: &(impl AsStore + ?Sized),
     keys: &[Key],
     options: &SyncOptions,
 ) -> Result<SyncReport> {
+    let (source, target) = (source.as_store(), target.as_store());
     let _claim = target.claim(&Scope::Whole).await?;
     let target = plain(source, target, options, strategy::Changes::Overwrites)?;
     run_keys(source, &target, keys, options).await.map_err(|error| error.during(Operation::Sync))
 }
 
-fn plain(
-    source: &Arc<dyn Store>,
-    target: &Arc<dyn Store>,
+fn plain<'s>(
+    source: &'s dyn Store,
+    target: &'s dyn Store,
     options: &SyncOptions,
     changes: strategy::Changes,
-) -> Result<PlainTarget> {
-    if Arc::ptr_eq(source, target) {
+) -> Result<PlainTarget<'s>> {
+    if std::ptr::addr_eq(source, target) {
         return Err(Error::new(
             ErrorKind::Config,
             "source and target are the same store; name two different ones",

@@ -6,6 +6,7 @@ mod contained;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -45,7 +46,7 @@ impl Tier {
         recorder: Arc<Recorder>,
     ) -> Self {
         let breaker = breaker.map(|settings| {
-            let limits = Limits::new(settings.failures, settings.pause_millis);
+            let limits = Limits::new(settings.failures, settings.pause);
             (limits, Mutex::new(Breaker::new()))
         });
         Self { contained: Contained::new(Arc::clone(&store)), store, breaker, stamp, recorder }
@@ -158,13 +159,13 @@ impl Tier {
     pub(crate) fn learn(&self, error: Option<&Error>) {
         if let Some((limits, breaker)) = &self.breaker {
             let failed = error.is_some_and(|error| is_outage(error.kind()) || is_panic(error));
-            breaker.lock().learn(failed, self.uptime_millis(), *limits);
+            breaker.lock().learn(failed, self.uptime(), *limits);
         }
     }
 
     fn admit(&self) -> Result<()> {
         let Some((limits, breaker)) = &self.breaker else { return Ok(()) };
-        let admitted = breaker.lock().admit(self.uptime_millis(), *limits);
+        let admitted = breaker.lock().admit(self.uptime(), *limits);
         admitted.map_err(|error| {
             self.recorder.count(Count::RejectedByBreaker);
             error.in_tier(self.name())
@@ -178,8 +179,8 @@ impl Tier {
         result
     }
 
-    fn uptime_millis(&self) -> u64 {
-        self.stamp.uptime_millis()
+    fn uptime(&self) -> Duration {
+        self.stamp.clock().uptime()
     }
 }
 

@@ -96,10 +96,9 @@ impl Drop for LastHandle {
 /// # Examples
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-/// use std::sync::Arc;
 /// use tiered_core::{Key, MemoryStore, Put, Store, StoreExt, TieredStore};
 ///
-/// let store = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new())).build().await?;
+/// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new()).build().await?;
 /// let key = Key::new("greeting")?;
 /// store.put(&key, Put::new("hello")).await?;
 /// assert_eq!(store.get(&key).await?.expect("just written").value(), "hello");
@@ -138,6 +137,16 @@ impl TieredStore {
     }
 
     /// The frontend. Writing to it directly breaks every promise.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, Store, TieredStore};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new()).build().await?;
+    /// assert_eq!(store.frontend().capabilities().name(), "memory");
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     pub fn frontend(&self) -> &Arc<dyn Store> {
         self.rooms.frontend.tier().store()
     }
@@ -145,16 +154,47 @@ impl TieredStore {
     /// The backend. Read from it, and write through the stack. A write that goes to the backend directly is not seen: hits
     /// show the old entry for as long as [`max_stale`](TieredSettings::max_stale) allows, which over an exclusive backend is
     /// without limit, and a pending write overwrites it.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, StoreExt, TieredStore};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new()).build().await?;
+    /// store.set("users/42", "Ada").await?;
+    /// assert!(store.backend().contains("users/42").await?);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     pub fn backend(&self) -> &Arc<dyn Store> {
         self.rooms.backend.store()
     }
 
     /// The settings.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, TieredStore, WritePolicy};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new()).build().await?;
+    /// assert_eq!(store.settings().write_policy, WritePolicy::WriteThrough);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     pub fn settings(&self) -> &TieredSettings {
         self.rooms.plan.settings()
     }
 
     /// What this stack promises.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, TieredStore};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new()).build().await?;
+    /// assert!(store.guarantees().linearizable);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     pub fn guarantees(&self) -> &Guarantees {
         &self.rooms.guarantees
     }
@@ -164,12 +204,11 @@ impl TieredStore {
     /// # Examples
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-    /// use std::sync::Arc;
     /// use tiered_core::sync::PopulateMissing;
     /// use tiered_core::{MemoryStore, TieredStore};
     ///
-    /// let (front, back) = (Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
-    /// let store = TieredStore::builder(front, back).on_connect(Arc::new(PopulateMissing)).build().await?;
+    /// let (front, back) = (MemoryStore::new(), MemoryStore::new());
+    /// let store = TieredStore::builder(front, back).on_connect(PopulateMissing).build().await?;
     /// assert_eq!(store.connected().expect("synced").failed, 0);
     /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
     /// ```
@@ -178,6 +217,19 @@ impl TieredStore {
     }
 
     /// Counts and gauges. Scans the table of exceptional keys; no I/O.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, StoreExt, TieredStore};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new()).build().await?;
+    /// store.set("users/42", "Ada").await?;
+    /// store.get("users/42").await?;
+    /// let stats = store.stats();
+    /// assert_eq!((stats.puts, stats.hits, stats.misses), (1, 1, 0));
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     pub fn stats(&self) -> Stats {
         let mut stats = self.rooms.recorder.read();
         self.rooms.slots.measure(&mut stats);
@@ -188,12 +240,38 @@ impl TieredStore {
     }
 
     /// What happens from now on.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{Event, MemoryStore, StoreExt, TieredStore};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new()).build().await?;
+    /// let mut events = store.subscribe();
+    /// store.invalidate("users/42").await?;
+    /// assert!(matches!(events.next().await, Some(Event::Invalidated { .. })));
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     pub fn subscribe(&self) -> Events {
         self.rooms.recorder.subscribe()
     }
 
     /// The journaled writes that the backend refused, each with the reason, in the journal's order. Reads go on
     /// showing them.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, TieredStore, VolatileJournal, WritePolicy};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
+    ///     .write_policy(WritePolicy::WriteBehind)
+    ///     .journal(VolatileJournal::new())
+    ///     .build()
+    ///     .await?;
+    /// assert!(store.parked().is_empty());
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     pub fn parked(&self) -> Vec<Parked> {
         self.behind().map(|behind| behind.parked()).unwrap_or_default()
     }
@@ -203,6 +281,23 @@ impl TieredStore {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) where nothing is parked under that sequence.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, Store, TieredStore, VolatileJournal, WritePolicy};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
+    ///     .write_policy(WritePolicy::WriteBehind)
+    ///     .journal(VolatileJournal::new())
+    ///     .build()
+    ///     .await?;
+    /// for parked in store.parked() {
+    ///     store.retry_parked(parked.sequence())?;
+    /// }
+    /// store.flush().await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     pub fn retry_parked(&self, sequence: Sequence) -> Result<()> {
         self.behind().ok_or_else(no_journal)?.retry_parked(sequence)
     }
@@ -216,6 +311,23 @@ impl TieredStore {
     ///
     /// # Cancel safety
     /// Dropped half-way the write is parked, or given up.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, TieredStore, VolatileJournal, WritePolicy};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
+    ///     .write_policy(WritePolicy::WriteBehind)
+    ///     .journal(VolatileJournal::new())
+    ///     .build()
+    ///     .await?;
+    /// for parked in store.parked() {
+    ///     println!("giving up {} records: {}", parked.records.len(), parked.reason);
+    ///     store.drop_parked(parked.sequence()).await?;
+    /// }
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     pub async fn drop_parked(&self, sequence: Sequence) -> Result<()> {
         let behind = Arc::clone(self.behind().ok_or_else(no_journal)?);
         // In a task of its own: half of it must not be left undone.
@@ -229,6 +341,19 @@ impl TieredStore {
     ///
     /// # Cancel safety
     /// As a write.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, StoreExt, TieredStore};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new()).build().await?;
+    /// store.set("users/42", "Ada").await?;
+    /// store.invalidate("users/42").await?;
+    /// assert!(!store.frontend().contains("users/42").await?);
+    /// assert!(store.contains("users/42").await?, "read from the backend");
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     pub async fn invalidate(&self, key: impl AsKey) -> Result<()> {
         self.rooms.door.check(Operation::Delete)?;
         self.rooms.invalidate(&*key.as_key()?).await

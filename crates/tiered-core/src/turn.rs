@@ -21,7 +21,7 @@ pub(crate) struct Turns {
 
 impl Turns {
     pub(crate) fn new(parts: &Parts) -> Arc<Self> {
-        let deadline = parts.plan().settings().write_deadline();
+        let deadline = parts.plan().settings().write_deadline;
         Arc::new(Self { deadline, tasks: parts.tasks(), recorder: parts.recorder() })
     }
 
@@ -42,10 +42,10 @@ impl Turns {
         T: Send + 'static,
         W: Future<Output = Result<T>> + Send + 'static,
     {
-        let Some(deadline) = self.deadline else {
+        // One beyond the end of time is none.
+        let Some(deadline) = self.deadline.and_then(|deadline| Instant::now().checked_add(deadline)) else {
             return self.tasks.run_to_end(write(turn.await?)).await;
         };
-        let deadline = Instant::now() + deadline;
         let Ok(held) = timeout_at(deadline, turn).await else {
             return Err(Error::new(ErrorKind::TimedOut, "earlier writes of the key did not end in time")
                 .outcome_is(Outcome::NotApplied));

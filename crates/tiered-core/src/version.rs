@@ -16,7 +16,8 @@ use crate::error::{Error, ErrorKind};
 ///
 /// # Examples
 /// ```
-/// use tiered_core::{Version, VersionMint};
+/// use tiered_core::Version;
+/// use tiered_core::adapter::VersionMint;
 ///
 /// let mint = VersionMint::from_entropy();
 /// assert_ne!(mint.mint(), mint.mint());
@@ -33,6 +34,17 @@ enum Inner {
     Token(Arc<str>),
 }
 
+/// # Examples
+/// ```
+/// use tiered_core::Version;
+///
+/// let ours = Version::from_u128(7);
+/// assert_eq!((ours.as_u128(), ours.as_token()), (Some(7), None));
+/// // Of an object that another program wrote.
+/// let theirs = Version::from_token("\"etag\"")?;
+/// assert_eq!((theirs.as_u128(), theirs.as_token()), (None, Some("\"etag\"")));
+/// # Ok::<(), tiered_core::Error>(())
+/// ```
 impl Version {
     /// Longest server token, in bytes.
     pub const MAX_TOKEN_LEN: usize = 255;
@@ -190,6 +202,19 @@ impl fmt::Debug for Validator {
 /// What must be so for a put or a delete to take effect, judged atomically with it.
 ///
 /// An expired entry counts as absent, and so does a tombstone.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use tiered_core::{MemoryStore, Precondition, Put, StoreExt};
+///
+/// let store = MemoryStore::new();
+/// let first = store.set("lock", Put::new("me").precondition(Precondition::Absent)).await?;
+/// let mine = Precondition::Matches(first.version.clone());
+/// store.set("lock", Put::new("still me").precondition(mine.clone())).await?;
+/// assert!(mine.holds(Some(&first.version)) && !mine.holds(None));
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Precondition {
     /// Nothing: the write always takes effect.

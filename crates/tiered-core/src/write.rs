@@ -7,12 +7,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use crate::attributes::Attributes;
 use crate::clock::Timestamp;
-use crate::entry::{Attributes, Entry, Metadata};
+use crate::entry::{Entry, Metadata};
 use crate::error::{Error, ErrorKind, Result};
 use crate::version::{Precondition, Version};
 
 /// When an entry stops existing.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use tiered_core::{Expiry, Put};
+///
+/// assert_eq!(Put::new("session").expiry, Expiry::Never);
+/// let put = Put::new("session").expires_in(Duration::from_secs(60));
+/// assert_eq!(put.expiry, Expiry::After(Duration::from_secs(60)));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Expiry {
     /// Never.
@@ -38,7 +49,7 @@ pub(crate) enum Identity {
 
 /// A put: the value, and what the writer wants beside it.
 ///
-/// The first store that the put reaches stamps it ([`Stamp`](crate::Stamp)): version, time of modification, size and
+/// The first store that the put reaches stamps it ([`Stamp`](crate::adapter::Stamp)): version, time of modification, size and
 /// checksum are never the caller's word. A tiered store stamps before any tier sees the put, so that all tiers hold
 /// the same entry.
 ///
@@ -64,6 +75,21 @@ pub struct Put {
     identity: Identity,
 }
 
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use tiered_core::{Attributes, MemoryStore, Precondition, Put, StoreExt, Timestamp};
+///
+/// let store = MemoryStore::new();
+/// let put = Put::new("Ada")
+///     .attributes(Attributes::new().with("lang", "en")?)
+///     .expires_at(Timestamp::from_millis(4_102_444_800_000))
+///     .precondition(Precondition::Absent);
+/// let written = store.set("users/42", put).await?;
+/// // Only if no other write came in between.
+/// store.set("users/42", Put::new("Grace").if_version(written.version)).await?;
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 impl Put {
     /// A put of `value`, with everything else left to the store.
     pub fn new(value: impl Into<Bytes>) -> Self {
@@ -199,6 +225,21 @@ impl fmt::Debug for Put {
 }
 
 /// A delete.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use tiered_core::{Delete, Key, MemoryStore, Precondition, Store, StoreExt};
+///
+/// let store = MemoryStore::new();
+/// let written = store.set("users/42", "Ada").await?;
+/// let delete = Delete::new().if_version(written.version);
+/// assert!(!delete.reports_existed());
+/// store.delete(&Key::new("users/42")?, delete).await?;
+/// // Changes nothing, and fails where an entry exists.
+/// store.delete(&Key::new("users/42")?, Delete::new().precondition(Precondition::Absent)).await?;
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Delete {
@@ -264,6 +305,18 @@ impl Delete {
 }
 
 /// Whether a live entry existed before a delete.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use tiered_core::{Delete, Existed, Key, MemoryStore, Store, StoreExt};
+///
+/// let store = MemoryStore::new();
+/// store.set("users/42", "Ada").await?;
+/// let deleted = store.delete(&Key::new("users/42")?, Delete::new().report_existed()).await?;
+/// assert_eq!(deleted.existed, Existed::Yes);
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Existed {
     /// It did.
@@ -300,7 +353,24 @@ impl From<bool> for Existed {
 }
 
 /// Where an acknowledged write is.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered_core::{Level, MemoryStore, StoreExt, TieredStore, VolatileJournal, WritePolicy};
+///
+/// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
+///     .write_policy(WritePolicy::WriteBehind)
+///     .journal(VolatileJournal::new())
+///     .build()
+///     .await?;
+/// let written = store.set("users/42", "Ada").await?;
+/// assert_eq!(written.level, Level::Journaled);
+/// written.receipt.durable(Level::Committed).await?;
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Level {
     /// In the write-behind journal; the backend follows.
     Journaled,
@@ -309,7 +379,19 @@ pub enum Level {
 }
 
 /// An acknowledged put.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use tiered_core::{Level, MemoryStore, StoreExt};
+///
+/// let written = MemoryStore::new().set("users/42", "Ada").await?;
+/// assert_eq!(written.level, Level::Committed);
+/// println!("written as {}", written.version);
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Written {
     /// The version that the entry has now.
     pub version: Version,
@@ -321,13 +403,31 @@ pub struct Written {
 
 impl Written {
     /// A put that is in the authoritative store.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::{Level, Version, Written};
+    ///
+    /// assert_eq!(Written::committed(Version::from_u128(1)).level, Level::Committed);
+    /// ```
     pub fn committed(version: Version) -> Self {
         Self { version, level: Level::Committed, receipt: Receipt::committed() }
     }
 }
 
 /// An acknowledged delete.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use tiered_core::{Delete, Key, Level, MemoryStore, Store};
+///
+/// let deleted = MemoryStore::new().delete(&Key::new("users/42")?, Delete::new()).await?;
+/// assert_eq!(deleted.level, Level::Committed);
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Deleted {
     /// Whether a live entry existed.
     pub existed: Existed,
@@ -339,6 +439,13 @@ pub struct Deleted {
 
 impl Deleted {
     /// A delete that is in the authoritative store.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::{Deleted, Existed};
+    ///
+    /// assert_eq!(Deleted::committed(true).existed, Existed::Yes);
+    /// ```
     pub fn committed(existed: impl Into<Existed>) -> Self {
         Self { existed: existed.into(), level: Level::Committed, receipt: Receipt::committed() }
     }
@@ -354,11 +461,36 @@ pub(crate) enum Progress {
 }
 
 /// A claim on the further fate of an acknowledged write.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered_core::{Level, MemoryStore, StoreExt, TieredStore, VolatileJournal, WritePolicy};
+///
+/// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
+///     .write_policy(WritePolicy::WriteBehind)
+///     .journal(VolatileJournal::new())
+///     .build()
+///     .await?;
+/// let written = store.set("order/7", "paid").await?;
+/// // An answer to the customer can wait until the backend has the order.
+/// written.receipt.durable(Level::Committed).await?;
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone)]
 pub struct Receipt(Option<watch::Receiver<Progress>>);
 
 impl Receipt {
     /// The receipt of a write that is committed already.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{Level, Receipt};
+    ///
+    /// Receipt::committed().durable(Level::Committed).await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     pub const fn committed() -> Self {
         Self(None)
     }

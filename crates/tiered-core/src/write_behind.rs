@@ -28,6 +28,7 @@ mod room;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
@@ -337,8 +338,7 @@ impl WriteBehind {
     pub(crate) fn measure(&self, stats: &mut Stats) {
         stats.backlog = self.backlog();
         stats.parked = self.parking.lock().count();
-        stats.oldest_pending_millis =
-            self.oldest().map_or(0, |since| self.stamp.uptime_millis().saturating_sub(since));
+        stats.oldest_pending = self.oldest().map_or(Duration::ZERO, |since| self.stamp.since(since));
     }
 
     fn backlog(&self) -> u64 {

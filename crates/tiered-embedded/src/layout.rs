@@ -4,7 +4,8 @@ use std::ops::{Bound, ControlFlow, Range};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use tiered_core::{Entry, Error, ErrorKind, Key, Metadata, Result, clamp_range};
+use tiered_core::adapter::clamp_range;
+use tiered_core::{Entry, Error, ErrorKind, Key, Metadata, Result};
 
 use crate::engine::{Table, Transaction, View};
 use crate::record::{self, Record};
@@ -173,7 +174,8 @@ fn remove_all_chunks(transaction: &mut dyn Transaction, key: &Key) -> Result<()>
 mod tests {
     use super::*;
     use crate::engine::Visit;
-    use tiered_core::{Put, Stamp};
+    use tiered_core::Put;
+    use tiered_core::adapter::Stamp;
 
     /// An engine without chunks.
     struct Bare;

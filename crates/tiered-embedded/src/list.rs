@@ -5,9 +5,8 @@ use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 use futures_util::stream;
-use tiered_core::{
-    ErrorKind, Key, ListOptions, ListStream, Listed, Operation, Result, Timestamp, Tombstones, prefix_end,
-};
+use tiered_core::adapter::{Tombstones, prefix_end};
+use tiered_core::{ErrorKind, Key, ListOptions, ListStream, Listed, Operation, Result, Timestamp};
 
 use crate::engine::{Table, View};
 use crate::record::{self, Record};

@@ -11,7 +11,7 @@
 
 use bytes::Bytes;
 
-use tiered_core::codec::{decode_metadata, encode_metadata};
+use tiered_core::adapter::codec::{decode_metadata, encode_metadata};
 use tiered_core::{Error, ErrorKind, Key, Metadata, Result, Version};
 
 const MAGIC: [u8; 2] = *b"tR";
@@ -116,17 +116,16 @@ fn crc_of(parts: &[&[u8]]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tiered_core::{Attributes, Note, Origin, Put, Stamp, Timestamp, Validator};
+    use tiered_core::adapter::{Note, Origin, Stamp, Validator};
+    use tiered_core::{Attributes, Put, Timestamp};
 
     fn sample() -> (Key, Metadata) {
         let attributes = Attributes::new().with("content-type", "text/plain").expect("valid");
         let put = Put::new("value").expires_at(Timestamp::from_millis(9)).attributes(attributes);
-        let note = Note {
-            session: 3,
-            validated: 4,
-            origin: Origin::Local,
-            validator: Some(Validator::new("\"tag\"").expect("short")),
-        };
+        let note = Note::default()
+            .with_session(3, 4)
+            .with_origin(Origin::Local)
+            .with_validator(Some(Validator::new("\"tag\"").expect("short")));
         let entry = Stamp::system().entry(&put).with_note(note);
         (Key::new("k").expect("valid"), (**entry.metadata()).clone())
     }
@@ -134,7 +133,8 @@ mod tests {
     #[test]
     fn round_trips() {
         let (key, metadata) = sample();
-        let token = Metadata { version: Version::from_token("\"etag\"").expect("valid"), ..metadata.clone() };
+        let mut token = metadata.clone();
+        token.version = Version::from_token("\"etag\"").expect("valid");
         for metadata in [metadata, token] {
             for inline in [None, Some(b"value".as_slice())] {
                 let record = decode(&key, &encode(&key, &metadata, inline)).expect("decodes");

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, RwLock};
-use tiered_core::opening::{Held, PlaceId, open_patiently};
-use tiered_core::{Durability, Error, ErrorKind, Outcome, Result, Stamp};
+use tiered_core::adapter::Stamp;
+use tiered_core::adapter::opening::{Held, PlaceId, open_patiently};
+use tiered_core::{Durability, Error, ErrorKind, Outcome, Result};
 
 use crate::access::Access;
 use crate::engine::{Engine, Opening};
-use crate::store::Settings;
+use crate::settings::Settings;
 
 /// How the engine is opened.
 pub(crate) type Open = dyn Fn(Opening) -> Result<Box<dyn Engine>> + Send + Sync;

@@ -2,20 +2,19 @@
 
 use std::fmt;
 use std::ops::{Bound, ControlFlow, Range};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tiered_core::opening;
-use tiered_core::store::{self, check_mark, closed};
+use tiered_core::adapter::{
+    BatchOutcomes, Claim, Claims, Reads, Scope, Tombstones, check_mark, closed, opening,
+};
 use tiered_core::{
-    Action, Applied, Atomicity, Batch, BatchOutcomes, Capabilities, Claim, Claims, Delete, Deleted,
-    Durability, Error, ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Operation, Outcome, Put,
-    Read, ReadOptions, Reads, Result, Scope, Sharing, Slices, Stamp, Store, Timestamp, Tombstones, Written,
-    adapter,
+    Action, Applied, Atomicity, Batch, ByteStream, Capabilities, Delete, Deleted, Error, ErrorKind, Feature,
+    Key, ListOptions, ListStream, Metadata, Operation, Outcome, Put, Read, ReadOptions, Result, Sharing,
+    Slices, Store, Timestamp, Written, adapter,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -25,6 +24,7 @@ use crate::engine::{Engine, Opening, Table, View};
 use crate::layout::read_record;
 use crate::list;
 use crate::record::Record;
+use crate::settings::{Executor, Settings};
 use crate::shared::Shared;
 use crate::writer::{Judging, Request, Writer};
 
@@ -38,39 +38,6 @@ const INLINE_READ: u64 = 64 << 10;
 /// How long dropping a store waits for its engine: long enough for a last commit and its closing, not for a hanging
 /// disk.
 const LAST_COMMIT: Duration = Duration::from_secs(10);
-
-/// Where an engine's blocking calls run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Executor {
-    /// Writes on a thread of the store's own, reads on the runtime's threads for blocking work.
-    #[default]
-    Threads,
-    /// Everything in the caller's poll: for engines that never wait. A store on a simulated disk becomes replayable. No
-    /// runtime is needed.
-    Inline,
-}
-
-/// The settings of an [`EmbeddedStore`].
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The adapter's name, such as `redb`.
-    pub name: &'static str,
-    /// The place of the database, for messages.
-    pub place: String,
-    /// The file or folder that the engine locks, if any: an opening waits for a lock on it that this process is
-    /// releasing.
-    pub path: Option<PathBuf>,
-    /// Whether it may write.
-    pub access: Access,
-    /// What a write survives once it returned. With [`Durability::PowerLoss`] every commit goes to disk.
-    pub durability: Durability,
-    /// The largest value, in bytes.
-    pub max_value: u64,
-    /// The clock and the source of versions.
-    pub stamp: Stamp,
-    /// Where blocking calls run.
-    pub executor: Executor,
-}
 
 /// A store over an embedded engine. Cloning shares it.
 ///
@@ -163,7 +130,7 @@ impl EmbeddedStore {
         ]
         .into_iter()
         .fold(Capabilities::new(name, durability, Sharing::Exclusive), Capabilities::with)
-        .max_value(max_value);
+        .with_max_value(max_value);
         Ok(Self(Arc::new(Inner {
             name,
             shared,
@@ -461,13 +428,13 @@ impl Store for EmbeddedStore {
         &self,
         key: &Key,
         options: &ReadOptions,
-    ) -> Result<Option<(Arc<Metadata>, store::ByteStream)>> {
+    ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
         /// Bytes of a part: what is in memory at a time.
         const PART: u64 = 1 << 20;
         let name = self.0.name;
         let Some(metadata) = self.head(key, options).await? else { return Ok(None) };
         let range = match &options.range {
-            Some(range) => tiered_core::clamp_range(range, metadata.size)
+            Some(range) => tiered_core::adapter::clamp_range(range, metadata.size)
                 .map_err(|error| error.during(Operation::Load).in_tier(name).for_key(key))?,
             None => 0..metadata.size,
         };
@@ -524,7 +491,7 @@ impl Store for EmbeddedStore {
         let prefix = prefix.as_bytes().to_vec();
         self.read(Operation::Mark, move |view| {
             let mut names = Vec::new();
-            let end = tiered_core::prefix_end(&prefix);
+            let end = tiered_core::adapter::prefix_end(&prefix);
             view.scan(Table::Marks, Bound::Included(&prefix), end.as_deref(), &mut |name, _| {
                 let name = std::str::from_utf8(name).map_err(|_| {
                     Error::new(ErrorKind::Corrupt, "the name of a mark is damaged; restore it from a backup")

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use parking_lot::Mutex;
-use tiered_core::store::precondition_failed;
+use tiered_core::adapter::precondition_failed;
+use tiered_core::adapter::{BatchOutcomes, Stamp};
 use tiered_core::{
-    Action, Applied, BatchOutcomes, Deleted, Error, ErrorKind, Existed, Key, Outcome, Precondition, Result,
-    Stamp, Timestamp, Written,
+    Action, Applied, Deleted, Error, ErrorKind, Existed, Key, Outcome, Precondition, Result, Timestamp,
+    Written,
 };
 use tokio::sync::{mpsc, oneshot};
 

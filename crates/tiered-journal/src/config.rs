@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
-use tiered_core::opening::{self, open_patiently};
+use tiered_core::adapter::opening::{self, open_patiently};
 use tiered_core::{Durability, Error, ErrorKind, Operation, Result};
 
 use crate::folder::{Folder, OsFolder};

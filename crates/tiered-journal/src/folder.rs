@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
-use tiered_core::opening::{Held, PlaceId};
+use tiered_core::adapter::opening::{Held, PlaceId};
 
 use crate::ownership::{LOCK, LOCK_TEXT, admit};
 

@@ -15,10 +15,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tiered_core::codec::{decode_metadata, encode_metadata, put_text, take, take_text, take_u64};
-use tiered_core::{
-    Action, Delete, Entry, Error, ErrorKind, JournalRecord, Key, Outcome, Result, Sequence, Version, adapter,
-};
+use tiered_core::adapter::codec::{decode_metadata, encode_metadata, put_text, take, take_text, take_u64};
+use tiered_core::adapter::journal::{JournalRecord, Sequence};
+use tiered_core::{Action, Delete, Entry, Error, ErrorKind, Key, Outcome, Result, Version, adapter};
 
 /// Where a segment's first group begins.
 pub(crate) const HEADER: usize = 512;
@@ -258,5 +257,6 @@ pub(crate) fn decode_record(rest: &mut &[u8]) -> Option<JournalRecord> {
         }
         _ => return None,
     };
-    Some(JournalRecord { key, action, continues: flags & CONTINUES != 0 })
+    let record = JournalRecord::new(key, action);
+    Some(if flags & CONTINUES == 0 { record } else { record.continued() })
 }

@@ -5,11 +5,10 @@ use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tiered_core::opening::{self, Held};
-use tiered_core::{
-    Aside, Durability, Error, ErrorKind, Journal, JournalRecord, Operation, Outcome, Recovered, Result,
-    Sequence, VersionMint, store::closed,
-};
+use tiered_core::adapter::journal::{Aside, Journal, JournalRecord, Recovered, Sequence};
+use tiered_core::adapter::opening::{self, Held};
+use tiered_core::adapter::{VersionMint, closed};
+use tiered_core::{Durability, Error, ErrorKind, Operation, Outcome, Result};
 
 use crate::config::JournalConfig;
 use crate::folder::Folder;
@@ -247,7 +246,8 @@ fn recover(
         log.begin()?;
     }
     log.reserve();
-    let recovered = Recovered { journal: log.journal, marked: log.marked, ..found.recovered };
+    let mut recovered = found.recovered;
+    (recovered.journal, recovered.marked) = (log.journal, log.marked);
     Ok((log, report, recovered))
 }
 

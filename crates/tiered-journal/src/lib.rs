@@ -7,10 +7,10 @@
 //! use tiered_journal::JournalConfig;
 //!
 //! let journal = JournalConfig::new("journal").open().await?;
-//! let (frontend, backend) = (Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+//! let (frontend, backend) = (MemoryStore::new(), MemoryStore::new());
 //! let store = TieredStore::builder(frontend, backend)
 //!     .write_policy(WritePolicy::WriteBehind)
-//!     .journal(Arc::new(journal))
+//!     .journal(journal)
 //!     .build()
 //!     .await?;
 //! # Ok(()) }

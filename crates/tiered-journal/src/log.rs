@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use tiered_core::{Aside, Durability, Error, ErrorKind, JournalRecord, Outcome, Result, Sequence};
+use tiered_core::adapter::journal::{Aside, JournalRecord, Sequence};
+use tiered_core::{Durability, Error, ErrorKind, Outcome, Result};
 
 use crate::folder::Folder;
 use crate::format::{HEADER, Header, encode_group};

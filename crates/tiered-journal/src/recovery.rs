@@ -3,7 +3,8 @@
 use std::io;
 
 use bytes::Bytes;
-use tiered_core::{Aside, Error, ErrorKind, JournalRecord, Recovered, Result, Sequence};
+use tiered_core::adapter::journal::{Aside, JournalRecord, Recovered, Sequence};
+use tiered_core::{Error, ErrorKind, Result};
 
 use crate::folder::Folder;
 use crate::format::{ALIGN, GROUP_MAGIC, Group, HEADER, Header, NoHeader};
@@ -171,7 +172,7 @@ const RESTORE: &str = "restore the journal from a backup, or move it away and lo
 impl Found {
     /// How many records wait for the backend: neither trimmed nor set aside.
     pub(crate) fn waiting(&self) -> usize {
-        let Aside { parked, dropped } = &self.recovered.aside;
+        let Aside { parked, dropped, .. } = &self.recovered.aside;
         let is_aside = |sequence: &Sequence| {
             dropped.contains(sequence)
                 || parked.iter().any(|parked| parked.records.iter().any(|(parked, _)| parked == sequence))

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use tiered_core::adapter::journal::Recovered;
 use tiered_core::ownership::JournalId;
-use tiered_core::{Operation, Recovered, Result};
+use tiered_core::{Operation, Result};
 
 use crate::folder::OsFolder;
 use crate::log::failed;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tiered_core::Sequence;
+use tiered_core::adapter::journal::Sequence;
 
 use crate::folder::{File, Folder};
 use crate::format::{HEADER, Header};

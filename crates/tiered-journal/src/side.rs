@@ -17,8 +17,9 @@
 use std::io;
 
 use bytes::Bytes;
-use tiered_core::codec::{put_text, take, take_text, take_u64};
-use tiered_core::{Aside, ParkReason, Parked, Result};
+use tiered_core::adapter::codec::{put_text, take, take_text, take_u64};
+use tiered_core::adapter::journal::Aside;
+use tiered_core::{ParkReason, Parked, Result};
 
 use crate::folder::Folder;
 use crate::format::{decode_record, encode_record};
@@ -88,7 +89,7 @@ pub(crate) fn decode(journal: u128, bytes: &Bytes) -> Option<Aside> {
             let sequence = take_u64(&mut rest)?;
             records.push((sequence, decode_record(&mut rest)?));
         }
-        aside.parked.push(Parked { records, reason });
+        aside.parked.push(Parked::new(records, reason));
     }
     rest.is_empty().then_some(aside)
 }
@@ -145,7 +146,8 @@ pub(crate) fn store(folder: &dyn Folder, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tiered_core::{Action, Delete, JournalRecord, Key};
+    use tiered_core::adapter::journal::JournalRecord;
+    use tiered_core::{Action, Delete, Key};
 
     const OLD: [&str; 3] = [
         "redb: the value is too large",
@@ -155,8 +157,8 @@ mod tests {
 
     fn parked(sequence: u64, reason: ParkReason) -> Parked {
         let action = Action::Delete(Delete::new());
-        let record = JournalRecord { key: Key::new("k").expect("valid"), action, continues: false };
-        Parked { records: vec![(sequence, record)], reason }
+        let record = JournalRecord::new(Key::new("k").expect("valid"), action);
+        Parked::new(vec![(sequence, record)], reason)
     }
 
     #[test]
@@ -184,7 +186,7 @@ mod tests {
     fn reasons_are_read_as_they_were_written() {
         let long = "é".repeat(MAX_REASON);
         for reason in [ParkReason::LeaseLost, ParkReason::Abandoned, ParkReason::Refused(long)] {
-            let aside = Aside { parked: vec![parked(3, reason.clone())], dropped: vec![1] };
+            let aside = Aside::new(vec![parked(3, reason.clone())], vec![1]);
             let read = decode(7, &encode(7, &aside).expect("fits").into()).expect("is read");
             let cut = match reason {
                 ParkReason::Refused(text) => ParkReason::Refused(text[..MAX_REASON].to_owned()),

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tiered_core::{Capabilities, Error, ErrorKind, Operation, Result, Stamp};
+use tiered_core::adapter::Stamp;
+use tiered_core::{Capabilities, Error, ErrorKind, Operation, Result};
 
 use crate::MokaStore;
 

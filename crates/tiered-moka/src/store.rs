@@ -14,11 +14,11 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use tiered_core::adapter::own_buffer;
-use tiered_core::store::{answer, check_mark, closed, precondition_failed};
+use tiered_core::adapter::{Claim, Claims, Scope, Stamp};
+use tiered_core::adapter::{answer, check_mark, closed, precondition_failed};
 use tiered_core::{
-    Capabilities, Claim, Claims, Delete, Deleted, Durability, Entry, Feature, Key, ListOptions, ListStream,
-    Listed, Operation, Put, Read, ReadOptions, Result, Scope, Sharing, Slices, Stamp, Store, Version,
-    Written,
+    Capabilities, Delete, Deleted, Durability, Entry, Feature, Key, ListOptions, ListStream, Listed,
+    Operation, Put, Read, ReadOptions, Result, Sharing, Slices, Store, Version, Written,
 };
 
 use crate::MokaConfig;
@@ -104,7 +104,7 @@ impl MokaStore {
             .into_iter()
             .fold(Capabilities::new("moka", Durability::Volatile, Sharing::Exclusive), Capabilities::with)
             // An entry that weighs more than the cache would push everything out and then not stay.
-            .max_value(config.max_value.min(config.capacity.saturating_sub(HEAVIEST_REST)));
+            .with_max_value(config.max_value.min(config.capacity.saturating_sub(HEAVIEST_REST)));
         Self(Arc::new(Inner {
             capabilities,
             cache: builder.build_with_hasher(hasher.clone()),

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use sqlx::{Connection as _, PgConnection, Row as _};
-use tiered_core::store::precondition_failed;
+use tiered_core::adapter::BatchOutcomes;
+use tiered_core::adapter::precondition_failed;
 use tiered_core::{
-    Action, Applied, Atomicity, Batch, BatchOutcomes, Deleted, Entry, Key, Operation, Precondition, Result,
-    Version, Written, adapter,
+    Action, Applied, Atomicity, Batch, Deleted, Entry, Key, Operation, Precondition, Result, Version,
+    Written, adapter,
 };
 
 use crate::client::Purpose;

@@ -82,7 +82,7 @@ enum Attempt<T> {
 
 impl Client {
     pub(crate) fn new(config: &PostgresConfig) -> Result<Self> {
-        let runtime = tiered_core::opening::runtime()?;
+        let runtime = tiered_core::adapter::opening::runtime()?;
         let pool = Pool::builder(Connections(config.connection()))
             .max_size(config.connections as usize)
             .runtime(Runtime::Tokio1)
@@ -104,7 +104,7 @@ impl Client {
 
     /// Longest time that a statement can take effect after its call returned: it may arrive until the deadline that
     /// it carries, and then run for the server's `statement_timeout`; a second is for the clocks.
-    pub(crate) fn lifetime(timeout: Duration) -> Duration {
+    pub(crate) fn request_lifetime(timeout: Duration) -> Duration {
         timeout.saturating_mul(9).saturating_add(Duration::from_secs(5)) / 5
     }
 

@@ -2,14 +2,16 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use tiered_core::opening::Create;
-use tiered_core::{Error, ErrorKind, Operation, Result, Stamp};
+use tiered_core::Create;
+use tiered_core::adapter::Stamp;
+use tiered_core::{Error, ErrorKind, Operation, Result};
 
 use crate::store::PostgresStore;
 
@@ -55,6 +57,8 @@ pub struct PostgresConfig {
 }
 
 impl PostgresConfig {
+    /// The timeouts that are taken: a key whose write has an unknown outcome stays closed for two of them.
+    const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(24);
     /// Largest [`max_value`](Self::max_value): Postgres moves a row in messages of less than 1 GiB.
     pub const MAX_VALUE: u64 = 900 << 20;
     /// The default `max_value`: the server holds a whole row in memory, more than once.
@@ -126,9 +130,9 @@ impl PostgresConfig {
         self
     }
 
-    /// How long a call waits for a connection, and then for the answer; 10 s by default, at least 100 ms. The
+    /// How long a call waits for a connection, and then for the answer; 10 s by default, from 100 ms to a day. The
     /// server gives a statement four fifths of it, and refuses one that arrives later. An unknown write can take
-    /// effect for two timeouts: that is the store's [`lifetime`](tiered_core::Capabilities::lifetime).
+    /// effect for two timeouts: that is the store's [`request_lifetime`](tiered_core::Capabilities::request_lifetime).
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -153,7 +157,7 @@ impl PostgresConfig {
         self
     }
 
-    /// How often expired rows are removed; a minute by default, `None` for never. Reads hide them anyway.
+    /// How often expired rows are removed; a minute by default, `None` for never; longer than zero. Reads hide them anyway.
     #[must_use]
     pub fn sweep(mut self, every: Option<Duration>) -> Self {
         self.sweep = every;
@@ -223,8 +227,11 @@ impl PostgresConfig {
         if self.connections == 0 {
             return refuse("connections must be at least 1".to_owned());
         }
-        if self.timeout < Duration::from_millis(100) {
-            return refuse("timeout must be at least 100ms".to_owned());
+        if !Self::TIMEOUTS.contains(&self.timeout) {
+            return refuse("timeout must be at least 100ms and at most 1d".to_owned());
+        }
+        if self.sweep.is_some_and(|every| every.is_zero()) {
+            return refuse("sweep must be longer than 0s; set it to off (None) for no sweeps".to_owned());
         }
         if self.max_value > Self::MAX_VALUE {
             return refuse(format!("max_value must be at most {} bytes for postgres", Self::MAX_VALUE));
@@ -342,13 +349,20 @@ mod tests {
     }
 
     #[test]
-    fn names_are_checked() {
+    fn names_and_times_are_checked() {
         let config = || PostgresConfig::from_url("postgres://u@localhost/d").expect("reads");
         for table in ["", "A", "a-b", "1a", "a\"; DROP TABLE x; --", &"a".repeat(56)] {
             assert_eq!(config().table(table).check().expect_err(table).kind(), ErrorKind::Config);
         }
         assert!(config().table("_a1").schema("s").check().is_ok());
         assert!(config().feed(Feed::On).statement_cache(0).check().is_err());
+        assert!(
+            config().timeout(Duration::MAX).check().is_err()
+                && config().timeout(Duration::ZERO).check().is_err()
+        );
+        assert!(
+            config().sweep(Some(Duration::ZERO)).check().is_err() && config().sweep(None).check().is_ok()
+        );
         assert!(config().feed(Feed::On).schema(&"s".repeat(60)).check().is_err());
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures_util::stream;
 use sqlx::Executor as _;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use tiered_core::{Change, ChangeStream, Key};
+use tiered_core::Key;
+use tiered_core::adapter::{Change, ChangeStream};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 

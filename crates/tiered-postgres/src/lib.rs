@@ -35,4 +35,4 @@ pub use config::{Feed, PostgresConfig};
 /// The driver, for [`PostgresConfig::from_options`].
 pub use sqlx;
 pub use store::PostgresStore;
-pub use tiered_core::opening::Create;
+pub use tiered_core::Create;

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
+use tiered_core::adapter::{Reads, Tombstones, clamp_range, prefix_end};
 use tiered_core::{
     ByteStream, Entry, Error, ErrorKind, Key, ListOptions, ListStream, Listed, Lookup, Metadata, Operation,
-    Read, ReadOptions, Reads, Result, Slices, Tombstones, clamp_range, prefix_end,
+    Read, ReadOptions, Result, Slices,
 };
 
 use crate::client::Purpose;
@@ -168,7 +169,7 @@ impl PostgresStore {
                 if let Some(entry) = &entry {
                     entry.verify()?;
                 }
-                tiered_core::store::answer(entry, self.0.stamp.now(), options)
+                tiered_core::adapter::answer(entry, self.0.stamp.now(), options)
             };
             read(found.get(key)).map_err(|error| error.for_key(key))
         };

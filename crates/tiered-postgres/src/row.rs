@@ -15,10 +15,8 @@ use std::sync::Arc;
 
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
-use tiered_core::{
-    Attributes, Checksum, Entry, Error, ErrorKind, Key, Metadata, Note, Origin, Result, Timestamp, Validator,
-    Version, adapter,
-};
+use tiered_core::adapter::{Checksum, Note, Origin, Validator};
+use tiered_core::{Attributes, Entry, Error, ErrorKind, Key, Metadata, Result, Timestamp, Version, adapter};
 
 /// The columns of metadata, in the order that [`metadata`] reads them.
 pub(crate) const METADATA: &str = "key, version, modified, expires_at, attributes::text, checksum, octet_length(value)::bigint, session, validated, origin, validator";
@@ -104,27 +102,26 @@ fn beside_key(row: &PgRow) -> Result<Metadata> {
     let expires_at: Option<i64> = row.try_get(3).map_err(read("expiry"))?;
     let checksum = u32::try_from(row.try_get::<i64, _>(5).map_err(read("checksum"))?);
     let validator: Option<&str> = row.try_get(10).map_err(read("validator"))?;
-    let note = Note {
-        session: row.try_get::<Option<i64>, _>(7).map_err(read("session"))?.map_or(0, number),
-        validated: row.try_get::<Option<i64>, _>(8).map_err(read("validation"))?.map_or(0, number),
-        origin: match row.try_get::<i16, _>(9).map_err(read("origin"))? {
-            0 => Origin::Backend,
-            1 => Origin::Local,
-            TOMBSTONE => Origin::Tombstone,
-            3 => Origin::Absence,
-            _ => return Err(damaged("origin")),
-        },
-        validator: validator.map(Validator::new).transpose().map_err(|_| damaged("validator"))?,
+    let session = row.try_get::<Option<i64>, _>(7).map_err(read("session"))?.map_or(0, number);
+    let validated = row.try_get::<Option<i64>, _>(8).map_err(read("validation"))?.map_or(0, number);
+    let origin = match row.try_get::<i16, _>(9).map_err(read("origin"))? {
+        0 => Origin::Backend,
+        1 => Origin::Local,
+        TOMBSTONE => Origin::Tombstone,
+        3 => Origin::Absence,
+        _ => return Err(damaged("origin")),
     };
-    Ok(Metadata {
-        version: version.parse::<Version>().map_err(|_| damaged("version"))?,
-        modified: Timestamp::from_millis(number(row.try_get(2).map_err(read("time"))?)),
-        expires_at: expires_at.map(|at| Timestamp::from_millis(number(at))),
-        attributes: attributes.map_or(Ok(Attributes::new()), read_attributes)?,
-        size: number(row.try_get(6).map_err(read("size"))?),
-        checksum: Some(Checksum::from_u32(checksum.map_err(|_| damaged("checksum"))?)),
-        note,
-    })
+    let validator = validator.map(Validator::new).transpose().map_err(|_| damaged("validator"))?;
+    let version = version.parse::<Version>().map_err(|_| damaged("version"))?;
+    let modified = Timestamp::from_millis(number(row.try_get(2).map_err(read("time"))?));
+    let size = number(row.try_get(6).map_err(read("size"))?);
+    let checksum = Checksum::from_u32(checksum.map_err(|_| damaged("checksum"))?);
+    let note = Note::default().with_session(session, validated).with_origin(origin).with_validator(validator);
+    Ok(Metadata::new(version, modified, size)
+        .with_expiry(expires_at.map(|at| Timestamp::from_millis(number(at))))
+        .with_attributes(attributes.map_or(Ok(Attributes::new()), read_attributes)?)
+        .with_checksum(Some(checksum))
+        .with_note(note))
 }
 
 fn read_attributes(text: &str) -> Result<Attributes> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, SqlSafeStr};
-use tiered_core::opening::Create;
+use tiered_core::Create;
 use tiered_core::{Durability, Error, ErrorKind, Result};
 
 use crate::client::{Client, Purpose};

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tiered_core::store::{check_mark, closed};
+use tiered_core::adapter::{BatchOutcomes, ChangeStream, Claim, Reads, Scope, Stamp};
+use tiered_core::adapter::{check_mark, closed};
 use tiered_core::{
-    Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Error, Feature,
-    Key, ListOptions, ListStream, Metadata, Operation, Put, Read, ReadOptions, Reads, Result, Scope, Sharing,
-    Slices, Stamp, Store, Written, adapter,
+    Batch, ByteStream, Capabilities, Delete, Deleted, Error, Feature, Key, ListOptions, ListStream, Metadata,
+    Operation, Put, Read, ReadOptions, Result, Sharing, Slices, Store, Written, adapter,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -80,8 +80,8 @@ impl PostgresStore {
         ]
         .into_iter()
         .fold(Capabilities::new("postgres", durability, Sharing::Shared), Capabilities::with)
-        .max_value(config.max_value)
-        .request_lifetime(Client::lifetime(config.timeout));
+        .with_max_value(config.max_value)
+        .with_request_lifetime(Client::request_lifetime(config.timeout));
         if config.has_feed() {
             capabilities = capabilities.with(Feature::Changes);
         }
@@ -194,7 +194,7 @@ impl Store for PostgresStore {
             .capabilities
             .check_key(key)
             .map_err(|error| self.failed(error, Operation::Put).for_key(key))?;
-        let value = tiered_core::store::collect(&self.0.capabilities, body).await;
+        let value = tiered_core::adapter::collect(&self.0.capabilities, body).await;
         let value = value.map_err(|error| self.failed(error, Operation::Put).for_key(key))?;
         let mut put = put;
         put.value = value;

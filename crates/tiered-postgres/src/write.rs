@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
-use tiered_core::store::precondition_failed;
+use tiered_core::adapter::precondition_failed;
 use tiered_core::{
     Delete, Deleted, Error, ErrorKind, Feature, Key, Operation, Outcome, Precondition, Put, Result, Version,
     Written,

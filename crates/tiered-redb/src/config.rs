@@ -4,8 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use redb::StorageBackend;
-use tiered_core::opening::{Create, WriteDurability};
-use tiered_core::{Capabilities, Durability, Result, Stamp};
+use tiered_core::adapter::Stamp;
+use tiered_core::{Capabilities, Durability, Result};
+use tiered_core::{Create, WriteDurability};
 use tiered_embedded::{Access, Executor, Settings, io_error};
 
 use crate::{RedbStore, open};
@@ -147,12 +148,11 @@ impl RedbConfig {
     /// # Cancel safety
     /// If dropped, it may leave an empty database, which the next opening uses.
     pub async fn open(self) -> Result<RedbStore> {
-        let path = match self.executor {
-            Executor::Threads => Some(self.path.clone()),
+        let settings = match self.executor {
+            Executor::Threads => self.settings().path(&self.path),
             // Nothing waits in the caller's own poll.
-            Executor::Inline => None,
+            Executor::Inline => self.settings(),
         };
-        let settings = Settings { path, ..self.settings() };
         RedbStore::open(settings, move |opening| open::open(&self, opening)).await
     }
 
@@ -177,15 +177,10 @@ impl RedbConfig {
             WriteDurability::Sync => Durability::PowerLoss,
             WriteDurability::Buffer => Durability::CleanClose,
         };
-        Settings {
-            name: "redb",
-            place: self.path.display().to_string(),
-            path: None,
-            access: self.access,
-            durability,
-            max_value: self.max_value,
-            stamp: self.stamp.clone(),
-            executor: self.executor,
-        }
+        Settings::new("redb", self.path.display().to_string(), durability)
+            .access(self.access)
+            .max_value(self.max_value)
+            .stamp(self.stamp.clone())
+            .executor(self.executor)
     }
 }

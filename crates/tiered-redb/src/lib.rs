@@ -29,7 +29,7 @@ mod open;
 mod system;
 
 pub use config::{RedbConfig, Verify};
-pub use tiered_core::opening::{Create, WriteDurability};
+pub use tiered_core::{Create, WriteDurability};
 use tiered_embedded::EmbeddedStore;
 pub use tiered_embedded::{Access, Executor};
 

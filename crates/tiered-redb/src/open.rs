@@ -5,7 +5,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use redb::{Builder, Database, Durability, ReadableDatabase, StorageBackend, TableDefinition};
-use tiered_core::opening::Create;
+use tiered_core::Create;
 use tiered_core::{Error, ErrorKind, Result};
 use tiered_embedded::{Access, Engine, Opening, io_error};
 

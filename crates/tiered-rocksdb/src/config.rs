@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use tiered_core::opening::{Create, WriteDurability};
-use tiered_core::{Capabilities, Durability, Result, Stamp};
-use tiered_embedded::{Access, Executor, Settings};
+use tiered_core::adapter::Stamp;
+use tiered_core::{Capabilities, Durability, Result};
+use tiered_core::{Create, WriteDurability};
+use tiered_embedded::{Access, Settings};
 
 use crate::{RocksdbStore, open};
 
@@ -128,16 +129,11 @@ impl RocksdbConfig {
             WriteDurability::Sync => Durability::PowerLoss,
             WriteDurability::Buffer => Durability::ProcessKill,
         };
-        let settings = Settings {
-            name: "rocksdb",
-            place: self.path.display().to_string(),
-            path: Some(self.path.clone()),
-            access: self.access,
-            durability,
-            max_value: self.max_value,
-            stamp: self.stamp.clone(),
-            executor: Executor::Threads,
-        };
+        let settings = Settings::new("rocksdb", self.path.display().to_string(), durability)
+            .path(&self.path)
+            .access(self.access)
+            .max_value(self.max_value)
+            .stamp(self.stamp.clone());
         RocksdbStore::open(settings, move |opening| open::open(&self, opening)).await
     }
 }

@@ -41,7 +41,7 @@ mod open;
 mod seal;
 
 pub use config::RocksdbConfig;
-pub use tiered_core::opening::{Create, WriteDurability};
+pub use tiered_core::{Create, WriteDurability};
 pub use tiered_embedded::Access;
 use tiered_embedded::EmbeddedStore;
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB, Options, WriteOptions};
-use tiered_core::opening::Create;
+use tiered_core::Create;
 use tiered_core::{Error, ErrorKind, Result};
 use tiered_embedded::{Access, Engine, Opening, io_error};
 

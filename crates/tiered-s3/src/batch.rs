@@ -7,10 +7,11 @@ use aws_sdk_s3::config::http::HttpRequest;
 use aws_sdk_s3::types::{Delete as Bulk, ObjectIdentifier};
 use futures_util::{StreamExt as _, stream};
 use md5::{Digest as _, Md5};
-use tiered_core::store::precondition_failed;
+use tiered_core::adapter::BatchOutcomes;
+use tiered_core::adapter::precondition_failed;
 use tiered_core::{
-    Action, Applied, Atomicity, Batch, BatchOutcomes, Delete, Deleted, Error, ErrorKind, Existed, Feature,
-    Key, Operation, Outcome, Precondition, Result, Written,
+    Action, Applied, Atomicity, Batch, Delete, Deleted, Error, ErrorKind, Existed, Feature, Key, Operation,
+    Outcome, Precondition, Result, Written,
 };
 
 use crate::config::BulkDelete;

@@ -1,6 +1,7 @@
 //! Opening: which bucket, which server, what it can do.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
@@ -8,7 +9,8 @@ use aws_sdk_s3::config::{
     BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
     StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
 };
-use tiered_core::{Capabilities, Error, ErrorKind, Key, Operation, Result, Stamp};
+use tiered_core::adapter::Stamp;
+use tiered_core::{Capabilities, Error, ErrorKind, Key, Operation, Result};
 
 use crate::client::NoteSent;
 use crate::store::S3Store;
@@ -96,6 +98,8 @@ pub struct S3Config {
 }
 
 impl S3Config {
+    /// The timeouts that are taken: a key whose write has an unknown outcome stays closed for longer than one of them.
+    const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(24);
     /// Smallest [`multipart`](Self::multipart): S3 takes no smaller parts.
     pub const MIN_PART: u64 = 5 << 20;
 
@@ -212,8 +216,8 @@ impl S3Config {
         self
     }
 
-    /// How long one request may take; 10 s by default, and a second more for each MiB that it moves; half of it, and at
-    /// most 5 s, for connecting. Reads and conditional writes are tried three times. A read that is truncated, or whose
+    /// How long one request may take; 10 s by default, from 100 ms to a day, and a second more for each MiB that it moves;
+    /// half of it, and at most 5 s, for connecting. Reads and conditional writes are tried three times. A read that is truncated, or whose
     /// object changes meanwhile, is repeated until this time has passed.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -256,7 +260,7 @@ impl S3Config {
         let place = self.place();
         let failed = |error: Error| error.at_place(&place).during(Operation::Open).in_tier("s3");
         self.check().map_err(failed)?;
-        tiered_core::opening::runtime().map_err(failed)?;
+        tiered_core::adapter::opening::runtime().map_err(failed)?;
         let client = self.client().await.map_err(failed)?;
         S3Store::open(self, client).await.map_err(failed)
     }
@@ -282,8 +286,8 @@ impl S3Config {
         if self.multipart < Self::MIN_PART {
             return refuse("multipart must be at least 5MiB: S3 takes no smaller parts");
         }
-        if self.timeout < Duration::from_millis(100) {
-            return refuse("timeout must be at least 100ms");
+        if !Self::TIMEOUTS.contains(&self.timeout) {
+            return refuse("timeout must be at least 100ms and at most 1d");
         }
         if let Some(endpoint) = &self.endpoint {
             let plain = endpoint.strip_prefix("http://");
@@ -401,6 +405,7 @@ mod tests {
         assert!(refused(S3Config::new("b").endpoint("http://storage.example.com")).contains("TLS"));
         assert!(refused(S3Config::new("b").endpoint("storage.example.com")).contains("https://"));
         assert!(refused(S3Config::new("b").multipart(1)).contains("5MiB"));
+        assert!(refused(S3Config::new("b").timeout(Duration::MAX)).contains("at most 1d"));
         for local in ["http://127.0.0.1:9000", "http://localhost/x", "http://[::1]:9000"] {
             assert!(S3Config::new("b").endpoint(local).check().is_ok(), "{local}");
         }

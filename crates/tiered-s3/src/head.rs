@@ -15,9 +15,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::DateTime;
-use tiered_core::{
-    Attributes, Checksum, Entry, Error, ErrorKind, Metadata, Note, Result, Timestamp, Validator, Version,
-};
+use tiered_core::adapter::{Checksum, Note, Validator};
+use tiered_core::{Attributes, Entry, Error, ErrorKind, Metadata, Result, Timestamp, Version};
 
 use crate::config::Layout;
 use crate::error::Failed;
@@ -101,16 +100,12 @@ impl Head {
 
     /// As metadata, with the checksum where it is known.
     pub(crate) fn metadata(self, checksum: Option<Checksum>) -> Result<Metadata> {
-        let note = Note { validator: Some(Validator::new(&self.etag)?), ..Note::default() };
-        Ok(Metadata {
-            version: self.version,
-            modified: self.modified,
-            expires_at: self.expires_at,
-            attributes: self.attributes,
-            size: self.size,
-            checksum,
-            note,
-        })
+        let note = Note::default().with_validator(Some(Validator::new(&self.etag)?));
+        Ok(Metadata::new(self.version, self.modified, self.size)
+            .with_expiry(self.expires_at)
+            .with_attributes(self.attributes)
+            .with_checksum(checksum)
+            .with_note(note))
     }
 }
 

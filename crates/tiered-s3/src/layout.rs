@@ -5,7 +5,8 @@
 //! ```
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use tiered_core::{Checksum, Error, ErrorKind, Result, Version, VersionMint};
+use tiered_core::adapter::{Checksum, VersionMint};
+use tiered_core::{Error, ErrorKind, Result, Version};
 
 use crate::config::Layout;
 

@@ -3,7 +3,8 @@
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::types::{EncodingType, Object};
 use futures_util::{StreamExt as _, stream};
-use tiered_core::{Error, ErrorKind, Key, ListOptions, ListStream, Listed, Operation, Result, Validator};
+use tiered_core::adapter::Validator;
+use tiered_core::{Error, ErrorKind, Key, ListOptions, ListStream, Listed, Operation, Result};
 
 use crate::error::Failed;
 use crate::header::percent_decode;

@@ -4,9 +4,8 @@ use aws_sdk_s3::primitives::ByteStream as Body;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
-use tiered_core::{
-    ByteStream, Checksum, Entry, Error, Key, Operation, Outcome, Precondition, Put, Result, Written,
-};
+use tiered_core::adapter::Checksum;
+use tiered_core::{ByteStream, Entry, Error, Key, Operation, Outcome, Precondition, Put, Result, Written};
 use tokio::runtime::Handle;
 
 use crate::client::Client;
@@ -51,7 +50,7 @@ impl Drop for Upload {
 impl S3Store {
     /// The size of a part: the configured one, or what brings the largest value into as many parts as S3 takes.
     fn part_size(&self) -> usize {
-        let least = self.0.capabilities.value_limit().div_ceil(PARTS);
+        let least = self.0.capabilities.max_value().div_ceil(PARTS);
         usize::try_from(self.0.multipart.max(least)).unwrap_or(usize::MAX)
     }
 

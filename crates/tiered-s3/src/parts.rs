@@ -5,7 +5,8 @@ use std::ops::Range;
 use aws_sdk_s3::primitives::ByteStream as Body;
 use bytes::Bytes;
 use futures_util::stream;
-use tiered_core::{ByteStream, Checksum, Error, Key, Operation, Result};
+use tiered_core::adapter::Checksum;
+use tiered_core::{ByteStream, Error, Key, Operation, Result};
 
 use crate::client::{ATTEMPTS, is_transient, pause};
 use crate::error::{Failed, changed, late, torn};

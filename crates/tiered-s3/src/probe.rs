@@ -1,7 +1,8 @@
 //! Probes what the server can do. Some servers silently ignore the condition of a write.
 
 use aws_sdk_s3::primitives::ByteStream;
-use tiered_core::{Error, ErrorKind, Result, VersionMint};
+use tiered_core::adapter::VersionMint;
+use tiered_core::{Error, ErrorKind, Result};
 
 use crate::client::Client;
 use crate::error::Failed;

@@ -9,9 +9,9 @@ use aws_sdk_s3::operation::get_object::builders::GetObjectFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream as Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
+use tiered_core::adapter::{Checksum, Reads, Validator, clamp_range};
 use tiered_core::{
-    ByteStream, Checksum, Entry, Error, ErrorKind, Key, Known, Lookup, Metadata, Operation, Read,
-    ReadOptions, Reads, Result, Validator, clamp_range,
+    ByteStream, Entry, Error, ErrorKind, Key, Known, Lookup, Metadata, Operation, Read, ReadOptions, Result,
 };
 
 use crate::error::{Failed, changed, late, torn};
@@ -90,7 +90,7 @@ impl S3Store {
         // An ETag is no version, and some servers ignore it: the body is not read where the headers name another one.
         is_wanted(&head, only)?;
         let length = length(&answer);
-        if length > self.0.capabilities.value_limit().saturating_add(self.0.layout.start() + BEHIND) {
+        if length > self.0.capabilities.max_value().saturating_add(self.0.layout.start() + BEHIND) {
             let message = "the object is larger than max_value; raise it";
             return Err(Failed::Error(Error::new(ErrorKind::TooLarge, message)));
         }

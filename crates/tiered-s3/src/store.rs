@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tiered_core::store::{check_mark, closed};
+use tiered_core::adapter::{BatchOutcomes, ChangeStream, Claim, Reads, Scope, Stamp};
+use tiered_core::adapter::{check_mark, closed};
 use tiered_core::{
-    Batch, BatchOutcomes, ByteStream, Capabilities, ChangeStream, Claim, Delete, Deleted, Durability, Error,
-    ErrorKind, Feature, Key, ListOptions, ListStream, Metadata, Operation, Put, Read, ReadOptions, Reads,
-    Result, Scope, Sharing, Slices, Stamp, Store, Written, adapter,
+    Batch, ByteStream, Capabilities, Delete, Deleted, Durability, Error, ErrorKind, Feature, Key,
+    ListOptions, ListStream, Metadata, Operation, Put, Read, ReadOptions, Result, Sharing, Slices, Store,
+    Written, adapter,
 };
 use tokio::runtime::Handle;
 
@@ -91,9 +92,9 @@ impl S3Store {
         let mut capabilities = Capabilities::new("s3", Durability::PowerLoss, Sharing::Shared)
             .with(Feature::KeepsMetadata)
             .with(Feature::KeepsMarks)
-            .max_key(Key::MAX_LEN - config.prefix.len())
-            .max_value(config.max_value)
-            .request_lifetime(config.timeout + ON_THE_WAY);
+            .with_max_key(Key::MAX_LEN - config.prefix.len())
+            .with_max_value(config.max_value)
+            .with_request_lifetime(config.timeout.saturating_add(ON_THE_WAY));
         for (feature, has) in [
             (Feature::ConditionalPut, abilities.conditional_put),
             (Feature::ConditionalDelete, abilities.conditional_delete),

@@ -7,10 +7,11 @@
 
 use aws_sdk_s3::primitives::ByteStream as Body;
 use bytes::Bytes;
-use tiered_core::store::precondition_failed;
+use tiered_core::adapter::Checksum;
+use tiered_core::adapter::precondition_failed;
 use tiered_core::{
-    Checksum, Delete, Deleted, Entry, Error, ErrorKind, Existed, Feature, Key, Operation, Outcome,
-    Precondition, Put, Result, Written, adapter,
+    Delete, Deleted, Entry, Error, ErrorKind, Existed, Feature, Key, Operation, Outcome, Precondition, Put,
+    Result, Written, adapter,
 };
 
 use crate::client::{ATTEMPTS, CONFLICTS, is_transient, is_undone, pause};

@@ -2,7 +2,8 @@
 //! journal up by name, nothing of it comes back until a person says so.
 
 use tiered_conformance::Dice;
-use tiered_core::{Clock as _, Entry, ErrorKind, Put, Store, TieredStore, Timestamp, ownership};
+use tiered_core::adapter::Clock as _;
+use tiered_core::{Entry, ErrorKind, Put, Store, TieredStore, Timestamp, ownership};
 
 use crate::client::{Clients, within};
 use crate::epoch::{self, PROMPT, raw};

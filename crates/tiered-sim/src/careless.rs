@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use tiered_core::Checksum;
+use tiered_core::adapter::Checksum;
 use tiered_journal::{File, Folder};
 
 /// Where groups begin in a segment, and the multiple of bytes that each takes: the journal's format.

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tiered_core::{Clock, Timestamp};
+use tiered_core::Timestamp;
+use tiered_core::adapter::Clock;
 use tokio::time::Instant;
 
 /// Wall time is tokio's time and an offset; uptime is tokio's alone.

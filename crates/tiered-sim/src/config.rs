@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::careless::Careless;
 use tiered_conformance::{Dice, Fault};
-use tiered_core::{
+use tiered_core::settings::{
     BreakerSettings, FrontendFailure, MaxStale, OnFull, OnPark, OnUnknown, Reopen, ServeStale,
-    TieredSettings, WritePolicy,
 };
+use tiered_core::{TieredSettings, WritePolicy};
 
 /// What to simulate.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +100,7 @@ pub(crate) struct Config {
     /// One call in so many, for each fault, of frontends and of the backend.
     pub(crate) front_faults: Vec<(Fault, u64)>,
     pub(crate) back_faults: Vec<(Fault, u64)>,
-    pub(crate) lifetime: Duration,
+    pub(crate) request_lifetime: Duration,
     pub(crate) hang: Duration,
 }
 
@@ -177,7 +177,7 @@ impl Config {
             jumping: dice.below(3) == 0,
             front_faults,
             back_faults,
-            lifetime: Duration::from_millis(50 + dice.below(400)),
+            request_lifetime: Duration::from_millis(50 + dice.below(400)),
             hang: Duration::from_millis(100 + dice.below(5_000)),
         }
     }
@@ -208,6 +208,10 @@ impl Config {
     }
 }
 
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
 fn draw_settings(dice: &mut Dice) -> TieredSettings {
     let policies = [
         WritePolicy::WriteAround,
@@ -217,35 +221,32 @@ fn draw_settings(dice: &mut Dice) -> TieredSettings {
     ];
     let write_policy = one_of(dice, WritePolicy::WriteThrough, &policies);
     let drives = dice.below(2) == 0;
-    let breaker = BreakerSettings::new(3, Duration::from_millis(50));
+    let breaker = BreakerSettings::new(3, ms(50));
     let frontend_breaker = one_of(dice, None, &[None, None, Some(breaker)]);
-    TieredSettings {
-        write_policy,
-        reopen: one_of(dice, Reopen::Revalidate, &[Reopen::Trust, Reopen::Clear]),
-        max_stale: one_of(dice, MaxStale::Auto, &[MaxStale::Millis(25)]),
-        max_quarantined: one_of(dice, 1024, &[1024, 0, 1]),
-        max_pending_operations: one_of(dice, 10_000, &[10_000, 1, 4]),
-        // Some values are larger than all that may be pending.
-        max_pending_bytes: one_of(dice, 64 << 20, &[64 << 20, 1 << 10, 64 << 10]),
-        on_full: one_of(dice, OnFull::Block, &[OnFull::Fail]),
-        on_park: one_of(dice, OnPark::Auto, &[OnPark::Halt, OnPark::Skip]),
-        on_unknown: match write_policy {
-            WritePolicy::WriteThrough | WritePolicy::WriteAround if drives => OnUnknown::Retry,
-            _ => OnUnknown::Report,
-        },
-        write_deadline_millis: one_of(dice, None, &[None, None, Some(40)]),
-        frontend_patience_millis: one_of(dice, 2_000, &[30]),
-        negative_ttl_millis: one_of(dice, None, &[Some(20), Some(60_000)]),
-        serve_stale: one_of(dice, ServeStale::Never, &[ServeStale::Unlimited, ServeStale::Millis(300)]),
-        soft_read_timeout_millis: one_of(dice, None, &[Some(15)]),
-        read_timeout_millis: one_of(dice, None, &[None, Some(60)]),
-        backend_breaker: one_of(dice, None, &[None, None, Some(breaker)]),
-        frontend_failure: one_of(
-            dice,
-            FrontendFailure::Skip,
-            &[FrontendFailure::Skip, FrontendFailure::Skip, FrontendFailure::Fail],
-        ),
-        frontend_breaker: frontend_breaker.filter(|_| write_policy != WritePolicy::FrontendOnly),
-        ..TieredSettings::default()
-    }
+    let mut settings = TieredSettings::default();
+    settings.write_policy = write_policy;
+    settings.reopen = one_of(dice, Reopen::Revalidate, &[Reopen::Trust, Reopen::Clear]);
+    settings.max_stale = one_of(dice, MaxStale::Auto, &[MaxStale::AtMost(ms(25))]);
+    settings.max_quarantined = one_of(dice, 1024, &[1024, 0, 1]);
+    settings.max_pending_operations = one_of(dice, 10_000, &[10_000, 1, 4]);
+    // Some values are larger than all that may be pending.
+    settings.max_pending_bytes = one_of(dice, 64 << 20, &[64 << 20, 1 << 10, 64 << 10]);
+    settings.on_full = one_of(dice, OnFull::Block, &[OnFull::Fail]);
+    settings.on_park = one_of(dice, OnPark::Auto, &[OnPark::Halt, OnPark::Skip]);
+    settings.on_unknown = match write_policy {
+        WritePolicy::WriteThrough | WritePolicy::WriteAround if drives => OnUnknown::Retry,
+        _ => OnUnknown::Report,
+    };
+    settings.write_deadline = one_of(dice, None, &[None, None, Some(ms(40))]);
+    settings.frontend_patience = one_of(dice, ms(2_000), &[ms(30)]);
+    settings.negative_ttl = one_of(dice, None, &[Some(ms(20)), Some(ms(60_000))]);
+    let stale = [ServeStale::Unlimited, ServeStale::AtMost(ms(300))];
+    settings.serve_stale = one_of(dice, ServeStale::Never, &stale);
+    settings.soft_read_timeout = one_of(dice, None, &[Some(ms(15))]);
+    settings.read_timeout = one_of(dice, None, &[None, Some(ms(60))]);
+    settings.backend_breaker = one_of(dice, None, &[None, None, Some(breaker)]);
+    let failures = [FrontendFailure::Skip, FrontendFailure::Skip, FrontendFailure::Fail];
+    settings.frontend_failure = one_of(dice, FrontendFailure::Skip, &failures);
+    settings.frontend_breaker = frontend_breaker.filter(|_| write_policy != WritePolicy::FrontendOnly);
+    settings
 }

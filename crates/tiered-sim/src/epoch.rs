@@ -4,9 +4,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tiered_conformance::Dice;
+use tiered_core::adapter::Clock as _;
 use tiered_core::{
-    Action, Batch, Clock as _, Delete, Entry, ErrorKind, Expiry, Key, Outcome, Parked, Put, Read,
-    ReadOptions, Store, StoreExt as _, Timestamp, WritePolicy,
+    Action, Batch, Delete, Entry, ErrorKind, Expiry, Key, Outcome, Parked, Put, Read, ReadOptions, Store,
+    StoreExt as _, Timestamp, WritePolicy,
 };
 
 use crate::alone;
@@ -157,7 +158,7 @@ async fn open_as(world: &mut World, clients: &Clients, usurps: bool) -> Checked<
             Err(error) => return Err(format!("opening: {}", error.chain())),
         }
         // A tier that hangs is waited for before it is opened again.
-        tokio::time::sleep(world.config.lifetime + world.config.hang).await;
+        tokio::time::sleep(world.config.request_lifetime + world.config.hang).await;
     }
     Err(format!("opening failed {ATTEMPTS} times: {last}"))
 }
@@ -229,7 +230,7 @@ async fn restart_after_crash(
     // Without a lease the next process begins when no request of the last is under way any more: one that arrived later
     // would be taken for a new write.
     if world.outlives_processes() {
-        tokio::time::sleep(world.config.lifetime + world.config.hang).await;
+        tokio::time::sleep(world.config.request_lifetime + world.config.hang).await;
     }
     if world.config.jumping && !world.config.expiring && dice.below(2) == 0 {
         // A clock that was set back while the process was down; what has expired would live again.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tiered_conformance::Dice;
-use tiered_core::{Aside, Durability, Journal, JournalRecord, Outcome, Recovered, Result, Sequence};
+use tiered_core::adapter::journal::{Aside, Journal, JournalRecord, Recovered, Sequence};
+use tiered_core::{Durability, Outcome, Result};
 
 /// Another journal, a few milliseconds late, or many.
 #[derive(Debug)]

@@ -9,9 +9,10 @@ use async_trait::async_trait;
 use futures_util::stream;
 use parking_lot::Mutex;
 use tiered_conformance::{Dice, Intercept, Interceptor};
+use tiered_core::adapter::{BatchOutcomes, Change, ChangeStream, Stamp};
 use tiered_core::{
-    Action, Batch, BatchOutcomes, Capabilities, Change, ChangeStream, Delete, Deleted, Feature, Key,
-    MemoryStore, Put, Result, Sharing, Stamp, Store, Version, Written, adapter,
+    Action, Batch, Capabilities, Delete, Deleted, Feature, Key, MemoryStore, Put, Result, Sharing, Store,
+    Version, Written, adapter,
 };
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};

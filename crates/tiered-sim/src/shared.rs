@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tiered_conformance::{Dice, Fault, FaultStore, Faults};
+use tiered_core::adapter::{Clock, Stamp, VersionMint};
+use tiered_core::settings::{MaxStale, OnUnknown};
 use tiered_core::{
-    Batch, Clock, Delete, Error, Feature, Key, MaxStale, MemoryStore, OnUnknown, Outcome, Precondition, Put,
-    ReadOptions, Result, Stamp, Store, StoreExt as _, TieredSettings, TieredStore, Version, VersionMint,
-    VolatileJournal, WritePolicy, adapter,
+    Batch, Delete, Error, Feature, Key, MemoryStore, Outcome, Precondition, Put, ReadOptions, Result, Store,
+    StoreExt as _, TieredSettings, TieredStore, Version, VolatileJournal, WritePolicy, adapter,
 };
 use tokio::time::{Instant, sleep};
 
@@ -59,18 +60,17 @@ impl Choices {
         let write_policy = dice.pick(&policies).copied().unwrap_or(WritePolicy::WriteThrough);
         let drives = write_policy != WritePolicy::WriteBehind && dice.below(2) == 0;
         // Mostly so long that nothing but the feed keeps a stale entry from being shown.
-        let max_stale = if dice.below(4) == 0 { 100 } else { 3_600_000 };
-        let settings = TieredSettings {
-            write_policy,
-            on_unknown: if drives { OnUnknown::Retry } else { OnUnknown::Report },
-            negative_ttl_millis: (dice.below(2) == 0).then_some(3_600_000),
-            max_stale: MaxStale::Millis(max_stale),
-            ..TieredSettings::default()
-        };
+        let hour = Duration::from_hours(1);
+        let max_stale = if dice.below(4) == 0 { Duration::from_millis(100) } else { hour };
+        let mut settings = TieredSettings::default();
+        settings.write_policy = write_policy;
+        settings.on_unknown = if drives { OnUnknown::Retry } else { OnUnknown::Report };
+        settings.negative_ttl = (dice.below(2) == 0).then_some(hour);
+        settings.max_stale = MaxStale::AtMost(max_stale);
         let lag = Duration::from_millis(1 + dice.below(80));
         Self {
             settings,
-            max_stale: Duration::from_millis(max_stale),
+            max_stale,
             peeks: dice.below(2) == 0,
             feed: Feed { lag, misses: if dice.below(4) == 0 { 0 } else { 4 }, repeats: 4 },
             think: 1 + dice.below(40),
@@ -149,7 +149,7 @@ impl Shared {
     fn faults(&self, of_frontend: bool) -> Arc<Faults> {
         let trace = Arc::clone(&self.trace);
         let faults = Faults::new(self.below(u64::MAX))
-            .lifetime(Duration::from_millis(300))
+            .request_lifetime(Duration::from_millis(300))
             .hang(Duration::from_secs(3))
             .observed(move |call| {
                 let fault = call.fault.map(|fault| format!(" {fault:?}")).unwrap_or_default();
@@ -172,11 +172,11 @@ impl Shared {
             .declaring(|all| if self.choices.peeks { all } else { all.without(Feature::Peeks) });
         let front = FaultStore::new("frontend", Arc::new(front), Arc::clone(of_front));
         let back = FaultStore::new("server", Arc::new(self.server.clone()), Arc::clone(of_back)).remote();
-        let builder = TieredStore::builder(Arc::new(front), Arc::new(back))
+        let builder = TieredStore::builder(front, back)
             .stamp(self.stamp.clone())
             .settings(self.choices.settings.clone());
         if self.choices.is_behind() {
-            let builder = builder.journal(Arc::new(VolatileJournal::new())).declare_sole_writer();
+            let builder = builder.journal(VolatileJournal::new()).declare_sole_writer();
             return builder.build().await;
         }
         builder.build().await

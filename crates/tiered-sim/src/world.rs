@@ -7,9 +7,11 @@ use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 use tiered_conformance::{Dice, FaultStore, Faults};
+use tiered_core::adapter::journal::Journal;
+use tiered_core::adapter::{Clock, Stamp, VersionMint};
+use tiered_core::ownership::Lease;
 use tiered_core::{
-    Clock, Entry, Events, Feature, Journal, Key, Lease, MemoryStore, Put, Result, Stamp, Store, TieredStore,
-    VersionMint, VolatileJournal, WritePolicy,
+    Entry, Events, Feature, Key, MemoryStore, Put, Result, Store, TieredStore, VolatileJournal, WritePolicy,
 };
 use tiered_journal::{JournalConfig, MemoryFolder};
 use tiered_redb::{Executor, RedbConfig};
@@ -168,8 +170,10 @@ impl World {
     fn faults(&self, salt: u64, rates: &[(tiered_conformance::Fault, u64)]) -> Arc<Faults> {
         let trace = Arc::clone(&self.trace);
         let seed = self.sim.seed.wrapping_mul(0x9E37_79B9).wrapping_add(self.lives * 16 + salt);
-        let faults =
-            Faults::new(seed).lifetime(self.config.lifetime).hang(self.config.hang).observed(move |call| {
+        let faults = Faults::new(seed)
+            .request_lifetime(self.config.request_lifetime)
+            .hang(self.config.hang)
+            .observed(move |call| {
                 let fault = call.fault.map(|fault| format!(" {fault:?}")).unwrap_or_default();
                 let end = if call.ok { "ok" } else { "error" };
                 trace.note(&format!("  {} {} {}{fault}: {end}", call.store, call.operation, call.key));
@@ -235,13 +239,13 @@ impl World {
         let mut under: Arc<dyn Store> = Arc::new(bottom);
         if self.config.middle {
             let middle = FaultStore::new("middle", Arc::new(memory(true)), Arc::clone(front_faults));
-            let inner = TieredStore::builder(Arc::new(middle), under).stamp(self.stamp.clone());
+            let inner = TieredStore::builder(middle, under).stamp(self.stamp.clone());
             // What the journal of the stack above holds is in the lowest backend's mark.
             let inner = inner.beneath_journal();
             under = Arc::new(inner.build().await?);
         }
         let journal_failed = Arc::new(AtomicBool::new(false));
-        let mut builder = TieredStore::builder(Arc::new(outer), under)
+        let mut builder = TieredStore::builder(outer, under)
             .settings(self.config.settings.clone())
             .stamp(self.stamp.clone())
             .backend_id("simulated");

@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use tiered_conformance::{DerivedReads, Fault, FaultStore, Faults, Intercept, Interceptor};
 use tiered_core::{
     Error, ErrorKind, Feature, Key, MemoryStore, Outcome, Put, Read, ReadOptions, Result, Store,
-    StoreExt as _, TieredSettings, TieredStore, VolatileJournal, WritePolicy,
+    StoreExt as _, TieredStore, VolatileJournal, WritePolicy,
 };
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
@@ -99,7 +99,7 @@ fn on_each<F: Future<Output = ()> + Send + 'static>(test: impl Fn() -> F) {
 
 async fn over(back: &Slow, policy: WritePolicy) -> TieredStore {
     let front = Arc::new(MemoryStore::new());
-    let builder = TieredStore::builder(front, Arc::new(back.clone())).write_policy(policy);
+    let builder = TieredStore::builder(front, back.clone()).write_policy(policy);
     builder.build().await.expect("builds")
 }
 
@@ -197,7 +197,7 @@ fn a_read_of_many_that_goes_away_fails_no_follower() {
         let (first, second) = (key("a"), key("b"));
         let (front, back) = (slow(&second), slow(&first));
         back.put(&first, Put::new("v")).await.expect("written");
-        let builder = TieredStore::builder(Arc::new(front.clone()), Arc::new(back.clone()));
+        let builder = TieredStore::builder(front.clone(), back.clone());
         let store = builder.build().await.expect("builds");
         Gate::set(&front, Mode::Shut);
         let keys = [first.clone(), second];
@@ -219,19 +219,17 @@ fn a_read_of_many_that_goes_away_fails_no_follower() {
 fn a_frontend_that_never_works_changes_no_answer() {
     const KEYS: usize = 8;
     const BOUND: usize = 4;
-    for policy in WritePolicy::ALL {
+    for policy in WritePolicy::ALL.iter().copied() {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
         runtime.expect("a runtime").block_on(async {
             let faults = Arc::new(Faults::new(1).with(Fault::ErrorBefore, 1));
             faults.heal();
             let memory = MemoryStore::new().declaring(|all| all.without(Feature::Peeks));
             let front = FaultStore::new("frontend", Arc::new(memory), Arc::clone(&faults));
-            let settings =
-                TieredSettings { write_policy: policy, max_quarantined: BOUND, ..TieredSettings::default() };
             let back = Arc::new(MemoryStore::new());
-            let mut builder = TieredStore::builder(Arc::new(front), back).settings(settings);
+            let mut builder = TieredStore::builder(front, back).write_policy(policy).max_quarantined(BOUND);
             if policy == WritePolicy::WriteBehind {
-                builder = builder.journal(Arc::new(VolatileJournal::new()));
+                builder = builder.journal(VolatileJournal::new());
             }
             let store = builder.build().await.expect("builds");
             faults.resume();

@@ -14,9 +14,10 @@ async fn a_failed_removal_that_takes_effect_late_does_not_take_a_local_write_awa
     let key = Key::new("k").expect("valid");
     let (inside, backend) = (MemoryStore::new(), MemoryStore::new());
     backend.put(&key, Put::new("the backend's")).await.expect("put");
-    let faults = Arc::new(Faults::new(1).with(Fault::DelayedApply, 1).lifetime(Duration::from_secs(1)));
+    let faults =
+        Arc::new(Faults::new(1).with(Fault::DelayedApply, 1).request_lifetime(Duration::from_secs(1)));
     let frontend = FaultStore::new("frontend", Arc::new(inside), Arc::clone(&faults));
-    let store = TieredStore::builder(Arc::new(frontend), Arc::new(backend))
+    let store = TieredStore::builder(frontend, backend)
         .write_policy(WritePolicy::FrontendOnly)
         .build()
         .await

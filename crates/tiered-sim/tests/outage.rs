@@ -11,10 +11,13 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use futures_util::future::{join, join_all};
 use tiered_conformance::{Intercept, Interceptor};
+use tiered_core::adapter::journal::{Aside, Journal, JournalRecord, Recovered, Sequence};
+use tiered_core::adapter::{Stamp, VersionMint};
+use tiered_core::settings::OnFull;
 use tiered_core::{
-    Action, Aside, Delete, Durability, Entry, Error, ErrorKind, Event, Feature, Journal, JournalRecord, Key,
-    Level, ListOptions, ListStream, MemoryStore, OnFull, Outcome, Put, Receipt, Recovered, Result, Sequence,
-    Stamp, Store, StoreExt as _, TieredSettings, TieredStore, VersionMint, WritePolicy, ownership,
+    Action, Delete, Durability, Entry, Error, ErrorKind, Event, Feature, Key, Level, ListOptions, ListStream,
+    MemoryStore, Outcome, Put, Receipt, Result, Store, StoreExt as _, TieredSettings, TieredStore,
+    WritePolicy, ownership,
 };
 use tiered_journal::{JournalConfig, MemoryFolder};
 use tiered_sim::clock::SimClock;
@@ -181,7 +184,7 @@ impl World {
 
     async fn open(&self) -> TieredStore {
         let stamp = Stamp::new(Arc::clone(&self.clock) as _, Arc::new(VersionMint::from_entropy()));
-        let builder = TieredStore::builder(Arc::new(self.front.clone()), Arc::new(self.back.clone()))
+        let builder = TieredStore::builder(self.front.clone(), self.back.clone())
             .settings(self.settings.clone())
             .stamp(stamp)
             // The mark of a backend that is down cannot be read.
@@ -189,7 +192,7 @@ impl World {
         let builder = if self.settings.write_policy == WritePolicy::WriteBehind {
             let config = JournalConfig::new("journal").segment_size(64 << 10);
             let inner = config.open_in(self.folder.attach()).expect("opens");
-            builder.journal(Arc::new(Told { inner, history: Arc::clone(&self.history) }))
+            builder.journal(Told { inner, history: Arc::clone(&self.history) })
         } else {
             builder
         };
@@ -286,7 +289,7 @@ impl World {
             let resolved = receipt.durable(Level::Committed);
             tokio::time::timeout(Duration::from_secs(1), resolved).await.expect("resolves").expect("flushed");
         }
-        assert_eq!((store.stats().backlog, store.stats().oldest_pending_millis), (0, 0));
+        assert_eq!((store.stats().backlog, store.stats().oldest_pending), (0, Duration::ZERO));
         assert_eq!(self.back.state(), self.acknowledged());
         self.look(store).await;
         if self.settings.write_policy == WritePolicy::WriteBehind {
@@ -333,11 +336,9 @@ fn prefixes_by_key(states: &[State], history: &[(String, Option<Bytes>)]) -> Res
 }
 
 fn behind(change: impl FnOnce(&mut TieredSettings)) -> TieredSettings {
-    let mut settings = TieredSettings {
-        write_policy: WritePolicy::WriteBehind,
-        max_pending_age_millis: Some(10_000),
-        ..TieredSettings::default()
-    };
+    let mut settings = TieredSettings::default();
+    settings.write_policy = WritePolicy::WriteBehind;
+    settings.max_pending_age = Some(Duration::from_secs(10));
     change(&mut settings);
     settings
 }
@@ -376,7 +377,7 @@ async fn a_backend_is_down_for_a_minute() {
             let (full, states) = (store.stats(), world.back.states.lock().expect("no panic").len());
             let nearly = u64::from(BOUND) - 1;
             assert!((nearly..=nearly + WRITERS as u64).contains(&full.backlog), "{full:?}: {what}");
-            assert!(full.oldest_pending_millis > 25_000, "{full:?}: {what}");
+            assert!(full.oldest_pending > Duration::from_secs(25), "{full:?}: {what}");
             sleep(Duration::from_secs(20)).await;
             assert_eq!(store.stats().backlog, full.backlog, "{what}");
             assert_eq!(world.back.states.lock().expect("no panic").len(), states, "{what}");

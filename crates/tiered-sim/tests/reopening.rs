@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tiered_conformance::{Fault, FaultStore, Faults};
+use tiered_core::settings::Reopen;
 use tiered_core::{
-    Delete, Durability, Entry, Feature, Key, MemoryStore, Outcome, Put, ReadOptions, Reopen, Store,
-    StoreExt as _, TieredSettings, TieredStore, WritePolicy,
+    Delete, Durability, Entry, Feature, Key, MemoryStore, Outcome, Put, ReadOptions, Store, StoreExt as _,
+    TieredStore, WritePolicy,
 };
 use tiered_journal::{JournalConfig, MemoryFolder};
 use tokio::runtime::{Builder, Runtime};
@@ -110,20 +111,16 @@ impl Disks {
             let handle = Arc::new(disk.in_another_process());
             Arc::new(FaultStore::new(name, handle, Arc::clone(faults)).remote())
         };
-        let settings = TieredSettings {
-            write_policy: case.policy,
-            reopen: case.reopen,
-            close_deadline_millis: 60_000,
-            ..TieredSettings::default()
-        };
         let mut builder = TieredStore::builder(
             tier("frontend", &self.front, front_faults),
             tier("backend", &self.back, back_faults),
         )
-        .settings(settings);
+        .write_policy(case.policy)
+        .reopen(case.reopen)
+        .close_deadline(Duration::from_mins(1));
         if case.policy == WritePolicy::WriteBehind {
             let journal = JournalConfig::new("journal").open_in(self.journal.attach());
-            builder = builder.journal(Arc::new(journal.map_err(|error| error.chain())?));
+            builder = builder.journal(journal.map_err(|error| error.chain())?);
         }
         let store = builder.build().await.map_err(|error| format!("opening: {}", error.chain()))?;
         Ok((store, faults))

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tiered_conformance::{Dice, Fault, FaultStore, Faults};
+use tiered_core::adapter::{Clock, Stamp, VersionMint};
+use tiered_core::settings::OnUnknown;
 use tiered_core::{
-    Batch, Clock, Delete, Entry, ErrorKind, Feature, Key, MaxStale, MemoryStore, OnUnknown, Outcome,
-    Precondition, Put, ReadOptions, Result, Stamp, Store, StoreExt as _, TieredSettings, TieredStore,
-    Version, VersionMint, WritePolicy, adapter,
+    Batch, Delete, Entry, ErrorKind, Feature, Key, MemoryStore, Outcome, Precondition, Put, ReadOptions,
+    Result, Store, StoreExt as _, TieredStore, Version, WritePolicy, adapter,
 };
 use tiered_sim::clock::SimClock;
 use tiered_sim::server::{self, Feed, Server};
@@ -25,9 +26,9 @@ const STORES: usize = 2;
 const CLIENTS: usize = 3;
 const OPERATIONS: usize = 40;
 const KEYS: u64 = 2;
-const MAX_STALE_MILLIS: u64 = 200;
+const MAX_STALE: Duration = Duration::from_millis(200);
 /// Of stores that follow a feed: what they show is bounded by the feed's lag alone.
-const MAX_STALE_UNDER_FEED_MILLIS: u64 = 60_000;
+const MAX_STALE_UNDER_FEED: Duration = Duration::from_mins(1);
 /// The feed's lag is less.
 const LAG_MILLIS: u64 = 60;
 
@@ -82,7 +83,7 @@ impl World {
         let (mut stores, mut all) = (Vec::new(), Vec::new());
         for store in 1..=STORES as u64 {
             let faults = Faults::new(seed ^ store << 32)
-                .lifetime(Duration::from_secs(1))
+                .request_lifetime(Duration::from_secs(1))
                 .hang(Duration::from_secs(3))
                 .with(Fault::Slow, 4)
                 .with(Fault::ErrorBefore, 12)
@@ -96,25 +97,16 @@ impl World {
             let (faults, of_front) = (Arc::new(faults), Arc::new(of_front));
             let stamp = Stamp::new(Arc::clone(&clock), mint(store));
             let front = Arc::new(MemoryStore::with_stamp(stamp.clone()));
-            let settings = TieredSettings {
-                write_policy: if (seed + store).is_multiple_of(3) {
-                    WritePolicy::WriteAround
-                } else {
-                    WritePolicy::WriteThrough
-                },
-                on_unknown: if drives(seed) { OnUnknown::Retry } else { OnUnknown::Report },
-                negative_ttl_millis: seed.is_multiple_of(2).then_some(if is_fed(seed) { 10_000 } else { 50 }),
-                max_stale: MaxStale::Millis(if is_fed(seed) {
-                    MAX_STALE_UNDER_FEED_MILLIS
-                } else {
-                    MAX_STALE_MILLIS
-                }),
-                ..TieredSettings::default()
-            };
+            let around = (seed + store).is_multiple_of(3);
+            let negative_ttl = Duration::from_millis(if is_fed(seed) { 10_000 } else { 50 });
             let backend = FaultStore::new("server", Arc::new(server.clone()), Arc::clone(&faults)).remote();
             let front = FaultStore::new("frontend", front, Arc::clone(&of_front));
-            let builder =
-                TieredStore::builder(Arc::new(front), Arc::new(backend)).stamp(stamp).settings(settings);
+            let builder = TieredStore::builder(front, backend)
+                .stamp(stamp)
+                .write_policy(if around { WritePolicy::WriteAround } else { WritePolicy::WriteThrough })
+                .on_unknown(if drives(seed) { OnUnknown::Retry } else { OnUnknown::Report })
+                .negative_ttl(seed.is_multiple_of(2).then_some(negative_ttl))
+                .max_stale(if is_fed(seed) { MAX_STALE_UNDER_FEED } else { MAX_STALE });
             faults.heal();
             stores.push(builder.build().await.expect("it fits"));
             faults.resume();
@@ -155,7 +147,7 @@ impl World {
         let states = self.server.states(key);
         // The state must have been current within `max-stale`, and must not be older than the client's own latest
         // write.
-        let oldest = begun.checked_sub(Duration::from_millis(MAX_STALE_MILLIS + 1));
+        let oldest = begun.checked_sub(MAX_STALE + Duration::from_millis(1));
         let fits = states.iter().enumerate().any(|(index, state)| {
             let replaced = states.get(index + 1).map(|next| next.since);
             let recent = replaced.is_none_or(|replaced| oldest.is_none_or(|oldest| replaced >= oldest));
@@ -307,7 +299,7 @@ async fn run(seed: u64, fired: &mut HashMap<Fault, u64>) -> [u64; 3] {
     }
     for faults in &faults {
         faults.heal();
-        for fault in Fault::ALL {
+        for fault in Fault::ALL.iter().copied() {
             *fired.entry(fault).or_default() += faults.fired(fault);
         }
     }

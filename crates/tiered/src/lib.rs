@@ -1,7 +1,19 @@
 //! A key-value store in tiers: a fast frontend over an authoritative backend, with explicit policies.
 //!
-//! This crate gathers the others by feature: `moka` and `journal` (defaults), `redb`, `rocksdb`, `postgres`, `s3`. [`open`] opens a
-//! store by URL, [`Stack`] builds a stack of any depth from data (TOML); everything else is re-exported from `tiered-core`.
+//! [`open`] opens a store by URL. [`Stack`] builds a stack of any depth from data. Everything else is re-exported from
+//! `tiered-core`, and the adapters by feature:
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `moka` (default) | the memory tier |
+//! | `journal` (default) | durable write-behind |
+//! | `redb` | the embedded disk tier in pure Rust |
+//! | `rocksdb` | the embedded disk tier over RocksDB; builds C++ |
+//! | `postgres` | the Postgres tier |
+//! | `s3` | the S3 tier |
+//! | `toml` | stacks that a TOML file describes (`Stack::from_toml`) |
+//! | `test-util` | test doubles, in the module `testing`; for dev-dependencies alone |
+//!
 //! A whole service over it, with tests that kill it, is `examples/service` of the repository.
 //!
 //! # Examples
@@ -10,7 +22,7 @@
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 //! use tiered::{Create, Store, StoreExt, TieredStore};
 //!
-//! let frontend = tiered::open("moka:?capacity=16MiB", Create::IfAbsent).await?;
+//! let frontend = tiered::moka::MokaConfig::new(16 << 20).build()?;
 //! let backend = tiered::open("memory:", Create::IfAbsent).await?;
 //! let store = TieredStore::builder(frontend, backend).build().await?;
 //! store.set("greeting", "hello").await?;
@@ -22,26 +34,29 @@
 mod open;
 mod stack;
 
-/// For implementations of [`Store`], whose asynchronous methods it writes out.
-pub use async_trait;
+/// The programs of the README and of the book, run as tests.
+#[cfg(all(doctest, feature = "moka"))]
+#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../../../docs/src/errors.md")]
+struct Pages;
+
 /// Values are [`bytes::Bytes`].
 pub use bytes;
 pub use open::{SCHEMES, open, open_to_read};
 pub use stack::Stack;
-pub use tiered_core::opening::Create;
 // By name, so that what core gains for adapters does not show here by itself. `adapter` has that.
+#[cfg(feature = "test-util")]
+#[doc(inline)]
+pub use tiered_core::testing;
 #[doc(inline)]
 pub use tiered_core::{
-    Action, Applied, AsKey, Atomicity, Attributes, Batch, BatchOutcomes, BreakerSettings, ByteStream,
-    Capabilities, Change, ChangeStream, Checksum, Clock, Delete, Deleted, Durability, Entry, Error,
-    ErrorKind, Event, Events, Existed, Expiry, Feature, FillTiming, FlushOrder, Freshness, FrontendFailure,
-    Guarantees, Journal, JournalsSeen, Key, Known, Lease, Level, ListOptions, ListStream, Listed, Lookup,
-    ManualClock, MaxStale, MemoryStore, Metadata, OnConnectFailure, OnFull, OnOverdue, OnPark, OnUnknown,
-    Operation, Outcome, ParkReason, Parked, Precondition, Put, Read, ReadOptions, ReadPolicy, Reads, Receipt,
-    Reopen, Requirement, Result, Sequence, ServeStale, Sharing, Slices, Source, Staleness, Stamp, Stats,
-    Store, StoreExt, SystemClock, TieredBuilder, TieredSettings, TieredStore, Timestamp, Validator, Version,
-    VersionMint, VolatileJournal, WritePolicy, Written, adapter, codec, is_damaged_key, opening, ownership,
-    store, sync, url,
+    Action, Applied, AsKey, AsStore, Atomicity, Attributes, Batch, ByteStream, Capabilities, Create, Delete,
+    Deleted, Durability, Entry, Error, ErrorKind, Event, Events, Existed, Expiry, Feature, FlushOrder,
+    Freshness, Guarantees, Key, Known, Level, ListOptions, ListStream, Listed, Lookup, MemoryStore, Metadata,
+    Operation, Outcome, ParkReason, Parked, Precondition, Put, Read, ReadOptions, ReadPolicy, Receipt,
+    Requirement, Result, Sharing, Slices, Source, Staleness, Stats, Store, StoreExt, TieredBuilder,
+    TieredSettings, TieredStore, Timestamp, Version, VolatileJournal, WriteDurability, WritePolicy, Written,
+    adapter, ownership, settings, sync,
 };
 
 /// The journal of durable write-behind.

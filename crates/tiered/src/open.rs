@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use tiered_core::opening::Create;
+use tiered_core::Create;
 #[cfg(any(feature = "redb", feature = "rocksdb"))]
-use tiered_core::opening::WriteDurability;
-use tiered_core::url::{StoreUrl, parse_bytes};
+use tiered_core::WriteDurability;
+use tiered_core::adapter::url::{StoreUrl, parse_bytes};
 use tiered_core::{Capabilities, Error, ErrorKind, MemoryStore, Operation, Result, Store};
 
 /// The schemes, with the feature that each needs (none: always there) and what it opens.
-pub const SCHEMES: [(&str, Option<&str>, &str); 6] = [
+pub const SCHEMES: &[(&str, Option<&str>, &str)] = &[
     ("memory", None, "memory:?max_value=… — in this process, unbounded"),
     ("moka", Some("moka"), "moka:?capacity=64MiB&ttl=60s&max_value=… — in this process, bounded"),
     (
@@ -42,6 +42,18 @@ pub const SCHEMES: [(&str, Option<&str>, &str); 6] = [
 ///
 /// # Cancel safety
 /// As the adapter's opening.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered::{Create, ErrorKind, StoreExt};
+///
+/// let store = tiered::open("memory:", Create::IfAbsent).await?;
+/// store.set("users/42", "Ada").await?;
+/// let error = tiered::open("no-such-scheme:", Create::IfAbsent).await.unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Config);
+/// # Ok::<(), tiered::Error>(()) }).unwrap();
+/// ```
 pub async fn open(url: &str, create: Create) -> Result<Arc<dyn Store>> {
     let url = StoreUrl::parse(url)?;
     match url.scheme() {
@@ -108,7 +120,7 @@ fn unknown(scheme: &str, _: Create) -> Error {
     let message = if let Some((name, feature, _)) = known {
         format!("the scheme {name}: needs the feature {}; enable it in the build", feature.unwrap_or(name))
     } else {
-        let names = SCHEMES.map(|(name, ..)| name).join(":, ");
+        let names = SCHEMES.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(":, ");
         format!("unknown scheme {scheme}:; use one of {names}:")
     };
     Error::new(ErrorKind::Config, message).during(Operation::Open)
@@ -132,12 +144,12 @@ fn memory(mut url: StoreUrl) -> Result<Arc<dyn Store>> {
     no_path(&url)?;
     let max_value = max_value(&mut url)?;
     url.finish(&["max_value"])?;
-    Ok(Arc::new(MemoryStore::new().declaring(|capabilities| capabilities.max_value(max_value))))
+    Ok(Arc::new(MemoryStore::new().declaring(|capabilities| capabilities.with_max_value(max_value))))
 }
 
 #[cfg(feature = "moka")]
 fn moka(mut url: StoreUrl) -> Result<Arc<dyn Store>> {
-    use tiered_core::url::parse_duration;
+    use tiered_core::adapter::url::parse_duration;
     /// Room for tens of thousands of small entries, and small enough for any machine.
     const CAPACITY: u64 = 64 << 20;
     no_path(&url)?;
@@ -244,7 +256,7 @@ async fn rocksdb(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
 
 #[cfg(feature = "postgres")]
 async fn postgres(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
-    use tiered_core::url::parse_duration;
+    use tiered_core::adapter::url::parse_duration;
     use tiered_postgres::{Feed, PostgresConfig};
     /// The driver's own parameters, which are passed on.
     const DRIVER: [&str; 6] = ["sslmode", "sslrootcert", "sslcert", "sslkey", "application_name", "options"];
@@ -307,7 +319,7 @@ async fn postgres(mut url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
 
 #[cfg(feature = "s3")]
 async fn s3(mut url: StoreUrl) -> Result<Arc<dyn Store>> {
-    use tiered_core::url::parse_duration;
+    use tiered_core::adapter::url::parse_duration;
     use tiered_s3::{Addressing, BulkDelete, Conditional, Layout, S3Config, Tls};
     let path = url.path().trim_start_matches('/').to_owned();
     let (bucket, prefix) = path.split_once('/').unwrap_or((&path, ""));

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
-use tiered_core::opening::Create;
-use tiered_core::url::StoreUrl;
+use tiered_core::Create;
+use tiered_core::adapter::journal::Journal;
+use tiered_core::adapter::url::StoreUrl;
+use tiered_core::ownership::Lease;
 use tiered_core::{
-    Error, ErrorKind, Journal, Lease, Operation, Result, Store, TieredSettings, TieredStore, VolatileJournal,
-    WritePolicy,
+    Error, ErrorKind, Operation, Result, Store, TieredSettings, TieredStore, VolatileJournal, WritePolicy,
 };
 
 use crate::open::{open, open_to_read};
@@ -19,15 +20,15 @@ use crate::open::{open, open_to_read};
 ///
 /// # Examples
 /// ```
-/// let stack = tiered::Stack::from_toml(r#"
-///     [frontend]
-///     url = "memory:"
-///     [backend]
-///     url = "memory:"
-///     [policy]
-///     write-policy = "write-around"
-/// "#)?;
-/// # Ok::<(), tiered::Error>(())
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered::{Create, Stack, Store, StoreExt, TieredSettings};
+///
+/// let tier = Stack::store("memory:");
+/// let stack = Stack::tiers(tier.clone(), tier, TieredSettings::default(), None);
+/// let store = stack.open(Create::IfAbsent).await?;
+/// store.set("greeting", "hello").await?;
+/// store.close().await?;
+/// # Ok::<(), tiered::Error>(()) }).unwrap();
 /// ```
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -92,6 +93,14 @@ impl Stack {
 
     /// Declares that this stack is the only writer of the backend
     /// ([`TieredBuilder::declare_sole_writer`](tiered_core::TieredBuilder::declare_sole_writer)).
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered::{Stack, TieredSettings};
+    ///
+    /// let tier = Stack::store("memory:");
+    /// let stack = Stack::tiers(tier.clone(), tier, TieredSettings::default(), None).declare_sole_writer();
+    /// ```
     #[must_use]
     pub fn declare_sole_writer(mut self) -> Self {
         self.sole_writer = true;
@@ -100,6 +109,14 @@ impl Stack {
 
     /// Declares that this stack is the only user of the frontend
     /// ([`TieredBuilder::declare_private_frontend`](tiered_core::TieredBuilder::declare_private_frontend)).
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered::{Stack, TieredSettings};
+    ///
+    /// let tier = Stack::store("memory:");
+    /// let stack = Stack::tiers(tier.clone(), tier, TieredSettings::default(), None).declare_private_frontend();
+    /// ```
     #[must_use]
     pub fn declare_private_frontend(mut self) -> Self {
         self.private_frontend = true;
@@ -107,6 +124,14 @@ impl Stack {
     }
 
     /// Owns the backend by a lease ([`TieredBuilder::lease`](tiered_core::TieredBuilder::lease)).
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered::{Stack, TieredSettings};
+    ///
+    /// let tier = Stack::store("memory:");
+    /// let stack = Stack::tiers(tier.clone(), tier, TieredSettings::default(), None).lease(Some(tiered::ownership::Lease::Acquire));
+    /// ```
     #[must_use]
     pub fn lease(mut self, lease: Option<Lease>) -> Self {
         self.lease = lease;
@@ -115,6 +140,14 @@ impl Stack {
 
     /// Declares that nothing writes the backend without the journal
     /// ([`TieredBuilder::declare_sole_journal`](tiered_core::TieredBuilder::declare_sole_journal)).
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered::{Stack, TieredSettings};
+    ///
+    /// let tier = Stack::store("memory:");
+    /// let stack = Stack::tiers(tier.clone(), tier, TieredSettings::default(), None).declare_sole_journal();
+    /// ```
     #[must_use]
     pub fn declare_sole_journal(mut self) -> Self {
         self.sole_journal = true;
@@ -122,6 +155,14 @@ impl Stack {
     }
 
     /// Names the backend ([`TieredBuilder::backend_id`](tiered_core::TieredBuilder::backend_id)).
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered::{Stack, TieredSettings};
+    ///
+    /// let tier = Stack::store("memory:");
+    /// let stack = Stack::tiers(tier.clone(), tier, TieredSettings::default(), None).backend_id("orders");
+    /// ```
     #[must_use]
     pub fn backend_id(mut self, id: impl Into<String>) -> Self {
         self.backend_id = Some(id.into());
@@ -129,6 +170,13 @@ impl Stack {
     }
 
     /// The URL of a single store; `None` for tiers. It may hold secrets.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered::Stack;
+    ///
+    /// assert_eq!(Stack::store("redb:data.redb").url(), Some("redb:data.redb"));
+    /// ```
     pub fn url(&self) -> Option<&str> {
         self.url.as_deref()
     }
@@ -142,6 +190,21 @@ impl Stack {
     ///
     /// # Errors
     /// [`ErrorKind::Config`], with the line; never with its text, which may hold a secret.
+    ///
+    /// # Examples
+    /// ```
+    /// let stack = tiered::Stack::from_toml(r#"
+    ///     [frontend]
+    ///     url = "memory:"
+    ///     [backend]
+    ///     url = "memory:"
+    ///     [policy]
+    ///     write-policy = "write-around"
+    /// "#)?;
+    /// assert_eq!(stack.url(), None);
+    /// # Ok::<(), tiered::Error>(())
+    /// ```
+    #[cfg(feature = "toml")]
     pub fn from_toml(text: &str) -> Result<Self> {
         toml::from_str(text).map_err(|error| {
             // Not the error's own text: that shows the line, and with it what may be a secret.
@@ -175,6 +238,18 @@ impl Stack {
     ///
     /// # Cancel safety
     /// As the opening of the tiers.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered::{Create, Stack, TieredSettings};
+    ///
+    /// let tier = Stack::store("memory:");
+    /// let stack = Stack::tiers(tier.clone(), tier, TieredSettings::default(), None);
+    /// let store = stack.open_tiered(Create::IfAbsent).await?;
+    /// println!("{:?}", store.guarantees());
+    /// # Ok::<(), tiered::Error>(()) }).unwrap();
+    /// ```
     pub fn open_tiered(&self, create: Create) -> BoxFuture<'_, Result<TieredStore>> {
         async move {
             match (&self.frontend, &self.backend) {
@@ -199,6 +274,16 @@ impl Stack {
     ///
     /// # Cancel safety
     /// As the opening of the tiers.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered::{Stack, StoreExt};
+    ///
+    /// let store = Stack::store("memory:").open_to_read().await?;
+    /// assert!(store.get("users/42").await?.is_none());
+    /// # Ok::<(), tiered::Error>(()) }).unwrap();
+    /// ```
     pub fn open_to_read(&self) -> BoxFuture<'_, Result<Arc<dyn Store>>> {
         self.open_as(Opened::ToRead, Above::Nothing)
     }
@@ -334,6 +419,7 @@ enum Above {
 
 /// The parser's message without the text that it read, which may hold a password (`frontend = "postgres://…"` in place
 /// of a table). What looks like the name of a setting stays.
+#[cfg(feature = "toml")]
 fn without_text(message: &str) -> String {
     // The expected part comes last and holds only names of this crate.
     let (found, expected) = message.split_at(message.rfind(", expected").unwrap_or(message.len()));
@@ -379,6 +465,7 @@ impl fmt::Debug for Stack {
 }
 
 #[cfg(test)]
+#[cfg(feature = "toml")]
 mod tests {
     use super::*;
 
@@ -405,6 +492,9 @@ mod tests {
             ("hunter2 = 1", "expected one of `url`"),
             ("'`hunter2' = 1", "expected one of `url`"),
             ("[policy]\nwrite-policy = 'hunter2'", "expected one of `write-through`"),
+            ("[policy]\nread-timeout = 'hunter2'", r#"such as "500ms", "60s" or "1h 30m""#),
+            ("[policy]\nmax-stale = 'hunter2'", r#"expected "auto", "unlimited", or a duration"#),
+            ("[policy]\nmax-fill = 'hunter2'", r#"such as 4096 or "64MiB""#),
             ("uri = 'memory:'", "unknown field `uri`"),
         ] {
             let text = Stack::from_toml(toml).expect_err(toml).chain();

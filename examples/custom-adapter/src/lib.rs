@@ -10,11 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::stream;
-use tiered_core::store::{answer, closed, precondition_failed};
-use tiered_core::{
-    Capabilities, Claim, Claims, Delete, Deleted, Durability, Entry, Error, Feature, Key, ListOptions,
-    ListStream, Listed, Operation, Put, Read, ReadOptions, Result, Scope, Sharing, Stamp, Store, Written,
-};
+use tiered_core::adapter::{answer, closed, precondition_failed};
+use tiered_core::{Capabilities, Delete, Deleted, Durability, Entry, Error, Feature, Key, ListOptions, ListStream, Listed, Operation, Put, Read, ReadOptions, Result, Sharing, Store, Written};
+use tiered_core::adapter::{Claim, Claims, Scope, Stamp};
 
 /// Largest value, in bytes.
 const MAX_VALUE: u64 = 1 << 20;
@@ -48,7 +46,8 @@ impl MapStore {
             Feature::UniqueValidators,
         ];
         // A limit that tests can reach; the conformance suite tries up to 64 MiB.
-        let plain = Capabilities::new("map", Durability::Volatile, Sharing::Exclusive).max_value(MAX_VALUE);
+        let plain =
+            Capabilities::new("map", Durability::Volatile, Sharing::Exclusive).with_max_value(MAX_VALUE);
         Self {
             capabilities: features.into_iter().fold(plain, Capabilities::with),
             stamp,

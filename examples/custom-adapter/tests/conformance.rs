@@ -5,7 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use custom_adapter::MapStore;
 use tiered_conformance::{Factory, Place};
-use tiered_core::{ManualClock, Result, Stamp, Store, Timestamp, VersionMint};
+use tiered_core::{Result, Store, Timestamp};
+use tiered_core::adapter::{Stamp, VersionMint};
+use tiered_core::testing::ManualClock;
 
 /// Gives the store under test, on a clock that the suite moves.
 struct Maps {

@@ -7,7 +7,8 @@ use tiered::journal::{JournalConfig, Report};
 use tiered::moka::MokaConfig;
 use tiered::ownership::{self, JournalId};
 use tiered::redb::{RedbConfig, RedbStore};
-use tiered::{Stamp, Store as _, TieredStore, WritePolicy};
+use tiered::{Store as _, TieredStore, WritePolicy};
+use tiered::adapter::Stamp;
 
 use crate::error::{Result, ServiceError};
 
@@ -53,10 +54,10 @@ impl Config {
         }
         let frontend = MokaConfig::new(16 << 20).stamp(self.stamp.clone()).build()?;
         let journal = JournalConfig::new(self.journal()).open().await?;
-        let store = TieredStore::builder(Arc::new(frontend), Arc::new(backend))
+        let store = TieredStore::builder(frontend, backend)
             .stamp(self.stamp.clone())
             .write_policy(WritePolicy::WriteBehind)
-            .journal(Arc::new(journal))
+            .journal(journal)
             .build()
             .await?;
         Ok(store)

@@ -3,10 +3,8 @@
 use std::num::NonZeroU8;
 
 use arbitrary::Arbitrary;
-use tiered_core::{
-    Action, Aside, Attributes, Delete, Journal as _, JournalRecord, Key, ParkReason, Parked, Put, Timestamp,
-    Version, adapter,
-};
+use tiered_core::adapter::journal::{Aside, Journal as _, JournalRecord};
+use tiered_core::{Action, Attributes, Delete, Key, ParkReason, Parked, Put, Timestamp, Version, adapter};
 use tiered_journal::{FileJournal, MemoryFolder};
 
 use super::{BACKEND, image, now, place, plain, plain_all, plain_aside, recover, stamp};
@@ -80,7 +78,8 @@ impl Record {
             )),
         };
         let key = Key::new(format!("k{}", self.key)).expect("a key");
-        JournalRecord { key, action, continues: self.continues }
+        let record = JournalRecord::new(key, action);
+        if self.continues { record.continued() } else { record }
     }
 }
 
@@ -156,9 +155,8 @@ impl Written {
             (first..).zip(self.from(first).iter().cloned()).take(usize::from(count % 8)).collect();
         let (given_up, parked) = records.split_at(usize::from(dropped).min(records.len()));
         let dropped = given_up.iter().map(|(sequence, _)| *sequence).collect();
-        let parked =
-            parked.chunks(2).map(|records| Parked { records: records.to_vec(), reason: reason(count) });
-        Aside { parked: parked.collect(), dropped }
+        let parked = parked.chunks(2).map(|records| Parked::new(records.to_vec(), reason(count)));
+        Aside::new(parked.collect(), dropped)
     }
 }
 

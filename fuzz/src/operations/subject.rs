@@ -4,9 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
+use tiered_core::adapter::journal::Journal;
+use tiered_core::adapter::{Clock as _, Stamp, VersionMint};
+use tiered_core::settings::Reopen;
+use tiered_core::testing::ManualClock;
 use tiered_core::{
-    Capabilities, Clock as _, Durability, Journal, ManualClock, MemoryStore, Put, ReadPolicy, Reopen, Stamp,
-    Store, TieredStore, Timestamp, VersionMint, VolatileJournal, WritePolicy,
+    Capabilities, Durability, MemoryStore, Put, ReadPolicy, Store, TieredStore, Timestamp, VolatileJournal,
+    WritePolicy,
 };
 use tiered_journal::{JournalConfig, MemoryFolder};
 

@@ -9,8 +9,9 @@ use crate::stage::root;
 const CORE: &str = "crates/tiered-core/src";
 
 /// The vocabulary: plain data and the contract, whose types mention each other. Elsewhere no two modules import each other.
-const VOCABULARY: [&str; 15] = [
+const VOCABULARY: [&str; 16] = [
     "adapter",
+    "attributes",
     "batch",
     "capability",
     "claim",

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use futures_util::StreamExt as _;
 use serde::Serialize;
-use tiered::{Error, Key, ListOptions, ListStream, Listed, ReadOptions, Store, is_damaged_key};
+use tiered::{Error, Key, ListOptions, ListStream, Listed, ReadOptions, Store};
 
 use super::closing;
 use crate::exit::{DIFFERENT, Failure, OK};
@@ -83,12 +83,12 @@ impl Side {
 
 /// Reports a damaged key and returns it. Any other error fails the whole check.
 fn damaged_key(error: Error) -> Result<Key, Failure> {
-    match error.key() {
-        Some(key) if is_damaged_key(&error) => {
+    match error.damaged_key() {
+        Some(key) => {
             output::complain(&format!("damaged: {}", error.chain()));
             Ok(key.clone())
         }
-        _ => Err(error.into()),
+        None => Err(error.into()),
     }
 }
 

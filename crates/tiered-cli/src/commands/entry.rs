@@ -56,7 +56,7 @@ pub(super) async fn put(
     input.by_ref().take(before).read_to_end(&mut value).map_err(failed)?;
     let store = stack::open(place, Create::IfAbsent).await?;
     let write = async {
-        let limit = store.capabilities().value_limit();
+        let limit = store.capabilities().max_value();
         let rest = limit.saturating_add(1).saturating_sub(value.len() as u64);
         input.take(rest).read_to_end(&mut value).map_err(failed)?;
         store.capabilities().check_value(value.len() as u64)?;

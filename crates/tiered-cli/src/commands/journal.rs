@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::Serialize;
-use tiered::adapter::{JournalRecord, Recovered};
+use tiered::adapter::journal::{JournalRecord, Recovered};
 use tiered::journal::Report;
 use tiered::ownership::{self, JournalId};
 use tiered::{Action, Create, Store, TieredStore};

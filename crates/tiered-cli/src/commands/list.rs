@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt as _;
 use serde::Serialize;
-use tiered::{Key, ListOptions, Store, is_damaged_key};
+use tiered::{Key, ListOptions, Store};
 
 use super::closing;
 use crate::arguments::Place;
@@ -49,7 +49,7 @@ async fn print(store: &dyn Store, options: ListOptions, json: bool) -> Result<u6
     while let Some(listed) = listing.next().await {
         let listed = match listed {
             Ok(listed) => listed,
-            Err(error) if is_damaged_key(&error) => {
+            Err(error) if error.damaged_key().is_some() => {
                 damaged += 1;
                 output::complain(&format!("damaged: {}", error.chain()));
                 continue;

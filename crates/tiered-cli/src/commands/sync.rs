@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use tiered::adapter::{Clock as _, SystemClock};
 use tiered::sync::{DryRun, StrategyName, SyncOptions, SyncReport, sync};
-use tiered::{Clock as _, Create, ErrorKind, MemoryStore, Store, SystemClock};
+use tiered::{Create, ErrorKind, MemoryStore, Store};
 
 use super::closing;
 use crate::exit::{CORRUPT, FAILED, Failure, OK};

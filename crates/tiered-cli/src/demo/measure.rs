@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use tiered::{Clock as _, SystemClock};
+use tiered::adapter::{Clock as _, SystemClock};
 
 /// Measures from its start.
 #[derive(Debug)]

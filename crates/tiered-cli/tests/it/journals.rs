@@ -1,8 +1,9 @@
 //! A store whose journal holds writes for it, opened alone; and the journal abandoned by name.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tiered::{Key, MemoryStore, Put, Store as _, TieredSettings, TieredStore, WritePolicy};
+use tiered::{Key, MemoryStore, Put, Store as _, TieredStore, WritePolicy};
 use tiered_conformance::{Fault, FaultStore, Faults};
 
 use crate::place::Place;
@@ -16,14 +17,10 @@ fn unflushed(place: &Place) -> String {
         faults.heal();
         let backend = FaultStore::new("backend", Arc::new(backend), Arc::clone(&faults));
         let journal = tiered::journal::JournalConfig::new(place.path("journal")).open().await.expect("opens");
-        let settings = TieredSettings {
-            write_policy: WritePolicy::WriteBehind,
-            close_deadline_millis: 1,
-            ..TieredSettings::default()
-        };
-        let store = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend))
-            .settings(settings)
-            .journal(Arc::new(journal))
+        let store = TieredStore::builder(MemoryStore::new(), backend)
+            .write_policy(WritePolicy::WriteBehind)
+            .close_deadline(Duration::ZERO)
+            .journal(journal)
             .build()
             .await
             .expect("builds");

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tiered_core::adapter::Stamp;
 use tiered_core::{
-    Applied, Batch, Delete, Entry, ErrorKind, Feature, ListOptions, Metadata, Precondition, Stamp, Timestamp,
-    adapter,
+    Applied, Batch, Delete, Entry, ErrorKind, Feature, ListOptions, Precondition, Timestamp, adapter,
 };
 
 use super::batches::{batch, batch_atomic_refused, batch_failure_refused};
@@ -34,7 +34,7 @@ async fn batch_metadata(bench: Bench) -> Verdict {
     let put = bench.of("value").attributes(Bench::attributes(&[("colour", "red")])?).expires_at(at);
     let stamped = Stamp::system().entry(&put);
     let modified = Timestamp::from_millis(981_173_106_123);
-    let metadata = Arc::new(Metadata { modified, ..(**stamped.metadata()).clone() });
+    let metadata = Arc::new((**stamped.metadata()).clone().with_modified(modified));
     let original = Entry::from_parts(stamped.into_value(), metadata);
     let version = Bench::version();
     let operations = batch(&bench)

@@ -1,6 +1,7 @@
 //! Batches: outcomes, order, atomicity.
 
-use tiered_core::{Applied, Batch, BatchOutcomes, Delete, ErrorKind, Existed, Feature};
+use tiered_core::adapter::BatchOutcomes;
+use tiered_core::{Applied, Batch, Delete, ErrorKind, Existed, Feature};
 
 use crate::bench::{Bench, refusal};
 use crate::case::{Need, Verdict, check, check_equal, declare, fail};
@@ -185,10 +186,10 @@ async fn batch_atomic_failure(bench: Bench) -> Verdict {
 
 async fn batch_atomic_limits(bench: Bench) -> Verdict {
     let a = bench.key("a")?;
-    let limit = bench.capabilities.value_limit();
-    let key_limit = bench.capabilities.key_limit();
-    if key_limit < tiered_core::Key::MAX_LEN {
-        let long = bench.key(&"k".repeat(key_limit + 1 - bench.prefix.len()))?;
+    let limit = bench.capabilities.max_value();
+    let max_key = bench.capabilities.max_key();
+    if max_key < tiered_core::Key::MAX_LEN {
+        let long = bench.key(&"k".repeat(max_key + 1 - bench.prefix.len()))?;
         let batch = Batch::new().put(a.clone(), bench.of("1")).put(long, "2");
         bench.refused("batch.atomic", ErrorKind::InvalidKey, bench.store.apply(batch).await)?;
         bench.expect_absent("batch.atomic", &a).await?;
@@ -330,14 +331,14 @@ async fn batch_per_item_limits(bench: Bench) -> Verdict {
     let (a, b) = (bench.key("a")?, bench.key("b")?);
     let mut batch = Batch::new().per_item();
     let mut expected = Vec::new();
-    let key_limit = bench.capabilities.key_limit();
-    if key_limit < tiered_core::Key::MAX_LEN {
-        batch = batch.put(bench.key(&"k".repeat(key_limit + 1 - bench.prefix.len()))?, "1");
+    let max_key = bench.capabilities.max_key();
+    if max_key < tiered_core::Key::MAX_LEN {
+        batch = batch.put(bench.key(&"k".repeat(max_key + 1 - bench.prefix.len()))?, "1");
         expected.push(Some(ErrorKind::InvalidKey));
     }
     batch = batch.put(a.clone(), bench.of("1"));
     expected.push(None);
-    let limit = bench.capabilities.value_limit();
+    let limit = bench.capabilities.max_value();
     if limit <= super::writing::LARGEST_TRIED {
         let size = usize::try_from(limit).unwrap_or(0) + 1;
         batch = batch.put(b.clone(), vec![0; size]);

@@ -1,6 +1,7 @@
 //! An exclusive store is lent to one owner per scope.
 
-use tiered_core::{ErrorKind, Scope};
+use tiered_core::ErrorKind;
+use tiered_core::adapter::Scope;
 
 use crate::bench::Bench;
 use crate::case::{Need, Verdict, check, declare, fail};

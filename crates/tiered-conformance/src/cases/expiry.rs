@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tiered_core::{
-    Batch, Clock as _, Delete, ErrorKind, Existed, Feature, Key, Known, ListOptions, Lookup, ManualClock,
-    ReadOptions,
-};
+use tiered_core::adapter::Clock as _;
+use tiered_core::testing::ManualClock;
+use tiered_core::{Batch, Delete, ErrorKind, Existed, Feature, Key, Known, ListOptions, Lookup, ReadOptions};
 
 use super::preconditions::put_condition_refused;
 use crate::bench::Bench;

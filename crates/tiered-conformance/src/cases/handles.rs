@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use tiered_core::{
-    Change, ChangeStream, Delete, ErrorKind, Feature, Key, Lookup, Read, ReadOptions, Sharing, Store,
-};
+use tiered_core::adapter::{Change, ChangeStream};
+use tiered_core::{Delete, ErrorKind, Feature, Key, Lookup, Read, ReadOptions, Sharing, Store};
 
 use super::life::one_handle;
 use super::preconditions::put_condition_refused;

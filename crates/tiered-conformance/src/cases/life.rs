@@ -327,7 +327,7 @@ async fn cancel_writes(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     let store = &bench.store;
     // Where a request can outlive its call, a dropped write may land after a later one: only the use goes on.
-    let settles = bench.capabilities.lifetime().is_zero();
+    let settles = bench.capabilities.request_lifetime().is_zero();
     let mut before = HashSet::new();
     for round in 0..bench.rounds(6) {
         for polls in 0..POLLS {

@@ -200,7 +200,7 @@ async fn list_interleaved(bench: Bench) -> Verdict {
 }
 
 async fn list_sizes(bench: Bench) -> Verdict {
-    let limit = bench.capabilities.value_limit();
+    let limit = bench.capabilities.max_value();
     for size in [0, 1, 65_281, 200_000].into_iter().filter(|size| *size <= limit) {
         let value = crate::dice::bytes(usize::try_from(size).unwrap_or(0), bench.seed);
         bench.put(&bench.key(&format!("{size}"))?, value).await?;
@@ -219,7 +219,7 @@ async fn list_sizes(bench: Bench) -> Verdict {
 
 async fn list_values(bench: Bench) -> Verdict {
     let mut limits = vec![0, 4, 64, 4096];
-    limits.retain(|limit| *limit <= bench.capabilities.value_limit());
+    limits.retain(|limit| *limit <= bench.capabilities.max_value());
     for (index, limit) in limits.iter().enumerate() {
         for more in [0, 1] {
             let size = bench.largest(usize::try_from(limit + more).unwrap_or(0));

@@ -11,7 +11,7 @@ declare! {
     put_same_value ["put.replace", "put.version"];
     put_values_near ["put.replace", "read.whole"];
     put_versions_near ["put.matches", "read.unless"] needs [Need::Has(Feature::ConditionalPut), Need::Has(Feature::KeepsMetadata)] else put_retry_refused;
-    put_key_limit_wide ["put.limits"];
+    put_max_key_wide ["put.limits"];
     read_keys_near ["read.whole", "list.order", "delete.existed"];
 }
 
@@ -105,8 +105,8 @@ async fn differ(bench: &Bench, key: &Key, own: &Version, others: &[Version]) -> 
 }
 
 /// Limits of keys are in bytes, not in characters.
-async fn put_key_limit_wide(bench: Bench) -> Verdict {
-    let limit = bench.capabilities.key_limit();
+async fn put_max_key_wide(bench: Bench) -> Verdict {
+    let limit = bench.capabilities.max_key();
     if limit >= Key::MAX_LEN {
         // The type itself keeps longer keys away.
         let long = Key::new("é".repeat(Key::MAX_LEN / 2 + 1));

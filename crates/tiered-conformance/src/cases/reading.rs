@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use tiered_core::{
-    Checksum, Delete, Entry, ErrorKind, Feature, Key, Known, Lookup, Read, ReadOptions, StoreExt as _,
-};
+use tiered_core::adapter::Checksum;
+use tiered_core::{Delete, Entry, ErrorKind, Feature, Key, Known, Lookup, Read, ReadOptions, StoreExt as _};
 
 use crate::bench::{Bench, describe, same_metadata};
 use crate::case::{Need, Verdict, check, check_equal, declare, fail};
@@ -70,7 +69,7 @@ async fn read_absent(bench: Bench) -> Verdict {
 }
 
 async fn read_sizes(bench: Bench) -> Verdict {
-    let limit = bench.capabilities.value_limit();
+    let limit = bench.capabilities.max_value();
     for size in SIZES.into_iter().filter(|size| *size as u64 <= limit) {
         let key = bench.key(&format!("size-{size}"))?;
         let value = bytes(size, bench.seed);
@@ -103,7 +102,7 @@ async fn read_keys(bench: Bench) -> Verdict {
 }
 
 async fn read_key_longest(bench: Bench) -> Verdict {
-    let room = bench.capabilities.key_limit() - bench.prefix.len();
+    let room = bench.capabilities.max_key() - bench.prefix.len();
     let (key, other) = (bench.key(&"k".repeat(room))?, bench.key(&"k".repeat(room - 1))?);
     bench.put(&key, "longest").await?;
     bench.put(&other, "one less").await?;

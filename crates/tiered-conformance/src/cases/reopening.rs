@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use tiered_core::{Batch, Delete, ErrorKind, Existed, Feature, Note, Origin, Put, ReadOptions, Tombstones};
+use tiered_core::adapter::{Note, Origin, Tombstones};
+use tiered_core::{Batch, Delete, ErrorKind, Existed, Feature, Put, ReadOptions};
 
 use super::life::reopen_volatile;
 use super::preconditions::put_condition_refused;
@@ -83,7 +84,7 @@ async fn reopen_tombstones(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     let session = opened(&bench).await?;
     session.put(&key, "old").await?;
-    let note = Note { origin: Origin::Tombstone, ..Note::default() };
+    let note = Note::default().with_origin(Origin::Tombstone);
     session.put(&key, Bench::noted(&Put::new(""), note)).await?;
     let session = reopened(&bench, session).await?;
     session.expect_absent("tombstone.hidden", &key).await?;

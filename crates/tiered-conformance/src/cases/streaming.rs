@@ -37,7 +37,7 @@ async fn streamed(bench: &Bench, key: &Key, options: &ReadOptions) -> Verdict<Op
 }
 
 async fn read_stream(bench: Bench) -> Verdict {
-    let limit = bench.capabilities.value_limit();
+    let limit = bench.capabilities.max_value();
     for size in [0, 5, 65_280, 65_537, 300_000].into_iter().filter(|size| *size as u64 <= limit) {
         let key = bench.key(&format!("size-{size}"))?;
         let value = bytes(size, bench.seed);
@@ -64,7 +64,7 @@ async fn read_stream(bench: Bench) -> Verdict {
 
 async fn read_stream_range(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
-    let size = usize::try_from(bench.capabilities.value_limit()).map_or(200_000, |limit| limit.min(200_000));
+    let size = usize::try_from(bench.capabilities.max_value()).map_or(200_000, |limit| limit.min(200_000));
     let value = bytes(size, bench.seed);
     bench.put(&key, value.clone()).await?;
     for range in [0..size, size / 3..size / 2, size..size] {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tiered_core::adapter::{Clock as _, Stamp};
 use tiered_core::{
-    Attributes, Batch, Clock as _, Delete, Entry, ErrorKind, Feature, Known, Lookup, Metadata, Precondition,
-    ReadOptions, Stamp, Timestamp, adapter,
+    Attributes, Batch, Delete, Entry, ErrorKind, Feature, Known, Lookup, Metadata, Precondition, ReadOptions,
+    Timestamp, adapter,
 };
 
 use super::batches::batch_condition_refused;
@@ -31,7 +32,7 @@ async fn put_odd_times(bench: Bench) -> Verdict {
         let modified = Timestamp::from_millis(millis);
         let at = far.saturating_add(Duration::from_millis(millis % 1_000));
         let entry = Stamp::system().entry(&bench.of("value").expires_at(at));
-        let metadata = Arc::new(Metadata { modified, ..(**entry.metadata()).clone() });
+        let metadata = Arc::new((**entry.metadata()).clone().with_modified(modified));
         let entry = Entry::from_parts(entry.into_value(), metadata);
         bench.put(&key, adapter::verbatim(&entry)).await?;
         let Some(seen) = bench.present("put.replace", &key).await? else { continue };

@@ -1,8 +1,8 @@
 //! Tombstones, which the tiering engine leaves in a frontend: hidden unless asked for.
 
+use tiered_core::adapter::{Note, Origin, Tombstones};
 use tiered_core::{
-    Batch, Delete, ErrorKind, Existed, Feature, Key, Known, Lookup, Note, Origin, Precondition, Put,
-    ReadOptions, Tombstones,
+    Batch, Delete, ErrorKind, Existed, Feature, Key, Known, Lookup, Precondition, Put, ReadOptions,
 };
 
 use super::preconditions::put_condition_refused;
@@ -18,7 +18,7 @@ declare! {
 }
 
 fn hidden(origin: Origin) -> Put {
-    Bench::noted(&Put::new(""), Note { origin, ..Note::default() })
+    Bench::noted(&Put::new(""), Note::default().with_origin(origin))
 }
 
 fn tombstone() -> Put {

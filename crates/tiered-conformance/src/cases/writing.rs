@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tiered_core::adapter::{Checksum, Note, Origin, Stamp, Validator};
 use tiered_core::{
-    Attributes, Checksum, Entry, ErrorKind, Feature, Key, Metadata, Note, Origin, Put, ReadOptions, Stamp,
-    Timestamp, Validator, Version, adapter,
+    Attributes, Entry, ErrorKind, Feature, Key, Metadata, Put, ReadOptions, Timestamp, Version, adapter,
 };
 
 use crate::bench::{Bench, same_metadata};
@@ -27,8 +27,8 @@ declare! {
     put_note ["put.replace"] needs [Need::Has(Feature::KeepsNotes)] else put_note_refused;
     put_copy ["put.replace"] needs [Need::Has(Feature::KeepsNotes)] else put_note_refused;
     put_stamped ["put.replace"];
-    put_key_limit ["put.limits"];
-    put_value_limit ["put.limits"];
+    put_max_key ["put.limits"];
+    put_max_value ["put.limits"];
 }
 
 async fn put_replace(bench: Bench) -> Verdict {
@@ -151,7 +151,7 @@ async fn put_metadata(bench: Bench) -> Verdict {
     let attributes = Bench::attributes(&[("content-type", "text/plain"), ("a.b_c-1", "")])?;
     let put = bench.of("value").attributes(attributes.clone()).expires_at(expires_at);
     let entry = Stamp::system().entry(&put);
-    let stamped = Arc::new(Metadata { modified, ..(**entry.metadata()).clone() });
+    let stamped = Arc::new((**entry.metadata()).clone().with_modified(modified));
     let version = stamped.version.clone();
     let copy = adapter::verbatim(&Entry::from_parts(entry.into_value(), stamped));
     let Some(metadata) = kept(&bench, &key, copy).await? else { return Ok(()) };
@@ -187,14 +187,12 @@ async fn put_attributes(bench: Bench) -> Verdict {
 async fn put_note(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     let notes = [
-        Note {
-            session: 7,
-            validated: u64::MAX,
-            origin: Origin::Local,
-            validator: Some(Validator::new("\"v\"")?),
-        },
-        Note { session: u64::MAX, validated: 1, origin: Origin::Backend, validator: None },
-        Note { validator: Some(Validator::new(&"v".repeat(Validator::MAX_LEN))?), ..Note::default() },
+        Note::default()
+            .with_session(7, u64::MAX)
+            .with_origin(Origin::Local)
+            .with_validator(Some(Validator::new("\"v\"")?)),
+        Note::default().with_session(u64::MAX, 1),
+        Note::default().with_validator(Some(Validator::new(&"v".repeat(Validator::MAX_LEN))?)),
     ];
     for note in notes {
         let Some(seen) = kept(&bench, &key, Bench::noted(&bench.of("value"), note.clone())).await? else {
@@ -213,8 +211,8 @@ fn same_note(expected: &Note, seen: &Note) -> Verdict {
 async fn put_copy(bench: Bench) -> Verdict {
     let (from, to) = (bench.key("from")?, bench.key("to")?);
     let far = bench.now().saturating_add(Duration::from_secs(1 << 32));
-    let note =
-        Note { session: 3, validated: 4, origin: Origin::Local, validator: Some(Validator::new("v")?) };
+    let validator = Some(Validator::new("v")?);
+    let note = Note::default().with_session(3, 4).with_origin(Origin::Local).with_validator(validator);
     let put = bench.of("value").attributes(Bench::attributes(&[("a", "b")])?).expires_at(far);
     bench.put(&from, Bench::noted(&put, note)).await?;
     let Some(entry) = bench.present("put.replace", &from).await? else { return Ok(()) };
@@ -251,7 +249,8 @@ pub(super) async fn put_note_refused(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     for origin in [Origin::Local, Origin::Tombstone, Origin::Absence] {
         bench.put(&key, "old").await?;
-        let note = Note { session: 7, validated: 1, origin, validator: Some(Validator::new("\"v\"")?) };
+        let validator = Some(Validator::new("\"v\"")?);
+        let note = Note::default().with_session(7, 1).with_origin(origin).with_validator(validator);
         let written = bench.put(&key, Bench::noted(&Put::new(""), note)).await?;
         if !origin.is_hidden() || bench.load(&key).await?.is_some() {
             bench.expect("put.replace", &key, b"").await?;
@@ -280,8 +279,8 @@ async fn put_stamped(bench: Bench) -> Verdict {
     })
 }
 
-async fn put_key_limit(bench: Bench) -> Verdict {
-    let limit = bench.capabilities.key_limit();
+async fn put_max_key(bench: Bench) -> Verdict {
+    let limit = bench.capabilities.max_key();
     if limit >= Key::MAX_LEN {
         // The type itself keeps longer keys away.
         let long = Key::new("k".repeat(Key::MAX_LEN + 1));
@@ -298,14 +297,14 @@ async fn put_key_limit(bench: Bench) -> Verdict {
 pub(crate) const LARGEST_TRIED: u64 = 64 << 20;
 
 pub(crate) fn tried_limit(bench: &Bench) -> Verdict<usize> {
-    let limit = bench.capabilities.value_limit();
+    let limit = bench.capabilities.max_value();
     let why = || {
         Stop::Skipped(format!("a limit of {limit} bytes is too large to try; the suite tries up to 64 MiB"))
     };
     usize::try_from(limit).ok().filter(|_| limit <= LARGEST_TRIED).ok_or_else(why)
 }
 
-async fn put_value_limit(bench: Bench) -> Verdict {
+async fn put_max_value(bench: Bench) -> Verdict {
     let limit = tried_limit(&bench)?;
     let (key, other) = (bench.key("k")?, bench.key("other")?);
     let largest = bytes(limit, bench.seed);

@@ -15,7 +15,9 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tiered_conformance::{Effort, Ending, Eviction, Factory, Place, RunOptions, cases, run};
-use tiered_core::{ManualClock, Result, Stamp, Store, Timestamp, VersionMint};
+use tiered_core::adapter::{Stamp, VersionMint};
+use tiered_core::testing::ManualClock;
+use tiered_core::{Result, Store, Timestamp};
 
 use bend::bent;
 use fault::Fault;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tiered_conformance::{Case, Ending, Factory, Place, RunOptions, cases, run};
-use tiered_core::{
-    Capabilities, Feature, ManualClock, MemoryStore, Result, Stamp, Store, Timestamp, VersionMint,
-};
+use tiered_core::adapter::{Stamp, VersionMint};
+use tiered_core::testing::ManualClock;
+use tiered_core::{Capabilities, Feature, MemoryStore, Result, Store, Timestamp};
 
 /// Memory on a manual clock, with places of its own.
 struct Memory {
@@ -20,7 +20,7 @@ impl Memory {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000_000_000)));
         let stamp = Stamp::new(clock.clone(), Arc::new(VersionMint::from_entropy()));
         let store = MemoryStore::with_stamp(stamp.clone())
-            .declaring(|capabilities| capabilities.max_value(2 << 20).max_key(200));
+            .declaring(|capabilities| capabilities.with_max_value(2 << 20).with_max_key(200));
         Self { store, stamp, clock }
     }
 
@@ -104,7 +104,8 @@ async fn memory_passes_without_clock_and_places() {
 async fn memory_with_small_limits_passes() {
     for (value, key) in [(5, 1024), (1, 1024), (0, 1024), (48, 40), (100, 24), (5, 17)] {
         let mut small = Memory::new();
-        small.store = small.store.declaring(|capabilities| capabilities.max_value(value).max_key(key));
+        small.store =
+            small.store.declaring(|capabilities| capabilities.with_max_value(value).with_max_key(key));
         let report = run(small, RunOptions::new()).await;
         assert!(report.is_ok(), "values of {value} bytes, keys of {key}\n{report}");
         assert_eq!(report.skipped(), 0, "values of {value} bytes, keys of {key}\n{report}");

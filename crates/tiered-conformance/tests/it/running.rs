@@ -8,9 +8,10 @@ use tiered_conformance::{
     DerivedReads, Ending, Factory, Fault, FaultStore, Faults, Intercept, Interceptor, Report, RunOptions,
     cases, run,
 };
+use tiered_core::adapter::BatchOutcomes;
 use tiered_core::{
-    Action, Batch, BatchOutcomes, Capabilities, Delete, Deleted, Durability, Error, ErrorKind, Feature, Key,
-    MemoryStore, Put, Read, ReadOptions, Result, Sharing, Store, StoreExt as _,
+    Action, Batch, Capabilities, Delete, Deleted, Durability, Error, ErrorKind, Feature, Key, MemoryStore,
+    Put, Read, ReadOptions, Result, Sharing, Store, StoreExt as _,
 };
 
 #[tokio::test]

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tiered_conformance::{Effort, Factory, Place, RunOptions, cases, run};
+use tiered_core::adapter::Stamp;
 use tiered_core::{
-    Feature, MemoryStore, ReadPolicy, Result, Stamp, Store, TieredStore, VolatileJournal, WritePolicy,
+    Feature, MemoryStore, ReadPolicy, Result, Store, TieredStore, VolatileJournal, WritePolicy,
 };
 
 use crate::broken::sessions::{Disk, Forgets};
@@ -19,7 +20,7 @@ async fn stack(
 ) -> Arc<dyn Store> {
     let mut builder = TieredStore::builder(frontend, backend).write_policy(write).read_policy(read);
     if write == WritePolicy::WriteBehind {
-        builder = builder.journal(Arc::new(VolatileJournal::new()));
+        builder = builder.journal(VolatileJournal::new());
     }
     Arc::new(builder.build().await.expect("builds"))
 }
@@ -44,8 +45,8 @@ async fn passes(store: Arc<dyn Store>, what: &str) {
 
 #[tokio::test]
 async fn two_tiers_under_every_policy() {
-    for write in WritePolicy::ALL {
-        for read in ReadPolicy::ALL {
+    for write in WritePolicy::ALL.iter().copied() {
+        for read in ReadPolicy::ALL.iter().copied() {
             if (write, read) == (WritePolicy::WriteAround, ReadPolicy::FrontendOnly) {
                 continue;
             }
@@ -80,7 +81,7 @@ impl<P: Place> Place for Stacked<P> {
         let backend = self.backend.open().await?;
         let mut builder = TieredStore::builder(memory(&[]), Arc::clone(&backend)).write_policy(self.write);
         if self.write == WritePolicy::WriteBehind {
-            builder = builder.journal(Arc::new(VolatileJournal::new()));
+            builder = builder.journal(VolatileJournal::new());
         }
         match builder.build().await {
             Ok(store) => Ok(Arc::new(store)),

@@ -25,18 +25,19 @@ impl Frontend {
     /// Waits for a call that changes `key` in the frontend, then takes its place. `None`: patience ran out, and the key is
     /// in quarantine.
     pub(crate) async fn reserve(self: &Arc<Self>, key: &Key) -> Option<Call> {
-        let deadline = tokio::time::Instant::now() + self.plan.settings().frontend_patience();
-        loop {
-            match Call::begin(&self.slots, key) {
-                Ok(call) => return Some(call),
-                Err(earlier) => {
-                    if tokio::time::timeout_at(deadline, earlier.ended()).await.is_err() {
-                        self.quarantine(key);
-                        return None;
-                    }
+        let turn = async {
+            loop {
+                match Call::begin(&self.slots, key) {
+                    Ok(call) => return call,
+                    Err(earlier) => earlier.ended().await,
                 }
             }
+        };
+        let call = tokio::time::timeout(self.plan.settings().frontend_patience, turn).await.ok();
+        if call.is_none() {
+            self.quarantine(key);
         }
+        call
     }
 
     /// As [`reserve`](Self::reserve), before a write: no fill begins until the write has updated the frontend. A key in
@@ -91,7 +92,7 @@ impl Frontend {
             let result = frontend.tier.replace(&owned, copy.as_ref()).await;
             (result, call)
         });
-        match tokio::time::timeout(self.plan.settings().frontend_patience(), running.as_mut()).await {
+        match tokio::time::timeout(self.plan.settings().frontend_patience, running.as_mut()).await {
             Ok((Ok(()), _call)) => {
                 self.tier.learn(None);
                 Changed::Done
@@ -124,7 +125,7 @@ impl Frontend {
         self.tasks.spawn(async move {
             let (result, call) = call.await;
             if result.is_err_and(|error| error.write_outcome() == Outcome::Unknown) {
-                tokio::time::sleep(frontend.tier.capabilities().lifetime()).await;
+                tokio::time::sleep(frontend.tier.capabilities().request_lifetime()).await;
             }
             drop(call);
         });

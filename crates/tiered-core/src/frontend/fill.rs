@@ -29,7 +29,7 @@ impl Frontend {
 
     /// The fill for a key that the backend does not have: a note of absence where that is wanted.
     pub(crate) fn fill_with_absence(&self, sent: Sent, replaces: &Replaceable) -> Fill {
-        if self.plan.settings().negative_ttl_millis.is_none() {
+        if self.plan.settings().negative_ttl.is_none() {
             return removal(replaces);
         }
         Fill::Install(self.stamp.entry(&Put::new("")).with_note(sent.note_of_absence()))

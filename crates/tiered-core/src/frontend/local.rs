@@ -60,7 +60,7 @@ impl Frontend {
         let result = self.tier.replace(key, entry).await;
         if result.as_ref().is_err_and(|error| error.write_outcome() == Outcome::Unknown) {
             // The request may still take effect, and nothing may come between.
-            tokio::time::sleep(self.tier.capabilities().lifetime()).await;
+            tokio::time::sleep(self.tier.capabilities().request_lifetime()).await;
         }
         drop(call);
         result

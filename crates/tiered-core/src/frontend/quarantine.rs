@@ -68,7 +68,7 @@ impl Frontend {
             };
             (result, call)
         });
-        match tokio::time::timeout(self.plan.settings().frontend_patience(), removal.as_mut()).await {
+        match tokio::time::timeout(self.plan.settings().frontend_patience, removal.as_mut()).await {
             Ok((Ok(()), call)) => {
                 self.tier.learn(None);
                 self.slots.release(key);

@@ -17,7 +17,7 @@ use crate::capability::{Capabilities, Durability, Feature};
 use crate::clock::Stamp;
 use crate::entry::Tombstones;
 use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
-use crate::list::{ListOptions, is_damaged_key};
+use crate::list::ListOptions;
 use crate::sent::{Sent, Session};
 use crate::settings::Reopen;
 use crate::store::Store;
@@ -149,7 +149,7 @@ pub(super) async fn end(frontend: &impl Store, session: Session) -> Result<()> {
     let ended = frontend.set_mark(IN_USE, None).await;
     if ended.as_ref().is_err_and(|error| error.write_outcome() == Outcome::Unknown) {
         // Taking effect late it would clear the mark of the next session.
-        tokio::time::sleep(frontend.capabilities().lifetime()).await;
+        tokio::time::sleep(frontend.capabilities().request_lifetime()).await;
     }
     ended
 }
@@ -161,7 +161,7 @@ async fn clear(frontend: &dyn Store) -> Result<()> {
         let listed = match listed {
             Ok(listed) => listed,
             Err(error) => {
-                let Some(key) = error.key().filter(|_| is_damaged_key(&error)) else { return Err(error) };
+                let Some(key) = error.damaged_key() else { return Err(error) };
                 frontend.delete(key, Delete::new()).await?;
                 continue;
             }

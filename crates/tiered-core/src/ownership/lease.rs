@@ -27,8 +27,25 @@ pub(crate) const OWNER: &str = ".tiered/owner";
 ///
 /// A lease has no time limit: its owner keeps it until it closes with nothing pending, or until another store takes it
 /// over.
+///
+/// # Examples
+/// ```
+/// use tiered_core::ownership::Lease;
+/// use tiered_core::{MemoryStore, TieredStore, VolatileJournal, WritePolicy};
+///
+/// /// An active instance acquires the lease; a standby that is told to step in takes it over.
+/// fn lease(standby: bool) -> Lease {
+///     if standby { Lease::TakeOver } else { Lease::Acquire }
+/// }
+///
+/// let builder = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
+///     .write_policy(WritePolicy::WriteBehind)
+///     .journal(VolatileJournal::new())
+///     .lease(lease(false));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Lease {
     /// Takes a lease that is free or that this journal holds; else [`ErrorKind::Locked`](crate::ErrorKind::Locked).
     Acquire,

@@ -58,8 +58,8 @@ fn journal_refusal(settings: &TieredSettings, declared: Declared, backend: &Capa
     if settings.max_pending_operations == 0 || settings.max_pending_bytes == 0 {
         return Some("max-pending-operations and max-pending-bytes must be at least 1".to_owned());
     }
-    if settings.on_overdue != OnOverdue::Alarm && settings.max_pending_age_millis.is_none() {
-        return Some("on-overdue = block or fail needs an age: set max-pending-age-millis".to_owned());
+    if settings.on_overdue != OnOverdue::Alarm && settings.max_pending_age.is_none() {
+        return Some("on-overdue = block or fail needs an age: set max-pending-age".to_owned());
     }
     declared.leased()?;
     if !backend.has(Feature::AtomicBatch) || !backend.has(Feature::ConditionalPut) {
@@ -91,8 +91,8 @@ fn retry_refusal(settings: &TieredSettings, backend: &Capabilities) -> Option<St
 
 fn value_refusal(settings: &TieredSettings) -> Option<String> {
     let breakers = [settings.backend_breaker, settings.frontend_breaker];
-    if breakers.into_iter().flatten().any(|breaker| breaker.failures == 0 || breaker.pause_millis == 0) {
-        return Some("a breaker's failures and pause-millis must be at least 1".to_owned());
+    if breakers.into_iter().flatten().any(|breaker| breaker.failures == 0 || breaker.pause.is_zero()) {
+        return Some("a breaker's failures must be at least 1, and its pause longer than 0s".to_owned());
     }
     if settings.write_policy == WritePolicy::FrontendOnly && settings.frontend_breaker.is_some() {
         return Some(
@@ -106,7 +106,22 @@ fn value_refusal(settings: &TieredSettings) -> Option<String> {
                 .to_owned(),
         );
     }
-    (settings.frontend_patience_millis == 0).then(|| "frontend-patience-millis must be at least 1".to_owned())
+    zero_refusal(settings)
+}
+
+/// Refuses a time of zero where nothing can be done in it. It is meant as no limit, or as not using the feature.
+fn zero_refusal(settings: &TieredSettings) -> Option<String> {
+    if settings.frontend_patience.is_zero() {
+        return Some("frontend-patience must be longer than 0s".to_owned());
+    }
+    let times = [
+        ("max-pending-age", settings.max_pending_age),
+        ("write-deadline", settings.write_deadline),
+        ("read-timeout", settings.read_timeout),
+        ("negative-ttl", settings.negative_ttl),
+    ];
+    let (name, _) = times.into_iter().find(|(_, time)| time.is_some_and(|time| time.is_zero()))?;
+    Some(format!("{name} must be longer than 0s; set it to off (None) to do without it"))
 }
 
 fn reopen_refusal(settings: &TieredSettings, declared: Declared, backend: &Capabilities) -> Option<String> {

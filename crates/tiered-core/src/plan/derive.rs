@@ -23,13 +23,13 @@ pub(super) fn capabilities(
         ReadPolicy::FrontendOnly => guarantees.durability.min(front.durability()),
     };
     let mut derived = Capabilities::new(format!("{}/{}", front.name(), back.name()), shown, home.sharing())
-        .max_key(if local { front.key_limit().min(back.key_limit()) } else { back.key_limit() })
-        .max_value(limits(front.value_limit(), home.value_limit()))
-        .request_lifetime(home.lifetime());
+        .with_max_key(if local { front.max_key().min(back.max_key()) } else { back.max_key() })
+        .with_max_value(limits(front.max_value(), home.max_value()))
+        .with_request_lifetime(home.request_lifetime());
     let decides = matches!(settings.write_policy, WritePolicy::WriteBehind | WritePolicy::FrontendOnly);
     let lists_front = local || settings.read_policy == ReadPolicy::FrontendOnly;
     let lists = if lists_front { front } else { back };
-    for feature in Feature::ALL {
+    for feature in Feature::ALL.iter().copied() {
         let has = match feature {
             Feature::ConditionalPut | Feature::ConditionalDelete => decides || home.has(feature),
             Feature::AtomicBatch => !local && back.has(feature),

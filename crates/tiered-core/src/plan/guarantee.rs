@@ -9,6 +9,21 @@ use crate::policy::{ReadPolicy, WritePolicy};
 use crate::settings::{OnPark, TieredSettings};
 
 /// In which order a backend receives the acknowledged writes.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered_core::{FlushOrder, MemoryStore, TieredStore, VolatileJournal, WritePolicy};
+///
+/// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
+///     .write_policy(WritePolicy::WriteBehind)
+///     .journal(VolatileJournal::new())
+///     .build()
+///     .await?;
+/// // Its backend has atomic batches.
+/// assert_eq!(store.guarantees().flush_order, FlushOrder::Prefix);
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FlushOrder {
@@ -30,15 +45,15 @@ pub enum FlushOrder {
 /// # Examples
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-/// use std::sync::Arc;
 /// use tiered_core::{MemoryStore, Staleness, TieredStore};
 ///
-/// let (frontend, backend) = (Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+/// let (frontend, backend) = (MemoryStore::new(), MemoryStore::new());
 /// let store = TieredStore::builder(frontend, backend).build().await?;
 /// assert_eq!(store.guarantees().max_stale, Staleness::None);
 /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Staleness {
     /// Not at all: this store is the only writer.
     None,
@@ -49,6 +64,18 @@ pub enum Staleness {
 }
 
 /// What a stack promises. Each field follows from the policies and from what the tiers declare.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered_core::{Durability, MemoryStore, TieredStore};
+///
+/// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new()).build().await?;
+/// let guarantees = store.guarantees();
+/// assert!(guarantees.linearizable && guarantees.conditional_writes);
+/// assert_eq!(guarantees.durability, Durability::Volatile);
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Guarantees {
@@ -69,6 +96,18 @@ pub struct Guarantees {
 }
 
 /// A level of guarantees to insist on.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered_core::{Durability, ErrorKind, MemoryStore, Requirement, TieredStore};
+///
+/// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
+///     .require(Requirement::Survives(Durability::PowerLoss));
+/// let error = store.build().await.expect_err("memory is volatile");
+/// assert_eq!(error.kind(), ErrorKind::Config);
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Requirement {
@@ -130,6 +169,17 @@ impl Guarantees {
     ///
     /// # Errors
     /// [`ErrorKind::Config`], saying what is missing.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, Requirement, TieredStore};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new()).build().await?;
+    /// store.guarantees().require(Requirement::Linearizable)?;
+    /// assert!(store.guarantees().require(Requirement::Strict).is_err(), "memory does not survive a kill");
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     pub fn require(&self, requirement: Requirement) -> Result<()> {
         let missing = match requirement {
             Requirement::Linearizable | Requirement::Strict if !self.linearizable => {

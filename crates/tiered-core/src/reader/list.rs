@@ -10,7 +10,7 @@ use super::Reader;
 use crate::effect::Effect;
 use crate::error::Result;
 use crate::key::Key;
-use crate::list::{ListOptions, ListStream, Listed, is_damaged_key};
+use crate::list::{ListOptions, ListStream, Listed};
 use crate::plan::Side;
 use crate::store::Store as _;
 
@@ -80,7 +80,7 @@ impl Reader {
 fn key_of(listed: &Result<Listed>) -> Option<&Key> {
     match listed {
         Ok(listed) => Some(&listed.key),
-        Err(error) if is_damaged_key(error) => error.key(),
+        Err(error) if error.damaged_key().is_some() => error.key(),
         Err(_) => None,
     }
 }

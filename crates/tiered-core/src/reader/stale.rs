@@ -23,7 +23,7 @@ impl Reader {
         options: &ReadOptions,
     ) -> Result<Option<Read>> {
         let settings = self.plan.settings();
-        let (soft, hard) = (settings.soft_read_timeout(), settings.read_timeout());
+        let (soft, hard) = (self.plan.soft_read_timeout(), settings.read_timeout);
         if hard.is_none() && settings.serve_stale == ServeStale::Never {
             return self.load_once(key, options).await;
         }
@@ -50,7 +50,7 @@ impl Reader {
 
     /// The read, or an error when it has taken longer than the settings allow.
     pub(super) async fn bounded<T>(&self, read: impl Future<Output = Result<T>>) -> Result<T> {
-        let Some(limit) = self.plan.settings().read_timeout() else { return read.await };
+        let Some(limit) = self.plan.settings().read_timeout else { return read.await };
         tokio::time::timeout(limit, read).await.unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::TimedOut, format!("no answer within {limit:?}"))
                 .in_tier(self.backend.name()))
@@ -59,7 +59,7 @@ impl Reader {
 
     /// What the frontend has, although it is older than it may be. It is in step with every write of this store.
     async fn stale_answer(self: &Arc<Self>, key: &Key, options: &ReadOptions) -> Option<Read> {
-        let oldest = self.plan.settings().serve_stale.limit()?;
+        let oldest = self.plan.oldest_stale_answer()?;
         if options.freshness != Freshness::Cached || !matches!(self.slots.glance(key), Glance::Clear) {
             return None;
         }

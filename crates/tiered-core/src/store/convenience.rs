@@ -15,6 +15,20 @@ use crate::read::ReadOptions;
 use crate::write::{Put, Written};
 
 /// Conveniences over any [`Store`]. They take a [`Key`], or text that is one ([`AsKey`]).
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use tiered_core::{MemoryStore, StoreExt};
+///
+/// let store = MemoryStore::new();
+/// store.set("users/42", "Ada").await?;
+/// assert!(store.contains("users/42").await?);
+/// assert_eq!(store.get("users/42").await?.expect("just written").value(), "Ada");
+/// assert_eq!(store.get_range("users/42", 0..1).await?.expect("just written").value(), "A");
+/// assert_eq!(store.keys("users/").await?.len(), 1);
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 pub trait StoreExt: Store {
     /// The live entry: from memory where that is possible (then nothing is allocated), else by
     /// [`load`](Store::load).
@@ -24,6 +38,19 @@ pub trait StoreExt: Store {
     ///
     /// # Cancel safety
     /// Dropping it has no effect.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, StoreExt};
+    ///
+    /// let store = MemoryStore::new();
+    /// match store.get("users/42").await? {
+    ///     Some(entry) => println!("{} bytes", entry.size()),
+    ///     None => println!("no such user"),
+    /// }
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     fn get(&self, key: impl AsKey) -> impl Future<Output = Result<Option<Entry>>> + Send {
         async move {
             let key = key.as_key()?;
@@ -38,6 +65,17 @@ pub trait StoreExt: Store {
     ///
     /// # Cancel safety
     /// Dropping it has no effect.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, StoreExt};
+    ///
+    /// let store = MemoryStore::new();
+    /// store.set("film", "many bytes").await?;
+    /// assert_eq!(store.get_range("film", 5..100).await?.expect("just written").value(), "bytes");
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     fn get_range(
         &self,
         key: impl AsKey,
@@ -53,6 +91,15 @@ pub trait StoreExt: Store {
     ///
     /// # Cancel safety
     /// Dropping it has no effect.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, StoreExt};
+    ///
+    /// assert!(!MemoryStore::new().contains("users/42").await?);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     fn contains(&self, key: impl AsKey) -> impl Future<Output = Result<bool>> + Send {
         async move { Ok(self.head(&*key.as_key()?, &ReadOptions::default()).await?.is_some()) }
     }
@@ -143,6 +190,19 @@ pub trait StoreExt: Store {
     ///
     /// # Cancel safety
     /// Dropping it has no effect.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, StoreExt};
+    ///
+    /// let store = MemoryStore::new();
+    /// store.set("users/2", "Grace").await?;
+    /// store.set("users/1", "Ada").await?;
+    /// let keys = store.keys("users/").await?;
+    /// assert_eq!(keys.iter().map(|key| key.as_str()).collect::<Vec<_>>(), ["users/1", "users/2"]);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     fn keys(&self, prefix: &str) -> impl Future<Output = Result<Vec<Key>>> + Send {
         let mut listing = self.list(ListOptions::new().prefix(prefix));
         async move {

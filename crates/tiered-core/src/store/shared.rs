@@ -1,5 +1,6 @@
-//! A shared store is a store.
+//! A store in each of its forms: by itself, or shared.
 
+use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,10 +19,70 @@ use crate::ranges::Slices;
 use crate::read::{Read, ReadOptions, Reads};
 use crate::write::{Delete, Deleted, Put, Written};
 
+/// A store, in each form in which one is handed over: by itself, as `Arc<S>`, or as `Arc<dyn Store>`.
+///
+/// [`TieredStore::builder`](crate::TieredStore::builder) and the functions of [`sync`](crate::sync) take it. A store that is
+/// shared already stays as it is: no second pointer stands before it.
+///
+/// # Examples
+/// ```
+/// use std::sync::Arc;
+/// use tiered_core::{AsStore, MemoryStore, Store};
+///
+/// let by_itself = MemoryStore::new();
+/// let shared = Arc::new(MemoryStore::new());
+/// let dynamic: Arc<dyn Store> = shared.clone();
+/// for store in [by_itself.into_store(), shared.into_store(), dynamic.into_store()] {
+///     assert_eq!(store.as_store().capabilities().name(), "memory");
+/// }
+/// ```
+pub trait AsStore: Send + Sync + 'static {
+    /// The store.
+    fn as_store(&self) -> &dyn Store;
+
+    /// The store, shared.
+    fn into_store(self) -> Arc<dyn Store>
+    where
+        Self: Sized;
+}
+
+impl<S: Store> AsStore for S {
+    fn as_store(&self) -> &dyn Store {
+        // `Arc<dyn Store>` is a store itself, and comes here as well.
+        match (self as &dyn Any).downcast_ref::<Arc<dyn Store>>() {
+            Some(shared) => &**shared,
+            None => self,
+        }
+    }
+
+    fn into_store(self) -> Arc<dyn Store> {
+        match (&self as &dyn Any).downcast_ref::<Arc<dyn Store>>() {
+            Some(shared) => Arc::clone(shared),
+            None => Arc::new(self),
+        }
+    }
+}
+
+impl AsStore for dyn Store {
+    fn as_store(&self) -> &dyn Store {
+        self
+    }
+}
+
+impl<S: Store> AsStore for Arc<S> {
+    fn as_store(&self) -> &dyn Store {
+        &**self
+    }
+
+    fn into_store(self) -> Arc<dyn Store> {
+        self
+    }
+}
+
 /// A shared store is a store.
 #[deny(clippy::missing_trait_methods, reason = "no provided body may shadow an inner override")]
 #[async_trait]
-impl<S: Store + ?Sized> Store for Arc<S> {
+impl Store for Arc<dyn Store> {
     fn capabilities(&self) -> &Capabilities {
         (**self).capabilities()
     }

@@ -7,7 +7,7 @@ use futures_util::stream::Fuse;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
-use crate::list::{ListStream, Listed, is_damaged_key};
+use crate::list::{ListStream, Listed};
 
 /// What a listing says of a key.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Side {
         {
             let seen = match listed {
                 Ok(listed) => Seen::Listed(listed),
-                Err(error) => match error.key().filter(|_| is_damaged_key(&error)).cloned() {
+                Err(error) => match error.damaged_key().cloned() {
                     Some(key) => Seen::Damaged(key, error),
                     None => return Err(error),
                 },

@@ -7,6 +7,20 @@ use super::report::SyncReport;
 use crate::key::Key;
 
 /// Whether a sync writes.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered_core::sync::{DryRun, FullSync, SyncOptions, sync};
+/// use tiered_core::{MemoryStore, StoreExt};
+///
+/// let (source, target) = (MemoryStore::new(), MemoryStore::new());
+/// source.set("a", "1").await?;
+/// let report = sync(&source, &target, &FullSync, &SyncOptions::new().dry_run(DryRun::Yes)).await?;
+/// assert_eq!(report.copied, 1);
+/// assert!(!target.contains("a").await?);
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DryRun {
     /// It writes.
@@ -17,6 +31,20 @@ pub enum DryRun {
 }
 
 /// Whether a sync may overwrite and remove in a target that cannot do so conditionally.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered_core::sync::{FullSync, Races, SyncOptions, sync};
+/// use tiered_core::{ErrorKind, Feature, MemoryStore};
+///
+/// let target = MemoryStore::new().declaring(|all| all.without(Feature::ConditionalPut));
+/// let refused = sync(&MemoryStore::new(), &target, &FullSync, &SyncOptions::new()).await;
+/// assert_eq!(refused.unwrap_err().kind(), ErrorKind::Config);
+/// // Nothing else writes to it.
+/// sync(&MemoryStore::new(), &target, &FullSync, &SyncOptions::new().races(Races::Allow)).await?;
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Races {
     /// No: such a target is refused, since a write that happens meanwhile would be lost.
@@ -27,6 +55,21 @@ pub enum Races {
 }
 
 /// How far a sync is.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered_core::sync::{FullSync, SyncOptions, sync};
+/// use tiered_core::{MemoryStore, StoreExt};
+///
+/// let (source, target) = (MemoryStore::new(), MemoryStore::new());
+/// source.set("a", "1").await?;
+/// let options = SyncOptions::new().on_progress(|progress| {
+///     println!("{} copied, up to {:?}", progress.report.copied, progress.checkpoint);
+/// });
+/// sync(&source, &target, &FullSync, &options).await?;
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SyncProgress {
@@ -41,6 +84,21 @@ pub struct SyncProgress {
 type OnProgress = Arc<dyn Fn(&SyncProgress) + Send + Sync>;
 
 /// How a sync runs.
+///
+/// # Examples
+/// ```
+/// use tiered_core::Key;
+/// use tiered_core::sync::SyncOptions;
+///
+/// let options = SyncOptions::new()
+///     .prefix("users/")
+///     .resume_after(Key::new("users/41")?)
+///     .concurrency(4)
+///     .byte_budget(16 << 20)
+///     .max_failures(0);
+/// assert_eq!((options.prefix.as_str(), options.concurrency), ("users/", 4));
+/// # Ok::<(), tiered_core::Error>(())
+/// ```
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct SyncOptions {
@@ -91,6 +149,13 @@ impl SyncOptions {
     }
 
     /// Whether it writes.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::sync::{DryRun, SyncOptions};
+    ///
+    /// assert_eq!(SyncOptions::new().dry_run(DryRun::Yes).dry_run, DryRun::Yes);
+    /// ```
     #[must_use]
     pub fn dry_run(mut self, dry_run: DryRun) -> Self {
         self.dry_run = dry_run;
@@ -98,6 +163,13 @@ impl SyncOptions {
     }
 
     /// Whether unconditional overwrites are acceptable.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::sync::{Races, SyncOptions};
+    ///
+    /// assert_eq!(SyncOptions::new().races(Races::Allow).races, Races::Allow);
+    /// ```
     #[must_use]
     pub fn races(mut self, races: Races) -> Self {
         self.races = races;
@@ -136,6 +208,13 @@ impl SyncOptions {
     }
 
     /// Called after each group of keys. It must not block.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::sync::SyncOptions;
+    ///
+    /// let options = SyncOptions::new().on_progress(|progress| println!("{} copied", progress.report.copied));
+    /// ```
     #[must_use]
     pub fn on_progress(mut self, call: impl Fn(&SyncProgress) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(call));

@@ -23,18 +23,18 @@ const STREAM_FROM: u64 = 8 << 20;
 
 /// Copies between two stores, each overwrite and removal conditional on what was listed.
 #[derive(Debug)]
-pub(crate) struct PlainTarget {
-    source: Arc<dyn Store>,
-    target: Arc<dyn Store>,
+pub(crate) struct PlainTarget<'s> {
+    source: &'s dyn Store,
+    target: &'s dyn Store,
     puts: bool,
     deletes: bool,
     races: Races,
 }
 
-impl PlainTarget {
+impl<'s> PlainTarget<'s> {
     pub(crate) fn new(
-        source: &Arc<dyn Store>,
-        target: &Arc<dyn Store>,
+        source: &'s dyn Store,
+        target: &'s dyn Store,
         options: &SyncOptions,
         changes: Changes,
     ) -> Result<Self> {
@@ -53,13 +53,7 @@ impl PlainTarget {
             );
             return Err(Error::new(ErrorKind::Config, message));
         }
-        Ok(Self {
-            source: Arc::clone(source),
-            target: Arc::clone(target),
-            puts,
-            deletes,
-            races: options.races,
-        })
+        Ok(Self { source, target, puts, deletes, races: options.races })
     }
 
     /// The condition for replacing what the target has; `None` where that could have changed unseen.
@@ -100,7 +94,7 @@ impl PlainTarget {
 }
 
 #[async_trait]
-impl Target for PlainTarget {
+impl Target for PlainTarget<'_> {
     fn list(&self, options: ListOptions) -> ListStream {
         without_absences(self.target.list(options.tombstones(Tombstones::Show)))
     }
@@ -158,7 +152,7 @@ impl Target for PlainTarget {
     }
 }
 
-impl PlainTarget {
+impl PlainTarget<'_> {
     /// The size of the source's entry, and its version where that may spare a copy. One more look only where the listing
     /// does not say it.
     async fn look(

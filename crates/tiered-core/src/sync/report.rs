@@ -4,7 +4,21 @@ use crate::error::{Error, ErrorKind};
 use crate::key::Key;
 
 /// An entry that could not be handled.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered_core::MemoryStore;
+/// use tiered_core::sync::{FullSync, SyncOptions, sync};
+///
+/// let report = sync(&MemoryStore::new(), &MemoryStore::new(), &FullSync, &SyncOptions::new()).await?;
+/// for failure in &report.failures {
+///     eprintln!("{}: {}", failure.key, failure.error);
+/// }
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Failure {
     /// The key.
     pub key: Key,
@@ -13,6 +27,19 @@ pub struct Failure {
 }
 
 /// What a sync did; a dry run counts what it would do.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered_core::sync::{FullSync, SyncOptions, sync};
+/// use tiered_core::{MemoryStore, StoreExt};
+///
+/// let (source, target) = (MemoryStore::new(), MemoryStore::new());
+/// source.set("a", "1").await?;
+/// let report = sync(&source, &target, &FullSync, &SyncOptions::new()).await?;
+/// assert_eq!((report.copied, report.bytes, report.failed), (1, 1, 0));
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SyncReport {

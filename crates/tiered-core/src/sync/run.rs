@@ -1,7 +1,6 @@
 //! Carrying decisions out: a window of copies, in the order of their keys.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
@@ -15,7 +14,7 @@ use super::strategy::{Changes, Decision, SyncStrategy};
 use crate::entry::Origin;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
-use crate::list::{ListOptions, ListStream, Listed, is_damaged_key};
+use crate::list::{ListOptions, ListStream, Listed};
 use crate::store::Store;
 
 /// How copying one entry ended.
@@ -168,7 +167,7 @@ pub(crate) fn without_absences(listing: ListStream) -> ListStream {
 
 /// Runs a strategy over the two listings.
 pub(crate) async fn run(
-    source: &Arc<dyn Store>,
+    source: &dyn Store,
     target: &dyn Target,
     strategy: &dyn SyncStrategy,
     options: &SyncOptions,
@@ -300,7 +299,7 @@ fn check(strategy: &dyn SyncStrategy, decision: Decision, theirs: Option<&Listed
 
 /// Copies named keys.
 pub(crate) async fn run_keys(
-    source: &Arc<dyn Store>,
+    source: &dyn Store,
     target: &dyn Target,
     keys: &[Key],
     options: &SyncOptions,
@@ -339,7 +338,7 @@ pub(super) async fn copy_named(target: &dyn Target, key: &Key) -> Result<Copied>
         let listed = match listing.next().await {
             Some(Ok(listed)) => Some(listed).filter(|listed| listed.key == *key),
             None => None,
-            Some(Err(error)) if is_damaged_key(&error) => {
+            Some(Err(error)) if error.damaged_key().is_some() => {
                 if error.key() == Some(key) {
                     return target.copy(key, None, Theirs::Damaged).await;
                 }

@@ -10,7 +10,20 @@ use crate::error::{Error, ErrorKind};
 use crate::list::Listed;
 
 /// What to do with a key.
+///
+/// # Examples
+/// ```
+/// use tiered_core::Listed;
+/// use tiered_core::sync::{Decision, SyncStrategy};
+///
+/// let mirror_new = |source: Option<&Listed>, target: Option<&Listed>| match (source, target) {
+///     (Some(_), None) => Decision::Copy,
+///     _ => Decision::Skip,
+/// };
+/// assert_eq!(mirror_new.decide(None, None), Decision::Skip);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Decision {
     /// Copy the source's entry, replacing the target's if it is still the listed one.
     Copy,
@@ -21,7 +34,16 @@ pub enum Decision {
 }
 
 /// What a strategy may do to entries that the target has already.
+///
+/// # Examples
+/// ```
+/// use tiered_core::sync::{Changes, FullSync, PopulateMissing, SyncStrategy};
+///
+/// assert_eq!(FullSync.changes(), Changes::Removes);
+/// assert!(PopulateMissing.changes() < Changes::Overwrites);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Changes {
     /// Nothing: it only adds.
     Adds,
@@ -39,12 +61,10 @@ pub enum Changes {
 /// # Examples
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-/// use std::sync::Arc;
 /// use tiered_core::sync::{Decision, SyncOptions, sync};
-/// use tiered_core::{Listed, MemoryStore, Store, StoreExt};
+/// use tiered_core::{Listed, MemoryStore, StoreExt};
 ///
-/// let source: Arc<dyn Store> = Arc::new(MemoryStore::new());
-/// let target: Arc<dyn Store> = Arc::new(MemoryStore::new());
+/// let (source, target) = (MemoryStore::new(), MemoryStore::new());
 /// source.set("small", "1").await?;
 /// source.set("large", "a long value").await?;
 /// let only_small = |source: Option<&Listed>, target: Option<&Listed>| match (source, target) {
@@ -56,12 +76,36 @@ pub enum Changes {
 /// ```
 pub trait SyncStrategy: Send + Sync + 'static {
     /// A name for reports and logs.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::sync::{FullSync, SyncStrategy};
+    ///
+    /// assert_eq!(FullSync.name(), "full-sync");
+    /// ```
     fn name(&self) -> &str;
 
     /// What to do with a key that the source lists as `source` and the target as `target`.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::sync::{Decision, PopulateMissing, SyncStrategy};
+    /// use tiered_core::{Key, Listed};
+    ///
+    /// let listed = Listed::new(Key::new("a")?, 1);
+    /// assert_eq!(PopulateMissing.decide(Some(&listed), None), Decision::Copy);
+    /// # Ok::<(), tiered_core::Error>(())
+    /// ```
     fn decide(&self, source: Option<&Listed>, target: Option<&Listed>) -> Decision;
 
     /// What it may do to entries that the target has. Decisions beyond this are refused.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::sync::{Changes, Refresh, SyncStrategy};
+    ///
+    /// assert_eq!(Refresh.changes(), Changes::Overwrites);
+    /// ```
     fn changes(&self) -> Changes {
         Changes::Removes
     }
@@ -79,6 +123,19 @@ where
     }
 }
 
+/// A shared strategy is a strategy.
+impl SyncStrategy for Arc<dyn SyncStrategy> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+    fn decide(&self, source: Option<&Listed>, target: Option<&Listed>) -> Decision {
+        (**self).decide(source, target)
+    }
+    fn changes(&self) -> Changes {
+        (**self).changes()
+    }
+}
+
 impl fmt::Debug for dyn SyncStrategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("SyncStrategy").field(&self.name()).finish()
@@ -86,6 +143,21 @@ impl fmt::Debug for dyn SyncStrategy {
 }
 
 /// Copies only what the target lacks.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered_core::sync::{PopulateMissing, SyncOptions, sync};
+/// use tiered_core::{MemoryStore, StoreExt};
+///
+/// let (source, target) = (MemoryStore::new(), MemoryStore::new());
+/// source.set("both", "new").await?;
+/// target.set("both", "old").await?;
+/// target.set("extra", "1").await?;
+/// let report = sync(&source, &target, &PopulateMissing, &SyncOptions::new()).await?;
+/// assert_eq!((report.copied, report.removed), (0, 0));
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PopulateMissing;
 
@@ -102,6 +174,21 @@ impl SyncStrategy for PopulateMissing {
 }
 
 /// Makes the target equal to the source: copies what is missing or differs, removes what is extra.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered_core::sync::{FullSync, SyncOptions, sync};
+/// use tiered_core::{MemoryStore, StoreExt};
+///
+/// let (source, target) = (MemoryStore::new(), MemoryStore::new());
+/// source.set("both", "new").await?;
+/// target.set("both", "old").await?;
+/// target.set("extra", "1").await?;
+/// let report = sync(&source, &target, &FullSync, &SyncOptions::new()).await?;
+/// assert_eq!((report.copied, report.removed), (1, 1));
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FullSync;
 
@@ -119,6 +206,21 @@ impl SyncStrategy for FullSync {
 }
 
 /// Copies what is missing or differs; extras stay.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered_core::sync::{Refresh, SyncOptions, sync};
+/// use tiered_core::{MemoryStore, StoreExt};
+///
+/// let (source, target) = (MemoryStore::new(), MemoryStore::new());
+/// source.set("both", "new").await?;
+/// target.set("both", "old").await?;
+/// target.set("extra", "1").await?;
+/// let report = sync(&source, &target, &Refresh, &SyncOptions::new()).await?;
+/// assert_eq!((report.copied, report.removed), (1, 0));
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Refresh;
 
@@ -153,6 +255,15 @@ fn same(source: &Listed, target: &Listed) -> bool {
 }
 
 /// The strategies that settings and the command line know by name.
+///
+/// # Examples
+/// ```
+/// use tiered_core::sync::StrategyName;
+///
+/// let name: StrategyName = "full-sync".parse()?;
+/// assert_eq!(name.strategy().name(), "full-sync");
+/// # Ok::<(), tiered_core::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -167,7 +278,7 @@ pub enum StrategyName {
 
 impl StrategyName {
     /// Every name.
-    pub const ALL: [Self; 3] = [Self::PopulateMissing, Self::FullSync, Self::Refresh];
+    pub const ALL: &[Self] = &[Self::PopulateMissing, Self::FullSync, Self::Refresh];
 
     /// The strategy.
     pub fn strategy(self) -> Arc<dyn SyncStrategy> {
@@ -182,7 +293,7 @@ impl StrategyName {
 impl FromStr for StrategyName {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self, Error> {
-        Self::ALL.into_iter().find(|name| name.strategy().name() == text).ok_or_else(|| {
+        Self::ALL.iter().copied().find(|name| name.strategy().name() == text).ok_or_else(|| {
             let message =
                 format!("unknown strategy {text:?}; use one of populate-missing, full-sync, refresh");
             Error::new(ErrorKind::Config, message)

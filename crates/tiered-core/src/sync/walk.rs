@@ -1,7 +1,6 @@
 //! Walks: copying what is reachable from roots, children before parents.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::stream::FuturesUnordered;
@@ -17,9 +16,31 @@ use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::key::Key;
 use crate::read::ReadOptions;
-use crate::store::Store;
+use crate::store::{AsStore, Store};
 
 /// What a value refers to.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use tiered_core::adapter::{Stamp, async_trait};
+/// use tiered_core::sync::Walk;
+/// use tiered_core::{Entry, Key, Put, Result};
+///
+/// /// Follows the keys that a value lists, one on a line.
+/// struct Lines;
+///
+/// #[async_trait]
+/// impl Walk for Lines {
+///     async fn references(&self, _key: &Key, entry: &Entry) -> Result<Vec<Key>> {
+///         String::from_utf8_lossy(entry.value()).lines().map(Key::new).collect()
+///     }
+/// }
+///
+/// let entry = Stamp::system().entry(&Put::new("left\nright"));
+/// assert_eq!(Lines.references(&Key::new("root")?, &entry).await?.len(), 2);
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[async_trait]
 pub trait Walk: Send + Sync {
     /// The keys that `entry`, found under `key`, refers to. Duplicates are harmless.
@@ -40,6 +61,18 @@ where
 }
 
 /// What a walk did.
+///
+/// # Examples
+/// ```
+/// use tiered_core::sync::WalkReport;
+///
+/// /// Whether everything that was reached is in the target.
+/// fn is_complete(report: &WalkReport) -> bool {
+///     report.missing == 0 && report.held_back == 0 && report.sync.failed == 0
+/// }
+///
+/// assert!(is_complete(&WalkReport::default()));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WalkReport {
@@ -68,14 +101,34 @@ pub struct WalkReport {
 ///
 /// # Cancel safety
 /// Dropping it stops it; every key in the target then has all that it refers to, cycles excepted.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered_core::sync::{SyncOptions, walk_sync};
+/// use tiered_core::{Entry, Key, MemoryStore, Result, StoreExt};
+///
+/// let (source, target) = (MemoryStore::new(), MemoryStore::new());
+/// source.set("root", "left right").await?;
+/// source.set("left", "").await?;
+/// source.set("right", "").await?;
+/// // A value lists the keys that it refers to.
+/// let references = |_: &Key, entry: &Entry| -> Result<Vec<Key>> {
+///     String::from_utf8_lossy(entry.value()).split_whitespace().map(Key::new).collect()
+/// };
+/// let report = walk_sync(&source, &target, &[Key::new("root")?], &references, &SyncOptions::new()).await?;
+/// assert_eq!((report.reached, report.sync.copied), (3, 3));
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 pub async fn walk_sync(
-    source: &Arc<dyn Store>,
-    target: &Arc<dyn Store>,
+    source: &(impl AsStore + ?Sized),
+    target: &(impl AsStore + ?Sized),
     roots: &[Key],
     walk: &dyn Walk,
     options: &SyncOptions,
 ) -> Result<WalkReport> {
-    if Arc::ptr_eq(source, target) {
+    let (source, target) = (source.as_store(), target.as_store());
+    if std::ptr::addr_eq(source, target) {
         return Err(Error::new(
             ErrorKind::Config,
             "source and target are the same store; name two different ones",
@@ -134,7 +187,7 @@ impl Graph {
 
 /// Visits, then copies from the leaves up.
 pub(crate) async fn run_walk(
-    source: &Arc<dyn Store>,
+    source: &dyn Store,
     target: &dyn Target,
     roots: &[Key],
     walk: &dyn Walk,
@@ -201,7 +254,7 @@ fn is_ready(node: &Node) -> bool {
 
 /// Reads every reachable value once, for its references.
 async fn visit(
-    source: &Arc<dyn Store>,
+    source: &dyn Store,
     walk: &dyn Walk,
     options: &SyncOptions,
     graph: &mut Graph,

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Rooms, TieredStore};
+use crate::adapter::opening;
 use crate::capability::{Durability, Feature};
 use crate::claim::{Claim, Scope};
 use crate::clock::Stamp;
 use crate::door::Door;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::frontend::{Frontend, Sessions, fresh_seed};
-use crate::journal::Journal;
+use crate::journal::{IntoJournal, Journal};
 use crate::observe::{EventSender, Events, Recorder};
-use crate::opening;
 use crate::ownership::{self, Lease, Tolerates};
 use crate::parts::Parts;
 use crate::plan::guarantee::{Guarantees, Requirement};
@@ -24,7 +24,7 @@ use crate::plan::{Declared, Plan, WriteRoute};
 use crate::reader::Reader;
 use crate::settings::TieredSettings;
 use crate::slot::Slots;
-use crate::store::Store;
+use crate::store::{AsStore, Store};
 use crate::sync::{StrategyName, SyncStrategy};
 use crate::tasks::Tasks;
 use crate::tier::Tier;
@@ -34,6 +34,22 @@ use crate::writer::{Local, Through, Writer, Writes};
 use changes::Changes;
 
 /// Builds a [`TieredStore`].
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use std::time::Duration;
+/// use tiered_core::{MemoryStore, Requirement, Store, TieredStore, WritePolicy};
+///
+/// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
+///     .write_policy(WritePolicy::WriteAround)
+///     .max_stale(Duration::from_secs(5))
+///     .require(Requirement::Linearizable)
+///     .build()
+///     .await?;
+/// store.close().await?;
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
 #[derive(Debug)]
 pub struct TieredBuilder {
     frontend: Arc<dyn Store>,
@@ -53,8 +69,20 @@ pub struct TieredBuilder {
 
 impl TieredStore {
     /// Begins to build a store of these two tiers.
-    pub fn builder(frontend: Arc<dyn Store>, backend: Arc<dyn Store>) -> TieredBuilder {
-        TieredBuilder::new(frontend, backend)
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use std::sync::Arc;
+    /// use tiered_core::{MemoryStore, Store, TieredStore};
+    ///
+    /// // A store by itself, or shared.
+    /// let backend: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    /// let store = TieredStore::builder(MemoryStore::new(), backend).build().await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    pub fn builder(frontend: impl AsStore, backend: impl AsStore) -> TieredBuilder {
+        TieredBuilder::new(frontend.into_store(), backend.into_store())
     }
 }
 
@@ -78,6 +106,20 @@ impl TieredBuilder {
     }
 
     /// All settings at once, but for those that single methods of this builder set, before or after.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, TieredSettings, TieredStore, WritePolicy};
+    ///
+    /// let from_a_file = TieredSettings::default();
+    /// let builder = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
+    ///     .write_policy(WritePolicy::WriteAround)
+    ///     .settings(from_a_file);
+    /// // The method wins, although it was called first.
+    /// assert_eq!(builder.build().await?.settings().write_policy, WritePolicy::WriteAround);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn settings(mut self, settings: TieredSettings) -> Self {
         self.settings = settings;
@@ -85,8 +127,23 @@ impl TieredBuilder {
     }
 
     /// The journal of a write-behind store.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, TieredStore, VolatileJournal, WritePolicy};
+    ///
+    /// // In place of this journal: that of `tiered-journal`, which is on disk.
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
+    ///     .write_policy(WritePolicy::WriteBehind)
+    ///     .journal(VolatileJournal::new())
+    ///     .build()
+    ///     .await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
-    pub fn journal(mut self, journal: Arc<dyn Journal>) -> Self {
+    pub fn journal(mut self, journal: impl IntoJournal) -> Self {
+        let journal = journal.into_journal();
         self.declared.journal(journal.durability());
         self.journal = Some(journal);
         self
@@ -94,6 +151,19 @@ impl TieredBuilder {
 
     /// The clock and the source of versions. Each tier judges expiry by a clock of its own: a test that moves time by hand
     /// gives the same stamp to the tiers' configurations as well.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::adapter::Stamp;
+    /// use tiered_core::{MemoryStore, TieredStore};
+    ///
+    /// // One clock for the whole stack.
+    /// let stamp = Stamp::system();
+    /// let tier = || MemoryStore::with_stamp(stamp.clone());
+    /// let store = TieredStore::builder(tier(), tier()).stamp(stamp.clone()).build().await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn stamp(mut self, stamp: Stamp) -> Self {
         self.stamp = stamp;
@@ -101,6 +171,15 @@ impl TieredBuilder {
     }
 
     /// A name for the backend, by which a persistent frontend recognises it, instead of a mark in the backend.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, TieredStore};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new()).backend_id("orders").build().await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn backend_id(mut self, id: &str) -> Self {
         self.backend_id = Some(id.to_owned());
@@ -108,18 +187,56 @@ impl TieredBuilder {
     }
 
     /// A strategy to run from backend to frontend before the store is handed out.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::sync::PopulateMissing;
+    /// use tiered_core::{MemoryStore, StoreExt, TieredStore};
+    ///
+    /// let backend = MemoryStore::new();
+    /// backend.set("users/42", "Ada").await?;
+    /// let store = TieredStore::builder(MemoryStore::new(), backend).on_connect(PopulateMissing).build().await?;
+    /// assert!(store.frontend().contains("users/42").await?);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
-    pub fn on_connect(mut self, strategy: Arc<dyn SyncStrategy>) -> Self {
-        self.on_connect = Some(strategy);
+    pub fn on_connect(mut self, strategy: impl SyncStrategy) -> Self {
+        self.on_connect = Some(Arc::new(strategy));
         self
     }
 
     /// What happens in the store from its first moment on, the sync on connecting among it.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{Event, MemoryStore, StoreExt, TieredStore};
+    /// use tiered_core::sync::PopulateMissing;
+    ///
+    /// let backend = MemoryStore::new();
+    /// backend.set("users/42", "Ada").await?;
+    /// let builder = TieredStore::builder(MemoryStore::new(), backend).on_connect(PopulateMissing);
+    /// let mut events = builder.subscribe();
+    /// let store = builder.build().await?;
+    /// assert!(matches!(events.next().await, Some(Event::Filled { .. })));
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     pub fn subscribe(&self) -> Events {
         self.events.subscribe()
     }
 
     /// Refuses to build a stack that promises less.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, Requirement, TieredStore};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new()).require(Requirement::Strict);
+    /// assert!(store.build().await.is_err(), "memory does not survive a kill");
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn require(mut self, requirement: Requirement) -> Self {
         self.requirement = Some(requirement);
@@ -128,6 +245,18 @@ impl TieredBuilder {
 
     /// Declares that this store is the only writer of a backend that could be shared. Write-behind needs it
     /// there; a second writer would lose data.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, Sharing, Staleness, TieredStore};
+    ///
+    /// // As a table of a server, which other processes could write.
+    /// let backend = MemoryStore::new().declaring(|all| all.with_sharing(Sharing::Shared));
+    /// let store = TieredStore::builder(MemoryStore::new(), backend).declare_sole_writer().build().await?;
+    /// assert_eq!(store.guarantees().max_stale, Staleness::None);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn declare_sole_writer(mut self) -> Self {
         self.declared.sole_writer();
@@ -144,12 +273,11 @@ impl TieredBuilder {
     ///
     /// # Examples
     /// ```
-    /// use std::sync::Arc;
     /// use tiered_core::{MemoryStore, Store as _, TieredStore};
     ///
     /// # async fn example() -> tiered_core::Result<()> {
     /// // In place of the first: a table of Postgres that no other process uses.
-    /// let (frontend, backend) = (Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+    /// let (frontend, backend) = (MemoryStore::new(), MemoryStore::new());
     /// let store = TieredStore::builder(frontend, backend).declare_private_frontend().build().await?;
     /// # store.close().await }
     /// ```
@@ -165,6 +293,20 @@ impl TieredBuilder {
     ///
     /// An owner that was taken over serves nothing any more: its calls fail with [`ErrorKind::Locked`] from the moment
     /// when it notices, at its next flush. What it had acknowledged and not flushed is parked in its journal.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::ownership::Lease;
+    /// use tiered_core::{MemoryStore, Sharing, TieredStore, VolatileJournal, WritePolicy};
+    ///
+    /// let backend = MemoryStore::new().declaring(|all| all.with_sharing(Sharing::Shared));
+    /// let builder = TieredStore::builder(MemoryStore::new(), backend)
+    ///     .write_policy(WritePolicy::WriteBehind)
+    ///     .journal(VolatileJournal::new())
+    ///     .lease(Lease::Acquire);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn lease(mut self, lease: Lease) -> Self {
         self.declared.lease(lease);
@@ -173,6 +315,21 @@ impl TieredBuilder {
 
     /// Declares that nothing writes the backend without this journal, where the backend cannot say so itself since it
     /// keeps no marks: opened without the journal it would take writes that unflushed ones overwrite later.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, TieredStore, VolatileJournal, WritePolicy};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
+    ///     .write_policy(WritePolicy::WriteBehind)
+    ///     .journal(VolatileJournal::new())
+    ///     .backend_id("orders")
+    ///     .declare_sole_journal()
+    ///     .build()
+    ///     .await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn declare_sole_journal(mut self) -> Self {
         self.sole_journal = true;
@@ -181,6 +338,20 @@ impl TieredBuilder {
 
     /// Declares that this store is about to become the backend of another one that has a journal. Without this a backend
     /// that such a journal holds writes for is refused: this store alone would not see them.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, TieredStore, VolatileJournal, WritePolicy};
+    ///
+    /// let below = TieredStore::builder(MemoryStore::new(), MemoryStore::new()).beneath_journal().build().await?;
+    /// let above = TieredStore::builder(MemoryStore::new(), below)
+    ///     .write_policy(WritePolicy::WriteBehind)
+    ///     .journal(VolatileJournal::new())
+    ///     .build()
+    ///     .await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn beneath_journal(mut self) -> Self {
         self.tolerates = self.tolerates.above();
@@ -200,6 +371,17 @@ impl TieredBuilder {
     ///
     /// # Panics
     /// In a tokio runtime without its time driver.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{ErrorKind, MemoryStore, TieredStore};
+    ///
+    /// let tier = MemoryStore::new();
+    /// let error = TieredStore::builder(tier.clone(), tier).build().await.expect_err("one store is no two tiers");
+    /// assert_eq!(error.kind(), ErrorKind::Locked);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     pub async fn build(mut self) -> Result<TieredStore> {
         self.changes.apply(&mut self.settings);
         let plan = Arc::new(self.plan()?);

@@ -44,7 +44,7 @@ impl Rooms {
                 None => Ok(()),
             }
         };
-        let drained = tokio::time::timeout(self.plan.settings().close_deadline(), quiet).await;
+        let drained = tokio::time::timeout(self.plan.settings().close_deadline, quiet).await;
         self.tasks.leave();
         let in_time = drained.is_ok();
         let drained = drained.unwrap_or(Ok(()));

@@ -33,10 +33,24 @@ impl TieredStore {
     ///
     /// # Cancel safety
     /// As [`sync()`](crate::sync::sync()).
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::sync::{PopulateMissing, SyncOptions};
+    /// use tiered_core::{MemoryStore, StoreExt, TieredStore};
+    ///
+    /// let backend = MemoryStore::new();
+    /// backend.set("users/42", "Ada").await?;
+    /// let store = TieredStore::builder(MemoryStore::new(), backend).build().await?;
+    /// let report = store.sync(&PopulateMissing, &SyncOptions::new().prefix("users/")).await?;
+    /// assert_eq!(report.copied, 1);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     pub async fn sync(&self, strategy: &dyn SyncStrategy, options: &SyncOptions) -> Result<SyncReport> {
         self.rooms.door.check(Operation::Sync)?;
         let target = Frontend(Arc::clone(&self.rooms));
-        let report = sync::run(self.backend(), &target, strategy, options)
+        let report = sync::run(self.backend().as_ref(), &target, strategy, options)
             .await
             .map_err(|error| error.during(Operation::Sync))?;
         self.rooms.tell_of_failures(&report);
@@ -69,10 +83,24 @@ impl TieredStore {
     ///
     /// # Cancel safety
     /// As [`sync()`](crate::sync::sync()).
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::sync::SyncOptions;
+    /// use tiered_core::{Key, MemoryStore, StoreExt, TieredStore};
+    ///
+    /// let backend = MemoryStore::new();
+    /// backend.set("users/42", "Ada").await?;
+    /// let store = TieredStore::builder(MemoryStore::new(), backend).build().await?;
+    /// let report = store.sync_keys(&[Key::new("users/42")?], &SyncOptions::new()).await?;
+    /// assert_eq!(report.copied, 1);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     pub async fn sync_keys(&self, keys: &[Key], options: &SyncOptions) -> Result<SyncReport> {
         self.rooms.door.check(Operation::Sync)?;
         let target = Frontend(Arc::clone(&self.rooms));
-        let report = sync::run_keys(self.backend(), &target, keys, options)
+        let report = sync::run_keys(self.backend().as_ref(), &target, keys, options)
             .await
             .map_err(|error| error.during(Operation::Sync))?;
         self.rooms.tell_of_failures(&report);
@@ -86,6 +114,24 @@ impl TieredStore {
     ///
     /// # Cancel safety
     /// As [`walk_sync`](crate::sync::walk_sync).
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::sync::SyncOptions;
+    /// use tiered_core::{Entry, Key, MemoryStore, Result, StoreExt, TieredStore};
+    ///
+    /// let backend = MemoryStore::new();
+    /// backend.set("root", "leaf").await?;
+    /// backend.set("leaf", "").await?;
+    /// let store = TieredStore::builder(MemoryStore::new(), backend).build().await?;
+    /// let references = |_: &Key, entry: &Entry| -> Result<Vec<Key>> {
+    ///     String::from_utf8_lossy(entry.value()).split_whitespace().map(Key::new).collect()
+    /// };
+    /// let report = store.walk_sync(&[Key::new("root")?], &references, &SyncOptions::new()).await?;
+    /// assert_eq!(report.sync.copied, 2);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     pub async fn walk_sync(
         &self,
         roots: &[Key],
@@ -94,7 +140,7 @@ impl TieredStore {
     ) -> Result<WalkReport> {
         self.rooms.door.check(Operation::Sync)?;
         let target = Frontend(Arc::clone(&self.rooms));
-        let report = sync::run_walk(self.backend(), &target, roots, walk, options)
+        let report = sync::run_walk(self.backend().as_ref(), &target, roots, walk, options)
             .await
             .map_err(|error| error.during(Operation::Sync))?;
         self.rooms.tell_of_failures(&report.sync);

@@ -197,7 +197,7 @@ impl WriteBehind {
             let mut delay = backoff.next_delay();
             if error.write_outcome() == Outcome::Unknown {
                 // A request that may still be alive must not land on top of a later write of its key.
-                delay = delay.max(self.backend.capabilities().lifetime());
+                delay = delay.max(self.backend.capabilities().request_lifetime());
             }
             tracing::debug!(error = %error.chain(), ?delay, "a flush failed and is tried again");
             self.sound_alarm();
@@ -210,11 +210,11 @@ impl WriteBehind {
     /// An attempt, during which the alarm goes off when the oldest pending write becomes overdue. Its error, if any.
     pub(super) async fn watched_attempt(&self, batch: Batch) -> Option<Error> {
         let attempt = self.attempt(batch);
-        let (Some(limit), Some(since)) = (self.plan.settings().max_pending_age(), self.oldest()) else {
+        let (Some(limit), Some(since)) = (self.plan.settings().max_pending_age, self.oldest()) else {
             return attempt.await;
         };
         let mut attempt = std::pin::pin!(attempt);
-        let age = Duration::from_millis(self.stamp.uptime_millis().saturating_sub(since));
+        let age = self.stamp.since(since);
         tokio::select! {
             biased;
             ended = &mut attempt => return ended,
@@ -233,8 +233,8 @@ impl WriteBehind {
 
     /// How old the oldest pending write is, where that is older than it should be.
     pub(super) fn overdue(&self) -> Option<Duration> {
-        let (limit, since) = (self.plan.settings().max_pending_age()?, self.oldest()?);
-        let age = Duration::from_millis(self.stamp.uptime_millis().saturating_sub(since));
+        let (limit, since) = (self.plan.settings().max_pending_age?, self.oldest()?);
+        let age = self.stamp.since(since);
         (age >= limit).then_some(age)
     }
 

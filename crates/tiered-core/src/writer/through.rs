@@ -143,7 +143,7 @@ impl Through {
         sent: Sent,
     ) -> Result<Applied> {
         let (result, leftover) = ended.into_parts();
-        if leftover == Leftover::Attempt && !self.backend.capabilities().lifetime().is_zero() {
+        if leftover == Leftover::Attempt && !self.backend.capabilities().request_lifetime().is_zero() {
             self.keep_closed(closed, write.key()).await;
             return result;
         }
@@ -252,7 +252,7 @@ impl Through {
     /// Keeps the key closed for as long as its unknown write can still take effect, then lets reads ask the
     /// backend. The caller does not wait for that.
     async fn keep_closed(self: &Arc<Self>, closed: Closed, key: &Key) {
-        let lifetime = self.backend.capabilities().lifetime();
+        let lifetime = self.backend.capabilities().request_lifetime();
         if lifetime.is_zero() {
             return self.remove(closed, key).await;
         }

@@ -1,11 +1,10 @@
 //! Batches with several operations on one key, where the backend carries them out one by one.
 
-use std::sync::Arc;
-
 use tiered_conformance::{Intercept, Interceptor};
+use tiered_core::settings::OnUnknown;
 use tiered_core::{
-    Batch, Entry, Feature, Key, MemoryStore, OnUnknown, Outcome, Put, Store, StoreExt as _, TieredSettings,
-    TieredStore, VolatileJournal, WritePolicy,
+    Batch, Entry, Feature, Key, MemoryStore, Outcome, Put, Store, StoreExt as _, TieredStore,
+    VolatileJournal, WritePolicy,
 };
 
 /// Found by the simulation: an operation that a later one was to replace answered `Ok`, and the later one was refused.
@@ -21,11 +20,10 @@ async fn what_a_batch_acknowledges_is_there_although_a_later_operation_of_it_is_
     ] {
         let what = format!("{policy}, {on_unknown:?}");
         let back = MemoryStore::new().declaring(|all| all.without(Feature::AtomicBatch));
-        let settings = TieredSettings { write_policy: policy, on_unknown, ..TieredSettings::default() };
         let mut builder =
-            TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back)).settings(settings);
+            TieredStore::builder(MemoryStore::new(), back).write_policy(policy).on_unknown(on_unknown);
         if policy == WritePolicy::WriteBehind {
-            builder = builder.journal(Arc::new(VolatileJournal::new()));
+            builder = builder.journal(VolatileJournal::new());
         }
         let store = builder.build().await.expect("builds");
         let key = Key::new("k").expect("valid");
@@ -60,7 +58,7 @@ async fn what_a_batch_acknowledges_is_there_although_a_later_operation_of_it_is_
 #[tokio::test]
 async fn a_local_batch_stores_the_last_operation_on_a_key_alone() {
     let front = Intercept::new(MemoryStore::new(), Seen::default());
-    let store = TieredStore::builder(Arc::new(front.clone()), Arc::new(MemoryStore::new()))
+    let store = TieredStore::builder(front.clone(), MemoryStore::new())
         .write_policy(WritePolicy::FrontendOnly)
         .build()
         .await

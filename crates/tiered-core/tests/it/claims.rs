@@ -1,31 +1,29 @@
 //! Claims: two owners that do not know of each other never share a tier.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tiered_conformance::{Intercept, Interceptor};
+use tiered_core::adapter::Scope;
 use tiered_core::sync::{PopulateMissing, SyncOptions, sync};
 use tiered_core::{
-    ErrorKind, MaxStale, MemoryStore, Put, Requirement, Scope, Store, StoreExt as _, TieredBuilder,
-    TieredStore, VolatileJournal, WritePolicy,
+    ErrorKind, MemoryStore, Put, Requirement, Store, StoreExt as _, TieredBuilder, TieredStore,
+    VolatileJournal, WritePolicy,
 };
 
 use crate::scripted::{key, shared};
 
-fn over(back: &Arc<MemoryStore>) -> TieredBuilder {
-    TieredStore::builder(Arc::new(MemoryStore::new()), Arc::clone(back) as Arc<dyn Store>)
+fn over(back: &MemoryStore) -> TieredBuilder {
+    TieredStore::builder(MemoryStore::new(), back.clone())
 }
 
 #[tokio::test]
 async fn a_second_stack_over_a_tier_is_refused() {
-    let (front, back) = (Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
-    let one = TieredStore::builder(Arc::clone(&front) as Arc<dyn Store>, Arc::clone(&back) as Arc<dyn Store>)
-        .build()
-        .await
-        .expect("builds");
+    let (front, back) = (MemoryStore::new(), MemoryStore::new());
+    let one = TieredStore::builder(front.clone(), back.clone()).build().await.expect("builds");
     let error = over(&back).build().await.expect_err("it would serve old entries for ever");
     assert_eq!(error.kind(), ErrorKind::Locked, "{error}");
-    let shares_front =
-        TieredStore::builder(Arc::clone(&front) as Arc<dyn Store>, Arc::new(MemoryStore::new()));
+    let shares_front = TieredStore::builder(front.clone(), MemoryStore::new());
     assert_eq!(shares_front.build().await.expect_err("one frontend").kind(), ErrorKind::Locked);
     one.put(&key("k"), Put::new("1")).await.expect("written");
     drop(one);
@@ -37,8 +35,8 @@ async fn a_second_stack_over_a_tier_is_refused() {
 async fn a_frontend_that_could_be_shared_is_declared_private() {
     for policy in [WritePolicy::WriteThrough, WritePolicy::WriteAround, WritePolicy::FrontendOnly] {
         let over = || {
-            let front = Arc::new(shared());
-            TieredStore::builder(front, Arc::new(MemoryStore::new())).write_policy(policy)
+            let front = shared();
+            TieredStore::builder(front, MemoryStore::new()).write_policy(policy)
         };
         let error = over().build().await.expect_err("another process could fill it");
         assert_eq!(error.kind(), ErrorKind::Config);
@@ -54,9 +52,9 @@ async fn a_tier_is_lent_until_the_last_write_has_ended() {
     for policy in [WritePolicy::WriteThrough, WritePolicy::WriteAround, WritePolicy::WriteBehind] {
         let back = MemoryStore::new();
         let slow = || Arc::new(Intercept::new(back.clone(), Slow));
-        let one = TieredStore::builder(Arc::new(MemoryStore::new()), slow()).write_policy(policy);
+        let one = TieredStore::builder(MemoryStore::new(), slow()).write_policy(policy);
         let one = match policy {
-            WritePolicy::WriteBehind => one.journal(Arc::new(VolatileJournal::new())),
+            WritePolicy::WriteBehind => one.journal(VolatileJournal::new()),
             _ => one,
         };
         let one = one.build().await.expect("builds");
@@ -67,7 +65,7 @@ async fn a_tier_is_lent_until_the_last_write_has_ended() {
         drop(one);
         let begun = tokio::time::Instant::now();
         let two = loop {
-            match TieredStore::builder(Arc::new(MemoryStore::new()), slow()).build().await {
+            match TieredStore::builder(MemoryStore::new(), slow()).build().await {
                 Ok(two) => break two,
                 Err(error) => assert_eq!(error.kind(), ErrorKind::Locked, "{error}"),
             }
@@ -94,10 +92,9 @@ impl Interceptor for Slow {
 
 #[tokio::test]
 async fn a_second_owner_of_pending_writes_is_refused() {
-    let back = Arc::new(MemoryStore::new());
-    let behind = || {
-        over(&back).write_policy(WritePolicy::WriteBehind).journal(Arc::new(VolatileJournal::new())).build()
-    };
+    let back = MemoryStore::new();
+    let behind =
+        || over(&back).write_policy(WritePolicy::WriteBehind).journal(VolatileJournal::new()).build();
     let one = behind().await.expect("builds");
     assert_eq!(behind().await.expect_err("two owners").kind(), ErrorKind::Locked);
     one.put(&key("k"), Put::new("1")).await.expect("acknowledged");
@@ -109,13 +106,12 @@ async fn a_second_owner_of_pending_writes_is_refused() {
 
 #[tokio::test]
 async fn a_build_that_fails_gives_its_tiers_back() {
-    let back = Arc::new(MemoryStore::new());
+    let back = MemoryStore::new();
     let strict = over(&back).require(Requirement::Strict).build().await;
     assert_eq!(strict.expect_err("memory does not last").kind(), ErrorKind::Config);
-    let front = Arc::new(MemoryStore::new());
+    let front = MemoryStore::new();
     let held = back.claim(&Scope::Whole).await.expect("free");
-    let build =
-        TieredStore::builder(Arc::clone(&front) as Arc<dyn Store>, Arc::clone(&back) as Arc<dyn Store>);
+    let build = TieredStore::builder(front.clone(), back.clone());
     build.build().await.expect_err("the backend is lent");
     drop(held);
     drop(front.claim(&Scope::Whole).await.expect("given back"));
@@ -124,10 +120,9 @@ async fn a_build_that_fails_gives_its_tiers_back() {
 
 #[tokio::test]
 async fn closing_gives_the_tiers_back() {
-    let inner = Arc::new(over(&Arc::new(MemoryStore::new())).build().await.expect("builds"));
-    let outer = |inner: &Arc<TieredStore>| {
-        TieredStore::builder(Arc::new(MemoryStore::new()), Arc::clone(inner) as Arc<dyn Store>).build()
-    };
+    let inner = Arc::new(over(&MemoryStore::new()).build().await.expect("builds"));
+    let outer =
+        |inner: &Arc<TieredStore>| TieredStore::builder(MemoryStore::new(), Arc::clone(inner)).build();
     let one = outer(&inner).await.expect("builds");
     assert_eq!(outer(&inner).await.expect_err("a stack is lent as well").kind(), ErrorKind::Locked);
     one.close().await.expect("closes");
@@ -136,11 +131,11 @@ async fn closing_gives_the_tiers_back() {
 
 #[tokio::test]
 async fn a_cache_that_looks_again_shares_its_backend() {
-    let back = Arc::new(MemoryStore::new());
+    let back = MemoryStore::new();
     let owner = over(&back).build().await.expect("builds");
     let cache = || over(&back).write_policy(WritePolicy::FrontendOnly);
     assert_eq!(cache().build().await.expect_err("for ever is too long").kind(), ErrorKind::Locked);
-    let cache = cache().max_stale(MaxStale::Millis(0)).build().await.expect("it compares");
+    let cache = cache().max_stale(Duration::ZERO).build().await.expect("it compares");
     for value in ["1", "2"] {
         owner.put(&key("k"), Put::new(value)).await.expect("written");
         tokio::time::sleep(std::time::Duration::from_millis(2)).await;
@@ -150,9 +145,9 @@ async fn a_cache_that_looks_again_shares_its_backend() {
 
 #[tokio::test]
 async fn a_sync_does_not_write_a_tier_of_a_live_stack() {
-    let back = Arc::new(MemoryStore::new());
+    let back = MemoryStore::new();
     let store = over(&back).build().await.expect("builds");
-    let (source, target): (Arc<dyn Store>, Arc<dyn Store>) = (Arc::new(MemoryStore::new()), back);
+    let (source, target) = (MemoryStore::new(), back);
     let error = sync(&source, &target, &PopulateMissing, &SyncOptions::new()).await.expect_err("lent");
     assert_eq!(error.kind(), ErrorKind::Locked);
     store.put(&key("k"), Put::new("1")).await.expect("written");

@@ -7,11 +7,13 @@ use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tiered_conformance::{DerivedReads, Intercept, Interceptor};
+use tiered_core::adapter::BatchOutcomes;
+use tiered_core::settings::OnConnectFailure;
 use tiered_core::sync::{FullSync, PopulateMissing, Refresh, SyncOptions, sync, sync_keys};
 use tiered_core::{
-    Action, Atomicity, Batch, BatchOutcomes, Delete, Deleted, Error, ErrorKind, Event, Feature, Key,
-    ListOptions, ListStream, MemoryStore, OnConnectFailure, Precondition, Put, Read, ReadOptions, Result,
-    Store, StoreExt as _, TieredStore, VolatileJournal, WritePolicy, Written,
+    Action, Atomicity, Batch, Delete, Deleted, Error, ErrorKind, Event, Feature, Key, ListOptions,
+    ListStream, MemoryStore, Precondition, Put, Read, ReadOptions, Result, Store, StoreExt as _, TieredStore,
+    VolatileJournal, WritePolicy, Written,
 };
 
 use crate::scripted::key;
@@ -47,7 +49,7 @@ impl Damage {
     fn repair(&self, key: &Key, precondition: Precondition) -> Result<Precondition> {
         let is_torn = self.damaged.lock().contains(key);
         match precondition {
-            Precondition::Damaged if !is_torn => Err(tiered_core::store::precondition_failed(key)),
+            Precondition::Damaged if !is_torn => Err(tiered_core::adapter::precondition_failed(key)),
             Precondition::None | Precondition::Damaged => {
                 self.damaged.lock().remove(key);
                 Ok(Precondition::None)
@@ -117,9 +119,9 @@ async fn listed(store: &dyn Store, options: ListOptions) -> Vec<String> {
 #[tokio::test]
 async fn a_listing_goes_on_past_a_damaged_key() {
     let back = torn(&["a", "b", "c", "d"], &["b", "c"]).await;
-    let store = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back))
+    let store = TieredStore::builder(MemoryStore::new(), back)
         .write_policy(WritePolicy::WriteBehind)
-        .journal(Arc::new(VolatileJournal::new()))
+        .journal(VolatileJournal::new())
         .build()
         .await
         .expect("builds");
@@ -133,8 +135,7 @@ async fn a_listing_goes_on_past_a_damaged_key() {
 #[tokio::test]
 async fn a_damaged_key_among_many_fails_alone() {
     let back = torn(&["a", "b", "c"], &["b"]).await;
-    let store =
-        TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back)).build().await.expect("builds");
+    let store = TieredStore::builder(MemoryStore::new(), back).build().await.expect("builds");
     let keys = [key("a"), key("b"), key("absent"), key("c"), key("b")];
     for _ in 0..2 {
         let reads = store.get_many(&keys, &ReadOptions::new()).await;
@@ -192,8 +193,8 @@ async fn a_sync_on_connecting_says_what_it_left_out() {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let back = torn(&names, &names[..10]).await;
     let build = |failure| {
-        let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))
-            .on_connect(Arc::new(PopulateMissing))
+        let builder = TieredStore::builder(MemoryStore::new(), back.clone())
+            .on_connect(PopulateMissing)
             .on_connect_failure(failure);
         let events = builder.subscribe();
         async move { (builder.build().await, events) }
@@ -228,7 +229,7 @@ async fn a_named_key_is_not_taken_for_a_longer_one() {
     assert_eq!(plain.get(&key("a")).await.expect("reads").expect("copied").value(), "value of a");
     let front = MemoryStore::new();
     front.put(&key("ab"), Put::new("longer")).await.expect("written");
-    let live = TieredStore::builder(Arc::new(front), source).build().await.expect("builds");
+    let live = TieredStore::builder(front, source).build().await.expect("builds");
     let copied = live.sync_keys(&keys, &options);
     let report = tokio::time::timeout(limit, copied).await.expect("it ends").expect("copies");
     assert_eq!((report.copied, report.failed), (1, 0));

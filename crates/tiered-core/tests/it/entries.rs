@@ -3,27 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tiered_core::adapter::{Checksum, Clock as _, Stamp, VersionMint};
+use tiered_core::testing::ManualClock;
 use tiered_core::{
-    Attributes, Batch, Checksum, Clock as _, Delete, Entry, ErrorKind, Existed, ManualClock, MemoryStore,
-    Metadata, Put, Stamp, Store, StoreExt as _, TieredStore, Timestamp, VersionMint, VolatileJournal,
-    WritePolicy, adapter,
+    Attributes, Batch, Delete, Entry, ErrorKind, Existed, MemoryStore, Put, Store, StoreExt as _,
+    TieredStore, Timestamp, VolatileJournal, WritePolicy, adapter,
 };
 
 use crate::promises::{Mood, moody};
 use crate::scripted::key;
 
 async fn stack() -> TieredStore {
-    TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()))
-        .build()
-        .await
-        .expect("builds")
+    TieredStore::builder(MemoryStore::new(), MemoryStore::new()).build().await.expect("builds")
 }
 
 #[tokio::test]
 async fn an_update_is_a_write_of_its_own() {
     let inner = stack().await;
-    let store =
-        TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(inner)).build().await.expect("builds");
+    let store = TieredStore::builder(MemoryStore::new(), inner).build().await.expect("builds");
     let attributes = Attributes::new().with("kind", "counter").expect("valid");
     let far = Timestamp::from_millis(u64::MAX / 2);
     let put = Put::new("one").attributes(attributes.clone()).expires_at(far);
@@ -42,7 +39,8 @@ async fn an_update_is_a_write_of_its_own() {
 #[tokio::test]
 async fn the_checksum_of_a_copy_is_not_believed() {
     let entry = Stamp::system().entry(&Put::new("good"));
-    let lying = Metadata { checksum: Some(Checksum::of(b"bad")), size: 99, ..(**entry.metadata()).clone() };
+    let mut lying = (**entry.metadata()).clone().with_checksum(Some(Checksum::of(b"bad")));
+    lying.size = 99;
     let copy = adapter::verbatim(&Entry::from_parts(entry.value().clone(), Arc::new(lying)));
     let stores: [Arc<dyn Store>; 2] = [Arc::new(MemoryStore::new()), Arc::new(stack().await)];
     for store in stores {
@@ -63,9 +61,9 @@ async fn the_checksum_of_a_copy_is_not_believed() {
 #[tokio::test]
 async fn a_delete_asks_the_backend_only_where_that_matters() {
     let (front, back) = (moody(), moody());
-    let store = TieredStore::builder(Arc::new(front), Arc::new(back.clone()))
+    let store = TieredStore::builder(front, back.clone())
         .write_policy(WritePolicy::WriteBehind)
-        .journal(Arc::new(VolatileJournal::new()))
+        .journal(VolatileJournal::new())
         .build()
         .await
         .expect("builds");
@@ -97,8 +95,10 @@ async fn a_corrected_clock_goes_on_from_where_it_was() {
     let start = Timestamp::from_millis(1_000_000_000_000);
     let ten_years = Duration::from_hours(10 * 365 * 24);
     let clock = Arc::new(ManualClock::new(start));
-    let stamp =
-        Stamp::new(Arc::clone(&clock) as Arc<dyn tiered_core::Clock>, Arc::new(VersionMint::seeded(1)));
+    let stamp = Stamp::new(
+        Arc::clone(&clock) as Arc<dyn tiered_core::adapter::Clock>,
+        Arc::new(VersionMint::seeded(1)),
+    );
     let store = MemoryStore::with_stamp(stamp);
     store.put(&key("hour"), Put::new("v").expires_in(Duration::from_hours(1))).await.expect("written");
     clock.set_wall(start.saturating_add(ten_years));

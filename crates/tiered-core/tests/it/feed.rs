@@ -7,9 +7,11 @@ use async_trait::async_trait;
 use futures_util::stream;
 use parking_lot::Mutex;
 use tiered_conformance::{DerivedReads, Intercept, Interceptor};
+use tiered_core::adapter::{Change, ChangeStream};
+use tiered_core::settings::MaxStale;
 use tiered_core::{
-    Change, ChangeStream, Delete, Feature, Key, MaxStale, MemoryStore, Put, Read, ReadOptions, ReadPolicy,
-    Result, Store, StoreExt as _, TieredStore, Version, WritePolicy,
+    Delete, Feature, Key, MemoryStore, Put, Read, ReadOptions, ReadPolicy, Result, Store, StoreExt as _,
+    TieredStore, Version, WritePolicy,
 };
 use tokio::sync::{Semaphore, mpsc};
 
@@ -66,7 +68,7 @@ async fn stack(write: WritePolicy, read: ReadPolicy) -> Stack {
     let announcements =
         Announcements { feed: Mutex::new(Some(feed)), reads: Semaphore::new(Semaphore::MAX_PERMITS) };
     let back = Arc::new(Intercept::new(inner, announcements));
-    let builder = TieredStore::builder(Arc::new(front.clone()), Arc::clone(&back) as Arc<dyn Store>);
+    let builder = TieredStore::builder(front.clone(), Arc::clone(&back));
     let builder = builder.write_policy(write).read_policy(read).max_stale(MaxStale::Unlimited);
     Stack { store: builder.build().await.expect("builds"), front, back, others }
 }
@@ -238,13 +240,9 @@ async fn an_absence_ends_when_others_write_the_key() {
         Announcements { feed: Mutex::new(Some(feed)), reads: Semaphore::new(Semaphore::MAX_PERMITS) };
     let back = Arc::new(Intercept::new(inner, announcements));
     let front = MemoryStore::new();
-    let settings = tiered_core::TieredSettings {
-        negative_ttl_millis: Some(3_600_000),
-        max_stale: MaxStale::Unlimited,
-        ..tiered_core::TieredSettings::default()
-    };
-    let store = TieredStore::builder(Arc::new(front.clone()), Arc::clone(&back) as Arc<dyn Store>)
-        .settings(settings)
+    let store = TieredStore::builder(front.clone(), Arc::clone(&back))
+        .negative_ttl(Duration::from_hours(1))
+        .max_stale(MaxStale::Unlimited)
         .build()
         .await
         .expect("builds");

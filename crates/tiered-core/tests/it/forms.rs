@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use tiered_core::{
-    Action, Attributes, Batch, Delete, Error, Event, Key, MemoryStore, Put, Stats, StoreExt as _,
+    Action, Attributes, Batch, Delete, Error, Event, Key, MemoryStore, Put, Stats, Store, StoreExt as _,
     TieredStore, Timestamp, Version,
 };
 
@@ -55,7 +55,7 @@ fn batches_and_attributes_collect() {
 
 #[tokio::test]
 async fn events_are_a_stream_that_loses_nothing() -> Result<(), Error> {
-    let store = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+    let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new());
     let store = store.build().await?;
     let mut events = store.subscribe();
     assert!(events.next().now_or_never().is_none(), "nothing happened yet");
@@ -71,4 +71,17 @@ async fn events_are_a_stream_that_loses_nothing() -> Result<(), Error> {
     assert_eq!(rest.iter().filter(|event| written(event)).count(), 1);
     assert_eq!(events.next().await, None);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_store_that_is_shared_already_is_taken_as_it_is() {
+    let by_itself = MemoryStore::new();
+    let concrete = Arc::new(MemoryStore::new());
+    let dynamic: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let store =
+        TieredStore::builder(Arc::clone(&concrete), Arc::clone(&dynamic)).build().await.expect("builds");
+    assert!(Arc::ptr_eq(store.backend(), &dynamic), "no second pointer stands before it");
+    assert!(std::ptr::addr_eq(Arc::as_ptr(store.frontend()), Arc::as_ptr(&concrete)));
+    store.close().await.expect("closes");
+    TieredStore::builder(by_itself, MemoryStore::new()).build().await.expect("builds");
 }

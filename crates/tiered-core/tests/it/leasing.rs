@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use tiered_core::adapter::journal::Journal;
+use tiered_core::ownership::Lease;
 use tiered_core::{
-    Delete, ErrorKind, Feature, Journal, Lease, ListOptions, MemoryStore, Put, Result, Sharing, Store,
-    StoreExt as _, TieredStore, VolatileJournal, WritePolicy,
+    Delete, ErrorKind, Feature, ListOptions, MemoryStore, Put, Result, Sharing, Store, StoreExt as _,
+    TieredStore, VolatileJournal, WritePolicy,
 };
 
 use crate::scripted::{self, Fate, Scripted, key, shared};
 
 async fn open(backend: &Scripted, lease: Lease) -> Result<TieredStore> {
     let journal: Arc<dyn Journal> = Arc::new(VolatileJournal::new());
-    let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend.clone()));
+    let builder = TieredStore::builder(MemoryStore::new(), backend.clone());
     builder.write_policy(WritePolicy::WriteBehind).journal(journal).lease(lease).build().await
 }
 
@@ -96,7 +98,7 @@ async fn a_lease_needs_atomic_batches() {
     );
     let refused = open(&backend, Lease::Acquire).await.expect_err("refused");
     assert!(refused.message().contains("atomic batches"), "{refused}");
-    let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+    let builder = TieredStore::builder(MemoryStore::new(), MemoryStore::new());
     let refused = builder.lease(Lease::Acquire).build().await.expect_err("of no use");
     assert_eq!(refused.kind(), ErrorKind::Config);
 }

@@ -13,5 +13,6 @@ mod promises;
 mod resilience;
 mod retrying;
 mod scripted;
+mod settings;
 mod synchronisation;
 mod tiering;

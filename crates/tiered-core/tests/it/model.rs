@@ -1,7 +1,6 @@
 //! Any sequence of operations answers as a map does, under each pair of policies.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -145,9 +144,9 @@ fn check(write: WritePolicy, read: ReadPolicy) {
     let cases = TestRunner::new(config).run(&prop::collection::vec(operation(), 0..24), |operations| {
         runtime.block_on(async {
             let (front, back) = (MemoryStore::new(), MemoryStore::new());
-            let mut builder = TieredStore::builder(Arc::new(front), Arc::new(back.clone()));
+            let mut builder = TieredStore::builder(front, back.clone());
             if write == WritePolicy::WriteBehind {
-                builder = builder.journal(Arc::new(VolatileJournal::new()));
+                builder = builder.journal(VolatileJournal::new());
             }
             let store = builder.write_policy(write).read_policy(read).build().await.expect("builds");
             let mut model = Model::new();

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tiered_conformance::{Intercept, Interceptor};
+use tiered_core::adapter::{Clock, Stamp, VersionMint};
+use tiered_core::settings::{FillTiming, OnFull, OnOverdue, OnPark, OnUnknown, Reopen};
+use tiered_core::testing::ManualClock;
 use tiered_core::{
-    Batch, Capabilities, Clock, Delete, Durability, Error, ErrorKind, Event, Feature, FillTiming, FlushOrder,
-    Key, Level, ManualClock, MemoryStore, OnFull, OnOverdue, OnPark, OnUnknown, Outcome, Put, ReadOptions,
-    Reopen, Result, Sharing, Source, Staleness, Stamp, Store, StoreExt as _, TieredBuilder, TieredSettings,
-    TieredStore, Timestamp, VersionMint, VolatileJournal, WritePolicy, Written,
+    Batch, Capabilities, Delete, Durability, Error, ErrorKind, Event, Feature, FlushOrder, Key, Level,
+    MemoryStore, Outcome, Put, ReadOptions, Result, Sharing, Source, Staleness, Store, StoreExt as _,
+    TieredBuilder, TieredStore, Timestamp, VolatileJournal, WritePolicy, Written,
 };
 
 /// What a store does with calls.
@@ -105,25 +107,18 @@ fn key(text: &str) -> Key {
 }
 
 fn over(front: &Moody, back: &Moody) -> TieredBuilder {
-    TieredStore::builder(Arc::new(front.clone()), Arc::new(back.clone()))
+    TieredStore::builder(front.clone(), back.clone())
 }
 
-fn behind(front: &Moody, back: &Moody, change: impl FnOnce(&mut TieredSettings)) -> TieredBuilder {
-    let mut settings = TieredSettings { write_policy: WritePolicy::WriteBehind, ..TieredSettings::default() };
-    change(&mut settings);
-    over(front, back).settings(settings).journal(Arc::new(VolatileJournal::new()))
+fn behind(front: &Moody, back: &Moody) -> TieredBuilder {
+    over(front, back).write_policy(WritePolicy::WriteBehind).journal(VolatileJournal::new())
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_is_acknowledged_to_the_bound_and_drains_in_order() {
     let (front, back) = (moody(), moody());
-    let store = behind(&front, &back, |settings| {
-        settings.max_pending_operations = 10;
-        settings.on_full = OnFull::Fail;
-    })
-    .build()
-    .await
-    .expect("builds");
+    let builder = behind(&front, &back).max_pending_operations(10).on_full(OnFull::Fail);
+    let store = builder.build().await.expect("builds");
     back.be(Mood::Down);
     let mut last = None;
     for round in 0..10 {
@@ -148,8 +143,7 @@ async fn an_outage_is_acknowledged_to_the_bound_and_drains_in_order() {
 #[tokio::test(start_paused = true)]
 async fn a_full_store_can_wait_instead() {
     let (front, back) = (moody(), moody());
-    let store =
-        behind(&front, &back, |settings| settings.max_pending_operations = 1).build().await.expect("builds");
+    let store = behind(&front, &back).max_pending_operations(1).build().await.expect("builds");
     back.be(Mood::Down);
     store.put(&key("a"), Put::new("v")).await.expect("within the bound");
     let (k, put) = (key("b"), Put::new("v"));
@@ -166,10 +160,8 @@ async fn a_full_store_can_wait_instead() {
 #[tokio::test(start_paused = true)]
 async fn closing_over_a_dead_backend_says_what_is_lost() {
     let (front, back) = (moody(), moody());
-    let store = behind(&front, &back, |settings| settings.close_deadline_millis = 1_000)
-        .build()
-        .await
-        .expect("builds");
+    let builder = behind(&front, &back).close_deadline(Duration::from_secs(1));
+    let store = builder.build().await.expect("builds");
     back.be(Mood::Down);
     for name in ["a", "b"] {
         store.put(&key(name), Put::new("v")).await.expect("journaled");
@@ -207,8 +199,7 @@ async fn a_frontend_that_fails_never_serves_what_is_old() {
 #[tokio::test(start_paused = true)]
 async fn past_the_bound_of_quarantines_the_whole_frontend_is_in_doubt() {
     let (front, back) = (moody(), moody());
-    let settings = TieredSettings { max_quarantined: 3, ..TieredSettings::default() };
-    let store = over(&front, &back).settings(settings).build().await.expect("builds");
+    let store = over(&front, &back).max_quarantined(3).build().await.expect("builds");
     let names: Vec<Key> = (0..8).map(|index| key(&format!("k{index}"))).collect();
     for name in &names {
         store.put(name, Put::new("old")).await.expect("written");
@@ -261,8 +252,7 @@ async fn trust_is_not_given_after_a_crash() {
 async fn trust_is_not_given_where_the_frontend_missed_a_write() {
     for max_quarantined in [1_024, 0] {
         let (front, back) = (lasting(), moody());
-        let settings = TieredSettings { max_quarantined, ..TieredSettings::default() };
-        let store = over(&front, &back).settings(settings).build().await.expect("builds");
+        let store = over(&front, &back).max_quarantined(max_quarantined).build().await.expect("builds");
         store.put(&key("k"), Put::new("old")).await.expect("written");
         front.be(Mood::Down);
         store.put(&key("k"), Put::new("new")).await.expect("the backend has it");
@@ -278,8 +268,8 @@ async fn trust_is_not_given_where_the_frontend_missed_a_write() {
 #[tokio::test(start_paused = true)]
 async fn past_its_deadline_a_write_is_unknown_and_its_key_closed_to_hits() {
     let (front, back) = (moody(), moody());
-    let settings = TieredSettings { write_deadline_millis: Some(500), ..TieredSettings::default() };
-    let store = over(&front, &back).settings(settings).build().await.expect("builds");
+    let builder = over(&front, &back).write_deadline(Duration::from_millis(500));
+    let store = builder.build().await.expect("builds");
     store.put(&key("k"), Put::new("v")).await.expect("written");
     back.be(Mood::Hangs);
     let error = store.put(&key("k"), Put::new("w")).await.expect_err("hangs");
@@ -296,11 +286,11 @@ async fn past_its_deadline_a_write_is_unknown_and_its_key_closed_to_hits() {
 #[tokio::test(start_paused = true)]
 async fn past_its_deadline_a_streamed_value_is_waited_for_no_more() {
     let (front, back) = (moody(), moody());
-    let settings = TieredSettings { write_deadline_millis: Some(500), ..TieredSettings::default() };
-    let through = over(&front, &back).settings(settings).build().await.expect("builds");
+    let through = over(&front, &back);
     let (front, back) = (moody(), moody());
-    let behind = behind(&front, &back, |settings| settings.write_deadline_millis = Some(500));
-    for store in [through, behind.build().await.expect("builds")] {
+    for builder in [through, behind(&front, &back)] {
+        let builder = builder.write_deadline(Duration::from_millis(500));
+        let store = builder.build().await.expect("builds");
         let begun = tokio::time::Instant::now();
         let stalled = Box::pin(futures_util::stream::pending());
         let late = store.put_stream(&key("k"), Put::new(""), stalled).await.expect_err("nothing comes");
@@ -347,8 +337,7 @@ async fn a_tier_that_panics_has_failed() {
 #[tokio::test(start_paused = true)]
 async fn a_strict_write_that_met_a_panic_is_not_repeated() {
     let (front, back) = (moody(), moody());
-    let settings = TieredSettings { on_unknown: OnUnknown::Retry, ..TieredSettings::default() };
-    let store = over(&front, &back).settings(settings).build().await.expect("builds");
+    let store = over(&front, &back).on_unknown(OnUnknown::Retry).build().await.expect("builds");
     store.put(&key("k"), Put::new("old")).await.expect("written");
     back.be(Mood::Panics);
     for batched in [false, true] {
@@ -370,7 +359,7 @@ async fn a_strict_write_that_met_a_panic_is_not_repeated() {
 #[tokio::test(start_paused = true)]
 async fn a_flush_that_panicked_is_repeated() {
     let (front, back) = (moody(), moody());
-    let store = behind(&front, &back, |_| {}).build().await.expect("builds");
+    let store = behind(&front, &back).build().await.expect("builds");
     back.be(Mood::Panics);
     store.put(&key("k"), Put::new("v")).await.expect("journaled");
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -383,10 +372,8 @@ async fn a_flush_that_panicked_is_repeated() {
 #[tokio::test(start_paused = true)]
 async fn who_closes_a_store_that_is_being_closed_waits_as_well() {
     let (front, back) = (moody(), moody());
-    let store = behind(&front, &back, |settings| settings.close_deadline_millis = 1_000)
-        .build()
-        .await
-        .expect("builds");
+    let builder = behind(&front, &back).close_deadline(Duration::from_secs(1));
+    let store = builder.build().await.expect("builds");
     back.be(Mood::Down);
     store.put(&key("k"), Put::new("v")).await.expect("journaled");
     let begun = tokio::time::Instant::now();
@@ -403,13 +390,10 @@ async fn who_closes_a_store_that_is_being_closed_waits_as_well() {
 
 #[tokio::test]
 async fn guarantees_and_capabilities_agree() {
-    for policy in WritePolicy::ALL {
+    for policy in WritePolicy::ALL.iter().copied() {
         let (front, back) = (moody(), moody());
-        let builder = if policy == WritePolicy::WriteBehind {
-            behind(&front, &back, |_| {})
-        } else {
-            over(&front, &back)
-        };
+        let builder =
+            if policy == WritePolicy::WriteBehind { behind(&front, &back) } else { over(&front, &back) };
         let store = builder.write_policy(policy).build().await.expect("builds");
         let (promised, declared) = (store.guarantees().clone(), store.capabilities());
         assert_eq!(promised.atomic_batches, declared.has(Feature::AtomicBatch), "{policy}");
@@ -433,7 +417,7 @@ async fn guarantees_are_those_of_the_stack() {
         });
         let front = moody();
         let builder = if policy == WritePolicy::WriteBehind {
-            behind(&front, &back, |settings| settings.on_park = on_park).declare_sole_writer()
+            behind(&front, &back).on_park(on_park).declare_sole_writer()
         } else {
             over(&front, &back)
         };
@@ -464,10 +448,7 @@ async fn guarantees_are_those_of_the_stack() {
 async fn bounded(back: &Moody, on_overdue: OnOverdue) -> (TieredStore, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));
     let stamp = Stamp::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::new(VersionMint::seeded(1)));
-    let builder = behind(&moody(), back, |settings| {
-        settings.max_pending_age_millis = Some(60_000);
-        settings.on_overdue = on_overdue;
-    });
+    let builder = behind(&moody(), back).max_pending_age(Duration::from_mins(1)).on_overdue(on_overdue);
     (builder.stamp(stamp).build().await.expect("builds"), clock)
 }
 
@@ -515,10 +496,7 @@ async fn a_write_waits_until_none_is_overdue() {
 
 #[tokio::test]
 async fn a_bound_on_age_needs_an_age() {
-    let builder = behind(&moody(), &moody(), |settings| {
-        settings.max_pending_age_millis = None;
-        settings.on_overdue = OnOverdue::Block;
-    });
+    let builder = behind(&moody(), &moody()).max_pending_age(None).on_overdue(OnOverdue::Block);
     assert_eq!(builder.build().await.expect_err("of what age?").kind(), ErrorKind::Config);
 }
 
@@ -559,10 +537,7 @@ impl Interceptor for Late {
 async fn a_frontend_call_that_hangs_brings_nothing_old_back() {
     let inner = MemoryStore::new();
     let front = Intercept::new(inner.clone(), Late(inner, AtomicU8::new(1)));
-    let store = TieredStore::builder(Arc::new(front.clone()), Arc::new(MemoryStore::new()))
-        .build()
-        .await
-        .expect("builds");
+    let store = TieredStore::builder(front.clone(), MemoryStore::new()).build().await.expect("builds");
     store.put(&key("k"), Put::new("old")).await.expect("the backend has it");
     assert!(store.peek(&key("k")).is_none(), "in quarantine");
     tokio::time::sleep(Duration::from_secs(1)).await;

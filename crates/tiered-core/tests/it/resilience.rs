@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tiered_conformance::{DerivedReads, Intercept, Interceptor};
+use tiered_core::adapter::{Clock, Stamp, VersionMint};
+use tiered_core::settings::ServeStale;
+use tiered_core::testing::ManualClock;
 use tiered_core::{
-    BreakerSettings, Clock, ErrorKind, Feature, ManualClock, MaxStale, MemoryStore, Outcome, Put,
-    ReadOptions, ServeStale, Sharing, Source, Stamp, Store, StoreExt as _, TieredSettings, TieredStore,
-    Timestamp, VersionMint, VolatileJournal, WritePolicy,
+    ErrorKind, Feature, MemoryStore, Outcome, Put, ReadOptions, Sharing, Source, Store, StoreExt as _,
+    TieredBuilder, TieredStore, Timestamp, VolatileJournal, WritePolicy,
 };
 
 use crate::promises::{Mood, moody};
@@ -21,13 +23,12 @@ struct Bench {
 }
 
 impl Bench {
-    async fn new(settings: TieredSettings) -> Self {
+    async fn new(set: impl FnOnce(TieredBuilder) -> TieredBuilder) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));
         let stamp = Stamp::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::new(VersionMint::seeded(1)));
         let backend = over(MemoryStore::with_stamp(stamp.clone()), Sharing::Shared);
         let frontend = Arc::new(MemoryStore::with_stamp(stamp.clone()));
-        let builder =
-            TieredStore::builder(frontend, Arc::new(backend.clone())).stamp(stamp).settings(settings);
+        let builder = set(TieredStore::builder(frontend, backend.clone()).stamp(stamp));
         Self { clock, backend, store: builder.build().await.expect("it fits") }
     }
 
@@ -48,8 +49,7 @@ fn value(text: &str, stale: bool) -> (Option<String>, bool) {
 
 #[tokio::test]
 async fn an_absence_is_remembered_for_a_while() {
-    let bench =
-        Bench::new(TieredSettings { negative_ttl_millis: Some(500), ..TieredSettings::default() }).await;
+    let bench = Bench::new(|builder| builder.negative_ttl(Duration::from_millis(500))).await;
     assert_eq!(bench.read().await.expect("read"), (None, false));
     let (reads, read) =
         (bench.backend.reads(), bench.store.load(&key("k"), &ReadOptions::new()).await.expect("read"));
@@ -68,12 +68,10 @@ async fn an_absence_is_remembered_for_a_while() {
 
 #[tokio::test]
 async fn what_is_stale_is_served_while_the_backend_is_down() {
-    let settings = TieredSettings {
-        max_stale: MaxStale::Millis(100),
-        serve_stale: ServeStale::Millis(1_000),
-        ..TieredSettings::default()
-    };
-    let bench = Bench::new(settings).await;
+    let bench = Bench::new(|builder| {
+        builder.max_stale(Duration::from_millis(100)).serve_stale(Duration::from_secs(1))
+    })
+    .await;
     bench.store.put(&key("k"), Put::new("1").expires_in(Duration::from_mins(10))).await.expect("put");
     bench.backend.reads_are(Reading::Down);
     assert_eq!(bench.read().await.expect("a hit"), value("1", false));
@@ -99,14 +97,12 @@ async fn what_is_stale_is_served_while_the_backend_is_down() {
 
 #[tokio::test]
 async fn a_stale_answer_of_a_nested_store_stays_marked_and_keeps_its_age() {
-    let settings = TieredSettings {
-        max_stale: MaxStale::Millis(100),
-        serve_stale: ServeStale::Unlimited,
-        ..TieredSettings::default()
-    };
-    let bench = Bench::new(settings).await;
-    let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(bench.store.clone()));
-    let outer = builder.max_stale(MaxStale::Millis(0)).build().await.expect("it fits");
+    let bench = Bench::new(|builder| {
+        builder.max_stale(Duration::from_millis(100)).serve_stale(ServeStale::Unlimited)
+    })
+    .await;
+    let builder = TieredStore::builder(MemoryStore::new(), bench.store.clone());
+    let outer = builder.max_stale(Duration::ZERO).build().await.expect("it fits");
     bench.store.put(&key("k"), Put::new("1")).await.expect("put");
     bench.backend.reads_are(Reading::Down);
     bench.wait(250);
@@ -116,14 +112,14 @@ async fn a_stale_answer_of_a_nested_store_stays_marked_and_keeps_its_age() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_backend_is_waited_for_as_long_as_it_says() {
-    let settings = TieredSettings {
-        max_stale: MaxStale::Millis(100),
-        serve_stale: ServeStale::Unlimited,
-        soft_read_timeout_millis: Some(20),
-        read_timeout_millis: Some(300),
-        ..TieredSettings::default()
-    };
-    let bench = Bench::new(settings).await;
+    let bench = Bench::new(|builder| {
+        builder
+            .max_stale(Duration::from_millis(100))
+            .serve_stale(ServeStale::Unlimited)
+            .soft_read_timeout(Duration::from_millis(20))
+            .read_timeout(Duration::from_millis(300))
+    })
+    .await;
     bench.store.put(&key("k"), Put::new("1")).await.expect("put");
     bench.backend.reads_are(Reading::Hangs);
     bench.wait(101);
@@ -137,8 +133,7 @@ async fn a_slow_backend_is_waited_for_as_long_as_it_says() {
 
 #[tokio::test]
 async fn a_read_follows_no_load_that_was_sent_longer_ago_than_a_hit_may_be_old() {
-    let settings = TieredSettings { max_stale: MaxStale::Millis(100), ..TieredSettings::default() };
-    let bench = Bench::new(settings).await;
+    let bench = Bench::new(|builder| builder.max_stale(Duration::from_millis(100))).await;
     bench.backend.inner().put(&key("k"), Put::new("1")).await.expect("put");
     bench.backend.reads_are(Reading::Hangs);
     let reading = || {
@@ -163,11 +158,24 @@ async fn a_read_follows_no_load_that_was_sent_longer_ago_than_a_hit_may_be_old()
     second.abort();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_soft_timeout_of_zero_waits_for_no_backend() {
+    let bench = Bench::new(|builder| {
+        let builder = builder.max_stale(Duration::from_millis(100)).serve_stale(ServeStale::Unlimited);
+        builder.soft_read_timeout(Duration::ZERO)
+    })
+    .await;
+    bench.store.put(&key("k"), Put::new("1")).await.expect("put");
+    bench.backend.reads_are(Reading::Hangs);
+    bench.wait(101);
+    let begun = tokio::time::Instant::now();
+    assert_eq!(bench.read().await.expect("stale"), value("1", true));
+    assert!(begun.elapsed() <= Duration::from_millis(1), "{:?}", begun.elapsed());
+}
+
 #[tokio::test]
 async fn a_backend_that_fails_again_and_again_is_left_alone() {
-    let breaker = BreakerSettings::new(3, Duration::from_secs(1));
-    let bench =
-        Bench::new(TieredSettings { backend_breaker: Some(breaker), ..TieredSettings::default() }).await;
+    let bench = Bench::new(|builder| builder.backend_breaker(3, Duration::from_secs(1))).await;
     bench.backend.reads_are(Reading::Down);
     let before = bench.backend.reads();
     for _ in 0..5 {
@@ -184,16 +192,11 @@ async fn a_backend_that_fails_again_and_again_is_left_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_frontend_that_hangs_is_done_without() {
-    let breaker = BreakerSettings::new(2, Duration::from_mins(1));
-    let settings = TieredSettings {
-        frontend_breaker: Some(breaker),
-        frontend_patience_millis: 100,
-        ..TieredSettings::default()
-    };
     let frontend = scripted();
     let backend = MemoryStore::new();
-    let builder =
-        TieredStore::builder(Arc::new(frontend.clone()), Arc::new(backend.clone())).settings(settings);
+    let builder = TieredStore::builder(frontend.clone(), backend.clone())
+        .frontend_breaker(2, Duration::from_mins(1))
+        .frontend_patience(Duration::from_millis(100));
     let store = builder.build().await.expect("it fits");
     backend.put(&key("k"), Put::new("1")).await.expect("put");
     frontend.reads_are(Reading::Hangs);
@@ -208,7 +211,7 @@ async fn a_frontend_that_hangs_is_done_without() {
 #[tokio::test]
 async fn an_error_is_no_absence() {
     let frontend = scripted();
-    let builder = TieredStore::builder(Arc::new(frontend.clone()), Arc::new(MemoryStore::new()));
+    let builder = TieredStore::builder(frontend.clone(), MemoryStore::new());
     let store = builder.read_policy(tiered_core::ReadPolicy::FrontendOnly).build().await.expect("it fits");
     frontend.reads_are(Reading::Down);
     assert_eq!(store.get(&key("k")).await.expect_err("nobody knows").kind(), ErrorKind::Unavailable);
@@ -216,16 +219,12 @@ async fn an_error_is_no_absence() {
 
 #[tokio::test]
 async fn breakers_that_make_no_sense_are_refused() {
-    let breaker = |failures| Some(BreakerSettings::new(failures, Duration::from_millis(1)));
-    let none = TieredSettings { backend_breaker: breaker(0), ..TieredSettings::default() };
-    let local = TieredSettings {
-        frontend_breaker: breaker(1),
-        write_policy: WritePolicy::FrontendOnly,
-        ..TieredSettings::default()
-    };
-    for settings in [none, local] {
-        let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
-        assert_eq!(builder.settings(settings).build().await.expect_err("refused").kind(), ErrorKind::Config);
+    let builder = || TieredStore::builder(MemoryStore::new(), MemoryStore::new());
+    let second = Duration::from_secs(1);
+    let local = builder().frontend_breaker(1, second).write_policy(WritePolicy::FrontendOnly);
+    for builder in [builder().backend_breaker(0, second), builder().backend_breaker(1, Duration::ZERO), local]
+    {
+        assert_eq!(builder.build().await.expect_err("refused").kind(), ErrorKind::Config);
     }
 }
 
@@ -280,14 +279,10 @@ async fn a_fill_that_is_revoked_uses_no_probe_up() {
     let front = moody();
     let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));
     let stamp = Stamp::new(Arc::clone(&clock) as Arc<dyn Clock>, Arc::new(VersionMint::seeded(1)));
-    let settings = TieredSettings {
-        frontend_breaker: Some(BreakerSettings::new(1, Duration::from_secs(1))),
-        write_policy: WritePolicy::WriteBehind,
-        ..TieredSettings::default()
-    };
-    let store = TieredStore::builder(Arc::new(front.clone()), Arc::clone(&back) as Arc<dyn Store>)
-        .settings(settings)
-        .journal(Arc::new(VolatileJournal::new()))
+    let store = TieredStore::builder(front.clone(), Arc::clone(&back))
+        .frontend_breaker(1, Duration::from_secs(1))
+        .write_policy(WritePolicy::WriteBehind)
+        .journal(VolatileJournal::new())
         .stamp(stamp)
         .build()
         .await

@@ -1,21 +1,22 @@
 //! Writes of unknown outcome that are driven forward.
 
-use std::sync::Arc;
+use std::time::Duration;
 
+use tiered_core::settings::OnUnknown;
 use tiered_core::{
-    Batch, Capabilities, Delete, Error, ErrorKind, Existed, Feature, MemoryStore, OnUnknown, Outcome, Put,
-    Sharing, Store, StoreExt as _, TieredSettings, TieredStore, VolatileJournal, WritePolicy,
+    Batch, Capabilities, Delete, Error, ErrorKind, Existed, Feature, MemoryStore, Outcome, Put, Sharing,
+    Store, StoreExt as _, TieredBuilder, TieredStore, VolatileJournal, WritePolicy,
 };
 
 use crate::scripted::{self, Fate, Scripted, key, scripted, shared};
 
-fn driving(write_policy: WritePolicy) -> TieredSettings {
-    TieredSettings { write_policy, on_unknown: OnUnknown::Retry, ..TieredSettings::default() }
+fn driving(builder: TieredBuilder, write_policy: WritePolicy) -> TieredBuilder {
+    builder.write_policy(write_policy).on_unknown(OnUnknown::Retry)
 }
 
 async fn over(backend: &Scripted) -> TieredStore {
-    let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend.clone()));
-    builder.settings(driving(WritePolicy::WriteThrough)).build().await.expect("it fits")
+    let builder = TieredStore::builder(MemoryStore::new(), backend.clone());
+    driving(builder, WritePolicy::WriteThrough).build().await.expect("it fits")
 }
 
 /// A value that was there before.
@@ -171,9 +172,9 @@ async fn a_batch_is_recognised_by_the_last_operation_on_each_key() {
 #[tokio::test(start_paused = true)]
 async fn a_deadline_answers_while_the_write_goes_on() {
     let backend = scripted();
-    let settings = TieredSettings { write_deadline_millis: Some(5), ..driving(WritePolicy::WriteAround) };
-    let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend.clone()));
-    let store = builder.settings(settings).build().await.expect("it fits");
+    let builder = TieredStore::builder(MemoryStore::new(), backend.clone());
+    let builder = driving(builder, WritePolicy::WriteAround).write_deadline(Duration::from_millis(5));
+    let store = builder.build().await.expect("it fits");
     for _ in 0..8 {
         backend.then(Fate::RequestLost);
     }
@@ -187,10 +188,10 @@ async fn a_deadline_answers_while_the_write_goes_on() {
 async fn what_cannot_be_retried_is_refused() {
     let unconditional = |all: Capabilities| all.without(Feature::ConditionalDelete);
     let build = |backend: Scripted, policy: WritePolicy| {
-        let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend));
-        let builder = builder.settings(driving(policy));
+        let builder = TieredStore::builder(MemoryStore::new(), backend);
+        let builder = driving(builder, policy);
         match policy {
-            WritePolicy::WriteBehind => builder.journal(Arc::new(VolatileJournal::new())),
+            WritePolicy::WriteBehind => builder.journal(VolatileJournal::new()),
             _ => builder,
         }
         .build()
@@ -228,8 +229,8 @@ async fn an_update_whose_fate_nobody_knows_is_not_repeated() {
 #[tokio::test(start_paused = true)]
 async fn a_declared_sole_writer_is_driven_as_one() {
     let backend = shared();
-    let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend.clone()));
-    let builder = builder.settings(driving(WritePolicy::WriteThrough)).declare_sole_writer();
+    let builder = TieredStore::builder(MemoryStore::new(), backend.clone());
+    let builder = driving(builder, WritePolicy::WriteThrough).declare_sole_writer();
     let store = builder.build().await.expect("it fits");
     backend.then(Fate::RequestLost);
     store.put(&key("k"), Put::new("1").if_absent()).await.expect("driven forward");

@@ -190,7 +190,7 @@ async fn a_live_store_syncs_its_frontend() {
     assert_eq!(store.stats().slots, 0);
     drop(store);
     let connected = TieredStore::builder(shared(&MemoryStore::new()), shared(&back))
-        .on_connect(Arc::new(PopulateMissing))
+        .on_connect(PopulateMissing)
         .build()
         .await
         .expect("builds");

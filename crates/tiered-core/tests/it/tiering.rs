@@ -25,10 +25,9 @@ async fn stack(policy: WritePolicy) -> Stack {
 
 async fn stack_with(policy: WritePolicy, change: impl FnOnce(TieredBuilder) -> TieredBuilder) -> Stack {
     let (front, back) = (MemoryStore::new(), MemoryStore::new());
-    let mut builder =
-        TieredStore::builder(Arc::new(front.clone()), Arc::new(back.clone())).write_policy(policy);
+    let mut builder = TieredStore::builder(front.clone(), back.clone()).write_policy(policy);
     if policy == WritePolicy::WriteBehind {
-        builder = builder.journal(Arc::new(VolatileJournal::new()));
+        builder = builder.journal(VolatileJournal::new());
     }
     let store = change(builder).build().await.expect("builds");
     Stack { store, front, back }
@@ -36,7 +35,7 @@ async fn stack_with(policy: WritePolicy, change: impl FnOnce(TieredBuilder) -> T
 
 #[tokio::test]
 async fn each_policy_puts_a_write_where_it_says() {
-    for policy in WritePolicy::ALL {
+    for policy in WritePolicy::ALL.iter().copied() {
         let Stack { store, front, back } = stack(policy).await;
         let k = key("k");
         let written = store.put(&k, Put::new("v")).await.expect("written");
@@ -115,7 +114,7 @@ async fn a_listing_contains_what_is_pending() {
 
 #[tokio::test]
 async fn conditional_writes_are_decided_by_the_authority() {
-    for policy in WritePolicy::ALL {
+    for policy in WritePolicy::ALL.iter().copied() {
         let Stack { store, .. } = stack(policy).await;
         let k = key("k");
         let first = store.put(&k, Put::new("1").if_absent()).await.expect("absent");
@@ -213,18 +212,17 @@ async fn wrong_combinations_are_refused() {
     };
     let builder = || TieredStore::builder(front.clone(), back.clone());
     assert!(refused(builder().write_policy(WritePolicy::WriteBehind)).await);
-    assert!(refused(builder().journal(Arc::new(VolatileJournal::new()))).await);
+    assert!(refused(builder().journal(VolatileJournal::new())).await);
     assert!(refused(TieredStore::builder(front.clone(), front.clone())).await);
     let forgetful = MemoryStore::new().declaring(|c| c.without(Feature::KeepsNotes));
-    assert!(refused(TieredStore::builder(Arc::new(forgetful), back.clone())).await);
+    assert!(refused(TieredStore::builder(forgetful, back.clone())).await);
     assert!(refused(builder().require(tiered_core::Requirement::Strict)).await, "memory is not durable");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stale_entry_is_compared_and_kept_or_replaced() {
     let Stack { store, back, .. } =
-        stack_with(WritePolicy::WriteThrough, |builder| builder.max_stale(tiered_core::MaxStale::Millis(0)))
-            .await;
+        stack_with(WritePolicy::WriteThrough, |builder| builder.max_stale(Duration::ZERO)).await;
     let k = key("k");
     store.put(&k, Put::new("1")).await.expect("written");
     let read = store

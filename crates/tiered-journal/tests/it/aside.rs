@@ -1,6 +1,7 @@
 //! The list of what is set aside, and the reserve for it: damaged, cut, ahead of the log, and without room.
 
-use tiered_core::{Aside, Durability, ErrorKind, Journal as _, JournalRecord, ParkReason, Parked, Sequence};
+use tiered_core::adapter::journal::{Aside, Journal as _, JournalRecord, Sequence};
+use tiered_core::{Durability, ErrorKind, ParkReason, Parked};
 use tiered_journal::{FileJournal, JournalConfig, MemoryFolder};
 
 use crate::{BACKEND, assert_same, batch, delete, plain, put};
@@ -12,10 +13,8 @@ fn open(folder: &MemoryFolder) -> FileJournal {
 }
 
 fn parked(first: Sequence, records: &[JournalRecord]) -> Parked {
-    Parked {
-        records: (first..).zip(records.iter().cloned()).collect(),
-        reason: ParkReason::Refused("too large".to_owned()),
-    }
+    let records = (first..).zip(records.iter().cloned()).collect();
+    Parked::new(records, ParkReason::Refused("too large".to_owned()))
 }
 
 /// A list with a batch, a single write and dropped sequences, beside the log that it belongs to.
@@ -96,7 +95,7 @@ async fn what_was_dropped_is_no_other_write_after_a_loss_of_power() {
     let journal = unsynced();
     journal.recover(BACKEND).await.expect("new");
     let first = journal.append(&[put("refused", "x")]).await.expect("appends");
-    journal.set_aside(&Aside { parked: Vec::new(), dropped: vec![first] }).await.expect("is set aside");
+    journal.set_aside(&Aside::new(Vec::new(), vec![first])).await.expect("is set aside");
     drop(journal);
     folder.crash(|| false);
     let journal = unsynced();
@@ -122,7 +121,7 @@ async fn a_list_is_replaced_or_kept_whatever_call_fails() {
             left -= 1;
             (left == -1).then_some(std::io::ErrorKind::StorageFull)
         });
-        let next = Aside { parked: vec![parked(4, &units[1])], dropped: vec![1, 2, 3] };
+        let next = Aside::new(vec![parked(4, &units[1])], vec![1, 2, 3]);
         let stored = journal.set_aside(&next).await;
         folder.heal();
         drop(journal);

@@ -3,9 +3,8 @@
 use std::io;
 
 use tiered_conformance::Dice;
-use tiered_core::{
-    Aside, Durability, ErrorKind, Journal as _, JournalRecord, Outcome, ParkReason, Parked, Sequence,
-};
+use tiered_core::adapter::journal::{Aside, Journal as _, JournalRecord, Sequence};
+use tiered_core::{Durability, ErrorKind, Outcome, ParkReason, Parked};
 use tiered_journal::{FileJournal, JournalConfig, MemoryFolder};
 
 use crate::{BACKEND, delete, plain, put};
@@ -32,12 +31,8 @@ async fn a_full_disk_refuses_appends_and_takes_parked_writes() {
     };
     assert!(last >= first + 4, "{last}");
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Full, Some(Outcome::NotApplied)), "{error}");
-    let parked =
-        Parked { records: vec![(first, record.clone())], reason: ParkReason::Refused("refused".to_owned()) };
-    journal
-        .set_aside(&Aside { parked: vec![parked], dropped: Vec::new() })
-        .await
-        .expect("the reserve is for that");
+    let parked = Parked::new(vec![(first, record.clone())], ParkReason::Refused("refused".to_owned()));
+    journal.set_aside(&Aside::new(vec![parked], Vec::new())).await.expect("the reserve is for that");
     // Draining makes room.
     journal.trim(last).await.expect("trims");
     folder.heal();
@@ -196,11 +191,9 @@ async fn a_sync_that_failed_is_not_repeated() {
             fails.then_some(kind)
         });
         if parks {
-            let parked = Parked {
-                records: vec![(first, record.clone())],
-                reason: ParkReason::Refused("refused".to_owned()),
-            };
-            let aside = Aside { parked: vec![parked], dropped: Vec::new() };
+            let parked =
+                Parked::new(vec![(first, record.clone())], ParkReason::Refused("refused".to_owned()));
+            let aside = Aside::new(vec![parked], Vec::new());
             journal.set_aside(&aside).await.expect_err("the sync fails");
             journal.set_aside(&aside).await.expect_err("and is not repeated");
         }

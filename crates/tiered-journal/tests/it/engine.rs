@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use tiered_core::settings::OnPark;
 use tiered_core::{
     Action, Batch, Delete, Durability, Entry, ErrorKind, Event, Feature, Level, ListOptions, MemoryStore,
-    OnPark, Put, Store, StoreExt as _, TieredSettings, TieredStore, WritePolicy,
+    Put, Store, StoreExt as _, TieredStore, WritePolicy,
 };
 use tiered_journal::{FileJournal, JournalConfig};
 
@@ -26,11 +27,10 @@ pub(crate) async fn journal(folder: &Path) -> FileJournal {
 
 pub(crate) async fn open(folder: &Path, back: &Picky, on_park: OnPark) -> TieredStore {
     let journal = journal(folder).await;
-    let settings =
-        TieredSettings { write_policy: WritePolicy::WriteBehind, on_park, ..TieredSettings::default() };
-    TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))
-        .settings(settings)
-        .journal(Arc::new(journal))
+    TieredStore::builder(MemoryStore::new(), back.clone())
+        .write_policy(WritePolicy::WriteBehind)
+        .on_park(on_park)
+        .journal(journal)
         .build()
         .await
         .expect("builds")
@@ -207,10 +207,8 @@ async fn a_journal_is_bound_to_its_backend() {
     store.close().await.expect("closes");
     let journal = || async { Arc::new(JournalConfig::new(folder.path()).open().await.expect("opens")) };
     // An untouched journal has no backend yet.
-    let behind = |back: Picky| {
-        TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back))
-            .write_policy(WritePolicy::WriteBehind)
-    };
+    let behind =
+        |back: Picky| TieredStore::builder(MemoryStore::new(), back).write_policy(WritePolicy::WriteBehind);
     let store = behind(back.clone()).journal(journal().await).build().await.expect("builds");
     store.put(&key("k"), Put::new("v")).await.expect("acknowledged");
     store.close().await.expect("closes");

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use tiered_core::{Aside, Durability, ErrorKind, Journal as _, Outcome, ParkReason, Parked};
+use tiered_core::adapter::journal::{Aside, Journal as _};
+use tiered_core::{Durability, ErrorKind, Outcome, ParkReason, Parked};
 use tiered_journal::{FileJournal, JournalConfig, Report};
 
 use crate::{BACKEND, assert_same, delete, put};
@@ -99,11 +100,8 @@ async fn what_is_set_aside_outlives_its_segment() {
     journal.recover(BACKEND).await.expect("new");
     let refused = put("refused", "v");
     let first = journal.append(std::slice::from_ref(&refused)).await.expect("appends");
-    let parked = Parked {
-        records: vec![(first, refused.clone())],
-        reason: ParkReason::Refused("too large".to_owned()),
-    };
-    let aside = Aside { parked: vec![parked], dropped: vec![first + 1] };
+    let parked = Parked::new(vec![(first, refused.clone())], ParkReason::Refused("too large".to_owned()));
+    let aside = Aside::new(vec![parked], vec![first + 1]);
     journal.set_aside(&aside).await.expect("parks");
     let mut last = journal.append(&[put("dropped", "v"), put("waits", "v")]).await.expect("appends") + 1;
     let (report, _) = Report::read(folder.path()).expect("reads, although it is in use");

@@ -1,6 +1,5 @@
 //! A flush covers every write that was acknowledged before it, and ends, whichever thread is ahead.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -15,9 +14,9 @@ use crate::picky::picky;
 async fn a_flush_covers_what_was_acknowledged_before_it() {
     let back = picky(true);
     back.strict.store(false, Ordering::Relaxed);
-    let store = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))
+    let store = TieredStore::builder(MemoryStore::new(), back.clone())
         .write_policy(WritePolicy::WriteBehind)
-        .journal(Arc::new(VolatileJournal::new()))
+        .journal(VolatileJournal::new())
         .build()
         .await
         .expect("builds");

@@ -1,6 +1,7 @@
 //! Journals cut at every byte, and with every bit flipped.
 
-use tiered_core::{ErrorKind, Journal as _, JournalRecord, Sequence};
+use tiered_core::ErrorKind;
+use tiered_core::adapter::journal::{Journal as _, JournalRecord, Sequence};
 use tiered_journal::{JournalConfig, MemoryFolder};
 
 use crate::{BACKEND, assert_same, batch, delete, plain, put};

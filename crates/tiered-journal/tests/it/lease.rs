@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use tiered_core::adapter::journal::{Aside, Journal, JournalRecord, Recovered, Sequence};
+use tiered_core::ownership::Lease;
+use tiered_core::settings::OnPark;
 use tiered_core::{
-    Aside, Batch, Durability, Error, ErrorKind, Journal, JournalRecord, Lease, Level, MemoryStore, OnPark,
-    ParkReason, Put, Recovered, Result, Sequence, Store, TieredSettings, TieredStore, VolatileJournal,
-    WritePolicy,
+    Batch, Durability, Error, ErrorKind, Level, MemoryStore, ParkReason, Put, Result, Store, TieredStore,
+    VolatileJournal, WritePolicy,
 };
 use tiered_journal::JournalConfig;
 
@@ -24,8 +26,8 @@ async fn open(folder: &Path, back: &Picky, lease: Lease) -> Result<TieredStore> 
             opened => break opened?,
         }
     };
-    let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()));
-    builder.write_policy(WritePolicy::WriteBehind).journal(Arc::new(journal)).lease(lease).build().await
+    let builder = TieredStore::builder(MemoryStore::new(), back.clone());
+    builder.write_policy(WritePolicy::WriteBehind).journal(journal).lease(lease).build().await
 }
 
 #[tokio::test]
@@ -126,10 +128,10 @@ async fn nothing_counts_as_flushed_while_the_list_of_what_is_parked_is_being_wri
     let (fails, turn, back) = (Arc::new(AtomicBool::new(true)), Arc::default(), picky(true));
     let journal =
         Stubborn { inner: VolatileJournal::new(), fails: Arc::clone(&fails), turn: Arc::clone(&turn) };
-    let store = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))
-        .settings(TieredSettings { on_park: OnPark::Skip, ..TieredSettings::default() })
+    let store = TieredStore::builder(MemoryStore::new(), back.clone())
+        .on_park(OnPark::Skip)
         .write_policy(WritePolicy::WriteBehind)
-        .journal(Arc::new(journal))
+        .journal(journal)
         .lease(Lease::Acquire)
         .build()
         .await

@@ -17,9 +17,9 @@ mod takeover;
 mod trims;
 
 use bytes::Bytes;
-use tiered_core::{
-    Action, Attributes, Delete, Entry, JournalRecord, Key, Put, Sequence, Stamp, Timestamp, Version, adapter,
-};
+use tiered_core::adapter::Stamp;
+use tiered_core::adapter::journal::{JournalRecord, Sequence};
+use tiered_core::{Action, Attributes, Delete, Entry, Key, Put, Timestamp, Version, adapter};
 
 pub(crate) const BACKEND: &[u8] = b"backend-1";
 
@@ -32,12 +32,12 @@ pub(crate) fn put(name: &str, value: impl Into<Bytes>) -> JournalRecord {
     let attributes = Attributes::new().with("kind", "test").expect("valid");
     let put = Put::new(value).attributes(attributes).expires_at(Timestamp::from_millis(u64::MAX / 2));
     let entry = Stamp::system().entry(&put);
-    JournalRecord { key: key(name), action: Action::Put(adapter::verbatim(&entry)), continues: false }
+    JournalRecord::new(key(name), adapter::verbatim(&entry))
 }
 
 pub(crate) fn delete(name: &str) -> JournalRecord {
     let delete = adapter::delete_with_version(Delete::new(), Version::from_u128(7));
-    JournalRecord { key: key(name), action: Action::Delete(delete), continues: false }
+    JournalRecord::new(key(name), delete)
 }
 
 /// Records that belong together.

@@ -1,14 +1,16 @@
 //! A backend knows its journal: nothing writes it without seeing what the journal holds.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tiered_core::adapter::Scope;
+use tiered_core::ownership::JournalsSeen;
 use tiered_core::ownership::{self, JournalId};
+use tiered_core::settings::OnPark;
 use tiered_core::{
-    ErrorKind, JournalsSeen, MemoryStore, OnPark, ParkReason, Put, Result, Scope, Store, StoreExt as _,
-    TieredBuilder, TieredStore, WritePolicy,
+    ErrorKind, MemoryStore, ParkReason, Put, Result, Store, StoreExt as _, TieredBuilder, TieredStore,
+    WritePolicy,
 };
 
 use crate::engine::{journal, open, read};
@@ -16,7 +18,7 @@ use crate::key;
 use crate::picky::{Picky, picky};
 
 fn without_journal(back: &Picky) -> TieredBuilder {
-    TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))
+    TieredStore::builder(MemoryStore::new(), back.clone())
 }
 
 /// The only journal that the backend names.
@@ -54,7 +56,7 @@ async fn a_backend_is_not_written_without_its_journal() {
     }
     let other = tempfile::tempdir().expect("a folder");
     let behind = without_journal(&back).write_policy(WritePolicy::WriteBehind);
-    refused(behind.journal(Arc::new(crate::engine::journal(other.path()).await)).build().await, journal);
+    refused(behind.journal(crate::engine::journal(other.path()).await).build().await, journal);
     let store = open(folder.path(), &back, OnPark::Auto).await;
     store.close().await.expect("drains");
     assert_eq!(ownership::journals(&back).await.expect("reads"), [], "an empty journal leaves the mark");
@@ -127,9 +129,9 @@ async fn what_was_retried_before_the_mark_was_looked_up_is_not_parked_again() {
     assert!(ownership::abandon(&back, journal).await.expect("given up"));
     let [reads_fail, writes_fail] = &back.marks_down;
     writes_fail.store(true, Ordering::Relaxed);
-    let refused = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))
+    let refused = TieredStore::builder(MemoryStore::new(), back.clone())
         .write_policy(WritePolicy::WriteBehind)
-        .journal(Arc::new(crate::engine::journal(folder.path()).await));
+        .journal(crate::engine::journal(folder.path()).await);
     assert_eq!(refused.build().await.expect_err("no mark").kind(), ErrorKind::Unavailable);
     reads_fail.store(true, Ordering::Relaxed);
     writes_fail.store(false, Ordering::Relaxed);
@@ -217,9 +219,9 @@ async fn a_stack_beneath_another_ones_journal_is_not_used_alone() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     let outer = |inner: TieredStore, path: std::path::PathBuf| async move {
         let journal = journal(&path).await;
-        TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(inner))
+        TieredStore::builder(MemoryStore::new(), inner)
             .write_policy(WritePolicy::WriteBehind)
-            .journal(Arc::new(journal))
+            .journal(journal)
             .build()
             .await
             .expect("builds")

@@ -7,7 +7,8 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use futures_util::FutureExt as _;
-use tiered_core::{Aside, ErrorKind, Journal as _, ParkReason, Parked};
+use tiered_core::adapter::journal::{Aside, Journal as _};
+use tiered_core::{ErrorKind, ParkReason, Parked};
 use tiered_journal::{JournalConfig, Report};
 
 use crate::{BACKEND, put};
@@ -28,9 +29,8 @@ async fn make(path: &Path) {
     journal.recover(BACKEND).await.expect("new");
     let refused = put("refused", "v");
     let first = journal.append(&[refused.clone(), put("k", "v")]).await.expect("appends");
-    let parked =
-        Parked { records: vec![(first, refused)], reason: ParkReason::Refused("too large".to_owned()) };
-    journal.set_aside(&Aside { parked: vec![parked], dropped: Vec::new() }).await.expect("parks");
+    let parked = Parked::new(vec![(first, refused)], ParkReason::Refused("too large".to_owned()));
+    journal.set_aside(&Aside::new(vec![parked], Vec::new())).await.expect("parks");
     journal.close().await.expect("closes");
 }
 

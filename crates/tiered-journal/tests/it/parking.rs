@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tiered_core::adapter::journal::{Aside, Journal, JournalRecord, Recovered, Sequence};
+use tiered_core::settings::OnPark;
 use tiered_core::{
-    Applied, Aside, Batch, Durability, ErrorKind, Journal, JournalRecord, Key, Level, MemoryStore, OnPark,
-    Put, Recovered, Result, Sequence, Store as _, TieredStore, VolatileJournal, WritePolicy,
+    Applied, Batch, Durability, ErrorKind, Key, Level, MemoryStore, Put, Result, Store as _, TieredStore,
+    VolatileJournal, WritePolicy,
 };
 use tiered_journal::FileJournal;
 
@@ -107,9 +109,9 @@ impl Journal for Reluctant {
 async fn a_write_is_retried_while_its_parking_is_written_down() {
     let (turn, back) = (Arc::new(tokio::sync::Mutex::new(())), picky(true));
     let journal = Reluctant { inner: VolatileJournal::new(), turn: Arc::clone(&turn) };
-    let store = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))
+    let store = TieredStore::builder(MemoryStore::new(), back.clone())
         .write_policy(WritePolicy::WriteBehind)
-        .journal(Arc::new(journal))
+        .journal(journal)
         .build()
         .await
         .expect("builds");
@@ -192,9 +194,9 @@ async fn a_refusal_after_a_restart_does_not_take_the_backend_back() {
         back.names.store(names, Ordering::Relaxed);
         let open = async || {
             let journal = journal(folder.path()).await;
-            TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))
+            TieredStore::builder(MemoryStore::new(), back.clone())
                 .write_policy(WritePolicy::WriteBehind)
-                .journal(Arc::new(Untrimmed(journal)))
+                .journal(Untrimmed(journal))
                 .build()
                 .await
                 .expect("builds")
@@ -300,7 +302,7 @@ async fn nothing_parked_is_forgotten_before_it_is_listed() {
     for failures in 0..6 {
         let (journal, back) = (Arc::new(Unlisting::default()), picky(false));
         journal.failures.store(failures, Ordering::Relaxed);
-        let store = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back))
+        let store = TieredStore::builder(MemoryStore::new(), back)
             .write_policy(WritePolicy::WriteBehind)
             .journal(Arc::clone(&journal) as Arc<dyn Journal>)
             .build()

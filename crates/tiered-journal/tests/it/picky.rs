@@ -8,9 +8,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tiered_conformance::{Intercept, Interceptor};
+use tiered_core::adapter::BatchOutcomes;
 use tiered_core::{
-    Action, Batch, BatchOutcomes, Capabilities, Delete, Deleted, Durability, Entry, Error, ErrorKind,
-    Feature, Key, MemoryStore, Outcome, Put, Result, Sharing, Store, StoreExt as _, Written,
+    Action, Batch, Capabilities, Delete, Deleted, Durability, Entry, Error, ErrorKind, Feature, Key,
+    MemoryStore, Outcome, Put, Result, Sharing, Store, StoreExt as _, Written,
 };
 use tokio::sync::Notify;
 

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use tiered_core::{Action, JournalRecord, Lease, OnPark, Store as _, TieredStore};
+use tiered_core::adapter::journal::JournalRecord;
+use tiered_core::ownership::Lease;
+use tiered_core::settings::OnPark;
+use tiered_core::{Action, Store as _, TieredStore};
 use tiered_journal::MemoryFolder;
 
 use crate::parking::Untrimmed;

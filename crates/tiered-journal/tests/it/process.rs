@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tiered_core::adapter::journal::{Aside, Journal, JournalRecord, Recovered, Sequence};
+use tiered_core::ownership::Lease;
+use tiered_core::settings::OnPark;
 use tiered_core::{
-    Aside, Batch, Delete, Durability, Entry, Error, ErrorKind, Feature, Journal, JournalRecord, Lease,
-    MemoryStore, OnPark, Put, Recovered, Result, Sequence, Store as _, StoreExt as _, TieredSettings,
-    TieredStore, WritePolicy,
+    Batch, Delete, Durability, Entry, Error, ErrorKind, Feature, MemoryStore, Put, Result, Store as _,
+    StoreExt as _, TieredStore, WritePolicy,
 };
 use tiered_journal::{FileJournal, JournalConfig, MemoryFolder};
 use tokio::sync::Mutex;
@@ -56,13 +58,8 @@ impl Stack {
     }
 
     pub(crate) async fn open_with(self, journal: Arc<dyn Journal>, back: &Picky) -> Result<TieredStore> {
-        let settings = TieredSettings {
-            write_policy: WritePolicy::WriteBehind,
-            on_park: self.on_park,
-            ..TieredSettings::default()
-        };
-        let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()));
-        let builder = builder.settings(settings).journal(journal);
+        let builder = TieredStore::builder(MemoryStore::new(), back.clone());
+        let builder = builder.write_policy(WritePolicy::WriteBehind).on_park(self.on_park).journal(journal);
         let builder = match self.lease {
             Some(lease) => builder.lease(lease),
             None => builder,

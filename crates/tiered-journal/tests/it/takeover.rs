@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use tiered_core::ownership::Lease;
+use tiered_core::settings::OnPark;
 use tiered_core::{
-    Durability, ErrorKind, Lease, Level, OnPark, Parked, Put, Store as _, StoreExt as _, TieredStore,
-    ownership,
+    Durability, ErrorKind, Level, Parked, Put, Store as _, StoreExt as _, TieredStore, ownership,
 };
 use tiered_journal::{JournalConfig, MemoryFolder};
 use tokio::sync::Notify;

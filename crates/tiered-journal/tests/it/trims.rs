@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tiered_conformance::Dice;
-use tiered_core::{
-    ErrorKind, Lease, OnPark, Parked, Sequence, Store as _, StoreExt as _, TieredStore, ownership,
-};
+use tiered_core::adapter::journal::Sequence;
+use tiered_core::ownership::Lease;
+use tiered_core::settings::OnPark;
+use tiered_core::{ErrorKind, Parked, Store as _, StoreExt as _, TieredStore, ownership};
 use tiered_journal::MemoryFolder;
 
 use crate::key;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tiered_conformance::{Eviction, Factory, Place};
-use tiered_core::{
-    Batch, ErrorKind, Key, ManualClock, Put, Result, Stamp, Store, StoreExt as _, Timestamp, VersionMint,
-};
+use tiered_core::adapter::{Stamp, VersionMint};
+use tiered_core::testing::ManualClock;
+use tiered_core::{Batch, ErrorKind, Key, Put, Result, Store, StoreExt as _, Timestamp};
 use tiered_moka::{MokaConfig, MokaStore};
 
 /// A cache with room for all that the suite writes, on a manual clock.
@@ -124,7 +124,7 @@ async fn a_listing_is_no_use_of_what_it_lists() {
 #[tokio::test]
 async fn the_largest_value_stays_and_pushes_no_more_out_than_it_must() {
     let store = MokaConfig::new(64 << 10).build().expect("builds");
-    let most = usize::try_from(store.capabilities().value_limit()).expect("small");
+    let most = usize::try_from(store.capabilities().max_value()).expect("small");
     let key = Key::new("k".repeat(Key::MAX_LEN)).expect("valid");
     store.put(&key, Put::new("small")).await.expect("written");
     store.put(&key, Put::new(vec![0; most])).await.expect("written");

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use tiered_core::{Batch, Change, ChangeStream, Delete, Feature, Key, Put, Store as _};
+use tiered_core::adapter::{Change, ChangeStream};
+use tiered_core::{Batch, Delete, Feature, Key, Put, Store as _};
 use tiered_postgres::Feed;
 
 use crate::place::Schema;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tiered_conformance::{Factory, Place};
-use tiered_core::{ManualClock, Result, Stamp, Store, Timestamp, VersionMint};
+use tiered_core::adapter::{Stamp, VersionMint};
+use tiered_core::testing::ManualClock;
+use tiered_core::{Result, Store, Timestamp};
 use tiered_postgres::sqlx::{self, AssertSqlSafe, Connection as _, PgConnection};
 use tiered_postgres::{PostgresConfig, PostgresStore};
 use tiered_services::Service;

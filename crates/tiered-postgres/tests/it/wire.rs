@@ -180,7 +180,7 @@ async fn a_lock_that_somebody_holds_ends_at_the_statement_timeout() {
 #[tokio::test]
 async fn a_feed_whose_cable_was_pulled_begins_anew() {
     use futures_util::StreamExt as _;
-    use tiered_core::Change;
+    use tiered_core::adapter::Change;
     let schema = Schema::new();
     let beside = schema.config().feed(Feed::On).open().await.expect("opens");
     let proxy = Proxy::start(&Service::Postgres.address()).await.expect("listens");

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use tiered_core::{Change, ErrorKind, Key, Outcome, Put, Store as _, StoreExt as _, VersionMint};
+use tiered_core::adapter::{Change, VersionMint};
+use tiered_core::{ErrorKind, Key, Outcome, Put, Store as _, StoreExt as _};
 use tiered_postgres::sqlx::{self, AssertSqlSafe, Connection as _, PgConnection};
 use tiered_postgres::{Feed, PostgresConfig};
 use tiered_services::Service;

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::FutureExt as _;
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
-use tiered_core::{
-    ErrorKind, Key, ManualClock, Outcome, Put, Stamp, Store, StoreExt as _, Timestamp, VersionMint,
-};
+use tiered_core::adapter::{Stamp, VersionMint};
+use tiered_core::testing::ManualClock;
+use tiered_core::{ErrorKind, Key, Outcome, Put, Store, StoreExt as _, Timestamp};
 use tiered_redb::{Executor, RedbConfig};
 
 /// A disk that lasts when the database is closed, and fails when told to.

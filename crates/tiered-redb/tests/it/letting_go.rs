@@ -1,7 +1,5 @@
 //! An opening waits for a place that its own process is releasing, and needs a runtime.
 
-use std::sync::Arc;
-
 use futures_util::FutureExt as _;
 use tiered_core::{ErrorKind, Key, MemoryStore, Put, Store, TieredStore, WritePolicy};
 use tiered_redb::RedbConfig;
@@ -38,7 +36,7 @@ async fn a_dropped_stack_can_be_opened_again_at_once() {
     for round in 0..10 {
         let backend =
             config.clone().open().await.unwrap_or_else(|error| panic!("{round}: {}", error.chain()));
-        let stack = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend));
+        let stack = TieredStore::builder(MemoryStore::new(), backend);
         let stack = stack.build().await.expect("builds");
         stack.put(&Key::new("k").expect("valid"), Put::new("v")).await.expect("written");
         drop(stack);
@@ -52,7 +50,7 @@ async fn a_stack_that_was_refused_leaves_its_backend_free() {
     for round in 0..10 {
         let backend =
             config.clone().open().await.unwrap_or_else(|error| panic!("{round}: {}", error.chain()));
-        let stack = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend));
+        let stack = TieredStore::builder(MemoryStore::new(), backend);
         // Write-behind without a journal.
         let refused = stack.write_policy(WritePolicy::WriteBehind).build().await.expect_err("no journal");
         assert_eq!(refused.kind(), ErrorKind::Config);

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 use tiered_conformance::{Factory, Place};
-use tiered_core::{ManualClock, Result, Stamp, Store, Timestamp, VersionMint};
+use tiered_core::adapter::{Stamp, VersionMint};
+use tiered_core::testing::ManualClock;
+use tiered_core::{Result, Store, Timestamp};
 use tiered_rocksdb::{RocksdbConfig, RocksdbStore};
 
 /// A database in a folder of its own, on a manual clock.

@@ -1,9 +1,10 @@
 //! Objects of other clients, and ours as they see them.
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tiered_core::adapter::Checksum;
 use tiered_core::{
-    Applied, Attributes, Batch, ByteStream, Checksum, Delete, Entry, Error, ErrorKind, Feature, Key, Outcome,
-    Put, ReadOptions, Store as _, StoreExt as _, Timestamp, Version, adapter,
+    Applied, Attributes, Batch, ByteStream, Delete, Entry, Error, ErrorKind, Feature, Key, Outcome, Put,
+    ReadOptions, Store as _, StoreExt as _, Timestamp, Version, adapter,
 };
 use tiered_s3::aws_sdk_s3::Client;
 use tiered_s3::{BulkDelete, Layout, S3Store};

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use tiered_conformance::{Factory, Place};
-use tiered_core::{ManualClock, Result, Stamp, Store, Timestamp, VersionMint};
+use tiered_core::adapter::{Stamp, VersionMint};
+use tiered_core::testing::ManualClock;
+use tiered_core::{Result, Store, Timestamp};
 use tiered_s3::aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use tiered_s3::aws_sdk_s3::{self, Client};
 use tiered_s3::{Layout, S3Config, S3Store};

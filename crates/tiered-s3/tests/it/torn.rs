@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
-use tiered_core::{Checksum, ErrorKind, Key, ListOptions, ReadOptions, Store as _, StoreExt as _};
+use tiered_core::adapter::Checksum;
+use tiered_core::{ErrorKind, Key, ListOptions, ReadOptions, Store as _, StoreExt as _};
 use tokio::time::Instant;
 
 use crate::stub::{Answer, Request, Stub};

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tiered_conformance::{Fault, FaultStore, Faults, Intercept};
+use tiered_core::adapter::{Clock, Note, Stamp, VersionMint};
+use tiered_core::testing::ManualClock;
 use tiered_core::{
-    Capabilities, Clock, Feature, Key, Level, ManualClock, MemoryStore, Note, Outcome, Put, Stamp, Store,
-    StoreExt as _, TieredSettings, TieredStore, Timestamp, Version, VersionMint, WritePolicy, Written,
+    Capabilities, Feature, Key, Level, MemoryStore, Outcome, Put, Store, StoreExt as _, TieredStore,
+    Timestamp, Version, WritePolicy, Written,
 };
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -133,17 +135,14 @@ impl World {
         let bottom = FaultStore::new("backend", Arc::new(back.clone()), Arc::clone(back_faults));
         // A permit that leaked is missed at once. A rival holds one of its own.
         let capacity = if case.state == State::Gated { 2 } else { 1 };
-        let settings = TieredSettings {
-            write_policy: case.policy,
-            max_pending_operations: capacity,
-            close_deadline_millis: 120_000,
-            ..TieredSettings::default()
-        };
         let journal = crate::valve::Valve::new();
-        let mut builder =
-            TieredStore::builder(Arc::new(outer), Arc::new(bottom)).settings(settings).stamp(stamp.clone());
+        let mut builder = TieredStore::builder(outer, bottom)
+            .write_policy(case.policy)
+            .max_pending_operations(capacity)
+            .close_deadline(Duration::from_mins(2))
+            .stamp(stamp.clone());
         if case.policy == WritePolicy::WriteBehind {
-            builder = builder.journal(Arc::new(ValvedJournal::new(journal.clone())));
+            builder = builder.journal(ValvedJournal::new(journal.clone()));
         }
         let store = builder.build().await.expect("builds");
         let key = |text: &str| Key::new(text).expect("valid");
@@ -181,7 +180,7 @@ impl World {
             }
             State::Doubtful => {
                 let entry = self.back.store.snapshot().remove(&self.key).expect("there");
-                let note = Note { session: 7, ..Note::default() };
+                let note = Note::default().with_session(7, 0);
                 self.front
                     .put(&self.key, tiered_core::adapter::verbatim(&entry.with_note(note)))
                     .await

@@ -26,7 +26,7 @@ fn states(policy: WritePolicy) -> impl Iterator<Item = State> {
 fn faults(policy: WritePolicy) -> impl Iterator<Item = Option<(Tier, Fault)>> {
     let copies = move |tier| tier == Tier::Frontend && policy != WritePolicy::FrontendOnly;
     let of = move |tier| {
-        let possible = Fault::ALL.into_iter().filter(move |fault| *fault != Fault::Evict || copies(tier));
+        let possible = Fault::ALL.iter().copied().filter(move |fault| *fault != Fault::Evict || copies(tier));
         possible.map(move |fault| Some((tier, fault)))
     };
     [None].into_iter().chain(of(Tier::Frontend)).chain(of(Tier::Backend))

@@ -4,10 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tiered_conformance::{Intercept, Interceptor};
-use tiered_core::{
-    Aside, Durability, Error, ErrorKind, Journal, JournalRecord, Key, MemoryStore, Outcome, Recovered,
-    Result, Sequence, Store, VolatileJournal,
-};
+use tiered_core::adapter::journal::{Aside, Journal, JournalRecord, Recovered, Sequence};
+use tiered_core::{Durability, Error, ErrorKind, Key, MemoryStore, Outcome, Result, Store, VolatileJournal};
 use tokio::sync::watch;
 
 /// What happens to writes.

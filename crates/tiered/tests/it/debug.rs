@@ -3,12 +3,14 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use tiered::adapter::{Aside, JournalRecord, Recovered};
+use tiered::adapter::journal::Journal as _;
+use tiered::adapter::journal::{Aside, JournalRecord, Recovered};
 use tiered::sync::{FullSync, PopulateMissing, SyncOptions, sync};
+use tiered::testing::ManualClock;
 use tiered::{
-    Action, Attributes, Batch, Capabilities, Delete, Durability, Entry, Journal as _, Key, ListOptions,
-    ManualClock, MemoryStore, ParkReason, Parked, Put, ReadOptions, Sharing, Stack, Store as _,
-    StoreExt as _, TieredSettings, TieredStore, Timestamp, VolatileJournal, WritePolicy,
+    Action, Attributes, Batch, Capabilities, Delete, Durability, Entry, Key, ListOptions, MemoryStore,
+    ParkReason, Parked, Put, ReadOptions, Sharing, Stack, Store as _, StoreExt as _, TieredSettings,
+    TieredStore, Timestamp, VolatileJournal, WritePolicy,
 };
 
 /// What must not be seen: it is every value, every attribute and every password.
@@ -43,7 +45,7 @@ fn put() -> Put {
 }
 
 fn record(number: usize) -> JournalRecord {
-    JournalRecord { key: key(number), action: Action::Put(put()), continues: false }
+    JournalRecord::new(key(number), put())
 }
 
 fn records() -> Vec<(u64, JournalRecord)> {
@@ -99,11 +101,13 @@ async fn what_journals_hold() {
     journal.append(&all).await.expect("appended");
     quiet("VolatileJournal", &journal);
     quiet("JournalRecord", &record(1));
-    let parked = Parked { records: records(), reason: ParkReason::Refused("too large".to_owned()) };
+    let parked = Parked::new(records(), ParkReason::Refused("too large".to_owned()));
     quiet("Parked", &parked);
-    let aside = Aside { parked: vec![parked; 100], dropped: (0..MANY as u64).collect() };
+    let aside = Aside::new(vec![parked; 100], (0..MANY as u64).collect());
     quiet("Aside", &aside);
-    quiet("Recovered", &Recovered { records: records(), aside, journal: 7, marked: true });
+    let mut recovered = Recovered::default();
+    (recovered.records, recovered.aside) = (records(), aside);
+    quiet("Recovered", &recovered);
 }
 
 #[tokio::test]
@@ -111,7 +115,7 @@ async fn a_tiered_store_with_pending_writes() {
     let (frontend, backend) = (Arc::new(full().await), Arc::new(full().await));
     let builder = TieredStore::builder(frontend, backend)
         .write_policy(WritePolicy::WriteBehind)
-        .journal(Arc::new(VolatileJournal::new()));
+        .journal(VolatileJournal::new());
     quiet("TieredBuilder", &builder);
     let store = builder.build().await.expect("builds");
     let events = store.subscribe();
@@ -142,7 +146,7 @@ fn time_and_stacks() {
     quiet("ManualClock", &ManualClock::new(Timestamp::from_millis(7)));
     let secret = format!("postgres://user:{CANARY}@host/database?sslkey={CANARY}");
     quiet("Stack", &Stack::store(&secret));
-    let parsed = tiered::url::StoreUrl::parse(&secret).expect("a URL");
+    let parsed = tiered::adapter::url::StoreUrl::parse(&secret).expect("a URL");
     quiet("StoreUrl", &parsed);
     let tiers = Stack::tiers(Stack::store("moka:"), Stack::store(secret), TieredSettings::default(), None);
     quiet("Stack of tiers", &tiers);
@@ -182,8 +186,8 @@ async fn a_journal_on_disk() {
     let journal = config.open().await.expect("opens");
     journal.recover(b"backend").await.expect("recovers");
     let stamped = full().await.get(&key(1)).await.expect("reads").expect("found");
-    let action = Action::Put(tiered::adapter::verbatim(&stamped));
-    journal.append(&vec![JournalRecord { action, ..record(1) }; MANY]).await.expect("appended");
+    let record = JournalRecord::new(key(1), tiered::adapter::verbatim(&stamped));
+    journal.append(&vec![record; MANY]).await.expect("appended");
     quiet("FileJournal", &journal);
     journal.close().await.expect("closes");
     let (report, recovered) = tiered::journal::Report::read(&folder.path().join("journal")).expect("reads");

@@ -1,5 +1,5 @@
 //! The facade as its users see it.
 
 mod debug;
-mod names;
+#[cfg(feature = "toml")]
 mod runtime;

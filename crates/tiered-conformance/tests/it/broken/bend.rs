@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use tiered_conformance::{Intercept, Interceptor};
-use tiered_core::{MemoryStore, Stamp, Store};
+use tiered_core::adapter::Stamp;
+use tiered_core::{MemoryStore, Store};
 
 /// Largest value and longest key that the stores declare, in bytes.
 pub(super) const LARGEST: u64 = 2 << 20;
@@ -11,7 +12,7 @@ pub(super) const LONGEST: usize = 200;
 
 /// The reference with the limits of these tests.
 pub(super) fn reference(stamp: &Stamp) -> MemoryStore {
-    MemoryStore::with_stamp(stamp.clone()).declaring(|all| all.max_key(LONGEST).max_value(LARGEST))
+    MemoryStore::with_stamp(stamp.clone()).declaring(|all| all.with_max_key(LONGEST).with_max_value(LARGEST))
 }
 
 /// A store that is `inner` but for what `fault` bends.

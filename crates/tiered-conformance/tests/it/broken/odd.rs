@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tiered_core::adapter::Stamp;
 use tiered_core::{
-    Attributes, Capabilities, Delete, Entry, Expiry, Feature, Key, Lookup, MemoryStore, Metadata,
-    Precondition, Put, Read, Stamp, Store as _, Timestamp, Version, adapter,
+    Attributes, Capabilities, Delete, Entry, Expiry, Feature, Key, Lookup, MemoryStore, Precondition, Put,
+    Read, Store as _, Timestamp, Version, adapter,
 };
 
 use super::bend::{LONGEST, reference};
@@ -89,7 +90,7 @@ pub(super) const TABLE: [(Odd, &str); 48] = [
     (Odd::ExpiredMatchesPut, "expiry_put_matches"),
     (Odd::ExpirySeconds, "expiry_odd"),
     (Odd::ExpiryKeepsAttributes, "expiry_forgets"),
-    (Odd::KeyCharactersCounted, "put_key_limit_wide"),
+    (Odd::KeyCharactersCounted, "put_max_key_wide"),
     (Odd::KeyDecoded, "read_keys_near"),
     (Odd::KeyComposed, "read_keys"),
     (Odd::ListLoses64, "list_just_above"),
@@ -131,8 +132,8 @@ pub(super) struct OddStore {
     pub(super) flying: std::sync::atomic::AtomicBool,
     /// What each deleted key held before.
     buried: Mutex<BTreeMap<Key, Entry>>,
-    pub(super) claims: tiered_core::Claims,
-    pub(super) kept: Mutex<Vec<tiered_core::Claim>>,
+    pub(super) claims: tiered_core::adapter::Claims,
+    pub(super) kept: Mutex<Vec<tiered_core::adapter::Claim>>,
     pub(super) cursor: Arc<Mutex<Option<Key>>>,
     pub(super) gate: tokio::sync::Mutex<()>,
 }
@@ -144,7 +145,7 @@ impl OddStore {
             reference(stamp).declaring(|all| if peeks { all } else { all.without(Feature::Peeks) });
         let capabilities = declared.capabilities().clone();
         let inner = match odd {
-            Odd::KeyCharactersCounted => declared.declaring(|all| all.max_key(LONGEST * 2)),
+            Odd::KeyCharactersCounted => declared.declaring(|all| all.with_max_key(LONGEST * 2)),
             _ => declared,
         };
         Self {
@@ -155,7 +156,7 @@ impl OddStore {
             last: Mutex::default(),
             flying: std::sync::atomic::AtomicBool::new(false),
             buried: Mutex::default(),
-            claims: tiered_core::Claims::new(),
+            claims: tiered_core::adapter::Claims::new(),
             kept: Mutex::default(),
             cursor: Arc::default(),
             gate: tokio::sync::Mutex::default(),
@@ -239,7 +240,7 @@ impl OddStore {
                 if let Some(metadata) = adapter::metadata_of(&put) {
                     let modified = Timestamp::from_millis(metadata.modified.as_millis() / 1_000 * 1_000);
                     let precondition = put.precondition.clone();
-                    let kept = Arc::new(Metadata { modified, ..metadata });
+                    let kept = Arc::new(metadata.with_modified(modified));
                     put = adapter::verbatim(&Entry::from_parts(put.value, kept)).precondition(precondition);
                 }
             }

@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 use tiered_conformance::{DerivedReads, Interceptor};
-use tiered_core::store::precondition_failed;
+use tiered_core::adapter::precondition_failed;
+use tiered_core::adapter::{BatchOutcomes, Claim, Reads, Scope};
 use tiered_core::{
-    Action, Applied, Batch, BatchOutcomes, ByteStream, Capabilities, Claim, Delete, Deleted, Entry, Key,
-    ListOptions, ListStream, Metadata, Outcome, Precondition, Put, Read, ReadOptions, Reads, Result, Scope,
-    Store, Version, Written, adapter,
+    Action, Applied, Batch, ByteStream, Capabilities, Delete, Deleted, Entry, Key, ListOptions, ListStream,
+    Metadata, Outcome, Precondition, Put, Read, ReadOptions, Result, Store, Version, Written, adapter,
 };
 
 use super::odd::{Odd, OddStore};
@@ -84,8 +84,9 @@ impl OddStore {
 
     /// The batch as this store carries it out.
     fn bent(&self, batch: Batch) -> Vec<(Key, Action)> {
-        let shared =
-            Version::from_u128(tiered_core::VersionMint::from_entropy().mint().as_u128().unwrap_or(1));
+        let shared = Version::from_u128(
+            tiered_core::adapter::VersionMint::from_entropy().mint().as_u128().unwrap_or(1),
+        );
         let bend = |(key, action): (Key, Action)| {
             let action = match action {
                 Action::Put(put) => {
@@ -156,7 +157,7 @@ impl Interceptor for OddStore {
             && adapter::version_of(&put).is_none()
         {
             // The bytes are there; only the version is new.
-            let version = tiered_core::VersionMint::from_entropy().mint();
+            let version = tiered_core::adapter::VersionMint::from_entropy().mint();
             return Ok(Written::committed(version));
         }
         let mut put = self.stored(key, put);
@@ -273,7 +274,7 @@ impl Interceptor for OddStore {
                 }
                 let mut outcomes = inner.apply(all).await?;
                 while outcomes.len() < asked {
-                    let version = tiered_core::VersionMint::from_entropy().mint();
+                    let version = tiered_core::adapter::VersionMint::from_entropy().mint();
                     outcomes.push(Ok(Applied::Put(Written::committed(version))));
                 }
                 for key in keys {

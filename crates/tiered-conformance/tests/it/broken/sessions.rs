@@ -9,11 +9,11 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use parking_lot::Mutex;
 use tiered_conformance::{DerivedReads, Interceptor, Place};
-use tiered_core::store::closed;
+use tiered_core::adapter::closed;
+use tiered_core::adapter::{BatchOutcomes, Note, Stamp, Tombstones, VersionMint};
 use tiered_core::{
-    Action, Attributes, Batch, BatchOutcomes, Capabilities, Durability, Entry, Error, ErrorKind, Key,
-    ListOptions, MemoryStore, Metadata, Note, Operation, Precondition, Put, ReadOptions, Result, Stamp,
-    Store, Tombstones, VersionMint, Written, adapter,
+    Action, Attributes, Batch, Capabilities, Durability, Entry, Error, ErrorKind, Key, ListOptions,
+    MemoryStore, Operation, Precondition, Put, ReadOptions, Result, Store, Written, adapter,
 };
 
 use super::bend::{bent, reference};
@@ -121,9 +121,9 @@ impl Disk {
     fn restored(&self, entry: &Entry) -> Option<Put> {
         let metadata = entry.metadata();
         let kept = match self.forgets {
-            Forgets::Attributes => Metadata { attributes: Attributes::new(), ..(**metadata).clone() },
-            Forgets::Expiry => Metadata { expires_at: None, ..(**metadata).clone() },
-            Forgets::Tombstones => Metadata { note: Note::default(), ..(**metadata).clone() },
+            Forgets::Attributes => (**metadata).clone().with_attributes(Attributes::new()),
+            Forgets::Expiry => (**metadata).clone().with_expiry(None),
+            Forgets::Tombstones => (**metadata).clone().with_note(Note::default()),
             Forgets::EmptyValues if entry.size() == 0 => return None,
             _ => (**metadata).clone(),
         };

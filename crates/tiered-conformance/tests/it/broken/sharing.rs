@@ -7,10 +7,11 @@ use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use tiered_conformance::{DerivedReads, Interceptor, Place};
-use tiered_core::store::precondition_failed;
+use tiered_core::adapter::precondition_failed;
+use tiered_core::adapter::{Change, ChangeStream, Stamp};
 use tiered_core::{
-    Capabilities, Change, ChangeStream, Feature, Key, ListOptions, ListStream, Lookup, MemoryStore,
-    Precondition, Put, Read, ReadOptions, Result, Sharing, Stamp, Store, Written,
+    Capabilities, Feature, Key, ListOptions, ListStream, Lookup, MemoryStore, Precondition, Put, Read,
+    ReadOptions, Result, Sharing, Store, Written,
 };
 use tokio::sync::broadcast;
 
@@ -185,9 +186,13 @@ impl Interceptor for Handle {
         }))
     }
 
-    async fn claim(&self, _inner: &dyn Store, _scope: &tiered_core::Scope) -> Result<tiered_core::Claim> {
+    async fn claim(
+        &self,
+        _inner: &dyn Store,
+        _scope: &tiered_core::adapter::Scope,
+    ) -> Result<tiered_core::adapter::Claim> {
         // A claim of this handle's own, whatever others hold.
-        Ok(tiered_core::Claim::shared())
+        Ok(tiered_core::adapter::Claim::shared())
     }
 
     fn changes(&self, _inner: &dyn Store) -> Option<ChangeStream> {

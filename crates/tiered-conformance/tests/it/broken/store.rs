@@ -9,12 +9,12 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use tiered_conformance::{DerivedReads, Interceptor};
-use tiered_core::store::precondition_failed;
+use tiered_core::adapter::precondition_failed;
+use tiered_core::adapter::{BatchOutcomes, Checksum, Note, Reads, Stamp, Tombstones};
 use tiered_core::{
-    Action, Applied, Atomicity, Attributes, Batch, BatchOutcomes, ByteStream, Capabilities, Checksum, Delete,
-    Deleted, Durability, Entry, ErrorKind, Expiry, Feature, Key, ListOptions, ListStream, Lookup,
-    MemoryStore, Metadata, Note, Outcome, Precondition, Put, Read, ReadOptions, Reads, Result, Sharing,
-    Slices, Stamp, Store, Tombstones, Version, Written, adapter,
+    Action, Applied, Atomicity, Attributes, Batch, ByteStream, Capabilities, Delete, Deleted, Durability,
+    Entry, ErrorKind, Expiry, Feature, Key, ListOptions, ListStream, Lookup, MemoryStore, Metadata, Outcome,
+    Precondition, Put, Read, ReadOptions, Result, Sharing, Slices, Store, Version, Written, adapter,
 };
 
 use super::fault::Fault;
@@ -42,23 +42,24 @@ impl Broken {
         };
         // The inner store has room beyond the declared limits, and checks those that the fault does not concern.
         let inner = MemoryStore::with_stamp(stamp).declaring(|all| match fault {
-            Fault::ValueLimitUnchecked => declare(all).max_key(LONGEST),
-            Fault::KeyLimitUnchecked => declare(all).max_value(LARGEST),
+            Fault::MaxValueUnchecked => declare(all).with_max_key(LONGEST),
+            Fault::MaxKeyUnchecked => declare(all).with_max_value(LARGEST),
             Fault::AtomicityIgnored | Fault::BatchPartial => {
-                declare(all).without(Feature::AtomicBatch).max_key(LONGEST).max_value(LARGEST)
+                declare(all).without(Feature::AtomicBatch).with_max_key(LONGEST).with_max_value(LARGEST)
             }
-            _ => declare(all).max_key(LONGEST).max_value(LARGEST),
+            _ => declare(all).with_max_key(LONGEST).with_max_value(LARGEST),
         });
-        let mut capabilities = inner.capabilities().clone().max_key(LONGEST).max_value(LARGEST);
+        let mut capabilities = inner.capabilities().clone().with_max_key(LONGEST).with_max_value(LARGEST);
         if fault == Fault::ConditionIgnored {
             capabilities = capabilities.without(Feature::ConditionalPut);
         }
         if matches!(fault, Fault::LockMissing | Fault::ReopenEmpty) {
             let lasting = Capabilities::new("broken", Durability::PowerLoss, Sharing::Exclusive);
             capabilities = Feature::ALL
-                .into_iter()
+                .iter()
+                .copied()
                 .filter(|feature| capabilities.has(*feature))
-                .fold(lasting.max_key(LONGEST).max_value(LARGEST), Capabilities::with);
+                .fold(lasting.with_max_key(LONGEST).with_max_value(LARGEST), Capabilities::with);
         }
         Self { inner, fault, capabilities, memory: Arc::default() }
     }
@@ -91,7 +92,7 @@ impl Broken {
             }
             Fault::NoteDropped => {
                 if let Some(metadata) = adapter::metadata_of(put) {
-                    let note = Note { origin: metadata.note.origin, ..Note::default() };
+                    let note = Note::default().with_origin(metadata.note.origin);
                     let entry = Entry::from_parts(put.value.clone(), Arc::new(metadata)).with_note(note);
                     *put = adapter::verbatim(&entry).precondition(put.precondition.clone());
                 }
@@ -185,7 +186,7 @@ impl Broken {
 }
 
 fn rechecked(entry: &Entry, checksum: Option<Checksum>) -> Entry {
-    let metadata = Metadata { checksum, ..(**entry.metadata()).clone() };
+    let metadata = (**entry.metadata()).clone().with_checksum(checksum);
     Entry::from_parts(entry.value().clone(), Arc::new(metadata))
 }
 
@@ -348,10 +349,13 @@ impl Interceptor for Broken {
             self.load(inner, key, &whole).await?.into_entry().map(|entry| Arc::clone(entry.metadata()));
         if self.has(Fault::ChecksumWrong) {
             let wrong = Some(Checksum::of(b"of another value"));
-            return Ok(head.map(|head| Arc::new(Metadata { checksum: wrong, ..(*head).clone() })));
+            return Ok(head.map(|head| Arc::new((*head).clone().with_checksum(wrong))));
         }
         if self.has(Fault::HeadTruncated) {
-            return Ok(head.map(|head| Arc::new(Metadata { size: 0, ..(*head).clone() })));
+            return Ok(head.map(|mut head| {
+                Arc::make_mut(&mut head).size = 0;
+                head
+            }));
         }
         Ok(head)
     }

@@ -15,8 +15,9 @@ use shuttle::rand::RngCore as _;
 use tokio::sync::oneshot;
 
 use super::history::{FIRST, History, Id};
+use crate::attributes::Attributes;
 use crate::effect::Effect;
-use crate::entry::{Attributes, Checksum, Entry, Metadata, Note};
+use crate::entry::{Checksum, Entry, Metadata, Note};
 use crate::error::{Error, ErrorKind};
 use crate::journal::Sequence;
 use crate::key::Key;

@@ -6,7 +6,7 @@ use super::TieredBuilder;
 use crate::policy::{ReadPolicy, WritePolicy};
 use crate::settings::{
     BreakerSettings, FillTiming, FrontendFailure, MaxStale, OnConnectFailure, OnFull, OnOverdue, OnPark,
-    OnUnknown, Reopen, ServeStale, TieredSettings, whole_millis,
+    OnUnknown, Reopen, ServeStale, TieredSettings,
 };
 
 /// # Settings
@@ -17,11 +17,10 @@ use crate::settings::{
 /// # Examples
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-/// use std::sync::Arc;
 /// use std::time::Duration;
 /// use tiered_core::{MemoryStore, TieredStore, WritePolicy};
 ///
-/// let store = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()))
+/// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
 ///     .write_policy(WritePolicy::WriteAround)
 ///     .max_stale(Duration::from_secs(5))
 ///     .serve_stale(Duration::from_mins(10))
@@ -44,6 +43,16 @@ impl TieredBuilder {
     }
 
     /// How it reads.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, ReadPolicy, TieredStore};
+    ///
+    /// let builder = TieredStore::builder(MemoryStore::new(), MemoryStore::new());
+    /// let store = builder.read_policy(ReadPolicy::FrontendOnly).build().await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn read_policy(self, policy: ReadPolicy) -> Self {
         self.change(move |settings| settings.read_policy = policy)
@@ -57,106 +66,306 @@ impl TieredBuilder {
     }
 
     /// What a persistent frontend's entries are worth after opening.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::settings::Reopen;
+    /// use tiered_core::{MemoryStore, TieredStore};
+    ///
+    /// let builder = TieredStore::builder(MemoryStore::new(), MemoryStore::new());
+    /// let store = builder.reopen(Reopen::Clear).build().await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn reopen(self, reopen: Reopen) -> Self {
         self.change(move |settings| settings.reopen = reopen)
     }
 
     /// What failed entries of the sync on connecting mean.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::settings::OnConnectFailure;
+    /// use tiered_core::sync::PopulateMissing;
+    /// use tiered_core::{MemoryStore, TieredStore};
+    ///
+    /// let builder = TieredStore::builder(MemoryStore::new(), MemoryStore::new());
+    /// let store = builder.on_connect(PopulateMissing).on_connect_failure(OnConnectFailure::Fail).build().await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn on_connect_failure(self, on_connect_failure: OnConnectFailure) -> Self {
         self.change(move |settings| settings.on_connect_failure = on_connect_failure)
     }
 
     /// When a read that missed is answered.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::settings::FillTiming;
+    /// use tiered_core::{MemoryStore, TieredStore};
+    ///
+    /// let builder = TieredStore::builder(MemoryStore::new(), MemoryStore::new());
+    /// let store = builder.fill(FillTiming::BeforeAnswer).build().await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn fill(self, fill: FillTiming) -> Self {
         self.change(move |settings| settings.fill = fill)
     }
 
     /// Values larger than this many bytes are not copied to the frontend.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, TieredStore};
+    ///
+    /// let builder = TieredStore::builder(MemoryStore::new(), MemoryStore::new());
+    /// let store = builder.max_fill(1 << 20).build().await?;
+    /// assert_eq!(store.settings().max_fill, Some(1 << 20));
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn max_fill(self, bytes: u64) -> Self {
         self.change(move |settings| settings.max_fill = Some(bytes))
     }
 
     /// At most so many acknowledged writes wait for the backend (write-behind).
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, TieredStore, VolatileJournal, WritePolicy};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
+    ///     .write_policy(WritePolicy::WriteBehind)
+    ///     .journal(VolatileJournal::new())
+    ///     .max_pending_operations(1_000)
+    ///     .build()
+    ///     .await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn max_pending_operations(self, operations: usize) -> Self {
         self.change(move |settings| settings.max_pending_operations = operations)
     }
 
     /// At most so many bytes of values wait for the backend (write-behind).
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, TieredStore, VolatileJournal, WritePolicy};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
+    ///     .write_policy(WritePolicy::WriteBehind)
+    ///     .journal(VolatileJournal::new())
+    ///     .max_pending_bytes(16 << 20)
+    ///     .build()
+    ///     .await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn max_pending_bytes(self, bytes: u64) -> Self {
         self.change(move |settings| settings.max_pending_bytes = bytes)
     }
 
     /// What happens to a write for which there is no room (write-behind).
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::settings::OnFull;
+    /// use tiered_core::{MemoryStore, TieredStore, VolatileJournal, WritePolicy};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
+    ///     .write_policy(WritePolicy::WriteBehind)
+    ///     .journal(VolatileJournal::new())
+    ///     .on_full(OnFull::Fail)
+    ///     .build()
+    ///     .await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn on_full(self, on_full: OnFull) -> Self {
         self.change(move |settings| settings.on_full = on_full)
     }
 
     /// Keys in quarantine beyond this number put the whole frontend in doubt.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, TieredStore};
+    ///
+    /// let builder = TieredStore::builder(MemoryStore::new(), MemoryStore::new());
+    /// let store = builder.max_quarantined(100).build().await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn max_quarantined(self, keys: usize) -> Self {
         self.change(move |settings| settings.max_quarantined = keys)
     }
 
     /// What a failure of the frontend means for a call that the backend can serve.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::settings::FrontendFailure;
+    /// use tiered_core::{MemoryStore, TieredStore};
+    ///
+    /// let builder = TieredStore::builder(MemoryStore::new(), MemoryStore::new());
+    /// let store = builder.frontend_failure(FrontendFailure::Fail).build().await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn frontend_failure(self, frontend_failure: FrontendFailure) -> Self {
         self.change(move |settings| settings.frontend_failure = frontend_failure)
     }
 
     /// What happens to the writes after one that the backend refuses (write-behind).
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::settings::OnPark;
+    /// use tiered_core::{MemoryStore, TieredStore, VolatileJournal, WritePolicy};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
+    ///     .write_policy(WritePolicy::WriteBehind)
+    ///     .journal(VolatileJournal::new())
+    ///     .on_park(OnPark::Skip)
+    ///     .build()
+    ///     .await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn on_park(self, on_park: OnPark) -> Self {
         self.change(move |settings| settings.on_park = on_park)
     }
 
     /// How long a journaled write may wait for the backend before an alarm goes off; `None` for no alarm.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use std::time::Duration;
+    /// use tiered_core::{MemoryStore, TieredStore, VolatileJournal, WritePolicy};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
+    ///     .write_policy(WritePolicy::WriteBehind)
+    ///     .journal(VolatileJournal::new())
+    ///     .max_pending_age(Duration::from_secs(60))
+    ///     .build()
+    ///     .await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn max_pending_age(self, age: impl Into<Option<Duration>>) -> Self {
-        let millis = age.into().map(whole_millis);
-        self.change(move |settings| settings.max_pending_age_millis = millis)
+        let age = age.into();
+        self.change(move |settings| settings.max_pending_age = age)
     }
 
     /// What happens to new writes while the oldest pending one is overdue.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::settings::OnOverdue;
+    /// use tiered_core::{MemoryStore, TieredStore, VolatileJournal, WritePolicy};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
+    ///     .write_policy(WritePolicy::WriteBehind)
+    ///     .journal(VolatileJournal::new())
+    ///     .on_overdue(OnOverdue::Block)
+    ///     .build()
+    ///     .await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn on_overdue(self, on_overdue: OnOverdue) -> Self {
         self.change(move |settings| settings.on_overdue = on_overdue)
     }
 
     /// How long a call waits for the frontend before it goes on without it.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use std::time::Duration;
+    /// use tiered_core::{MemoryStore, TieredStore};
+    ///
+    /// let builder = TieredStore::builder(MemoryStore::new(), MemoryStore::new());
+    /// let store = builder.frontend_patience(Duration::from_millis(100)).build().await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn frontend_patience(self, patience: Duration) -> Self {
-        self.change(move |settings| settings.frontend_patience_millis = whole_millis(patience))
+        self.change(move |settings| settings.frontend_patience = patience)
     }
 
-    /// How long a write takes at most to answer; see [`TieredSettings::write_deadline_millis`].
+    /// How long a write takes at most to answer; `None` for no limit. See [`TieredSettings::write_deadline`].
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use std::time::Duration;
+    /// use tiered_core::{MemoryStore, TieredStore};
+    ///
+    /// let builder = TieredStore::builder(MemoryStore::new(), MemoryStore::new());
+    /// let store = builder.write_deadline(Duration::from_secs(5)).build().await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
-    pub fn write_deadline(self, deadline: Duration) -> Self {
-        self.change(move |settings| settings.write_deadline_millis = Some(whole_millis(deadline)))
+    pub fn write_deadline(self, deadline: impl Into<Option<Duration>>) -> Self {
+        let deadline = deadline.into();
+        self.change(move |settings| settings.write_deadline = deadline)
     }
 
     /// How long closing waits for pending writes to reach the backend.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use std::time::Duration;
+    /// use tiered_core::{MemoryStore, TieredStore};
+    ///
+    /// let builder = TieredStore::builder(MemoryStore::new(), MemoryStore::new());
+    /// let store = builder.close_deadline(Duration::from_secs(5)).build().await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn close_deadline(self, deadline: Duration) -> Self {
-        self.change(move |settings| settings.close_deadline_millis = whole_millis(deadline))
+        self.change(move |settings| settings.close_deadline = deadline)
     }
 
     /// What happens about a backend write whose outcome is unknown (write-through, write-around).
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::settings::OnUnknown;
+    /// use tiered_core::{MemoryStore, TieredStore};
+    ///
+    /// let builder = TieredStore::builder(MemoryStore::new(), MemoryStore::new());
+    /// let store = builder.on_unknown(OnUnknown::Retry).build().await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn on_unknown(self, on_unknown: OnUnknown) -> Self {
         self.change(move |settings| settings.on_unknown = on_unknown)
     }
 
-    /// For how long the frontend remembers that the backend has no such entry.
+    /// For how long the frontend remembers that the backend has no such entry; `None` for not at all.
     #[must_use]
-    pub fn negative_ttl(self, ttl: Duration) -> Self {
-        self.change(move |settings| settings.negative_ttl_millis = Some(whole_millis(ttl)))
+    pub fn negative_ttl(self, ttl: impl Into<Option<Duration>>) -> Self {
+        let ttl = ttl.into();
+        self.change(move |settings| settings.negative_ttl = ttl)
     }
 
     /// Whether an entry older than it may be is served while the backend cannot be asked: a greatest age, or a
@@ -168,16 +377,42 @@ impl TieredBuilder {
     }
 
     /// How long a read waits for the backend before it takes a stale entry instead, where
-    /// [`serve_stale`](Self::serve_stale) allows one.
+    /// [`serve_stale`](Self::serve_stale) allows one; `None` for as long as the backend takes.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use std::time::Duration;
+    /// use tiered_core::settings::ServeStale;
+    /// use tiered_core::{MemoryStore, TieredStore};
+    ///
+    /// let builder = TieredStore::builder(MemoryStore::new(), MemoryStore::new());
+    /// let store = builder.serve_stale(ServeStale::Unlimited).soft_read_timeout(Duration::from_millis(50)).build().await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
-    pub fn soft_read_timeout(self, timeout: Duration) -> Self {
-        self.change(move |settings| settings.soft_read_timeout_millis = Some(whole_millis(timeout)))
+    pub fn soft_read_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        let timeout = timeout.into();
+        self.change(move |settings| settings.soft_read_timeout = timeout)
     }
 
-    /// How long a read waits for the backend before it fails with [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut).
+    /// How long a read waits for the backend before it fails with [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut);
+    /// `None` for no limit.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use std::time::Duration;
+    /// use tiered_core::{MemoryStore, TieredStore};
+    ///
+    /// let builder = TieredStore::builder(MemoryStore::new(), MemoryStore::new());
+    /// let store = builder.read_timeout(Duration::from_secs(5)).build().await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
-    pub fn read_timeout(self, timeout: Duration) -> Self {
-        self.change(move |settings| settings.read_timeout_millis = Some(whole_millis(timeout)))
+    pub fn read_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        let timeout = timeout.into();
+        self.change(move |settings| settings.read_timeout = timeout)
     }
 
     /// Leaves the backend alone for `pause` after so many failures in a row.
@@ -187,6 +422,17 @@ impl TieredBuilder {
     }
 
     /// The same for the frontend, which the store does without meanwhile.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use std::time::Duration;
+    /// use tiered_core::{MemoryStore, TieredStore};
+    ///
+    /// let builder = TieredStore::builder(MemoryStore::new(), MemoryStore::new());
+    /// let store = builder.frontend_breaker(5, Duration::from_secs(1)).build().await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
     #[must_use]
     pub fn frontend_breaker(self, failures: u32, pause: Duration) -> Self {
         self.change(move |settings| settings.frontend_breaker = Some(BreakerSettings::new(failures, pause)))
@@ -195,14 +441,13 @@ impl TieredBuilder {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use super::*;
     use crate::memory::MemoryStore;
     use crate::tiered::TieredStore;
 
     fn builder() -> TieredBuilder {
-        TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()))
+        TieredStore::builder(MemoryStore::new(), MemoryStore::new())
     }
 
     fn settings_of(builder: &TieredBuilder) -> TieredSettings {
@@ -257,7 +502,7 @@ mod tests {
         let expected = TieredSettings {
             write_policy: WritePolicy::WriteBehind,
             read_policy: ReadPolicy::FrontendOnly,
-            max_stale: MaxStale::Millis(1_000),
+            max_stale: MaxStale::AtMost(second),
             reopen: Reopen::Clear,
             // `TieredBuilder::on_connect` takes a strategy of any kind.
             on_connect: None,
@@ -270,17 +515,16 @@ mod tests {
             max_quarantined: 4,
             frontend_failure: FrontendFailure::Fail,
             on_park: OnPark::Skip,
-            max_pending_age_millis: None,
+            max_pending_age: None,
             on_overdue: OnOverdue::Fail,
-            frontend_patience_millis: 1_000,
-            write_deadline_millis: Some(1_000),
-            // A fraction of a millisecond counts as a whole one.
-            close_deadline_millis: 1,
+            frontend_patience: second,
+            write_deadline: Some(second),
+            close_deadline: Duration::from_nanos(1),
             on_unknown: OnUnknown::Retry,
-            negative_ttl_millis: Some(1_000),
+            negative_ttl: Some(second),
             serve_stale: ServeStale::Unlimited,
-            soft_read_timeout_millis: Some(1_000),
-            read_timeout_millis: Some(1_000),
+            soft_read_timeout: Some(second),
+            read_timeout: Some(second),
             backend_breaker: Some(BreakerSettings::new(5, second)),
             frontend_breaker: Some(BreakerSettings::new(6, second)),
         };

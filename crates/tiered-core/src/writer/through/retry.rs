@@ -236,7 +236,7 @@ impl<'w> Retry<'w> {
     async fn find_out(&self, failed: Failed) -> Option<Next> {
         let backend = &self.through.backend;
         let mut backoff = Backoff::new(self.through.stamp.uptime_millis());
-        let mut lifetime = Some(backend.capabilities().lifetime());
+        let mut lifetime = Some(backend.capabilities().request_lifetime());
         loop {
             let current = backend.version(self.write.key()).await;
             match current {

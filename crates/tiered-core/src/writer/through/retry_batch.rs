@@ -209,7 +209,7 @@ impl Retry<'_> {
     /// What became of a batch of unknown outcome of which no operation is fenced. `None`: the store was left first.
     async fn find_out(&self, sent: &[Write], error: Error) -> Option<Result<BatchOutcomes>> {
         let mut backoff = Backoff::new(self.through.stamp.uptime_millis());
-        let mut lifetime = Some(self.through.backend.capabilities().lifetime());
+        let mut lifetime = Some(self.through.backend.capabilities().request_lifetime());
         loop {
             let current = self.through.versions(self.writes).await;
             let of = |key: &Key| current.as_ref().ok()?.get(key).and_then(Option::as_ref);

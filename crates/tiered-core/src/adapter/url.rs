@@ -6,15 +6,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Operation, Result};
+pub use crate::quantity::{format_bytes, format_duration, parse_bytes, parse_duration};
 
 /// A parsed store URL. Take its parameters, then [`finish`](StoreUrl::finish).
 ///
 /// # Examples
 /// ```
-/// use tiered_core::url::{StoreUrl, parse_bytes};
+/// use tiered_core::adapter::url::{StoreUrl, parse_bytes};
 ///
 /// let mut url = StoreUrl::parse("moka:?capacity=64MiB")?;
 /// let capacity = url.take("capacity").map(|text| parse_bytes(&text)).transpose()?;
@@ -108,12 +108,6 @@ fn is_name(text: &str) -> bool {
     text.len() <= 24 && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
-/// The number before a unit: digits alone, behind which there may be spaces.
-fn number(text: &str) -> Option<u64> {
-    let digits = text.trim_end();
-    if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
-}
-
 impl fmt::Debug for StoreUrl {
     // Values of parameters may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -123,40 +117,6 @@ impl fmt::Debug for StoreUrl {
             .field("parameters", &names)
             .finish_non_exhaustive()
     }
-}
-
-/// A number of bytes: a plain number, or one with `KiB`, `MiB`, `GiB`, `kB`, `MB` or `GB`.
-///
-/// # Errors
-/// [`ErrorKind::Config`].
-pub fn parse_bytes(text: &str) -> Result<u64> {
-    let units = [
-        ("KiB", 1 << 10),
-        ("MiB", 1 << 20),
-        ("GiB", 1 << 30),
-        ("kB", 1_000),
-        ("MB", 1_000_000),
-        ("GB", 1_000_000_000),
-        ("", 1),
-    ];
-    for (unit, factor) in units {
-        if let Some(number) = text.strip_suffix(unit)
-            && let Some(number) = self::number(number)
-            && let Some(bytes) = number.checked_mul(factor)
-        {
-            return Ok(bytes);
-        }
-    }
-    refuse(format!("{text:?} is no number of bytes; write 4096, 64MiB or 1GiB"))
-}
-
-/// Parses a duration: numbers with units such as `ms`, `s`, `m`, `h` and `d`, as in `90s` or `1h 30m`.
-///
-/// # Errors
-/// [`ErrorKind::Config`].
-pub fn parse_duration(text: &str) -> Result<Duration> {
-    humantime::parse_duration(text)
-        .or_else(|_| refuse(format!("{text:?} is not a duration; write 500ms, 60s, 5m, 1h or 1h 30m")))
 }
 
 #[cfg(test)]
@@ -183,25 +143,6 @@ mod tests {
         let url = StoreUrl::parse("moka:?tll=1s").expect("parses");
         let message = url.finish(&["capacity", "ttl"]).expect_err("unknown").to_string();
         assert!(message.contains("no parameter tll") && message.contains("capacity, ttl"), "{message}");
-    }
-
-    #[test]
-    fn quantities() {
-        assert_eq!(parse_bytes("64MiB").expect("bytes"), 64 << 20);
-        assert_eq!(parse_bytes("10").expect("bytes"), 10);
-        assert!(
-            parse_bytes("64 MB ").is_err()
-                && parse_bytes("-1").is_err()
-                && parse_bytes("+1KiB").is_err()
-                && parse_bytes("99999999999GiB").is_err()
-        );
-        assert_eq!(parse_duration("60s").expect("duration"), Duration::from_mins(1));
-        assert_eq!(parse_duration("5ms").expect("duration"), Duration::from_millis(5));
-        assert_eq!(parse_duration("1h 30m").expect("duration"), Duration::from_mins(90));
-        for text in ["", "5", "+5s", "-5s", "5 parsecs", "99999999999999999999d"] {
-            let error = parse_duration(text).expect_err(text);
-            assert_eq!(error.kind(), ErrorKind::Config);
-        }
     }
 
     #[test]

@@ -9,8 +9,9 @@
 //! Integers are little-endian. There is no checksum: the store adds one over the whole. Lengths are compared
 //! with what is there before anything is allocated.
 
+use crate::attributes::Attributes;
 use crate::clock::Timestamp;
-use crate::entry::{Attributes, Checksum, Metadata, Note, Origin};
+use crate::entry::{Checksum, Metadata, Note, Origin};
 use crate::version::{Validator, Version};
 
 const EXPIRES: u8 = 1;
@@ -124,7 +125,8 @@ pub fn take_u64(rest: &mut &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Put, Stamp};
+    use crate::Put;
+    use crate::adapter::Stamp;
 
     fn samples() -> Vec<Metadata> {
         let attributes = Attributes::new().with("content-type", "text/plain").expect("valid");

@@ -1,0 +1,95 @@
+//! The settings of a store over an embedded engine.
+
+use std::path::PathBuf;
+
+use tiered_core::adapter::Stamp;
+use tiered_core::{Capabilities, Durability};
+
+use crate::access::Access;
+
+/// Where an engine's blocking calls run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Executor {
+    /// Writes on a thread of the store's own, reads on the runtime's threads for blocking work.
+    #[default]
+    Threads,
+    /// Everything in the caller's poll: for engines that never wait. A store on a simulated disk becomes replayable. No
+    /// runtime is needed.
+    Inline,
+}
+
+/// The settings of an [`EmbeddedStore`](crate::EmbeddedStore).
+///
+/// # Examples
+/// ```
+/// use tiered_core::Durability;
+/// use tiered_embedded::{Access, Settings};
+///
+/// let settings = Settings::new("lmdb", "data.lmdb", Durability::PowerLoss)
+///     .path("data.lmdb")
+///     .access(Access::ReadWrite)
+///     .max_value(1 << 20);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub(crate) name: &'static str,
+    pub(crate) place: String,
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) access: Access,
+    pub(crate) durability: Durability,
+    pub(crate) max_value: u64,
+    pub(crate) stamp: Stamp,
+    pub(crate) executor: Executor,
+}
+
+impl Settings {
+    /// Settings of the adapter `name`, such as `redb`, for the database at `place`, as messages show it. `durability` is
+    /// what a write survives once it returned; with [`Durability::PowerLoss`] every commit goes to disk.
+    pub fn new(name: &'static str, place: impl Into<String>, durability: Durability) -> Self {
+        Self {
+            name,
+            place: place.into(),
+            path: None,
+            access: Access::default(),
+            durability,
+            max_value: Capabilities::DEFAULT_MAX_VALUE,
+            stamp: Stamp::system(),
+            executor: Executor::default(),
+        }
+    }
+
+    /// The file or folder that the engine locks: an opening waits for a lock on it that this process is releasing.
+    #[must_use]
+    pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.path = Some(path.into());
+        self
+    }
+
+    /// Whether it may write.
+    #[must_use]
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// The largest value, in bytes.
+    #[must_use]
+    pub fn max_value(mut self, bytes: u64) -> Self {
+        self.max_value = bytes;
+        self
+    }
+
+    /// The clock and the source of versions.
+    #[must_use]
+    pub fn stamp(mut self, stamp: Stamp) -> Self {
+        self.stamp = stamp;
+        self
+    }
+
+    /// Where blocking calls run.
+    #[must_use]
+    pub fn executor(mut self, executor: Executor) -> Self {
+        self.executor = executor;
+        self
+    }
+}
