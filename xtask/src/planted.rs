@@ -463,7 +463,7 @@ mod tests {
     use super::{Layer, caught};
 
     #[test]
-    fn what_caught_a_bug_is_read_from_a_failed_run() {
+    fn the_seed_or_schedule_that_caught_a_bug_is_parsed_from_a_failed_run() {
         let simulation = "  12 ms  a call\nseed 7: key-0: not linearizable\nto repeat it: …";
         assert_eq!(
             caught(&Layer::Simulation, simulation).as_deref(),

@@ -103,7 +103,7 @@ mod tests {
     use super::Counts;
 
     #[test]
-    fn counts_are_read_from_libtest() {
+    fn counts_are_parsed_from_the_output_of_libtest() {
         let mut counts = Counts::default();
         counts.read(
             "test result: ok. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",

@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_are_limited() {
+    fn attributes_over_the_limit_are_refused() {
         assert!(Attributes::new().with("content-type", "text/plain").is_ok());
         assert!(Attributes::new().with("Content-Type", "x").is_err());
         assert!(Attributes::new().with("", "x").is_err());

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn damage_is_told_from_growth_and_from_another_manifest() {
+    fn damage_is_distinguished_from_growth_and_from_another_manifest() {
         let folder = tempfile::tempdir().expect("a folder");
         let folder = folder.path();
         let write = |name: &str, text: &str| fs::write(folder.join(name), text).expect("written");
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_others_with_the_seals_names_stay() {
+    fn other_files_with_the_names_of_seals_are_kept() {
         let folder = tempfile::tempdir().expect("a folder");
         let folder = folder.path();
         let write = |name: &str, text: &str| fs::write(folder.join(name), text).expect("written");

@@ -349,7 +349,7 @@ impl Drop for Seed {
 }
 
 #[test]
-fn several_stores_write_one_backend() {
+fn several_stores_over_one_backend_agree() {
     let (mut fired, mut total) = (HashMap::new(), [0; 3]);
     for seed in 0..SEEDS {
         let _seed = Seed(seed);

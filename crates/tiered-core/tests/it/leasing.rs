@@ -16,7 +16,7 @@ async fn open(backend: &Scripted, lease: Lease) -> Result<TieredStore> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_has_one_holder() {
+async fn a_lease_has_at_most_one_holder() {
     let backend = shared();
     let first = open(&backend, Lease::Acquire).await.expect("nobody's");
     let refused = open(&backend, Lease::Acquire).await.expect_err("held");
@@ -29,7 +29,7 @@ async fn a_lease_has_one_holder() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_taken_over_writes_nothing_any_more() {
+async fn a_fenced_owner_writes_nothing() {
     let backend = shared();
     let before = open(&backend, Lease::Acquire).await.expect("nobody's");
     before.put(&key("a"), Put::new("flushed")).await.expect("put");
@@ -64,7 +64,7 @@ async fn a_lost_answer_does_not_fence_the_owner_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_record_is_nobodys_key() {
+async fn the_lease_record_is_not_visible_as_a_key() {
     let backend = shared();
     let store = open(&backend, Lease::Acquire).await.expect("nobody's");
     for name in ["a", "b", "c"] {
@@ -102,7 +102,7 @@ async fn a_lease_needs_atomic_batches() {
 }
 
 #[tokio::test]
-async fn a_foreign_record_is_left_alone() {
+async fn a_record_of_another_program_under_the_leases_name_is_not_overwritten() {
     let backend = shared();
     backend.inner().put(&key(".tiered/owner"), Put::new("something else")).await.expect("put");
     let refused = open(&backend, Lease::TakeOver).await.expect_err("not ours");

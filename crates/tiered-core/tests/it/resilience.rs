@@ -47,7 +47,7 @@ fn value(text: &str, stale: bool) -> (Option<String>, bool) {
 }
 
 #[tokio::test]
-async fn an_absence_is_remembered_for_a_while() {
+async fn an_absence_is_cached_until_its_negative_ttl() {
     let bench =
         Bench::new(TieredSettings { negative_ttl_millis: Some(500), ..TieredSettings::default() }).await;
     assert_eq!(bench.read().await.expect("read"), (None, false));
@@ -67,7 +67,7 @@ async fn an_absence_is_remembered_for_a_while() {
 }
 
 #[tokio::test]
-async fn what_is_stale_is_served_while_the_backend_is_down() {
+async fn a_stale_entry_within_its_bound_is_served_during_an_outage() {
     let settings = TieredSettings {
         max_stale: MaxStale::Millis(100),
         serve_stale: ServeStale::Millis(1_000),
@@ -98,7 +98,7 @@ async fn what_is_stale_is_served_while_the_backend_is_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_backend_is_waited_for_as_long_as_it_says() {
+async fn a_read_waits_for_a_slow_backend_up_to_its_time_limits() {
     let settings = TieredSettings {
         max_stale: MaxStale::Millis(100),
         serve_stale: ServeStale::Unlimited,
@@ -119,7 +119,7 @@ async fn a_slow_backend_is_waited_for_as_long_as_it_says() {
 }
 
 #[tokio::test]
-async fn a_backend_that_fails_again_and_again_is_left_alone() {
+async fn the_breaker_rejects_calls_to_a_backend_that_keeps_failing() {
     let breaker = BreakerSettings::new(3, Duration::from_secs(1));
     let bench =
         Bench::new(TieredSettings { backend_breaker: Some(breaker), ..TieredSettings::default() }).await;
@@ -138,7 +138,7 @@ async fn a_backend_that_fails_again_and_again_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frontend_that_hangs_is_done_without() {
+async fn reads_succeed_while_the_frontend_hangs() {
     let breaker = BreakerSettings::new(2, Duration::from_mins(1));
     let settings = TieredSettings {
         frontend_breaker: Some(breaker),
@@ -161,7 +161,7 @@ async fn a_frontend_that_hangs_is_done_without() {
 }
 
 #[tokio::test]
-async fn an_error_is_no_absence() {
+async fn an_error_is_not_reported_as_an_absence() {
     let frontend = scripted();
     let builder = TieredStore::builder(Arc::new(frontend.clone()), Arc::new(MemoryStore::new()));
     let store = builder.read_policy(tiered_core::ReadPolicy::FrontendOnly).build().await.expect("it fits");
@@ -170,7 +170,7 @@ async fn an_error_is_no_absence() {
 }
 
 #[tokio::test]
-async fn breakers_that_make_no_sense_are_refused() {
+async fn invalid_breaker_settings_are_refused() {
     let breaker = |failures| Some(BreakerSettings::new(failures, Duration::from_millis(1)));
     let none = TieredSettings { backend_breaker: breaker(0), ..TieredSettings::default() };
     let local = TieredSettings {
@@ -225,7 +225,7 @@ impl Interceptor for Held {
 /// A fill that does not happen asks the frontend's breaker for nothing: the one call that is let through is left for
 /// others.
 #[tokio::test]
-async fn a_fill_that_is_revoked_uses_no_probe_up() {
+async fn a_revoked_fill_does_not_use_up_the_probe_of_a_half_open_breaker() {
     let inner = MemoryStore::new().declaring(|all| all.without(Feature::Peeks));
     for name in ["held", "other"] {
         inner.put(&key(name), Put::new("v")).await.expect("written");

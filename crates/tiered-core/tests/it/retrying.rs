@@ -25,7 +25,7 @@ async fn with_old(backend: &Scripted) -> TieredStore {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_put_is_repeated_until_the_answer_is_definite() {
+async fn a_put_is_retried_until_its_outcome_is_known() {
     let backend = scripted();
     let store = with_old(&backend).await;
     backend.then(Fate::RequestLost).then(Fate::RequestLost).then(Fate::AnswerLost);
@@ -37,7 +37,7 @@ async fn a_put_is_repeated_until_the_answer_is_definite() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_writer_recognises_what_it_wrote_itself() {
+async fn a_retried_write_recognises_its_own_version_as_success() {
     let backend = scripted();
     let store = over(&backend).await;
     backend.then(Fate::AnswerLost);
@@ -56,7 +56,7 @@ async fn a_writer_recognises_what_it_wrote_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_condition_that_never_held_is_refused() {
+async fn a_retried_write_whose_condition_never_held_is_refused() {
     let backend = scripted();
     let store = with_old(&backend).await;
     let other = tiered_core::Version::from_u128(7);
@@ -73,7 +73,7 @@ async fn a_condition_that_never_held_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_somebody_else_wrote_is_not_undone() {
+async fn a_retried_write_does_not_undo_a_later_write_of_another_process() {
     let backend = shared();
     let store = with_old(&backend).await;
     backend.then(Fate::Overtaken("theirs"));
@@ -89,7 +89,7 @@ async fn what_somebody_else_wrote_is_not_undone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn batches_are_driven_as_well() {
+async fn a_batch_is_retried_until_its_outcome_is_known() {
     for atomic in [true, false] {
         let inner =
             MemoryStore::new().declaring(|all| if atomic { all } else { all.without(Feature::AtomicBatch) });
@@ -108,7 +108,7 @@ async fn batches_are_driven_as_well() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_per_item_is_driven_without_what_is_refused() {
+async fn a_best_effort_batch_is_retried_without_its_refused_items() {
     for atomic in [true, false] {
         let memory = MemoryStore::new();
         let memory = if atomic { memory } else { memory.declaring(|all| all.without(Feature::AtomicBatch)) };
@@ -131,7 +131,7 @@ async fn a_batch_per_item_is_driven_without_what_is_refused() {
 
 /// Found by the simulation: an error that said that the rest of the batch was applied was given for what had been refused.
 #[tokio::test(start_paused = true)]
-async fn an_error_of_a_batch_per_item_is_not_that_of_what_is_refused() {
+async fn the_error_of_a_best_effort_batch_is_not_the_error_of_its_refused_items() {
     let backend = scripted();
     let store = with_old(&backend).await;
     assert_eq!(store.get(&key("k")).await.expect("get").expect("there").value(), "old");
@@ -150,7 +150,7 @@ async fn an_error_of_a_batch_per_item_is_not_that_of_what_is_refused() {
 
 /// Found by the simulation: a put that a delete of the same batch replaced was looked for, and not found.
 #[tokio::test(start_paused = true)]
-async fn a_batch_is_recognised_by_the_last_operation_on_each_key() {
+async fn a_retried_batch_is_recognised_by_its_last_operation_on_each_key() {
     for backend in [scripted(), shared()] {
         let old = backend.inner().put(&key("k"), Put::new("old")).await.expect("put").version;
         let store = over(&backend).await;
@@ -169,7 +169,7 @@ async fn a_batch_is_recognised_by_the_last_operation_on_each_key() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_answers_while_the_write_goes_on() {
+async fn a_write_past_its_deadline_answers_unknown_and_continues() {
     let backend = scripted();
     let settings = TieredSettings { write_deadline_millis: Some(5), ..driving(WritePolicy::WriteAround) };
     let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend.clone()));
@@ -184,7 +184,7 @@ async fn a_deadline_answers_while_the_write_goes_on() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_retried_is_refused() {
+async fn retrying_until_known_is_refused_over_a_backend_that_cannot_support_it() {
     let unconditional = |all: Capabilities| all.without(Feature::ConditionalDelete);
     let build = |backend: Scripted, policy: WritePolicy| {
         let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend));
@@ -209,7 +209,7 @@ async fn what_cannot_be_retried_is_refused() {
 
 /// It may have taken effect before somebody wrote over it: changing the value again would be the second time.
 #[tokio::test(start_paused = true)]
-async fn an_update_whose_fate_nobody_knows_is_not_repeated() {
+async fn an_update_of_unknown_outcome_is_not_repeated() {
     let backend = shared();
     let store = over(&backend).await;
     store.put(&key("k"), Put::new("1")).await.expect("written");
@@ -226,7 +226,7 @@ async fn an_update_whose_fate_nobody_knows_is_not_repeated() {
 
 /// Nobody else deletes what it would create, so that a lost request is sent again.
 #[tokio::test(start_paused = true)]
-async fn a_declared_sole_writer_is_driven_as_one() {
+async fn a_declared_sole_writer_resends_a_lost_create() {
     let backend = shared();
     let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend.clone()));
     let builder = builder.settings(driving(WritePolicy::WriteThrough)).declare_sole_writer();

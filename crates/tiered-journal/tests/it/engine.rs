@@ -46,7 +46,7 @@ async fn count(store: &dyn Store) -> usize {
 }
 
 #[tokio::test]
-async fn acknowledged_writes_outlive_the_process() {
+async fn acknowledged_writes_survive_a_killed_process() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     back.down.store(true, Ordering::Relaxed);
     let store = open(folder.path(), &back, OnPark::Auto).await;
@@ -80,7 +80,7 @@ async fn acknowledged_writes_outlive_the_process() {
 }
 
 #[tokio::test]
-async fn a_refused_write_halts_the_flush_where_the_backend_holds_a_prefix() {
+async fn on_park_halt_a_refused_write_stops_the_flush() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     let store = open(folder.path(), &back, OnPark::Auto).await;
     let mut events = store.subscribe();
@@ -132,7 +132,7 @@ async fn a_refused_write_halts_the_flush_where_the_backend_holds_a_prefix() {
 }
 
 #[tokio::test]
-async fn a_dropped_write_leaves_what_the_backend_has() {
+async fn dropping_a_parked_write_leaves_the_backends_value() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     back.strict.store(false, Ordering::Relaxed);
     let store = open(folder.path(), &back, OnPark::Auto).await;
@@ -157,7 +157,7 @@ async fn a_dropped_write_leaves_what_the_backend_has() {
 }
 
 #[tokio::test]
-async fn where_the_rest_goes_on_a_later_write_replaces_a_parked_one() {
+async fn on_park_continue_a_later_write_replaces_a_parked_one() {
     for atomic in [true, false] {
         let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(atomic));
         let store = open(folder.path(), &back, OnPark::Skip).await;
@@ -224,7 +224,7 @@ async fn a_journal_is_bound_to_its_backend() {
 }
 
 #[tokio::test]
-async fn an_action_is_journaled_as_it_was() {
+async fn a_journaled_operation_is_recovered_unchanged() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     back.down.store(true, Ordering::Relaxed);
     let store = open(folder.path(), &back, OnPark::Auto).await;
@@ -244,7 +244,7 @@ async fn an_action_is_journaled_as_it_was() {
 /// The list of parked writes is as true as the journal: what is in line again is in it until the backend has it, and
 /// no longer.
 #[tokio::test]
-async fn what_is_retried_is_neither_lost_nor_repeated() {
+async fn a_retried_parked_write_is_neither_lost_nor_applied_twice() {
     for on_park in [OnPark::Halt, OnPark::Skip] {
         let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
         let store = open(folder.path(), &back, on_park).await;
@@ -280,7 +280,7 @@ async fn what_is_retried_is_neither_lost_nor_repeated() {
 }
 
 #[tokio::test]
-async fn a_retried_write_survives_though_its_segment_is_gone() {
+async fn a_retried_write_survives_the_removal_of_its_segment() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     let store = open(folder.path(), &back, OnPark::Skip).await;
     for name in ["bad1", "bad2"] {

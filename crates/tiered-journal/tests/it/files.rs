@@ -17,7 +17,7 @@ fn segments(path: &Path) -> usize {
 }
 
 #[tokio::test]
-async fn what_was_appended_is_recovered() {
+async fn appended_records_are_recovered() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut batch = vec![put("a", "1"), delete("b"), put("c", vec![3; 5000])];
     batch[0].continues = true;
@@ -48,7 +48,7 @@ async fn what_was_appended_is_recovered() {
 }
 
 #[tokio::test]
-async fn trimming_removes_segments() {
+async fn trimming_removes_segments_that_are_no_longer_needed() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = open(folder.path()).await;
     journal.recover(BACKEND).await.expect("new");
@@ -93,7 +93,7 @@ async fn a_journal_belongs_to_one_backend_and_one_handle() {
 }
 
 #[tokio::test]
-async fn what_is_set_aside_outlives_its_segment() {
+async fn parked_writes_survive_the_removal_of_their_segment() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = open(folder.path()).await;
     journal.recover(BACKEND).await.expect("new");

@@ -29,7 +29,7 @@ async fn open(folder: &Path, back: &Picky, lease: Lease) -> Result<TieredStore> 
 }
 
 #[tokio::test]
-async fn after_a_crash_the_same_journal_has_the_lease_and_flushes_nothing_twice() {
+async fn after_a_crash_the_same_journal_keeps_the_lease_and_flushes_each_write_once() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     let store = open(folder.path(), &back, Lease::Acquire).await.expect("the lease is free");
     for index in 0..40 {
@@ -52,7 +52,7 @@ async fn after_a_crash_the_same_journal_has_the_lease_and_flushes_nothing_twice(
 }
 
 #[tokio::test]
-async fn what_a_former_owner_had_acknowledged_waits_for_a_person() {
+async fn acknowledged_writes_of_a_former_owner_are_parked() {
     let (mine, theirs) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     let back = picky(true);
     let before = open(mine.path(), &back, Lease::Acquire).await.expect("the lease is free");
@@ -122,7 +122,7 @@ impl Journal for Stubborn {
 /// What is parked is in the journal alone until its list is written: after a crash in the middle of that, a record of the
 /// lease which says that everything before was flushed would lose it.
 #[tokio::test]
-async fn nothing_counts_as_flushed_while_the_list_of_what_is_parked_is_being_written() {
+async fn no_write_counts_as_flushed_while_the_parked_list_is_being_written() {
     let (fails, turn, back) = (Arc::new(AtomicBool::new(true)), Arc::default(), picky(true));
     let journal =
         Stubborn { inner: VolatileJournal::new(), fails: Arc::clone(&fails), turn: Arc::clone(&turn) };

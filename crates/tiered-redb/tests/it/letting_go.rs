@@ -19,7 +19,7 @@ async fn a_dropped_store_can_be_opened_again_at_once() {
 }
 
 #[tokio::test]
-async fn a_write_under_way_is_waited_for() {
+async fn dropping_a_store_waits_for_a_running_write() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = RedbConfig::new(folder.path().join("d.redb"));
     for round in 0..5 {
@@ -46,7 +46,7 @@ async fn a_dropped_stack_can_be_opened_again_at_once() {
 }
 
 #[tokio::test]
-async fn a_stack_that_was_refused_leaves_its_backend_free() {
+async fn a_refused_stack_releases_its_backend() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = RedbConfig::new(folder.path().join("d.redb"));
     for round in 0..10 {

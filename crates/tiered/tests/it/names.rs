@@ -40,7 +40,7 @@ fn names(file: &Path, module: &str, found: &mut BTreeSet<String>) {
 
 /// After a deliberate change run it with `TIERED_BLESS=1`, and look at the difference.
 #[test]
-fn public_names_are_the_listed_ones() {
+fn the_public_names_match_their_snapshot() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut found = BTreeSet::new();
     for (folder, name) in [("tiered", "tiered"), ("tiered-core", "tiered_core")] {

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_ours_and_left_behind_is_removed() {
+    fn only_leftover_folders_of_these_tests_are_removed() {
         let place = std::env::temp_dir().join(format!("services-of-{}", std::process::id()));
         let place = Folder::make(place).expect("made");
         let path = |name: &str| place.path().join(name);
