@@ -3,16 +3,12 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// How the folders begin.
 const PREFIX: &str = "tiered-tests-";
 
 /// The lock of a folder that is in use.
 const LOCK: &str = "lock";
-
-/// Room that a run needs, in KiB: six times what it was seen to use.
-const ROOM: u64 = 2 << 20;
 
 /// A folder, removed when it is dropped.
 #[derive(Debug)]
@@ -23,15 +19,10 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// Makes a folder, in memory where that is possible.
+    /// Makes a folder among the temporary files of the system.
     pub(crate) fn make() -> Result<Self, String> {
-        let memory = PathBuf::from("/dev/shm");
-        let disk = std::env::temp_dir();
-        for place in [&memory, &disk] {
-            remove_leftovers(place);
-        }
-        // No test cuts the power of the machine: memory keeps for the tests what a disk keeps, without its waits.
-        let place = if room(&memory).is_some_and(|room| room >= ROOM) { memory } else { disk };
+        let place = std::env::temp_dir();
+        remove_leftovers(&place);
         Self::make_in(&place).map_err(|error| format!("{}: {error}", place.display()))
     }
 
@@ -66,15 +57,6 @@ fn remove_leftovers(place: &Path) {
             println!("removed {}, which an interrupted run left", path.display());
         }
     }
-}
-
-/// The free KiB of a file system in memory.
-fn room(place: &Path) -> Option<u64> {
-    let output = Command::new("df").args(["-P", "-k"]).arg(place).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut fields = text.lines().nth(1)?.split_whitespace();
-    fields.next().filter(|kind| ["tmpfs", "shm"].contains(kind))?;
-    fields.nth(2)?.parse().ok()
 }
 
 #[cfg(test)]

@@ -145,14 +145,32 @@ fn tests(session: &mut Session) -> Result<Counts, String> {
     let mut programs: Vec<&Program> =
         session.programs.iter().filter(|program| runs(session, program)).collect();
     programs.sort_by_key(|program| place(program));
-    let own_server = session.has("TIERED_TEST_POSTGRES_OWN");
-    let jobs = programs.into_iter().map(|program| {
-        let skips = program.package == "tiered-postgres" && !own_server;
-        let arguments: &[&str] = if skips { &["--skip", "own_server"] } else { &[] };
-        Job { program: program.clone(), arguments: arguments.iter().copied().map(str::to_owned).collect() }
-    });
-    let counts = programs::run_all(session, jobs.collect(), cores())?;
-    if counts.passed == 0 { Err("no test ran".to_owned()) } else { Ok(counts) }
+    let (alone, together): (Vec<&Program>, Vec<&Program>) =
+        programs.into_iter().partition(|program| kills_server(program));
+    let skips: &[&str] =
+        if session.has("TIERED_TEST_POSTGRES_OWN") { &[] } else { &["--skip", "own_server"] };
+    let jobs = |programs: Vec<&Program>, arguments: &[&str]| {
+        let arguments: Vec<String> = arguments.iter().copied().map(str::to_owned).collect();
+        programs
+            .into_iter()
+            .map(|program| Job { program: program.clone(), arguments: arguments.clone() })
+            .collect()
+    };
+    let together = programs::run_all(session, jobs(together, &[]), cores());
+    let alone = programs::run_all(session, jobs(alone, skips), 1);
+    match (together, alone) {
+        (Ok(mut counts), Ok(alone)) => {
+            counts.add(alone);
+            if counts.passed == 0 { Err("no test ran".to_owned()) } else { Ok(counts) }
+        }
+        (Err(one), Err(other)) => Err(format!("{one}\n{other}")),
+        (Err(why), Ok(_)) | (Ok(_), Err(why)) => Err(why),
+    }
+}
+
+/// Whether a program kills the Postgres that others use, so that it runs alone.
+fn kills_server(program: &Program) -> bool {
+    program.package == "tiered-postgres" && program.name == "server"
 }
 
 /// Whether a program belongs to the stage of the tests.

@@ -61,6 +61,11 @@ fn remove_if_left(folder: &Path) -> bool {
     lock.try_lock().is_ok() && fs::remove_dir_all(folder).is_ok()
 }
 
+/// Whether a process that is running made this folder.
+pub(crate) fn is_in_use(folder: &Path) -> bool {
+    File::open(folder.join(MARKER)).is_ok_and(|lock| lock.try_lock().is_err())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
