@@ -148,7 +148,7 @@ async fn a_wrapper_without_a_fault_passes() {
     passes(
         "sharing",
         alone(Alone::Nothing).await,
-        &["life_close", "life_close_busy", "close_acknowledged", "close_refused"],
+        &["life_close", "life_close_busy", "close_keeps_acknowledged", "close_drops_refused"],
     )
     .await;
 }
@@ -251,7 +251,7 @@ async fn a_simple_fault_fails_the_simple_case_first() {
         (Fault::RangeOffByOne, "range_half_open"),
         (Fault::LimitIgnored, "list_limit"),
         (Fault::StartAfterIncluded, "list_after"),
-        (Fault::BatchFirstWins, "batch_last"),
+        (Fault::BatchFirstWins, "batch_last_operation_wins"),
     ] {
         // The cases before it pass.
         let before = cases().position(|case| case.name == plain).expect("a case");

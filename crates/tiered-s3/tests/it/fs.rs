@@ -19,7 +19,7 @@ const WANTING: [&str; 23] = [
     "model_sequence",
     "read_key_shortest",
     "read_keys",
-    "read_keys_near",
+    "read_keys_similar",
     // A part of a name has 255 bytes at most.
     "read_key_longest",
     // A value and its headers are two files: readers see one without the other, and so do conditions.
@@ -34,7 +34,7 @@ const WANTING: [&str; 23] = [
     "race_replace",
     "race_values",
     "race_versions",
-    "race_visible",
+    "race_acknowledged_visible",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
