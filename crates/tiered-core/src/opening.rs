@@ -225,7 +225,7 @@ mod tests {
             thread::sleep(IN_USE * 2);
             drop(held);
         });
-        open(left, &attempts).expect("let go");
+        open(left, &attempts).expect("released");
         assert!(begun.elapsed() >= IN_USE, "it was waited for");
         releases.join().expect("ends");
     }

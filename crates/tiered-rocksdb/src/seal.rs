@@ -137,7 +137,7 @@ mod tests {
         write("MANIFEST-2", "others");
         assert_eq!(kind(), Ok(()), "of an older close");
         write(NAME, "MANIFEST-2 6 00000000 00000000");
-        assert_eq!(kind(), Ok(()), "a damaged seal locks nobody out");
+        assert_eq!(kind(), Ok(()), "a damaged seal does not keep the store from opening");
     }
 
     #[test]

@@ -316,7 +316,7 @@ mod tests {
         assert!(parked(dropped).observe(&found(&[("a", 2)])).is_ok());
         assert!(parked(dropped).observe(&found(&[("a", 3)])).is_err(), "it came back");
         let kept = |ledger: &mut Ledger| ledger.keep(3);
-        assert!(parked(kept).observe(&found(&[("a", 2)])).is_err(), "nobody dropped it");
+        assert!(parked(kept).observe(&found(&[("a", 2)])).is_err(), "it was not dropped");
         // What is dropped in turn leaves the first.
         let mut ledger = parked(dropped);
         ledger.begin_drop(2);

@@ -272,7 +272,7 @@ fn a_frontend_that_always_fails_changes_no_answer() {
                 }
             }
             let all = tokio::time::timeout(Duration::from_hours(1), join_all(tasks)).await;
-            for task in all.expect("nobody is stuck") {
+            for task in all.expect("every task ends") {
                 task.expect("no panic");
             }
             assert!(store.stats().quarantined <= BOUND as u64, "{policy}: the quarantine is bounded");

@@ -20,7 +20,7 @@ async fn a_removal_that_takes_effect_late_removes_no_local_write() {
         .write_policy(WritePolicy::FrontendOnly)
         .build()
         .await
-        .expect("it fits");
+        .expect("builds");
     // Its fill fails, and the first removal after that.
     store.get(&key).await.expect("reads");
     while faults.fired(Fault::DelayedApply) < 2 {

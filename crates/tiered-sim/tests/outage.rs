@@ -468,7 +468,7 @@ async fn nothing_is_flushed_before_the_backends_mark_is_read() {
         let journals = ownership::journals(&world.back).await.expect("reads");
         assert_eq!(journals.len(), 1);
         for journal in journals.iter().filter(|_| gives_up) {
-            ownership::abandon(&world.back, *journal).await.expect("given up");
+            ownership::abandon(&world.back, *journal).await.expect("abandoned");
         }
         world.back.be_down(true);
         let store = world.open().await;

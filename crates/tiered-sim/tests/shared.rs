@@ -116,7 +116,7 @@ impl World {
             let builder =
                 TieredStore::builder(Arc::new(front), Arc::new(backend)).stamp(stamp).settings(settings);
             faults.heal();
-            stores.push(builder.build().await.expect("it fits"));
+            stores.push(builder.build().await.expect("builds"));
             faults.resume();
             all.extend([faults, of_front]);
         }

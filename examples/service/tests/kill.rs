@@ -102,7 +102,7 @@ async fn a_missing_journal_is_detected_and_can_be_abandoned_by_name() {
     std::fs::remove_dir_all(&journal).expect("lost");
     let refused = Shop::open(&config).await.expect_err("its journal is missing");
     let ServiceError::JournalMissing(ids) = refused else { panic!("{refused}") };
-    config.give_up(&ids).await.expect("given up");
+    config.give_up(&ids).await.expect("abandoned");
     let shop = Shop::open(&config).await.expect("opens");
     let found = shop.orders_of("ada").await.expect("lists");
     assert!(answered.iter().all(|number| found.contains(number)), "what was flushed before is there");

@@ -22,7 +22,7 @@ async fn a_tier_in_use_by_one_stack_is_refused_to_a_second() {
         .build()
         .await
         .expect("builds");
-    let error = over(&back).build().await.expect_err("it would serve old entries for ever");
+    let error = over(&back).build().await.expect_err("it would serve old entries without a bound");
     assert_eq!(error.kind(), ErrorKind::Locked, "{error}");
     let shares_front =
         TieredStore::builder(Arc::clone(&front) as Arc<dyn Store>, Arc::new(MemoryStore::new()));
@@ -129,7 +129,7 @@ async fn closing_a_stack_releases_its_tiers() {
         TieredStore::builder(Arc::new(MemoryStore::new()), Arc::clone(inner) as Arc<dyn Store>).build()
     };
     let one = outer(&inner).await.expect("builds");
-    assert_eq!(outer(&inner).await.expect_err("a stack is lent as well").kind(), ErrorKind::Locked);
+    assert_eq!(outer(&inner).await.expect_err("the stack is in use").kind(), ErrorKind::Locked);
     one.close().await.expect("closes");
     drop(inner.claim(&Scope::Whole).await.expect("given back"));
 }
@@ -139,7 +139,7 @@ async fn a_revalidating_cache_may_share_its_backend() {
     let back = Arc::new(MemoryStore::new());
     let owner = over(&back).build().await.expect("builds");
     let cache = || over(&back).write_policy(WritePolicy::FrontendOnly);
-    assert_eq!(cache().build().await.expect_err("for ever is too long").kind(), ErrorKind::Locked);
+    assert_eq!(cache().build().await.expect_err("no bound on staleness").kind(), ErrorKind::Locked);
     let cache = cache().max_stale(MaxStale::Millis(0)).build().await.expect("it compares");
     for value in ["1", "2"] {
         owner.put(&key("k"), Put::new(value)).await.expect("written");

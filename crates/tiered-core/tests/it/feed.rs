@@ -131,7 +131,7 @@ async fn a_gap_in_the_feed_makes_every_entry_unverified() {
     let stack = stack(WritePolicy::WriteThrough, ReadPolicy::FrontendFirst).await;
     stack.store.put(&key(), Put::new("ours")).await.expect("written");
     stack.back.inner().put(&key(), Put::new("theirs")).await.expect("written");
-    assert_eq!(value(&stack.store).await, "ours", "nobody told");
+    assert_eq!(value(&stack.store).await, "ours", "no change was announced");
     stack.others.send(Change::Resync).expect("followed");
     until(|| stack.store.stats().resyncs == 1).await;
     assert_eq!(value(&stack.store).await, "theirs");
@@ -165,7 +165,7 @@ async fn local_writes_survive_the_feed_and_frontend_only_reads_do_not_follow_it(
     until(|| stack.store.stats().resyncs == 1).await;
     assert_eq!(value(&stack.store).await, "local");
     let alone = self::stack(WritePolicy::WriteThrough, ReadPolicy::FrontendOnly).await;
-    assert!(alone.back.feed.lock().is_some(), "nobody took it");
+    assert!(alone.back.feed.lock().is_some(), "the feed was not taken");
 }
 
 /// What it would have told is not known: every entry is compared with the backend.

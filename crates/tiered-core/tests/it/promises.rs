@@ -310,7 +310,7 @@ async fn a_streamed_put_ends_at_its_deadline() {
     }
 }
 
-/// A store that panics has failed: nothing old is served, nobody waits for ever, and what it says is passed on.
+/// A store that panics has failed: no old value is served, no call waits forever, and its message is passed on.
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_a_tier_is_an_error_of_that_tier() {
     let (front, back) = (moody(), moody());
@@ -374,7 +374,7 @@ async fn a_flush_is_retried_after_a_panic_of_the_backend() {
     back.be(Mood::Panics);
     store.put(&key("k"), Put::new("v")).await.expect("journaled");
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!((store.stats().backlog, store.stats().parked), (1, 0), "nobody knows what it did");
+    assert_eq!((store.stats().backlog, store.stats().parked), (1, 0), "its effect is unknown");
     back.be(Mood::Well);
     store.flush().await.expect("drains");
     assert_eq!(back.inner().peek(&key("k")).expect("there").value(), "v");
@@ -519,7 +519,7 @@ async fn blocking_on_overdue_writes_requires_a_maximum_age() {
         settings.max_pending_age_millis = None;
         settings.on_overdue = OnOverdue::Block;
     });
-    assert_eq!(builder.build().await.expect_err("of what age?").kind(), ErrorKind::Config);
+    assert_eq!(builder.build().await.expect_err("no maximum age").kind(), ErrorKind::Config);
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ impl Bench {
         let frontend = Arc::new(MemoryStore::with_stamp(stamp.clone()));
         let builder =
             TieredStore::builder(frontend, Arc::new(backend.clone())).stamp(stamp).settings(settings);
-        Self { clock, backend, store: builder.build().await.expect("it fits") }
+        Self { clock, backend, store: builder.build().await.expect("builds") }
     }
 
     async fn read(&self) -> tiered_core::Result<(Option<String>, bool)> {
@@ -149,7 +149,7 @@ async fn reads_succeed_while_the_frontend_hangs() {
     let backend = MemoryStore::new();
     let builder =
         TieredStore::builder(Arc::new(frontend.clone()), Arc::new(backend.clone())).settings(settings);
-    let store = builder.build().await.expect("it fits");
+    let store = builder.build().await.expect("builds");
     backend.put(&key("k"), Put::new("1")).await.expect("put");
     frontend.reads_are(Reading::Hangs);
     let begun = tokio::time::Instant::now();
@@ -164,9 +164,9 @@ async fn reads_succeed_while_the_frontend_hangs() {
 async fn an_error_is_not_reported_as_an_absence() {
     let frontend = scripted();
     let builder = TieredStore::builder(Arc::new(frontend.clone()), Arc::new(MemoryStore::new()));
-    let store = builder.read_policy(tiered_core::ReadPolicy::FrontendOnly).build().await.expect("it fits");
+    let store = builder.read_policy(tiered_core::ReadPolicy::FrontendOnly).build().await.expect("builds");
     frontend.reads_are(Reading::Down);
-    assert_eq!(store.get(&key("k")).await.expect_err("nobody knows").kind(), ErrorKind::Unavailable);
+    assert_eq!(store.get(&key("k")).await.expect_err("the frontend is down").kind(), ErrorKind::Unavailable);
 }
 
 #[tokio::test]

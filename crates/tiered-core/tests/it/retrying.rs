@@ -15,7 +15,7 @@ fn driving(write_policy: WritePolicy) -> TieredSettings {
 
 async fn over(backend: &Scripted) -> TieredStore {
     let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend.clone()));
-    builder.settings(driving(WritePolicy::WriteThrough)).build().await.expect("it fits")
+    builder.settings(driving(WritePolicy::WriteThrough)).build().await.expect("builds")
 }
 
 /// A value that was there before.
@@ -68,7 +68,7 @@ async fn a_retried_write_whose_condition_never_held_is_refused() {
     assert_eq!(backend.writes(), 0, "it is seen before anything is sent");
     backend.then(Fate::RequestLost);
     let refused = store.put(&key("k"), Put::new("new").if_absent()).await.expect_err("refused");
-    assert_eq!(refused.write_outcome(), Outcome::NotApplied, "nobody else can have written it");
+    assert_eq!(refused.write_outcome(), Outcome::NotApplied, "no other process can have written it");
     assert_eq!(store.get(&key("k")).await.expect("get").expect("there").value(), "old");
 }
 
@@ -77,13 +77,13 @@ async fn a_retried_write_does_not_undo_a_later_write_of_another_process() {
     let backend = shared();
     let store = with_old(&backend).await;
     backend.then(Fate::Overtaken("theirs"));
-    store.put(&key("k"), Put::new("ours")).await.expect("in its place, or before it: nobody can tell");
+    store.put(&key("k"), Put::new("ours")).await.expect("overwritten before or after: either is allowed");
     assert_eq!(backend.inner().get(&key("k")).await.expect("get").expect("there").value(), "theirs");
     assert_eq!(store.get(&key("k")).await.expect("get").expect("there").value(), "theirs");
     let seen = store.get(&key("k")).await.expect("get").expect("there").version().clone();
     backend.then(Fate::Overtaken("theirs again"));
     let error =
-        store.put(&key("k"), Put::new("ours").if_version(seen)).await.expect_err("which of them was first?");
+        store.put(&key("k"), Put::new("ours").if_version(seen)).await.expect_err("the order is unknown");
     assert_eq!(error.write_outcome(), Outcome::Unknown);
     assert_eq!(store.get(&key("k")).await.expect("get").expect("there").value(), "theirs again");
 }
@@ -173,7 +173,7 @@ async fn a_write_past_its_deadline_answers_unknown_and_continues() {
     let backend = scripted();
     let settings = TieredSettings { write_deadline_millis: Some(5), ..driving(WritePolicy::WriteAround) };
     let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend.clone()));
-    let store = builder.settings(settings).build().await.expect("it fits");
+    let store = builder.settings(settings).build().await.expect("builds");
     for _ in 0..8 {
         backend.then(Fate::RequestLost);
     }
@@ -207,7 +207,7 @@ async fn retrying_until_known_is_refused_over_a_backend_that_cannot_support_it()
     assert!(refused.expect_err("no fence").message().contains("conditional"), "it says what is missing");
 }
 
-/// It may have taken effect before somebody wrote over it: changing the value again would be the second time.
+/// It may have taken effect before another write replaced it: changing the value again could apply it twice.
 #[tokio::test(start_paused = true)]
 async fn an_update_of_unknown_outcome_is_not_repeated() {
     let backend = shared();
@@ -219,24 +219,24 @@ async fn an_update_of_unknown_outcome_is_not_repeated() {
         changes += 1;
         Some(Put::new("2"))
     };
-    let error = store.update(&key("k"), change).await.expect_err("nobody knows");
+    let error = store.update(&key("k"), change).await.expect_err("unknown outcome");
     assert_eq!((error.write_outcome(), changes), (Outcome::Unknown, 1));
     assert_eq!(store.get(&key("k")).await.expect("reads").expect("there").value(), "theirs");
 }
 
-/// Nobody else deletes what it would create, so that a lost request is sent again.
+/// No other process deletes the entry it creates. So a lost request is sent again.
 #[tokio::test(start_paused = true)]
 async fn a_declared_sole_writer_resends_a_lost_create() {
     let backend = shared();
     let builder = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(backend.clone()));
     let builder = builder.settings(driving(WritePolicy::WriteThrough)).declare_sole_writer();
-    let store = builder.build().await.expect("it fits");
+    let store = builder.build().await.expect("builds");
     backend.then(Fate::RequestLost);
     store.put(&key("k"), Put::new("1").if_absent()).await.expect("driven forward");
     // Where others write it could come back over their delete.
     let shared = shared();
     let store = over(&shared).await;
     shared.then(Fate::RequestLost);
-    let error = store.put(&key("k"), Put::new("1").if_absent()).await.expect_err("nobody knows");
+    let error = store.put(&key("k"), Put::new("1").if_absent()).await.expect_err("unknown outcome");
     assert_eq!((error.write_outcome(), shared.writes()), (Outcome::Unknown, 1));
 }

@@ -129,7 +129,7 @@ async fn a_failing_disk_is_reopened_and_every_waiter_gets_an_answer() {
         for error in failed {
             assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Some(Outcome::Unknown)));
         }
-        maps.store.put(&keys[0], Put::new("after")).await.expect("the disk is well again");
+        maps.store.put(&keys[0], Put::new("after")).await.expect("the disk works again");
         assert_eq!(maps.disk.openings.load(Ordering::Relaxed), 2, "opened anew once");
         assert_eq!(maps.store.get(&keys[0]).await.expect("reads").expect("found").value(), "after");
     }

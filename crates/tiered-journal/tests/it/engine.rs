@@ -128,7 +128,7 @@ async fn on_park_halt_a_refused_write_stops_the_flush() {
     assert_eq!(back.value("after").await.expect("flushed"), "1");
     assert_eq!((store.stats().parked, store.stats().backlog), (0, 0));
     assert!(store.retry_parked(sequence).is_err());
-    after.receipt.durable(Level::Committed).await.expect_err("its store is gone");
+    after.receipt.durable(Level::Committed).await.expect_err("its store was dropped");
 }
 
 #[tokio::test]
@@ -143,9 +143,9 @@ async fn dropping_a_parked_write_leaves_the_backends_value() {
     store.put(&key("after"), Put::new("1")).await.expect("acknowledged");
     store.flush().await.expect_err("refused");
     assert_eq!(read(&store, "bad").await.expect("shown"), "new");
-    store.drop_parked(store.parked()[0].sequence()).await.expect("given up");
+    store.drop_parked(store.parked()[0].sequence()).await.expect("dropped");
     assert_eq!(read(&store, "bad").await.expect("the backend's"), "old");
-    let error = written.receipt.durable(Level::Committed).await.expect_err("given up");
+    let error = written.receipt.durable(Level::Committed).await.expect_err("dropped");
     assert!(error.to_string().contains("dropped"), "{error}");
     store.flush().await.expect("goes on");
     assert_eq!(back.value("after").await.expect("flushed"), "1");
@@ -293,7 +293,7 @@ async fn a_retried_write_survives_the_removal_of_its_segment() {
     back.down.store(true, Ordering::Relaxed);
     let parked = store.parked();
     store.retry_parked(parked[0].sequence()).expect("is in line");
-    store.drop_parked(parked[1].sequence()).await.expect("given up, which writes the list");
+    store.drop_parked(parked[1].sequence()).await.expect("dropped, which writes the list");
     drop(store);
     let store = open(folder.path(), &back, OnPark::Skip).await;
     assert_eq!(read(&store, "bad1").await.expect("acknowledged"), "1");

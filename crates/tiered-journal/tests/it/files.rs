@@ -38,7 +38,11 @@ async fn appended_records_are_recovered() {
     journal.close().await.expect("closes");
     let journal = open(folder.path()).await;
     let recovered = journal.recover(BACKEND).await.expect("recovers");
-    assert_eq!(recovered.records.first().map(|(sequence, _)| *sequence), Some(3), "what was trimmed is gone");
+    assert_eq!(
+        recovered.records.first().map(|(sequence, _)| *sequence),
+        Some(3),
+        "trimmed records are removed"
+    );
     assert_eq!(recovered.records.len(), 3);
     journal.trim(5).await.expect("trims");
     journal.close().await.expect("closes");

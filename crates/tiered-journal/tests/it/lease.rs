@@ -41,8 +41,9 @@ async fn after_a_crash_the_same_journal_keeps_the_lease_and_flushes_each_write_o
     drop(store);
     back.down.store(false, Ordering::Relaxed);
     let other = tempfile::tempdir().expect("a folder");
-    let refused =
-        open(other.path(), &back, Lease::Acquire).await.expect_err("held, although nobody is there");
+    let refused = open(other.path(), &back, Lease::Acquire)
+        .await
+        .expect_err("the lease is held although its owner ended");
     assert_eq!(refused.kind(), ErrorKind::Locked);
     let store = open(folder.path(), &back, Lease::Acquire).await.expect("its own");
     assert!(store.stats().backlog <= 1, "what the record says was flushed is not flushed again");
@@ -76,7 +77,7 @@ async fn acknowledged_writes_of_a_former_owner_are_parked() {
     }
     let before = open(mine.path(), &back, Lease::Acquire).await.expect("its own");
     let sequences: Vec<_> = before.parked().iter().map(tiered_core::Parked::sequence).collect();
-    before.drop_parked(sequences[0]).await.expect("given up");
+    before.drop_parked(sequences[0]).await.expect("dropped");
     before.retry_parked(sequences[1]).expect("in line");
     before.flush().await.expect("drains");
     assert_eq!(read(&before, "a").await.expect("theirs"), "after");

@@ -79,7 +79,7 @@ async fn writes_of_an_abandoned_journal_are_parked() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     left_behind(folder.path(), &back).await;
     let journal = named(&back).await;
-    assert!(ownership::abandon(&back, journal).await.expect("given up"));
+    assert!(ownership::abandon(&back, journal).await.expect("abandoned"));
     assert!(!ownership::abandon(&back, journal).await.expect("nothing to give up"));
     let store = without_journal(&back).build().await.expect("nothing is waited for");
     store.put(&key("k42"), Put::new("newer")).await.expect("written");
@@ -124,7 +124,7 @@ async fn a_write_retried_before_the_mark_is_read_is_not_parked_again() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     left_behind(folder.path(), &back).await;
     let journal = named(&back).await;
-    assert!(ownership::abandon(&back, journal).await.expect("given up"));
+    assert!(ownership::abandon(&back, journal).await.expect("abandoned"));
     let [reads_fail, writes_fail] = &back.marks_down;
     writes_fail.store(true, Ordering::Relaxed);
     let refused = TieredStore::builder(Arc::new(MemoryStore::new()), Arc::new(back.clone()))
@@ -150,7 +150,7 @@ async fn a_write_retried_by_hand_is_not_parked_again() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     left_behind(folder.path(), &back).await;
     let journal = named(&back).await;
-    assert!(ownership::abandon(&back, journal).await.expect("given up"));
+    assert!(ownership::abandon(&back, journal).await.expect("abandoned"));
     let [reads_fail, writes_fail] = &back.marks_down;
     reads_fail.store(true, Ordering::Relaxed);
     writes_fail.store(true, Ordering::Relaxed);
@@ -207,7 +207,7 @@ async fn a_journal_older_than_marks_is_adopted_once() {
     }
     drop(store);
     back.down.store(false, Ordering::Relaxed);
-    ownership::abandon(&back, journal).await.expect("given up");
+    ownership::abandon(&back, journal).await.expect("abandoned");
     let store = open(folder.path(), &back, OnPark::Auto).await;
     assert_eq!(store.parked().len(), 100, "it knows now that it was named");
 }

@@ -24,7 +24,7 @@ async fn refused(store: &TieredStore, bad: &str, value: &'static str) {
 
 async fn drop_last(store: &TieredStore) {
     let last = store.parked().pop().expect("parked").sequence();
-    store.drop_parked(last).await.expect("given up");
+    store.drop_parked(last).await.expect("dropped");
 }
 
 /// While a parked write lay over the key, others were flushed below it, past the frontend.

@@ -198,7 +198,7 @@ fn an_append_in_progress_when_another_journal_takes_the_lease_is_not_flushed() {
         for disk in [&mine, &theirs] {
             process(async {
                 for journal in ownership::journals(&back).await.expect("reads") {
-                    ownership::abandon(&back, journal).await.expect("given up");
+                    ownership::abandon(&back, journal).await.expect("abandoned");
                 }
                 let store = marked.open(disk, &back).await.expect("it takes its place");
                 back.down.store(true, Ordering::Relaxed);

@@ -328,7 +328,7 @@ fn dropping_a_parked_write_reveals_an_earlier_one_that_is_queued_again() {
         back.down.store(false, Ordering::Relaxed);
         process(async {
             for journal in ownership::journals(&back).await.expect("reads") {
-                ownership::abandon(&back, journal).await.expect("given up");
+                ownership::abandon(&back, journal).await.expect("abandoned");
             }
             let other = stack(Lease::TakeOver).open(&theirs, &back).await.expect("taken over");
             write(&other, &single("a", "theirs")).await;

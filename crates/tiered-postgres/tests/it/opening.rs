@@ -100,7 +100,7 @@ async fn a_role_needs_only_the_documented_privileges() {
 #[tokio::test]
 async fn an_unreachable_server_is_named_without_the_password() {
     let config = PostgresConfig::from_url("postgres://user:hunter2@127.0.0.1:1/db").expect("a URL");
-    let error = config.timeout(Duration::from_millis(500)).open().await.expect_err("nobody listens");
+    let error = config.timeout(Duration::from_millis(500)).open().await.expect_err("no server listens");
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert_eq!(error.write_outcome(), Outcome::NotApplied);
     let text = format!("{} {error:?}", error.chain());

@@ -153,7 +153,7 @@ async fn a_write_is_not_applied_when_the_pooler_cannot_reach_the_server() {
     let drop = AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"));
     sqlx::raw_sql(drop).execute(&mut connection).await.expect("dropped");
     used.expect("written");
-    let error = opened.expect("opens").put(&key("k"), Put::new("y")).await.expect_err("it is gone");
+    let error = opened.expect("opens").put(&key("k"), Put::new("y")).await.expect_err("it was dropped");
     assert_eq!(
         (error.kind(), error.write_outcome()),
         (ErrorKind::Unavailable, Outcome::NotApplied),

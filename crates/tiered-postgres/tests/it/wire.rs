@@ -221,7 +221,7 @@ async fn behind_a_pooler_only_a_lost_commit_has_an_unknown_outcome() {
     let error = wire.store.put(&key("k"), Put::new("in a transaction")).await.expect_err("no answer");
     assert_eq!((error.kind(), error.write_outcome()), (ErrorKind::TimedOut, Outcome::Unknown), "{error}");
     wire.is_clean().await;
-    assert_eq!(wire.value("k").await.as_deref(), Some("committed"), "nobody committed it");
+    assert_eq!(wire.value("k").await.as_deref(), Some("committed"), "it was not committed");
 }
 
 #[tokio::test]

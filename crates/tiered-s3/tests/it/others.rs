@@ -60,7 +60,7 @@ async fn an_object_of_another_client_is_an_entry() {
     assert_eq!(metadata.checksum, Some(Checksum::of(b"theirs")));
     assert!(metadata.modified > Timestamp::from_millis(1_700_000_000_000), "{:?}", metadata.modified);
     let head = store.head(&key("k"), &ReadOptions::new()).await.expect("reads").expect("there");
-    // Nobody reads an object through to know its checksum.
+    // No object is read whole to learn its checksum.
     assert!(head.agrees_with(metadata) && head.checksum.is_none());
     let part = store.get_range(&key("k"), 2..4).await.expect("reads").expect("there");
     assert_eq!((part.value().as_ref(), part.metadata()), (&b"ei"[..], &head));

@@ -112,7 +112,7 @@ async fn a_write_that_another_process_undid_is_not_sent_again() {
             }
             wire.beside.delete(&key("k"), Delete::new()).await.expect("deleted");
         });
-    assert_eq!(ours.expect_err("nobody knows").write_outcome(), Outcome::Unknown);
+    assert_eq!(ours.expect_err("unknown outcome").write_outcome(), Outcome::Unknown);
     assert_eq!(wire.value("k").await, None, "their delete stands");
 }
 
