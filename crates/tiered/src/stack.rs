@@ -451,7 +451,7 @@ mod tests {
 
     #[cfg(all(feature = "moka", feature = "redb", feature = "journal"))]
     #[tokio::test]
-    async fn a_stack_that_was_dropped_or_refused_can_be_opened_again_at_once() {
+    async fn a_stack_that_was_dropped_or_refused_can_be_reopened_immediately() {
         use tiered_core::{Key, Put};
         let folder = tempfile::tempdir().expect("a folder");
         let place = folder.path().to_str().expect("utf-8");

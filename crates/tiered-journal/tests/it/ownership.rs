@@ -162,7 +162,7 @@ async fn make_or_go_on(path: &Path) {
 }
 
 #[tokio::test]
-async fn a_dropped_journal_can_be_opened_again_at_once() {
+async fn a_dropped_journal_can_be_reopened_immediately() {
     let folder = tempfile::tempdir().expect("a folder");
     for round in 0..20 {
         let journal = open(folder.path()).await.unwrap_or_else(|error| panic!("{round}: {}", error.chain()));

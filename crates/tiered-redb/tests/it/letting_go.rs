@@ -7,7 +7,7 @@ use tiered_core::{ErrorKind, Key, MemoryStore, Put, Store, TieredStore, WritePol
 use tiered_redb::RedbConfig;
 
 #[tokio::test]
-async fn a_dropped_store_can_be_opened_again_at_once() {
+async fn a_dropped_store_can_be_reopened_immediately() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = RedbConfig::new(folder.path().join("d.redb"));
     for round in 0..20 {
@@ -32,7 +32,7 @@ async fn dropping_a_store_waits_for_a_running_write() {
 }
 
 #[tokio::test]
-async fn a_dropped_stack_can_be_opened_again_at_once() {
+async fn a_dropped_stack_can_be_reopened_immediately() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = RedbConfig::new(folder.path().join("d.redb"));
     for round in 0..10 {

@@ -149,7 +149,7 @@ async fn a_read_only_open_changes_nothing_in_the_folder() {
 }
 
 #[tokio::test]
-async fn a_dropped_store_can_be_opened_again_at_once() {
+async fn a_dropped_store_can_be_reopened_immediately() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = RocksdbConfig::new(folder.path().join("d"));
     for round in 0..10 {

@@ -86,7 +86,7 @@ async fn a_value_that_keeps_changing_is_not_reported_as_damaged() {
 }
 
 #[tokio::test]
-async fn a_truncated_body_is_read_again_within_the_same_version() {
+async fn a_truncated_body_is_read_again_until_it_is_whole() {
     let stub = Stub::new(|_, before| {
         let answer = object("e", "a value", "a value");
         if before < 6 { answer.cut(before) } else { answer }
