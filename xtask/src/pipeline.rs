@@ -13,14 +13,14 @@ pub(crate) struct Stage {
     pub(crate) name: &'static str,
     /// What it does, in a few words.
     pub(crate) what: &'static str,
-    /// Seconds on two idle cores, measured.
+    /// How long it takes on two idle cores.
     pub(crate) estimate: Estimate,
     /// Whether the stages after it need it, so that the command ends where it fails.
     pub(crate) vital: bool,
     pub(crate) run: fn(&mut Session) -> Result<Counts, String>,
 }
 
-/// How long a stage takes, in seconds.
+/// How long a stage takes at most, in seconds: an upper bound, not a measurement of this version.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Estimate {
     /// With dependencies compiled and servers installed.
@@ -118,7 +118,7 @@ impl Pipeline {
             if is_compiled { "Dependencies are compiled" } else { "Dependencies are not compiled yet" };
         write!(
             text,
-            "\nThese times were measured on two idle cores. {state}: this run takes about {} minutes there.\n\
+            "\nThese times are upper estimates for two idle cores. {state}: this run takes at most about {} minutes there.\n\
              It needs no input. Ctrl-C stops it and its servers.\n",
             minutes(now)
         )

@@ -75,7 +75,7 @@ pub(crate) fn stages() -> [Stage; 7] {
         Stage {
             name: "tests",
             what: "the tests of every crate",
-            estimate: Estimate::always(240),
+            estimate: Estimate::always(556),
             vital: false,
             run: tests,
         },
@@ -91,7 +91,7 @@ pub(crate) fn stages() -> [Stage; 7] {
         Stage {
             name: "stacks",
             what: "every combination of adapters, each through the conformance suite",
-            estimate: Estimate::always(300),
+            estimate: Estimate::always(917),
             vital: false,
             run: stacks,
         },
