@@ -90,7 +90,7 @@ impl Store for Void {
 }
 
 #[tokio::test]
-async fn a_million_keys_take_less_than_a_megabyte() {
+async fn a_sync_of_a_million_keys_takes_less_than_a_megabyte() {
     let declared = |name: &'static str| {
         Capabilities::new(name, Durability::Volatile, Sharing::Exclusive)
             .with(Feature::ConditionalPut)

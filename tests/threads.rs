@@ -141,7 +141,7 @@ async fn stack(backend: &str, folder: &Path, write_policy: WritePolicy) -> Tiere
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn stacks_are_linearizable_on_threads() {
+async fn every_policy_is_linearizable_on_real_threads() {
     let engines = ["redb", "rocksdb"].iter().filter(|name| **name == "redb" || cfg!(feature = "rocksdb"));
     for backend in engines {
         for policy in [WritePolicy::WriteThrough, WritePolicy::WriteAround, WritePolicy::WriteBehind] {

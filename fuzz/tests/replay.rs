@@ -31,7 +31,7 @@ macro_rules! targets {
         )*
 
         #[test]
-        fn no_target_is_left_out() {
+        fn every_fuzz_target_is_replayed() {
             let names = [$(stringify!($name)),*];
             assert_eq!(names, TARGETS.map(|(name, _)| name));
         }

@@ -1,7 +1,11 @@
 //! `cargo xtask ci`: what CI runs.
 
-use crate::stage::{self, cargo};
-use crate::{setup, test, tidy};
+use std::process::Command;
+
+use crate::pipeline::{Estimate, Pipeline, Stage};
+use crate::session::Session;
+use crate::stage::{Counts, cargo, root};
+use crate::test;
 
 /// The features of the facade and of the command, alone and together; `rocksdb`, which would be built again for each,
 /// is compiled with all of them.
@@ -15,30 +19,143 @@ const MORE_FEATURES: [(&str, &str); 4] =
 /// The version of cargo-deny that is installed if it is missing.
 const CARGO_DENY: &str = "0.20.2";
 
+/// What `ci` leaves to other commands.
+const ELSEWHERE: [(&str, &str); 2] = [
+    ("longer runs, with other seeds", "cargo xtask crash | sim | interleavings | planted"),
+    ("new inputs for the fuzz targets", "cargo xtask fuzz"),
+];
+
 pub(crate) fn run() -> Result<(), String> {
-    setup::run()?;
-    stage::run("formatting", cargo(&["fmt", "--all", "--check"]))?;
-    tidy::run()?;
-    stage::run(
-        "lints",
-        cargo(&["clippy", "--workspace", "--all-features", "--all-targets", "--", "--deny", "warnings"]),
-    )?;
-    let both = FEATURES.iter().flat_map(|features| [("tiered", *features), ("tiered-cli", *features)]);
-    for (package, features) in both.chain(MORE_FEATURES) {
-        let arguments =
-            ["check", "--quiet", "--package", package, "--no-default-features", "--features", features];
-        stage::run(&format!("{package} with features [{features}]"), cargo(&arguments))?;
+    let [set_up, compile, rest @ ..] = test::stages();
+    let first = [set_up, formatting(), tidy(), lints(), features(), documentation(), dependencies(), compile];
+    let pipeline = Pipeline {
+        title: "cargo xtask ci: every check and every test, the long ones included",
+        stages: first.into_iter().chain(rest).chain(long()).collect(),
+        elsewhere: &ELSEWHERE,
+    };
+    pipeline.run()
+}
+
+fn formatting() -> Stage {
+    Stage {
+        name: "formatting",
+        what: "rustfmt",
+        estimate: Estimate::always(2),
+        vital: true,
+        run: |session| session.quiet(cargo(&["fmt", "--all", "--check"])),
     }
-    let mut documentation = cargo(&["doc", "--workspace", "--all-features", "--no-deps"]);
-    documentation.env("RUSTDOCFLAGS", "--deny warnings");
-    stage::run("documentation", documentation)?;
-    if !cargo(&["deny", "--version"]).output().is_ok_and(|found| found.status.success()) {
-        let install = ["install", "--quiet", "--locked", "cargo-deny", "--version", CARGO_DENY];
-        stage::run("cargo-deny, which is not installed", cargo(&install))?;
+}
+
+fn tidy() -> Stage {
+    Stage {
+        name: "tidy",
+        what: "the rules of ARCHITECTURE.md that a machine can check",
+        estimate: Estimate::always(5),
+        vital: true,
+        run: |session| own(session, &["tidy"]),
     }
-    stage::run(
-        "dependencies",
-        cargo(&["deny", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"]),
-    )?;
-    test::run()
+}
+
+fn lints() -> Stage {
+    Stage {
+        name: "lints",
+        what: "clippy over everything; a warning fails",
+        estimate: Estimate { compiled: 60, nothing: 900 },
+        vital: true,
+        run: |session| {
+            let lints = ["clippy", "--quiet", "--workspace", "--all-features", "--all-targets"];
+            session.quiet(cargo(&[&lints[..], &["--", "--deny", "warnings"]].concat()))
+        },
+    }
+}
+
+fn features() -> Stage {
+    Stage {
+        name: "features",
+        what: "combinations of features",
+        estimate: Estimate { compiled: 30, nothing: 90 },
+        vital: false,
+        run: |session| {
+            let both =
+                FEATURES.iter().flat_map(|features| [("tiered", *features), ("tiered-cli", *features)]);
+            for (package, features) in both.chain(MORE_FEATURES) {
+                let check = ["check", "--quiet", "--package", package];
+                let chosen = ["--no-default-features", "--features", features];
+                session.quiet(cargo(&[&check[..], &chosen].concat()))?;
+            }
+            Ok(Counts::default())
+        },
+    }
+}
+
+fn documentation() -> Stage {
+    Stage {
+        name: "documentation",
+        what: "rustdoc; a warning fails",
+        estimate: Estimate { compiled: 30, nothing: 60 },
+        vital: false,
+        run: |session| {
+            let mut command = cargo(&["doc", "--quiet", "--workspace", "--all-features", "--no-deps"]);
+            command.env("RUSTDOCFLAGS", "--deny warnings");
+            session.quiet(command)
+        },
+    }
+}
+
+fn dependencies() -> Stage {
+    Stage {
+        name: "dependencies",
+        what: "licenses, sources and duplicates, by cargo-deny",
+        estimate: Estimate { compiled: 5, nothing: 200 },
+        vital: false,
+        run: |session| {
+            if !cargo(&["deny", "--version"]).output().is_ok_and(|found| found.status.success()) {
+                let install = ["install", "--quiet", "--locked", "cargo-deny", "--version", CARGO_DENY];
+                session.quiet(cargo(&install))?;
+            }
+            session.quiet(cargo(&["deny", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"]))
+        },
+    }
+}
+
+/// What `test` leaves out because it takes long.
+fn long() -> [Stage; 4] {
+    [
+        Stage {
+            name: "killed processes",
+            what: "real engines, killed at any moment and at every step",
+            estimate: Estimate::always(70),
+            vital: false,
+            run: test::killed,
+        },
+        Stage {
+            name: "simulation",
+            what: "200 seeds under faults, crashes and virtual time",
+            estimate: Estimate { compiled: 65, nothing: 120 },
+            vital: false,
+            run: |session| own(session, &["sim", "--seeds", "200", "--ops", "2000"]),
+        },
+        Stage {
+            name: "interleavings",
+            what: "100,000 schedules under shuttle",
+            estimate: Estimate { compiled: 80, nothing: 120 },
+            vital: false,
+            run: |session| own(session, &["interleavings"]),
+        },
+        Stage {
+            name: "deliberate bugs",
+            what: "each must be caught",
+            estimate: Estimate { compiled: 140, nothing: 200 },
+            vital: false,
+            run: |session| own(session, &["planted", "--engine"]),
+        },
+    ]
+}
+
+/// Runs a command of xtask.
+fn own(session: &Session, arguments: &[&str]) -> Result<Counts, String> {
+    let program = std::env::current_exe().map_err(|error| format!("the program xtask: {error}"))?;
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(root());
+    session.quiet(command)
 }

@@ -110,7 +110,7 @@ mod tests {
     use super::{SECONDS, parse};
 
     #[test]
-    fn arguments_are_a_target_and_seconds() {
+    fn arguments_are_parsed_as_a_target_and_seconds() {
         let parsed = |text: &str| parse(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
         assert_eq!(parsed(""), Ok((None, SECONDS)));
         assert_eq!(parsed("key --seconds 5"), Ok((Some("key".to_owned()), 5)));

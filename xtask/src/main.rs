@@ -6,8 +6,13 @@ mod ci;
 mod face;
 mod fuzz;
 mod interleavings;
+mod pipeline;
 mod planted;
+mod programs;
+mod progress;
+mod scratch;
 mod services;
+mod session;
 mod setup;
 mod sim;
 mod stage;
@@ -19,13 +24,13 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask COMMAND
 
 commands
-  test   every test, doctest, adapter stack and the simulation; ends with `N passed, N failed`
-  ci     what CI runs: formatting, lints, tests, documentation, feature combinations, tidy
+  test   every test, every documentation test and every combination of adapters; says first how long it takes
+  ci     the same, and formatting, lints, features, documentation, dependencies, and the long tests
   services up|down   the servers for tests, for work by hand
   images the images of those servers, where no registry can be reached
   crash  processes that are killed, over real engines: [--cycles N] [--stack NAME] [--seed S] [--step NAME]
   sim    the simulation: [--seeds N] [--ops N] [--seed S] [--careless NAME] [--trace]
-  planted  deliberate bugs, and what caught each: [NAME…] [--sample N] [--seed S] [--ops N]
+  planted  deliberate bugs, and what caught each: [NAME…] [--engine] [--sample N] [--seed S] [--ops N]
   interleavings  the slots under shuttle: [--schedules N]
   fuzz   the fuzz targets, one after the other: [TARGET] [--seconds N]
   tidy   the rules of ARCHITECTURE.md that a machine can check";

@@ -36,7 +36,7 @@ const SCHEDULES: u64 = 300_000;
 const MEMORY: u64 = 8_000_000;
 const PATIENCE: u64 = 600;
 
-const USAGE: &str = "usage: cargo xtask planted [NAME…] [--sample N] [--seed S] [--ops N]";
+const USAGE: &str = "usage: cargo xtask planted [NAME…] [--engine] [--sample N] [--seed S] [--ops N]";
 
 /// What catches a bug.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +82,8 @@ struct Bug {
 /// What the command line asks for.
 struct Wanted {
     names: Vec<String>,
+    /// Without the broken stores.
+    engine: bool,
     sample: Option<usize>,
     seed: String,
     operations: String,
@@ -89,7 +91,7 @@ struct Wanted {
 
 impl Wanted {
     fn parse(arguments: &[String]) -> Result<Self, String> {
-        let (mut names, mut sample) = (Vec::new(), None);
+        let (mut names, mut engine, mut sample) = (Vec::new(), false, None);
         let (mut seed, mut operations) = ("0".to_owned(), "2000".to_owned());
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
@@ -98,6 +100,7 @@ impl Wanted {
                 value.cloned().ok_or_else(|| USAGE.to_owned())
             };
             match argument.as_str() {
+                "--engine" => engine = true,
                 "--sample" => sample = number()?.parse().ok(),
                 "--seed" => seed = number()?,
                 "--ops" => operations = number()?,
@@ -105,7 +108,7 @@ impl Wanted {
                 _ => return Err(USAGE.to_owned()),
             }
         }
-        Ok(Self { names, sample, seed, operations })
+        Ok(Self { names, engine, sample, seed, operations })
     }
 
     /// The bugs to run. A sample begins at another place with each commit, so that all of them have their turn.
@@ -406,7 +409,7 @@ fn refresh(old: &Path, new: &Path) -> io::Result<()> {
 pub(crate) fn command(arguments: &[String]) -> Result<(), String> {
     run(arguments)?;
     let wanted = Wanted::parse(arguments)?;
-    if !wanted.names.is_empty() || wanted.sample.is_some() {
+    if !wanted.names.is_empty() || wanted.engine || wanted.sample.is_some() {
         return Ok(());
     }
     let mut broken = cargo(&[
@@ -425,7 +428,7 @@ pub(crate) fn command(arguments: &[String]) -> Result<(), String> {
 }
 
 /// Runs the bugs that the command line names, else all.
-pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+fn run(arguments: &[String]) -> Result<(), String> {
     let wanted = Wanted::parse(arguments)?;
     let bugs = wanted.choose(all()?)?;
     let copy = Copy::make()?;
@@ -460,7 +463,7 @@ mod tests {
     use super::{Layer, caught};
 
     #[test]
-    fn what_caught_a_bug_is_read_from_a_failed_run() {
+    fn the_seed_or_schedule_that_caught_a_bug_is_parsed_from_a_failed_run() {
         let simulation = "  12 ms  a call\nseed 7: key-0: not linearizable\nto repeat it: …";
         assert_eq!(
             caught(&Layer::Simulation, simulation).as_deref(),

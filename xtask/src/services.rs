@@ -2,7 +2,6 @@
 //!
 //! The program `tiered-services` starts them; it is built with the same selection of features as the tests.
 
-use std::env;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
@@ -11,7 +10,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crate::stage::{self, cargo, root};
+use crate::session;
+use crate::stage::{self, cargo, target};
 
 /// The servers of one run. They end when this is dropped.
 #[derive(Debug)]
@@ -24,11 +24,10 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// Starts what is not given by URL.
-    pub(crate) fn start() -> Result<Self, String> {
+    /// Starts what is not given by URL. What the program does goes to `errors`.
+    pub(crate) fn start(errors: Stdio) -> Result<Self, String> {
         let mut command = Command::new(build()?);
-        println!("--- services");
-        command.arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
         let mut program = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
         let lifeline = program.stdin.take();
         let variables = read(&mut program)?;
@@ -101,10 +100,6 @@ pub(crate) fn images() -> Result<(), String> {
     stage::run("images", command).map(drop)
 }
 
-fn target() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
-}
-
 fn pid_file() -> PathBuf {
     target().join("tiered-services.pid")
 }
@@ -121,9 +116,12 @@ fn running() -> Option<String> {
 
 /// Builds the program; where it is.
 fn build() -> Result<PathBuf, String> {
-    let selection = ["build", "--workspace", "--all-features", "--bin", "tiered-services"];
-    stage::run("the program that starts servers", cargo(&selection))?;
-    Ok(target().join("debug/tiered-services"))
+    let selection = ["build", "--quiet", "--workspace", "--all-features", "--bin", "tiered-services"];
+    let ran = session::run(&mut cargo(&selection), &mut |_| {})?;
+    if ran.passed {
+        return Ok(target().join("debug/tiered-services"));
+    }
+    Err(format!("the program that starts servers does not compile\n{}", ran.text))
 }
 
 /// Reads what the program says until all servers answer.

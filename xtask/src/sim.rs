@@ -3,7 +3,6 @@
 use std::process::Command;
 
 use crate::stage::{self, cargo};
-use crate::{interleavings, planted};
 
 /// Optimised: a seed is mostly computing.
 fn simulation(arguments: &[String]) -> Command {
@@ -15,11 +14,4 @@ fn simulation(arguments: &[String]) -> Command {
 /// With the arguments of the command line.
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     stage::run("simulation", simulation(arguments)).map(|_| ())
-}
-
-/// What CI runs: 200 seeds without a violation, and every deliberate bug caught.
-pub(crate) fn gate() -> Result<(), String> {
-    run(&["--seeds", "200", "--ops", "2000"].map(str::to_owned))?;
-    interleavings::run(&[])?;
-    planted::run(&[])
 }

@@ -18,7 +18,7 @@ pub(crate) struct Counts {
 
 impl Counts {
     /// Reads a line of a test run: libtest's summary, a stack of the matrix, or the schedules of a scenario.
-    fn read(&mut self, line: &str) {
+    pub(crate) fn read(&mut self, line: &str) {
         // libtest may have begun the line.
         if let Some((_, scenario)) = line.split_once("schedules ") {
             let count = scenario.split(' ').next().and_then(|count| count.parse::<u64>().ok());
@@ -34,6 +34,19 @@ impl Counts {
         };
         self.passed += number("passed").unwrap_or(0);
         self.failed += number("failed").unwrap_or(0);
+    }
+
+    /// What was counted, for a line of a table: empty, or after a comma.
+    pub(crate) fn in_words(&self) -> String {
+        let counts = [
+            (self.passed, "passed"),
+            (self.failed, "failed"),
+            (self.stacks, "stacks"),
+            (self.schedules, "schedules"),
+        ];
+        let counted = counts.into_iter().filter(|(count, _)| *count > 0);
+        let words: Vec<String> = counted.map(|(count, what)| format!(", {count} {what}")).collect();
+        words.concat()
     }
 
     pub(crate) fn add(&mut self, other: Self) {
@@ -90,7 +103,7 @@ mod tests {
     use super::Counts;
 
     #[test]
-    fn counts_are_read_from_libtest() {
+    fn counts_are_parsed_from_the_output_of_libtest() {
         let mut counts = Counts::default();
         counts.read(
             "test result: ok. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",

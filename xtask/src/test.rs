@@ -1,11 +1,15 @@
-//! `cargo xtask test`: every test there is.
+//! `cargo xtask test`: every test, and every combination of adapters.
 
-use std::process::Command;
+use std::fs::{self, File};
+use std::process::{Command, Stdio};
+use std::thread::available_parallelism;
 
+use crate::pipeline::{Estimate, Pipeline, Stage};
+use crate::programs::{self, Job, Program};
 use crate::services::Services;
+use crate::session::{self, Session, print, without_passes};
 use crate::setup;
-use crate::sim;
-use crate::stage::{self, Counts, cargo, root};
+use crate::stage::{self, Counts, cargo, root, target};
 
 /// Stacks of tiers that the matrix runs at least, with all servers. Fewer means that some did not run.
 const STACKS: u64 = 215;
@@ -16,79 +20,222 @@ const REMOTE: [(&str, &[&str]); 2] = [
     ("tiered-s3", &["TIERED_TEST_S3", "TIERED_TEST_S3_FS"]),
 ];
 
-fn run_tests(services: &Services) -> Result<Counts, String> {
-    let with_services = |arguments: &[&str]| {
-        let mut command = cargo(arguments);
-        services.announce(&mut command);
-        command
+/// Programs that have stages of their own, by the name of their test.
+const OWN_STAGE: [&str; 2] = ["matrix", "crash"];
+
+/// The programs that take longest, which are begun first.
+const LONGEST: [(&str, &str); 4] = [
+    ("tiered-s3", "it"),
+    ("tiered-postgres", "it"),
+    ("tiered-sim", "cancellation"),
+    ("tiered-conformance", "it"),
+];
+
+/// What `test` leaves to other commands.
+const ELSEWHERE: [(&str, &str); 4] = [
+    ("lints, documentation, features, dependencies", "cargo xtask ci"),
+    ("killed processes, 200 seeds of the simulation, interleavings, deliberate bugs", "cargo xtask ci"),
+    ("the same for as long as you like", "cargo xtask crash | sim | interleavings | planted"),
+    ("new inputs for the fuzz targets", "cargo xtask fuzz"),
+];
+
+pub(crate) fn run() -> Result<(), String> {
+    let pipeline = Pipeline {
+        title: "cargo xtask test: every test, and every combination of adapters",
+        stages: stages().into(),
+        elsewhere: &ELSEWHERE,
     };
-    let mut counts = Counts::default();
-    // Everything but the matrix, which prints one line a stack, so that its output must not be captured.
-    let mut all = vec!["test", "--workspace", "--all-features", "--lib", "--bins", "--tests"];
-    all.extend(["--exclude", "tiered-tests"]);
-    let mut complete = true;
+    pipeline.run()
+}
+
+/// The stages, which `ci` has as well.
+pub(crate) fn stages() -> [Stage; 7] {
+    [
+        Stage {
+            name: "set-up",
+            what: "a C++ compiler and libclang, if they are missing",
+            estimate: Estimate { compiled: 1, nothing: 30 },
+            vital: true,
+            run: |_| setup::run().map(|()| Counts::default()),
+        },
+        Stage {
+            name: "compile",
+            what: "all crates with all features, RocksDB included",
+            estimate: Estimate { compiled: 60, nothing: 1_000 },
+            vital: true,
+            run: compile,
+        },
+        Stage {
+            name: "servers",
+            what: "Postgres, PgBouncer and two S3 servers, in containers or as processes",
+            estimate: Estimate { compiled: 10, nothing: 180 },
+            vital: true,
+            run: servers,
+        },
+        Stage {
+            name: "tests",
+            what: "the tests of every crate",
+            estimate: Estimate::always(556),
+            vital: false,
+            run: tests,
+        },
+        Stage {
+            name: "documentation tests",
+            what: "every example of the documentation",
+            estimate: Estimate::always(60),
+            vital: false,
+            run: |session| {
+                session.quiet(cargo(&["test", "--quiet", "--workspace", "--all-features", "--doc"]))
+            },
+        },
+        Stage {
+            name: "stacks",
+            what: "every combination of adapters, each through the conformance suite",
+            estimate: Estimate::always(917),
+            vital: false,
+            run: stacks,
+        },
+        Stage {
+            name: "examples",
+            what: "an adapter and a service outside of the workspace",
+            estimate: Estimate { compiled: 30, nothing: 60 },
+            vital: false,
+            run: examples,
+        },
+    ]
+}
+
+fn compile(session: &mut Session) -> Result<Counts, String> {
+    session.programs = programs::compile(session)?;
+    Ok(Counts::default())
+}
+
+fn servers(session: &mut Session) -> Result<Counts, String> {
+    let log = session.log().to_owned();
+    let file = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
+    let started = Services::start(Stdio::from(file));
+    let services = started.inspect_err(|_| print(&fs::read_to_string(&log).unwrap_or_default()))?;
+    session.serve(services);
     for (adapter, variables) in REMOTE {
-        if !variables.iter().all(|variable| services.has(variable)) {
-            println!("NOT TESTED: {adapter}, for want of a server");
-            all.extend(["--exclude", adapter]);
-            complete = false;
+        if !variables.iter().all(|variable| session.has(variable)) {
+            session.miss(format!("{adapter} and stacks with it, for want of a server ({})", log.display()));
         }
     }
-    if !services.has("TIERED_TEST_POSTGRES_OWN") {
-        println!("NOT TESTED: a Postgres that crashes or speaks TLS, for want of one that may be killed");
-        all.extend(["--", "--skip", "own_server"]);
+    if !session.has("TIERED_TEST_POSTGRES_OWN") {
+        session.miss("a Postgres that crashes or speaks TLS, for want of one that may be killed".to_owned());
     }
-    counts.add(stage::run("tests", with_services(&all))?);
-    let doc = ["test", "--workspace", "--all-features", "--doc"];
-    counts.add(stage::run("documentation tests", with_services(&doc))?);
-    // The same selection of features as above: RocksDB would be built again for another.
-    let measured = ["test", "--workspace", "--all-features", "--test", "allocations", "--test", "memory"];
-    counts.add(stage::run("allocations and memory", with_services(&measured))?);
-    let threads = ["test", "--workspace", "--all-features", "--test", "threads"];
-    counts.add(stage::run("histories of real threads over real engines", with_services(&threads))?);
-    if complete {
-        let feed = ["test", "--workspace", "--all-features", "--test", "feed"];
-        counts.add(stage::run("two processes over one Postgres", with_services(&feed))?);
-        let crash = ["test", "--workspace", "--all-features", "--test", "crash"];
-        counts.add(stage::run("processes that are killed", with_services(&crash))?);
+    Ok(Counts::default())
+}
+
+/// Whether every adapter has its servers.
+fn is_complete(session: &Session) -> bool {
+    REMOTE.iter().flat_map(|(_, variables)| *variables).all(|variable| session.has(variable))
+}
+
+/// How many programs run at once.
+fn cores() -> usize {
+    available_parallelism().map_or(2, usize::from)
+}
+
+fn tests(session: &mut Session) -> Result<Counts, String> {
+    let place = |program: &Program| {
+        let is = |(package, name): &(&str, &str)| program.package == *package && program.name == *name;
+        LONGEST.iter().position(is).unwrap_or(LONGEST.len())
+    };
+    let mut programs: Vec<&Program> =
+        session.programs.iter().filter(|program| runs(session, program)).collect();
+    programs.sort_by_key(|program| place(program));
+    let (alone, together): (Vec<&Program>, Vec<&Program>) =
+        programs.into_iter().partition(|program| kills_server(program));
+    let skips: &[&str] =
+        if session.has("TIERED_TEST_POSTGRES_OWN") { &[] } else { &["--skip", "own_server"] };
+    let jobs = |programs: Vec<&Program>, arguments: &[&str]| {
+        let arguments: Vec<String> = arguments.iter().copied().map(str::to_owned).collect();
+        programs
+            .into_iter()
+            .map(|program| Job { program: program.clone(), arguments: arguments.clone() })
+            .collect()
+    };
+    let together = programs::run_all(session, jobs(together, &[]), cores());
+    let alone = programs::run_all(session, jobs(alone, skips), 1);
+    match (together, alone) {
+        (Ok(mut counts), Ok(alone)) => {
+            counts.add(alone);
+            if counts.passed == 0 { Err("no test ran".to_owned()) } else { Ok(counts) }
+        }
+        (Err(one), Err(other)) => Err(format!("{one}\n{other}")),
+        (Err(why), Ok(_)) | (Ok(_), Err(why)) => Err(why),
     }
-    let matrix = ["test", "--workspace", "--all-features", "--test", "matrix"];
-    let stacks = stage::run("matrix", with_services(&matrix))?;
-    counts.add(stacks);
-    counts.add(stage::run("an adapter outside of the workspace", example("custom-adapter"))?);
-    counts.add(stage::run("a service outside of the workspace", example("service"))?);
-    sim::gate()?;
-    if complete && counts.stacks < STACKS {
-        return Err(format!("{} stacks ran, at least {STACKS} should have", counts.stacks));
+}
+
+/// Whether a program kills the Postgres that others use, so that it runs alone.
+fn kills_server(program: &Program) -> bool {
+    program.package == "tiered-postgres" && program.name == "server"
+}
+
+/// Whether a program belongs to the stage of the tests.
+fn runs(session: &Session, program: &Program) -> bool {
+    let without = |(package, variables): &(&str, &[&str])| {
+        program.package == *package && !variables.iter().all(|variable| session.has(variable))
+    };
+    let lacks_server = REMOTE.iter().any(without) || program.name == "feed" && !is_complete(session);
+    program.is_test && !OWN_STAGE.contains(&program.name.as_str()) && !lacks_server
+}
+
+/// A program of the integration tests that has a stage of its own.
+fn own(session: &Session, name: &str) -> Result<Program, String> {
+    let found = session.programs.iter().find(|program| program.is_test && program.name == name);
+    found.cloned().ok_or_else(|| format!("the test {name} was not compiled"))
+}
+
+fn stacks(session: &mut Session) -> Result<Counts, String> {
+    let (detail, mut ended) = (session.detail(), 0);
+    let mut command = own(session, "matrix")?.command(session);
+    let ran = session::run(&mut command, &mut |line| {
+        ended += u64::from(line.starts_with("stack "));
+        detail.set(format!("{ended} of {STACKS} stacks"));
+    })?;
+    session.keep("matrix", &ran.text)?;
+    if !ran.passed {
+        print(&without_passes(&ran.text));
+        return Err("to repeat it: cargo xtask services up; cargo test --workspace --all-features --test matrix -- STACK"
+            .to_owned());
+    }
+    if is_complete(session) && ran.counts.stacks < STACKS {
+        return Err(format!("{} stacks ran, at least {STACKS} should have", ran.counts.stacks));
+    }
+    Ok(ran.counts)
+}
+
+fn examples(session: &mut Session) -> Result<Counts, String> {
+    let mut counts = Counts::default();
+    for name in ["custom-adapter", "service"] {
+        let mut command = cargo(&["test", "--quiet", "--manifest-path"]);
+        command.arg(root().join("examples").join(name).join("Cargo.toml"));
+        // They are workspaces of their own; what they share with this one and with each other is compiled once.
+        command.env("CARGO_TARGET_DIR", target());
+        session.prepare(&mut command);
+        counts.add(session.quiet(command)?);
     }
     Ok(counts)
 }
 
-/// The tests of an example, which is a workspace of its own.
-fn example(name: &str) -> Command {
-    let mut command = cargo(&["test", "--manifest-path"]);
-    command.arg(root().join("examples").join(name).join("Cargo.toml"));
-    command
+/// The stage of `ci` that kills processes.
+pub(crate) fn killed(session: &mut Session) -> Result<Counts, String> {
+    if !is_complete(session) {
+        session.miss("processes that are killed, for want of a server".to_owned());
+        return Ok(Counts::default());
+    }
+    let command = own(session, "crash")?.command(session);
+    session.quiet(command)
 }
 
 /// `cargo xtask crash`: processes that are killed, with the arguments of the command line.
 pub(crate) fn crash(arguments: &[String]) -> Result<(), String> {
     setup::run()?;
-    let services = Services::start()?;
-    let mut command = cargo(&["test", "--workspace", "--all-features", "--test", "crash", "--"]);
+    let services = Services::start(Stdio::inherit())?;
+    let mut command: Command = cargo(&["test", "--workspace", "--all-features", "--test", "crash", "--"]);
     command.args(arguments);
     services.announce(&mut command);
     stage::run("processes that are killed", command).map(|_| ())
-}
-
-pub(crate) fn run() -> Result<(), String> {
-    setup::run()?;
-    let services = Services::start()?;
-    let counts = run_tests(&services)?;
-    println!("{} stacks of tiers ran", counts.stacks);
-    println!("{} passed, {} failed", counts.passed, counts.failed);
-    if counts.failed > 0 || counts.passed == 0 {
-        return Err("there are failures".to_owned());
-    }
-    Ok(())
 }

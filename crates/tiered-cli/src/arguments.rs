@@ -418,14 +418,14 @@ mod tests {
     }
 
     #[test]
-    fn every_option_has_a_text() {
+    fn every_option_has_a_help_text() {
         let mut found = Vec::new();
         without_text(&command(), "", &mut found);
         assert_eq!(found, Vec::<String>::new());
     }
 
     #[test]
-    fn every_global_option_is_known_to_some_subcommand() {
+    fn every_global_option_applies_to_some_subcommand() {
         let mut all = command();
         all.build();
         let ids: Vec<_> = all.get_arguments().filter(|argument| argument.is_global_set()).collect();
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn an_option_that_would_be_ignored_is_refused() {
+    fn an_option_without_effect_is_refused() {
         let sync = ["sync", "--from", "memory:", "--to", "memory:", "--strategy", "refresh"];
         assert_eq!(refused(&sync), "");
         let text = refused(&[&sync[..], &["--store", "redb:x"]].concat());

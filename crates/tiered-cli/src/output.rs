@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_has_milliseconds() {
+    fn timestamps_are_printed_with_milliseconds() {
         assert_eq!(rfc3339(Timestamp::from_millis(1_500)), "1970-01-01T00:00:01.500Z");
         assert_eq!(rfc3339(Timestamp::from_millis(0)), "1970-01-01T00:00:00.000Z");
     }

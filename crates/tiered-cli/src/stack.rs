@@ -150,7 +150,7 @@ mod tests {
     use super::{same, without_secrets};
 
     #[test]
-    fn passwords_are_not_shown() {
+    fn printed_stacks_show_no_passwords() {
         let shown = without_secrets("postgres://user:hunt@er2@db.example.com:5432/app?sslmode=require");
         assert_eq!(shown, "postgres://db.example.com:5432/app");
         assert_eq!(without_secrets("s3://bucket/a@b?endpoint=x"), "s3://bucket/a@b");

@@ -135,45 +135,52 @@ macro_rules! __catalogue {
         $crate::$to! { $arguments
             read_whole read_absent read_sizes read_key_longest read_key_shortest read_head
             read_checksum
-            put_replace put_visible put_empty put_version put_version_own put_version_token put_versions_differ
+            put_replace put_visible put_empty put_version put_version_own put_version_token
+            put_versions_differ
             put_metadata put_attributes put_note put_copy put_stamped put_max_key put_max_value
             delete_existing delete_absent delete_then_put delete_neighbours
             range_half_open range_clamped range_at_end range_beyond range_absent range_empty_value
             range_metadata range_chunks
             ranges_of_one_version ranges_conditional race_ranges
             read_keys read_unless_unchanged read_unless_changed
-            read_if_version read_if_version_changed read_if_version_race read_many read_many_range read_many_apart read_peek
+            read_if_version read_if_version_changed read_if_version_race read_many read_many_range
+            read_many_independent read_peek
             put_if_absent put_if_absent_present put_if_absent_deleted put_if_matches put_if_matches_stale
             put_if_matches_absent put_retry delete_if_matches delete_if_matches_stale delete_if_absent
-            put_same_value put_values_near put_versions_near put_max_key_wide read_keys_near
+            put_same_value put_values_one_bit_apart put_versions_similar put_max_key_in_bytes
+            read_keys_similar
             list_order list_none list_prefix list_after list_limit list_combined list_pages list_current
             list_interleaved list_sizes list_metadata list_values list_dropped
-            batch_empty batch_applies batch_last batch_last_conditional batch_judged batch_atomic
+            batch_empty batch_applies batch_last_operation_wins batch_last_conditional
+            batch_preconditions_see_state_before batch_atomic
             batch_atomic_failure batch_atomic_limits batch_outcomes batch_per_item
             batch_per_item_twice batch_per_item_limits batch_large
             batch_metadata batch_versions batch_delete_conditions batch_dropped race_batch_and_put
-            list_just_above many_just_above batch_just_above
+            list_above_page_sizes read_many_above_page_sizes batch_above_page_sizes
             expiry_past expiry_after expiry_boundary expiry_reads expiry_listed expiry_put_absent
             expiry_put_matches expiry_delete expiry_replaced expiry_batch
-            put_odd_times delete_forgets expiry_odd expiry_forgets expiry_delete_conditions
+            put_times_to_the_millisecond delete_removes_metadata expiry_to_the_millisecond
+            expiry_removes_metadata expiry_delete_conditions
             expiry_batch_conditions
             tombstone_hidden tombstone_shown tombstone_absent tombstone_deleted
             marks_round_trip marks_names marks_hidden marks_limits
             claim_overlap claim_disjoint claim_released
             read_stream read_stream_range stream_put stream_put_empty stream_put_metadata stream_put_failing
             stream_put_dropped stream_put_limit stream_put_conditional
-            stream_put_parts stream_put_hidden stream_put_judged stream_read_replaced stream_put_expiry
+            stream_put_parts stream_put_hidden_until_complete stream_put_condition_at_end stream_read_replaced
+            stream_put_expiry
             stream_put_expired
             race_create race_replace race_counter race_delete race_batches race_values race_versions
-            race_visible race_peek race_list race_reads
+            race_acknowledged_visible race_peek race_list race_reads
             life_flush life_close life_close_busy life_reopen life_reopen_marks life_locked cancel_reads
             cancel_writes capabilities_stable
             reopen_delete reopen_expiry reopen_tombstones reopen_versions reopen_conditions
-            handles_read handles_list handles_conditions handles_race changes_told
-            close_acknowledged close_refused
+            handles_read handles_list handles_conditions handles_race changes_announced
+            close_keeps_acknowledged close_drops_refused
             model_sequence model_listing
             tier_range_first tier_deleted_everywhere tier_absent_then_written tier_same_hot_and_cold
-            tier_update_cold tier_list_counts tier_write_order tier_empty_value tier_batch_order tier_cold
+            tier_update_cold tier_list_counts tier_write_order tier_empty_value tier_batch_order
+            tier_cold_reads
             tier_cold_update
         }
     };

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_difference_is_shown_and_not_the_whole() {
+    fn a_failure_shows_the_difference_and_not_the_whole_value() {
         assert_eq!(differing(&1, &2), "expected 1, saw 2");
         let (long, other) = ("x".repeat(5_000), format!("{}y{}", "x".repeat(2_500), "x".repeat(2_499)));
         let text = differing(long.as_str(), other.as_str());

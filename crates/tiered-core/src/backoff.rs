@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grows_to_its_bound() {
+    fn backoff_grows_to_its_bound() {
         let mut backoff = Backoff::new(1);
         let delays: Vec<_> = (0..20).map(|_| backoff.next_delay()).collect();
         assert!(delays[0] >= Backoff::FIRST / 2 && delays[0] <= Backoff::FIRST);

@@ -381,7 +381,7 @@ mod tests {
     use crate::store::precondition_failed;
 
     #[test]
-    fn what_is_replaced_by_nothing_fails() {
+    fn an_operation_replaced_by_a_refused_one_fails() {
         let [one, other] = ["one", "other"].map(|key| Key::new(key).expect("valid"));
         let well = || Ok(Applied::Delete(Deleted::committed(false)));
         let mut outcomes = [well(), well(), well(), Err(precondition_failed(&one)), well()];

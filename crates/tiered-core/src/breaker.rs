@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn opens_after_failures_in_a_row() {
+    fn the_breaker_opens_after_consecutive_failures() {
         let mut breaker = Breaker::new();
         for _ in 0..2 {
             breaker.learn(true, ms(0), LIMITS);
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn one_call_tries_and_decides() {
+    fn a_half_open_breaker_admits_one_probe_which_decides() {
         let mut breaker = Breaker::Open { until: ms(100) };
         assert!(breaker.admit(ms(100), LIMITS).is_ok());
         assert!(breaker.admit(ms(101), LIMITS).is_err(), "one at a time");
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn late_failures_do_not_hold_it_open() {
+    fn failures_of_calls_that_began_earlier_do_not_reopen_the_breaker() {
         let mut breaker = Breaker::Open { until: ms(100) };
         breaker.learn(true, ms(99), LIMITS);
         assert!(breaker.admit(ms(100), LIMITS).is_ok());

@@ -246,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clocks_of_one_process_agree() {
+    fn all_system_clocks_of_a_process_agree() {
         let clocks: Vec<SystemClock> = (0..8)
             .map(|index| {
                 // Begun at different fractions of a millisecond.

@@ -487,7 +487,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prints_one_line_and_the_source_once() {
+    fn an_error_prints_one_line_and_its_source_once() {
         let key = Key::new("k").expect("valid");
         let error = Error::new(ErrorKind::Unavailable, "no answer")
             .with_source(std::io::Error::other("reset"))
@@ -502,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clone_keeps_its_source() {
+    fn a_cloned_error_keeps_its_source() {
         let error = Error::from(io::Error::from(io::ErrorKind::StorageFull)).clone();
         let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
         assert_eq!(source.map(io::Error::kind), Some(io::ErrorKind::StorageFull));
@@ -510,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_has_no_outcome() {
+    fn an_error_of_a_read_has_no_write_outcome() {
         let error = || Error::new(ErrorKind::TimedOut, "no answer").outcome_is(Outcome::Unknown);
         let read = error().during(Operation::List);
         assert_eq!((read.outcome(), read.request_outcome()), (None, Some(Outcome::Unknown)));
@@ -521,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unfamiliar_write_error_is_unknown() {
+    fn an_unfamiliar_write_error_has_an_unknown_outcome() {
         assert_eq!(Error::new(ErrorKind::Other, "?").write_outcome(), Outcome::Unknown);
         assert_eq!(Error::new(ErrorKind::PreconditionFailed, "?").write_outcome(), Outcome::NotApplied);
     }

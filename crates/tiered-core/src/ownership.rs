@@ -366,7 +366,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_is_read_as_it_was_written() {
+    fn an_encoded_mark_decodes_to_the_same_mark() {
         let named = Named([(0, JournalId(7)), (0, JournalId(u128::MAX)), (2, JournalId(7))].into());
         assert_eq!(Named::decode(&named.encode().expect("some")), Some(named));
         assert_eq!(Named::default().encode(), None);
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_above_sees_and_sets_only_what_is_above() {
+    fn a_stack_sees_and_sets_only_the_marks_of_its_own_level() {
         let backend = Named([(0, JournalId(1)), (1, JournalId(2)), (2, JournalId(3))].into());
         let seen = backend.seen_from_above();
         assert_eq!(seen, Named([(0, JournalId(2)), (1, JournalId(3))].into()));

@@ -165,7 +165,7 @@ mod tests {
     use parking_lot::Mutex;
 
     #[test]
-    fn near_ranges_are_one_read() {
+    fn neighbouring_ranges_are_merged_into_one_read() {
         assert_eq!(spans(&[10..20, 0..5, 24..30, 12..14], 4), [0..5, 10..30]);
         assert_eq!(spans(&[0..5, 5..9, 12..13], 0), [0..9, 12..13]);
         assert_eq!(spans(&[], 4), Vec::<Range<u64>>::new());
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_value_that_is_replaced_is_read_anew() {
+    async fn a_value_replaced_during_a_ranged_read_is_read_again() {
         let (read, reads) = replaced(2, ReadOptions::new()).await;
         let Lookup::Found(slices) = read.expect("read").lookup else { panic!("it is there") };
         assert_eq!((slices.values, reads), (vec![Bytes::from("ab"), Bytes::from("ij")], 6));
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_version_that_was_asked_for_is_not_read_anew() {
+    async fn a_read_of_a_given_version_is_not_repeated_with_another() {
         let version = crate::Version::from_u128(1);
         let (read, reads) = replaced(1, ReadOptions::new().if_version(version)).await;
         assert_eq!((read.expect("read").lookup, reads), (Lookup::Changed, 1));

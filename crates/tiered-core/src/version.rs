@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_round_trips() {
+    fn a_version_parsed_from_its_text_is_the_same() {
         for version in [Version::from_u128(u128::MAX), Version::from_token("\"etag\"").expect("valid")] {
             assert_eq!(version.to_string().parse::<Version>().expect("parses"), version);
         }
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn preconditions() {
+    fn a_precondition_holds_exactly_for_its_versions() {
         let (a, b) = (Version::from_u128(1), Version::from_u128(2));
         assert!(Precondition::None.holds(Some(&a)) && Precondition::None.holds(None));
         assert!(Precondition::Absent.holds(None) && !Precondition::Absent.holds(Some(&a)));

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_for_a_value_is_not_taken_on_the_word_of_its_record() {
+    fn a_wrong_size_in_a_record_allocates_no_memory() {
         let key = Key::new("k").expect("valid");
         let mut metadata = (**Stamp::system().entry(&Put::new("")).metadata()).clone();
         metadata.size = u64::MAX / 2;

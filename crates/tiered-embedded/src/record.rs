@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn round_trips() {
+    fn an_encoded_record_decodes_to_the_same_record() {
         let (key, metadata) = sample();
         let mut token = metadata.clone();
         token.version = Version::from_token("\"etag\"").expect("valid");
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_and_every_cut_is_noticed() {
+    fn every_flipped_bit_and_every_truncation_is_detected() {
         let (key, metadata) = sample();
         let good = encode(&key, &metadata, Some(b"value"));
         for bit in 0..good.len() * 8 {

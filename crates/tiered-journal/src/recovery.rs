@@ -188,7 +188,7 @@ mod tests {
     use crate::format::encode_group;
 
     #[test]
-    fn a_group_cannot_be_trimmed_beyond_its_own_records() {
+    fn a_group_cannot_trim_beyond_its_own_records() {
         for (trimmed, is_good) in [(6, true), (7, true), (8, false)] {
             let folder = MemoryFolder::new();
             let header = Header { journal: 1, first: 7, backend: b"backend".to_vec(), marked: true };

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_segment_has_one_name() {
+    fn a_segment_number_has_exactly_one_file_name() {
         assert_eq!(first(&name(10)), Some(10));
         for other in ["+00000000000000a.segment", "000000000000000A.segment", "a.segment", "00000000000000a"]
         {

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_of_the_format_before_are_read() {
+    fn reasons_in_the_previous_format_are_read() {
         let mut body = 7_u128.to_le_bytes().to_vec();
         body.extend_from_slice(&0_u32.to_le_bytes());
         body.extend_from_slice(&3_u32.to_le_bytes());
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_are_read_as_they_were_written() {
+    fn an_encoded_reason_decodes_to_the_same_reason() {
         let long = "é".repeat(MAX_REASON);
         for reason in [ParkReason::LeaseLost, ParkReason::Abandoned, ParkReason::Refused(long)] {
             let aside = Aside::new(vec![parked(3, reason.clone())], vec![1]);

@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn tls_is_verified_unless_the_host_is_this_one() {
+    fn tls_is_verified_unless_the_host_is_local() {
         assert!(matches!(mode("postgres://u@db.example.com/d"), PgSslMode::VerifyFull));
         assert!(matches!(mode("postgres://u@10.0.0.1/d"), PgSslMode::VerifyFull));
         assert!(matches!(mode("postgres://u@db.example.com/d?sslmode=require"), PgSslMode::Require));
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn the_password_is_not_shown() {
+    fn neither_debug_nor_errors_show_the_password() {
         let config = PostgresConfig::from_url("postgres://u:hunter2@localhost/d").expect("reads");
         assert!(!format!("{config:?}").contains("hunter2"));
         let error = PostgresConfig::from_url("postgres://u:hun ter2@local host:x/d").expect_err("malformed");

@@ -269,7 +269,7 @@ mod tests {
     ];
 
     #[test]
-    fn each_code_of_the_server_has_its_meaning() {
+    fn each_code_of_the_server_maps_to_its_error() {
         for (code, kind, undone, what) in MEANINGS {
             let (found, message, outcome) = meaning(code);
             assert_eq!((found, outcome == Outcome::NotApplied), (kind, undone), "{code}: {message}");
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_connection_is_a_lost_answer() {
+    fn a_broken_connection_is_an_unknown_outcome() {
         let broken = || std::io::Error::from(std::io::ErrorKind::ConnectionReset);
         let error = sent(Driver::Io(broken()));
         assert_eq!((error.kind(), error.write_outcome()), (ErrorKind::Unavailable, Outcome::Unknown));
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_a_connection_away_is_named() {
+    fn an_error_of_connecting_names_the_cause() {
         for (code, message, kind, what) in [
             ("28P01", "password authentication failed", ErrorKind::PermissionDenied, "password"),
             ("28000", "no pg_hba.conf entry", ErrorKind::PermissionDenied, "pg_hba.conf"),
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_worked_make_an_outage_and_not_a_refusal() {
+    fn a_configuration_error_after_opening_is_an_outage() {
         let refused = || PoolError::Backend(Driver::Configuration("it is gone".into()));
         assert_eq!(connecting(refused(), Phase::Opening).kind(), ErrorKind::Config);
         assert_eq!(connecting(refused(), Phase::Open).kind(), ErrorKind::Unavailable);

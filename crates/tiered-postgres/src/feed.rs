@@ -131,7 +131,7 @@ mod tests {
     use crate::write::announcement;
 
     #[test]
-    fn announcements_are_read_back() {
+    fn an_encoded_announcement_decodes_to_the_same_change() {
         let key = Key::new("a key with spaces").expect("valid");
         let version = Version::from_u128(7);
         let change = Change::Key { key: key.clone(), version: Some(version.clone()) };

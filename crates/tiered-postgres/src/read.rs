@@ -384,7 +384,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_damaged_key_ends_the_page() {
+    fn a_page_ends_at_a_damaged_key() {
         let damaged = || Error::new(ErrorKind::Corrupt, "damaged");
         let key = Key::new("k").expect("valid");
         let page = vec![Err(damaged().for_key(&key)), Err(damaged()), Err(damaged().for_key(&key))];

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_error_has_its_kind() {
+    fn each_error_of_the_engine_maps_to_its_kind() {
         let os = |kind| StorageError::Io(io::Error::from(kind));
         let table: [(Failure, ErrorKind); 11] = [
             (DatabaseError::DatabaseAlreadyOpen.into(), ErrorKind::Locked),

@@ -67,7 +67,7 @@ mod tests {
     use rocksdb::ErrorKind as Theirs;
 
     #[test]
-    fn each_error_has_its_kind() {
+    fn each_error_of_the_engine_maps_to_its_kind() {
         let table = [
             (
                 Theirs::IOError,

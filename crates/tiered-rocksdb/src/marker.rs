@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_marker_is_told_by_its_text() {
+    fn a_marker_is_recognised_by_its_text() {
         let folder = tempfile::tempdir().expect("a folder");
         let folder = folder.path();
         assert_eq!(look(folder).expect("reads"), Marker::Absent);

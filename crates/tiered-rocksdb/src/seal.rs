@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn damage_is_told_from_growth_and_from_another_manifest() {
+    fn damage_is_distinguished_from_growth_and_from_another_manifest() {
         let folder = tempfile::tempdir().expect("a folder");
         let folder = folder.path();
         let write = |name: &str, text: &str| fs::write(folder.join(name), text).expect("written");
@@ -137,11 +137,11 @@ mod tests {
         write("MANIFEST-2", "others");
         assert_eq!(kind(), Ok(()), "of an older close");
         write(NAME, "MANIFEST-2 6 00000000 00000000");
-        assert_eq!(kind(), Ok(()), "a damaged seal locks nobody out");
+        assert_eq!(kind(), Ok(()), "a damaged seal does not keep the store from opening");
     }
 
     #[test]
-    fn files_of_others_with_the_seals_names_stay() {
+    fn other_files_with_the_names_of_seals_are_kept() {
         let folder = tempfile::tempdir().expect("a folder");
         let folder = folder.path();
         let write = |name: &str, text: &str| fs::write(folder.join(name), text).expect("written");

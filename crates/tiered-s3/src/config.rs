@@ -398,7 +398,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_work_is_refused() {
+    fn invalid_settings_are_refused() {
         let refused = |config: S3Config| config.check().expect_err("refused").to_string();
         assert!(refused(S3Config::new("")).contains("bucket"));
         assert!(refused(S3Config::new("b--x-s3")).contains("in order"));

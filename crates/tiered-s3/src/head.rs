@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_read_as_they_are_written() {
+    fn numbers_in_headers_are_parsed_strictly() {
         let head = read(|_| {}).expect("as written");
         assert_eq!((head.modified.as_millis(), head.checksum), (5, Some(Checksum::from_u32(42))));
         for (name, text) in

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn round_trips() {
+    fn an_encoded_header_decodes_to_the_same_text() {
         for text in ["", "plain text", " a  b ", "100%", "größe 鍵 🔑", "\"'=%;,", "%41", " "] {
             let escaped = escape(text);
             assert!(escaped.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()), "{escaped}");

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_envelope_is_opened_again() {
+    fn an_envelope_decodes_to_the_same_entry() {
         let layout = Layout::Enveloped;
         let value = Bytes::from_static(b"value");
         let checksum = Checksum::of(&value);

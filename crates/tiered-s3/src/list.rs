@@ -119,7 +119,7 @@ mod tests {
     use super::decode;
 
     #[test]
-    fn names_are_decoded() {
+    fn listed_names_are_decoded() {
         assert_eq!(decode("a+b%2Bc%20d/%C3%A9").as_deref(), Some("a b+c d/é"));
         assert_eq!(decode("%4"), None);
         assert_eq!(decode("%ff"), None);

@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn right_and_wrong_histories() {
+    fn the_checker_accepts_linearizable_histories_and_rejects_others() {
         let write = event(1, 2, Effect::Write(7));
         assert!(is_linearizable(0, &[write, event(3, 4, Effect::Read(7))]));
         assert!(!is_linearizable(0, &[write, event(3, 4, Effect::Read(0))]), "a lost write");

@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_acknowledged_must_be_there() {
+    fn an_acknowledged_write_must_be_present() {
         let acknowledged = |ledger: &mut Ledger| {
             ledger.begin(2, Change::Put, &["a"]);
             ledger.acknowledge(2);
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_open_may_be_there() {
+    fn an_unacknowledged_write_may_be_present() {
         let open = |ledger: &mut Ledger| {
             ledger.begin(2, Change::Put, &["a"]);
             ledger.acknowledge(2);
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_observed_is_settled() {
+    fn an_observed_outcome_is_final() {
         let mut ledger = Ledger::new();
         ledger.begin(1, Change::Put, &["a"]);
         ledger.observe(&found(&[])).expect("it may not be there");
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn beneath_what_was_dropped_is_what_was_before() {
+    fn a_dropped_write_reveals_the_value_before_it() {
         let parked = |end: fn(&mut Ledger)| {
             let mut ledger = Ledger::with_drops();
             for id in 1..=3 {
@@ -316,7 +316,7 @@ mod tests {
         assert!(parked(dropped).observe(&found(&[("a", 2)])).is_ok());
         assert!(parked(dropped).observe(&found(&[("a", 3)])).is_err(), "it came back");
         let kept = |ledger: &mut Ledger| ledger.keep(3);
-        assert!(parked(kept).observe(&found(&[("a", 2)])).is_err(), "nobody dropped it");
+        assert!(parked(kept).observe(&found(&[("a", 2)])).is_err(), "it was not dropped");
         // What is dropped in turn leaves the first.
         let mut ledger = parked(dropped);
         ledger.begin_drop(2);
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_batch_is_noticed() {
+    fn half_a_batch_is_a_violation() {
         let batch = |ledger: &mut Ledger| ledger.begin(2, Change::Put, &["a", "b"]);
         assert!(observed(batch, &[("a", 2), ("b", 2)]).is_ok());
         assert!(observed(batch, &[("a", 1)]).is_ok());

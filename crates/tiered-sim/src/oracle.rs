@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oracle_knows_what_may_be_read() {
+    fn the_oracle_accepts_exactly_the_values_that_may_be_read() {
         let event = |begun, ended, effect| Event { begun, ended, effect };
         let history = [
             event(1, 2, Effect::Write(1)),

@@ -127,7 +127,7 @@ async fn crowd(store: &TieredStore, k: &Key, size: u64, go: impl FnOnce()) -> Ve
 }
 
 #[test]
-fn three_hundred_leaders_go_away_one_after_the_other() {
+fn a_load_survives_300_leaders_that_are_dropped() {
     on_each(|| async {
         let k = key("k");
         let back = slow(&k);
@@ -147,7 +147,7 @@ fn three_hundred_leaders_go_away_one_after_the_other() {
 }
 
 #[test]
-fn ten_thousand_wait_for_one_read() {
+fn ten_thousand_readers_share_one_load() {
     on_each(|| async {
         let k = key("k");
         let back = slow(&k);
@@ -168,7 +168,7 @@ fn ten_thousand_wait_for_one_read() {
 }
 
 #[test]
-fn a_read_that_fails_or_panics_wakes_everybody_with_an_error() {
+fn a_failed_or_panicking_load_gives_every_reader_an_error() {
     for mode in [Mode::Failing, Mode::Panicking] {
         on_each(move || async move {
             let k = key("k");
@@ -192,7 +192,7 @@ fn a_read_that_fails_or_panics_wakes_everybody_with_an_error() {
 
 /// A dropped read of many keys fails no follower that waits for one of them.
 #[test]
-fn a_read_of_many_that_goes_away_fails_no_follower() {
+fn a_dropped_read_of_many_keys_fails_no_follower() {
     on_each(|| async {
         let (first, second) = (key("a"), key("b"));
         let (front, back) = (slow(&second), slow(&first));
@@ -216,7 +216,7 @@ fn a_read_of_many_that_goes_away_fails_no_follower() {
 }
 
 #[test]
-fn a_frontend_that_never_works_changes_no_answer() {
+fn a_frontend_that_always_fails_changes_no_answer() {
     const KEYS: usize = 8;
     const BOUND: usize = 4;
     for policy in WritePolicy::ALL.iter().copied() {
@@ -270,7 +270,7 @@ fn a_frontend_that_never_works_changes_no_answer() {
                 }
             }
             let all = tokio::time::timeout(Duration::from_hours(1), join_all(tasks)).await;
-            for task in all.expect("nobody is stuck") {
+            for task in all.expect("every task ends") {
                 task.expect("no panic");
             }
             assert!(store.stats().quarantined <= BOUND as u64, "{policy}: the quarantine is bounded");

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 /// Found by seed 4140 of the simulation: the removal that is to end a key's quarantine fails and takes effect later, after
 /// a local write.
 #[tokio::test(start_paused = true)]
-async fn a_failed_removal_that_takes_effect_late_does_not_take_a_local_write_away() {
+async fn a_removal_that_takes_effect_late_removes_no_local_write() {
     let key = Key::new("k").expect("valid");
     let (inside, backend) = (MemoryStore::new(), MemoryStore::new());
     backend.put(&key, Put::new("the backend's")).await.expect("put");
@@ -21,7 +21,7 @@ async fn a_failed_removal_that_takes_effect_late_does_not_take_a_local_write_awa
         .write_policy(WritePolicy::FrontendOnly)
         .build()
         .await
-        .expect("it fits");
+        .expect("builds");
     // Its fill fails, and the first removal after that.
     store.get(&key).await.expect("reads");
     while faults.fired(Fault::DelayedApply) < 2 {

@@ -347,7 +347,7 @@ fn behind(change: impl FnOnce(&mut TieredSettings)) -> TieredSettings {
 const BOUND: u16 = 100;
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_is_down_for_a_minute() {
+async fn a_minute_without_the_backend_loses_nothing() {
     for (by_operations, on_full, atomic) in [
         (true, OnFull::Block, true),
         (true, OnFull::Fail, true),
@@ -390,7 +390,7 @@ async fn a_backend_is_down_for_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_alarm_goes_off_and_reads_show_what_waits() {
+async fn an_old_backlog_raises_the_alarm_and_reads_see_pending_writes() {
     let world = World::new(true, behind(|_| ()));
     let store = world.open().await;
     let mut events = store.subscribe();
@@ -424,7 +424,7 @@ async fn the_alarm_goes_off_and_reads_show_what_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_is_opened_again_in_the_middle_of_an_outage() {
+async fn a_store_reopened_during_an_outage_loses_nothing() {
     for atomic in [true, false] {
         let world = World::new(atomic, behind(|_| ()));
         let store = world.open().await;
@@ -456,7 +456,7 @@ async fn a_store_is_opened_again_in_the_middle_of_an_outage() {
 
 /// A person gives the journal up while the process is down, and the next one begins while the backend is.
 #[tokio::test(start_paused = true)]
-async fn nothing_is_flushed_before_the_backend_said_whose_it_is() {
+async fn nothing_is_flushed_before_the_backends_mark_is_read() {
     for gives_up in [true, false] {
         let world = World::new(true, behind(|_| ()));
         let store = world.open().await;
@@ -469,7 +469,7 @@ async fn nothing_is_flushed_before_the_backend_said_whose_it_is() {
         let journals = ownership::journals(&world.back).await.expect("reads");
         assert_eq!(journals.len(), 1);
         for journal in journals.iter().filter(|_| gives_up) {
-            ownership::abandon(&world.back, *journal).await.expect("given up");
+            ownership::abandon(&world.back, *journal).await.expect("abandoned");
         }
         world.back.be_down(true);
         let store = world.open().await;
@@ -490,7 +490,7 @@ async fn nothing_is_flushed_before_the_backend_said_whose_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frontend_is_down_for_a_minute() {
+async fn a_minute_without_the_frontend_loses_nothing() {
     for policy in [WritePolicy::WriteThrough, WritePolicy::WriteBehind, WritePolicy::WriteAround] {
         let world = World::new(true, behind(|settings| settings.write_policy = policy));
         let store = world.open().await;
@@ -527,7 +527,7 @@ fn told(values: &[u8]) -> Vec<State> {
 }
 
 #[test]
-fn what_goes_back_is_no_prefix() {
+fn a_backend_that_returns_to_an_older_value_is_not_a_prefix() {
     let history: Vec<(String, Option<Bytes>)> =
         (1..=3).map(|value| ("k".to_owned(), Some(Bytes::copy_from_slice(&[value])))).collect();
     for judge in [prefixes, prefixes_by_key] {

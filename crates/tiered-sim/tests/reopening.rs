@@ -279,16 +279,16 @@ fn exhaust(policy: WritePolicy) {
 }
 
 #[test]
-fn write_through() {
+fn under_write_through_a_reopened_store_has_every_acknowledged_write() {
     exhaust(WritePolicy::WriteThrough);
 }
 
 #[test]
-fn write_around() {
+fn under_write_around_a_reopened_store_has_every_acknowledged_write() {
     exhaust(WritePolicy::WriteAround);
 }
 
 #[test]
-fn write_behind() {
+fn under_write_behind_a_reopened_store_has_every_acknowledged_write() {
     exhaust(WritePolicy::WriteBehind);
 }

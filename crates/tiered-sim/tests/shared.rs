@@ -108,7 +108,7 @@ impl World {
                 .negative_ttl(seed.is_multiple_of(2).then_some(negative_ttl))
                 .max_stale(if is_fed(seed) { MAX_STALE_UNDER_FEED } else { MAX_STALE });
             faults.heal();
-            stores.push(builder.build().await.expect("it fits"));
+            stores.push(builder.build().await.expect("builds"));
             faults.resume();
             all.extend([faults, of_front]);
         }
@@ -341,7 +341,7 @@ impl Drop for Seed {
 }
 
 #[test]
-fn several_stores_write_one_backend() {
+fn several_stores_over_one_backend_agree() {
     let (mut fired, mut total) = (HashMap::new(), [0; 3]);
     for seed in 0..SEEDS {
         let _seed = Seed(seed);

@@ -15,7 +15,7 @@ fn seeds_keep_every_promise_and_repeat_themselves() {
 }
 
 #[test]
-fn seeds_differ() {
+fn different_seeds_give_different_runs() {
     let traces: std::collections::BTreeSet<u64> =
         (0..8).map(|seed| run(sim(seed, None)).map_or(0, |outcome| outcome.trace)).collect();
     assert_eq!(traces.len(), 8);

@@ -419,13 +419,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn unknown_schemes_say_which_there_are() {
+    async fn an_unknown_scheme_lists_the_known_ones() {
         assert!(refused("mysql://u:hunter2@h/d").await.contains("redb:"));
     }
 
     #[cfg(feature = "postgres")]
     #[tokio::test]
-    async fn wrong_urls_of_postgres_say_what_to_change_and_show_no_secret() {
+    async fn wrong_postgres_urls_say_what_to_change_and_show_no_secret() {
         for (url, hint) in [
             ("postgres://u:hunter2@localhost/d?tabel=x", "statement_cache"),
             ("postgres://u:hunter2@localhost/d?table=A-b", "must match"),
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_is_opened_for_reading_where_its_url_leaves_that_open() {
+    fn a_url_without_a_mode_can_be_opened_read_only() {
         for (url, expected) in [
             ("redb:a", Some("redb:a?access=read-only")),
             ("rocksdb:a?cache=1MiB", Some("rocksdb:a?cache=1MiB&access=read-only")),
@@ -479,7 +479,7 @@ mod tests {
 
     #[cfg(feature = "s3")]
     #[tokio::test]
-    async fn wrong_urls_of_s3_say_what_to_change() {
+    async fn wrong_s3_urls_say_what_to_change() {
         for (url, hint) in [
             ("s3:", "needs a bucket"),
             ("s3:bucket/prefix", "needs a bucket"),

@@ -470,7 +470,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_not_shown() {
+    fn neither_debug_nor_errors_show_secrets() {
         let stack = Stack::store("s3:bucket?secret=hunter2");
         assert!(!format!("{stack:?}").contains("hunter2"));
         let error =
@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_is_not_shown() {
+    fn errors_of_parsing_do_not_show_the_text() {
         assert!(
             !format!("{:?}", Stack::store("hunter2")).contains("hunter2"),
             "no URL, and perhaps a password"
@@ -527,7 +527,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_backend_and_its_journal_are_declared_by_name() {
+    async fn a_stack_declares_its_backend_and_journal_by_name() {
         let tiers = "[frontend]\nurl='memory:'\n[backend]\nurl='memory:'\n";
         let text = format!("backend-id = 'orders'\nsole-journal = true\n{tiers}");
         let stack = Stack::from_toml(&text).expect("reads");
@@ -541,7 +541,7 @@ mod tests {
 
     #[cfg(all(feature = "moka", feature = "redb", feature = "journal"))]
     #[tokio::test]
-    async fn a_stack_that_was_dropped_or_refused_can_be_opened_again_at_once() {
+    async fn a_stack_that_was_dropped_or_refused_can_be_reopened_immediately() {
         use tiered_core::{Key, Put};
         let folder = tempfile::tempdir().expect("a folder");
         let place = folder.path().to_str().expect("utf-8");
@@ -565,7 +565,7 @@ mod tests {
 
     #[cfg(all(feature = "moka", feature = "redb"))]
     #[tokio::test]
-    async fn the_sample_opens() {
+    async fn the_documented_sample_opens() {
         use tiered_core::{Key, Put, StoreExt as _};
         let folder = tempfile::tempdir().expect("a folder");
         let sample = include_str!("../../../docs/stack.toml");

@@ -43,7 +43,7 @@ fn kill_after(folder: &Path, first: u32, answered: usize) -> Vec<u32> {
 }
 
 #[tokio::test]
-async fn what_was_answered_survives_kills() {
+async fn answered_requests_survive_kills() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut answered = Vec::new();
     for round in 0..4_u32 {
@@ -59,7 +59,7 @@ async fn what_was_answered_survives_kills() {
 }
 
 #[test]
-fn a_process_that_is_told_to_end_flushes() {
+fn a_terminated_process_flushes_before_it_exits() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut child = start(folder.path());
     let mut input = child.stdin.take().expect("piped");
@@ -81,7 +81,7 @@ fn a_process_that_is_told_to_end_flushes() {
 }
 
 #[tokio::test]
-async fn a_missing_journal_is_noticed_and_given_up_by_name() {
+async fn a_missing_journal_is_detected_and_can_be_abandoned_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = Config::new(folder.path());
     let answered = kill_after(folder.path(), 0, 50);
@@ -102,7 +102,7 @@ async fn a_missing_journal_is_noticed_and_given_up_by_name() {
     std::fs::remove_dir_all(&journal).expect("lost");
     let refused = Shop::open(&config).await.expect_err("its journal is missing");
     let ServiceError::JournalMissing(ids) = refused else { panic!("{refused}") };
-    config.give_up(&ids).await.expect("given up");
+    config.give_up(&ids).await.expect("abandoned");
     let shop = Shop::open(&config).await.expect("opens");
     let found = shop.orders_of("ada").await.expect("lists");
     assert!(answered.iter().all(|number| found.contains(number)), "what was flushed before is there");

@@ -28,7 +28,7 @@ async fn open() -> Opened {
 }
 
 #[tokio::test]
-async fn a_session_ends() {
+async fn a_session_expires() {
     let Opened { shop, clock, .. } = &open().await;
     shop.sign_in("t1", "ada").await.expect("signed in");
     assert_eq!(shop.user("t1").await.expect("reads").as_deref(), Some("ada"));
@@ -45,7 +45,7 @@ async fn a_session_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_buyers_share_a_stock() {
+async fn concurrent_buyers_never_oversell() {
     let Opened { shop, config, .. } = &open().await;
     shop.deliver("apple", 30).await.expect("delivered");
     let bought = join_all((0..50).map(|_| shop.take("apple"))).await;
@@ -76,7 +76,7 @@ async fn an_order_is_all_or_nothing() {
 }
 
 #[tokio::test]
-async fn documents_come_and_go_in_parts() {
+async fn documents_are_stored_and_served_in_parts() {
     let Opened { shop, config, .. } = &open().await;
     let body: Vec<Bytes> = (0..40_u8).map(|part| Bytes::from(vec![part; 50_000])).collect();
     assert_eq!(shop.upload("report", parts(body.clone())).await.expect("stored"), 2_000_000);

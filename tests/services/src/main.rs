@@ -15,7 +15,7 @@ mod start;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use start::{Kind, Running, Upstream};
+use start::{Kind, Owner, Running, Upstream};
 use tiered_services::Service;
 use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -40,11 +40,49 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(pid_file: Option<&str>) -> Result<(), String> {
-    let kind = Kind::from_environment()?;
-    let required = std::env::var("TIERED_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
-    start::containers::remove_leftovers().await;
+    let failed = |error: std::io::Error| error.to_string();
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     start::folder::remove_leftovers(&std::env::temp_dir());
+    start::containers::remove_leftovers().await;
     let mut running: Vec<Running> = Vec::new();
+    // A signal while a server starts ends it as well. What Docker begins meanwhile is removed by the next run.
+    let served = tokio::select! {
+        served = serve_until_told(pid_file, &mut running) => served,
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    // Containers and processes end with their handles.
+    for server in running {
+        server.stop().await;
+    }
+    served
+}
+
+/// Starts the servers, and waits until standard input ends; with a file for the process id, until a signal.
+async fn serve_until_told(pid_file: Option<&str>, running: &mut Vec<Running>) -> Result<(), String> {
+    let kind = Kind::from_environment()?;
+    let owner = Owner::new()?;
+    let required = std::env::var("TIERED_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
+    let missing = start_all(kind, &owner, running).await;
+    if required && !missing.is_empty() {
+        return Err(format!("TIERED_REQUIRE_SERVICES=1, and there is no {}", missing.join(", ")));
+    }
+    let _pid_file = match pid_file {
+        Some(path) => Some(write_pid(path).map_err(|error| format!("{path}: {error}"))?),
+        None => None,
+    };
+    println!("ready");
+    if pid_file.is_some() {
+        std::future::pending::<()>().await;
+    }
+    let mut rest = Vec::new();
+    tokio::io::stdin().read_to_end(&mut rest).await.ok();
+    Ok(())
+}
+
+/// Starts every server that is not given by URL; the names of those that cannot be started.
+async fn start_all(kind: Kind, owner: &Owner, running: &mut Vec<Running>) -> Vec<&'static str> {
     let mut missing = Vec::new();
     // What a pooler stands before.
     let mut postgres: Option<Upstream> = None;
@@ -61,7 +99,7 @@ async fn serve(pid_file: Option<&str>) -> Result<(), String> {
             // Optional: it takes a quarter of an hour to build.
             continue;
         }
-        match start::start(service, kind, postgres.as_ref()).await {
+        match start::start(service, kind, owner, postgres.as_ref()).await {
             Ok(server) => {
                 eprintln!("{}: {}", service.name(), server.how);
                 println!("{}={}", service.variable(), server.url);
@@ -78,20 +116,7 @@ async fn serve(pid_file: Option<&str>) -> Result<(), String> {
             }
         }
     }
-    if required && !missing.is_empty() {
-        return Err(format!("TIERED_REQUIRE_SERVICES=1, and there is no {}", missing.join(", ")));
-    }
-    let _pid_file = match pid_file {
-        Some(path) => Some(write_pid(path).map_err(|error| format!("{path}: {error}"))?),
-        None => None,
-    };
-    println!("ready");
-    wait(pid_file.is_some()).await?;
-    // Containers and processes end with their handles.
-    for server in running {
-        server.stop().await;
-    }
-    Ok(())
+    missing
 }
 
 /// Says which process this is, in a file that is locked for as long as it runs: a number alone may come to be another's.
@@ -101,23 +126,4 @@ fn write_pid(path: &str) -> std::io::Result<std::fs::File> {
     file.set_len(0)?;
     file.write_all(std::process::id().to_string().as_bytes())?;
     Ok(file)
-}
-
-async fn wait(for_signal: bool) -> Result<(), String> {
-    let failed = |error: std::io::Error| error.to_string();
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let ended = async {
-        if for_signal {
-            std::future::pending::<()>().await;
-        }
-        let mut rest = Vec::new();
-        tokio::io::stdin().read_to_end(&mut rest).await.ok();
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = ended => {}
-    }
-    Ok(())
 }

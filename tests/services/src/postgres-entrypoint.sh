@@ -8,4 +8,6 @@ if [ ! -s "$data/PG_VERSION" ]; then
     su postgres -c "$bin/initdb -D $data -A trust -E UTF8 --locale=C.UTF-8 -U postgres"
     echo "host all all all trust" >> "$data/pg_hba.conf"
 fi
-exec su postgres -c "exec $bin/postgres -D $data -c listen_addresses='*'"
+# The command is `postgres` and its settings.
+[ "$#" -eq 0 ] || shift
+exec su postgres -c "exec $bin/postgres -D $data -c listen_addresses='*' $*"

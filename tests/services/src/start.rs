@@ -3,6 +3,7 @@
 pub(crate) mod containers;
 pub(crate) mod folder;
 pub(crate) mod images;
+mod owner;
 mod pooler;
 pub(crate) mod processes;
 mod tools;
@@ -13,7 +14,11 @@ use tiered_services::Service;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+pub(crate) use owner::Owner;
 pub(crate) use pooler::Upstream;
+
+/// A setting of Postgres. Tests kill its processes, which lose nothing by it; none cuts the power of the machine.
+const WITHOUT_SYNCS: &str = "fsync=off";
 
 /// How servers are had, by `TIERED_TEST_SERVICES`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,15 +64,16 @@ impl Running {
     }
 }
 
-/// Starts `service` and waits until it answers. A pooler stands before `upstream`.
+/// Starts `service` for `owner` and waits until it answers. A pooler stands before `upstream`.
 pub(crate) async fn start(
     service: Service,
     kind: Kind,
+    owner: &Owner,
     upstream: Option<&Upstream>,
 ) -> Result<Running, String> {
     let server = match kind {
-        Kind::Containers => containers::start(service, upstream).await?,
-        Kind::Auto if containers::engine().await => match containers::start(service, upstream).await {
+        Kind::Containers => containers::start(service, owner, upstream).await?,
+        Kind::Auto if containers::engine().await => match containers::start(service, owner, upstream).await {
             Ok(server) => server,
             Err(why) => {
                 eprintln!("{}: no container ({why}); a process instead", service.name());

@@ -37,7 +37,7 @@ fn two(place: &Place) -> (String, String) {
 }
 
 #[test]
-fn a_listing_goes_on_and_ends_with_six() {
+fn a_listing_continues_past_damage_and_exits_with_6() {
     let place = Place::new();
     let (_, bad) = two(&place);
     let listed = place.run(&["--store", &bad, "list"]).ends(6).says("damaged: ").says("1 keys are damaged");
@@ -47,7 +47,7 @@ fn a_listing_goes_on_and_ends_with_six() {
 }
 
 #[test]
-fn a_check_names_what_is_damaged_and_goes_on() {
+fn check_names_damaged_keys_and_continues() {
     let place = Place::new();
     let (good, bad) = two(&place);
     place.put(&good, "new", b"v");
@@ -65,7 +65,7 @@ fn a_check_names_what_is_damaged_and_goes_on() {
 }
 
 #[test]
-fn a_sync_repairs_the_target_and_removes_nothing_for_a_damaged_source() {
+fn sync_repairs_the_target_and_removes_nothing_because_of_a_damaged_source() {
     for strategy in ["full-sync", "refresh"] {
         let place = Place::new();
         let (good, bad) = two(&place);
@@ -83,7 +83,7 @@ fn a_sync_repairs_the_target_and_removes_nothing_for_a_damaged_source() {
 }
 
 #[test]
-fn a_damaged_key_is_deleted_by_name() {
+fn a_damaged_key_can_be_deleted_by_name() {
     let place = Place::new();
     let (_, bad) = two(&place);
     place.run(&["--store", &bad, "get", "b"]).ends(5);

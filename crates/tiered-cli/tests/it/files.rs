@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use crate::place::Place;
 
 #[test]
-fn an_output_file_keeps_what_it_has() {
+fn an_output_file_keeps_its_permissions_and_links() {
     let place = Place::new();
     let store = place.url("d.redb");
     place.put(&store, "long", &vec![7; 100_000]);
@@ -64,7 +64,7 @@ fn protect(path: &Path, mode: u32) {
 }
 
 #[test]
-fn what_may_not_be_written_can_be_read() {
+fn a_read_only_database_can_be_read() {
     let place = Place::new();
     protect(&place.path(""), 0o755);
     let (a, b) = (place.url("a.redb"), place.url("b.redb"));
@@ -97,7 +97,7 @@ fn what_may_not_be_written_can_be_read() {
 }
 
 #[test]
-fn a_folder_of_the_users_own_is_no_journal() {
+fn a_folder_of_the_user_is_not_removed_as_a_journal() {
     let place = Place::new();
     let docs = place.path("docs");
     fs::create_dir(&docs).expect("made");
@@ -116,7 +116,7 @@ fn a_folder_of_the_users_own_is_no_journal() {
 }
 
 #[test]
-fn files_beside_a_database_stay() {
+fn files_beside_a_database_are_kept() {
     let place = Place::new();
     for name in ["users.new-york", "users.new-0000"] {
         fs::write(place.path(name), name).expect("written");

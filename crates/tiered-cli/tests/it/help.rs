@@ -26,7 +26,7 @@ const ALL: [&[&str]; 17] = [
 ];
 
 #[test]
-fn every_help_is_as_written_down() {
+fn the_help_of_every_command_matches_its_snapshot() {
     let mut text = String::new();
     for path in ALL {
         let ran = Command::new(env!("CARGO_BIN_EXE_tiered")).args(path).arg("--help").output().expect("runs");

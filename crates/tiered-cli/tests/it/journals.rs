@@ -34,7 +34,7 @@ fn unflushed(place: &Place) -> String {
 }
 
 #[test]
-fn a_store_that_is_opened_alone_warns_of_its_journal() {
+fn opening_a_backend_without_its_journal_warns() {
     let place = Place::new();
     let back = place.url("back.redb");
     let id = unflushed(&place);
@@ -66,7 +66,7 @@ fn a_store_that_is_opened_alone_warns_of_its_journal() {
 }
 
 #[test]
-fn a_journal_says_its_id_and_whether_the_backend_names_it() {
+fn journal_list_prints_the_id_and_whether_the_backend_names_it() {
     let place = Place::new();
     let back = place.url("back.redb");
     let id = unflushed(&place);
@@ -89,7 +89,7 @@ fn a_journal_says_its_id_and_whether_the_backend_names_it() {
 }
 
 #[test]
-fn a_journal_is_abandoned_by_name() {
+fn a_missing_journal_can_be_abandoned_by_name() {
     let place = Place::new();
     let back = place.url("back.redb");
     let id = unflushed(&place);

@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use place::{Place, damage};
 
 #[test]
-fn values_are_bytes() {
+fn values_are_written_and_read_byte_for_byte() {
     let place = Place::new();
     let store = place.url("d.redb");
     let value: Vec<u8> = (0..=255).chain([b'\n', 0, b'\r']).collect();
@@ -39,7 +39,7 @@ fn values_are_bytes() {
 }
 
 #[test]
-fn a_stack_says_which_tier_answered() {
+fn get_reports_which_tier_answered() {
     let place = Place::new();
     let (front, back) = (place.url("front.redb"), place.url("back.redb"));
     place.put(&back, "k", b"v");
@@ -72,7 +72,7 @@ fn a_stack_says_which_tier_answered() {
 }
 
 #[test]
-fn delete_tells_by_its_exit_code_under_every_policy() {
+fn the_exit_code_of_delete_tells_whether_the_key_existed() {
     let place = Place::new();
     let back = place.url("back.redb");
     place.put(&back, "seed", b"v");
@@ -111,7 +111,7 @@ fn listings_are_ordered_and_limited() {
 }
 
 #[test]
-fn sync_and_check() {
+fn sync_copies_and_check_finds_no_difference() {
     let place = Place::new();
     let (from, to) = (place.url("from.redb"), place.url("to.redb"));
     for key in ["a", "b"] {
@@ -141,7 +141,7 @@ fn sync_and_check() {
 }
 
 #[test]
-fn bad_input_is_said_clearly() {
+fn invalid_input_is_named_in_the_error() {
     let place = Place::new();
     let store = place.url("d.redb");
     place.put(&store, "k", b"v");
@@ -173,7 +173,7 @@ fn bad_input_is_said_clearly() {
 }
 
 #[test]
-fn a_locked_and_a_damaged_database() {
+fn a_locked_and_a_damaged_database_have_their_exit_codes() {
     let place = Place::new();
     let store = place.url("d.redb");
     place.put(&store, "k", &vec![7; 100_000]);
@@ -191,7 +191,7 @@ async fn close(store: &tiered_redb::RedbStore) {
 }
 
 #[test]
-fn secrets_and_closed_streams() {
+fn output_shows_no_secrets_and_a_closed_stream_is_not_an_error() {
     let place = Place::new();
     let config = place.path("stack.toml");
     fs::write(&config, "url = \"s3:bucket?secret=hunter2\" oops").expect("written");
@@ -212,7 +212,7 @@ fn secrets_and_closed_streams() {
 }
 
 #[test]
-fn put_says_which_tier_has_the_value() {
+fn put_reports_which_tier_has_the_value() {
     let place = Place::new();
     let store = place.url("d.redb");
     let config = place.path("stack.toml");
@@ -227,7 +227,7 @@ fn put_says_which_tier_has_the_value() {
 }
 
 #[test]
-fn conformance_passes() {
+fn the_conformance_command_passes_on_a_good_store() {
     let place = Place::new();
     for url in ["memory:", "moka:", &format!("{}?durability=buffer", place.url("d.redb"))] {
         let text = place.run(&["conformance", url]).ends(0).text();
@@ -251,7 +251,7 @@ fn the_demo_runs_on_real_files() {
 }
 
 #[test]
-fn conditions_end_with_three() {
+fn a_failed_condition_exits_with_3() {
     let place = Place::new();
     let store = place.url("d.redb");
     let run = |arguments: &[&str], input: &[u8]| {
@@ -269,7 +269,7 @@ fn conditions_end_with_three() {
 }
 
 #[test]
-fn a_file_is_replaced_as_a_whole() {
+fn an_output_file_is_replaced_atomically() {
     let place = Place::new();
     let store = place.url("d.redb");
     place.put(&store, "k", b"new");
@@ -284,7 +284,7 @@ fn a_file_is_replaced_as_a_whole() {
 }
 
 #[test]
-fn a_slow_input_locks_nobody_out() {
+fn a_slow_standard_input_holds_no_lock() {
     let place = Place::new();
     let store = place.url("d.redb");
     place.put(&store, "k", b"v");
@@ -304,7 +304,7 @@ fn a_slow_input_locks_nobody_out() {
 
 #[cfg(feature = "rocksdb")]
 #[test]
-fn rocksdb_is_a_folder() {
+fn a_rocksdb_url_names_a_folder() {
     let place = Place::new();
     let url = format!("rocksdb:{}", place.path("d").display());
     place.run(&["--store", &url, "get", "k"]).ends(4).says("create it first");
@@ -330,12 +330,12 @@ fn rocksdb_is_a_folder() {
 
 #[cfg(not(feature = "rocksdb"))]
 #[test]
-fn a_scheme_that_was_left_out_says_so() {
+fn a_scheme_whose_feature_is_off_says_so() {
     Place::new().run(&["--store", "rocksdb:d", "get", "k"]).ends(2).says("needs the feature rocksdb");
 }
 
 #[test]
-fn a_journal_is_looked_at_and_flushed() {
+fn journal_commands_show_and_flush_pending_writes() {
     let place = Place::new();
     let (front, back) = (place.url("front.redb"), place.url("back.redb"));
     let stack = |rest: &[&str]| -> Vec<String> {

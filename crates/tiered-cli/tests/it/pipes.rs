@@ -40,7 +40,7 @@ fn ends(place: &Place, arguments: &[&str], expected: i32) {
 }
 
 #[test]
-fn check_goes_on_telling_of_differences() {
+fn check_keeps_its_exit_code_into_a_closed_pipe() {
     let place = Place::new();
     // More than what fits into a pipe and the command's own buffer.
     let store = place.url("from.redb");
@@ -52,7 +52,7 @@ fn check_goes_on_telling_of_differences() {
 }
 
 #[test]
-fn sync_goes_on_telling_of_failures() {
+fn sync_keeps_its_exit_code_into_a_closed_pipe() {
     let place = Place::new();
     let (from, to) = (place.url("from.redb"), place.url("to.redb?max_value=4"));
     place.put(&from, "a", b"fits");
@@ -65,7 +65,7 @@ fn sync_goes_on_telling_of_failures() {
 }
 
 #[test]
-fn conformance_goes_on_telling_of_failed_cases() {
+fn conformance_keeps_its_exit_code_into_a_closed_pipe() {
     let place = Place::new();
     place.put(&place.url("d.redb"), "k", b"v");
     // The suite writes.
@@ -73,7 +73,7 @@ fn conformance_goes_on_telling_of_failed_cases() {
 }
 
 #[test]
-fn other_commands_end_as_they_would() {
+fn other_commands_exit_as_usual_into_a_closed_pipe() {
     let place = Place::new();
     let store = place.url("d.redb");
     place.fill("d.redb", 3_000);
@@ -93,7 +93,7 @@ fn other_commands_end_as_they_would() {
 
 #[cfg(unix)]
 #[test]
-fn a_value_for_standard_output_by_its_path() {
+fn a_value_can_be_written_to_standard_output_by_its_path() {
     let place = Place::new();
     let store = place.url("d.redb");
     place.put(&store, "k", &vec![7; 1_000_000]);
@@ -102,7 +102,7 @@ fn a_value_for_standard_output_by_its_path() {
 
 #[cfg(unix)]
 #[test]
-fn a_full_disk_is_no_reader_that_left() {
+fn a_full_disk_is_not_reported_as_a_closed_pipe() {
     let place = Place::new();
     let store = place.url("d.redb");
     place.put(&store, "k", b"v");

@@ -9,9 +9,9 @@ use crate::case::{Need, Verdict, check, check_equal, declare, fail};
 declare! {
     batch_empty ["batch.empty"];
     batch_applies ["batch.last", "delete.existed", "put.version"];
-    batch_last ["batch.last"];
+    batch_last_operation_wins ["batch.last"];
     batch_last_conditional ["batch.last", "batch.judged"] needs [Need::Has(Feature::ConditionalPut)] else batch_condition_refused;
-    batch_judged ["batch.judged"] needs [Need::Has(Feature::ConditionalPut)] else batch_condition_refused;
+    batch_preconditions_see_state_before ["batch.judged"] needs [Need::Has(Feature::ConditionalPut)] else batch_condition_refused;
     batch_atomic ["batch.atomic"] needs [Need::Has(Feature::AtomicBatch)] else batch_atomic_refused;
     batch_atomic_failure ["batch.atomic", "write.outcome"] needs [Need::Has(Feature::AtomicBatch), Need::Has(Feature::ConditionalPut)] else batch_failure_refused;
     batch_atomic_limits ["batch.atomic", "put.limits"] needs [Need::Has(Feature::AtomicBatch)] else batch_atomic_refused;
@@ -78,7 +78,7 @@ async fn batch_applies(bench: Bench) -> Verdict {
     bench.expect_names("list.complete", bench.everything(), &["a", "b"]).await
 }
 
-async fn batch_last(bench: Bench) -> Verdict {
+async fn batch_last_operation_wins(bench: Bench) -> Verdict {
     let (a, b, c) = (bench.key("a")?, bench.key("b")?, bench.key("c")?);
     bench.put(&b, "old").await?;
     let batch = batch(&bench)
@@ -110,7 +110,7 @@ async fn batch_last_conditional(bench: Bench) -> Verdict {
     bench.expect("batch.last", &key, b"2").await
 }
 
-async fn batch_judged(bench: Bench) -> Verdict {
+async fn batch_preconditions_see_state_before(bench: Bench) -> Verdict {
     let (a, b) = (bench.key("a")?, bench.key("b")?);
     let version = bench.put(&a, "old").await?.version;
     if bench.load(&a).await?.is_none() {

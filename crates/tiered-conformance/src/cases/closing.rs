@@ -13,8 +13,8 @@ use crate::case::{Need, Verdict, check, declare};
 use crate::watch::pause;
 
 declare! {
-    close_acknowledged ["close", "write.outcome"] needs [Need::Place, Need::Lasting] else life_close_busy;
-    close_refused ["close", "write.outcome"] needs [Need::Place, Need::Lasting] else life_close_busy;
+    close_keeps_acknowledged ["close", "write.outcome"] needs [Need::Place, Need::Lasting] else life_close_busy;
+    close_drops_refused ["close", "write.outcome"] needs [Need::Place, Need::Lasting] else life_close_busy;
 }
 
 /// Most puts of one writer: no store is as fast as to reach it before it is closed.
@@ -75,7 +75,7 @@ async fn close_beside_writers(bench: &Bench) -> Verdict<Ledger> {
     Ok(ledger)
 }
 
-async fn close_acknowledged(bench: Bench) -> Verdict {
+async fn close_keeps_acknowledged(bench: Bench) -> Verdict {
     let ledger = close_beside_writers(&bench).await?;
     let lost: Vec<&String> = ledger.acknowledged.difference(&ledger.there).collect();
     check("close", lost.is_empty() || bench.evicts, || {
@@ -87,7 +87,7 @@ async fn close_acknowledged(bench: Bench) -> Verdict {
     })
 }
 
-async fn close_refused(bench: Bench) -> Verdict {
+async fn close_drops_refused(bench: Bench) -> Verdict {
     let ledger = close_beside_writers(&bench).await?;
     let applied: Vec<&String> = ledger.refused.intersection(&ledger.there).collect();
     check("write.outcome", applied.is_empty(), || {

@@ -26,7 +26,7 @@ declare! {
     race_batches ["batch.atomic", "put.absent"] needs [Need::Has(Feature::AtomicBatch), Need::Has(Feature::ConditionalPut)] else batch_failure_refused;
     race_values ["read.whole", "put.replace"];
     race_versions ["put.version", "read.whole"];
-    race_visible ["put.replace"];
+    race_acknowledged_visible ["put.replace"];
     race_peek ["read.peek"] needs [Need::Has(Feature::Peeks)] else read_peek_refused;
     race_list ["list.complete", "list.order"];
     race_reads ["read.whole"];
@@ -305,7 +305,7 @@ async fn race_versions(bench: Bench) -> Verdict {
     Ok(())
 }
 
-async fn race_visible(bench: Bench) -> Verdict {
+async fn race_acknowledged_visible(bench: Bench) -> Verdict {
     let last = bench.count(150);
     let key = bench.key("k")?;
     let (acknowledged, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));

@@ -18,7 +18,7 @@ declare! {
     handles_list ["handles", "list.complete"] needs [Need::Place, Need::Shared] else one_handle;
     handles_conditions ["handles", "put.matches"] needs [Need::Place, Need::Shared, Need::Has(Feature::ConditionalPut)] else conditions_refused;
     handles_race ["handles", "put.absent"] needs [Need::Place, Need::Shared, Need::Has(Feature::ConditionalPut)] else conditions_refused;
-    changes_told ["changes"] needs [Need::Place, Need::Has(Feature::Changes)] else changes_refused;
+    changes_announced ["changes"] needs [Need::Place, Need::Has(Feature::Changes)] else changes_refused;
 }
 
 /// How long a feed may take to tell of a change. It is a hint, and no server needs a tenth of it.
@@ -180,7 +180,7 @@ async fn wait(feed: &mut ChangeStream, key: &Key, what: &str) -> Verdict {
     }
 }
 
-async fn changes_told(bench: Bench) -> Verdict {
+async fn changes_announced(bench: Bench) -> Verdict {
     let (first, second) = two(&bench).await?;
     let Some(mut feed) = first.store.changes() else {
         return fail("changes", "expected a feed, since Changes is declared; saw none");

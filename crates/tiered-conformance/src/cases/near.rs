@@ -9,10 +9,10 @@ use crate::dice::bytes;
 
 declare! {
     put_same_value ["put.replace", "put.version"];
-    put_values_near ["put.replace", "read.whole"];
-    put_versions_near ["put.matches", "read.unless"] needs [Need::Has(Feature::ConditionalPut), Need::Has(Feature::KeepsMetadata)] else put_retry_refused;
-    put_max_key_wide ["put.limits"];
-    read_keys_near ["read.whole", "list.order", "delete.existed"];
+    put_values_one_bit_apart ["put.replace", "read.whole"];
+    put_versions_similar ["put.matches", "read.unless"] needs [Need::Has(Feature::ConditionalPut), Need::Has(Feature::KeepsMetadata)] else put_retry_refused;
+    put_max_key_in_bytes ["put.limits"];
+    read_keys_similar ["read.whole", "list.order", "delete.existed"];
 }
 
 /// A put of the bytes that are there already is a write like any other.
@@ -46,7 +46,7 @@ async fn put_same_value(bench: Bench) -> Verdict {
     })
 }
 
-async fn put_values_near(bench: Bench) -> Verdict {
+async fn put_values_one_bit_apart(bench: Bench) -> Verdict {
     for size in [5, 70_000].map(|size| bench.largest(size)) {
         let value = bytes(size, bench.seed).to_vec();
         // One bit differs, at either end and in the middle.
@@ -74,7 +74,7 @@ async fn put_values_near(bench: Bench) -> Verdict {
     Ok(())
 }
 
-async fn put_versions_near(bench: Bench) -> Verdict {
+async fn put_versions_similar(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     let own = 0x0123_4567_89ab_cdef_8421_8421_8421_8421_u128;
     let bits = [0, 7, 31, 32, 63, 64, 96, 127].map(|bit| Version::from_u128(own ^ 1 << bit));
@@ -105,7 +105,7 @@ async fn differ(bench: &Bench, key: &Key, own: &Version, others: &[Version]) -> 
 }
 
 /// Limits of keys are in bytes, not in characters.
-async fn put_max_key_wide(bench: Bench) -> Verdict {
+async fn put_max_key_in_bytes(bench: Bench) -> Verdict {
     let limit = bench.capabilities.max_key();
     if limit >= Key::MAX_LEN {
         // The type itself keeps longer keys away.
@@ -122,7 +122,7 @@ async fn put_max_key_wide(bench: Bench) -> Verdict {
     bench.expect_names("put.limits", bench.everything(), &[]).await
 }
 
-async fn read_keys_near(bench: Bench) -> Verdict {
+async fn read_keys_similar(bench: Bench) -> Verdict {
     let mut names = [
         "a b",
         "a%20b",

@@ -7,9 +7,9 @@ use crate::case::{Verdict, check, check_equal, declare};
 use crate::run::Effort;
 
 declare! {
-    list_just_above ["list.complete", "list.limit", "list.after"];
-    many_just_above ["read.many"];
-    batch_just_above ["batch.atomic", "delete.existed"];
+    list_above_page_sizes ["list.complete", "list.limit", "list.after"];
+    read_many_above_page_sizes ["read.many"];
+    batch_above_page_sizes ["batch.atomic", "delete.existed"];
 }
 
 /// One more than pages of 64, 100, 1,000, 1,024 and 4,096.
@@ -40,7 +40,7 @@ async fn fill(bench: &Bench, count: usize) -> Verdict<Vec<String>> {
     Ok(names)
 }
 
-async fn list_just_above(bench: Bench) -> Verdict {
+async fn list_above_page_sizes(bench: Bench) -> Verdict {
     let count = numbers(&bench, 4_097).max().unwrap_or(101);
     let names = fill(&bench, count).await?;
     let all: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -57,7 +57,7 @@ async fn list_just_above(bench: Bench) -> Verdict {
     Ok(())
 }
 
-async fn many_just_above(bench: Bench) -> Verdict {
+async fn read_many_above_page_sizes(bench: Bench) -> Verdict {
     let count = numbers(&bench, 1_025).max().unwrap_or(101);
     let names = fill(&bench, count).await?;
     let keys: Vec<Key> = names.iter().map(|name| bench.key(name)).collect::<Verdict<_>>()?;
@@ -78,7 +78,7 @@ async fn many_just_above(bench: Bench) -> Verdict {
     Ok(())
 }
 
-async fn batch_just_above(bench: Bench) -> Verdict {
+async fn batch_above_page_sizes(bench: Bench) -> Verdict {
     for number in numbers(&bench, 4_097) {
         let names: Vec<String> = (0..number).map(|index| format!("{index:04}")).collect();
         let (mut puts, mut deletes) = (batch(&bench), batch(&bench));

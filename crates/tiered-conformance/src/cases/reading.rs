@@ -27,7 +27,7 @@ declare! {
     read_if_version_race ["read.if"];
     read_many ["read.many"];
     read_many_range ["read.many", "read.range"];
-    read_many_apart ["read.many", "read.range"];
+    read_many_independent ["read.many", "read.range"];
     read_peek ["read.peek"] needs [Need::Has(Feature::Peeks)] else read_peek_refused;
 }
 
@@ -337,7 +337,7 @@ async fn read_many_range(bench: Bench) -> Verdict {
 }
 
 /// A key that cannot be read as asked fails alone.
-async fn read_many_apart(bench: Bench) -> Verdict {
+async fn read_many_independent(bench: Bench) -> Verdict {
     let (short, long, absent) = (bench.key("short")?, bench.key("long")?, bench.key("absent")?);
     bench.put(&short, "a").await?;
     bench.put(&long, "abcdef").await?;

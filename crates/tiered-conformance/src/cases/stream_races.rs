@@ -18,8 +18,8 @@ use crate::watch::within;
 
 declare! {
     stream_put_parts ["put.stream"];
-    stream_put_hidden ["put.stream", "read.whole"];
-    stream_put_judged ["put.stream", "put.absent"] needs [Need::Has(Feature::ConditionalPut)] else stream_put_refused;
+    stream_put_hidden_until_complete ["put.stream", "read.whole"];
+    stream_put_condition_at_end ["put.stream", "put.absent"] needs [Need::Has(Feature::ConditionalPut)] else stream_put_refused;
     stream_read_replaced ["read.stream", "put.replace"];
     stream_put_expiry ["put.stream", "read.expired"] pace Alone;
     stream_put_expired ["put.stream", "put.absent", "read.expired"] needs [Need::Has(Feature::ConditionalPut)] pace Alone else stream_put_refused;
@@ -68,7 +68,7 @@ async fn begin(mut put: Pin<&mut (impl Future<Output = Result<Written>> + Send)>
     Ok(())
 }
 
-async fn stream_put_hidden(bench: Bench) -> Verdict {
+async fn stream_put_hidden_until_complete(bench: Bench) -> Verdict {
     let (old, new) = (bench.key("old")?, bench.key("new")?);
     let value = bytes(bench.largest(150_000), bench.seed);
     bench.put(&old, "old").await?;
@@ -95,7 +95,7 @@ async fn stream_put_hidden(bench: Bench) -> Verdict {
 }
 
 /// A precondition is judged when the value is written, not when the first part of it arrives.
-async fn stream_put_judged(bench: Bench) -> Verdict {
+async fn stream_put_condition_at_end(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     let (body, release) = halves(&bench.fit(b"streamed"));
     let mut put = pin!(bench.store.put_stream(&key, Put::new("").if_absent(), body));

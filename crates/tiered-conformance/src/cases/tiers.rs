@@ -19,7 +19,7 @@ declare! {
     tier_write_order ["put.replace"];
     tier_empty_value ["read.whole"];
     tier_batch_order ["batch.last", "put.replace"];
-    tier_cold ["read.range", "read.whole", "read.head", "read.many"] needs [Need::Place, Need::Lasting] else reopen_volatile;
+    tier_cold_reads ["read.range", "read.whole", "read.head", "read.many"] needs [Need::Place, Need::Lasting] else reopen_volatile;
     tier_cold_update ["put.matches", "read.whole"] needs [Need::Place, Need::Lasting, Need::Has(Feature::ConditionalPut)] else cold_refused;
 }
 
@@ -200,7 +200,7 @@ fn size_of(entry: &Entry) -> usize {
 }
 
 /// The first reads after opening must neither truncate what they fill, nor change its metadata.
-async fn tier_cold(bench: Bench) -> Verdict {
+async fn tier_cold_reads(bench: Bench) -> Verdict {
     let (bench, small, large) = cold(&bench).await?;
     let keys = [bench.key("large")?, bench.key("absent")?, bench.key("small")?];
     let [key, absent, other] = &keys;

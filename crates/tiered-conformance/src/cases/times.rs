@@ -17,15 +17,15 @@ use crate::bench::{Bench, refusal};
 use crate::case::{Need, Verdict, check, check_equal, declare};
 
 declare! {
-    put_odd_times ["put.replace"] needs [Need::Has(Feature::KeepsMetadata)] else put_metadata_refused;
-    delete_forgets ["put.replace", "delete.existed"];
-    expiry_odd ["read.expired"] needs [Need::Clock] pace Alone;
-    expiry_forgets ["put.replace", "read.expired"] pace Alone;
+    put_times_to_the_millisecond ["put.replace"] needs [Need::Has(Feature::KeepsMetadata)] else put_metadata_refused;
+    delete_removes_metadata ["put.replace", "delete.existed"];
+    expiry_to_the_millisecond ["read.expired"] needs [Need::Clock] pace Alone;
+    expiry_removes_metadata ["put.replace", "read.expired"] pace Alone;
     expiry_delete_conditions ["delete.matches", "read.expired"] needs [Need::Has(Feature::ConditionalDelete)] pace Alone else delete_condition_refused;
     expiry_batch_conditions ["batch.judged", "read.expired"] needs [Need::Has(Feature::ConditionalPut)] pace Alone else batch_condition_refused;
 }
 
-async fn put_odd_times(bench: Bench) -> Verdict {
+async fn put_times_to_the_millisecond(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     let far = bench.now().saturating_add(Duration::from_secs(1 << 32));
     for millis in [1, 999, 981_173_106_001, 981_173_106_999] {
@@ -75,7 +75,7 @@ async fn forgotten(bench: &Bench, key: &tiered_core::Key, old: tiered_core::Vers
     })
 }
 
-async fn delete_forgets(bench: Bench) -> Verdict {
+async fn delete_removes_metadata(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     for _ in 0..2 {
         let old = bench.put(&key, marked(&bench)?).await?.version;
@@ -91,14 +91,14 @@ async fn delete_forgets(bench: Bench) -> Verdict {
     forgotten(&bench, &key, old).await
 }
 
-async fn expiry_forgets(bench: Bench) -> Verdict {
+async fn expiry_removes_metadata(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
     let old = bench.put_expiring(&key, marked(&bench)?.expires_at(bench.now())).await?.version;
     bench.expect_absent("read.expired", &key).await?;
     forgotten(&bench, &key, old).await
 }
 
-async fn expiry_odd(bench: Bench) -> Verdict {
+async fn expiry_to_the_millisecond(bench: Bench) -> Verdict {
     let Some(clock) = bench.clock.clone() else { return Ok(()) };
     let key = bench.key("k")?;
     for (ahead, ttl) in [(457, 1_234), (1, 999), (998, 1), (500, 60_499)] {

@@ -141,7 +141,7 @@ async fn passes(what: &str, factory: impl Factory, without: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_wrappers_without_a_fault_pass() {
+async fn a_wrapper_without_a_fault_passes() {
     let report = run(Workshop::new(Fault::None), RunOptions::new()).await;
     assert!(report.is_ok(), "{report}");
     passes("odd", odd(Odd::Nothing).await, &[]).await;
@@ -150,7 +150,7 @@ async fn the_wrappers_without_a_fault_pass() {
     passes(
         "sharing",
         alone(Alone::Nothing).await,
-        &["life_close", "life_close_busy", "close_acknowledged", "close_refused"],
+        &["life_close", "life_close_busy", "close_keeps_acknowledged", "close_drops_refused"],
     )
     .await;
 }
@@ -200,7 +200,7 @@ impl<F: Factory> Factory for Again<F> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[expect(clippy::print_stdout, reason = "says which case caught which store")]
-async fn every_broken_store_fails_the_case_that_is_there_for_it() {
+async fn every_broken_store_fails_the_case_for_its_fault() {
     let mut runs: Vec<BoxFuture<'static, std::result::Result<String, String>>> = Vec::new();
     for (fault, name) in fault::TABLE {
         runs.push(caught(format!("{fault:?}"), name, Workshop::new(fault)).boxed());
@@ -231,7 +231,7 @@ async fn every_broken_store_fails_the_case_that_is_there_for_it() {
 
 /// A failure names the first difference, and not all that was listed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn failures_are_short() {
+async fn the_text_of_a_failure_is_short() {
     for (fault, name) in [(Fault::PageLost, "list_pages"), (Fault::ListsBackwards, "list_pages")] {
         let report = run(Workshop::new(fault), RunOptions::new().only([name])).await;
         let Some(Ending::Failed(why)) = report.case(name).map(|case| &case.ending) else {
@@ -243,7 +243,7 @@ async fn failures_are_short() {
 
 /// A plain fault shows in many cases; the first of them, in the order of the list, is the plain one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_plain_fault_is_named_by_the_plain_case_first() {
+async fn a_simple_fault_fails_the_simple_case_first() {
     for (fault, plain) in [
         (Fault::ValueTruncated, "read_whole"),
         (Fault::AbsentIsEmpty, "read_absent"),
@@ -253,7 +253,7 @@ async fn a_plain_fault_is_named_by_the_plain_case_first() {
         (Fault::RangeOffByOne, "range_half_open"),
         (Fault::LimitIgnored, "list_limit"),
         (Fault::StartAfterIncluded, "list_after"),
-        (Fault::BatchFirstWins, "batch_last"),
+        (Fault::BatchFirstWins, "batch_last_operation_wins"),
     ] {
         // The cases before it pass.
         let before = cases().position(|case| case.name == plain).expect("a case");

@@ -71,7 +71,7 @@ impl Libraries {
 }
 
 #[test]
-fn a_wrong_factory_is_one_error() {
+fn a_factory_of_the_wrong_type_is_one_compiler_error() {
     let wrong = [
         // No store, but the result of opening one.
         ("tiered_conformance::suite!(|| async { Ok::<_, ()>(tiered_core::MemoryStore::new()) });", "Store"),

@@ -64,7 +64,7 @@ mod suite {
 
 /// A case needs something of the factory, which is to be given, or of the store, which then does without as specified.
 #[test]
-fn what_a_store_lacks_is_checked_and_not_skipped() {
+fn the_refusal_of_a_missing_feature_is_checked_and_not_skipped() {
     let unchecked =
         |case: &&Case| !case.has_refusal() && case.needs.iter().any(|need| !need.is_of_the_factory());
     let names: Vec<&str> = cases().filter(unchecked).map(|case| case.name).collect();

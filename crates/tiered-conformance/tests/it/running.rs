@@ -15,7 +15,7 @@ use tiered_core::{
 };
 
 #[tokio::test]
-async fn the_data_of_the_user_stay_as_they_are() {
+async fn the_suite_leaves_existing_keys_unchanged() {
     let store = MemoryStore::new();
     for name in ["a", "conformance", "conformance-", "conformance.", "k", "~"] {
         store.put(&Key::new(name).expect("valid"), Put::new("the user's")).await.expect("written");
@@ -99,7 +99,7 @@ fn troubled(trouble: Trouble) -> (MemoryStore, impl Factory) {
 }
 
 #[tokio::test]
-async fn a_panic_fails_its_case_and_the_others_go_on() {
+async fn a_panic_fails_its_case_and_the_other_cases_run() {
     let (inner, factory) = troubled(Trouble::Panics);
     let report = run(factory, RunOptions::new()).await;
     assert_eq!(report.cases.len(), cases().count(), "every case is reported");
@@ -119,7 +119,7 @@ fn failure<'r>(report: &'r Report, case: &str) -> &'r str {
 }
 
 #[tokio::test]
-async fn a_hang_fails_its_case_at_the_deadline_and_the_others_go_on() {
+async fn a_hang_fails_its_case_at_the_deadline_and_the_other_cases_run() {
     let (inner, factory) = troubled(Trouble::Hangs);
     let options = RunOptions::new().deadline(Duration::from_millis(300));
     let report = run(factory, options.only(["read_whole", "list_limit"])).await;
@@ -130,7 +130,7 @@ async fn a_hang_fails_its_case_at_the_deadline_and_the_others_go_on() {
 
 /// On one thread, which the store blocks: only what runs outside of the runtime can end the case.
 #[tokio::test]
-async fn a_blocked_thread_fails_its_case_at_the_deadline_and_the_others_go_on() {
+async fn a_blocked_thread_fails_its_case_at_the_deadline_and_the_other_cases_run() {
     let (inner, factory) = troubled(Trouble::Blocks);
     let options = RunOptions::new().deadline(Duration::from_millis(300));
     let report = run(factory, options.only(["read_whole", "race_reads", "list_limit"])).await;
@@ -143,7 +143,7 @@ async fn a_blocked_thread_fails_its_case_at_the_deadline_and_the_others_go_on() 
 }
 
 #[tokio::test]
-async fn a_removal_that_blocks_is_given_up() {
+async fn a_blocking_removal_of_keys_ends_at_its_limit() {
     let (_, factory) = troubled(Trouble::BlocksDeletes);
     let options = RunOptions::new().deadline(Duration::from_millis(300));
     let report = run(factory, options.only(["delete_existing", "read_whole"])).await;
@@ -155,7 +155,7 @@ async fn a_removal_that_blocks_is_given_up() {
 }
 
 #[test]
-fn a_test_of_the_macro_ends_although_its_store_blocks() {
+fn a_test_of_the_macro_ends_at_the_deadline_although_its_store_blocks() {
     let limit = Duration::from_millis(300);
     let ended = std::panic::catch_unwind(|| {
         tiered_conformance::prove_within(limit, "read_whole", || async {
@@ -200,7 +200,7 @@ async fn a_store_that_does_not_open_fails_every_case() {
 
 /// A store that answers that it has refused something has not done it.
 #[tokio::test(start_paused = true)]
-async fn a_repeated_batch_does_not_do_what_was_refused() {
+async fn a_repeated_batch_does_not_apply_refused_operations() {
     let inner = MemoryStore::new().declaring(|all| all.without(Feature::AtomicBatch));
     let faults = Arc::new(Faults::new(1).with(Fault::Duplicate, 1));
     let store = FaultStore::new("twice", Arc::new(inner.clone()), faults);

@@ -44,7 +44,7 @@ async fn passes(store: Arc<dyn Store>, what: &str) {
 }
 
 #[tokio::test]
-async fn two_tiers_under_every_policy() {
+async fn two_tiers_pass_under_every_policy() {
     for write in WritePolicy::ALL.iter().copied() {
         for read in ReadPolicy::ALL.iter().copied() {
             if (write, read) == (WritePolicy::WriteAround, ReadPolicy::FrontendOnly) {
@@ -59,7 +59,7 @@ async fn two_tiers_under_every_policy() {
 }
 
 #[tokio::test]
-async fn three_tiers() {
+async fn three_tiers_pass() {
     for outer in [WritePolicy::WriteThrough, WritePolicy::WriteBehind] {
         for inner in [WritePolicy::WriteThrough, WritePolicy::WriteAround, WritePolicy::WriteBehind] {
             let read = ReadPolicy::FrontendFirst;
@@ -123,7 +123,7 @@ async fn passes_with_places<P: Place>(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stacks_over_a_backend_that_lasts() {
+async fn stacks_over_a_durable_backend_pass() {
     for write in [WritePolicy::WriteThrough, WritePolicy::WriteAround, WritePolicy::WriteBehind] {
         passes_with_places(&format!("{write}, lasting"), &[], move || Stacked {
             backend: Disk::new(Forgets::Nothing, &Stamp::system()),
@@ -134,7 +134,7 @@ async fn stacks_over_a_backend_that_lasts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stacks_over_a_backend_that_is_shared() {
+async fn stacks_over_a_shared_backend_pass() {
     for write in [WritePolicy::WriteThrough, WritePolicy::WriteAround] {
         // The server of these tests is not closed with a handle of it.
         passes_with_places(&format!("{write}, shared"), &["life_close"], move || Stacked {

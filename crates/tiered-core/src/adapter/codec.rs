@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn round_trips() {
+    fn encoded_metadata_decode_to_the_same_metadata() {
         for metadata in samples() {
             let mut bytes = Vec::new();
             encode_metadata(&metadata, &mut bytes);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_is_noticed() {
+    fn truncated_input_is_refused() {
         for metadata in samples() {
             let mut bytes = Vec::new();
             encode_metadata(&metadata, &mut bytes);

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn another_process_is_not_waited_for() {
+    fn a_lock_held_by_another_process_fails_at_once() {
         let attempts = AtomicU32::new(0);
         let opened = open_patiently(Path::new("."), || {
             attempts.fetch_add(1, Ordering::Relaxed);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_in_use_stays_locked_and_one_that_is_let_go_is_waited_for() {
+    fn a_place_in_use_is_locked_and_opening_waits_for_one_that_is_being_released() {
         // Folders that no other test holds.
         let (used, left) = (Path::new("src/slot"), Path::new("src/sync"));
         let held = Held::new(PlaceId::of(used).expect("there"));

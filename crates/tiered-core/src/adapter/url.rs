@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_misspelt_is_refused() {
+    fn an_unknown_parameter_is_refused() {
         assert!(StoreUrl::parse("no-colon").is_err());
         assert!(StoreUrl::parse(":path").is_err());
         for scheme in ["Redb", "a b", "redb\n", "1", "postgres//user"] {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_parameters_are_not_shown() {
+    fn errors_do_not_show_the_values_of_parameters() {
         let url = StoreUrl::parse("s3:bucket?secret=hunter2").expect("parses");
         assert!(!format!("{url:?}").contains("hunter2"));
         let error = StoreUrl::parse("s3:bucket?secret=hunt&er2").expect_err("malformed");

@@ -336,7 +336,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_read_as_it_was_written() {
+    fn an_encoded_record_decodes_to_the_same_record() {
         let record = Record { epoch: 7, journal: u128::MAX - 1, flushed: 12, held: false };
         assert_eq!(Record::decode(record.encode().as_bytes()), Some(record.clone()));
         for foreign in ["", "tiered-owner epoch=1", "tiered-owner epoch=x journal=0 flushed=0 held=true"] {

@@ -9,7 +9,7 @@ use tiered_core::{
 
 /// Found by the simulation: an operation that a later one was to replace answered `Ok`, and the later one was refused.
 #[tokio::test]
-async fn what_a_batch_acknowledges_is_there_although_a_later_operation_of_it_is_refused() {
+async fn an_acknowledged_batch_operation_stays_although_a_later_one_is_refused() {
     for (policy, on_unknown) in [
         (WritePolicy::WriteThrough, OnUnknown::Report),
         (WritePolicy::WriteThrough, OnUnknown::Retry),
@@ -56,7 +56,7 @@ async fn what_a_batch_acknowledges_is_there_although_a_later_operation_of_it_is_
 /// Found by the simulation (seed 1119): a read that had begun before a local batch saw the value of an operation that a
 /// later one of the same batch replaced, although that one was conditional on the value before both.
 #[tokio::test]
-async fn a_local_batch_stores_the_last_operation_on_a_key_alone() {
+async fn a_local_batch_stores_only_the_last_operation_on_each_key() {
     let front = Intercept::new(MemoryStore::new(), Seen::default());
     let store = TieredStore::builder(front.clone(), MemoryStore::new())
         .write_policy(WritePolicy::FrontendOnly)

@@ -46,7 +46,7 @@ fn check(source: &MemoryStore, target: &Scripted, progress: &SyncProgress) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resumed_sync_skips_nothing_that_was_not_copied() {
+async fn a_resumed_sync_skips_no_key_that_was_not_copied() {
     let (mut stopped, mut failed) = (0, 0);
     for seed in 0..40 {
         let (source, target) = sides(seed).await;

@@ -18,7 +18,7 @@ fn over(back: &MemoryStore) -> TieredBuilder {
 }
 
 #[tokio::test]
-async fn a_second_stack_over_a_tier_is_refused() {
+async fn a_tier_in_use_by_one_stack_is_refused_to_a_second() {
     let (front, back) = (MemoryStore::new(), MemoryStore::new());
     let one = TieredStore::builder(front.clone(), back.clone()).build().await.expect("builds");
     let error = over(&back).build().await.expect_err("it would serve old entries for ever");
@@ -32,7 +32,7 @@ async fn a_second_stack_over_a_tier_is_refused() {
 }
 
 #[tokio::test]
-async fn a_frontend_that_could_be_shared_is_declared_private() {
+async fn a_shareable_frontend_must_be_declared_private() {
     for policy in [WritePolicy::WriteThrough, WritePolicy::WriteAround, WritePolicy::FrontendOnly] {
         let over = || {
             let front = shared();
@@ -48,7 +48,7 @@ async fn a_frontend_that_could_be_shared_is_declared_private() {
 /// A write that is past its gate runs to its end, also when the last handle is dropped. Until then the tiers are not given
 /// back: a second stack would fill its frontend with the value before that write, and serve it without limit.
 #[tokio::test(start_paused = true)]
-async fn a_tier_is_lent_until_the_last_write_has_ended() {
+async fn a_tier_is_released_only_after_its_last_write_has_ended() {
     for policy in [WritePolicy::WriteThrough, WritePolicy::WriteAround, WritePolicy::WriteBehind] {
         let back = MemoryStore::new();
         let slow = || Arc::new(Intercept::new(back.clone(), Slow));
@@ -105,7 +105,7 @@ async fn a_second_owner_of_pending_writes_is_refused() {
 }
 
 #[tokio::test]
-async fn a_build_that_fails_gives_its_tiers_back() {
+async fn a_failed_build_releases_its_tiers() {
     let back = MemoryStore::new();
     let strict = over(&back).require(Requirement::Strict).build().await;
     assert_eq!(strict.expect_err("memory does not last").kind(), ErrorKind::Config);
@@ -119,18 +119,18 @@ async fn a_build_that_fails_gives_its_tiers_back() {
 }
 
 #[tokio::test]
-async fn closing_gives_the_tiers_back() {
+async fn closing_a_stack_releases_its_tiers() {
     let inner = Arc::new(over(&MemoryStore::new()).build().await.expect("builds"));
     let outer =
         |inner: &Arc<TieredStore>| TieredStore::builder(MemoryStore::new(), Arc::clone(inner)).build();
     let one = outer(&inner).await.expect("builds");
-    assert_eq!(outer(&inner).await.expect_err("a stack is lent as well").kind(), ErrorKind::Locked);
+    assert_eq!(outer(&inner).await.expect_err("the stack is in use").kind(), ErrorKind::Locked);
     one.close().await.expect("closes");
     drop(inner.claim(&Scope::Whole).await.expect("given back"));
 }
 
 #[tokio::test]
-async fn a_cache_that_looks_again_shares_its_backend() {
+async fn a_revalidating_cache_may_share_its_backend() {
     let back = MemoryStore::new();
     let owner = over(&back).build().await.expect("builds");
     let cache = || over(&back).write_policy(WritePolicy::FrontendOnly);

@@ -117,7 +117,7 @@ async fn listed(store: &dyn Store, options: ListOptions) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_listing_goes_on_past_a_damaged_key() {
+async fn a_listing_continues_after_a_damaged_key() {
     let back = torn(&["a", "b", "c", "d"], &["b", "c"]).await;
     let store = TieredStore::builder(MemoryStore::new(), back)
         .write_policy(WritePolicy::WriteBehind)
@@ -148,7 +148,7 @@ async fn a_damaged_key_among_many_fails_alone() {
 }
 
 #[tokio::test]
-async fn a_sync_repairs_the_target_and_spares_what_the_source_has_damaged() {
+async fn a_sync_repairs_damaged_target_entries_and_keeps_those_whose_source_is_damaged() {
     let strategies: [(&dyn tiered_core::sync::SyncStrategy, [u64; 6], &[&str]); 3] = [
         (&PopulateMissing, [2, 1, 0, 2, 2, 2], &["a", "both", "!extra", "kept", "missing", "only"]),
         (&Refresh, [2, 1, 0, 2, 2, 2], &["a", "both", "!extra", "kept", "missing", "only"]),
@@ -176,7 +176,7 @@ async fn a_sync_repairs_the_target_and_spares_what_the_source_has_damaged() {
 }
 
 #[tokio::test]
-async fn a_named_key_is_repaired_and_a_good_one_is_not_taken_for_damaged() {
+async fn a_sync_of_named_keys_repairs_damaged_entries_and_leaves_good_ones() {
     let source: Arc<dyn Store> = Arc::new(torn(&["a", "ab"], &[]).await);
     let torn = torn(&["a", "ab"], &["ab"]).await;
     let target: Arc<dyn Store> = Arc::new(torn.clone());
@@ -188,7 +188,7 @@ async fn a_named_key_is_repaired_and_a_good_one_is_not_taken_for_damaged() {
 }
 
 #[tokio::test]
-async fn a_sync_on_connecting_says_what_it_left_out() {
+async fn a_sync_on_connect_reports_the_keys_it_skipped() {
     let names: Vec<String> = (0..100).map(|index| format!("k{index:02}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let back = torn(&names, &names[..10]).await;
@@ -219,7 +219,7 @@ async fn a_sync_on_connecting_says_what_it_left_out() {
 
 /// A key is not taken for one that begins with it, in a plain target and in a live one.
 #[tokio::test]
-async fn a_named_key_is_not_taken_for_a_longer_one() {
+async fn a_sync_of_a_named_key_copies_no_longer_key() {
     let (limit, keys, options) = (std::time::Duration::from_secs(10), [key("a")], SyncOptions::new());
     let source: Arc<dyn Store> = Arc::new(torn(&["a", "ab"], &[]).await);
     let plain: Arc<dyn Store> = Arc::new(torn(&["ab"], &[]).await);

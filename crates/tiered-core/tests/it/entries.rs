@@ -18,7 +18,7 @@ async fn stack() -> TieredStore {
 }
 
 #[tokio::test]
-async fn an_update_is_a_write_of_its_own() {
+async fn an_update_gets_its_own_version_and_keeps_the_metadata() {
     let inner = stack().await;
     let store = TieredStore::builder(MemoryStore::new(), inner).build().await.expect("builds");
     let attributes = Attributes::new().with("kind", "counter").expect("valid");
@@ -37,7 +37,7 @@ async fn an_update_is_a_write_of_its_own() {
 }
 
 #[tokio::test]
-async fn the_checksum_of_a_copy_is_not_believed() {
+async fn the_checksum_of_a_copy_is_computed_again() {
     let entry = Stamp::system().entry(&Put::new("good"));
     let mut lying = (**entry.metadata()).clone().with_checksum(Some(Checksum::of(b"bad")));
     lying.size = 99;
@@ -59,7 +59,7 @@ async fn the_checksum_of_a_copy_is_not_believed() {
 }
 
 #[tokio::test]
-async fn a_delete_asks_the_backend_only_where_that_matters() {
+async fn a_delete_reads_the_backend_only_when_asked_whether_the_key_existed() {
     let (front, back) = (moody(), moody());
     let store = TieredStore::builder(front, back.clone())
         .write_policy(WritePolicy::WriteBehind)
@@ -91,7 +91,7 @@ async fn a_delete_asks_the_backend_only_where_that_matters() {
 
 /// Ten years forward, and back.
 #[tokio::test]
-async fn a_corrected_clock_goes_on_from_where_it_was() {
+async fn versions_increase_after_the_clock_is_set_back() {
     let start = Timestamp::from_millis(1_000_000_000_000);
     let ten_years = Duration::from_hours(10 * 365 * 24);
     let clock = Arc::new(ManualClock::new(start));
@@ -113,7 +113,7 @@ async fn a_corrected_clock_goes_on_from_where_it_was() {
 }
 
 #[test]
-fn debug_shows_no_data() {
+fn debug_output_shows_no_values() {
     let store = MemoryStore::new();
     let text = tokio::runtime::Builder::new_current_thread().build().expect("builds").block_on(async {
         for index in 0..1_000 {

@@ -103,7 +103,7 @@ impl Stack {
 }
 
 #[tokio::test]
-async fn what_others_write_leaves_the_frontend() {
+async fn a_change_by_another_process_is_removed_from_the_frontend() {
     let stack = stack(WritePolicy::WriteThrough, ReadPolicy::FrontendFirst).await;
     stack.store.put(&key(), Put::new("ours")).await.expect("written");
     stack.others_write("theirs").await;
@@ -117,7 +117,7 @@ async fn what_others_write_leaves_the_frontend() {
 }
 
 #[tokio::test]
-async fn ones_own_write_stays() {
+async fn a_change_that_names_the_stores_own_write_removes_nothing() {
     let stack = stack(WritePolicy::WriteThrough, ReadPolicy::FrontendFirst).await;
     let version = stack.store.put(&key(), Put::new("ours")).await.expect("written").version;
     stack.others.send(Change::Key { key: key(), version: Some(version) }).expect("followed");
@@ -129,11 +129,11 @@ async fn ones_own_write_stays() {
 }
 
 #[tokio::test]
-async fn a_gap_puts_everything_in_doubt() {
+async fn a_gap_in_the_feed_makes_every_entry_unverified() {
     let stack = stack(WritePolicy::WriteThrough, ReadPolicy::FrontendFirst).await;
     stack.store.put(&key(), Put::new("ours")).await.expect("written");
     stack.back.inner().put(&key(), Put::new("theirs")).await.expect("written");
-    assert_eq!(value(&stack.store).await, "ours", "nobody told");
+    assert_eq!(value(&stack.store).await, "ours", "no change was announced");
     stack.others.send(Change::Resync).expect("followed");
     until(|| stack.store.stats().resyncs == 1).await;
     assert_eq!(value(&stack.store).await, "theirs");
@@ -143,7 +143,7 @@ async fn a_gap_puts_everything_in_doubt() {
 }
 
 #[tokio::test]
-async fn a_read_that_began_before_the_change_does_not_bring_it_back() {
+async fn a_read_that_began_before_a_change_does_not_fill_the_old_value() {
     let stack = stack(WritePolicy::WriteThrough, ReadPolicy::FrontendFirst).await;
     stack.back.inner().put(&key(), Put::new("old")).await.expect("written");
     stack.back.reads.forget_permits(Semaphore::MAX_PERMITS);
@@ -192,7 +192,7 @@ async fn a_read_after_a_gap_follows_no_load_of_before_it() {
 }
 
 #[tokio::test]
-async fn what_is_local_stays_and_a_store_that_never_compares_does_not_follow() {
+async fn local_writes_survive_the_feed_and_frontend_only_reads_do_not_follow_it() {
     let stack = stack(WritePolicy::FrontendOnly, ReadPolicy::FrontendFirst).await;
     stack.store.put(&key(), Put::new("local")).await.expect("written");
     stack.others_write("theirs").await;
@@ -200,12 +200,12 @@ async fn what_is_local_stays_and_a_store_that_never_compares_does_not_follow() {
     until(|| stack.store.stats().resyncs == 1).await;
     assert_eq!(value(&stack.store).await, "local");
     let alone = self::stack(WritePolicy::WriteThrough, ReadPolicy::FrontendOnly).await;
-    assert!(alone.back.feed.lock().is_some(), "nobody took it");
+    assert!(alone.back.feed.lock().is_some(), "the feed was not taken");
 }
 
 /// What it would have told is not known: every entry is compared with the backend.
 #[tokio::test]
-async fn a_feed_that_ends_or_panics_leaves_nothing_stale() {
+async fn no_stale_hit_follows_a_feed_that_ends_or_panics() {
     for panics in [false, true] {
         let stack = stack(WritePolicy::WriteThrough, ReadPolicy::FrontendFirst).await;
         stack.store.put(&key(), Put::new("ours")).await.expect("written");
@@ -227,7 +227,7 @@ async fn a_feed_that_ends_or_panics_leaves_nothing_stale() {
 
 /// What the frontend remembers as absent leaves it when others write the key.
 #[tokio::test]
-async fn an_absence_ends_when_others_write_the_key() {
+async fn a_remembered_absence_ends_when_another_process_writes_the_key() {
     let (others, feed) = mpsc::unbounded_channel();
     let inner = MemoryStore::new().declaring(|capabilities| {
         capabilities

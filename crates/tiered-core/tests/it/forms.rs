@@ -20,7 +20,7 @@ fn round_trip<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) -> (
 }
 
 #[test]
-fn keys_versions_times_and_statistics_have_a_text_form() {
+fn keys_versions_times_and_statistics_serialise_to_text() {
     assert_eq!(round_trip(&key("users/é")), ("\"users/é\"".to_owned(), key("users/é")));
     for version in [Version::from_u128(7), Version::from_token("\"etag\"").expect("valid")] {
         assert_eq!(round_trip(&version).1, version);
@@ -36,13 +36,13 @@ fn keys_versions_times_and_statistics_have_a_text_form() {
 }
 
 #[test]
-fn times_convert_to_the_ends_of_time() {
+fn times_convert_at_both_ends_of_their_range() {
     assert_eq!(Timestamp::from(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), Timestamp::from_millis(0));
     assert!(SystemTime::from(Timestamp::from_millis(u64::MAX)) > SystemTime::UNIX_EPOCH);
 }
 
 #[test]
-fn batches_and_attributes_collect() {
+fn batches_and_attributes_are_collected_from_iterators() {
     let mut batch: Batch =
         [(key("a"), Action::from(Put::new("1"))), (key("b"), Delete::new().into())].into_iter().collect();
     batch.extend([(key("c"), Delete::new())]);
@@ -54,7 +54,7 @@ fn batches_and_attributes_collect() {
 }
 
 #[tokio::test]
-async fn events_are_a_stream_that_loses_nothing() -> Result<(), Error> {
+async fn the_event_stream_loses_no_event() -> Result<(), Error> {
     let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new());
     let store = store.build().await?;
     let mut events = store.subscribe();

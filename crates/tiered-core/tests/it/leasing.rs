@@ -18,9 +18,9 @@ async fn open(backend: &Scripted, lease: Lease) -> Result<TieredStore> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_has_one_holder() {
+async fn a_lease_has_at_most_one_holder() {
     let backend = shared();
-    let first = open(&backend, Lease::Acquire).await.expect("nobody's");
+    let first = open(&backend, Lease::Acquire).await.expect("the lease is free");
     let refused = open(&backend, Lease::Acquire).await.expect_err("held");
     assert_eq!(refused.kind(), ErrorKind::Locked);
     first.put(&key("k"), Put::new("1")).await.expect("put");
@@ -31,16 +31,16 @@ async fn a_lease_has_one_holder() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_taken_over_writes_nothing_any_more() {
+async fn a_fenced_owner_writes_nothing() {
     let backend = shared();
-    let before = open(&backend, Lease::Acquire).await.expect("nobody's");
+    let before = open(&backend, Lease::Acquire).await.expect("the lease is free");
     before.put(&key("a"), Put::new("flushed")).await.expect("put");
     before.flush().await.expect("flushed");
     let after = open(&backend, Lease::TakeOver).await.expect("taken over");
     let late = before.put(&key("a"), Put::new("late")).await.expect("it does not know yet");
     before.flush().await.expect_err("it knows now");
     assert!(late.receipt.durable(tiered_core::Level::Committed).await.is_err());
-    assert_eq!(before.parked().len(), 1, "kept for somebody to decide");
+    assert_eq!(before.parked().len(), 1, "kept until it is retried or dropped");
     for refused in [before.get(&key("a")).await.err(), before.put(&key("a"), Put::new("x")).await.err()] {
         assert_eq!(refused.expect("it serves nothing").kind(), ErrorKind::Locked);
     }
@@ -54,7 +54,7 @@ async fn who_is_taken_over_writes_nothing_any_more() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_does_not_fence_the_owner_itself() {
     let backend = shared();
-    let store = open(&backend, Lease::Acquire).await.expect("nobody's");
+    let store = open(&backend, Lease::Acquire).await.expect("the lease is free");
     for (number, fate) in [Fate::AnswerLost, Fate::RequestLost, Fate::AnswerLost].into_iter().enumerate() {
         backend.then(fate);
         let value = number.to_string();
@@ -66,9 +66,9 @@ async fn a_lost_answer_does_not_fence_the_owner_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_record_is_nobodys_key() {
+async fn the_lease_record_is_not_visible_as_a_key() {
     let backend = shared();
-    let store = open(&backend, Lease::Acquire).await.expect("nobody's");
+    let store = open(&backend, Lease::Acquire).await.expect("the lease is free");
     for name in ["a", "b", "c"] {
         store.put(&key(name), Put::new("1")).await.expect("put");
     }
@@ -104,7 +104,7 @@ async fn a_lease_needs_atomic_batches() {
 }
 
 #[tokio::test]
-async fn a_foreign_record_is_left_alone() {
+async fn a_record_of_another_program_under_the_leases_name_is_not_overwritten() {
     let backend = shared();
     backend.inner().put(&key(".tiered/owner"), Put::new("something else")).await.expect("put");
     let refused = open(&backend, Lease::TakeOver).await.expect_err("not ours");

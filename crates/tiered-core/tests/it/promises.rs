@@ -115,7 +115,7 @@ fn behind(front: &Moody, back: &Moody) -> TieredBuilder {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_is_acknowledged_to_the_bound_and_drains_in_order() {
+async fn during_an_outage_writes_are_acknowledged_up_to_the_bound_and_flushed_in_order() {
     let (front, back) = (moody(), moody());
     let builder = behind(&front, &back).max_pending_operations(10).on_full(OnFull::Fail);
     let store = builder.build().await.expect("builds");
@@ -141,7 +141,7 @@ async fn an_outage_is_acknowledged_to_the_bound_and_drains_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_store_can_wait_instead() {
+async fn a_write_to_a_full_queue_can_wait_for_room() {
     let (front, back) = (moody(), moody());
     let store = behind(&front, &back).max_pending_operations(1).build().await.expect("builds");
     back.be(Mood::Down);
@@ -158,7 +158,7 @@ async fn a_full_store_can_wait_instead() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_over_a_dead_backend_says_what_is_lost() {
+async fn closing_without_a_backend_reports_the_writes_that_are_lost() {
     let (front, back) = (moody(), moody());
     let builder = behind(&front, &back).close_deadline(Duration::from_secs(1));
     let store = builder.build().await.expect("builds");
@@ -171,7 +171,7 @@ async fn closing_over_a_dead_backend_says_what_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frontend_that_fails_never_serves_what_is_old() {
+async fn a_failing_frontend_never_serves_an_old_value() {
     for mood in [Mood::Down, Mood::Hangs] {
         let (front, back) = (moody(), moody());
         let store = over(&front, &back).build().await.expect("builds");
@@ -197,7 +197,7 @@ async fn a_frontend_that_fails_never_serves_what_is_old() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn past_the_bound_of_quarantines_the_whole_frontend_is_in_doubt() {
+async fn past_the_quarantine_bound_the_whole_frontend_is_quarantined() {
     let (front, back) = (moody(), moody());
     let store = over(&front, &back).max_quarantined(3).build().await.expect("builds");
     let names: Vec<Key> = (0..8).map(|index| key(&format!("k{index}"))).collect();
@@ -266,7 +266,7 @@ async fn trust_is_not_given_where_the_frontend_missed_a_write() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn past_its_deadline_a_write_is_unknown_and_its_key_closed_to_hits() {
+async fn a_write_past_its_deadline_is_unknown_and_its_key_serves_no_hits() {
     let (front, back) = (moody(), moody());
     let builder = over(&front, &back).write_deadline(Duration::from_millis(500));
     let store = builder.build().await.expect("builds");
@@ -284,7 +284,7 @@ async fn past_its_deadline_a_write_is_unknown_and_its_key_closed_to_hits() {
 
 /// The deadline holds for a value that is late as for a backend that is.
 #[tokio::test(start_paused = true)]
-async fn past_its_deadline_a_streamed_value_is_waited_for_no_more() {
+async fn a_streamed_put_ends_at_its_deadline() {
     let (front, back) = (moody(), moody());
     let through = over(&front, &back);
     let (front, back) = (moody(), moody());
@@ -300,9 +300,9 @@ async fn past_its_deadline_a_streamed_value_is_waited_for_no_more() {
     }
 }
 
-/// A store that panics has failed: nothing old is served, nobody waits for ever, and what it says is passed on.
+/// A store that panics has failed: no old value is served, no call waits forever, and its message is passed on.
 #[tokio::test(start_paused = true)]
-async fn a_tier_that_panics_has_failed() {
+async fn a_panic_in_a_tier_is_an_error_of_that_tier() {
     let (front, back) = (moody(), moody());
     let store = over(&front, &back).build().await.expect("builds");
     for batched in [false, true] {
@@ -335,7 +335,7 @@ async fn a_tier_that_panics_has_failed() {
 
 /// What panics once may do so for ever: a strict write ends, as unknown.
 #[tokio::test(start_paused = true)]
-async fn a_strict_write_that_met_a_panic_is_not_repeated() {
+async fn a_panic_of_the_backend_ends_the_retries_of_a_write() {
     let (front, back) = (moody(), moody());
     let store = over(&front, &back).on_unknown(OnUnknown::Retry).build().await.expect("builds");
     store.put(&key("k"), Put::new("old")).await.expect("written");
@@ -357,20 +357,20 @@ async fn a_strict_write_that_met_a_panic_is_not_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flush_that_panicked_is_repeated() {
+async fn a_flush_is_retried_after_a_panic_of_the_backend() {
     let (front, back) = (moody(), moody());
     let store = behind(&front, &back).build().await.expect("builds");
     back.be(Mood::Panics);
     store.put(&key("k"), Put::new("v")).await.expect("journaled");
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!((store.stats().backlog, store.stats().parked), (1, 0), "nobody knows what it did");
+    assert_eq!((store.stats().backlog, store.stats().parked), (1, 0), "its effect is unknown");
     back.be(Mood::Well);
     store.flush().await.expect("drains");
     assert_eq!(back.inner().peek(&key("k")).expect("there").value(), "v");
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_closes_a_store_that_is_being_closed_waits_as_well() {
+async fn a_second_close_returns_only_when_the_first_has_finished() {
     let (front, back) = (moody(), moody());
     let builder = behind(&front, &back).close_deadline(Duration::from_secs(1));
     let store = builder.build().await.expect("builds");
@@ -495,13 +495,13 @@ async fn a_write_waits_until_none_is_overdue() {
 }
 
 #[tokio::test]
-async fn a_bound_on_age_needs_an_age() {
+async fn blocking_on_overdue_writes_requires_a_maximum_age() {
     let builder = behind(&moody(), &moody()).max_pending_age(None).on_overdue(OnOverdue::Block);
     assert_eq!(builder.build().await.expect_err("of what age?").kind(), ErrorKind::Config);
 }
 
 #[tokio::test]
-async fn filled_before_the_answer_a_second_read_is_a_hit() {
+async fn with_synchronous_fills_the_second_read_is_a_hit() {
     let (front, back) = (moody(), moody());
     back.put(&key("k"), Put::new("v")).await.expect("written");
     back.put(&key("l"), Put::new("v")).await.expect("written");
@@ -534,7 +534,7 @@ impl Interceptor for Late {
 /// A call of the frontend that is not waited for any longer is not forgotten: nothing that ends before it ends the key's
 /// quarantine.
 #[tokio::test(start_paused = true)]
-async fn a_frontend_call_that_hangs_brings_nothing_old_back() {
+async fn a_frontend_call_that_takes_effect_late_restores_no_old_value() {
     let inner = MemoryStore::new();
     let front = Intercept::new(inner.clone(), Late(inner, AtomicU8::new(1)));
     let store = TieredStore::builder(front.clone(), MemoryStore::new()).build().await.expect("builds");

@@ -48,7 +48,7 @@ fn value(text: &str, stale: bool) -> (Option<String>, bool) {
 }
 
 #[tokio::test]
-async fn an_absence_is_remembered_for_a_while() {
+async fn an_absence_is_cached_until_its_negative_ttl() {
     let bench = Bench::new(|builder| builder.negative_ttl(Duration::from_millis(500))).await;
     assert_eq!(bench.read().await.expect("read"), (None, false));
     let (reads, read) =
@@ -67,7 +67,7 @@ async fn an_absence_is_remembered_for_a_while() {
 }
 
 #[tokio::test]
-async fn what_is_stale_is_served_while_the_backend_is_down() {
+async fn a_stale_entry_within_its_bound_is_served_during_an_outage() {
     let bench = Bench::new(|builder| {
         builder.max_stale(Duration::from_millis(100)).serve_stale(Duration::from_secs(1))
     })
@@ -111,7 +111,7 @@ async fn a_stale_answer_of_a_nested_store_stays_marked_and_keeps_its_age() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_backend_is_waited_for_as_long_as_it_says() {
+async fn a_read_waits_for_a_slow_backend_up_to_its_time_limits() {
     let bench = Bench::new(|builder| {
         builder
             .max_stale(Duration::from_millis(100))
@@ -174,7 +174,7 @@ async fn a_soft_timeout_of_zero_waits_for_no_backend() {
 }
 
 #[tokio::test]
-async fn a_backend_that_fails_again_and_again_is_left_alone() {
+async fn the_breaker_rejects_calls_to_a_backend_that_keeps_failing() {
     let bench = Bench::new(|builder| builder.backend_breaker(3, Duration::from_secs(1))).await;
     bench.backend.reads_are(Reading::Down);
     let before = bench.backend.reads();
@@ -191,7 +191,7 @@ async fn a_backend_that_fails_again_and_again_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frontend_that_hangs_is_done_without() {
+async fn reads_succeed_while_the_frontend_hangs() {
     let frontend = scripted();
     let backend = MemoryStore::new();
     let builder = TieredStore::builder(frontend.clone(), backend.clone())
@@ -209,16 +209,16 @@ async fn a_frontend_that_hangs_is_done_without() {
 }
 
 #[tokio::test]
-async fn an_error_is_no_absence() {
+async fn an_error_is_not_reported_as_an_absence() {
     let frontend = scripted();
     let builder = TieredStore::builder(frontend.clone(), MemoryStore::new());
     let store = builder.read_policy(tiered_core::ReadPolicy::FrontendOnly).build().await.expect("it fits");
     frontend.reads_are(Reading::Down);
-    assert_eq!(store.get(&key("k")).await.expect_err("nobody knows").kind(), ErrorKind::Unavailable);
+    assert_eq!(store.get(&key("k")).await.expect_err("the frontend is down").kind(), ErrorKind::Unavailable);
 }
 
 #[tokio::test]
-async fn breakers_that_make_no_sense_are_refused() {
+async fn invalid_breaker_settings_are_refused() {
     let builder = || TieredStore::builder(MemoryStore::new(), MemoryStore::new());
     let second = Duration::from_secs(1);
     let local = builder().frontend_breaker(1, second).write_policy(WritePolicy::FrontendOnly);
@@ -269,7 +269,7 @@ impl Interceptor for Held {
 /// A fill that does not happen asks the frontend's breaker for nothing: the one call that is let through is left for
 /// others.
 #[tokio::test]
-async fn a_fill_that_is_revoked_uses_no_probe_up() {
+async fn a_revoked_fill_does_not_use_up_the_probe_of_a_half_open_breaker() {
     let inner = MemoryStore::new().declaring(|all| all.without(Feature::Peeks));
     for name in ["held", "other"] {
         inner.put(&key(name), Put::new("v")).await.expect("written");

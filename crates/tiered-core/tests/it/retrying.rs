@@ -26,7 +26,7 @@ async fn with_old(backend: &Scripted) -> TieredStore {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_put_is_repeated_until_the_answer_is_definite() {
+async fn a_put_is_retried_until_its_outcome_is_known() {
     let backend = scripted();
     let store = with_old(&backend).await;
     backend.then(Fate::RequestLost).then(Fate::RequestLost).then(Fate::AnswerLost);
@@ -38,7 +38,7 @@ async fn a_put_is_repeated_until_the_answer_is_definite() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_writer_recognises_what_it_wrote_itself() {
+async fn a_retried_write_recognises_its_own_version_as_success() {
     let backend = scripted();
     let store = over(&backend).await;
     backend.then(Fate::AnswerLost);
@@ -57,7 +57,7 @@ async fn a_writer_recognises_what_it_wrote_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_condition_that_never_held_is_refused() {
+async fn a_retried_write_whose_condition_never_held_is_refused() {
     let backend = scripted();
     let store = with_old(&backend).await;
     let other = tiered_core::Version::from_u128(7);
@@ -69,28 +69,28 @@ async fn a_condition_that_never_held_is_refused() {
     assert_eq!(backend.writes(), 0, "it is seen before anything is sent");
     backend.then(Fate::RequestLost);
     let refused = store.put(&key("k"), Put::new("new").if_absent()).await.expect_err("refused");
-    assert_eq!(refused.write_outcome(), Outcome::NotApplied, "nobody else can have written it");
+    assert_eq!(refused.write_outcome(), Outcome::NotApplied, "no other process can have written it");
     assert_eq!(store.get(&key("k")).await.expect("get").expect("there").value(), "old");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_somebody_else_wrote_is_not_undone() {
+async fn a_retried_write_does_not_undo_a_later_write_of_another_process() {
     let backend = shared();
     let store = with_old(&backend).await;
     backend.then(Fate::Overtaken("theirs"));
-    store.put(&key("k"), Put::new("ours")).await.expect("in its place, or before it: nobody can tell");
+    store.put(&key("k"), Put::new("ours")).await.expect("overwritten before or after: either is allowed");
     assert_eq!(backend.inner().get(&key("k")).await.expect("get").expect("there").value(), "theirs");
     assert_eq!(store.get(&key("k")).await.expect("get").expect("there").value(), "theirs");
     let seen = store.get(&key("k")).await.expect("get").expect("there").version().clone();
     backend.then(Fate::Overtaken("theirs again"));
     let error =
-        store.put(&key("k"), Put::new("ours").if_version(seen)).await.expect_err("which of them was first?");
+        store.put(&key("k"), Put::new("ours").if_version(seen)).await.expect_err("the order is unknown");
     assert_eq!(error.write_outcome(), Outcome::Unknown);
     assert_eq!(store.get(&key("k")).await.expect("get").expect("there").value(), "theirs again");
 }
 
 #[tokio::test(start_paused = true)]
-async fn batches_are_driven_as_well() {
+async fn a_batch_is_retried_until_its_outcome_is_known() {
     for atomic in [true, false] {
         let inner =
             MemoryStore::new().declaring(|all| if atomic { all } else { all.without(Feature::AtomicBatch) });
@@ -109,7 +109,7 @@ async fn batches_are_driven_as_well() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_per_item_is_driven_without_what_is_refused() {
+async fn a_best_effort_batch_is_retried_without_its_refused_items() {
     for atomic in [true, false] {
         let memory = MemoryStore::new();
         let memory = if atomic { memory } else { memory.declaring(|all| all.without(Feature::AtomicBatch)) };
@@ -132,7 +132,7 @@ async fn a_batch_per_item_is_driven_without_what_is_refused() {
 
 /// Found by the simulation: an error that said that the rest of the batch was applied was given for what had been refused.
 #[tokio::test(start_paused = true)]
-async fn an_error_of_a_batch_per_item_is_not_that_of_what_is_refused() {
+async fn the_error_of_a_best_effort_batch_is_not_the_error_of_its_refused_items() {
     let backend = scripted();
     let store = with_old(&backend).await;
     assert_eq!(store.get(&key("k")).await.expect("get").expect("there").value(), "old");
@@ -151,7 +151,7 @@ async fn an_error_of_a_batch_per_item_is_not_that_of_what_is_refused() {
 
 /// Found by the simulation: a put that a delete of the same batch replaced was looked for, and not found.
 #[tokio::test(start_paused = true)]
-async fn a_batch_is_recognised_by_the_last_operation_on_each_key() {
+async fn a_retried_batch_is_recognised_by_its_last_operation_on_each_key() {
     for backend in [scripted(), shared()] {
         let old = backend.inner().put(&key("k"), Put::new("old")).await.expect("put").version;
         let store = over(&backend).await;
@@ -170,7 +170,7 @@ async fn a_batch_is_recognised_by_the_last_operation_on_each_key() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_answers_while_the_write_goes_on() {
+async fn a_write_past_its_deadline_answers_unknown_and_continues() {
     let backend = scripted();
     let builder = TieredStore::builder(MemoryStore::new(), backend.clone());
     let builder = driving(builder, WritePolicy::WriteAround).write_deadline(Duration::from_millis(5));
@@ -185,7 +185,7 @@ async fn a_deadline_answers_while_the_write_goes_on() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_retried_is_refused() {
+async fn retrying_until_known_is_refused_over_a_backend_that_cannot_support_it() {
     let unconditional = |all: Capabilities| all.without(Feature::ConditionalDelete);
     let build = |backend: Scripted, policy: WritePolicy| {
         let builder = TieredStore::builder(MemoryStore::new(), backend);
@@ -208,9 +208,9 @@ async fn what_cannot_be_retried_is_refused() {
     assert!(refused.expect_err("no fence").message().contains("conditional"), "it says what is missing");
 }
 
-/// It may have taken effect before somebody wrote over it: changing the value again would be the second time.
+/// It may have taken effect before another write replaced it: changing the value again could apply it twice.
 #[tokio::test(start_paused = true)]
-async fn an_update_whose_fate_nobody_knows_is_not_repeated() {
+async fn an_update_of_unknown_outcome_is_not_repeated() {
     let backend = shared();
     let store = over(&backend).await;
     store.put(&key("k"), Put::new("1")).await.expect("written");
@@ -220,14 +220,14 @@ async fn an_update_whose_fate_nobody_knows_is_not_repeated() {
         changes += 1;
         Some(Put::new("2"))
     };
-    let error = store.update(&key("k"), change).await.expect_err("nobody knows");
+    let error = store.update(&key("k"), change).await.expect_err("unknown outcome");
     assert_eq!((error.write_outcome(), changes), (Outcome::Unknown, 1));
     assert_eq!(store.get(&key("k")).await.expect("reads").expect("there").value(), "theirs");
 }
 
-/// Nobody else deletes what it would create, so that a lost request is sent again.
+/// No other process deletes the entry it creates. So a lost request is sent again.
 #[tokio::test(start_paused = true)]
-async fn a_declared_sole_writer_is_driven_as_one() {
+async fn a_declared_sole_writer_resends_a_lost_create() {
     let backend = shared();
     let builder = TieredStore::builder(MemoryStore::new(), backend.clone());
     let builder = driving(builder, WritePolicy::WriteThrough).declare_sole_writer();
@@ -238,6 +238,6 @@ async fn a_declared_sole_writer_is_driven_as_one() {
     let shared = shared();
     let store = over(&shared).await;
     shared.then(Fate::RequestLost);
-    let error = store.put(&key("k"), Put::new("1").if_absent()).await.expect_err("nobody knows");
+    let error = store.put(&key("k"), Put::new("1").if_absent()).await.expect_err("unknown outcome");
     assert_eq!((error.write_outcome(), shared.writes()), (Outcome::Unknown, 1));
 }

@@ -104,7 +104,7 @@ impl SyncStrategy for OnlyLarge {
 }
 
 #[tokio::test]
-async fn a_strategy_of_ones_own_and_named_keys() {
+async fn a_custom_strategy_and_named_keys_copy_exactly_their_keys() {
     let (source, target) = (MemoryStore::new(), MemoryStore::new());
     for (k, v) in [("a", "1"), ("b", "four"), ("c", "3")] {
         source.put(&key(k), Put::new(v)).await.expect("written");
@@ -118,7 +118,7 @@ async fn a_strategy_of_ones_own_and_named_keys() {
 }
 
 #[tokio::test]
-async fn a_closure_is_a_strategy_on_connecting_too() {
+async fn a_closure_is_accepted_as_a_strategy_on_connect() {
     let (frontend, backend) = (MemoryStore::new(), MemoryStore::new());
     for (k, v) in [("a", "1"), ("b", "four")] {
         backend.put(&key(k), Put::new(v)).await.expect("written");
@@ -135,7 +135,7 @@ async fn a_closure_is_a_strategy_on_connecting_too() {
 }
 
 #[tokio::test]
-async fn a_run_resumes_behind_its_checkpoint() {
+async fn a_sync_resumes_after_its_checkpoint() {
     let (source, target) = (MemoryStore::new(), MemoryStore::new());
     for index in 0..100 {
         source.put(&key(&format!("{index:03}")), Put::new("v")).await.expect("written");
@@ -150,7 +150,7 @@ fn references(_: &Key, entry: &Entry) -> Result<Vec<Key>> {
 }
 
 #[tokio::test]
-async fn a_walk_copies_what_is_reachable_and_no_root_without_its_parts() {
+async fn a_walk_copies_reachable_keys_and_no_root_before_its_parts() {
     let (source, target) = (MemoryStore::new(), MemoryStore::new());
     let graph = [
         ("root", "left right"),
@@ -176,7 +176,7 @@ async fn a_walk_copies_what_is_reachable_and_no_root_without_its_parts() {
 }
 
 #[tokio::test]
-async fn a_live_store_syncs_its_frontend() {
+async fn a_running_store_syncs_its_frontend() {
     let (front, back) = (MemoryStore::new(), MemoryStore::new());
     for k in ["a", "b", "c"] {
         back.put(&key(k), Put::new(k)).await.expect("written");
@@ -235,7 +235,7 @@ impl Interceptor for OneAtATime {
 }
 
 #[tokio::test(start_paused = true)]
-async fn copies_go_on_while_a_listing_is_waited_for() {
+async fn copies_continue_while_the_sync_waits_for_a_listing() {
     let source = MemoryStore::new().declaring(|all| all.without(tiered_core::Feature::Peeks));
     let source = Intercept::new(source, OneAtATime(Arc::default()));
     for name in ["a", "b", "c", "d"] {

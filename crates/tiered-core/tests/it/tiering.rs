@@ -34,7 +34,7 @@ async fn stack_with(policy: WritePolicy, change: impl FnOnce(TieredBuilder) -> T
 }
 
 #[tokio::test]
-async fn each_policy_puts_a_write_where_it_says() {
+async fn each_write_policy_writes_to_the_tiers_it_names() {
     for policy in WritePolicy::ALL.iter().copied() {
         let Stack { store, front, back } = stack(policy).await;
         let k = key("k");
@@ -71,7 +71,7 @@ async fn each_policy_puts_a_write_where_it_says() {
 }
 
 #[tokio::test]
-async fn a_miss_fills_and_a_hit_is_the_same_entry() {
+async fn a_miss_fills_the_frontend_with_the_same_entry() {
     let Stack { store, front, back } = stack(WritePolicy::WriteThrough).await;
     let k = key("k");
     back.put(&k, Put::new("v")).await.expect("written");
@@ -85,7 +85,7 @@ async fn a_miss_fills_and_a_hit_is_the_same_entry() {
 }
 
 #[tokio::test]
-async fn a_range_of_a_cold_entry_is_not_kept_as_the_whole() {
+async fn a_range_read_of_a_cold_entry_is_not_cached_as_the_whole_value() {
     let Stack { store, front, back } = stack(WritePolicy::WriteThrough).await;
     let k = key("k");
     back.put(&k, Put::new("hello world")).await.expect("written");
@@ -99,7 +99,7 @@ async fn a_range_of_a_cold_entry_is_not_kept_as_the_whole() {
 }
 
 #[tokio::test]
-async fn a_listing_contains_what_is_pending() {
+async fn a_listing_contains_pending_writes() {
     let Stack { store, .. } = stack(WritePolicy::WriteBehind).await;
     for name in ["a", "b", "c"] {
         store.put(&key(name), Put::new(name)).await.expect("written");
@@ -168,7 +168,7 @@ async fn ten_thousand_readers_of_a_cold_key_share_one_read() {
 }
 
 #[tokio::test]
-async fn a_key_deleted_locally_stays_deleted_though_the_backend_has_it() {
+async fn under_frontend_only_a_deleted_key_stays_deleted_although_the_backend_has_it() {
     let Stack { store, back, .. } = stack(WritePolicy::FrontendOnly).await;
     let k = key("k");
     back.put(&k, Put::new("theirs")).await.expect("written");
@@ -188,7 +188,7 @@ async fn a_key_deleted_locally_stays_deleted_though_the_backend_has_it() {
 }
 
 #[tokio::test]
-async fn reads_of_the_frontend_alone_never_ask_the_backend() {
+async fn frontend_only_reads_never_call_the_backend() {
     let read_policy = tiered_core::ReadPolicy::FrontendOnly;
     let Stack { store, back, .. } =
         stack_with(WritePolicy::WriteThrough, |builder| builder.read_policy(read_policy)).await;
@@ -220,7 +220,7 @@ async fn wrong_combinations_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stale_entry_is_compared_and_kept_or_replaced() {
+async fn a_stale_entry_is_revalidated_and_kept_or_replaced() {
     let Stack { store, back, .. } =
         stack_with(WritePolicy::WriteThrough, |builder| builder.max_stale(Duration::ZERO)).await;
     let k = key("k");

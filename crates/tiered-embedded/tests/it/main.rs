@@ -112,7 +112,7 @@ async fn a_refused_precondition_refuses_its_own_request_only() {
 }
 
 #[tokio::test]
-async fn a_failing_disk_is_opened_anew_and_every_waiter_is_answered() {
+async fn a_failing_disk_is_reopened_and_every_waiter_gets_an_answer() {
     for executor in [Executor::Threads, Executor::Inline] {
         let maps = Maps::new(executor).await;
         let keys: Vec<Key> = (0..50).map(|index| key(&format!("k{index}"))).collect();
@@ -125,7 +125,7 @@ async fn a_failing_disk_is_opened_anew_and_every_waiter_is_answered() {
         for error in failed {
             assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Some(Outcome::Unknown)));
         }
-        maps.store.put(&keys[0], Put::new("after")).await.expect("the disk is well again");
+        maps.store.put(&keys[0], Put::new("after")).await.expect("the disk works again");
         assert_eq!(maps.disk.openings.load(Ordering::Relaxed), 2, "opened anew once");
         assert_eq!(maps.store.get(&keys[0]).await.expect("reads").expect("found").value(), "after");
     }
@@ -133,7 +133,7 @@ async fn a_failing_disk_is_opened_anew_and_every_waiter_is_answered() {
 
 /// However the process ends next, the engine is no longer in use.
 #[tokio::test]
-async fn a_store_that_is_dropped_has_closed_its_engine() {
+async fn dropping_a_store_closes_its_engine() {
     for executor in [Executor::Threads, Executor::Inline] {
         let Maps { disk, store, .. } = Maps::new(executor).await;
         disk.slowness.store(50, Ordering::Relaxed);
@@ -146,7 +146,7 @@ async fn a_store_that_is_dropped_has_closed_its_engine() {
 }
 
 #[tokio::test]
-async fn damage_is_an_error_with_the_key_and_a_write_removes_it() {
+async fn damage_is_an_error_that_names_the_key_until_the_key_is_written() {
     for (table, size) in [(Table::Meta, 100), (Table::Meta, 200_000), (Table::Chunks, 200_000)] {
         let maps = Maps::new(Executor::Threads).await;
         let key = key("precious");
@@ -171,7 +171,7 @@ async fn damage_is_an_error_with_the_key_and_a_write_removes_it() {
 }
 
 #[tokio::test]
-async fn a_listing_tells_of_damage_and_goes_on() {
+async fn a_listing_reports_damage_and_continues() {
     use futures_util::StreamExt as _;
     let maps = Maps::new(Executor::Threads).await;
     for name in ["a", "b", "c"] {
@@ -194,7 +194,7 @@ async fn a_listing_tells_of_damage_and_goes_on() {
 }
 
 #[tokio::test]
-async fn a_repair_replaces_what_is_damaged_and_nothing_else() {
+async fn a_repair_replaces_only_damaged_entries() {
     for (table, size) in [(Table::Meta, 100), (Table::Meta, 200_000), (Table::Chunks, 200_000)] {
         let maps = Maps::new(Executor::Threads).await;
         let repair = || Put::new("repaired").precondition(Precondition::Damaged);
@@ -217,7 +217,7 @@ async fn a_repair_replaces_what_is_damaged_and_nothing_else() {
 
 /// What a wall clock costs that goes ten years ahead: what had a time to live is swept, and what has none stays.
 #[tokio::test]
-async fn a_forward_step_of_the_clock_sweeps_what_it_makes_expire() {
+async fn a_clock_that_jumps_forward_expires_entries() {
     let maps = Maps::new(Executor::Threads).await;
     let wall = maps.clock.now();
     maps.store.put(&key("hour"), Put::new("v").expires_in(Duration::from_hours(1))).await.expect("written");
@@ -238,7 +238,7 @@ async fn a_forward_step_of_the_clock_sweeps_what_it_makes_expire() {
 
 /// A scan over many deletes is slow in some engines, so that deletes do not pay for a sweep of each other.
 #[tokio::test]
-async fn deletes_sweep_nothing_and_puts_do() {
+async fn puts_sweep_expired_entries_and_deletes_do_not() {
     let maps = Maps::new(Executor::Threads).await;
     maps.store.put(&key("short"), Put::new("v").expires_in(Duration::from_mins(1))).await.expect("written");
     maps.clock.advance(Duration::from_secs(61));

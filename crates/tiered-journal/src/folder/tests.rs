@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_process_that_is_started_meanwhile_keeps_no_lock() {
+fn a_child_process_does_not_keep_the_lock() {
     let place = tempfile::tempdir().expect("a folder");
     let folder = OsFolder::open(place.path()).expect("opens");
     // As a child process has it until it calls exec.

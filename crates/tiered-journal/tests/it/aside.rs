@@ -40,7 +40,7 @@ async fn recovered(folder: &MemoryFolder) -> Result<Aside, (ErrorKind, String)> 
 }
 
 #[tokio::test]
-async fn every_flipped_bit_and_every_cut_of_the_list_is_noticed() {
+async fn every_flipped_bit_and_every_truncation_of_the_parked_list_is_detected() {
     let (folder, units) = listed().await;
     let whole = recovered(&folder).await.expect("whole");
     assert_eq!((whole.parked.len(), whole.dropped.as_slice()), (2, [5].as_slice()));
@@ -71,7 +71,7 @@ async fn every_flipped_bit_and_every_cut_of_the_list_is_noticed() {
 
 /// Every bit of the reserve may be anything: it is never read.
 #[tokio::test]
-async fn a_damaged_reserve_harms_nothing_and_a_short_one_is_taken_anew() {
+async fn a_damaged_reserve_is_harmless_and_a_short_one_is_made_again() {
     let (folder, _) = listed().await;
     assert_eq!(folder.content("reserve").expect("taken").len(), RESERVE);
     folder.set_content("reserve", &vec![0xFF; RESERVE]);
@@ -86,7 +86,7 @@ async fn a_damaged_reserve_harms_nothing_and_a_short_one_is_taken_anew() {
 
 /// Where appends are not synced, the list must not outlive the records that it names: their sequences are used again.
 #[tokio::test]
-async fn what_was_dropped_is_no_other_write_after_a_loss_of_power() {
+async fn after_a_loss_of_power_a_drop_applies_to_no_other_write() {
     let folder = MemoryFolder::new();
     let unsynced = || {
         let config = JournalConfig::new("").segment_size(64 << 10).durability(Durability::ProcessKill);
@@ -111,7 +111,7 @@ async fn what_was_dropped_is_no_other_write_after_a_loss_of_power() {
 
 /// No room at every write of the list: the one before stays, and with the reserve there is room once.
 #[tokio::test]
-async fn a_list_is_replaced_or_kept_whatever_call_fails() {
+async fn the_parked_list_is_replaced_or_kept_whichever_disk_call_fails() {
     for failing in 0..24 {
         let (folder, units) = listed().await;
         let journal = open(&folder);

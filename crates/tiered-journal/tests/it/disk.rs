@@ -14,7 +14,7 @@ fn open(folder: &MemoryFolder) -> FileJournal {
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_appends_and_takes_parked_writes() {
+async fn a_full_disk_refuses_appends_and_still_records_parked_writes() {
     let folder = MemoryFolder::new();
     let journal = open(&folder);
     journal.recover(BACKEND).await.expect("new");
@@ -41,7 +41,7 @@ async fn a_full_disk_refuses_appends_and_takes_parked_writes() {
 
 /// Every call of the disk fails once, in turn: for any reason, and for want of room.
 #[tokio::test]
-async fn every_failing_call_is_told_apart() {
+async fn a_failure_of_each_disk_call_has_the_documented_outcome() {
     let (mut unknown, mut full) = (0, 0);
     let reasons = [io::ErrorKind::Other, io::ErrorKind::StorageFull];
     for (failing, reason) in (0..60).flat_map(|failing| reasons.map(|reason| (failing, reason))) {
@@ -109,7 +109,7 @@ async fn every_failing_call_is_told_apart() {
 
 /// Power is lost again and again, also while the journal is opened.
 #[tokio::test]
-async fn what_was_acknowledged_survives_a_loss_of_power() {
+async fn acknowledged_writes_survive_a_loss_of_power() {
     let (mut crashes, mut cut) = (0, 0);
     for seed in 0..400 {
         let mut dice = Dice::new(seed);
@@ -172,7 +172,7 @@ async fn what_was_acknowledged_survives_a_loss_of_power() {
 /// Without syncs of its own a journal syncs a segment when it begins the next one, and before a list. One that failed is
 /// the end, be it for want of room: what was not written is forgotten by then, and a second sync would say nothing of it.
 #[tokio::test]
-async fn a_sync_that_failed_is_not_repeated() {
+async fn a_failed_fsync_is_not_repeated() {
     for (kind, parks) in [
         (io::ErrorKind::Other, false),
         (io::ErrorKind::StorageFull, false),

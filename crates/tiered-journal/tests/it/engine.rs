@@ -46,7 +46,7 @@ async fn count(store: &dyn Store) -> usize {
 }
 
 #[tokio::test]
-async fn acknowledged_writes_outlive_the_process() {
+async fn acknowledged_writes_survive_a_killed_process() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     back.down.store(true, Ordering::Relaxed);
     let store = open(folder.path(), &back, OnPark::Auto).await;
@@ -80,7 +80,7 @@ async fn acknowledged_writes_outlive_the_process() {
 }
 
 #[tokio::test]
-async fn a_refused_write_halts_the_flush_where_the_backend_holds_a_prefix() {
+async fn on_park_halt_a_refused_write_stops_the_flush() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     let store = open(folder.path(), &back, OnPark::Auto).await;
     let mut events = store.subscribe();
@@ -128,11 +128,11 @@ async fn a_refused_write_halts_the_flush_where_the_backend_holds_a_prefix() {
     assert_eq!(back.value("after").await.expect("flushed"), "1");
     assert_eq!((store.stats().parked, store.stats().backlog), (0, 0));
     assert!(store.retry_parked(sequence).is_err());
-    after.receipt.durable(Level::Committed).await.expect_err("its store is gone");
+    after.receipt.durable(Level::Committed).await.expect_err("its store was dropped");
 }
 
 #[tokio::test]
-async fn a_dropped_write_leaves_what_the_backend_has() {
+async fn dropping_a_parked_write_leaves_the_backends_value() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     back.strict.store(false, Ordering::Relaxed);
     let store = open(folder.path(), &back, OnPark::Auto).await;
@@ -143,9 +143,9 @@ async fn a_dropped_write_leaves_what_the_backend_has() {
     store.put(&key("after"), Put::new("1")).await.expect("acknowledged");
     store.flush().await.expect_err("refused");
     assert_eq!(read(&store, "bad").await.expect("shown"), "new");
-    store.drop_parked(store.parked()[0].sequence()).await.expect("given up");
+    store.drop_parked(store.parked()[0].sequence()).await.expect("dropped");
     assert_eq!(read(&store, "bad").await.expect("the backend's"), "old");
-    let error = written.receipt.durable(Level::Committed).await.expect_err("given up");
+    let error = written.receipt.durable(Level::Committed).await.expect_err("dropped");
     assert!(error.to_string().contains("dropped"), "{error}");
     store.flush().await.expect("goes on");
     assert_eq!(back.value("after").await.expect("flushed"), "1");
@@ -157,7 +157,7 @@ async fn a_dropped_write_leaves_what_the_backend_has() {
 }
 
 #[tokio::test]
-async fn where_the_rest_goes_on_a_later_write_replaces_a_parked_one() {
+async fn on_park_continue_a_later_write_replaces_a_parked_one() {
     for atomic in [true, false] {
         let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(atomic));
         let store = open(folder.path(), &back, OnPark::Skip).await;
@@ -222,7 +222,7 @@ async fn a_journal_is_bound_to_its_backend() {
 }
 
 #[tokio::test]
-async fn an_action_is_journaled_as_it_was() {
+async fn a_journaled_operation_is_recovered_unchanged() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     back.down.store(true, Ordering::Relaxed);
     let store = open(folder.path(), &back, OnPark::Auto).await;
@@ -242,7 +242,7 @@ async fn an_action_is_journaled_as_it_was() {
 /// The list of parked writes is as true as the journal: what is in line again is in it until the backend has it, and
 /// no longer.
 #[tokio::test]
-async fn what_is_retried_is_neither_lost_nor_repeated() {
+async fn a_retried_parked_write_is_neither_lost_nor_applied_twice() {
     for on_park in [OnPark::Halt, OnPark::Skip] {
         let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
         let store = open(folder.path(), &back, on_park).await;
@@ -278,7 +278,7 @@ async fn what_is_retried_is_neither_lost_nor_repeated() {
 }
 
 #[tokio::test]
-async fn a_retried_write_survives_though_its_segment_is_gone() {
+async fn a_retried_write_survives_the_removal_of_its_segment() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     let store = open(folder.path(), &back, OnPark::Skip).await;
     for name in ["bad1", "bad2"] {
@@ -291,7 +291,7 @@ async fn a_retried_write_survives_though_its_segment_is_gone() {
     back.down.store(true, Ordering::Relaxed);
     let parked = store.parked();
     store.retry_parked(parked[0].sequence()).expect("is in line");
-    store.drop_parked(parked[1].sequence()).await.expect("given up, which writes the list");
+    store.drop_parked(parked[1].sequence()).await.expect("dropped, which writes the list");
     drop(store);
     let store = open(folder.path(), &back, OnPark::Skip).await;
     assert_eq!(read(&store, "bad1").await.expect("acknowledged"), "1");

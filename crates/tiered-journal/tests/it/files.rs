@@ -18,7 +18,7 @@ fn segments(path: &Path) -> usize {
 }
 
 #[tokio::test]
-async fn what_was_appended_is_recovered() {
+async fn appended_records_are_recovered() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut batch = vec![put("a", "1"), delete("b"), put("c", vec![3; 5000])];
     batch[0].continues = true;
@@ -39,7 +39,11 @@ async fn what_was_appended_is_recovered() {
     journal.close().await.expect("closes");
     let journal = open(folder.path()).await;
     let recovered = journal.recover(BACKEND).await.expect("recovers");
-    assert_eq!(recovered.records.first().map(|(sequence, _)| *sequence), Some(3), "what was trimmed is gone");
+    assert_eq!(
+        recovered.records.first().map(|(sequence, _)| *sequence),
+        Some(3),
+        "trimmed records are removed"
+    );
     assert_eq!(recovered.records.len(), 3);
     journal.trim(5).await.expect("trims");
     journal.close().await.expect("closes");
@@ -49,7 +53,7 @@ async fn what_was_appended_is_recovered() {
 }
 
 #[tokio::test]
-async fn trimming_removes_segments() {
+async fn trimming_removes_segments_that_are_no_longer_needed() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = open(folder.path()).await;
     journal.recover(BACKEND).await.expect("new");
@@ -94,7 +98,7 @@ async fn a_journal_belongs_to_one_backend_and_one_handle() {
 }
 
 #[tokio::test]
-async fn what_is_set_aside_outlives_its_segment() {
+async fn parked_writes_survive_the_removal_of_their_segment() {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = open(folder.path()).await;
     journal.recover(BACKEND).await.expect("new");

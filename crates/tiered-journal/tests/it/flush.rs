@@ -11,7 +11,7 @@ use crate::key;
 use crate::picky::picky;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_flush_covers_what_was_acknowledged_before_it() {
+async fn a_flush_covers_every_write_acknowledged_before_it() {
     let back = picky(true);
     back.strict.store(false, Ordering::Relaxed);
     let store = TieredStore::builder(MemoryStore::new(), back.clone())

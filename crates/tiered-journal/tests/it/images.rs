@@ -54,7 +54,7 @@ fn records(groups: &[Vec<JournalRecord>]) -> usize {
 }
 
 #[tokio::test]
-async fn a_cut_journal_has_the_groups_before_the_cut() {
+async fn a_truncated_journal_keeps_the_groups_before_the_cut() {
     let groups = vec![vec![delete("b"), put("a", "1")], vec![put("c", vec![1; 700])], vec![put("a", "2")]];
     let image = image(groups).await;
     for cut in 0..image.ends[2] + 16 {
@@ -71,7 +71,7 @@ async fn a_cut_journal_has_the_groups_before_the_cut() {
 }
 
 #[tokio::test]
-async fn after_a_cut_the_journal_goes_on() {
+async fn a_truncated_journal_accepts_new_records() {
     let image = image(vec![vec![put("a", "1")], vec![put("b", vec![1; 700])]]).await;
     let folder = MemoryFolder::new();
     folder.attach().create(SEGMENT, 0).expect("creates");
@@ -93,7 +93,7 @@ async fn after_a_cut_the_journal_goes_on() {
 
 /// Each bit of a journal of 64 KiB: it is refused, or its last group is missing, or nothing is.
 #[tokio::test]
-async fn no_flipped_bit_becomes_data() {
+async fn a_flipped_bit_is_never_returned_as_data() {
     let mut groups = Vec::new();
     for index in 0..12 {
         groups.push(vec![delete("d"), put(&format!("k{index}"), vec![index + 1; 4_900])]);
@@ -142,7 +142,7 @@ async fn no_flipped_bit_becomes_data() {
 }
 
 #[tokio::test]
-async fn a_missing_segment_is_noticed() {
+async fn a_missing_segment_is_detected() {
     let folder = MemoryFolder::new();
     let open = || JournalConfig::new("").segment_size(64 << 10).open_in(folder.attach()).expect("opens");
     let journal = open();
@@ -186,7 +186,7 @@ async fn whole_batches(folder: &MemoryFolder, all: &[JournalRecord]) -> Result<u
 }
 
 #[tokio::test]
-async fn no_segment_but_the_last_may_be_damaged_or_cut() {
+async fn damage_in_any_segment_but_the_last_is_refused() {
     let (folder, names, all) = several().await;
     assert!(names.len() >= 3, "{names:?}");
     for (index, name) in names.iter().enumerate() {
@@ -228,7 +228,7 @@ async fn no_segment_but_the_last_may_be_damaged_or_cut() {
 }
 
 #[tokio::test]
-async fn a_batch_that_is_cut_anywhere_is_there_as_a_whole_or_not_at_all() {
+async fn a_batch_truncated_anywhere_is_recovered_whole_or_not_at_all() {
     let torn_batch = batch(vec![put("a", vec![1; 300]), delete("b"), put("c", vec![2; 300])]);
     let image = image(vec![vec![put("before", "1")], torn_batch]).await;
     for cut in HEADER..image.ends[1] + 16 {

@@ -31,7 +31,7 @@ async fn open(folder: &Path, back: &Picky, lease: Lease) -> Result<TieredStore> 
 }
 
 #[tokio::test]
-async fn after_a_crash_the_same_journal_has_the_lease_and_flushes_nothing_twice() {
+async fn after_a_crash_the_same_journal_keeps_the_lease_and_flushes_each_write_once() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     let store = open(folder.path(), &back, Lease::Acquire).await.expect("the lease is free");
     for index in 0..40 {
@@ -43,8 +43,9 @@ async fn after_a_crash_the_same_journal_has_the_lease_and_flushes_nothing_twice(
     drop(store);
     back.down.store(false, Ordering::Relaxed);
     let other = tempfile::tempdir().expect("a folder");
-    let refused =
-        open(other.path(), &back, Lease::Acquire).await.expect_err("held, although nobody is there");
+    let refused = open(other.path(), &back, Lease::Acquire)
+        .await
+        .expect_err("the lease is held although its owner ended");
     assert_eq!(refused.kind(), ErrorKind::Locked);
     let store = open(folder.path(), &back, Lease::Acquire).await.expect("its own");
     assert!(store.stats().backlog <= 1, "what the record says was flushed is not flushed again");
@@ -54,7 +55,7 @@ async fn after_a_crash_the_same_journal_has_the_lease_and_flushes_nothing_twice(
 }
 
 #[tokio::test]
-async fn what_a_former_owner_had_acknowledged_waits_for_a_person() {
+async fn acknowledged_writes_of_a_former_owner_are_parked() {
     let (mine, theirs) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     let back = picky(true);
     let before = open(mine.path(), &back, Lease::Acquire).await.expect("the lease is free");
@@ -78,7 +79,7 @@ async fn what_a_former_owner_had_acknowledged_waits_for_a_person() {
     }
     let before = open(mine.path(), &back, Lease::Acquire).await.expect("its own");
     let sequences: Vec<_> = before.parked().iter().map(tiered_core::Parked::sequence).collect();
-    before.drop_parked(sequences[0]).await.expect("given up");
+    before.drop_parked(sequences[0]).await.expect("dropped");
     before.retry_parked(sequences[1]).expect("in line");
     before.flush().await.expect("drains");
     assert_eq!(read(&before, "a").await.expect("theirs"), "after");
@@ -124,7 +125,7 @@ impl Journal for Stubborn {
 /// What is parked is in the journal alone until its list is written: after a crash in the middle of that, a record of the
 /// lease which says that everything before was flushed would lose it.
 #[tokio::test]
-async fn nothing_counts_as_flushed_while_the_list_of_what_is_parked_is_being_written() {
+async fn no_write_counts_as_flushed_while_the_parked_list_is_being_written() {
     let (fails, turn, back) = (Arc::new(AtomicBool::new(true)), Arc::default(), picky(true));
     let journal =
         Stubborn { inner: VolatileJournal::new(), fails: Arc::clone(&fails), turn: Arc::clone(&turn) };

@@ -47,7 +47,7 @@ fn refused(built: Result<TieredStore>, journal: JournalId) {
 }
 
 #[tokio::test]
-async fn a_backend_is_not_written_without_its_journal() {
+async fn a_backend_is_not_opened_for_writing_without_its_journal() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     left_behind(folder.path(), &back).await;
     let journal = named(&back).await;
@@ -65,7 +65,7 @@ async fn a_backend_is_not_written_without_its_journal() {
 }
 
 #[tokio::test]
-async fn one_that_never_writes_says_what_it_misses() {
+async fn a_store_that_never_writes_reports_the_missing_journal() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     let local = || without_journal(&back).write_policy(WritePolicy::FrontendOnly);
     let store = local().build().await.expect("builds");
@@ -77,11 +77,11 @@ async fn one_that_never_writes_says_what_it_misses() {
 }
 
 #[tokio::test]
-async fn what_an_abandoned_journal_holds_waits_for_a_person() {
+async fn writes_of_an_abandoned_journal_are_parked() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     left_behind(folder.path(), &back).await;
     let journal = named(&back).await;
-    assert!(ownership::abandon(&back, journal).await.expect("given up"));
+    assert!(ownership::abandon(&back, journal).await.expect("abandoned"));
     assert!(!ownership::abandon(&back, journal).await.expect("nothing to give up"));
     let store = without_journal(&back).build().await.expect("nothing is waited for");
     store.put(&key("k42"), Put::new("newer")).await.expect("written");
@@ -122,11 +122,11 @@ async fn until_parked(store: &TieredStore, count: u64) {
 
 /// The backend does not take the mark of a journal that was given up. The journal knows what is parked, all the same.
 #[tokio::test]
-async fn what_was_retried_before_the_mark_was_looked_up_is_not_parked_again() {
+async fn a_write_retried_before_the_mark_is_read_is_not_parked_again() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     left_behind(folder.path(), &back).await;
     let journal = named(&back).await;
-    assert!(ownership::abandon(&back, journal).await.expect("given up"));
+    assert!(ownership::abandon(&back, journal).await.expect("abandoned"));
     let [reads_fail, writes_fail] = &back.marks_down;
     writes_fail.store(true, Ordering::Relaxed);
     let refused = TieredStore::builder(MemoryStore::new(), back.clone())
@@ -148,11 +148,11 @@ async fn what_was_retried_before_the_mark_was_looked_up_is_not_parked_again() {
 
 /// The backend says late that the journal was given up, and then does not take its mark for a while.
 #[tokio::test]
-async fn what_a_person_retried_is_not_parked_again() {
+async fn a_write_retried_by_hand_is_not_parked_again() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     left_behind(folder.path(), &back).await;
     let journal = named(&back).await;
-    assert!(ownership::abandon(&back, journal).await.expect("given up"));
+    assert!(ownership::abandon(&back, journal).await.expect("abandoned"));
     let [reads_fail, writes_fail] = &back.marks_down;
     reads_fail.store(true, Ordering::Relaxed);
     writes_fail.store(true, Ordering::Relaxed);
@@ -192,7 +192,7 @@ fn made_before_marks(folder: &Path) {
 }
 
 #[tokio::test]
-async fn a_journal_from_before_marks_is_adopted_once() {
+async fn a_journal_older_than_marks_is_adopted_once() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     left_behind(folder.path(), &back).await;
     let journal = named(&back).await;
@@ -209,13 +209,13 @@ async fn a_journal_from_before_marks_is_adopted_once() {
     }
     drop(store);
     back.down.store(false, Ordering::Relaxed);
-    ownership::abandon(&back, journal).await.expect("given up");
+    ownership::abandon(&back, journal).await.expect("abandoned");
     let store = open(folder.path(), &back, OnPark::Auto).await;
     assert_eq!(store.parked().len(), 100, "it knows now that it was named");
 }
 
 #[tokio::test]
-async fn a_stack_beneath_another_ones_journal_is_not_used_alone() {
+async fn a_stack_that_another_journal_names_is_not_opened_alone() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     let outer = |inner: TieredStore, path: std::path::PathBuf| async move {
         let journal = journal(&path).await;

@@ -35,7 +35,7 @@ async fn make(path: &Path) {
 }
 
 #[tokio::test]
-async fn a_folder_of_others_is_refused_and_not_touched() {
+async fn a_folder_with_other_files_is_refused_and_unchanged() {
     let folder = tempfile::tempdir().expect("a folder");
     let long = "0000000000000001.segment";
     let names = ["thesis.new", "reserve", "aside", "aside.new", "lock", long, "0000000000000001.segment.new"];
@@ -72,7 +72,7 @@ async fn refuse(path: &Path, name: &str) {
 }
 
 #[tokio::test]
-async fn files_of_others_in_a_journal_stay() {
+async fn other_files_in_a_journal_folder_are_kept() {
     let folder = tempfile::tempdir().expect("a folder");
     make(folder.path()).await;
     let others = ["thesis.new", "notes.txt", "1.segment", "reserve.new", "0000000000000001.segment.new.new"];
@@ -91,7 +91,7 @@ async fn files_of_others_in_a_journal_stay() {
 }
 
 #[tokio::test]
-async fn a_file_of_others_under_a_name_that_is_needed_is_refused() {
+async fn another_programs_file_under_a_name_the_journal_needs_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     for (index, name) in ["aside.new", "0000000000000009.segment.new"].into_iter().enumerate() {
         let path = folder.path().join(index.to_string());
@@ -107,7 +107,7 @@ async fn a_file_of_others_under_a_name_that_is_needed_is_refused() {
 }
 
 #[tokio::test]
-async fn what_was_being_made_is_removed() {
+async fn unfinished_journal_files_are_removed() {
     let folder = tempfile::tempdir().expect("a folder");
     make(folder.path()).await;
     let segment = fs::read(folder.path().join("0000000000000001.segment")).expect("reads");
@@ -131,7 +131,7 @@ async fn what_was_being_made_is_removed() {
 }
 
 #[tokio::test]
-async fn folders_that_can_become_a_journal_do() {
+async fn an_empty_restored_or_unfinished_folder_becomes_a_journal() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
     // Empty; a fresh file system; one whose making was interrupted; a backup without the lock; one of before.
@@ -162,7 +162,7 @@ async fn make_or_go_on(path: &Path) {
 }
 
 #[tokio::test]
-async fn a_dropped_journal_can_be_opened_again_at_once() {
+async fn a_dropped_journal_can_be_reopened_immediately() {
     let folder = tempfile::tempdir().expect("a folder");
     for round in 0..20 {
         let journal = open(folder.path()).await.unwrap_or_else(|error| panic!("{round}: {}", error.chain()));
@@ -174,7 +174,7 @@ async fn a_dropped_journal_can_be_opened_again_at_once() {
 }
 
 #[test]
-fn a_journal_without_a_runtime_is_an_error() {
+fn opening_a_journal_without_a_runtime_is_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("journal");
     let opened = JournalConfig::new(&path).open().now_or_never().expect("answers at once");

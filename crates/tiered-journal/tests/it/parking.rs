@@ -26,12 +26,12 @@ async fn refused(store: &TieredStore, bad: &str, value: &'static str) {
 
 async fn drop_last(store: &TieredStore) {
     let last = store.parked().pop().expect("parked").sequence();
-    store.drop_parked(last).await.expect("given up");
+    store.drop_parked(last).await.expect("dropped");
 }
 
 /// While a parked write lay over the key, others were flushed below it, past the frontend.
 #[tokio::test]
-async fn a_dropped_write_uncovers_what_was_flushed_below_it() {
+async fn dropping_a_parked_write_reveals_the_flushed_value_below_it() {
     for on_park in [OnPark::Halt, OnPark::Skip] {
         let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
         let store = open(folder.path(), &back, on_park).await;
@@ -51,7 +51,7 @@ async fn a_dropped_write_uncovers_what_was_flushed_below_it() {
 
 /// Reads go on showing what is parked.
 #[tokio::test]
-async fn a_dropped_write_uncovers_one_that_is_parked() {
+async fn dropping_a_parked_write_reveals_an_earlier_parked_one() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     let store = open(folder.path(), &back, OnPark::Skip).await;
     store.put(&key("k"), Put::new("1")).await.expect("acknowledged");
@@ -106,7 +106,7 @@ impl Journal for Reluctant {
 
 /// A flush waits for what is in line again, although the flusher had not yet noted how it had left the line.
 #[tokio::test]
-async fn a_write_is_retried_while_its_parking_is_written_down() {
+async fn a_write_can_be_retried_while_its_parking_is_being_recorded() {
     let (turn, back) = (Arc::new(tokio::sync::Mutex::new(())), picky(true));
     let journal = Reluctant { inner: VolatileJournal::new(), turn: Arc::clone(&turn) };
     let store = TieredStore::builder(MemoryStore::new(), back.clone())
@@ -136,7 +136,7 @@ async fn a_write_is_retried_while_its_parking_is_written_down() {
 
 /// A later write of one key replaces that part of a parked batch; the rest is known by its own first sequence.
 #[tokio::test]
-async fn what_is_left_of_a_parked_batch_can_be_decided_on() {
+async fn the_remaining_operations_of_a_parked_batch_can_be_retried_or_dropped() {
     for drops in [true, false] {
         let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
         let store = open(folder.path(), &back, OnPark::Skip).await;
@@ -187,7 +187,7 @@ impl Journal for Untrimmed {
 /// What was flushed already is in the journal still, and something after it is refused: the backend gets neither a
 /// half of it nor an older value of a key, be it for a moment.
 #[tokio::test]
-async fn a_refusal_after_a_restart_does_not_take_the_backend_back() {
+async fn a_refusal_after_a_restart_restores_no_older_value() {
     for (atomic, names, bad) in [(true, true, "z"), (true, false, "z"), (false, true, "k"), (true, true, "k")]
     {
         let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(atomic));
@@ -233,7 +233,7 @@ async fn a_refusal_after_a_restart_does_not_take_the_backend_back() {
 
 /// Whatever takes records out of line moves the barrier of a flush.
 #[tokio::test]
-async fn a_flush_ends_after_an_older_write_of_a_key_was_retried() {
+async fn a_flush_ends_although_an_older_write_of_a_key_is_retried() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
     let store = open(folder.path(), &back, OnPark::Skip).await;
     for value in ["1", "2"] {
@@ -298,7 +298,7 @@ impl Journal for Unlisting {
 /// What is parked is in the journal's list before the journal forgets its records, however often the list cannot be
 /// written, and however many writes of a key are parked.
 #[tokio::test]
-async fn nothing_parked_is_forgotten_before_it_is_listed() {
+async fn no_parked_write_leaves_the_journal_before_it_is_listed() {
     for failures in 0..6 {
         let (journal, back) = (Arc::new(Unlisting::default()), picky(false));
         journal.failures.store(failures, Ordering::Relaxed);
@@ -333,7 +333,7 @@ async fn nothing_parked_is_forgotten_before_it_is_listed() {
 
 /// Of several operations of a batch on a key only the last one ever takes effect, refused or not.
 #[tokio::test]
-async fn where_the_last_operation_of_a_batch_on_a_key_is_refused_no_earlier_one_takes_its_place() {
+async fn a_refused_last_operation_on_a_key_is_not_replaced_by_an_earlier_one_of_the_batch() {
     let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(false));
     let store = open(folder.path(), &back, OnPark::Auto).await;
     store.put(&key("k"), Put::new("before")).await.expect("acknowledged");

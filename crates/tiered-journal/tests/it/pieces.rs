@@ -196,23 +196,23 @@ fn at_every_call(atomic: bool, lease: Option<Lease>, on_park: OnPark) {
 }
 
 #[test]
-fn an_atomic_backend_holds_a_prefix_of_history_whatever_is_refused_and_wherever_it_crashes() {
+fn an_atomic_backend_holds_a_prefix_of_history_after_refusals_and_crashes() {
     at_every_call(true, None, OnPark::Auto);
 }
 
 #[test]
-fn under_a_lease_it_does_so_and_takes_nothing_twice() {
+fn under_a_lease_an_atomic_backend_holds_a_prefix_and_takes_each_write_once() {
     at_every_call(true, Some(Lease::Acquire), OnPark::Auto);
 }
 
 #[test]
-fn where_refusals_are_skipped_it_holds_a_prefix_of_each_key() {
+fn a_flush_that_skips_refusals_holds_a_prefix_of_each_key() {
     at_every_call(true, None, OnPark::Skip);
     at_every_call(true, Some(Lease::Acquire), OnPark::Skip);
 }
 
 #[test]
-fn a_backend_that_takes_one_by_one_holds_a_prefix_of_each_key() {
+fn a_backend_without_atomic_batches_holds_a_prefix_of_each_key() {
     at_every_call(false, None, OnPark::Auto);
     at_every_call(false, None, OnPark::Halt);
 }

@@ -138,7 +138,7 @@ async fn an_owner_comes_back(lands: Lands, on_park: OnPark, again: Lease, closes
 }
 
 #[test]
-fn an_owner_that_hung_flushes_and_serves_nothing_after_it_was_taken_over() {
+fn an_owner_that_hung_flushes_and_serves_nothing_after_another_took_the_lease() {
     for lands in LANDS {
         for on_park in [OnPark::Auto, OnPark::Skip] {
             for again in [Lease::Acquire, Lease::TakeOver] {
@@ -164,7 +164,7 @@ async fn put_under_way(
 
 /// Its record was on its way to the disk: it is kept as those before it, and who waits for it hears of that.
 #[test]
-fn what_a_fenced_owner_was_appending_is_parked_as_well() {
+fn an_append_in_progress_when_the_lease_is_lost_is_parked() {
     for on_park in [OnPark::Auto, OnPark::Skip] {
         process(async {
             let (mine, theirs, back) = (MemoryFolder::new(), MemoryFolder::new(), shared());
@@ -192,14 +192,14 @@ fn what_a_fenced_owner_was_appending_is_parked_as_well() {
 
 /// The same where the journal's place in the backend's mark is another's, as was found out late.
 #[test]
-fn what_was_being_appended_when_another_journal_took_its_place_is_not_flushed() {
+fn an_append_in_progress_when_another_journal_takes_the_lease_is_not_flushed() {
     for on_park in [OnPark::Auto, OnPark::Skip] {
         let (mine, theirs, back) = (MemoryFolder::new(), MemoryFolder::new(), picky(true));
         let marked = Stack { lease: None, on_park };
         for disk in [&mine, &theirs] {
             process(async {
                 for journal in ownership::journals(&back).await.expect("reads") {
-                    ownership::abandon(&back, journal).await.expect("given up");
+                    ownership::abandon(&back, journal).await.expect("abandoned");
                 }
                 let store = marked.open(disk, &back).await.expect("it takes its place");
                 back.down.store(true, Ordering::Relaxed);
@@ -231,7 +231,7 @@ fn what_was_being_appended_when_another_journal_took_its_place_is_not_flushed() 
 /// The lease's record says how far a journal was flushed that has lost its end since: what is appended then has sequences
 /// of before, and is flushed all the same.
 #[test]
-fn what_is_acknowledged_after_a_journal_lost_its_end_is_flushed_under_the_lease() {
+fn writes_after_a_truncated_journal_are_flushed_under_the_lease() {
     for survive in [0, 4] {
         let (disk, back) = (MemoryFolder::new(), picky(true));
         let open = async || {

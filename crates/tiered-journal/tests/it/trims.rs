@@ -246,29 +246,29 @@ fn seeds(atomic: bool, lease: Option<Lease>, on_park: OnPark) {
 }
 
 #[test]
-fn nothing_is_lost_or_comes_back_where_trims_and_lists_fail_and_the_flush_halts() {
+fn with_failing_trims_and_a_halting_flush_no_write_is_lost_or_undone() {
     seeds(true, None, OnPark::Auto);
 }
 
 #[test]
-fn nothing_is_lost_or_comes_back_where_the_flush_goes_on() {
+fn with_a_flush_that_skips_refused_writes_no_write_is_lost_or_undone() {
     seeds(true, None, OnPark::Skip);
 }
 
 #[test]
-fn nothing_is_lost_or_comes_back_under_a_lease() {
+fn under_a_lease_no_write_is_lost_or_undone() {
     seeds(true, Some(Lease::Acquire), OnPark::Auto);
     seeds(true, Some(Lease::Acquire), OnPark::Skip);
 }
 
 #[test]
-fn nothing_is_lost_or_comes_back_one_by_one() {
+fn without_atomic_batches_no_write_is_lost_or_undone() {
     seeds(false, None, OnPark::Auto);
 }
 
 /// Until the journal's list says that a write is dropped it is parked, and what comes after it waits or replaces it.
 #[test]
-fn a_write_is_parked_until_it_is_known_to_be_dropped() {
+fn a_write_stays_parked_until_its_drop_is_recorded() {
     for (on_park, fails) in
         [(OnPark::Auto, true), (OnPark::Auto, false), (OnPark::Skip, true), (OnPark::Skip, false)]
     {
@@ -314,7 +314,7 @@ fn a_write_is_parked_until_it_is_known_to_be_dropped() {
 
 /// Of several parked writes of a key the older one is in line again when the newer one is dropped.
 #[test]
-fn a_dropped_write_uncovers_one_that_is_in_line_again() {
+fn dropping_a_parked_write_reveals_an_earlier_one_that_is_queued_again() {
     for takes_over in [true, false] {
         let (mine, theirs, back) = (MemoryFolder::new(), MemoryFolder::new(), picky(true));
         let stack = |lease| Stack { lease: takes_over.then_some(lease), on_park: OnPark::Auto };
@@ -329,7 +329,7 @@ fn a_dropped_write_uncovers_one_that_is_in_line_again() {
         back.down.store(false, Ordering::Relaxed);
         process(async {
             for journal in ownership::journals(&back).await.expect("reads") {
-                ownership::abandon(&back, journal).await.expect("given up");
+                ownership::abandon(&back, journal).await.expect("abandoned");
             }
             let other = stack(Lease::TakeOver).open(&theirs, &back).await.expect("taken over");
             write(&other, &single("a", "theirs")).await;

@@ -63,7 +63,7 @@ mod suite {
 }
 
 #[test]
-fn settings_that_cannot_work_are_refused() {
+fn invalid_settings_are_refused() {
     let kind = |config: MokaConfig| config.build().expect_err("refused").kind();
     assert_eq!(kind(MokaConfig::new(0)), ErrorKind::Config);
     assert_eq!(kind(MokaConfig::new(1).ttl(Duration::ZERO)), ErrorKind::Config);
@@ -71,7 +71,7 @@ fn settings_that_cannot_work_are_refused() {
 }
 
 #[tokio::test]
-async fn memory_is_bounded_and_the_most_recently_used_stays() {
+async fn memory_is_bounded_and_recently_used_entries_stay() {
     let capacity = 1 << 20;
     let store = MokaConfig::new(capacity).build().expect("builds");
     let key = |index: usize| Key::new(format!("key-{index}")).expect("valid");
@@ -88,7 +88,7 @@ async fn memory_is_bounded_and_the_most_recently_used_stays() {
 }
 
 #[tokio::test]
-async fn entries_end_with_their_time_to_live() {
+async fn entries_expire_after_their_time_to_live() {
     let store = MokaConfig::new(1 << 20).ttl(Duration::from_millis(1)).build().expect("builds");
     let key = Key::new("k").expect("valid");
     store.put(&key, Put::new("v")).await.expect("written");
@@ -99,7 +99,7 @@ async fn entries_end_with_their_time_to_live() {
 }
 
 #[tokio::test]
-async fn a_listing_is_no_use_of_what_it_lists() {
+async fn a_listing_does_not_count_as_a_use_of_its_entries() {
     let store = MokaConfig::new(64 << 10).build().expect("builds");
     let key = |index: usize| Key::new(format!("key-{index:02}")).expect("valid");
     for index in 0..40 {
@@ -122,7 +122,7 @@ async fn a_listing_is_no_use_of_what_it_lists() {
 }
 
 #[tokio::test]
-async fn the_largest_value_stays_and_pushes_no_more_out_than_it_must() {
+async fn the_largest_value_fits_and_evicts_no_more_than_necessary() {
     let store = MokaConfig::new(64 << 10).build().expect("builds");
     let most = usize::try_from(store.capabilities().max_value()).expect("small");
     let key = Key::new("k".repeat(Key::MAX_LEN)).expect("valid");
@@ -134,7 +134,7 @@ async fn the_largest_value_stays_and_pushes_no_more_out_than_it_must() {
 
 /// A slice keeps the whole buffer that it was cut from in memory. The tier holds what it counts, whichever way it came in.
 #[tokio::test]
-async fn it_holds_no_more_than_it_counts() {
+async fn the_heap_holds_no_more_than_the_counted_weight() {
     let store = MokaConfig::new(16 << 20).build().expect("builds");
     let mut buffers = Vec::new();
     for index in 0..100 {

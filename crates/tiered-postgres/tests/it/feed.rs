@@ -18,7 +18,7 @@ async fn next(changes: &mut ChangeStream) -> Option<Change> {
 }
 
 #[tokio::test]
-async fn what_others_write_is_told_in_order() {
+async fn changes_by_other_processes_arrive_in_order() {
     let schema = Schema::new();
     let writer = schema.config().feed(Feed::On).open().await.expect("opens");
     let reader = schema.config().feed(Feed::On).open().await.expect("opens");
@@ -50,7 +50,7 @@ async fn what_others_write_is_told_in_order() {
 }
 
 #[tokio::test]
-async fn a_cut_feed_says_that_all_is_to_be_compared() {
+async fn a_feed_that_lost_its_connection_reports_a_gap() {
     let schema = Schema::new();
     let url = format!("{}?application_name={}", tiered_services::Service::Postgres.required(), schema.name);
     let config = tiered_postgres::PostgresConfig::from_url(&url).expect("a URL");
@@ -68,14 +68,14 @@ async fn a_cut_feed_says_that_all_is_to_be_compared() {
 }
 
 #[tokio::test]
-async fn without_the_feed_there_is_none() {
+async fn a_store_without_feed_declares_no_changes() {
     let schema = Schema::new();
     let store = schema.open().await;
     assert!(store.changes().is_none() && !store.capabilities().has(Feature::Changes));
 }
 
 #[test]
-fn a_feed_may_be_dropped_where_no_runtime_is() {
+fn a_feed_can_be_dropped_outside_of_a_runtime() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let (schema, feed) = runtime.block_on(async {
         let schema = Schema::new();

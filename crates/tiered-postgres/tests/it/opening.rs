@@ -14,7 +14,7 @@ fn key() -> Key {
 }
 
 #[tokio::test]
-async fn what_is_not_ours_is_refused_and_untouched() {
+async fn a_table_of_another_program_is_refused_and_unchanged() {
     let schema = Schema::new();
     schema.execute("CREATE SCHEMA {}; CREATE TABLE {}.tiered (key bytea PRIMARY KEY, mine text)").await;
     let error = schema.config().open().await.expect_err("foreign");
@@ -26,7 +26,7 @@ async fn what_is_not_ours_is_refused_and_untouched() {
 }
 
 #[tokio::test]
-async fn nothing_is_made_where_that_is_asked() {
+async fn create_never_makes_no_table() {
     let schema = Schema::new();
     let error = schema.config().create(Create::Never).open().await.expect_err("absent");
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
@@ -56,7 +56,7 @@ async fn older_tables_are_brought_up_to_date_and_newer_ones_refused() {
 }
 
 #[tokio::test]
-async fn many_open_it_for_the_first_time_at_once() {
+async fn concurrent_first_opens_all_succeed() {
     let schema = Schema::new();
     let opening = (0..8).map(|_| schema.config().connections(1).open());
     for opened in futures_util::future::join_all(opening).await {
@@ -73,7 +73,7 @@ async fn many_open_it_for_the_first_time_at_once() {
 }
 
 #[tokio::test]
-async fn a_role_needs_no_more_than_the_page_says() {
+async fn a_role_needs_only_the_documented_privileges() {
     let schema = Schema::new();
     schema.open().await;
     let role = format!("{}_role", schema.name);
@@ -98,9 +98,9 @@ async fn a_role_needs_no_more_than_the_page_says() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_reached_says_so_without_the_password() {
+async fn an_unreachable_server_is_named_without_the_password() {
     let config = PostgresConfig::from_url("postgres://user:hunter2@127.0.0.1:1/db").expect("a URL");
-    let error = config.timeout(Duration::from_millis(500)).open().await.expect_err("nobody listens");
+    let error = config.timeout(Duration::from_millis(500)).open().await.expect_err("no server listens");
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert_eq!(error.write_outcome(), Outcome::NotApplied);
     let text = format!("{} {error:?}", error.chain());
@@ -113,7 +113,7 @@ async fn what_cannot_be_reached_says_so_without_the_password() {
 }
 
 #[tokio::test]
-async fn tls_that_is_required_is_not_given_up() {
+async fn required_tls_never_falls_back_to_plain_text() {
     // The server for tests has none.
     for mode in ["require", "verify-full"] {
         let url = format!("{}?sslmode={mode}", Service::Postgres.required());
@@ -140,7 +140,7 @@ async fn a_database_in_another_encoding_is_refused() {
 }
 
 #[test]
-fn without_a_runtime_it_is_refused() {
+fn opening_outside_of_a_runtime_is_refused() {
     let config = PostgresConfig::from_url("postgres://u@127.0.0.1:1/d").expect("a URL");
     let mut opening = std::pin::pin!(config.open());
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -152,7 +152,7 @@ fn without_a_runtime_it_is_refused() {
 }
 
 #[tokio::test]
-async fn who_is_not_let_in_any_more_meets_an_outage() {
+async fn a_revoked_login_is_an_outage() {
     let schema = Schema::new();
     schema.open().await;
     let role = format!("{}_late", schema.name);

@@ -56,7 +56,7 @@ async fn many_clients_share_few_sessions_and_never_run_each_others_statements() 
 }
 
 #[tokio::test]
-async fn neither_the_role_nor_the_pooler_needs_a_setting_of_its_own() {
+async fn behind_a_pooler_statement_limits_need_no_settings_of_role_or_pooler() {
     let schema = Schema::new();
     let config = schema.config_on(Service::PgBouncer).connections(1).timeout(Duration::from_secs(4));
     let store = config.open().await.expect("opens");
@@ -80,7 +80,7 @@ async fn neither_the_role_nor_the_pooler_needs_a_setting_of_its_own() {
 }
 
 #[tokio::test]
-async fn many_open_it_for_the_first_time_at_once() {
+async fn concurrent_first_opens_all_succeed() {
     let schema = Schema::new();
     let opening = (0..8).map(|_| schema.config_on(Service::PgBouncer).connections(1).open());
     for opened in futures_util::future::join_all(opening).await {
@@ -92,7 +92,7 @@ async fn many_open_it_for_the_first_time_at_once() {
 }
 
 #[tokio::test]
-async fn a_pooler_that_nobody_told_us_of_is_refused_when_the_store_is_opened() {
+async fn an_undeclared_pooler_is_refused_at_opening() {
     let schema = Schema::new();
     let config = schema.config_on(Service::PgBouncer).statement_cache(100);
     let error = config.open().await.expect_err("the pooler takes no options");
@@ -106,7 +106,7 @@ async fn a_pooler_that_nobody_told_us_of_is_refused_when_the_store_is_opened() {
 }
 
 #[tokio::test]
-async fn the_feed_is_refused() {
+async fn a_feed_behind_a_pooler_is_refused() {
     let schema = Schema::new();
     let error =
         schema.config_on(Service::PgBouncer).feed(Feed::On).open().await.expect_err("no notifications");
@@ -115,7 +115,7 @@ async fn the_feed_is_refused() {
 }
 
 #[tokio::test]
-async fn dropped_calls_leave_no_broken_session() {
+async fn a_dropped_call_behind_a_pooler_breaks_no_session() {
     let schema = Schema::new();
     let url = format!("{}?application_name={}", Service::PgBouncer.required(), schema.name);
     let config = PostgresConfig::from_url(&url).expect("a URL").statement_cache(0);
@@ -136,7 +136,7 @@ async fn dropped_calls_leave_no_broken_session() {
 }
 
 #[tokio::test]
-async fn a_server_that_the_pooler_cannot_reach_leaves_nothing_in_doubt() {
+async fn a_write_is_not_applied_when_the_pooler_cannot_reach_the_server() {
     let schema = Schema::new();
     let name = schema.name.replace("tiered_test", "tiered_pooled");
     let mut connection = connect().await;
@@ -153,7 +153,7 @@ async fn a_server_that_the_pooler_cannot_reach_leaves_nothing_in_doubt() {
     let drop = AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"));
     sqlx::raw_sql(drop).execute(&mut connection).await.expect("dropped");
     used.expect("written");
-    let error = opened.expect("opens").put(&key("k"), Put::new("y")).await.expect_err("it is gone");
+    let error = opened.expect("opens").put(&key("k"), Put::new("y")).await.expect_err("it was dropped");
     assert_eq!(
         (error.kind(), error.write_outcome()),
         (ErrorKind::Unavailable, Outcome::NotApplied),

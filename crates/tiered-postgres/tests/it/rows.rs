@@ -32,7 +32,7 @@ async fn a_row_can_be_read_with_psql() {
 }
 
 #[tokio::test]
-async fn a_damaged_row_is_an_error_and_never_other_data() {
+async fn a_damaged_row_is_an_error_and_never_wrong_data() {
     let schema = Schema::new();
     let store = schema.open().await;
     let columns = [
@@ -54,7 +54,7 @@ async fn a_damaged_row_is_an_error_and_never_other_data() {
 }
 
 #[tokio::test]
-async fn expired_rows_are_removed_in_time_and_others_stay() {
+async fn the_sweep_removes_expired_rows_and_keeps_the_others() {
     let schema = Schema::new();
     let store = schema.config().sweep(Some(Duration::from_millis(50))).open().await.expect("opens");
     for index in 0..2_500 {
@@ -79,7 +79,7 @@ async fn expired_rows_are_removed_in_time_and_others_stay() {
 }
 
 #[tokio::test]
-async fn a_batch_larger_than_a_statement_is_still_all_or_nothing() {
+async fn a_batch_of_several_statements_is_all_or_nothing() {
     let schema = Schema::new();
     // Long enough for a busy machine.
     let store = schema.config().timeout(Duration::from_mins(1)).open().await.expect("opens");
@@ -103,7 +103,7 @@ async fn a_batch_larger_than_a_statement_is_still_all_or_nothing() {
 }
 
 #[tokio::test]
-async fn batches_in_opposite_orders_do_not_lock_each_other_out() {
+async fn batches_in_opposite_orders_do_not_deadlock() {
     let schema = Schema::new();
     let store = schema.config().connections(8).open().await.expect("opens");
     // The server undoes one of two batches that wait for each other, a second later, and counts it.
@@ -134,7 +134,7 @@ async fn batches_in_opposite_orders_do_not_lock_each_other_out() {
 }
 
 #[tokio::test]
-async fn a_stream_says_when_its_entry_was_replaced() {
+async fn a_stream_of_a_replaced_entry_ends_with_an_error() {
     use futures_util::TryStreamExt as _;
     let schema = Schema::new();
     let store = schema.open().await;
@@ -153,7 +153,7 @@ async fn a_stream_says_when_its_entry_was_replaced() {
 }
 
 #[tokio::test]
-async fn dropped_calls_leave_nothing_behind() {
+async fn a_dropped_call_leaves_no_open_transaction() {
     let schema = Schema::new();
     let url = format!("{}?application_name={}", tiered_services::Service::Postgres.required(), schema.name);
     let config = tiered_postgres::PostgresConfig::from_url(&url).expect("a URL");
@@ -184,7 +184,7 @@ async fn dropped_calls_leave_nothing_behind() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_server_shows_no_value() {
+async fn errors_of_the_server_show_no_values() {
     let schema = Schema::new();
     let store = schema.open().await;
     schema.execute("ALTER TABLE {}.tiered ADD CONSTRAINT short CHECK (octet_length(value) < 8)").await;
@@ -198,7 +198,7 @@ async fn an_error_of_the_server_shows_no_value() {
 }
 
 #[tokio::test]
-async fn another_value_under_the_same_version_is_not_taken_for_a_repeated_write() {
+async fn another_value_under_the_same_version_does_not_count_as_a_repeated_write() {
     let schema = Schema::new();
     let store = schema.open().await;
     let (version, before) = (Version::from_u128(7), Version::from_u128(6));
@@ -223,7 +223,7 @@ async fn another_value_under_the_same_version_is_not_taken_for_a_repeated_write(
 }
 
 #[tokio::test]
-async fn a_listing_tells_of_damaged_rows_and_goes_on() {
+async fn a_listing_reports_damaged_rows_and_continues() {
     let schema = Schema::new();
     let store = schema.open().await;
     // More than a page, the last of which is damaged.

@@ -66,7 +66,7 @@ fn key(text: &str) -> Key {
 }
 
 #[tokio::test]
-async fn a_swallowed_answer_is_an_unknown_outcome() {
+async fn a_write_whose_answer_is_lost_has_an_unknown_outcome() {
     let wire = Wire::new().await;
     wire.store.put(&key("k"), Put::new("before")).await.expect("written");
     wire.proxy.set(Mode::SwallowAnswers);
@@ -87,7 +87,7 @@ async fn a_swallowed_answer_is_an_unknown_outcome() {
 }
 
 #[tokio::test]
-async fn a_write_that_the_network_delayed_does_not_overtake_a_later_one() {
+async fn a_delayed_write_does_not_overtake_a_later_one() {
     let wire = Wire::new().await;
     for conditional in [false, true] {
         wire.is_clean().await;
@@ -107,7 +107,7 @@ async fn a_write_that_the_network_delayed_does_not_overtake_a_later_one() {
 }
 
 #[tokio::test]
-async fn a_pulled_cable_costs_one_timeout() {
+async fn a_lost_connection_costs_one_timeout() {
     let wire = Wire::new().await;
     wire.proxy.set(Mode::Silent);
     let error = wire.store.put(&key("k"), Put::new("x")).await.expect_err("nothing gets through");
@@ -120,7 +120,7 @@ async fn a_pulled_cable_costs_one_timeout() {
 }
 
 #[tokio::test]
-async fn slow_answers_are_waited_for() {
+async fn a_slow_answer_within_the_timeout_is_awaited() {
     let wire = Wire::new().await;
     wire.proxy.set(Mode::Drip(16));
     wire.store.put(&key("k"), Put::new("slow")).await.expect("written");
@@ -129,7 +129,7 @@ async fn slow_answers_are_waited_for() {
 }
 
 #[tokio::test]
-async fn resets_and_ended_sessions_are_got_over() {
+async fn calls_after_a_reset_or_an_ended_session_succeed() {
     let wire = Wire::new().await;
     wire.store.put(&key("k"), Put::new("x")).await.expect("written");
     wire.proxy.cut();
@@ -146,7 +146,7 @@ async fn resets_and_ended_sessions_are_got_over() {
 }
 
 #[tokio::test]
-async fn a_server_that_restarts_is_found_again() {
+async fn calls_succeed_after_the_server_restarts() {
     let wire = Wire::new().await;
     wire.store.put(&key("k"), Put::new("x")).await.expect("written");
     wire.proxy.refuse(true);
@@ -161,7 +161,7 @@ async fn a_server_that_restarts_is_found_again() {
 }
 
 #[tokio::test]
-async fn a_lock_that_somebody_holds_ends_at_the_statement_timeout() {
+async fn a_call_blocked_by_a_lock_ends_at_the_statement_timeout() {
     let wire = Wire::new().await;
     wire.store.put(&key("k"), Put::new("x")).await.expect("written");
     let mut other = crate::place::connect().await;
@@ -178,7 +178,7 @@ async fn a_lock_that_somebody_holds_ends_at_the_statement_timeout() {
 }
 
 #[tokio::test]
-async fn a_feed_whose_cable_was_pulled_begins_anew() {
+async fn a_feed_that_lost_its_connection_reconnects() {
     use futures_util::StreamExt as _;
     use tiered_core::adapter::Change;
     let schema = Schema::new();
@@ -200,7 +200,7 @@ async fn a_feed_whose_cable_was_pulled_begins_anew() {
 }
 
 #[tokio::test]
-async fn behind_a_pooler_what_was_not_begun_is_known_and_a_lost_commit_is_not() {
+async fn behind_a_pooler_only_a_lost_commit_has_an_unknown_outcome() {
     let wire = Wire::to(Service::PgBouncer).await;
     wire.store.put(&key("k"), Put::new("before")).await.expect("written");
     wire.proxy.set(Mode::SwallowAnswers);
@@ -221,11 +221,11 @@ async fn behind_a_pooler_what_was_not_begun_is_known_and_a_lost_commit_is_not() 
     let error = wire.store.put(&key("k"), Put::new("in a transaction")).await.expect_err("no answer");
     assert_eq!((error.kind(), error.write_outcome()), (ErrorKind::TimedOut, Outcome::Unknown), "{error}");
     wire.is_clean().await;
-    assert_eq!(wire.value("k").await.as_deref(), Some("committed"), "nobody committed it");
+    assert_eq!(wire.value("k").await.as_deref(), Some("committed"), "it was not committed");
 }
 
 #[tokio::test]
-async fn behind_a_pooler_a_commit_that_the_network_delayed_does_not_overtake_a_later_write() {
+async fn behind_a_pooler_a_delayed_commit_does_not_overtake_a_later_write() {
     let wire = Wire::to(Service::PgBouncer).await;
     for text in ["UPDATE SET", "COMMIT"] {
         wire.beside.put(&key("k"), Put::new("before")).await.expect("written");
@@ -248,7 +248,7 @@ async fn behind_a_pooler_a_commit_that_the_network_delayed_does_not_overtake_a_l
 }
 
 #[tokio::test]
-async fn behind_a_pooler_resets_and_ended_sessions_are_got_over() {
+async fn behind_a_pooler_calls_after_a_reset_or_an_ended_session_succeed() {
     let wire = Wire::to(Service::PgBouncer).await;
     wire.store.put(&key("k"), Put::new("x")).await.expect("written");
     wire.proxy.cut();

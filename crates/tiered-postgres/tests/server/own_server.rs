@@ -143,7 +143,7 @@ async fn place(name: &str, content: &str) {
 }
 
 #[tokio::test]
-async fn a_certificate_is_verified() {
+async fn the_certificate_of_the_server_is_verified() {
     let _server = own().await;
     place("tiered-tests.pem", include_str!("tls/server.pem")).await;
     place("tiered-tests.key", include_str!("tls/server.key")).await;

@@ -134,7 +134,7 @@ const BROKEN: i32 = 5;
 const FORBIDDEN: i32 = 1;
 
 #[test]
-fn the_image_is_always_the_same_and_a_database() {
+fn the_image_of_a_new_file_is_deterministic_and_a_valid_database() {
     let image_one = image().expect("made");
     assert!(image_one == image().expect("made"));
     assert!(image_one.starts_with(&MAGIC));
@@ -142,7 +142,7 @@ fn the_image_is_always_the_same_and_a_database() {
 }
 
 #[test]
-fn a_creation_that_is_killed_at_any_step_is_gone_on_with() {
+fn a_creation_killed_at_any_step_is_completed_by_the_next_open() {
     for is_there in [false, true] {
         for fate in [Fate::Killed, Fate::Torn] {
             let mut finished = false;
@@ -163,7 +163,7 @@ fn a_creation_that_is_killed_at_any_step_is_gone_on_with() {
 }
 
 #[test]
-fn a_creation_that_fails_leaves_what_it_found() {
+fn a_failed_creation_leaves_the_folder_unchanged() {
     for is_there in [false, true] {
         let mut failures = 0;
         for step in 0..40 {
@@ -183,7 +183,7 @@ fn a_creation_that_fails_leaves_what_it_found() {
 }
 
 #[test]
-fn a_process_that_is_started_meanwhile_keeps_no_lock() {
+fn a_child_process_does_not_keep_the_lock() {
     let (_folder, path) = place(false);
     let system = Failing::at(usize::MAX, Fate::Fails, FULL);
     create(&system, &path).expect("made");
@@ -192,7 +192,7 @@ fn a_process_that_is_started_meanwhile_keeps_no_lock() {
 }
 
 #[test]
-fn a_full_disk_is_said_and_gets_its_room_back() {
+fn a_creation_on_a_full_disk_reports_it_and_frees_its_space() {
     let (folder, path) = place(false);
     let error = create(&Failing::without(&["write"], FULL), &path).expect_err("no room");
     assert_eq!(error.kind(), ErrorKind::Full, "{}", error.chain());
@@ -200,7 +200,7 @@ fn a_full_disk_is_said_and_gets_its_room_back() {
 }
 
 #[test]
-fn no_folder_is_locked_and_no_link_is_made() {
+fn on_a_file_system_that_cannot_sync_folders_everything_is_synced() {
     // NFS and some FUSE: a folder is not synced. The whole file system is, then.
     let (_folder, path) = place(false);
     let system = Failing::without(&["sync_folder"], NO_FLOCK);
@@ -216,7 +216,7 @@ fn no_folder_is_locked_and_no_link_is_made() {
 }
 
 #[test]
-fn where_nothing_can_be_locked_a_new_file_is_made_and_one_that_is_there_says_why_not() {
+fn on_a_file_system_without_locks_a_new_file_is_created_and_an_existing_one_is_refused() {
     let (_folder, path) = place(false);
     create(&Failing::without(&["lock"], NO_FLOCK), &path).expect("made");
     assert_eq!(content(&path), Content::Redb);
@@ -228,7 +228,7 @@ fn where_nothing_can_be_locked_a_new_file_is_made_and_one_that_is_there_says_why
 }
 
 #[test]
-fn creators_exclude_each_other() {
+fn concurrent_creations_of_a_file_exclude_each_other() {
     let (_folder, path) = place(true);
     let other = Os.open(&path).expect("opens");
     let lock = Os.lock(&other).expect("locks").expect("free");

@@ -10,7 +10,7 @@ use tiered_redb::{Create, RedbConfig};
 const FLIPS: u64 = 500;
 
 #[tokio::test]
-async fn a_flipped_bit_is_noticed_or_harmless() {
+async fn a_flipped_bit_is_detected_or_harmless() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("d.redb");
     let config = RedbConfig::new(&path).cache(1 << 20).create(Create::Never);

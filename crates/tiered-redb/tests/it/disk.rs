@@ -76,7 +76,7 @@ fn config() -> RedbConfig {
 }
 
 #[tokio::test]
-async fn a_failing_disk_fails_writes_and_is_used_again_when_it_is_well() {
+async fn writes_fail_while_the_disk_fails_and_succeed_afterwards() {
     for executor in [Executor::Threads, Executor::Inline] {
         let disk = Disk::new();
         let given = disk.clone();

@@ -5,7 +5,7 @@ use tiered_core::{ErrorKind, Key, MemoryStore, Put, Store, TieredStore, WritePol
 use tiered_redb::RedbConfig;
 
 #[tokio::test]
-async fn a_dropped_store_can_be_opened_again_at_once() {
+async fn a_dropped_store_can_be_reopened_immediately() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = RedbConfig::new(folder.path().join("d.redb"));
     for round in 0..20 {
@@ -17,7 +17,7 @@ async fn a_dropped_store_can_be_opened_again_at_once() {
 }
 
 #[tokio::test]
-async fn a_write_under_way_is_waited_for() {
+async fn dropping_a_store_waits_for_a_running_write() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = RedbConfig::new(folder.path().join("d.redb"));
     for round in 0..5 {
@@ -30,7 +30,7 @@ async fn a_write_under_way_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_dropped_stack_can_be_opened_again_at_once() {
+async fn a_dropped_stack_can_be_reopened_immediately() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = RedbConfig::new(folder.path().join("d.redb"));
     for round in 0..10 {
@@ -44,7 +44,7 @@ async fn a_dropped_stack_can_be_opened_again_at_once() {
 }
 
 #[tokio::test]
-async fn a_stack_that_was_refused_leaves_its_backend_free() {
+async fn a_refused_stack_releases_its_backend() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = RedbConfig::new(folder.path().join("d.redb"));
     for round in 0..10 {

@@ -63,7 +63,7 @@ impl Factory for Disk {
 
 /// The suite works within limits that a URL can set, such as `max_value=5`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_suite_passes_within_a_small_limit() {
+async fn the_suite_passes_with_a_small_value_limit() {
     let mut disk = Disk::new().await;
     let config = RedbConfig::new(disk.folder.path().join("small.redb")).stamp(disk.stamp.clone());
     disk.store = config.cache(1 << 20).max_value(5).open().await.expect("opens");

@@ -7,7 +7,7 @@ use tiered_core::{ErrorKind, Key, Put, Store, StoreExt as _};
 use tiered_redb::{Create, RedbConfig, WriteDurability};
 
 #[tokio::test]
-async fn each_place_that_is_no_database_has_its_error() {
+async fn each_path_that_is_not_a_database_has_its_error() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
     fs::write(path("text"), "this is no database, and longer than a header of one").expect("written");
@@ -43,7 +43,7 @@ async fn each_place_that_is_no_database_has_its_error() {
 }
 
 #[tokio::test]
-async fn an_open_database_is_locked() {
+async fn a_second_open_of_a_database_is_refused_as_locked() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = RedbConfig::new(folder.path().join("d.redb"));
     let store = config.clone().open().await.expect("opens");
@@ -54,7 +54,7 @@ async fn an_open_database_is_locked() {
 }
 
 #[tokio::test]
-async fn creators_that_race_share_one_database_in_turn() {
+async fn racing_creators_open_the_same_database_in_turn() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("d.redb");
     let opened = join_all((0..8).map(|_| RedbConfig::new(&path).open())).await;

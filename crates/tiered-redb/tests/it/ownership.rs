@@ -29,7 +29,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn files_of_like_names_stay() {
+async fn files_with_similar_names_are_kept() {
     let folder = tempfile::tempdir().expect("a folder");
     let others = ["users.new", "users.new-", "users.new-0000", "users.new-york", "users.tmp"];
     for name in others {
@@ -47,7 +47,7 @@ async fn files_of_like_names_stay() {
 }
 
 #[tokio::test]
-async fn an_empty_file_is_filled_where_it_is() {
+async fn an_empty_file_becomes_a_database_in_place() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
     File::create(path("file")).expect("made");
@@ -70,7 +70,7 @@ async fn an_empty_file_is_filled_where_it_is() {
 }
 
 #[tokio::test]
-async fn a_link_to_nothing_makes_the_file_that_it_names() {
+async fn a_dangling_link_creates_the_file_it_names() {
     let folder = tempfile::tempdir().expect("a folder");
     symlink("target", folder.path().join("link")).expect("linked");
     write_and_close(&folder.path().join("link")).await;
@@ -79,7 +79,7 @@ async fn a_link_to_nothing_makes_the_file_that_it_names() {
 }
 
 #[tokio::test]
-async fn a_new_database_has_the_rights_of_any_new_file() {
+async fn a_new_database_has_default_file_permissions() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
     File::create(path("plain")).expect("made");
@@ -89,7 +89,7 @@ async fn a_new_database_has_the_rights_of_any_new_file() {
 }
 
 #[tokio::test]
-async fn an_unfinished_file_is_filled_again() {
+async fn an_unfinished_creation_is_completed() {
     let folder = tempfile::tempdir().expect("a folder");
     let whole = folder.path().join("whole");
     RedbConfig::new(&whole).open().await.expect("opens").close().await.expect("closes");
@@ -114,7 +114,7 @@ async fn an_unfinished_file_is_filled_again() {
 }
 
 #[tokio::test]
-async fn a_database_that_lost_its_magic_is_not_taken_for_unfinished() {
+async fn a_database_with_a_damaged_header_is_not_overwritten_as_unfinished() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("d.redb");
     write_and_close(&path).await;

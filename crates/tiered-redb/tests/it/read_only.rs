@@ -23,7 +23,7 @@ fn reading(path: &Path) -> RedbConfig {
 }
 
 #[tokio::test]
-async fn everything_is_read_and_nothing_written() {
+async fn a_read_only_store_reads_everything_and_writes_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("d.redb");
     make(&path).await.close().await.expect("closes");
@@ -61,7 +61,7 @@ async fn everything_is_read_and_nothing_written() {
 }
 
 #[tokio::test]
-async fn nothing_is_made() {
+async fn a_read_only_open_creates_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("absent");
     assert_eq!(reading(&path).open().await.expect_err("absent").kind(), ErrorKind::NotFound);
@@ -72,7 +72,7 @@ async fn nothing_is_made() {
 }
 
 #[tokio::test]
-async fn a_writer_locks_readers_out() {
+async fn an_open_writer_excludes_readers() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("d.redb");
     let _writer = make(&path).await;
@@ -80,7 +80,7 @@ async fn a_writer_locks_readers_out() {
 }
 
 #[tokio::test]
-async fn what_was_not_closed_cleanly_says_what_to_do() {
+async fn a_read_only_open_after_an_unclean_close_says_what_to_do() {
     let folder = tempfile::tempdir().expect("a folder");
     let (path, copy) = (folder.path().join("d.redb"), folder.path().join("copy.redb"));
     let writer = make(&path).await;

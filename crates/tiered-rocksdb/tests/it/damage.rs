@@ -57,7 +57,7 @@ async fn check(store: &RocksdbStore, at: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_flipped_bit_is_noticed_or_harmless() {
+async fn a_flipped_bit_is_detected_or_harmless() {
     let folder = tempfile::tempdir().expect("a folder");
     let (good, bad) = (folder.path().join("good"), folder.path().join("bad"));
     let small = |path: &Path| RocksdbConfig::new(path).cache(1 << 20).write_buffer(1 << 20);

@@ -17,7 +17,7 @@ fn snapshot(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[tokio::test]
-async fn each_place_that_is_no_database_has_its_error_and_is_not_touched() {
+async fn each_path_that_is_not_a_database_has_its_error_and_is_unchanged() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
     fs::write(path("text"), "no database").expect("written");
@@ -60,7 +60,7 @@ async fn each_place_that_is_no_database_has_its_error_and_is_not_touched() {
 }
 
 #[tokio::test]
-async fn an_open_database_is_locked_and_free_after_its_close() {
+async fn a_database_is_locked_while_open_and_free_after_its_close() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = RocksdbConfig::new(folder.path().join("d"));
     let store = config.clone().open().await.expect("opens");
@@ -71,7 +71,7 @@ async fn an_open_database_is_locked_and_free_after_its_close() {
 }
 
 #[tokio::test]
-async fn an_interrupted_creation_is_gone_on_with() {
+async fn an_interrupted_creation_is_completed() {
     let folder = tempfile::tempdir().expect("a folder");
     let marker = "A RocksDB database of tiered is being made in this folder.\n";
     // Before RocksDB had written anything that matters.
@@ -104,7 +104,7 @@ async fn an_interrupted_creation_is_gone_on_with() {
 }
 
 #[tokio::test]
-async fn files_of_like_names_are_not_ours() {
+async fn files_with_similar_names_are_not_touched() {
     let folder = tempfile::tempdir().expect("a folder");
     for name in
         ["LOG", "LOG.txt", "MANIFEST-of-the-party", "OPTIONS-for-dinner", "thesis.dbtmp", "LOCK", "IDENTITY"]
@@ -127,7 +127,7 @@ async fn files_of_like_names_are_not_ours() {
 }
 
 #[tokio::test]
-async fn a_folder_is_read_and_not_changed() {
+async fn a_read_only_open_changes_nothing_in_the_folder() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("d");
     let key = Key::new("k").expect("valid");
@@ -149,7 +149,7 @@ async fn a_folder_is_read_and_not_changed() {
 }
 
 #[tokio::test]
-async fn a_dropped_store_can_be_opened_again_at_once() {
+async fn a_dropped_store_can_be_reopened_immediately() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = RocksdbConfig::new(folder.path().join("d"));
     for round in 0..10 {
@@ -167,7 +167,7 @@ fn opening_without_a_runtime_is_an_error() {
 }
 
 #[tokio::test]
-async fn creators_that_race_share_one_database_in_turn() {
+async fn racing_creators_open_the_same_database_in_turn() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("d");
     let opened = join_all((0..8).map(|_| RocksdbConfig::new(&path).open())).await;
@@ -178,7 +178,7 @@ async fn creators_that_race_share_one_database_in_turn() {
 }
 
 #[tokio::test]
-async fn writes_without_sync_are_there_after_a_close() {
+async fn unsynced_writes_survive_a_clean_close() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = RocksdbConfig::new(folder.path().join("d")).durability(WriteDurability::Buffer);
     let store = config.clone().open().await.expect("opens");
@@ -193,7 +193,7 @@ async fn writes_without_sync_are_there_after_a_close() {
 }
 
 #[tokio::test]
-async fn what_is_not_in_memory_is_read_from_disk() {
+async fn a_value_not_in_the_block_cache_is_read_from_disk() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = RocksdbConfig::new(folder.path().join("d")).cache(RocksdbConfig::MIN_CACHE);
     let store = config.clone().open().await.expect("opens");

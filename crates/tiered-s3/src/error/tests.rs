@@ -34,7 +34,7 @@ const ERRORS: [(u16, &str, ErrorKind, Outcome, &str); 24] = [
 ];
 
 #[test]
-fn each_answer_has_its_meaning() {
+fn each_answer_of_the_server_maps_to_its_error() {
     for (status, code, kind, outcome, what) in ERRORS {
         let Failed::Error(error) = answered(meaning(status, code), "HTTP") else {
             return assert_eq!((status, code), (0, ""), "it is no plain error");
@@ -50,7 +50,7 @@ fn each_answer_has_its_meaning() {
 }
 
 #[test]
-fn conditions_and_absence_are_no_errors() {
+fn a_failed_condition_and_an_absent_key_are_not_faults() {
     for status in [304, 412] {
         assert_eq!(meaning(status, "PreconditionFailed"), Meaning::Condition);
     }
@@ -63,7 +63,7 @@ fn conditions_and_absence_are_no_errors() {
 }
 
 #[test]
-fn wrong_settings_have_a_kind_at_opening_and_are_an_outage_later() {
+fn wrong_settings_are_a_configuration_error_at_opening_and_an_outage_later() {
     for (status, code, kind, what) in [
         (404, "NoSuchBucket", ErrorKind::NotFound, "create it"),
         (403, "RequestTimeTooSkewed", ErrorKind::PermissionDenied, "clock"),

@@ -23,7 +23,7 @@ fn methods(stub: &Stub) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_delete_looks_only_where_it_is_asked_to() {
+async fn a_delete_looks_up_the_key_only_when_asked_whether_it_existed() {
     let stub = full().await;
     let store = stub.store().await;
     let deleted = store.delete(&key("k"), Delete::new()).await.expect("deleted");
@@ -38,7 +38,7 @@ async fn a_delete_looks_only_where_it_is_asked_to() {
 }
 
 #[tokio::test]
-async fn a_batch_of_deletes_looks_only_where_it_is_asked_to() {
+async fn a_batch_of_deletes_looks_up_keys_only_when_asked_whether_they_existed() {
     let stub = full().await;
     let keys = ["a", "b", "c"];
     let batch =

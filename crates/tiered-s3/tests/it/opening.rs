@@ -13,7 +13,7 @@ use tiered_services::Service;
 use crate::place::{BUCKET, config, prefix};
 
 #[test]
-fn without_a_runtime_it_is_refused() {
+fn opening_outside_of_a_runtime_is_refused() {
     let config = S3Config::new(BUCKET).endpoint("http://127.0.0.1:1").credentials("a", "b", None);
     let mut opening = std::pin::pin!(config.open());
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -71,7 +71,7 @@ async fn a_server_that_cannot_be_reached_was_sent_nothing() {
 }
 
 #[tokio::test]
-async fn a_bucket_that_is_not_there_is_named() {
+async fn a_missing_bucket_is_named_in_the_error() {
     config(&Service::S3.required(), &prefix()).await;
     let config = S3Config::new("no-such-bucket").endpoint(&Service::S3.required());
     let error = config.credentials("a", "b", None).open().await.expect_err("no bucket");

@@ -61,7 +61,7 @@ async fn an_object_of_another_client_is_an_entry() {
     assert_eq!(metadata.checksum, Some(Checksum::of(b"theirs")));
     assert!(metadata.modified > Timestamp::from_millis(1_700_000_000_000), "{:?}", metadata.modified);
     let head = store.head(&key("k"), &ReadOptions::new()).await.expect("reads").expect("there");
-    // Nobody reads an object through to know its checksum.
+    // No object is read whole to learn its checksum.
     assert!(head.agrees_with(metadata) && head.checksum.is_none());
     let part = store.get_range(&key("k"), 2..4).await.expect("reads").expect("there");
     assert_eq!((part.value().as_ref(), part.metadata()), (&b"ei"[..], &head));
@@ -98,7 +98,7 @@ async fn an_envelope_makes_every_write_distinguishable() {
 }
 
 #[tokio::test]
-async fn large_values_go_in_parts_and_come_back_whole() {
+async fn a_large_value_is_uploaded_in_parts_and_read_whole() {
     for layout in [Layout::Raw, Layout::Enveloped] {
         let endpoint = Service::S3.required();
         let config = config(&endpoint, &prefix()).await.layout(layout).multipart(5 << 20);
@@ -128,7 +128,7 @@ async fn large_values_go_in_parts_and_come_back_whole() {
 }
 
 #[tokio::test]
-async fn an_upload_that_does_not_end_is_aborted() {
+async fn an_upload_that_is_dropped_is_aborted() {
     let endpoint = Service::S3.required();
     let prefix = prefix();
     let store = config(&endpoint, &prefix).await.multipart(5 << 20).open().await.expect("opens");
@@ -160,7 +160,7 @@ async fn an_upload_that_does_not_end_is_aborted() {
 }
 
 #[tokio::test]
-async fn many_keys_are_deleted_in_each_way() {
+async fn many_keys_are_deleted_in_bulk_and_one_by_one() {
     for way in [BulkDelete::Auto, BulkDelete::Crc, BulkDelete::Md5, BulkDelete::Single] {
         let config = config(&Service::S3.required(), &prefix()).await.bulk_delete(way);
         let store = config.open().await.expect("opens");
@@ -208,7 +208,7 @@ async fn a_second_sync_copies_nothing_although_listings_have_no_versions() {
 }
 
 #[tokio::test]
-async fn names_of_the_store_itself_are_no_keys() {
+async fn object_names_reserved_for_the_store_are_not_keys() {
     let (store, other, prefix) = beside(Layout::Raw).await;
     store.set_mark("identity", Some("x".into())).await.expect("marked");
     let error = store.put(&key(".tiered/marks/identity"), Put::new("y")).await.expect_err("reserved");
@@ -220,7 +220,7 @@ async fn names_of_the_store_itself_are_no_keys() {
 }
 
 #[tokio::test]
-async fn another_value_under_the_same_version_is_not_taken_for_a_repeated_write() {
+async fn another_value_under_the_same_version_does_not_count_as_a_repeated_write() {
     let (store, ..) = beside(Layout::Raw).await;
     let (version, before) = (Version::from_u128(7), Version::from_u128(6));
     let put = |value: &'static str| adapter::with_version(Put::new(value), version.clone());

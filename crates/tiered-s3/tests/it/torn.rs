@@ -53,7 +53,7 @@ async fn a_value_that_changes_while_it_is_read_is_read_again() {
 }
 
 #[tokio::test]
-async fn headers_of_two_writes_are_read_again() {
+async fn a_read_with_headers_of_two_writes_is_repeated() {
     let stub = Stub::new(|_, before| {
         let answer = object("e", "value", "value");
         if before == 0 { answer.header("x-amz-meta-tiered-expires", "hal") } else { answer }
@@ -64,7 +64,7 @@ async fn headers_of_two_writes_are_read_again() {
 }
 
 #[tokio::test]
-async fn damage_is_believed_when_it_stays() {
+async fn damage_that_persists_is_reported() {
     let stub = Stub::new(|_, _| object("e", "written", "damaged")).await;
     let store = stub.store().await;
     let error = store.get(&key()).await.expect_err("damaged");
@@ -73,7 +73,7 @@ async fn damage_is_believed_when_it_stays() {
 }
 
 #[tokio::test]
-async fn what_never_stands_still_is_not_called_damaged() {
+async fn a_value_that_keeps_changing_is_not_reported_as_damaged() {
     let stub =
         Stub::new(|_, before| object(&before.to_string(), "written", &format!("other {before}"))).await;
     let timeout = Duration::from_millis(400);
@@ -87,7 +87,7 @@ async fn what_never_stands_still_is_not_called_damaged() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_cut_short_is_read_again() {
+async fn a_truncated_body_is_read_again_until_it_is_whole() {
     let stub = Stub::new(|_, before| {
         let answer = object("e", "a value", "a value");
         if before < 6 { answer.cut(before) } else { answer }
@@ -103,7 +103,7 @@ async fn a_body_that_is_cut_short_is_read_again() {
 }
 
 #[tokio::test]
-async fn a_mark_that_is_cut_short_is_read_again() {
+async fn a_truncated_mark_is_read_again() {
     let stub = Stub::new(|_, before| {
         let answer = object("e", "a mark", "a mark");
         if before < 6 { answer.cut(before) } else { answer }
@@ -114,7 +114,7 @@ async fn a_mark_that_is_cut_short_is_read_again() {
 }
 
 #[tokio::test]
-async fn a_range_is_the_one_that_was_asked_for() {
+async fn a_range_the_server_did_not_honour_is_not_returned() {
     // The whole object instead of a part of it.
     let whole = Stub::new(|_, _| object("e", "0123456789", "0123456789")).await;
     let entry = whole.store().await.get_range(&key(), 3..6).await.expect("reads").expect("there");
@@ -135,7 +135,7 @@ async fn a_range_is_the_one_that_was_asked_for() {
 }
 
 #[tokio::test]
-async fn a_foreign_object_is_not_read_through_for_its_checksum() {
+async fn an_object_without_a_checksum_is_not_read_whole_to_compute_one() {
     let value = "0123456789";
     let stub =
         Stub::new(move |request, _| part(request, Answer::new(200).header("etag", "\"e\"").body(value)));
@@ -154,7 +154,7 @@ async fn a_foreign_object_is_not_read_through_for_its_checksum() {
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_off_goes_on_where_it_was() {
+async fn an_interrupted_stream_continues_where_it_stopped() {
     let value = "0123456789".repeat(1_000);
     let served = value.clone();
     let stub = Stub::new(move |request, before| {
@@ -174,7 +174,7 @@ async fn a_stream_that_breaks_off_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_stream_of_an_object_that_was_replaced_ends_and_says_so() {
+async fn a_stream_of_a_replaced_object_ends_with_an_error() {
     let stub = Stub::new(|request, before| {
         let answer = part(request, object("e", "0123456789", "0123456789"));
         match before {
@@ -192,7 +192,7 @@ async fn a_stream_of_an_object_that_was_replaced_ends_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_stream_with_another_checksum_is_damaged_unless_another_wrote_it() {
+async fn a_stream_with_a_wrong_checksum_is_damaged_unless_the_object_was_replaced() {
     let stream = async |stub: &Stub| {
         let store = stub.store().await;
         let (_, body) = store.read_stream(&key(), &ReadOptions::new()).await.expect("reads").expect("there");
@@ -213,7 +213,7 @@ async fn a_stream_with_another_checksum_is_damaged_unless_another_wrote_it() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_shows_no_header() {
+async fn the_error_of_an_interrupted_answer_shows_no_header() {
     let listing = "<ListBucketResult><Name>bucket</Name></ListBucketResult>";
     let stub =
         Stub::new(move |_, _| Answer::new(200).header("set-cookie", "hunter2").body(listing).cut(20)).await;

@@ -59,7 +59,7 @@ const GATEWAY: &str = "HTTP/1.1 499 Client Closed Request\r\ncontent-length: 0\r
 const LATE: &str = "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 #[tokio::test]
-async fn a_conditional_write_recognises_itself_when_its_answer_was_lost() {
+async fn a_conditional_write_whose_answer_was_lost_recognises_its_own_version() {
     let wire = Wire::new().await;
     // The write takes effect, its answer is swallowed, the second attempt is refused with 412.
     wire.proxy.next(Mode::SwallowAnswers);
@@ -81,7 +81,7 @@ async fn a_conditional_write_recognises_itself_when_its_answer_was_lost() {
 }
 
 #[tokio::test]
-async fn a_conditional_write_that_was_overwritten_before_it_was_recognised_is_unknown() {
+async fn a_conditional_write_overwritten_before_it_is_recognised_has_an_unknown_outcome() {
     let wire = Wire::new().await;
     wire.proxy.next(Mode::SwallowAnswers);
     let (ours, theirs) =
@@ -102,7 +102,7 @@ async fn a_conditional_write_that_was_overwritten_before_it_was_recognised_is_un
 }
 
 #[tokio::test]
-async fn a_write_that_somebody_undid_before_it_was_recognised_is_not_sent_again() {
+async fn a_write_that_another_process_undid_is_not_sent_again() {
     let wire = Wire::new().await;
     wire.proxy.next(Mode::SwallowAnswers);
     let (ours, ()) =
@@ -112,12 +112,12 @@ async fn a_write_that_somebody_undid_before_it_was_recognised_is_not_sent_again(
             }
             wire.beside.delete(&key("k"), Delete::new()).await.expect("deleted");
         });
-    assert_eq!(ours.expect_err("nobody knows").write_outcome(), Outcome::Unknown);
+    assert_eq!(ours.expect_err("unknown outcome").write_outcome(), Outcome::Unknown);
     assert_eq!(wire.value("k").await, None, "their delete stands");
 }
 
 #[tokio::test]
-async fn a_delete_whose_place_somebody_took_before_it_was_recognised_is_over() {
+async fn a_delete_followed_by_another_processs_write_is_not_sent_again() {
     let wire = Wire::new().await;
     wire.beside.put(&key("k"), Put::new("first")).await.expect("written");
     // One look, then the delete.
@@ -135,7 +135,7 @@ async fn a_delete_whose_place_somebody_took_before_it_was_recognised_is_over() {
 }
 
 #[tokio::test]
-async fn an_unconditional_write_whose_answer_was_lost_is_unknown_and_not_sent_again() {
+async fn an_unconditional_write_whose_answer_was_lost_has_an_unknown_outcome_and_is_not_sent_again() {
     let wire = Wire::new().await;
     wire.proxy.set(Mode::SwallowAnswers);
     let error = wire.store.put(&key("k"), Put::new("x")).await.expect_err("no answer");
@@ -145,7 +145,7 @@ async fn an_unconditional_write_whose_answer_was_lost_is_unknown_and_not_sent_ag
 }
 
 #[tokio::test]
-async fn a_plain_delete_whose_answer_was_lost_is_unknown_and_not_sent_again() {
+async fn an_unconditional_delete_whose_answer_was_lost_has_an_unknown_outcome_and_is_not_sent_again() {
     let wire = Wire::new().await;
     wire.beside.put(&key("k"), Put::new("x")).await.expect("written");
     wire.proxy.next(Mode::Truncate(0));
@@ -158,7 +158,7 @@ async fn a_plain_delete_whose_answer_was_lost_is_unknown_and_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_conditional_write_that_the_network_delayed_does_not_overtake_a_later_one() {
+async fn a_delayed_conditional_write_does_not_overtake_a_later_one() {
     let wire = Wire::new().await;
     let version = wire.beside.put(&key("k"), Put::new("before")).await.expect("written").version;
     // The look passes, every attempt to write is held.
@@ -174,7 +174,7 @@ async fn a_conditional_write_that_the_network_delayed_does_not_overtake_a_later_
 }
 
 #[tokio::test]
-async fn a_server_that_slows_down_or_conflicts_is_asked_again() {
+async fn a_request_answered_by_slow_down_or_conflict_is_retried() {
     let wire = Wire::new().await;
     for answer in [SLOW_DOWN, CONFLICT] {
         wire.proxy.next(Mode::Answer(answer));
@@ -206,7 +206,7 @@ async fn a_server_that_slows_down_or_conflicts_is_asked_again() {
 }
 
 #[tokio::test]
-async fn an_unfamiliar_answer_leaves_the_outcome_open() {
+async fn an_unfamiliar_answer_to_a_write_has_an_unknown_outcome() {
     let wire = Wire::new().await;
     for (answer, outcome) in
         [(UNKNOWN_WAY, Outcome::NotApplied), (GATEWAY, Outcome::Unknown), (LATE, Outcome::Unknown)]
@@ -237,7 +237,7 @@ async fn a_truncated_body_is_read_again() {
 }
 
 #[tokio::test]
-async fn resets_pulled_cables_and_slow_ways_end_as_promised() {
+async fn resets_lost_connections_and_slow_networks_end_within_the_deadline() {
     let wire = Wire::new().await;
     wire.store.put(&key("k"), Put::new("x")).await.expect("written");
     wire.proxy.set(Mode::Silent);
@@ -257,7 +257,7 @@ async fn resets_pulled_cables_and_slow_ways_end_as_promised() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_on_the_way_is_a_lost_answer() {
+async fn a_write_whose_connection_breaks_has_an_unknown_outcome() {
     let wire = Wire::new().await;
     // The request arrives, and the connection is closed instead of an answer.
     wire.proxy.next(Mode::Truncate(0));
@@ -274,7 +274,7 @@ async fn a_connection_that_breaks_on_the_way_is_a_lost_answer() {
 }
 
 #[tokio::test]
-async fn a_server_that_ignores_conditions_is_noticed() {
+async fn a_server_that_ignores_conditions_is_detected_at_opening() {
     let proxy = Proxy::start(&Service::S3.address()).await.expect("listens");
     proxy.set(Mode::WithoutConditions);
     let endpoint = format!("http://{}", proxy.address());
@@ -296,7 +296,7 @@ async fn a_server_that_ignores_conditions_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_to_delete_in_bulk_is_asked_in_another_way() {
+async fn a_server_that_refuses_bulk_deletes_gets_single_deletes() {
     for refusals in [1, 2] {
         let wire = Wire::new().await;
         for name in ["a", "b"] {
@@ -317,7 +317,7 @@ async fn a_server_that_refuses_to_delete_in_bulk_is_asked_in_another_way() {
 }
 
 #[tokio::test]
-async fn a_key_that_was_not_deleted_in_bulk_says_why() {
+async fn the_error_of_a_key_in_a_bulk_delete_is_reported() {
     const DENIED: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/xml\r\ncontent-length: 121\r\nconnection: close\r\n\r\n<DeleteResult><Error><Key>KEY</Key><Code>AccessDenied</Code><Message>No.</Message></Error></DeleteResult>                ";
     let wire = Wire::with(BulkDelete::Crc).await;
     for name in ["a", "b"] {

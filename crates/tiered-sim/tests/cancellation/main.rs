@@ -78,21 +78,21 @@ fn exhaust(policy: WritePolicy, at_least: usize) {
 }
 
 #[test]
-fn write_through() {
+fn under_write_through_a_call_dropped_after_any_poll_leaves_the_stack_consistent() {
     exhaust(WritePolicy::WriteThrough, 16_000);
 }
 
 #[test]
-fn write_around() {
+fn under_write_around_a_call_dropped_after_any_poll_leaves_the_stack_consistent() {
     exhaust(WritePolicy::WriteAround, 16_000);
 }
 
 #[test]
-fn write_behind() {
+fn under_write_behind_a_call_dropped_after_any_poll_leaves_the_stack_consistent() {
     exhaust(WritePolicy::WriteBehind, 21_000);
 }
 
 #[test]
-fn frontend_only() {
+fn under_frontend_only_a_call_dropped_after_any_poll_leaves_the_stack_consistent() {
     exhaust(WritePolicy::FrontendOnly, 16_000);
 }

@@ -62,7 +62,7 @@ async fn full() -> MemoryStore {
 }
 
 #[test]
-fn what_is_written_and_read() {
+fn debug_of_puts_and_entries_shows_no_values() {
     quiet("Put", &put());
     quiet("Put of a copy", &put().if_absent());
     quiet("Attributes", &put().attributes);
@@ -75,7 +75,7 @@ fn what_is_written_and_read() {
 }
 
 #[tokio::test]
-async fn what_stores_answer() {
+async fn debug_of_answers_shows_no_values() {
     let store = full().await;
     let key = key(1);
     quiet("MemoryStore", &store);
@@ -95,7 +95,7 @@ async fn what_stores_answer() {
 }
 
 #[tokio::test]
-async fn what_journals_hold() {
+async fn debug_of_journal_records_shows_no_values() {
     let journal = VolatileJournal::new();
     let all: Vec<JournalRecord> = records().into_iter().map(|(_, record)| record).collect();
     journal.append(&all).await.expect("appended");
@@ -111,7 +111,7 @@ async fn what_journals_hold() {
 }
 
 #[tokio::test]
-async fn a_tiered_store_with_pending_writes() {
+async fn debug_of_a_tiered_store_shows_no_pending_values() {
     let (frontend, backend) = (Arc::new(full().await), Arc::new(full().await));
     let builder = TieredStore::builder(frontend, backend)
         .write_policy(WritePolicy::WriteBehind)
@@ -132,7 +132,7 @@ async fn a_tiered_store_with_pending_writes() {
 }
 
 #[tokio::test]
-async fn what_a_sync_did() {
+async fn debug_of_a_sync_report_shows_no_values() {
     let from: Arc<dyn tiered::Store> = Arc::new(full().await);
     let to: Arc<dyn tiered::Store> = Arc::new(MemoryStore::new());
     let options = SyncOptions::new().on_progress(|progress| quiet("SyncProgress", progress));
@@ -142,7 +142,7 @@ async fn what_a_sync_did() {
 }
 
 #[test]
-fn time_and_stacks() {
+fn debug_of_clocks_and_stacks_shows_no_values() {
     quiet("ManualClock", &ManualClock::new(Timestamp::from_millis(7)));
     let secret = format!("postgres://user:{CANARY}@host/database?sslkey={CANARY}");
     quiet("Stack", &Stack::store(&secret));
@@ -154,7 +154,7 @@ fn time_and_stacks() {
 
 #[cfg(feature = "moka")]
 #[tokio::test]
-async fn a_memory_tier() {
+async fn debug_of_moka_shows_no_values() {
     let config = tiered::moka::MokaConfig::new(1 << 20);
     quiet("MokaConfig", &config);
     let store = config.build().expect("builds");
@@ -166,7 +166,7 @@ async fn a_memory_tier() {
 
 #[cfg(feature = "redb")]
 #[tokio::test]
-async fn a_disk_tier() {
+async fn debug_of_redb_shows_no_values() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = tiered::redb::RedbConfig::new(folder.path().join("d.redb"));
     quiet("RedbConfig", &config);
@@ -179,7 +179,7 @@ async fn a_disk_tier() {
 
 #[cfg(feature = "journal")]
 #[tokio::test]
-async fn a_journal_on_disk() {
+async fn debug_of_a_journal_shows_no_values() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = tiered::journal::JournalConfig::new(folder.path().join("journal"));
     quiet("JournalConfig", &config);
@@ -197,14 +197,14 @@ async fn a_journal_on_disk() {
 
 #[cfg(feature = "postgres")]
 #[test]
-fn a_table_of_postgres() {
+fn debug_of_postgres_shows_no_password() {
     let url = format!("postgres://user:{CANARY}@localhost/database?options=-c%20a%3D{CANARY}");
     quiet("PostgresConfig", &tiered::postgres::PostgresConfig::from_url(&url).expect("reads"));
 }
 
 #[cfg(feature = "s3")]
 #[test]
-fn a_bucket() {
+fn debug_of_s3_shows_no_credentials() {
     let config = tiered::s3::S3Config::new("bucket").endpoint(&format!("https://user:{CANARY}@localhost"));
     quiet("S3Config", &config);
 }

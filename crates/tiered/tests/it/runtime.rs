@@ -24,7 +24,7 @@ fn says_what_to_do(error: &tiered::Error, what: &str) {
 }
 
 #[test]
-fn a_store_that_needs_a_runtime_says_so() {
+fn opening_a_store_without_a_runtime_says_so() {
     let folder = tempfile::tempdir().expect("a folder");
     let in_memory = ["memory", "moka"];
     for (scheme, ..) in SCHEMES {
@@ -46,7 +46,7 @@ fn a_store_that_needs_a_runtime_says_so() {
 }
 
 #[test]
-fn a_stack_that_needs_a_runtime_says_so() {
+fn building_a_stack_without_a_runtime_says_so() {
     let folder = tempfile::tempdir().expect("a folder");
     let stacks = [
         ("[frontend]\nurl='memory:'\n[backend]\nurl='memory:'".to_owned(), "tiers"),

@@ -12,7 +12,7 @@ use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt as _};
 use tiered_services::{S3_CREDENTIALS, Service};
 
-use super::{Handle, Running, Upstream, images};
+use super::{Handle, Owner, Running, Upstream, images, owner};
 
 /// The label of every container of these tests.
 const LABEL: &str = "tiered.tests";
@@ -30,7 +30,11 @@ const POOLER: &str =
     "printf '%s' \"$0\" > /tmp/pgbouncer.ini && exec pgbouncer -u postgres /tmp/pgbouncer.ini";
 
 /// Starts a server in a container.
-pub(crate) async fn start(service: Service, upstream: Option<&Upstream>) -> Result<Running, String> {
+pub(crate) async fn start(
+    service: Service,
+    owner: &Owner,
+    upstream: Option<&Upstream>,
+) -> Result<Running, String> {
     let (image, port) = (images::reference(service), port(service));
     let pooler = match service {
         Service::PgBouncer => {
@@ -47,6 +51,8 @@ pub(crate) async fn start(service: Service, upstream: Option<&Upstream>) -> Resu
         None => request,
     };
     let request = request.with_label(LABEL, service.name()).with_startup_timeout(Duration::from_mins(1));
+    let request =
+        owner.labels().into_iter().fold(request, |request, (name, value)| request.with_label(name, value));
     let container = request.start().await.map_err(|error| error.to_string())?;
     let host = container.get_host().await.map_err(|error| error.to_string())?;
     // The name may mean an address that the port is not published on.
@@ -84,7 +90,11 @@ fn port(service: Service) -> u16 {
 fn request(service: Service, image: GenericImage) -> ContainerRequest<GenericImage> {
     let (access, secret) = S3_CREDENTIALS;
     match service {
-        Service::Postgres => image.with_env_var("POSTGRES_HOST_AUTH_METHOD", "trust"),
+        Service::Postgres => image.with_env_var("POSTGRES_HOST_AUTH_METHOD", "trust").with_cmd([
+            "postgres",
+            "-c",
+            super::WITHOUT_SYNCS,
+        ]),
         Service::PgBouncer => image.with_entrypoint("sh").into(),
         Service::S3 => image.with_entrypoint("python3").with_cmd([
             "-c",
@@ -122,10 +132,12 @@ pub(crate) async fn remove_leftovers() {
         ListContainersOptions { all: true, filters: Some(filters), ..ListContainersOptions::default() };
     for container in docker.list_containers(Some(options)).await.unwrap_or_default() {
         let Some(id) = container.id else { continue };
-        // One that is in use by another run is younger than an hour.
+        let labels = container.labels.unwrap_or_default();
+        let label = |name: &str| labels.get(name).map(String::as_str).unwrap_or_default();
+        // A run on another machine, with the same engine, takes less than an hour.
         let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
         let age = now.saturating_sub(container.created.and_then(|at| u64::try_from(at).ok()).unwrap_or(0));
-        if age > 3_600 {
+        if owner::has_ended(label(owner::FOLDER), label(owner::MACHINE)).unwrap_or(age > 3_600) {
             eprintln!("a container of {age} s ago is removed");
             let options =
                 RemoveContainerOptions { force: true, v: true, ..RemoveContainerOptions::default() };

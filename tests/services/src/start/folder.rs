@@ -61,12 +61,17 @@ fn remove_if_left(folder: &Path) -> bool {
     lock.try_lock().is_ok() && fs::remove_dir_all(folder).is_ok()
 }
 
+/// Whether a process that is running made this folder.
+pub(crate) fn is_in_use(folder: &Path) -> bool {
+    File::open(folder.join(MARKER)).is_ok_and(|lock| lock.try_lock().is_err())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_ours_and_left_behind_is_removed() {
+    fn only_leftover_folders_of_these_tests_are_removed() {
         let place = std::env::temp_dir().join(format!("services-of-{}", std::process::id()));
         let place = Folder::make(place).expect("made");
         let path = |name: &str| place.path().join(name);

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_servers_url_is_read() {
+    fn the_url_of_the_server_is_parsed() {
         let upstream =
             Upstream::of_url("postgres://an%20app:it's@db:6543/data?sslmode=disable").expect("reads");
         assert_eq!((upstream.user.as_str(), upstream.password.as_str()), ("an app", "it's"));

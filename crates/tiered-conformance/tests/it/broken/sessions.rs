@@ -43,8 +43,8 @@ pub(crate) enum Forgets {
 pub(super) const TABLE: [(Forgets, &str); 15] = [
     (Forgets::Attributes, "life_reopen"),
     (Forgets::Batches, "life_reopen"),
-    (Forgets::CloseLosesPuts, "close_acknowledged"),
-    (Forgets::CloseAppliesRefused, "close_refused"),
+    (Forgets::CloseLosesPuts, "close_keeps_acknowledged"),
+    (Forgets::CloseAppliesRefused, "close_drops_refused"),
     (Forgets::CloseTwice, "life_close"),
     (Forgets::Conditions, "reopen_conditions"),
     (Forgets::Deletes, "reopen_delete"),

@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn a_method_wins_over_all_settings_in_either_order() {
+    fn a_builder_method_overrides_settings_in_either_order() {
         let all = || TieredSettings { max_pending_operations: 5, ..TieredSettings::default() };
         let before = builder().write_policy(WritePolicy::WriteAround).settings(all());
         let after = builder().settings(all()).write_policy(WritePolicy::WriteAround);
@@ -470,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_has_a_method() {
+    fn every_setting_has_a_builder_method() {
         let second = Duration::from_secs(1);
         let built = builder()
             .write_policy(WritePolicy::WriteBehind)
