@@ -47,10 +47,9 @@ impl Rooms {
         let drained = tokio::time::timeout(self.plan.settings().close_deadline(), quiet).await;
         self.tasks.leave();
         let in_time = drained.is_ok();
-        let drained = drained.unwrap_or(Ok(()));
         let result = match self.writes.behind() {
-            Some(behind) => behind.close(drained).await,
-            None => drained,
+            Some(behind) => behind.close(drained.ok()).await,
+            None => drained.unwrap_or(Ok(())),
         };
         if in_time {
             self.frontend.end_session().await;

@@ -19,6 +19,7 @@ const MAX_GROUP: usize = 1024;
 impl WriteBehind {
     /// Appends until the store is left.
     pub(super) async fn append_loop(self: Arc<Self>, mut requests: UnboundedReceiver<Append>) {
+        let _ended = self.appends_ended.clone().drop_guard();
         let mut poison: Option<Error> = None;
         loop {
             let first = tokio::select! {

@@ -66,7 +66,6 @@ impl WriteBehind {
         let mut units = in_units(waiting.collect());
         units.extend(again.iter().map(|unit| unit.records.clone()));
         units.sort_by_key(|records| records.first().map(|(sequence, _)| *sequence));
-        let before = units.iter().flatten().next().map(|(sequence, _)| *sequence);
         let units: Vec<Unit> = units.into_iter().map(|records| self.unit_of(records)).collect();
         let parked: Vec<(Unit, Why)> = parked
             .into_iter()
@@ -84,10 +83,8 @@ impl WriteBehind {
         let next = all.last().map_or(0, |last| last.sequence() + 1);
         *self.parking.lock() = Parking::recovered(parked, again, dropped);
         self.queue.lock().recover(units);
-        self.flushed.send_modify(|flushed| {
-            flushed.journaled = next;
-            flushed.before = before.unwrap_or(next);
-        });
+        self.flushed.send_modify(|flushed| flushed.journaled = next);
+        self.move_barrier();
     }
 
     fn unit_of(&self, records: Records) -> Unit {
