@@ -30,6 +30,7 @@ use crate::read::ReadOptions;
 use crate::settings::FrontendFailure;
 use crate::slot::Slots;
 use crate::store::Store as _;
+use crate::sync_primitives::time;
 use crate::tasks::Tasks;
 use crate::tier::Tier;
 
@@ -241,7 +242,7 @@ impl Frontend {
             range: options.range.clone(),
             tombstones: Tombstones::Show,
         };
-        let patient = tokio::time::timeout(self.plan.settings().frontend_patience(), async {
+        let patient = time::timeout(self.plan.settings().frontend_patience(), async {
             self.tier.load(key, &options).await
         });
         if let Ok(read) = patient.await {

@@ -7,8 +7,6 @@ mod contained;
 use std::future::Future;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::batch::{Action, Applied, Batch, BatchOutcomes};
 use crate::breaker::{Breaker, Limits, is_outage};
 use crate::capability::Capabilities;
@@ -20,6 +18,7 @@ use crate::observe::{Count, Recorder};
 use crate::read::{Read, ReadOptions, Reads};
 use crate::settings::BreakerSettings;
 use crate::store::{ByteStream, ChangeStream, Store};
+use crate::sync_primitives::Mutex;
 use crate::version::Version;
 use crate::write::{Delete, Put, Written};
 

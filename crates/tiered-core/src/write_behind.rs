@@ -26,10 +26,8 @@ mod request;
 mod room;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +46,8 @@ use crate::parts::Parts;
 use crate::plan::Plan;
 use crate::slot::{Gate, Glance, Slots};
 use crate::store::{closed, precondition_failed};
+use crate::sync_primitives::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync_primitives::{Mutex, OnceLock};
 use crate::tasks::Tasks;
 use crate::tier::Tier;
 use crate::turn::Turns;

@@ -9,6 +9,7 @@ use crate::key::Key;
 use crate::observe::Count;
 use crate::settings::FrontendFailure;
 use crate::slot::Call;
+use crate::sync_primitives::time;
 
 impl Frontend {
     /// The copy of a written entry that the frontend is to keep; `None` if it keeps none. The backend has the entry since
@@ -24,12 +25,12 @@ impl Frontend {
     /// Waits for a call that changes `key` in the frontend, then takes its place. `None`: patience ran out, and the key is
     /// in quarantine.
     pub(crate) async fn reserve(self: &Arc<Self>, key: &Key) -> Option<Call> {
-        let deadline = tokio::time::Instant::now() + self.plan.settings().frontend_patience();
+        let deadline = time::Instant::now() + self.plan.settings().frontend_patience();
         loop {
             match Call::begin(&self.slots, key) {
                 Ok(call) => return Some(call),
                 Err(earlier) => {
-                    if tokio::time::timeout_at(deadline, earlier.ended()).await.is_err() {
+                    if time::timeout_at(deadline, earlier.ended()).await.is_err() {
                         self.quarantine(key);
                         return None;
                     }
@@ -90,7 +91,7 @@ impl Frontend {
             let result = frontend.tier.replace(&owned, copy.as_ref()).await;
             (result, call)
         });
-        match tokio::time::timeout(self.plan.settings().frontend_patience(), running.as_mut()).await {
+        match time::timeout(self.plan.settings().frontend_patience(), running.as_mut()).await {
             Ok((Ok(()), _call)) => {
                 self.tier.learn(None);
                 Changed::Done
@@ -123,7 +124,7 @@ impl Frontend {
         self.tasks.spawn(async move {
             let (result, call) = call.await;
             if result.is_err_and(|error| error.write_outcome() == Outcome::Unknown) {
-                tokio::time::sleep(frontend.tier.capabilities().lifetime()).await;
+                time::sleep(frontend.tier.capabilities().lifetime()).await;
             }
             drop(call);
         });

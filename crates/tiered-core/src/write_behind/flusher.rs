@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
@@ -19,6 +18,8 @@ use crate::journal::Sequence;
 use crate::key::Key;
 use crate::observe::{Count, Event};
 use crate::store::Store as _;
+use crate::sync_primitives::atomic::Ordering;
+use crate::sync_primitives::time;
 use crate::write::Progress;
 
 /// So many keys at a time, where the backend has no atomic batches, and for the frontend.
@@ -218,7 +219,7 @@ impl WriteBehind {
         tokio::select! {
             biased;
             ended = &mut attempt => return ended,
-            () = tokio::time::sleep(limit.saturating_sub(age)) => self.sound_alarm(),
+            () = time::sleep(limit.saturating_sub(age)) => self.sound_alarm(),
         }
         attempt.await
     }

@@ -1,7 +1,6 @@
 //! Recovery: what an earlier session journaled and did not flush, and what it parked.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::Ordering;
 
 use tokio::sync::watch;
 
@@ -16,6 +15,7 @@ use crate::journal::{Aside, JournalRecord, ParkReason, Parked, Recovered, Sequen
 use crate::key::Key;
 use crate::ownership::{self, Lease, Registration, Standing, Tenure, Tolerates};
 use crate::slot::Pending;
+use crate::sync_primitives::atomic::Ordering;
 use crate::write::Progress;
 
 /// Attempts to take a lease whose owner goes on flushing.
