@@ -1,4 +1,4 @@
-//! `cargo xtask interleavings`: the slots under shuttle, at the gate's size or at any other.
+//! `cargo xtask interleavings`: the engine under shuttle, at the gate's size or at any other.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::stage::{self, cargo, target};
 
 /// Schedules of the gate, over all scenarios.
-const SCHEDULES: u64 = 100_000;
+const SCHEDULES: u64 = 300_000;
 
 /// With the arguments of the command line.
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {

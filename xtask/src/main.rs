@@ -31,7 +31,7 @@ commands
   crash  processes that are killed, over real engines: [--cycles N] [--stack NAME] [--seed S] [--step NAME]
   sim    the simulation: [--seeds N] [--ops N] [--seed S] [--careless NAME] [--trace]
   planted  deliberate bugs, and what caught each: [NAME…] [--engine] [--sample N] [--seed S] [--ops N]
-  interleavings  the slots under shuttle: [--schedules N]
+  interleavings  the engine under shuttle: [--schedules N]
   fuzz   the fuzz targets, one after the other: [TARGET] [--seconds N]
   tidy   the rules of ARCHITECTURE.md that a machine can check";
 

@@ -45,7 +45,7 @@ enum Layer {
     Simulation,
     /// Its test `shared`: several stores over one backend.
     Shared,
-    /// This scenario of the slots under shuttle.
+    /// This scenario of the engine under shuttle.
     Interleavings(String),
 }
 

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::error::{Error, ErrorKind, Operation, Result};
+use crate::sync_primitives::time;
 
 /// How long a build waits for a claim that its holder is about to give back.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -122,7 +123,7 @@ impl Claims {
                 }
             }
         };
-        let claimed = match tokio::time::timeout(PATIENCE, wait).await {
+        let claimed = match time::timeout(PATIENCE, wait).await {
             Ok(claimed) => claimed,
             Err(_) => self.try_claim(scope).map_err(|blocking| blocking.scope),
         };

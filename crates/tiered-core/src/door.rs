@@ -1,10 +1,9 @@
 //! Whether a tiered store is open, and why it is not.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use crate::error::{Error, Operation, Outcome, Result};
 use crate::store::closed;
+use crate::sync_primitives::OnceLock;
+use crate::sync_primitives::atomic::{AtomicBool, Ordering};
 
 /// The door of a store: every public call passes it.
 #[derive(Debug)]

@@ -31,6 +31,7 @@ use crate::sent::Sent;
 use crate::settings::FrontendFailure;
 use crate::slot::Slots;
 use crate::store::Store as _;
+use crate::sync_primitives::time;
 use crate::tasks::Tasks;
 use crate::tier::Tier;
 
@@ -242,7 +243,7 @@ impl Frontend {
             range: options.range.clone(),
             tombstones: Tombstones::Show,
         };
-        let patient = tokio::time::timeout(self.plan.settings().frontend_patience, async {
+        let patient = time::timeout(self.plan.settings().frontend_patience, async {
             self.tier.load(key, &options).await
         });
         if let Ok(read) = patient.await {

@@ -31,6 +31,8 @@ mod effect;
 mod entry;
 mod error;
 mod frontend;
+#[cfg(all(test, shuttle))]
+mod interleavings;
 mod journal;
 mod key;
 mod list;

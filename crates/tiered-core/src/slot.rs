@@ -11,7 +11,7 @@
 mod call;
 mod gate;
 #[cfg(all(test, shuttle))]
-mod interleavings;
+pub(crate) mod interleavings;
 mod latch;
 mod leader;
 mod load;

@@ -6,14 +6,13 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::claim::Claim;
 use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::sync_primitives::{Handle, Mutex, time};
 
 /// Spawns the tasks of a store. Cloning it is cheap.
 #[derive(Clone, Debug)]
@@ -111,7 +110,7 @@ impl Tasks {
         tokio::select! {
             biased;
             () = self.leaving.cancelled() => ControlFlow::Break(()),
-            () = tokio::time::sleep(delay) => ControlFlow::Continue(()),
+            () = time::sleep(delay) => ControlFlow::Continue(()),
         }
     }
 }

@@ -8,8 +8,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use crate::batch::{Action, Applied, Batch, BatchOutcomes};
 use crate::breaker::{Breaker, Limits, is_outage};
 use crate::capability::Capabilities;
@@ -21,6 +19,7 @@ use crate::observe::{Count, Recorder};
 use crate::read::{Read, ReadOptions, Reads};
 use crate::settings::BreakerSettings;
 use crate::store::{ByteStream, ChangeStream, Store};
+use crate::sync_primitives::Mutex;
 use crate::version::Version;
 use crate::write::{Delete, Put, Written};
 

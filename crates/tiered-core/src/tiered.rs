@@ -11,7 +11,7 @@ mod synchronise;
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -41,6 +41,7 @@ use crate::settings::TieredSettings;
 use crate::slot::Slots;
 use crate::store::{ByteStream, ChangeStream, Store};
 use crate::sync::SyncReport;
+use crate::sync_primitives::OnceLock;
 use crate::tasks::Tasks;
 use crate::tier::Tier;
 use crate::write::{Delete, Deleted, Put, Written};

@@ -4,11 +4,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
-
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::observe::{Count, Recorder};
 use crate::parts::Parts;
+use crate::sync_primitives::time::{Instant, timeout, timeout_at};
 use crate::tasks::Tasks;
 
 /// Gives writes their turn, within the write deadline.
@@ -64,7 +63,7 @@ impl Turns {
     /// At the deadline, [`Outcome::NotApplied`].
     pub(crate) async fn collect<T>(&self, collected: impl Future<Output = Result<T>>) -> Result<T> {
         let Some(deadline) = self.deadline else { return collected.await };
-        tokio::time::timeout(deadline, collected).await.unwrap_or_else(|_| {
+        timeout(deadline, collected).await.unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::TimedOut, "the value did not arrive in time")
                 .outcome_is(Outcome::NotApplied))
         })

@@ -26,12 +26,11 @@ mod request;
 mod room;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::batch::{Applied, Atomicity, BatchOutcomes};
 use crate::capability::{Durability, Feature};
@@ -48,6 +47,8 @@ use crate::parts::Parts;
 use crate::plan::Plan;
 use crate::slot::{Gate, Glance, Slots};
 use crate::store::{closed, precondition_failed};
+use crate::sync_primitives::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync_primitives::{Mutex, OnceLock};
 use crate::tasks::Tasks;
 use crate::tier::Tier;
 use crate::turn::Turns;
@@ -75,6 +76,8 @@ pub(crate) struct WriteBehind {
     appends: mpsc::UnboundedSender<Append>,
     /// Taken by the task that appends.
     requests: Mutex<Option<mpsc::UnboundedReceiver<Append>>>,
+    /// Cancelled when that task has ended: nothing more is appended.
+    appends_ended: CancellationToken,
     queue: Mutex<Queue>,
     queued: Notify,
     /// The units that are being flushed.
@@ -152,6 +155,7 @@ impl WriteBehind {
             journal,
             appends,
             requests: Mutex::new(Some(requests)),
+            appends_ended: CancellationToken::new(),
             queue: Mutex::default(),
             queued: Notify::new(),
             in_flight: Mutex::default(),
@@ -367,13 +371,19 @@ impl WriteBehind {
     }
 
     /// Ends the session, after the loops have been told to end: gives up what owning the backend takes where nothing waits
-    /// for it, and closes the journal. `drained` says how waiting for the flush ended.
+    /// for it, and closes the journal. `drained` says how waiting for the flush ended; `None` at the deadline.
     ///
     /// # Errors
     /// That of the flush; those of the journal; and where acknowledged writes are lost with a volatile one.
-    pub(crate) async fn close(&self, drained: Result<()>) -> Result<()> {
+    pub(crate) async fn close(&self, drained: Option<Result<()>>) -> Result<()> {
+        if drained.is_some() {
+            // No write is under way.
+            self.appends_ended.cancelled().await;
+        }
+        // Else a write may yet be appended and acknowledged.
+        let is_complete = self.appends_ended.is_cancelled();
         let rest = self.backlog();
-        let mut result = drained;
+        let mut result = drained.unwrap_or(Ok(()));
         if rest > 0 && self.journal.durability() == Durability::Volatile {
             let message = format!(
                 "{rest} acknowledged writes did not reach the backend in time and are lost: the journal is volatile"
@@ -388,10 +398,11 @@ impl WriteBehind {
                 rest,
                 "closed with writes in the journal; they are flushed when the store is opened again"
             );
-        } else {
+        } else if is_complete {
             self.release_lease().await;
         }
-        let is_empty = rest == 0 && !self.poisoned.load(Ordering::Relaxed);
+        let is_sound = is_complete && rest == 0 && !self.poisoned.load(Ordering::Relaxed);
+        let is_empty = is_sound && self.trim().await;
         let journal = self.id.get().copied().filter(|_| is_empty);
         let closed = self.journal.close().await;
         if let (Ok(()), Some(journal)) = (&closed, journal) {

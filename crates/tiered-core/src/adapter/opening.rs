@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use tokio::runtime::Handle;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sync_primitives::Handle;
 
 /// How long an opening waits for a place that is in use in this process. A stack that was dropped takes a few
 /// milliseconds to drop its tiers; a place that is really in use is told as locked after this.

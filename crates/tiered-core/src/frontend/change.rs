@@ -10,6 +10,7 @@ use crate::observe::Count;
 use crate::sent::Sent;
 use crate::settings::FrontendFailure;
 use crate::slot::Call;
+use crate::sync_primitives::time;
 
 impl Frontend {
     /// The copy of a written entry that the frontend is to keep; `None` if it keeps none. The backend has the entry since
@@ -33,7 +34,7 @@ impl Frontend {
                 }
             }
         };
-        let call = tokio::time::timeout(self.plan.settings().frontend_patience, turn).await.ok();
+        let call = time::timeout(self.plan.settings().frontend_patience, turn).await.ok();
         if call.is_none() {
             self.quarantine(key);
         }
@@ -92,7 +93,7 @@ impl Frontend {
             let result = frontend.tier.replace(&owned, copy.as_ref()).await;
             (result, call)
         });
-        match tokio::time::timeout(self.plan.settings().frontend_patience, running.as_mut()).await {
+        match time::timeout(self.plan.settings().frontend_patience, running.as_mut()).await {
             Ok((Ok(()), _call)) => {
                 self.tier.learn(None);
                 Changed::Done
@@ -125,7 +126,7 @@ impl Frontend {
         self.tasks.spawn(async move {
             let (result, call) = call.await;
             if result.is_err_and(|error| error.write_outcome() == Outcome::Unknown) {
-                tokio::time::sleep(frontend.tier.capabilities().request_lifetime()).await;
+                time::sleep(frontend.tier.capabilities().request_lifetime()).await;
             }
             drop(call);
         });

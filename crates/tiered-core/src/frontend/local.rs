@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::key::Key;
 use crate::read::ReadOptions;
 use crate::store::Store as _;
+use crate::sync_primitives::time;
 
 impl Frontend {
     /// Whether the frontend has a local entry or tombstone, which neither a fill nor a removal may take away.
@@ -60,7 +61,7 @@ impl Frontend {
         let result = self.tier.replace(key, entry).await;
         if result.as_ref().is_err_and(|error| error.write_outcome() == Outcome::Unknown) {
             // The request may still take effect, and nothing may come between.
-            tokio::time::sleep(self.tier.capabilities().request_lifetime()).await;
+            time::sleep(self.tier.capabilities().request_lifetime()).await;
         }
         drop(call);
         result

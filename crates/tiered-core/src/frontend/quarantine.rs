@@ -7,6 +7,7 @@ use crate::backoff::Backoff;
 use crate::key::Key;
 use crate::observe::Event;
 use crate::slot::{Call, Gate};
+use crate::sync_primitives::time;
 
 impl Frontend {
     /// Stops hits of `key` until a removal that begins after now has succeeded. Past the bound on quarantined keys, puts
@@ -68,7 +69,7 @@ impl Frontend {
             };
             (result, call)
         });
-        match tokio::time::timeout(self.plan.settings().frontend_patience, removal.as_mut()).await {
+        match time::timeout(self.plan.settings().frontend_patience, removal.as_mut()).await {
             Ok((Ok(()), call)) => {
                 self.tier.learn(None);
                 self.slots.release(key);

@@ -7,11 +7,9 @@
 //! | `tiered.in-use` | as above | set while a session runs; left behind by a crash |
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use parking_lot::Mutex;
 
 use crate::capability::{Capabilities, Durability, Feature};
 use crate::clock::Stamp;
@@ -21,6 +19,8 @@ use crate::list::ListOptions;
 use crate::sent::{Sent, Session};
 use crate::settings::Reopen;
 use crate::store::Store;
+use crate::sync_primitives::atomic::{AtomicU64, Ordering};
+use crate::sync_primitives::{Mutex, time};
 use crate::write::Delete;
 
 const BACKEND: &str = "tiered.backend";
@@ -149,7 +149,7 @@ pub(super) async fn end(frontend: &impl Store, session: Session) -> Result<()> {
     let ended = frontend.set_mark(IN_USE, None).await;
     if ended.as_ref().is_err_and(|error| error.write_outcome() == Outcome::Unknown) {
         // Taking effect late it would clear the mark of the next session.
-        tokio::time::sleep(frontend.capabilities().request_lifetime()).await;
+        time::sleep(frontend.capabilities().request_lifetime()).await;
     }
     ended
 }

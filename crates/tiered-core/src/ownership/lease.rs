@@ -5,9 +5,6 @@
 //! even if it was sent before: that owner is fenced. The record also says how far the journal has been flushed, so nothing
 //! is flushed twice.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{Action, Batch};
@@ -17,6 +14,8 @@ use crate::journal::Sequence;
 use crate::key::Key;
 use crate::read::ReadOptions;
 use crate::store::Store;
+use crate::sync_primitives::Mutex;
+use crate::sync_primitives::atomic::{AtomicBool, Ordering};
 use crate::version::{Precondition, Version};
 use crate::write::Put;
 

@@ -13,6 +13,7 @@ use crate::policy::Freshness;
 use crate::read::{Read, ReadOptions};
 use crate::settings::ServeStale;
 use crate::slot::Glance;
+use crate::sync_primitives::time;
 
 impl Reader {
     /// One attempt, as [`load_once`](Self::load_once), within the settings' bounds of time; where the backend cannot be
@@ -31,7 +32,7 @@ impl Reader {
         let mut attempt = pin!(self.bounded(self.load_once(key, options)));
         let ended = match soft.filter(|soft| hard.is_none_or(|hard| *soft < hard)) {
             None => attempt.await,
-            Some(soft) => match tokio::time::timeout(soft, attempt.as_mut()).await {
+            Some(soft) => match time::timeout(soft, attempt.as_mut()).await {
                 Ok(ended) => ended,
                 Err(_) => match self.stale_answer(key, options).await {
                     Some(stale) => return Ok(Some(stale)),
@@ -51,7 +52,7 @@ impl Reader {
     /// The read, or an error when it has taken longer than the settings allow.
     pub(super) async fn bounded<T>(&self, read: impl Future<Output = Result<T>>) -> Result<T> {
         let Some(limit) = self.plan.settings().read_timeout else { return read.await };
-        tokio::time::timeout(limit, read).await.unwrap_or_else(|_| {
+        time::timeout(limit, read).await.unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::TimedOut, format!("no answer within {limit:?}"))
                 .in_tier(self.backend.name()))
         })

@@ -1,101 +1,102 @@
-//! Interleavings of slots, gates, loads, fill tokens, calls, latches, quarantines and pending writes, chosen by shuttle.
-//!
-//! `cargo xtask interleavings` runs them. A failure prints the schedule, which `shuttle::replay` repeats.
-
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "tests, which clippy does not see under this configuration"
-)]
-
-mod history;
-mod model;
-mod scenario;
+//! Interleavings of the slot table and the latch alone.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use shuttle::scheduler::{PctScheduler, RandomScheduler};
-use shuttle::{Config, Runner};
+use shuttle::future::block_on;
 
-/// Schedules of a run without `TIERED_SCHEDULES`, over all scenarios.
-const SCHEDULES: usize = 2_000;
+use super::latch::Latch;
+use super::{Gate, Glance, Pending, Slots};
+use crate::effect::Effect;
+use crate::key::Key;
+use crate::observe::Stats;
+use crate::sync_primitives::explored::{abandon, below, coin};
+use crate::version::Version;
 
-/// Bugs need few changes of who goes on: most need one or two, the deepest of the deliberate ones three.
-const DEPTH: usize = 4;
-
-/// The first seed, so that a run repeats itself; `SHUTTLE_RANDOM_SEED` overrides it.
-const SEED: u64 = 0x7163_7265;
-
-fn config() -> Config {
-    let mut config = Config::new();
-    config.silence_warnings = true;
-    config
-}
-
-/// Says which schedule of a scenario failed.
-struct Tried(String, Arc<AtomicUsize>);
-
-impl Drop for Tried {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            println!("{}: schedule {} failed", self.0, self.1.load(Ordering::Relaxed));
-        }
-    }
-}
-
-/// Runs a scenario under both schedulers. Prints how many schedules there were, for `cargo xtask`.
-fn explore(name: &str, schedules: usize, scenario: fn()) {
-    let tried = Tried(name.to_owned(), Arc::default());
-    let count = Arc::clone(&tried.1);
-    let run = move || {
-        count.fetch_add(1, Ordering::Relaxed);
-        scenario();
+/// The fast path of a glance: where no key has a slot it looks at nothing else.
+pub(crate) fn a_glance_misses_no_state() {
+    let slots = Slots::new(7);
+    let keys = ["a", "b"].map(|name| Key::new(name).expect("valid"));
+    // Set for as long as the first key must be seen as gated, or pending. No choices of the scheduler.
+    let (gated, pending) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let writer = {
+        let (slots, key, gated, pending) =
+            (Arc::clone(&slots), keys[0].clone(), Arc::clone(&gated), Arc::clone(&pending));
+        shuttle::future::spawn(async move {
+            let gate = Gate::close(&slots, &key).await;
+            gated.store(true, Ordering::Relaxed);
+            shuttle::future::yield_now().await;
+            let written = Pending::new(1, Effect::Delete(Version::from_u128(1)));
+            gated.store(false, Ordering::Relaxed);
+            slots.set_pending(&key, written);
+            pending.store(true, Ordering::Relaxed);
+            drop(gate);
+            slots.clear_pending(&key, 0);
+            pending.store(false, Ordering::Relaxed);
+            slots.clear_pending(&key, 1);
+        })
     };
-    // First what finds most bugs soonest.
-    let by_priority = PctScheduler::new_from_seed(SEED, DEPTH, schedules.div_ceil(2));
-    let by_priority = Runner::new(by_priority, config()).run(run.clone());
-    let random = RandomScheduler::new_from_seed(SEED, schedules / 2);
-    let random = Runner::new(random, config()).run(run);
-    println!("schedules {} {name}", random + by_priority);
-}
-
-macro_rules! scenarios {
-    ($($name:ident),* $(,)?) => {
-        const SCENARIOS: usize = [$(stringify!($name)),*].len();
-
-        $(
-            #[test]
-            fn $name() {
-                explore(stringify!($name), schedules(), scenario::$name);
+    // Brings the count of slots up and down.
+    let other = {
+        let (slots, key) = (Arc::clone(&slots), keys[1].clone());
+        shuttle::future::spawn(async move {
+            for _ in 0..2 {
+                drop(Gate::close(&slots, &key).await);
             }
-        )*
+        })
     };
+    let reader = {
+        let (slots, key) = (Arc::clone(&slots), keys[0].clone());
+        shuttle::future::spawn(async move {
+            for _ in 0..3 {
+                let before = (gated.load(Ordering::Relaxed), pending.load(Ordering::Relaxed));
+                let seen = slots.glance(&key);
+                let after = (gated.load(Ordering::Relaxed), pending.load(Ordering::Relaxed));
+                if before.0 && after.0 {
+                    assert!(matches!(seen, Glance::Gated), "a gated key was taken for {seen:?}");
+                }
+                if before.1 && after.1 {
+                    assert!(matches!(seen, Glance::Pending(_)), "a pending key was taken for {seen:?}");
+                }
+            }
+        })
+    };
+    block_on(async {
+        for task in [writer, other, reader] {
+            task.await.expect("no task is stopped");
+        }
+    });
+    let mut stats = Stats::default();
+    slots.measure(&mut stats);
+    assert_eq!(stats.slots, 0);
 }
 
-scenarios![
-    writers_and_readers,
-    writes_around_and_invalidations,
-    fresh_readers_take_the_token_over,
-    callers_that_go_away,
-    backend_reads_that_fail,
-    a_frontend_that_fails,
-    patience_that_runs_out,
-    quarantines_past_their_bound,
-    answers_that_are_lost,
-    writes_behind,
-    writes_behind_a_frontend_that_fails,
-    batches_of_two_keys,
-    a_flush_waits_for_what_has_begun,
-    a_glance_misses_no_state,
-    a_latch_wakes_everybody,
-];
-
-/// Schedules for each scenario.
-fn schedules() -> usize {
-    let all = std::env::var("TIERED_SCHEDULES").ok().map_or(SCHEDULES, |text| {
-        text.parse().unwrap_or_else(|_| panic!("TIERED_SCHEDULES is a number, not {text:?}"))
+/// All who wait for a latch are woken, also where others go away.
+pub(crate) fn a_latch_wakes_all_who_wait() {
+    let latch = Arc::new(Latch::<u64>::new());
+    let answers = coin();
+    let mut tasks = Vec::new();
+    for _ in 0..2 {
+        let (for_answer, for_end, gone) = (Arc::clone(&latch), Arc::clone(&latch), Arc::clone(&latch));
+        tasks.push(shuttle::future::spawn(async move {
+            let answer = for_answer.answered().await.copied();
+            assert_eq!(answer, answers.then_some(5), "an answer that was given is seen");
+        }));
+        tasks.push(shuttle::future::spawn(async move { for_end.ended().await }));
+        tasks.push(shuttle::future::spawn(async move {
+            abandon(below(3), gone.ended()).await;
+        }));
+    }
+    tasks.push(shuttle::future::spawn(async move {
+        if answers {
+            latch.answer(5);
+            latch.answer(6);
+        }
+        latch.end();
+    }));
+    block_on(async {
+        for task in tasks {
+            task.await.expect("no task is stopped");
+        }
     });
-    all.div_ceil(SCENARIOS)
 }

@@ -315,12 +315,6 @@ impl Slots {
         }
     }
 
-    /// Slots that are counted.
-    #[cfg(all(test, shuttle))]
-    pub(super) fn occupied(&self) -> usize {
-        self.occupied.load(Ordering::Acquire)
-    }
-
     /// Fills in the gauges of the table.
     pub(crate) fn measure(&self, stats: &mut Stats) {
         stats.quarantined = self.quarantined() as u64;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Rooms;
 use crate::error::Result;
 use crate::store::Store as _;
+use crate::sync_primitives::time;
 
 impl Rooms {
     /// Waits for the fills that have begun and for the writes that are journaled, then flushes the home tier.
@@ -44,13 +45,12 @@ impl Rooms {
                 None => Ok(()),
             }
         };
-        let drained = tokio::time::timeout(self.plan.settings().close_deadline, quiet).await;
+        let drained = time::timeout(self.plan.settings().close_deadline, quiet).await;
         self.tasks.leave();
         let in_time = drained.is_ok();
-        let drained = drained.unwrap_or(Ok(()));
         let result = match self.writes.behind() {
-            Some(behind) => behind.close(drained).await,
-            None => drained,
+            Some(behind) => behind.close(drained.ok()).await,
+            None => drained.unwrap_or(Ok(())),
         };
         if in_time {
             self.frontend.end_session().await;

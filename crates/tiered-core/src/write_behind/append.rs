@@ -1,7 +1,6 @@
 //! The task that appends to the journal: concurrent acknowledgements share one append.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -12,6 +11,7 @@ use crate::journal::{JournalRecord, Sequence};
 use crate::settings::OnOverdue;
 use crate::slot::Pending;
 use crate::store::closed;
+use crate::sync_primitives::atomic::Ordering;
 
 /// At most so many records in one append: what is waiting behind a sync of a few milliseconds.
 const MAX_GROUP: usize = 1024;
@@ -19,6 +19,7 @@ const MAX_GROUP: usize = 1024;
 impl WriteBehind {
     /// Appends until the store is left.
     pub(super) async fn append_loop(self: Arc<Self>, mut requests: UnboundedReceiver<Append>) {
+        let _ended = self.appends_ended.clone().drop_guard();
         let mut poison: Option<Error> = None;
         loop {
             let first = tokio::select! {

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
@@ -19,6 +18,8 @@ use crate::key::Key;
 use crate::observe::{Count, Event};
 use crate::sent::Sent;
 use crate::store::Store as _;
+use crate::sync_primitives::atomic::Ordering;
+use crate::sync_primitives::time;
 use crate::write::Progress;
 
 /// So many keys at a time, where the backend has no atomic batches, and for the frontend.
@@ -218,7 +219,7 @@ impl WriteBehind {
         tokio::select! {
             biased;
             ended = &mut attempt => return ended,
-            () = tokio::time::sleep(limit.saturating_sub(age)) => self.sound_alarm(),
+            () = time::sleep(limit.saturating_sub(age)) => self.sound_alarm(),
         }
         attempt.await
     }
@@ -290,18 +291,26 @@ impl WriteBehind {
         drop(units);
     }
 
-    /// Trims the journal up to what is queued, once what is parked is in its list, and moves the barrier.
+    /// Trims the journal and moves the barrier.
     pub(super) async fn advance(&self) {
+        // Records that stay are repeated after a restart, which changes nothing.
+        self.trim().await;
+        self.move_barrier();
+    }
+
+    /// Trims the journal up to what is queued, once what is parked is in its list; `false` where that failed.
+    pub(super) async fn trim(&self) -> bool {
         let journaled = self.flushed.borrow().journaled;
         let before = self.queue.lock().first().unwrap_or(journaled);
-        if let Some(last) = before.checked_sub(1)
-            && self.write_list().await
-            && let Err(error) = self.journal.trim(last).await
-        {
-            // The records are repeated after a restart, which changes nothing.
+        let Some(last) = before.checked_sub(1) else { return true };
+        if !self.write_list().await {
+            return false;
+        }
+        let trimmed = self.journal.trim(last).await;
+        if let Err(error) = &trimmed {
             tracing::warn!(error = %error.chain(), "the journal could not be trimmed; the next trim covers it");
         }
-        self.move_barrier();
+        trimmed.is_ok()
     }
 
     /// How far the journal is flushed once the backend has `prefix`. No further while something was parked whose place in

@@ -1,7 +1,6 @@
 //! Parking, and what an operator does with parked writes.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::WriteBehind;
 use super::parking::{Parking, Why};
@@ -10,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{Parked, Sequence};
 use crate::observe::Event;
 use crate::slot::Pending;
+use crate::sync_primitives::atomic::Ordering;
 use crate::write::Progress;
 
 impl WriteBehind {

@@ -1,7 +1,6 @@
 //! Recovery: what an earlier session journaled and did not flush, and what it parked.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::Ordering;
 
 use tokio::sync::watch;
 
@@ -16,6 +15,7 @@ use crate::journal::{Aside, JournalRecord, ParkReason, Parked, Recovered, Sequen
 use crate::key::Key;
 use crate::ownership::{self, Lease, Registration, Standing, Tenure, Tolerates};
 use crate::slot::Pending;
+use crate::sync_primitives::atomic::Ordering;
 use crate::write::Progress;
 
 /// Attempts to take a lease whose owner goes on flushing.
@@ -66,7 +66,6 @@ impl WriteBehind {
         let mut units = in_units(waiting.collect());
         units.extend(again.iter().map(|unit| unit.records.clone()));
         units.sort_by_key(|records| records.first().map(|(sequence, _)| *sequence));
-        let before = units.iter().flatten().next().map(|(sequence, _)| *sequence);
         let units: Vec<Unit> = units.into_iter().map(|records| self.unit_of(records)).collect();
         let parked: Vec<(Unit, Why)> = parked
             .into_iter()
@@ -84,10 +83,8 @@ impl WriteBehind {
         let next = all.last().map_or(0, |last| last.sequence() + 1);
         *self.parking.lock() = Parking::recovered(parked, again, dropped);
         self.queue.lock().recover(units);
-        self.flushed.send_modify(|flushed| {
-            flushed.journaled = next;
-            flushed.before = before.unwrap_or(next);
-        });
+        self.flushed.send_modify(|flushed| flushed.journaled = next);
+        self.move_barrier();
     }
 
     fn unit_of(&self, records: Records) -> Unit {

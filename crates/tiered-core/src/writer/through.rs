@@ -19,6 +19,7 @@ use crate::plan::Plan;
 use crate::sent::Sent;
 use crate::settings::OnUnknown;
 use crate::slot::{Call, Gate, Slots};
+use crate::sync_primitives::time;
 use crate::tasks::Tasks;
 use crate::tier::Tier;
 use crate::turn::Turns;
@@ -259,7 +260,7 @@ impl Through {
         tracing::warn!(key = %key, ?lifetime, "the outcome of a write is unknown; the key is closed to hits");
         let (through, key, held) = (Arc::clone(self), key.clone(), self.tasks.hold());
         self.tasks.spawn(async move {
-            tokio::time::sleep(lifetime).await;
+            time::sleep(lifetime).await;
             through.remove(closed, &key).await;
             drop(held);
         });
