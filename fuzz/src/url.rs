@@ -132,7 +132,7 @@ fn bytes_of(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
-fn sizes_and_durations_are_parsed(text: &str) {
+fn quantities(text: &str) {
     if let Ok(bytes) = parse_bytes(text) {
         assert!(text.starts_with(|c: char| c.is_ascii_digit()), "{text:?}");
         assert!(bytes_of(text) == Some(bytes) || text.trim_end() != text, "{text:?}");

@@ -163,12 +163,12 @@ async fn a_read_after_a_gap_follows_no_load_of_before_it() {
     let stack = stack(WritePolicy::WriteThrough, ReadPolicy::FrontendFirst).await;
     stack.back.inner().put(&key(), Put::new("before")).await.expect("written");
     stack.back.reads.forget_permits(Semaphore::MAX_PERMITS);
-    let early = tokio::spawn({
+    let early = tokio::runtime::Handle::current().spawn({
         let store = stack.store.clone();
         async move { value(&store).await }
     });
     until(|| stack.store.stats().backend_reads == 1).await;
-    let follower = tokio::spawn({
+    let follower = tokio::runtime::Handle::current().spawn({
         let store = stack.store.clone();
         async move { store.load(&key(), &ReadOptions::new()).await.expect("reads") }
     });
@@ -176,7 +176,7 @@ async fn a_read_after_a_gap_follows_no_load_of_before_it() {
     stack.back.inner().put(&key(), Put::new("after")).await.expect("written");
     stack.others.send(Change::Resync).expect("followed");
     until(|| stack.store.stats().resyncs == 1).await;
-    let late = tokio::spawn({
+    let late = tokio::runtime::Handle::current().spawn({
         let store = stack.store.clone();
         async move { value(&store).await }
     });

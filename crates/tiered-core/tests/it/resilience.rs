@@ -138,7 +138,7 @@ async fn a_read_follows_no_load_that_was_sent_longer_ago_than_a_hit_may_be_old()
     bench.backend.reads_are(Reading::Hangs);
     let reading = || {
         let store = bench.store.clone();
-        tokio::spawn(async move { store.get(&key("k")).await })
+        tokio::runtime::Handle::current().spawn(async move { store.get(&key("k")).await })
     };
     let before = bench.backend.reads();
     let first = reading();

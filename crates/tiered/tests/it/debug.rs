@@ -6,12 +6,12 @@ use std::sync::Arc;
 use tiered::adapter::journal::Journal as _;
 use tiered::adapter::journal::{Aside, JournalRecord, Recovered};
 use tiered::sync::{FullSync, PopulateMissing, SyncOptions, sync};
-use tiered::testing::ManualClock;
 use tiered::{
     Action, Attributes, Batch, Capabilities, Delete, Durability, Entry, Key, ListOptions, MemoryStore,
     ParkReason, Parked, Put, ReadOptions, Sharing, Stack, Store as _, StoreExt as _, TieredSettings,
     TieredStore, Timestamp, VolatileJournal, WritePolicy,
 };
+use tiered_core::testing::ManualClock;
 
 /// What must not be seen: it is every value, every attribute and every password.
 const CANARY: &str = "hunter2";

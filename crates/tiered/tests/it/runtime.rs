@@ -32,13 +32,13 @@ fn opening_a_store_without_a_runtime_says_so() {
         for create in [Create::IfAbsent, Create::Never] {
             let opened = tiered::open(&url, create).now_or_never().expect("does not wait for anything");
             match opened {
-                Ok(_) => assert!(in_memory.contains(&scheme), "{scheme} has I/O"),
+                Ok(_) => assert!(in_memory.contains(scheme), "{scheme} has I/O"),
                 Err(error) if is_compiled_in => says_what_to_do(&error, scheme),
                 Err(error) => assert!(error.chain().contains("needs the feature"), "{}", error.chain()),
             }
         }
         let opened = tiered::open_to_read(&url).now_or_never().expect("does not wait for anything");
-        if is_compiled_in && !in_memory.contains(&scheme) {
+        if is_compiled_in && !in_memory.contains(scheme) {
             says_what_to_do(&opened.map(drop).expect_err(scheme), scheme);
         }
     }
