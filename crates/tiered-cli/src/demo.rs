@@ -10,7 +10,7 @@ use std::sync::Arc;
 use comfy_table::Table;
 use tiered::sync::{FullSync, PopulateMissing, SyncOptions, Walk};
 use tiered::{
-    Create, Entry, Key, Level, Put, Result as StoreResult, Store, TieredBuilder, TieredStore,
+    CommitLevel, Create, Entry, Key, Put, Result as StoreResult, Store, TieredBuilder, TieredStore,
     VolatileJournal, WritePolicy,
 };
 
@@ -179,13 +179,13 @@ async fn policies(place: &Path) -> Result<(), Failure> {
         let mut committed = "-".to_owned();
         let mut level = "";
         if let Some(written) = last {
-            let behind = written.level == Level::Journaled;
+            let behind = written.level == CommitLevel::Journaled;
             level = match policy {
                 WritePolicy::FrontendOnly => "in the frontend",
                 _ if behind => "journaled",
                 _ => "committed",
             };
-            written.receipt.durable(Level::Committed).await?;
+            written.receipt.durable(CommitLevel::Committed).await?;
             if behind {
                 committed = format!("{:.1} ms later", since.elapsed().as_secs_f64() * 1000.0);
             }

@@ -85,4 +85,4 @@ pub use store::{AsStore, ByteStream, Store, StoreExt};
 pub use tiered::TieredStore;
 pub use tiered::builder::TieredBuilder;
 pub use version::{Precondition, Version};
-pub use write::{Delete, Deleted, Existed, Expiry, Level, Put, Receipt, Written};
+pub use write::{CommitLevel, Delete, Deleted, Existed, Expiry, Put, Receipt, Written};

@@ -357,7 +357,7 @@ impl From<bool> for Existed {
 /// # Examples
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-/// use tiered_core::{Level, MemoryStore, StoreExt, TieredStore, VolatileJournal, WritePolicy};
+/// use tiered_core::{CommitLevel, MemoryStore, StoreExt, TieredStore, VolatileJournal, WritePolicy};
 ///
 /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
 ///     .write_policy(WritePolicy::WriteBehind)
@@ -365,13 +365,13 @@ impl From<bool> for Existed {
 ///     .build()
 ///     .await?;
 /// let written = store.set("users/42", "Ada").await?;
-/// assert_eq!(written.level, Level::Journaled);
-/// written.receipt.durable(Level::Committed).await?;
+/// assert_eq!(written.level, CommitLevel::Journaled);
+/// written.receipt.durable(CommitLevel::Committed).await?;
 /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
-pub enum Level {
+pub enum CommitLevel {
     /// In the write-behind journal; the backend follows.
     Journaled,
     /// In the authoritative store, at its declared durability.
@@ -383,10 +383,10 @@ pub enum Level {
 /// # Examples
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-/// use tiered_core::{Level, MemoryStore, StoreExt};
+/// use tiered_core::{CommitLevel, MemoryStore, StoreExt};
 ///
 /// let written = MemoryStore::new().set("users/42", "Ada").await?;
-/// assert_eq!(written.level, Level::Committed);
+/// assert_eq!(written.level, CommitLevel::Committed);
 /// println!("written as {}", written.version);
 /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
 /// ```
@@ -396,7 +396,7 @@ pub struct Written {
     /// The version that the entry has now.
     pub version: Version,
     /// Where the write is.
-    pub level: Level,
+    pub level: CommitLevel,
     /// To wait until it is further.
     pub receipt: Receipt,
 }
@@ -406,12 +406,12 @@ impl Written {
     ///
     /// # Examples
     /// ```
-    /// use tiered_core::{Level, Version, Written};
+    /// use tiered_core::{CommitLevel, Version, Written};
     ///
-    /// assert_eq!(Written::committed(Version::from_u128(1)).level, Level::Committed);
+    /// assert_eq!(Written::committed(Version::from_u128(1)).level, CommitLevel::Committed);
     /// ```
     pub fn committed(version: Version) -> Self {
-        Self { version, level: Level::Committed, receipt: Receipt::committed() }
+        Self { version, level: CommitLevel::Committed, receipt: Receipt::committed() }
     }
 }
 
@@ -420,10 +420,10 @@ impl Written {
 /// # Examples
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-/// use tiered_core::{Delete, Key, Level, MemoryStore, Store};
+/// use tiered_core::{Delete, Key, CommitLevel, MemoryStore, Store};
 ///
 /// let deleted = MemoryStore::new().delete(&Key::new("users/42")?, Delete::new()).await?;
-/// assert_eq!(deleted.level, Level::Committed);
+/// assert_eq!(deleted.level, CommitLevel::Committed);
 /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
 /// ```
 #[derive(Clone, Debug)]
@@ -432,7 +432,7 @@ pub struct Deleted {
     /// Whether a live entry existed.
     pub existed: Existed,
     /// Where the delete is.
-    pub level: Level,
+    pub level: CommitLevel,
     /// To wait until it is further.
     pub receipt: Receipt,
 }
@@ -447,7 +447,7 @@ impl Deleted {
     /// assert_eq!(Deleted::committed(true).existed, Existed::Yes);
     /// ```
     pub fn committed(existed: impl Into<Existed>) -> Self {
-        Self { existed: existed.into(), level: Level::Committed, receipt: Receipt::committed() }
+        Self { existed: existed.into(), level: CommitLevel::Committed, receipt: Receipt::committed() }
     }
 }
 
@@ -465,7 +465,7 @@ pub(crate) enum Progress {
 /// # Examples
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-/// use tiered_core::{Level, MemoryStore, StoreExt, TieredStore, VolatileJournal, WritePolicy};
+/// use tiered_core::{CommitLevel, MemoryStore, StoreExt, TieredStore, VolatileJournal, WritePolicy};
 ///
 /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
 ///     .write_policy(WritePolicy::WriteBehind)
@@ -474,7 +474,7 @@ pub(crate) enum Progress {
 ///     .await?;
 /// let written = store.set("order/7", "paid").await?;
 /// // An answer to the customer can wait until the backend has the order.
-/// written.receipt.durable(Level::Committed).await?;
+/// written.receipt.durable(CommitLevel::Committed).await?;
 /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
 /// ```
 #[derive(Clone)]
@@ -486,9 +486,9 @@ impl Receipt {
     /// # Examples
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-    /// use tiered_core::{Level, Receipt};
+    /// use tiered_core::{CommitLevel, Receipt};
     ///
-    /// Receipt::committed().durable(Level::Committed).await?;
+    /// Receipt::committed().durable(CommitLevel::Committed).await?;
     /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
     /// ```
     pub const fn committed() -> Self {
@@ -509,9 +509,9 @@ impl Receipt {
     ///
     /// # Cancel safety
     /// Waiting changes nothing; drop it at any time.
-    pub async fn durable(&self, level: Level) -> Result<()> {
+    pub async fn durable(&self, level: CommitLevel) -> Result<()> {
         let Some(progress) = &self.0 else { return Ok(()) };
-        if level == Level::Journaled {
+        if level == CommitLevel::Journaled {
             return Ok(());
         }
         let mut progress = progress.clone();

@@ -53,7 +53,7 @@ use crate::tasks::Tasks;
 use crate::tier::Tier;
 use crate::turn::Turns;
 use crate::version::{Precondition, Version};
-use crate::write::{Deleted, Existed, Level, Receipt, Written};
+use crate::write::{CommitLevel, Deleted, Existed, Receipt, Written};
 
 use parking::{Parking, Why};
 use queue::Queue;
@@ -413,7 +413,7 @@ impl WriteBehind {
 }
 
 fn journaled(write: &Write, existed: Existed, receipt: Receipt) -> Applied {
-    let level = Level::Journaled;
+    let level = CommitLevel::Journaled;
     match write.effect() {
         Effect::Put(entry) => Applied::Put(Written { version: entry.version().clone(), level, receipt }),
         Effect::Delete(_) => Applied::Delete(Deleted { existed, level, receipt }),

@@ -15,9 +15,9 @@ use tiered_core::adapter::journal::{Aside, Journal, JournalRecord, Recovered, Se
 use tiered_core::adapter::{Stamp, VersionMint};
 use tiered_core::settings::OnFull;
 use tiered_core::{
-    Action, Delete, Durability, Entry, Error, ErrorKind, Event, Feature, Key, Level, ListOptions, ListStream,
-    MemoryStore, Outcome, Put, Receipt, Result, Store, StoreExt as _, TieredSettings, TieredStore,
-    WritePolicy, ownership,
+    Action, CommitLevel, Delete, Durability, Entry, Error, ErrorKind, Event, Feature, Key, ListOptions,
+    ListStream, MemoryStore, Outcome, Put, Receipt, Result, Store, StoreExt as _, TieredSettings,
+    TieredStore, WritePolicy, ownership,
 };
 use tiered_journal::{JournalConfig, MemoryFolder};
 use tiered_sim::clock::SimClock;
@@ -286,7 +286,7 @@ impl World {
         tokio::time::timeout(Duration::from_secs(30), store.flush()).await.expect("in time").expect("drains");
         let receipts = std::mem::take(&mut *self.receipts.lock().expect("no panic"));
         for receipt in receipts {
-            let resolved = receipt.durable(Level::Committed);
+            let resolved = receipt.durable(CommitLevel::Committed);
             tokio::time::timeout(Duration::from_secs(1), resolved).await.expect("resolves").expect("flushed");
         }
         assert_eq!((store.stats().backlog, store.stats().oldest_pending), (0, Duration::ZERO));

@@ -50,11 +50,11 @@ pub use stack::Stack;
 pub use tiered_core::testing;
 #[doc(inline)]
 pub use tiered_core::{
-    Action, Applied, AsKey, AsStore, Atomicity, Attributes, Batch, ByteStream, Capabilities, Create, Delete,
-    Deleted, Durability, Entry, Error, ErrorKind, Event, Events, Existed, Expiry, Feature, FlushOrder,
-    Freshness, Guarantees, Key, Known, Level, ListOptions, ListStream, Listed, Lookup, MemoryStore, Metadata,
-    Operation, Outcome, ParkReason, Parked, Precondition, Put, Read, ReadOptions, ReadPolicy, Receipt,
-    Requirement, Result, Sharing, Slices, Source, Staleness, Stats, Store, StoreExt, TieredBuilder,
+    Action, Applied, AsKey, AsStore, Atomicity, Attributes, Batch, ByteStream, Capabilities, CommitLevel,
+    Create, Delete, Deleted, Durability, Entry, Error, ErrorKind, Event, Events, Existed, Expiry, Feature,
+    FlushOrder, Freshness, Guarantees, Key, Known, ListOptions, ListStream, Listed, Lookup, MemoryStore,
+    Metadata, Operation, Outcome, ParkReason, Parked, Precondition, Put, Read, ReadOptions, ReadPolicy,
+    Receipt, Requirement, Result, Sharing, Slices, Source, Staleness, Stats, Store, StoreExt, TieredBuilder,
     TieredSettings, TieredStore, Timestamp, Version, VolatileJournal, WriteDurability, WritePolicy, Written,
     adapter, ownership, settings, sync,
 };

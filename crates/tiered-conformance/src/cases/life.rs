@@ -39,7 +39,7 @@ async fn life_flush(bench: Bench) -> Verdict {
     bench.store.flush().await?;
     bench.expect("flush", &key, b"value").await?;
     // What was flushed is where it should be: the receipt has nothing left to wait for.
-    let durable = written.receipt.durable(tiered_core::Level::Committed);
+    let durable = written.receipt.durable(tiered_core::CommitLevel::Committed);
     Bench::in_time("flush", "the receipt of a flushed put", durable).await??;
     let fresh = bench.store.load(&key, &ReadOptions::new().authoritative()).await?;
     let right = bench.is(fresh.entry(), b"value");

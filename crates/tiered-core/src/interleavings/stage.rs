@@ -27,7 +27,7 @@ use crate::sync_primitives::explored::{self, abandon, coin, pause, time};
 use crate::tiered::TieredStore;
 use crate::tiered::builder::TieredBuilder;
 use crate::version::VersionMint;
-use crate::write::{Delete, Level, Put};
+use crate::write::{CommitLevel, Delete, Put};
 
 /// How often it is looked whether a store has come to rest.
 const LOOKS: u64 = 2_000;
@@ -334,7 +334,7 @@ impl Stage {
         let written = self.store.put(&self.keys[key], put_of(id)).await;
         self.history.end_write(key, id, written.as_ref());
         let Ok(written) = written else { return };
-        if written.receipt.durable(Level::Committed).await.is_ok() {
+        if written.receipt.durable(CommitLevel::Committed).await.is_ok() {
             self.history.committed(key, id);
         }
     }

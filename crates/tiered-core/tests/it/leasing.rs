@@ -39,7 +39,7 @@ async fn a_fenced_owner_writes_nothing() {
     let after = open(&backend, Lease::TakeOver).await.expect("taken over");
     let late = before.put(&key("a"), Put::new("late")).await.expect("it does not know yet");
     before.flush().await.expect_err("it knows now");
-    assert!(late.receipt.durable(tiered_core::Level::Committed).await.is_err());
+    assert!(late.receipt.durable(tiered_core::CommitLevel::Committed).await.is_err());
     assert_eq!(before.parked().len(), 1, "kept until it is retried or dropped");
     for refused in [before.get(&key("a")).await.err(), before.put(&key("a"), Put::new("x")).await.err()] {
         assert_eq!(refused.expect("it serves nothing").kind(), ErrorKind::Locked);

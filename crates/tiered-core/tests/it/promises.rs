@@ -10,7 +10,7 @@ use tiered_core::adapter::{Clock, Stamp, VersionMint};
 use tiered_core::settings::{FillTiming, OnFull, OnOverdue, OnPark, OnUnknown, Reopen};
 use tiered_core::testing::ManualClock;
 use tiered_core::{
-    Batch, Capabilities, Delete, Durability, Error, ErrorKind, Event, Feature, FlushOrder, Key, Level,
+    Batch, Capabilities, CommitLevel, Delete, Durability, Error, ErrorKind, Event, Feature, FlushOrder, Key,
     MemoryStore, Outcome, Put, ReadOptions, Result, Sharing, Source, Staleness, Store, StoreExt as _,
     TieredBuilder, TieredStore, Timestamp, VolatileJournal, WritePolicy, Written,
 };
@@ -133,7 +133,7 @@ async fn during_an_outage_writes_are_acknowledged_up_to_the_bound_and_flushed_in
     tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(store.stats().backlog, 10, "an outage parks nothing and loses nothing");
     back.be(Mood::Well);
-    last.expect("written").receipt.durable(Level::Committed).await.expect("lands");
+    last.expect("written").receipt.durable(CommitLevel::Committed).await.expect("lands");
     assert_eq!(back.inner().peek(&key("k")).expect("there").value(), "9");
     store.put(&key("other"), Put::new("v")).await.expect("there is room again");
     store.flush().await.expect("drains");

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tiered_core::{
-    Batch, Delete, ErrorKind, Existed, Feature, Key, Level, ListOptions, Lookup, MemoryStore, Precondition,
-    Put, ReadOptions, Source, Store, StoreExt as _, TieredBuilder, TieredStore, VolatileJournal, WritePolicy,
+    Batch, CommitLevel, Delete, ErrorKind, Existed, Feature, Key, ListOptions, Lookup, MemoryStore,
+    Precondition, Put, ReadOptions, Source, Store, StoreExt as _, TieredBuilder, TieredStore,
+    VolatileJournal, WritePolicy,
 };
 
 fn key(text: &str) -> Key {
@@ -39,10 +40,11 @@ async fn each_write_policy_writes_to_the_tiers_it_names() {
         let Stack { store, front, back } = stack(policy).await;
         let k = key("k");
         let written = store.put(&k, Put::new("v")).await.expect("written");
-        let level = if policy == WritePolicy::WriteBehind { Level::Journaled } else { Level::Committed };
+        let level =
+            if policy == WritePolicy::WriteBehind { CommitLevel::Journaled } else { CommitLevel::Committed };
         assert_eq!(written.level, level);
         assert_eq!(store.get(&k).await.expect("reads").expect("found").value(), "v", "{policy}");
-        written.receipt.durable(Level::Committed).await.expect("lands");
+        written.receipt.durable(CommitLevel::Committed).await.expect("lands");
         store.flush().await.expect("flushed");
         let in_front = front.snapshot().contains_key(&k);
         let in_back = back.snapshot().contains_key(&k);

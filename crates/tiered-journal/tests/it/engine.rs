@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tiered_core::settings::OnPark;
 use tiered_core::{
-    Action, Batch, Delete, Durability, Entry, ErrorKind, Event, Feature, Level, ListOptions, MemoryStore,
-    Put, Store, StoreExt as _, TieredStore, WritePolicy,
+    Action, Batch, CommitLevel, Delete, Durability, Entry, ErrorKind, Event, Feature, ListOptions,
+    MemoryStore, Put, Store, StoreExt as _, TieredStore, WritePolicy,
 };
 use tiered_journal::{FileJournal, JournalConfig};
 
@@ -53,7 +53,7 @@ async fn acknowledged_writes_survive_a_killed_process() {
     assert_eq!(store.guarantees().durability, Durability::PowerLoss);
     for index in 0..50 {
         let written = store.put(&key(&format!("k{:02}", index % 20)), Put::new(format!("{index}"))).await;
-        assert_eq!(written.expect("acknowledged").level, Level::Journaled);
+        assert_eq!(written.expect("acknowledged").level, CommitLevel::Journaled);
     }
     let batch =
         (0..700).fold(Batch::new(), |batch, index| batch.put(key(&format!("b{index:03}")), Put::new("x")));
@@ -105,7 +105,7 @@ async fn on_park_halt_a_refused_write_stops_the_flush() {
     assert!(parked[0].reason.to_string().contains("no such keys"), "{}", parked[0].reason);
     assert_eq!(read(&store, "bad").await.expect("acknowledged, and shown"), "1");
     let Some(Ok(tiered_core::Applied::Put(written))) = outcomes.pop() else { panic!("a put") };
-    let refused = written.receipt.durable(Level::Committed).await.expect_err("parked");
+    let refused = written.receipt.durable(CommitLevel::Committed).await.expect_err("parked");
     assert_eq!(refused.kind(), ErrorKind::TooLarge);
     let seen = loop {
         if let Event::Parked { key } = events.next().await.expect("open") {
@@ -128,7 +128,7 @@ async fn on_park_halt_a_refused_write_stops_the_flush() {
     assert_eq!(back.value("after").await.expect("flushed"), "1");
     assert_eq!((store.stats().parked, store.stats().backlog), (0, 0));
     assert!(store.retry_parked(sequence).is_err());
-    after.receipt.durable(Level::Committed).await.expect_err("its store was dropped");
+    after.receipt.durable(CommitLevel::Committed).await.expect_err("its store was dropped");
 }
 
 #[tokio::test]
@@ -145,7 +145,7 @@ async fn dropping_a_parked_write_leaves_the_backends_value() {
     assert_eq!(read(&store, "bad").await.expect("shown"), "new");
     store.drop_parked(store.parked()[0].sequence()).await.expect("dropped");
     assert_eq!(read(&store, "bad").await.expect("the backend's"), "old");
-    let error = written.receipt.durable(Level::Committed).await.expect_err("dropped");
+    let error = written.receipt.durable(CommitLevel::Committed).await.expect_err("dropped");
     assert!(error.to_string().contains("dropped"), "{error}");
     store.flush().await.expect("goes on");
     assert_eq!(back.value("after").await.expect("flushed"), "1");
@@ -180,7 +180,7 @@ async fn on_park_continue_a_later_write_replaces_a_parked_one() {
         assert_eq!(names(&store), ["bad1", "bad2"]);
         assert_eq!(read(&store, "bad1").await.expect("shown"), "1");
         let again = store.put(&key("bad1"), Put::new("2")).await.expect("acknowledged");
-        again.receipt.durable(Level::Committed).await.expect_err("refused as well");
+        again.receipt.durable(CommitLevel::Committed).await.expect_err("refused as well");
         assert_eq!(store.parked().len(), 3);
         // The backend becomes less picky: of two parked writes of a key the later one counts.
         back.strict.store(false, Ordering::Relaxed);

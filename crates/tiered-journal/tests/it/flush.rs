@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tiered_core::{
-    Batch, Level, MemoryStore, Put, Store as _, StoreExt as _, TieredStore, VolatileJournal, WritePolicy,
+    Batch, CommitLevel, MemoryStore, Put, Store as _, StoreExt as _, TieredStore, VolatileJournal,
+    WritePolicy,
 };
 
 use crate::key;
@@ -37,7 +38,7 @@ async fn a_flush_covers_every_write_acknowledged_before_it() {
                     flushed.expect("the flush ends").expect("drains");
                     let found = back.value(&name).await.expect("flushed");
                     assert_eq!(found, value, "{name} was acknowledged before the flush");
-                    written.receipt.durable(Level::Committed).await.expect("flushed");
+                    written.receipt.durable(CommitLevel::Committed).await.expect("flushed");
                 }
             })
         })

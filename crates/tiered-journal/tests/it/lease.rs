@@ -9,8 +9,8 @@ use tiered_core::adapter::journal::{Aside, Journal, JournalRecord, Recovered, Se
 use tiered_core::ownership::Lease;
 use tiered_core::settings::OnPark;
 use tiered_core::{
-    Batch, Durability, Error, ErrorKind, Level, MemoryStore, ParkReason, Put, Result, Store, TieredStore,
-    VolatileJournal, WritePolicy,
+    Batch, CommitLevel, Durability, Error, ErrorKind, MemoryStore, ParkReason, Put, Result, Store,
+    TieredStore, VolatileJournal, WritePolicy,
 };
 use tiered_journal::JournalConfig;
 
@@ -150,7 +150,7 @@ async fn no_write_counts_as_flushed_while_the_parked_list_is_being_written() {
         tokio::task::yield_now().await;
     }
     let good = store.put(&key("good"), Put::new("1")).await.expect("acknowledged");
-    good.receipt.durable(Level::Committed).await.expect("flushed");
+    good.receipt.durable(CommitLevel::Committed).await.expect("flushed");
     let record = back.value(".tiered/owner").await.expect("owned");
     let record = String::from_utf8_lossy(&record).into_owned();
     assert!(record.contains("flushed=0 "), "{record}, and no list has what is parked");

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use tiered_core::adapter::journal::{Aside, Journal, JournalRecord, Recovered, Sequence};
 use tiered_core::settings::OnPark;
 use tiered_core::{
-    Applied, Batch, Durability, ErrorKind, Key, Level, MemoryStore, Put, Result, Store as _, TieredStore,
-    VolatileJournal, WritePolicy,
+    Applied, Batch, CommitLevel, Durability, ErrorKind, Key, MemoryStore, Put, Result, Store as _,
+    TieredStore, VolatileJournal, WritePolicy,
 };
 use tiered_journal::FileJournal;
 
@@ -344,7 +344,7 @@ async fn a_refused_last_operation_on_a_key_is_not_replaced_by_an_earlier_one_of_
     store.flush().await.expect_err("refused");
     for outcome in outcomes {
         let Ok(Applied::Put(written)) = outcome else { panic!("a put") };
-        let refused = written.receipt.durable(Level::Committed).await.expect_err("parked");
+        let refused = written.receipt.durable(CommitLevel::Committed).await.expect_err("parked");
         assert_eq!(refused.kind(), ErrorKind::TooLarge);
     }
     let parked = store.parked();

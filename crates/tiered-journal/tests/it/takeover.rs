@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tiered_core::ownership::Lease;
 use tiered_core::settings::OnPark;
 use tiered_core::{
-    Durability, ErrorKind, Level, Parked, Put, Store as _, StoreExt as _, TieredStore, ownership,
+    CommitLevel, Durability, ErrorKind, Parked, Put, Store as _, StoreExt as _, TieredStore, ownership,
 };
 use tiered_journal::{JournalConfig, MemoryFolder};
 use tokio::sync::Notify;
@@ -121,7 +121,7 @@ async fn an_owner_comes_back(lands: Lands, on_park: OnPark, again: Lease, closes
     if again == Lease::TakeOver {
         let late = after.put(&key("a"), Put::new("10")).await.expect("it does not know yet");
         after.flush().await.expect_err("it knows now");
-        late.receipt.durable(Level::Committed).await.expect_err("it is parked");
+        late.receipt.durable(CommitLevel::Committed).await.expect_err("it is parked");
         serves_nothing(&after).await;
     }
     let (first, last) = (before.parked().into_iter().next(), before.parked().pop());
@@ -181,7 +181,7 @@ fn an_append_in_progress_when_the_lease_is_lost_is_parked() {
             drop(turn);
             let resolved = written.await.receipt;
             let limit = std::time::Duration::from_mins(1);
-            let resolved = tokio::time::timeout(limit, resolved.durable(Level::Committed)).await;
+            let resolved = tokio::time::timeout(limit, resolved.durable(CommitLevel::Committed)).await;
             resolved.expect("it does not wait for ever").expect_err("it is parked");
             assert_eq!(records(&before.parked()), [1, 1], "{on_park:?}");
             after.close().await.expect("nothing waits");
@@ -221,7 +221,7 @@ fn an_append_in_progress_when_another_journal_takes_the_lease_is_not_flushed() {
                 before.drop_parked(parked.sequence()).await.expect("parked");
             }
             drop(turn);
-            written.await.receipt.durable(Level::Committed).await.expect_err("it is parked");
+            written.await.receipt.durable(CommitLevel::Committed).await.expect_err("it is parked");
             assert_eq!(records(&before.parked()), [1], "{on_park:?}");
             assert_eq!(back.state(), State::new(), "{on_park:?}");
         });

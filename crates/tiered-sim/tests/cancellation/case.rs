@@ -9,7 +9,7 @@ use tiered_conformance::{Fault, FaultStore, Faults, Intercept};
 use tiered_core::adapter::{Clock, Note, Stamp, VersionMint};
 use tiered_core::testing::ManualClock;
 use tiered_core::{
-    Capabilities, Feature, Key, Level, MemoryStore, Outcome, Put, Store, StoreExt as _, TieredStore,
+    Capabilities, CommitLevel, Feature, Key, MemoryStore, Outcome, Put, Store, StoreExt as _, TieredStore,
     Timestamp, Version, WritePolicy, Written,
 };
 use tokio::task::JoinHandle;
@@ -240,7 +240,7 @@ impl World {
         for index in 0..self.capacity {
             let key = Key::new(format!("room-{index}")).expect("valid");
             let written = in_time("a write into free room", self.store.put(&key, Put::new("v"))).await?;
-            if written.level != Level::Journaled {
+            if written.level != CommitLevel::Journaled {
                 return Err("a write behind was not journaled".to_owned());
             }
         }
