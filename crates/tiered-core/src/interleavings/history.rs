@@ -254,28 +254,22 @@ impl History {
         }
     }
 
-    /// Whether what the backend has is a prefix of the journal, whole units and without what was refused.
+    /// Whether what the backend has is a prefix of the journal, in whole units. Once a write was refused that is so for
+    /// each key alone.
     pub(super) fn is_prefix(&self, backend: &[Value]) -> bool {
         let order = self.order.lock();
-        let firsts: Vec<Value> =
-            self.keys.iter().map(|key| key.lock().order.first().and_then(|first| first.value)).collect();
-        // What the backend may have of each key.
-        let mut fits: Vec<Vec<Value>> = firsts.iter().map(|first| vec![*first]).collect();
-        let matches = |fits: &[Vec<Value>]| fits.iter().zip(backend).all(|(fits, has)| fits.contains(has));
-        if matches(&fits) {
+        if !order.refused.is_empty() {
             return true;
         }
-        for journaled in &order.journaled {
-            let of_key = &mut fits[journaled.key];
-            if !order.refused.contains(&journaled.id) {
-                of_key.clear();
-            }
-            of_key.push(journaled.value);
-            if !journaled.continues && matches(&fits) {
-                return true;
-            }
+        let first = |key: &Mutex<OfKey>| key.lock().order.first().and_then(|first| first.value);
+        let mut prefix: Vec<Value> = self.keys.iter().map(first).collect();
+        if prefix == backend {
+            return true;
         }
-        false
+        order.journaled.iter().any(|journaled| {
+            prefix[journaled.key] = journaled.value;
+            !journaled.continues && prefix == backend
+        })
     }
 
     /// The receipt of a write says that the backend has it, or a later one of its key.

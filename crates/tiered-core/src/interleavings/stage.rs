@@ -466,6 +466,7 @@ impl Stage {
             assert!(self.decide().await, "a flush fails, and nothing is parked");
         }
         self.rest().await;
+        self.history.verdict().unwrap_or_else(|why| panic!("{why}"));
         self.agree().await;
         self.store.close().await.unwrap_or_else(|error| panic!("nothing is in trouble: {}", error.chain()));
         Self::wait_until_left().await;

@@ -68,6 +68,8 @@ impl WriteBehind {
     pub(crate) fn retry_parked(&self, sequence: Sequence) -> Result<()> {
         {
             let mut parking = self.parking.lock();
+            // A later write of a key that is not seen yet comes behind the unit: it is pending before it is in line.
+            let mut queue = self.queue.lock();
             let halts = self.plan.halts_when_parked();
             // Where the flush went on, a later write of the key must not be undone.
             let is_superseded =
@@ -77,7 +79,7 @@ impl WriteBehind {
             self.superseded(superseded.writes());
             unit.tell(&Progress::Journaled);
             if !unit.is_empty() {
-                self.queue.lock().insert(unit);
+                queue.insert(unit);
             }
         }
         self.move_barrier();
