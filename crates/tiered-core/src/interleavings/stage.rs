@@ -17,12 +17,13 @@ use crate::capability::{Feature, Sharing};
 use crate::clock::{Clock, Stamp, Timestamp};
 use crate::entry::Entry;
 use crate::error::Result;
+use crate::journal::Journal;
 use crate::key::Key;
 use crate::list::ListOptions;
 use crate::memory::MemoryStore;
 use crate::policy::{Freshness, WritePolicy};
 use crate::read::{Lookup, Read, ReadOptions, Source};
-use crate::store::{Change, Store as _};
+use crate::store::{Change, Store};
 use crate::sync_primitives::explored::{self, abandon, coin, pause, time};
 use crate::tiered::TieredStore;
 use crate::tiered::builder::TieredBuilder;
@@ -142,7 +143,7 @@ impl Places {
         let lifetime = if setting.lively { LIFETIME } else { Duration::ZERO };
         let memory = |name: &'static str| {
             MemoryStore::with_stamp(stamp.clone())
-                .declaring(|capabilities| capabilities.named(name).request_lifetime(lifetime))
+                .declaring(|capabilities| capabilities.named(name).with_request_lifetime(lifetime))
         };
         let front = memory("frontend").declaring(|capabilities| {
             if setting.peeks { capabilities } else { capabilities.without(Feature::Peeks) }
@@ -196,10 +197,15 @@ impl Stage {
         let backend = if setting.shared { backend.told_by(told) } else { backend };
         let (frontend, backend, journal) =
             (Arc::new(frontend), Arc::new(backend), Arc::clone(&places.journal));
-        let builder = TieredStore::builder(Arc::clone(&frontend) as _, Arc::clone(&backend) as _)
-            .stamp(places.stamp.clone())
-            .write_policy(setting.policy);
-        let builder = if journaled { builder.journal(Arc::clone(&journal) as _) } else { builder };
+        let front: Arc<dyn Store> = Arc::<Scripted>::clone(&frontend);
+        let back: Arc<dyn Store> = Arc::<Scripted>::clone(&backend);
+        let builder =
+            TieredStore::builder(front, back).stamp(places.stamp.clone()).write_policy(setting.policy);
+        let builder = if journaled {
+            builder.journal(Arc::<ScriptedJournal>::clone(&journal) as Arc<dyn Journal>)
+        } else {
+            builder
+        };
         let store = change(builder).build().await;
         let store = store.unwrap_or_else(|error| panic!("the parts fit: {}", error.chain()));
         let tasks = Mutex::default();

@@ -17,6 +17,10 @@ impl Instant {
         Self(RUN.with(|run| run.now.get()))
     }
 
+    pub(crate) fn checked_add(self, duration: Duration) -> Option<Self> {
+        self.0.checked_add(duration).map(Self)
+    }
+
     /// Since the run began.
     pub(crate) const fn uptime(self) -> Duration {
         self.0
