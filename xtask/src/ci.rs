@@ -137,7 +137,7 @@ fn long() -> [Stage; 4] {
         },
         Stage {
             name: "interleavings",
-            what: "100,000 schedules under shuttle",
+            what: "300,000 schedules of real stores under shuttle",
             estimate: Estimate { compiled: 80, nothing: 120 },
             vital: false,
             run: |session| own(session, &["interleavings"]),

@@ -80,8 +80,8 @@ impl Follower {
 
     /// Changes may have been missed: every entry is compared with the backend before its next use.
     fn resync(&self) {
-        self.recorder.count(Count::Resync);
         self.frontend.doubt_others();
+        self.recorder.count(Count::Resync);
     }
 
     /// Drops what the frontend has of `key`, unless it is this version already: one's own write comes back as well.
