@@ -118,11 +118,16 @@ fn servers(session: &mut Session) -> Result<Counts, String> {
     session.serve(services);
     for (adapter, variables) in REMOTE {
         if !variables.iter().all(|variable| session.has(variable)) {
-            session.miss(format!("{adapter} and stacks with it, for want of a server ({})", log.display()));
+            session.miss(format!(
+                "{adapter} and stacks with it, because there is no server ({})",
+                log.display()
+            ));
         }
     }
     if !session.has("TIERED_TEST_POSTGRES_OWN") {
-        session.miss("a Postgres that crashes or speaks TLS, for want of one that may be killed".to_owned());
+        session.miss(
+            "a Postgres that crashes or speaks TLS, because there is none that may be killed".to_owned(),
+        );
     }
     Ok(Counts::default())
 }
@@ -223,7 +228,7 @@ fn examples(session: &mut Session) -> Result<Counts, String> {
 /// The stage of `ci` that kills processes.
 pub(crate) fn killed(session: &mut Session) -> Result<Counts, String> {
     if !is_complete(session) {
-        session.miss("processes that are killed, for want of a server".to_owned());
+        session.miss("processes that are killed, because there is no server".to_owned());
         return Ok(Counts::default());
     }
     let command = own(session, "crash")?.command(session);

@@ -123,7 +123,7 @@ impl Events {
         Self(ReusableBoxFuture::new(receive(receiver)))
     }
 
-    /// The next event; `None` when the store is gone.
+    /// The next event; `None` once the store was dropped.
     ///
     /// # Cancel safety
     /// No event is lost when it is dropped.

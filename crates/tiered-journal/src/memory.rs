@@ -170,7 +170,7 @@ impl Attached {
     ) -> io::Result<T> {
         let mut state = self.folder.0.lock();
         if state.generation != self.generation {
-            return Err(io::Error::other("the power is gone"));
+            return Err(io::Error::other("the power is off"));
         }
         match state.faults.as_mut().and_then(|faults| faults(call)) {
             Some(kind) if matches!(call, "write" | "sync") => run(&mut state, true).and(Err(kind.into())),

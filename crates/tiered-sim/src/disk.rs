@@ -87,7 +87,7 @@ impl Process {
 }
 
 fn powerless() -> io::Error {
-    io::Error::other("the power is gone")
+    io::Error::other("the power is off")
 }
 
 /// A process's handle on a [`Disk`].

@@ -235,7 +235,7 @@ impl Account {
         let known =
             found.is_none_or(|id| self.base == Some(id) || self.steps.iter().any(|step| step.id == id));
         let expected = may_be.iter().map(|step| format!("{:?} {}", step.change, step.id)).collect::<Vec<_>>();
-        let what = if known { "an acknowledged write is lost" } else { "nobody wrote that" };
+        let what = if known { "an acknowledged write is lost" } else { "this was never written" };
         Err(format!("found {found:?}, expected one of {expected:?} over {:?}: {what}", self.base))
     }
 }
@@ -266,7 +266,7 @@ mod tests {
         assert!(observed(acknowledged, &[("a", 2)]).is_ok());
         assert!(observed(acknowledged, &[("a", 1)]).expect_err("lost").contains("lost"));
         assert!(observed(acknowledged, &[]).is_err());
-        assert!(observed(acknowledged, &[("a", 9)]).expect_err("invented").contains("nobody"));
+        assert!(observed(acknowledged, &[("a", 9)]).expect_err("invented").contains("never written"));
         assert!(observed(acknowledged, &[("a", 2), ("b", 2)]).is_err());
     }
 

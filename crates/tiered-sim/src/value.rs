@@ -29,7 +29,7 @@ pub(crate) fn decode(entry: &Entry) -> Result<Value, String> {
 /// The number of a value, or of its beginning.
 pub(crate) fn decode_bytes(bytes: &Bytes, is_whole: bool) -> Result<Value, String> {
     let number = bytes.get(..DIGITS).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
-    let Some(number) = number else { return Err(format!("bytes that nobody wrote: {bytes:?}")) };
+    let Some(number) = number else { return Err(format!("bytes that were never written: {bytes:?}")) };
     let right = encode(number);
     let whole = if is_whole { *bytes == right } else { right.starts_with(bytes) };
     if whole { Ok(number) } else { Err(format!("value {number} with bytes that are not its own")) }

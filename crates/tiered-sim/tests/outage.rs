@@ -203,7 +203,7 @@ impl World {
         self.oracle.lock().expect("no panic").clone()
     }
 
-    /// Writes and reads its own keys until `until`; every write is acknowledged, waits, or is refused for want of room.
+    /// Writes and reads its own keys until `until`; every write is acknowledged, waits, or is refused because there is no room.
     async fn write(&self, store: &TieredStore, writer: usize, until: Instant) {
         while Instant::now() < until {
             let id = self.next.fetch_add(1, Ordering::Relaxed);

@@ -76,7 +76,7 @@ impl Shop {
         }
     }
 
-    /// Takes one piece out of the stock, whoever else buys at the same moment.
+    /// Takes one piece out of the stock, even if others buy at the same moment.
     pub async fn take(&self, item: &str) -> Result<u64> {
         let sold_out = |left| ServiceError::SoldOut { item: item.to_owned(), left };
         self.change_stock(item, |left| left.checked_sub(1).ok_or_else(|| sold_out(left))).await

@@ -106,7 +106,7 @@ impl Setting {
     }
 }
 
-/// What is left of a store when it is gone.
+/// What outlives a store.
 #[derive(Debug)]
 struct Places {
     front: MemoryStore,

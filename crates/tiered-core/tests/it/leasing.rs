@@ -99,7 +99,7 @@ async fn a_lease_needs_atomic_batches() {
     let refused = open(&backend, Lease::Acquire).await.expect_err("refused");
     assert!(refused.message().contains("atomic batches"), "{refused}");
     let builder = TieredStore::builder(MemoryStore::new(), MemoryStore::new());
-    let refused = builder.lease(Lease::Acquire).build().await.expect_err("of no use");
+    let refused = builder.lease(Lease::Acquire).build().await.expect_err("a lease needs write-behind");
     assert_eq!(refused.kind(), ErrorKind::Config);
 }
 

@@ -39,7 +39,7 @@ async fn a_full_disk_refuses_appends_and_still_records_parked_writes() {
     assert_eq!(journal.append(&[delete("k")]).await.expect("appends again"), last + 1);
 }
 
-/// Every call of the disk fails once, in turn: for any reason, and for want of room.
+/// Every call of the disk fails once, in turn: with any error, and with one of a full disk.
 #[tokio::test]
 async fn a_failure_of_each_disk_call_has_the_documented_outcome() {
     let (mut unknown, mut full) = (0, 0);
@@ -170,7 +170,7 @@ async fn acknowledged_writes_survive_a_loss_of_power() {
 }
 
 /// Without syncs of its own a journal syncs a segment when it begins the next one, and before a list. One that failed is
-/// the end, be it for want of room: what was not written is forgotten by then, and a second sync would say nothing of it.
+/// the end, also on a full disk: what was not written is forgotten by then, and a second sync would say nothing of it.
 #[tokio::test]
 async fn a_failed_fsync_is_not_repeated() {
     for (kind, parks) in [

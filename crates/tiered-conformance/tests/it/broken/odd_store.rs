@@ -342,7 +342,7 @@ impl Interceptor for OddStore {
         match self.odd {
             Odd::ClaimCoarse => self.claims.claim("odd", &Scope::Whole).await,
             Odd::ClaimKept => {
-                // Lent once and for all: what is handed out is no claim.
+                // Lent without an end: what is handed out is no claim.
                 let claim = self.claims.claim("odd", scope).await?;
                 self.kept.lock().push(claim);
                 Ok(Claim::shared())
