@@ -3,6 +3,7 @@
 //! | part | what it says about a key |
 //! |---|---|
 //! | [`Gate`] | a write is under way: no hits, no fills |
+//! | [`Doubt`] | a change of others waits for the gate: no hits, no fills |
 //! | [`Leader`] | one backend read for all readers, with the token to fill the frontend |
 //! | [`Call`] | a call to the frontend that changes the key has not returned |
 //! | quarantine | the frontend may hold a wrong entry: no hits until a removal has succeeded |
@@ -18,7 +19,7 @@ mod load;
 mod table;
 
 pub(crate) use call::Call;
-pub(crate) use gate::Gate;
+pub(crate) use gate::{Doubt, Gate};
 pub(crate) use leader::{Joined, Joining, Leader};
 pub(crate) use load::Load;
 pub(crate) use table::{Glance, Pending, Slots};

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tiered_core::{Entry, ErrorKind, Key, Known, Lookup, Read, ReadOptions, Slices};
@@ -235,13 +235,14 @@ async fn race_ranges(bench: Bench) -> Verdict {
     let value = move |round: u64| vec![u8::try_from(round % 251).unwrap_or(0); size];
     bench.put(&key, value(0)).await?;
     let (writer, reader, target) = (bench.clone(), bench.clone(), key.clone());
-    let ending = Arc::new(AtomicBool::new(false));
-    let ended = Arc::clone(&ending);
+    let race = Arc::new(Race::default());
+    let (of_writer, of_reader) = (Side(Arc::clone(&race)), Side(race));
     let writing = Bench::part(async move {
         for round in 1.. {
             writer.put(&target, value(round)).await?;
+            of_writer.0.writes.fetch_add(1, Ordering::Relaxed);
             Bench::breathe().await;
-            if ended.load(Ordering::Relaxed) {
+            if of_writer.0.is_over(rounds) {
                 break;
             }
         }
@@ -249,9 +250,7 @@ async fn race_ranges(bench: Bench) -> Verdict {
     });
     let reading = Bench::part(async move {
         let end = size as u64;
-        // Also where it fails.
-        let _ending = Ending(ending);
-        for _ in 0..rounds {
+        loop {
             let read =
                 reader.store.get_ranges(&key, &[end.saturating_sub(1)..end, 0..1], &ReadOptions::new()).await;
             match read {
@@ -264,17 +263,37 @@ async fn race_ranges(bench: Bench) -> Verdict {
                 Err(error) if error.kind() == ErrorKind::Unavailable => {}
                 other => return fail("read.ranges", format!("expected parts of the value, saw {other:?}")),
             }
+            of_reader.0.reads.fetch_add(1, Ordering::Relaxed);
+            if of_reader.0.is_over(rounds) {
+                return Ok(());
+            }
+            Bench::breathe().await;
         }
-        Ok(())
     });
     bench.all(vec![writing, reading]).await.map(drop)
 }
 
-/// Tells that its owner has ended.
-struct Ending(Arc<AtomicBool>);
+/// Writes and reads of one key at the same time.
+#[derive(Debug, Default)]
+struct Race {
+    writes: AtomicU64,
+    reads: AtomicU64,
+    over: AtomicBool,
+}
 
-impl Drop for Ending {
+impl Race {
+    /// Whether both sides have made so many rounds, or one has ended. A side that waits for a processor does not end the race.
+    fn is_over(&self, rounds: u64) -> bool {
+        let made = |count: &AtomicU64| count.load(Ordering::Relaxed) >= rounds;
+        self.over.load(Ordering::Relaxed) || (made(&self.writes) && made(&self.reads))
+    }
+}
+
+/// A side of a race. The race is over when it ends, also where it fails.
+struct Side(Arc<Race>);
+
+impl Drop for Side {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.over.store(true, Ordering::Relaxed);
     }
 }

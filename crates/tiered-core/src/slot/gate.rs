@@ -38,6 +38,28 @@ impl Drop for Interest {
     }
 }
 
+/// Keeps a key from hits while a change that the backend has told of waits for the key's gate: a write under way may end and
+/// open the gate before.
+#[derive(Debug)]
+pub(crate) struct Doubt {
+    slots: Arc<Slots>,
+    key: Key,
+}
+
+impl Doubt {
+    /// Doubts what the frontend has of `key`, from now until this is dropped.
+    pub(crate) fn new(slots: &Arc<Slots>, key: &Key) -> Self {
+        slots.with(key, Slot::begin_doubt);
+        Self { slots: Arc::clone(slots), key: key.clone() }
+    }
+}
+
+impl Drop for Doubt {
+    fn drop(&mut self) {
+        self.slots.with(&self.key, Slot::end_doubt);
+    }
+}
+
 impl Gate {
     /// Closes the gate of `key`, after those who came before.
     ///

@@ -37,6 +37,8 @@ pub(super) struct Slot {
     writers: usize,
     /// A write is past its gate: no hits, no fills.
     gated: bool,
+    /// Changes of others that were told and wait for the gate: no hits, no fills.
+    doubts: usize,
     /// The load that holds the fill token. Taking it out revokes the token.
     load: Option<Load>,
     /// A call to the frontend that changes the key, begun and not returned.
@@ -50,7 +52,7 @@ pub(super) struct Slot {
 impl Slot {
     fn is_idle(&self) -> bool {
         self.writers == 0
-            && !self.gated
+            && !self.is_gated()
             && !self.quarantined
             && self.load.is_none()
             && self.call.is_none()
@@ -58,7 +60,11 @@ impl Slot {
     }
 
     pub(super) fn is_being_written(&self) -> bool {
-        self.gated || self.pending.is_some()
+        self.is_gated() || self.pending.is_some()
+    }
+
+    const fn is_gated(&self) -> bool {
+        self.gated || self.doubts > 0
     }
 
     pub(super) fn admits_fill(&self) -> bool {
@@ -106,6 +112,16 @@ impl Slot {
     pub(super) fn close_gate(&mut self) {
         self.gated = true;
         self.revoke_fill_token();
+    }
+
+    /// Serves no hits from now on, also between two writes; revokes the fill token.
+    pub(super) fn begin_doubt(&mut self) {
+        self.doubts += 1;
+        self.revoke_fill_token();
+    }
+
+    pub(super) fn end_doubt(&mut self) {
+        self.doubts -= 1;
     }
 
     pub(super) fn open_gate(&mut self) {
@@ -204,7 +220,7 @@ impl Slots {
             None => Glance::Clear,
             Some(slot) => match &slot.pending {
                 Some(pending) => Glance::Pending(pending.effect.clone()),
-                None if slot.gated => Glance::Gated,
+                None if slot.is_gated() => Glance::Gated,
                 None if slot.quarantined => Glance::Quarantined,
                 None => Glance::Clear,
             },
@@ -321,7 +337,7 @@ impl Slots {
         for shard in &self.shards {
             for slot in shard.lock().values() {
                 stats.slots += 1;
-                stats.gated += u64::from(slot.gated);
+                stats.gated += u64::from(slot.is_gated());
                 stats.loads += u64::from(slot.load.is_some());
                 stats.pending += u64::from(slot.pending.is_some());
             }

@@ -10,7 +10,7 @@ use crate::entry::Origin;
 use crate::frontend::{Changed, Frontend};
 use crate::key::Key;
 use crate::observe::{Count, Event, Recorder};
-use crate::slot::{Gate, Slots};
+use crate::slot::{Doubt, Gate, Slots};
 use crate::store::{Change, ChangeStream};
 use crate::tasks::Tasks;
 use crate::version::Version;
@@ -53,9 +53,10 @@ impl Follower {
                 Some(Change::Key { key, version }) => match Arc::clone(&waiting).try_acquire_owned() {
                     Ok(permit) => {
                         let follower = Arc::clone(&self);
+                        let doubt = Doubt::new(&self.slots, &key);
                         // A key whose write is under way keeps only itself waiting.
                         self.tasks.spawn(async move {
-                            follower.learn(&key, version.as_ref()).await;
+                            follower.learn(&key, version.as_ref(), doubt).await;
                             drop(permit);
                         });
                     }
@@ -85,9 +86,9 @@ impl Follower {
     }
 
     /// Drops what the frontend has of `key`, unless it is this version already: one's own write comes back as well.
-    async fn learn(&self, key: &Key, version: Option<&Version>) {
-        // Revokes the fill token of a read that began before the change.
+    async fn learn(&self, key: &Key, version: Option<&Version>, doubt: Doubt) {
         let gate = Gate::close(&self.slots, key).await;
+        drop(doubt);
         // An install that has begun may be of before the change: it ends first, so that it is seen here. What is in
         // quarantine serves no hits until a removal that is yet to come.
         let Some(call) = self.frontend.reserve_for_write(key).await else { return };
