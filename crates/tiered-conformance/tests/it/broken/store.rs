@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -204,6 +205,17 @@ pub(super) async fn others_go_first() {
     }
 }
 
+/// Waits until the key has another version than this, where it gets one soon.
+async fn another_version(inner: &dyn Store, key: &Key, version: &Version) {
+    for _ in 0..100 {
+        let head = inner.head(key, &ReadOptions::new()).await;
+        if head.is_ok_and(|head| head.is_none_or(|head| head.version != *version)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 #[async_trait]
 impl Interceptor for Broken {
     fn derived_reads(&self) -> DerivedReads {
@@ -390,8 +402,10 @@ impl Interceptor for Broken {
                     return read.try_map(|entry| Slices::of(&entry, ranges));
                 };
                 let metadata = Arc::clone(part.metadata());
+                if self.has(Fault::RangesMixed) {
+                    another_version(inner, key, part.version()).await;
+                }
                 slices.get_or_insert(Slices::new(metadata, Vec::new())).values.push(part.value().clone());
-                others_go_first().await;
             }
             if let Some(mut slices) = slices {
                 if self.has(Fault::RangesReordered) {
