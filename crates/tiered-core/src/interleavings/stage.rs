@@ -405,15 +405,12 @@ impl Stage {
         self.backend.tells();
         let version = coin().then(|| crate::Version::from_u128(u128::from(id)));
         let change = Change::Key { key: self.keys[key].clone(), version };
-        if coin() {
-            return self.feed.send(change).expect("the store is open");
-        }
-        let before = self.store.stats().resyncs;
-        self.feed.send(Change::Resync).expect("the store is open");
-        while self.store.stats().resyncs == before {
+        let change = if coin() { change } else { Change::Resync };
+        self.feed.send(change).expect("the store is open");
+        while !self.backend.has_told_all() {
             pause().await;
         }
-        // A read that begins after the store has heard of the gap must not miss the write.
+        // A read that begins after the store has heard of the write must not miss it.
         self.history.end_write(key, id, Ok(&()));
     }
 

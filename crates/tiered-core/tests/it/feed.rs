@@ -168,6 +168,7 @@ async fn a_read_after_a_gap_follows_no_load_of_before_it() {
         async move { value(&store).await }
     });
     until(|| stack.store.stats().backend_reads == 1).await;
+    tokio::time::sleep(Duration::from_millis(5)).await;
     let follower = tokio::runtime::Handle::current().spawn({
         let store = stack.store.clone();
         async move { store.load(&key(), &ReadOptions::new()).await.expect("reads") }
@@ -183,7 +184,9 @@ async fn a_read_after_a_gap_follows_no_load_of_before_it() {
     until(|| stack.store.stats().backend_reads == 2).await;
     stack.back.reads.add_permits(2);
     assert_eq!(early.await.expect("ran"), "before");
-    follower.await.expect("ran").into_entry().expect("there");
+    let follower = follower.await.expect("ran");
+    assert!(follower.age >= Duration::from_millis(4), "{:?}: it joined later", follower.age);
+    follower.into_entry().expect("there");
     assert_eq!(late.await.expect("ran"), "after");
     // The earlier load, which lost the fill token, filled nothing.
     stack.back.reads.add_permits(Semaphore::MAX_PERMITS / 2);
