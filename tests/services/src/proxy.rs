@@ -157,8 +157,11 @@ impl Link {
         if let Mode::Answer(answer) = self.mode() {
             return answer_alone(client, answer).await;
         }
-        // A server that serves one connection at a time is not to wait for this one.
+        // A server that serves one connection at a time is not to wait for one that brings it nothing.
         self.clone().other_mode(&Mode::HoldRequests).await;
+        if !self.clone().drop_while_silent(&client).await? {
+            return Ok(());
+        }
         let server = TcpStream::connect(target).await?;
         let cuts = lock(&self.state).cuts;
         for stream in [&client, &server] {
@@ -185,6 +188,30 @@ impl Link {
                 return;
             }
         }
+    }
+
+    /// Drops what the client sends in silence. Whether the client is still there when another mode is set.
+    async fn drop_while_silent(mut self, client: &TcpStream) -> io::Result<bool> {
+        let (mut lost, cuts) = (vec![0; 64 << 10], lock(&self.state).cuts);
+        while self.mode() == Mode::Silent {
+            tokio::select! {
+                readable = client.readable() => {
+                    readable?;
+                    match client.try_read(&mut lost) {
+                        Ok(0) => return Ok(false),
+                        Ok(_) => {}
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                changed = self.changes.changed() => {
+                    if changed.is_err() || lock(&self.state).cuts != cuts {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        Ok(true)
     }
 
     async fn requests(mut self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
@@ -285,4 +312,31 @@ async fn answer_alone(mut client: TcpStream, answer: &str) -> io::Result<()> {
     }
     client.write_all(answer.as_bytes()).await?;
     client.shutdown().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_is_made_in_silence_reaches_the_server_when_the_mode_changes_and_without_what_was_sent()
+     {
+        let server = TcpListener::bind(("127.0.0.1", 0)).await.expect("listens");
+        let proxy = Proxy::start(&server.local_addr().expect("bound").to_string()).await.expect("listens");
+        proxy.set(Mode::Silent);
+        let mut gone = TcpStream::connect(proxy.address()).await.expect("connects");
+        gone.write_all(b"lost with its connection").await.expect("sent");
+        drop(gone);
+        let mut client = TcpStream::connect(proxy.address()).await.expect("connects");
+        client.write_all(b"lost").await.expect("sent");
+        let early = tokio::time::timeout(Duration::from_millis(100), server.accept()).await;
+        assert!(early.is_err(), "a server that serves one connection at a time would wait for this one");
+        proxy.set(Mode::Pass);
+        let (mut served, _) = server.accept().await.expect("the one that is left");
+        client.write_all(b"passed").await.expect("sent");
+        client.shutdown().await.expect("ends");
+        let mut text = String::new();
+        served.read_to_string(&mut text).await.expect("reads");
+        assert_eq!(text, "passed");
+    }
 }

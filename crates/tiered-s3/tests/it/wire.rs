@@ -8,8 +8,8 @@ use tiered_services::{Mode, Proxy, Service};
 
 use crate::place::{config, prefix};
 
-/// Long enough for a server that serves one test after the other, beside other programs.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// Long enough for a server that serves one request after the other, beside other programs.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A store behind a proxy, and one beside it.
 struct Wire {
