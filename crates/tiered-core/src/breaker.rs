@@ -87,6 +87,22 @@ mod tests {
     }
 
     #[test]
+    fn only_a_tier_that_cannot_answer_is_out() {
+        for kind in [ErrorKind::Unavailable, ErrorKind::TimedOut] {
+            assert!(is_outage(kind), "{kind:?}");
+        }
+        for kind in [
+            ErrorKind::PreconditionFailed,
+            ErrorKind::Corrupt,
+            ErrorKind::Full,
+            ErrorKind::Closed,
+            ErrorKind::Other,
+        ] {
+            assert!(!is_outage(kind), "{kind:?}: an answer");
+        }
+    }
+
+    #[test]
     fn the_breaker_opens_after_consecutive_failures() {
         let mut breaker = Breaker::new();
         for _ in 0..2 {

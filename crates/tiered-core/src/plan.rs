@@ -8,6 +8,8 @@ mod check;
 mod declared;
 mod derive;
 pub(crate) mod guarantee;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
