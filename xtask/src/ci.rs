@@ -13,8 +13,13 @@ const FEATURES: [&str; 8] =
     ["", "journal", "moka", "redb", "postgres", "s3", "moka,redb", "moka,redb,journal,postgres,s3"];
 
 /// Features of single crates, in addition: of what the command always has, and of test doubles.
-const MORE_FEATURES: [(&str, &str); 4] =
-    [("tiered", "toml"), ("tiered", "test-util"), ("tiered-core", ""), ("tiered-core", "test-util")];
+const MORE_FEATURES: [(&str, &str); 5] = [
+    ("tiered", "blocking"),
+    ("tiered", "toml"),
+    ("tiered", "test-util"),
+    ("tiered-core", ""),
+    ("tiered-core", "test-util"),
+];
 
 /// The version of cargo-deny that is installed if it is missing.
 const CARGO_DENY: &str = "0.20.2";

@@ -5,6 +5,7 @@
 //!
 //! | feature | adds |
 //! |---|---|
+//! | `blocking` | the same API without async, in the module `blocking` |
 //! | `moka` (default) | the memory tier |
 //! | `journal` (default) | durable write-behind |
 //! | `redb` | the embedded disk tier in pure Rust |
@@ -31,6 +32,8 @@
 //! # Ok::<(), tiered::Error>(()) }).unwrap();
 //! ```
 
+#[cfg(feature = "blocking")]
+pub mod blocking;
 mod open;
 mod stack;
 
@@ -39,6 +42,10 @@ mod stack;
 #[doc = include_str!("../../../README.md")]
 #[doc = include_str!("../../../docs/src/errors.md")]
 struct Pages;
+
+#[cfg(all(doctest, feature = "moka", feature = "blocking", feature = "redb"))]
+#[doc = include_str!("../../../docs/src/blocking.md")]
+struct BlockingPage;
 
 /// Values are [`bytes::Bytes`].
 pub use bytes;
