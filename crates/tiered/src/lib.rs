@@ -11,6 +11,8 @@
 //! | `rocksdb` | the embedded disk tier over RocksDB; builds C++ |
 //! | `postgres` | the Postgres tier |
 //! | `s3` | the S3 tier |
+//! | `values` | typed values, JSON documents and append logs, in the module `values` |
+//! | `msgpack`, `postcard` | codecs of typed values, beside JSON |
 //! | `toml` | stacks that a TOML file describes (`Stack::from_toml`) |
 //! | `test-util` | test doubles, in the module `testing`; for dev-dependencies alone |
 //!
@@ -39,6 +41,11 @@ mod stack;
 #[doc = include_str!("../../../README.md")]
 #[doc = include_str!("../../../docs/src/errors.md")]
 struct Pages;
+
+/// The programs of the page on values, which need its feature.
+#[cfg(all(doctest, feature = "values"))]
+#[doc = include_str!("../../../docs/src/values.md")]
+struct PagesOfValues;
 
 /// Values are [`bytes::Bytes`].
 pub use bytes;
@@ -77,3 +84,6 @@ pub use tiered_rocksdb as rocksdb;
 /// The S3 tier.
 #[cfg(feature = "s3")]
 pub use tiered_s3 as s3;
+/// Typed values, JSON documents and append logs.
+#[cfg(feature = "values")]
+pub use tiered_values as values;

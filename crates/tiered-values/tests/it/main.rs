@@ -1,0 +1,10 @@
+//! Typed values, documents and logs, over every stack that needs no server.
+
+mod damage;
+mod documents;
+mod formats;
+mod loading;
+mod logs;
+mod stacks;
+mod steps;
+mod typed;
