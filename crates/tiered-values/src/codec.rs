@@ -110,7 +110,14 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Codec<T> for Json {
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<T, BoxError> {
-        Ok(serde_json::from_slice(bytes)?)
+        serde_json::from_slice(bytes).map_err(|error| {
+            let what = match error.classify() {
+                serde_json::error::Category::Data => "the JSON is of another type",
+                serde_json::error::Category::Eof => "the JSON ends too soon",
+                serde_json::error::Category::Syntax | serde_json::error::Category::Io => "it is no JSON",
+            };
+            format!("{what}, at line {} column {}", error.line(), error.column()).into()
+        })
     }
 }
 
@@ -144,7 +151,7 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Codec<T> for MessagePack
 
     fn decode(&self, bytes: &[u8]) -> Result<T, BoxError> {
         let mut rest = bytes;
-        let value = T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest))?;
+        let value = T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest)).map_err(plain)?;
         all_used(rest)?;
         Ok(value)
     }
@@ -183,6 +190,17 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Codec<T> for Postcard {
         let (value, rest) = postcard::take_from_bytes(bytes)?;
         all_used(rest)?;
         Ok(value)
+    }
+}
+
+/// The errors of serde quote what they found: values stay out of errors.
+#[cfg(feature = "msgpack")]
+fn plain(error: rmp_serde::decode::Error) -> BoxError {
+    match error {
+        rmp_serde::decode::Error::Syntax(_) | rmp_serde::decode::Error::Uncategorized(_) => {
+            "the bytes are of another type".into()
+        }
+        other => other.into(),
     }
 }
 

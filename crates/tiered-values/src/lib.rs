@@ -10,6 +10,7 @@
 //! | use a type as key | [`TypedKey`] | |
 //! | read and change JSON by path | `Documents` | `documents` |
 //! | append elements and read them in order | `Log` | `logs` |
+//! | delete a prefix, copy, touch, and more | [`StoreTools`] | |
 //!
 //! # Features
 //!
@@ -45,6 +46,7 @@ mod keys;
 mod loads;
 #[cfg(feature = "logs")]
 mod log;
+mod tools;
 mod typed;
 mod writer;
 
@@ -62,4 +64,5 @@ pub use format::FORMAT_ATTRIBUTE;
 pub use keys::{AnyKey, ToKey, TypedKey, ordered};
 #[cfg(feature = "logs")]
 pub use log::{Log, LogBuilder};
+pub use tools::StoreTools;
 pub use typed::{Loaded, OnMismatch, Typed, TypedBuilder, TypedStats};

@@ -1,31 +1,4 @@
 //! Append logs over any store.
-//!
-//! # Format 1
-//!
-//! A log called `NAME` has these keys, and none else:
-//!
-//! | key | value |
-//! |---|---|
-//! | `NAME/head` | `TLGH` · format (1 byte: 1) · first element left (8 bytes) · CRC-32C of all before (4 bytes) |
-//! | `NAME/segments/` and 16 hexadecimal digits, the number of the segment's first element | a segment |
-//!
-//! A segment: `TLOG` · format (1 byte: 1) · flags (1 byte: 1 sealed) · id (16 bytes) · number of its first element (8 bytes) ·
-//! count of elements (4 bytes) · the elements · CRC-32C of all before (4 bytes). An element: id of its append (16 bytes) ·
-//! length (4 bytes) · bytes. Integers are big-endian.
-//!
-//! Without a head the first element is 0.
-//!
-//! # Rules
-//!
-//! 1. Every write of a segment is conditional on what was read. A segment only grows.
-//! 2. The write that reaches a bound sets the flag *sealed*. A sealed segment never changes.
-//! 3. The next segment is created, if absent, under the number behind a sealed one. So the numbers of segments have no gaps,
-//!    and an element's number is its segment's first number and its place.
-//! 4. A trim first writes the head, with the first number of a segment that stays, and then deletes the segments below, the
-//!    lowest first. It never deletes the last segment: its number and its count say which number comes next, so that none is
-//!    used again.
-//! 5. A segment whose first number is below the head's is no part of the log. A writer that was asleep while its place was
-//!    trimmed may leave one; who creates or first meets a segment reads the head afterwards, and the next trim deletes it.
 
 mod append;
 mod builder;
@@ -56,9 +29,35 @@ pub use builder::LogBuilder;
 /// * [`read`](Self::read) and [`fold`](Self::fold) begin at any element. What they answer has no gaps.
 /// * [`trim`](Self::trim) removes elements from the front, by whole segments. Numbers are never used again.
 ///
-/// The store needs conditional puts. The format is described in the module's source and has a number; a segment with
-/// another one is [`Error::Damaged`](crate::Error::Damaged), as is one whose checksum does not match. Cloning shares the
-/// handle.
+/// The store needs conditional puts and must not evict. Cloning shares the handle.
+///
+/// # Format 1
+///
+/// A log called `NAME` has these keys, and none else:
+///
+/// | key | value |
+/// |---|---|
+/// | `NAME/head` | `TLGH` · format (1 byte: 1) · first element left (8 bytes) · CRC-32C of all before (4 bytes) |
+/// | `NAME/segments/` and 16 hexadecimal digits, the number of the segment's first element | a segment |
+///
+/// A segment: `TLOG` · format (1 byte: 1) · flags (1 byte: 1 sealed) · id (16 bytes) · number of its first element (8 bytes) ·
+/// count of elements (4 bytes) · the elements · CRC-32C of all before (4 bytes). An element: id of its append (16 bytes) ·
+/// length (4 bytes) · bytes. Integers are big-endian.
+///
+/// Without a head the first element is 0. Another format number, or a checksum that does not match, is
+/// [`Error::Damaged`](crate::Error::Damaged).
+///
+/// # Rules
+///
+/// 1. Every write of a segment is conditional on what was read. A segment only grows.
+/// 2. The write that reaches a bound sets the flag *sealed*. A sealed segment never changes.
+/// 3. The next segment is created, if absent, under the number behind a sealed one. So the numbers of segments have no gaps,
+///    and an element's number is its segment's first number and its place.
+/// 4. A trim first writes the head, with the first number of a segment that stays, and then deletes the segments below, the
+///    lowest first. It never deletes the last segment: its number and its count say which number comes next, so that none is
+///    used again.
+/// 5. A segment whose first number is below the head's is no part of the log. A writer that was asleep while its place was
+///    trimmed may leave one; who creates or first meets a segment reads the head afterwards, and the next trim deletes it.
 ///
 /// # Examples
 /// ```
@@ -90,6 +89,8 @@ struct Inner {
     attributes: Attributes,
     /// The last segment, as far as this handle knows.
     last: Mutex<Option<Known>>,
+    /// Where the latest read of this handle ended: the next one mostly goes on there.
+    visited: Mutex<Option<Known>>,
 }
 
 /// When a segment is sealed.
@@ -111,7 +112,8 @@ impl Log {
     ///
     /// # Errors
     /// [`Error::Store`](crate::Error::Store) of the kind [`InvalidKey`](tiered_core::ErrorKind::InvalidKey) where the name
-    /// makes no keys.
+    /// makes no keys, or of the kind [`Unsupported`](tiered_core::ErrorKind::Unsupported) where the store has no conditional puts,
+    /// or evicts entries.
     pub fn new(store: impl AsStore, name: &str) -> Result<Self> {
         Self::builder(store, name).build()
     }
@@ -180,10 +182,10 @@ impl Inner {
         }
     }
 
-    /// Forgets a segment that is no more what it was.
+    /// Forgets a segment that leads nowhere any more, and what was remembered on the way from it.
     fn forget(&self, known: Known) {
         let mut last = self.last.lock();
-        if *last == Some(known) {
+        if last.is_some_and(|last| last.first >= known.first) {
             *last = None;
         }
     }

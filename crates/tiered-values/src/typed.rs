@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::keys::{AnyKey, ToKey, TypedKey};
 use crate::loads::Loads;
-use crate::writer::{Decision, Writer};
+use crate::writer::{Decision, Ended, Writer};
 
 pub use builder::{OnMismatch, TypedBuilder};
 pub use loaded::Loaded;
@@ -337,7 +337,8 @@ impl<T: Send + Sync + 'static, K> Typed<T, K> {
     /// Writes the value if there is none. Returns `false`, and writes nothing, where there is one, of any format.
     ///
     /// # Errors
-    /// [`Error::Encode`], and those of a put. Where an answer was lost, the outcome is unknown.
+    /// [`Error::Encode`], and those of a put. A lost answer is made good where the own write is found, else the outcome is
+    /// [`Unknown`](tiered_core::Outcome::Unknown).
     ///
     /// # Cancel safety
     /// As a put: dropping it leaves the outcome unknown.
@@ -357,11 +358,7 @@ impl<T: Send + Sync + 'static, K> Typed<T, K> {
         let key = key.to_key()?;
         let put = self.inner.put_of(&key, value, None)?.if_absent();
         let _guard = self.inner.loads.write(&key).await;
-        match self.inner.store.put(&key, put).await {
-            Ok(_) => Ok(true),
-            Err(error) if crate::writer::is_refused(&error) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        Ok(self.inner.writer.put(&key, put).await? == Ended::Applied)
     }
 
     /// Deletes the value, of any format. It tells whether there was one.

@@ -91,7 +91,7 @@ impl Writer {
     ///
     /// # Errors
     /// With [`Outcome::Unknown`] where another write follows, since it tells nothing of this one.
-    async fn put(&self, key: &Key, put: Put) -> Result<Ended> {
+    pub(crate) async fn put(&self, key: &Key, put: Put) -> Result<Ended> {
         let version = self.versions.mint();
         let put = with_version(put, version.clone());
         let mut lost_answer = None;

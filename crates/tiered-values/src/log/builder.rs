@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tiered_core::adapter::VersionMint;
-use tiered_core::{Key, Store};
+use tiered_core::{ErrorKind, Feature, Key, Store};
 
 use super::{Bounds, Inner, Log};
 use crate::error::Result;
@@ -72,7 +72,8 @@ impl LogBuilder {
     ///
     /// # Errors
     /// [`Error::Store`](crate::Error::Store) of the kind [`InvalidKey`](tiered_core::ErrorKind::InvalidKey) where the name
-    /// makes no keys, or ones that are too long for the store.
+    /// makes no keys, or ones that are too long for the store; of the kind [`Unsupported`](ErrorKind::Unsupported) where the
+    /// store has no conditional puts, or evicts entries.
     pub fn build(self) -> Result<Log> {
         let head = Key::new(format!("{}/head", self.name))?;
         let inner = Inner {
@@ -84,9 +85,18 @@ impl LogBuilder {
             versions: VersionMint::from_entropy(),
             attributes: Format::new("log", 1)?.attributes(None)?,
             last: Mutex::new(None),
+            visited: Mutex::new(None),
         };
         let longest = inner.segment_key(u64::MAX)?;
-        inner.store.capabilities().check_key(&longest)?;
+        let capabilities = inner.store.capabilities();
+        capabilities.check_key(&longest)?;
+        capabilities.require(Feature::ConditionalPut)?;
+        if capabilities.has(Feature::Evicts) {
+            let what = "the store evicts entries, and a log would lose elements; put it before a backend that does not";
+            return Err(tiered_core::Error::new(ErrorKind::Unsupported, what)
+                .in_tier(capabilities.name())
+                .into());
+        }
         Ok(Log { inner: Arc::new(inner) })
     }
 }

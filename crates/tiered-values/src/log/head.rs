@@ -7,7 +7,7 @@ use tiered_core::{Precondition, Put, ReadOptions};
 use super::Inner;
 use super::segment::checked;
 use crate::error::{Error, Result};
-use crate::writer::{is_refused, is_unknown};
+use crate::writer::{LOOKS, is_refused, is_unknown};
 
 const MAGIC: [u8; 4] = *b"TLGH";
 const FORMAT: u8 = 1;
@@ -44,6 +44,7 @@ impl Inner {
 
     /// Moves the first element that is left to `first`, never back. Returns where it is.
     pub(super) async fn advance(&self, first: u64) -> Result<u64> {
+        let mut looks = 0;
         for _ in 0..self.attempts {
             let (current, condition) = self.read_head().await?;
             if current >= first {
@@ -53,7 +54,8 @@ impl Inner {
             match self.store.put(&self.head, put).await {
                 Ok(_) => return Ok(first),
                 // The next look tells: whoever wrote, the head only moves on.
-                Err(error) if is_refused(&error) || is_unknown(&error) => {}
+                Err(error) if is_refused(&error) => {}
+                Err(error) if is_unknown(&error) && looks < LOOKS => looks += 1,
                 Err(error) => return Err(error.into()),
             }
         }

@@ -88,8 +88,9 @@ impl Inner {
                         }
                     }
                     // It was trimmed, and perhaps something else took its place.
-                    _ => self.forget(known),
+                    _ => {}
                 }
+                self.forget(known);
                 continue;
             }
             match self.last_listed().await? {

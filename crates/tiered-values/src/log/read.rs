@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use bytes::Bytes;
 
 use super::place::Stored;
-use super::{Inner, Log};
+use super::{Inner, Known, Log};
 use crate::error::{Error, Result};
 
 /// How many elements [`Log::fold`] holds at once.
@@ -18,7 +18,8 @@ impl Log {
     /// What is answered was in the log when the call ended. Sealed segments may come from a cache; the end of the log comes
     /// from the authority.
     ///
-    /// The first read of a handle lists the log's segments; later ones near the end of the log do not.
+    /// A read that goes on where the handle was last does not list the log's segments; any other does. Each read asks the
+    /// authority for the head.
     ///
     /// # Errors
     /// * [`Error::Trimmed`] where `from` is not there any more, with the first element that is.
@@ -51,13 +52,17 @@ impl Log {
         for _ in 0..inner.attempts {
             let begin = inner.segment_with(from).await?;
             let run = match &begin {
-                Some(stored) => inner.run(stored, from, limit).await?,
-                None => Vec::new(),
+                Some(stored) => Some(inner.run(stored, from, limit).await?),
+                None => None,
             };
             // Read last: what begins at the head or behind it was a part of the log all the time.
             let first = inner.first().await?;
-            if begin.as_ref().is_some_and(|stored| first <= stored.segment.first) {
-                return Ok(run);
+            if let (Some(stored), Some((elements, last))) = (&begin, run)
+                && first <= stored.segment.first
+            {
+                inner.remember(last);
+                *inner.visited.lock() = Some(last);
+                return Ok(elements);
             }
             if from < first {
                 return Err(Error::Trimmed { first });
@@ -74,6 +79,7 @@ impl Log {
             if let Some(stored) = begin {
                 inner.forget(stored.known());
             }
+            *inner.visited.lock() = None;
         }
         Err(Error::Contended { key: inner.head.clone(), attempts: inner.attempts })
     }
@@ -81,7 +87,8 @@ impl Log {
     /// Folds all elements from number `from` on: `step` is given what it returned before, the number and the element. Returns
     /// the last of it, and the number with which to go on later.
     ///
-    /// The log is read in portions; elements that are appended meanwhile are met as well.
+    /// The log is read in portions; elements that are appended meanwhile are met as well. So it ends when it has caught up with
+    /// the writers.
     ///
     /// # Errors
     /// As [`read`](Self::read), with [`Error::Trimmed`] also where a trim overtakes the fold.
@@ -123,8 +130,13 @@ impl Log {
 }
 
 impl Inner {
-    /// The elements from `from` on, of this segment and those that follow it.
-    async fn run(&self, begin: &Stored, from: u64, limit: NonZeroUsize) -> Result<Vec<(u64, Bytes)>> {
+    /// The elements from `from` on, of this segment and those that follow it; and the last of these segments.
+    async fn run(
+        &self,
+        begin: &Stored,
+        from: u64,
+        limit: NonZeroUsize,
+    ) -> Result<(Vec<(u64, Bytes)>, Known)> {
         let mut run = Vec::new();
         let mut stored = begin.clone();
         loop {
@@ -134,24 +146,30 @@ impl Inner {
                     run.push((number, element.bytes));
                 }
                 if run.len() == limit.get() {
-                    return Ok(run);
+                    return Ok((run, stored.known()));
                 }
             }
             if !stored.segment.is_sealed {
-                return Ok(run);
+                return Ok((run, stored.known()));
             }
             match self.segment_to_read(stored.segment.end()).await? {
                 Some(next) => stored = next,
-                None => return self.check_end(&stored).await.map(|()| run),
+                None => return self.check_end(&stored).await.map(|()| (run, stored.known())),
             }
         }
     }
 
     /// The segment that has the element `from`, or the last one before it.
     async fn segment_with(&self, from: u64) -> Result<Option<Stored>> {
-        if let Some(known) = self.known().filter(|known| known.first <= from) {
+        let visited = *self.visited.lock();
+        for known in [visited, self.known()].into_iter().flatten().filter(|known| known.first <= from) {
             match self.segment_to_read(known.first).await? {
-                Some(stored) if stored.known() == known => return Ok(Some(stored)),
+                // The way from a segment that is far before would lead through all between.
+                Some(stored) if stored.known() == known => {
+                    if !stored.segment.is_sealed || from <= stored.segment.end() {
+                        return Ok(Some(stored));
+                    }
+                }
                 _ => self.forget(known),
             }
         }

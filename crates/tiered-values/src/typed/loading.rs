@@ -28,6 +28,8 @@ impl<T: Send + Sync + 'static, K> Typed<T, K> {
     /// is one, it is the answer. If this handle writes or removes the key while the loader runs, those who wait are answered
     /// and nothing is stored.
     ///
+    /// The loader must not ask for its own key: it would wait for itself.
+    ///
     /// A value may [expire](Loaded::expires_in), and an absence may be [remembered](Loaded::remembered_for). An absence is
     /// `None` and never stored.
     ///

@@ -101,6 +101,23 @@ async fn an_update_keeps_the_expiry_and_the_attributes_of_others() {
     assert_eq!(metadata.attributes.get(FORMAT_ATTRIBUTE), Some("json/1"));
 }
 
+/// The errors of serde quote what they found.
+#[test]
+fn values_stay_out_of_errors() {
+    fn check<C: Codec<String> + Codec<u32> + Codec<Shape>>(codec: &C) {
+        let bytes = codec.encode(&"canary".to_owned()).expect("encodes");
+        let errors =
+            [Codec::<u32>::decode(codec, &bytes).map(drop), Codec::<Shape>::decode(codec, &bytes).map(drop)];
+        for error in errors {
+            let error = error.expect_err("of another type");
+            assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
+        }
+    }
+    check(&Json);
+    check(&MessagePack);
+    check(&Postcard);
+}
+
 #[test]
 fn a_codec_with_a_name_that_no_attribute_can_hold_is_refused() {
     #[derive(Debug)]

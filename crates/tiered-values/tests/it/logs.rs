@@ -157,6 +157,34 @@ async fn a_trim_removes_whole_segments_and_never_brings_a_number_back() {
     assert_eq!(log.range().await.expect("a range"), 6..12);
 }
 
+/// A trim that fails after it moved the head leaves segments that are no part of the log any more.
+#[tokio::test]
+async fn a_handle_that_stands_at_a_segment_below_the_head_finds_the_end() {
+    let store = Arc::new(MemoryStore::new());
+    let old = log_of(store.clone(), 3);
+    old.append("0").await.expect("appended");
+    let log = log_of(store.clone(), 3);
+    for number in 1..10_u64 {
+        log.append(number.to_string()).await.expect("appended");
+    }
+    let kept: Vec<_> = store.snapshot().into_iter().collect();
+    assert_eq!(log.trim(9).await.expect("trimmed"), 9);
+    for (key, entry) in kept.into_iter().filter(|(key, _)| key.as_str() != "log/segments/0000000000000009") {
+        store.put(&key, tiered_core::adapter::verbatim(&entry)).await.expect("as if it had not been deleted");
+    }
+    assert!(matches!(old.read(0, 1).await, Err(Error::Trimmed { first: 9 })));
+    assert_eq!(old.append("10").await.expect("appended"), 10);
+    assert_eq!(texts(&contents(store).await), ["9", "10"]);
+}
+
+#[tokio::test]
+async fn a_store_that_would_lose_elements_is_refused() {
+    let error = Log::new(stacks::cache(), "log").expect_err("it evicts");
+    assert_eq!(tiered_core::Error::from(error).kind(), tiered_core::ErrorKind::Unsupported);
+    let without = |all: tiered_core::Capabilities| all.without(tiered_core::Feature::ConditionalPut);
+    Log::new(MemoryStore::new().declaring(without), "log").expect_err("it has no conditional puts");
+}
+
 #[tokio::test]
 async fn logs_whose_names_begin_alike_do_not_mix() {
     let store = Arc::new(MemoryStore::new());

@@ -7,4 +7,5 @@ mod loading;
 mod logs;
 mod stacks;
 mod steps;
+mod tools;
 mod typed;
