@@ -74,7 +74,7 @@ impl Documents {
     /// Documents in `store`, as JSON.
     ///
     /// # Errors
-    /// None at present; as [`Typed::new`].
+    /// As [`Typed::new`].
     pub fn new(store: impl AsStore) -> Result<Self> {
         Ok(Self { values: Typed::new(store, Json)? })
     }

@@ -117,7 +117,7 @@ impl<T: Send + Sync + 'static> Typed<T> {
     /// Values in `store`, in this codec, of schema version 1.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where the codec's name breaks the rules.
+    /// As [`TypedBuilder::build`].
     pub fn new(store: impl AsStore, codec: impl Codec<T>) -> Result<Self> {
         Self::builder(store, codec).build()
     }

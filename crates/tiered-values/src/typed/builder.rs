@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use tiered_core::adapter::{Clock, SystemClock};
-use tiered_core::{Expiry, Store};
+use tiered_core::{Expiry, Feature, Store};
 
 use super::{Counts, ExpiryOf, Inner, Typed};
 use crate::codec::Codec;
@@ -118,8 +118,10 @@ impl<T: 'static> TypedBuilder<T> {
     /// The handle.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) where the codec's name breaks the rules.
+    /// [`Error::Invalid`](crate::Error::Invalid) where the codec's name breaks the rules; [`Error::Store`](crate::Error::Store) of
+    /// the kind [`Unsupported`](tiered_core::ErrorKind::Unsupported) where the store keeps no attributes.
     pub fn build(self) -> Result<Typed<T>> {
+        self.store.capabilities().require(Feature::KeepsMetadata)?;
         let inner = Inner {
             format: Format::new(self.codec.name(), self.schema)?,
             writer: Writer::new(Arc::clone(&self.store), self.max_attempts),

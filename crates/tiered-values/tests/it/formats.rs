@@ -101,6 +101,14 @@ async fn an_update_keeps_the_expiry_and_the_attributes_of_others() {
     assert_eq!(metadata.attributes.get(FORMAT_ATTRIBUTE), Some("json/1"));
 }
 
+#[test]
+fn a_store_that_keeps_no_attributes_is_refused() {
+    let without = |all: tiered_core::Capabilities| all.without(tiered_core::Feature::KeepsMetadata);
+    let error =
+        Typed::<u32>::new(MemoryStore::new().declaring(without), Json).expect_err("no record is kept");
+    assert_eq!(tiered_core::Error::from(error).kind(), tiered_core::ErrorKind::Unsupported);
+}
+
 /// The errors of serde quote what they found.
 #[test]
 fn values_stay_out_of_errors() {

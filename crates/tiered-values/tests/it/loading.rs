@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use tiered_conformance::{Fault, FaultStore, Faults};
 use tiered_core::adapter::{Stamp, VersionMint};
 use tiered_core::testing::ManualClock;
-use tiered_core::{MemoryStore, StoreExt as _, Timestamp};
+use tiered_core::{MemoryStore, Store as _, StoreExt as _, Timestamp};
 use tiered_values::{BoxError, Error, Json, Loaded, Typed};
 use tokio::sync::{Notify, oneshot};
 
@@ -184,19 +184,39 @@ async fn a_removal_comes_after_a_load_that_stores_already() {
     let memory = Arc::new(MemoryStore::new());
     let store = FaultStore::new("slow", memory.clone(), Arc::new(Faults::new(1).with(Fault::Slow, 1)));
     let typed = Typed::<u32>::new(store, Json).expect("valid");
+    let (mut loading, mut storing) = (0, 0);
     for steps in 0..12 {
-        let mut reader = pin!(typed.get_with("k", || async { Ok::<_, BoxError>(Some(1)) }));
+        let called = Arc::new(AtomicU32::new(0));
+        let of_loader = called.clone();
+        let loader = move || async move {
+            of_loader.store(1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            of_loader.store(2, Ordering::SeqCst);
+            Ok::<_, BoxError>(Some(1))
+        };
+        let mut reader = Box::pin(typed.get_with("k", loader));
+        let mut is_done = false;
         for _ in 0..steps {
             // Each poll comes after all timers: the load is one await further.
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
             let waker = futures_util::task::noop_waker();
-            if reader.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+            is_done = reader.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
+            if is_done {
                 break;
             }
         }
+        let stage = called.load(Ordering::SeqCst);
         typed.remove("k").await.expect("removed");
-        assert_eq!(memory.get("k").await.expect("read"), None, "{steps} steps");
+        if is_done || stage > 0 {
+            if !is_done {
+                assert_eq!(reader.await.expect("loaded"), Some(1));
+                (loading, storing) = (loading + u32::from(stage == 1), storing + u32::from(stage == 2));
+            }
+            assert_eq!(memory.get("k").await.expect("read"), None, "{steps} steps, stage {stage}");
+        }
+        memory.delete(&"k".parse().expect("valid"), tiered_core::Delete::new()).await.expect("deleted");
     }
+    assert!(loading > 0 && storing > 0, "{loading} {storing}");
 }
 
 #[tokio::test]
@@ -224,6 +244,25 @@ async fn a_negative_answer_is_remembered_for_its_time_and_forgotten_at_a_write()
     typed.remove("k").await.expect("removed");
     ask().await;
     assert_eq!(calls.load(Ordering::SeqCst), 3, "the write made it forget");
+}
+
+#[tokio::test]
+async fn an_absence_that_was_found_before_a_write_is_not_remembered_after_it() {
+    let typed = typed();
+    let go = Arc::new(Notify::new());
+    let awaited = go.clone();
+    let absent = move || async move {
+        awaited.notified().await;
+        Ok::<_, BoxError>(Loaded::absent().remembered_for(Duration::from_hours(1)))
+    };
+    let mut reader = Box::pin(typed.get_with("k", absent));
+    begin(reader.as_mut());
+    typed.put("k", &1).await.expect("written");
+    typed.remove("k").await.expect("removed");
+    go.notify_one();
+    assert_eq!(reader.await.expect("loaded"), None);
+    let answer = typed.get_with("k", || async { Ok::<_, BoxError>(Some(2)) }).await;
+    assert_eq!(answer.expect("loaded"), Some(2), "the source was asked");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tiered_conformance::{Fault, FaultStore, Faults, Intercept, Interceptor};
-use tiered_core::{Key, MemoryStore, Outcome, Put, Result, Store, StoreExt as _, Written};
+use tiered_core::{Key, MemoryStore, Outcome, Put, Read, ReadOptions, Result, Store, StoreExt as _, Written};
 use tiered_values::{Error, Log};
 use tokio::sync::Semaphore;
 
@@ -237,13 +237,39 @@ async fn readers_during_trims_and_appends_see_a_run_or_a_clear_error() {
     }
 }
 
-/// Holds the first put of one key back until it is let through.
+/// Which calls are held back.
+#[derive(Debug, PartialEq)]
+enum Held {
+    Loads,
+    Puts,
+}
+
+/// Holds calls that concern one key back until they are let through, one by one.
 #[derive(Debug)]
 struct Asleep {
-    key: &'static str,
+    held: Held,
     met: Semaphore,
     go: Semaphore,
 }
+
+impl Asleep {
+    fn new(held: Held) -> Arc<Self> {
+        Arc::new(Self { held, met: Semaphore::new(0), go: Semaphore::new(0) })
+    }
+
+    async fn pass(&self, held: Held, key: &Key) {
+        if held == self.held && key.as_str() == SECOND {
+            self.met.add_permits(1);
+            self.go.acquire().await.expect("open").forget();
+        }
+    }
+
+    async fn met(&self) {
+        self.met.acquire().await.expect("open").forget();
+    }
+}
+
+const SECOND: &str = "log/segments/0000000000000002";
 
 /// The store's side of it.
 #[derive(Debug)]
@@ -251,13 +277,48 @@ struct HeldBack(Arc<Asleep>);
 
 #[async_trait]
 impl Interceptor for HeldBack {
+    async fn load(&self, inner: &dyn Store, key: &Key, options: &ReadOptions) -> Result<Read> {
+        self.0.pass(Held::Loads, key).await;
+        inner.load(key, options).await
+    }
     async fn put(&self, inner: &dyn Store, key: &Key, put: Put) -> Result<Written> {
-        if key.as_str() == self.0.key {
-            self.0.met.add_permits(1);
-            self.0.go.acquire().await.expect("open").forget();
-        }
+        self.0.pass(Held::Puts, key).await;
         inner.put(key, put).await
     }
+}
+
+/// A writer goes on from a segment to the next one; in between both are trimmed, and a writer that was asleep leaves a segment in
+/// the place of the next one.
+#[tokio::test]
+async fn a_writer_does_not_append_to_what_another_one_left_below_the_head() {
+    let store = Arc::new(MemoryStore::new());
+    let log = log_of(store.clone(), 2);
+    for number in 0..2_u64 {
+        log.append(number.to_string()).await.expect("appended");
+    }
+    let (slow, asleep) = (Asleep::new(Held::Loads), Asleep::new(Held::Puts));
+    let walker = log_of(Intercept::new(store.clone(), HeldBack(slow.clone())), 2);
+    slow.go.add_permits(1);
+    assert_eq!(walker.range().await.expect("a range"), 0..2);
+    slow.met().await;
+    let sleeper = log_of(Intercept::new(store.clone(), HeldBack(asleep.clone())), 2);
+    let spawn = |log: Log, element: &'static str| {
+        tokio::runtime::Handle::current().spawn(async move { log.append(element).await })
+    };
+    let late = spawn(sleeper, "late");
+    asleep.met().await;
+    let walking = spawn(walker, "walker");
+    slow.met().await;
+    for number in 2..7_u64 {
+        assert_eq!(log.append(number.to_string()).await.expect("appended"), number);
+    }
+    log.trim(6).await.expect("trimmed");
+    asleep.go.add_permits(1);
+    late.await.expect("no panic").expect_err("not in the log");
+    assert!(store.contains(SECOND).await.expect("read"));
+    slow.go.add_permits(9);
+    assert_eq!(walking.await.expect("no panic").expect("appended"), 7);
+    assert_eq!(texts(&contents(store).await), ["6", "walker"]);
 }
 
 /// A writer is about to create a segment; others create it, fill it, go on, and trim it. Then the writer wakes.
@@ -268,15 +329,11 @@ async fn a_writer_that_was_asleep_while_its_place_was_trimmed_brings_no_number_b
     for number in 0..2_u64 {
         log.append(number.to_string()).await.expect("appended");
     }
-    let asleep = Arc::new(Asleep {
-        key: "log/segments/0000000000000002",
-        met: Semaphore::new(0),
-        go: Semaphore::new(0),
-    });
+    let asleep = Asleep::new(Held::Puts);
     let sleeper = log_of(Intercept::new(store.clone(), HeldBack(asleep.clone())), 2);
     let task =
         tokio::runtime::Handle::current().spawn(async move { (sleeper.append("late").await, sleeper) });
-    asleep.met.acquire().await.expect("open").forget();
+    asleep.met().await;
     for number in 2..7_u64 {
         assert_eq!(log.append(number.to_string()).await.expect("appended"), number);
     }
@@ -285,7 +342,7 @@ async fn a_writer_that_was_asleep_while_its_place_was_trimmed_brings_no_number_b
     let (answer, sleeper) = task.await.expect("no panic");
     assert_eq!(answer.expect_err("not in the log").write_outcome(), Outcome::Unknown);
     // What it left is no part of the log, for any handle.
-    assert!(store.contains("log/segments/0000000000000002").await.expect("read"));
+    assert!(store.contains(SECOND).await.expect("read"));
     for handle in [&log, &sleeper, &log_of(store.clone(), 2)] {
         assert_eq!(handle.range().await.expect("a range").start, 6);
         assert!(matches!(handle.read(2, 1).await, Err(Error::Trimmed { first: 6 })));
@@ -293,10 +350,7 @@ async fn a_writer_that_was_asleep_while_its_place_was_trimmed_brings_no_number_b
         assert_eq!(handle.append("more").await.expect("appended"), next);
     }
     log.trim(6).await.expect("trimmed");
-    assert!(
-        !store.contains("log/segments/0000000000000002").await.expect("read"),
-        "the next trim deletes it"
-    );
+    assert!(!store.contains(SECOND).await.expect("read"), "the next trim deletes it");
     let found = contents(store).await;
     assert_eq!(texts(&found), ["6", "more", "more", "more"]);
 }
