@@ -23,7 +23,7 @@ pub use builder::LogBuilder;
 
 /// An append log over any store: numbered elements, in segments of bounded size.
 ///
-/// * [`append`](Self::append) adds an element and returns its number. It rewrites the last segment, never the log.
+/// * [`append`](Self::append) adds an element and returns its number, [`append_all`](Self::append_all) several at once. It rewrites the last segment, never the log.
 ///   Concurrent appends lose nothing, of any number of handles and processes. After a crash the log is as before, or has the
 ///   element.
 /// * [`read`](Self::read) and [`fold`](Self::fold) begin at any element. What they answer has no gaps.

@@ -1,5 +1,7 @@
 //! Appending: one conditional write of the last segment, recognised by the element's id where its answer is lost.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use tiered_core::adapter::with_version;
 use tiered_core::{Delete, ErrorKind, Outcome, Precondition, Put};
@@ -24,7 +26,7 @@ struct Step<'s> {
     segment: Segment,
     /// What it replaces; `None`: it is new.
     old: Option<&'s Stored>,
-    /// The element that it adds; `None`: it is sealed, as it is.
+    /// One of the elements that it adds, which tells of all; `None`: it is sealed, as it is.
     id: Option<u128>,
 }
 
@@ -47,25 +49,66 @@ impl Log {
     /// # Examples
     /// See [`Log`].
     pub async fn append(&self, element: impl Into<Bytes> + Send) -> Result<u64> {
-        let element: Bytes = element.into();
+        Ok(self.append_all([element]).await?.start)
+    }
+
+    /// Adds several elements, one after the other and all by one write: all of them are added, or none. Returns their numbers.
+    ///
+    /// They are in one segment, which exceeds its bounds where they do.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    ///
+    /// # Cancel safety
+    /// As a put: dropping it leaves the outcome unknown.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::MemoryStore;
+    /// use tiered_values::Log;
+    ///
+    /// let log = Log::new(MemoryStore::new(), "logs/orders")?;
+    /// assert_eq!(log.append_all(["apples", "pears"]).await?, 0..2);
+    /// assert_eq!(log.append_all(["plums"]).await?, 2..3);
+    /// # Ok::<(), tiered_values::Error>(()) }).unwrap();
+    /// ```
+    pub async fn append_all<E>(&self, elements: impl IntoIterator<Item = E> + Send) -> Result<Range<u64>>
+    where
+        E: Into<Bytes> + Send,
+    {
         let inner = &self.inner;
-        let alone = EMPTY + ELEMENT_HEADER + element.len();
-        if u32::try_from(element.len()).is_err() || alone as u64 > inner.store.capabilities().max_value() {
-            let reason = format!("an element of {} bytes does not fit into a segment", element.len());
+        let elements: Vec<Element> =
+            elements.into_iter().map(|element| Element { id: inner.mint(), bytes: element.into() }).collect();
+        let (Ok(count), Some(last)) = (u32::try_from(elements.len()), elements.last()) else {
+            let next = inner.place().await.map_err(Error::not_applied)?.next();
+            return Ok(next..next);
+        };
+        let sizes = elements.iter().map(|element| element.bytes.len());
+        let alone = EMPTY + added_bytes(&elements);
+        if sizes.max() > Some(MAX_ELEMENT) || alone as u64 > inner.store.capabilities().max_value() {
+            let reason = format!("{count} elements of {alone} bytes do not fit into a segment");
             return Err(Error::invalid(reason));
         }
-        let element = Element { id: inner.mint(), bytes: element };
         for _ in 0..inner.attempts {
             let added = match inner.place().await.map_err(Error::not_applied)? {
-                Place::Open(stored) => inner.append_to(&stored, &element).await?,
-                Place::New(first) => inner.append_new(first, &element).await?,
+                Place::Open(stored) => inner.append_to(&stored, &elements, last.id).await?,
+                Place::New(first) => inner.append_new(first, &elements, last.id).await?,
             };
-            if let Some(number) = added {
-                return Ok(number);
+            if let Some(first) = added {
+                return Ok(first..first.saturating_add(u64::from(count)));
             }
         }
         Err(Error::Contended { key: inner.head.clone(), attempts: inner.attempts })
     }
+}
+
+/// The longest element, by the format.
+const MAX_ELEMENT: usize = u32::MAX as usize;
+
+/// How many bytes of a segment the elements take.
+fn added_bytes(elements: &[Element]) -> usize {
+    elements.iter().map(|element| ELEMENT_HEADER + element.bytes.len()).sum()
 }
 
 impl Inner {
@@ -89,13 +132,14 @@ impl Inner {
         }
     }
 
-    /// Adds the element to the last segment, or seals that where the element does not fit. `None`: not added.
-    async fn append_to(&self, stored: &Stored, element: &Element) -> Result<Option<u64>> {
+    /// Adds the elements to the last segment, or seals that where they do not fit. Returns the first one's number; `None`: they
+    /// were not added.
+    async fn append_to(&self, stored: &Stored, elements: &[Element], id: u128) -> Result<Option<u64>> {
         let old = &stored.segment;
-        let room = old.count < self.bounds.elements
-            && old.len() + ELEMENT_HEADER + element.bytes.len() <= self.most_bytes();
+        let room = old.count as usize + elements.len() <= self.bounds.elements as usize
+            && old.len() + added_bytes(elements) <= self.most_bytes();
         let (segment, id) = if room {
-            (self.within_bounds(old.with(element)), Some(element.id))
+            (self.within_bounds(old.with(elements)), Some(id))
         } else {
             (old.clone().sealed(), None)
         };
@@ -103,10 +147,10 @@ impl Inner {
         Ok((room && ended == Ended::Applied).then(|| old.end()))
     }
 
-    /// Creates the next segment, with the element. `None`: not added.
-    async fn append_new(&self, first: u64, element: &Element) -> Result<Option<u64>> {
-        let segment = self.within_bounds(Segment::new(self.mint(), first).with(element));
-        let ended = self.write(Step { segment, old: None, id: Some(element.id) }).await?;
+    /// Creates the next segment, with the elements. Returns the first one's number; `None`: they were not added.
+    async fn append_new(&self, first: u64, elements: &[Element], id: u128) -> Result<Option<u64>> {
+        let segment = self.within_bounds(Segment::new(self.mint(), first).with(elements));
+        let ended = self.write(Step { segment, old: None, id: Some(id) }).await?;
         Ok((ended == Ended::Applied).then_some(first))
     }
 

@@ -45,7 +45,7 @@ impl LogBuilder {
         Self { store, name: name.to_owned(), bounds, attempts: ATTEMPTS }
     }
 
-    /// How many bytes a segment has at most, unless a single element is larger. Each append rewrites one segment. Without
+    /// How many bytes a segment has at most, unless a single append is larger. Each append rewrites one segment. Without
     /// it: 64 KiB.
     #[must_use]
     pub fn segment_bytes(mut self, bytes: usize) -> Self {
@@ -53,7 +53,7 @@ impl LogBuilder {
         self
     }
 
-    /// How many elements a segment has at most. Without it: 1,024.
+    /// How many elements a segment has at most, unless a single append has more. Without it: 1,024.
     #[must_use]
     pub fn segment_elements(mut self, elements: NonZeroU32) -> Self {
         self.bounds.elements = elements.get();

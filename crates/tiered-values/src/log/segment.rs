@@ -49,15 +49,20 @@ impl Segment {
         EMPTY + self.body.len()
     }
 
-    /// The same segment with one more element.
-    pub(super) fn with(&self, element: &Element) -> Self {
-        let mut body = BytesMut::with_capacity(self.body.len() + ELEMENT_HEADER + element.bytes.len());
+    /// The same segment with more elements.
+    pub(super) fn with(&self, elements: &[Element]) -> Self {
+        let added: usize = elements.iter().map(|element| ELEMENT_HEADER + element.bytes.len()).sum();
+        let mut body = BytesMut::with_capacity(self.body.len() + added);
         body.put_slice(&self.body);
-        body.put_u128(element.id);
-        // An append refuses larger elements.
-        body.put_u32(u32::try_from(element.bytes.len()).unwrap_or(u32::MAX));
-        body.put_slice(&element.bytes);
-        Self { count: self.count.saturating_add(1), body: body.freeze(), ..*self }
+        let mut count = self.count;
+        for element in elements {
+            body.put_u128(element.id);
+            // An append refuses larger elements.
+            body.put_u32(u32::try_from(element.bytes.len()).unwrap_or(u32::MAX));
+            body.put_slice(&element.bytes);
+            count = count.saturating_add(1);
+        }
+        Self { count, body: body.freeze(), ..*self }
     }
 
     /// The same segment, sealed.
@@ -144,7 +149,7 @@ mod tests {
 
     fn segment() -> Segment {
         let element = |id, bytes: &'static [u8]| Element { id, bytes: Bytes::from_static(bytes) };
-        Segment::new(0xabcd, 300).with(&element(1, b"one")).with(&element(2, b""))
+        Segment::new(0xabcd, 300).with(&[element(1, b"one")]).with(&[element(2, b"")])
     }
 
     /// The bytes of format 1. If this fails, the format has changed and needs another number.

@@ -8,7 +8,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tiered_conformance::{Fault, FaultStore, Faults, Intercept, Interceptor};
-use tiered_core::{Key, MemoryStore, Outcome, Put, Read, ReadOptions, Result, Store, StoreExt as _, Written};
+use tiered_core::settings::OnUnknown;
+use tiered_core::{
+    AsStore as _, Key, MemoryStore, Outcome, Put, Read, ReadOptions, Result, Store, StoreExt as _,
+    TieredSettings, TieredStore, Written,
+};
 use tiered_values::{Error, Log};
 use tokio::sync::Semaphore;
 
@@ -101,6 +105,32 @@ async fn segments_keep_their_bounds_and_a_large_element_has_one_of_its_own() {
     too_large.append(vec![0; 6]).await.expect("fits");
     let error = too_large.append(vec![0; 7]).await.expect_err("too large");
     assert!(matches!(error, Error::Invalid { .. }) && error.write_outcome() == Outcome::NotApplied);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn elements_that_are_appended_together_stay_together() {
+    let store = Arc::new(MemoryStore::new());
+    let tasks = (0..4).map(|task: usize| {
+        let log = log_of(store.clone(), 4);
+        tokio::runtime::Handle::current().spawn(async move {
+            for round in 0..10 {
+                let elements: Vec<String> =
+                    (0..=task * 2).map(|index| format!("{task}/{round}/{index}")).collect();
+                let len = elements.len() as u64;
+                let numbers = log.append_all(elements.clone()).await.expect("appended");
+                assert_eq!(numbers.end - numbers.start, len);
+                let read = log.read(numbers.start, elements.len()).await.expect("read");
+                assert_eq!(texts(&read), elements);
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.expect("no panic");
+    }
+    let log = log_of(store, 4);
+    let nothing: [&str; 0] = [];
+    assert_eq!(log.append_all(nothing).await.expect("nothing to add"), 160..160);
+    assert_eq!(log.range().await.expect("a range"), 0..160);
 }
 
 #[tokio::test]
@@ -358,6 +388,24 @@ async fn a_writer_that_was_asleep_while_its_place_was_trimmed_brings_no_number_b
 /// Answers are lost, requests come late or twice or not at all, under three writers.
 #[tokio::test(start_paused = true)]
 async fn each_acknowledged_element_is_in_the_log_once_under_faults() {
+    under_faults(async |faulty| faulty.into_store()).await;
+}
+
+/// The same beneath the engine, which has its own ways with unknown outcomes.
+#[tokio::test(start_paused = true)]
+async fn each_acknowledged_element_is_in_the_log_once_under_faults_of_the_backend() {
+    for on_unknown in [OnUnknown::Report, OnUnknown::Retry] {
+        under_faults(async |faulty| {
+            let mut settings = TieredSettings::default();
+            settings.on_unknown = on_unknown;
+            let stack = TieredStore::builder(MemoryStore::new(), faulty).settings(settings);
+            stack.build().await.expect("builds").into_store()
+        })
+        .await;
+    }
+}
+
+async fn under_faults(stack: impl AsyncFn(FaultStore) -> Arc<dyn Store>) {
     let mut unknown = 0;
     for seed in 0..40 {
         let faults = Faults::new(seed)
@@ -368,7 +416,9 @@ async fn each_acknowledged_element_is_in_the_log_once_under_faults() {
             .request_lifetime(Duration::from_millis(40));
         let faults = Arc::new(faults);
         let memory = Arc::new(MemoryStore::new());
-        let store = FaultStore::new("faulty", memory.clone(), faults.clone());
+        faults.heal();
+        let store = stack(FaultStore::new("faulty", memory.clone(), faults.clone())).await;
+        faults.resume();
         let writer = |task: u32| {
             let log = log_of(store.clone(), 3);
             async move {

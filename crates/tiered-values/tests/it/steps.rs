@@ -117,6 +117,13 @@ async fn prepared(elements: u64, trimmed: u64) -> Arc<MemoryStore> {
 
 #[tokio::test]
 async fn an_append_struck_at_any_call_leaves_the_log_as_before_or_with_the_element_once() {
+    for batch in [1, 2, 5] {
+        struck(batch).await;
+    }
+}
+
+/// Appends so many elements at once.
+async fn struck(batch: u64) {
     let (mut ok, mut applied, mut refused, mut unknown) = (0, 0, 0, 0);
     for (elements, trimmed) in [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (6, 3), (6, 6), (7, 5)] {
         for strike in STRIKES {
@@ -125,15 +132,15 @@ async fn an_append_struck_at_any_call_leaves_the_log_as_before_or_with_the_eleme
                 let before = contents(store.clone()).await;
                 let at = At::new(step, strike);
                 let log = log_of(Intercept::new(store.clone(), Struck(at.clone())), 3);
-                let answer = log.append("new").await;
-                let what = format!("{elements} elements, {at:?}: {answer:?}");
+                let answer = log.append_all((0..batch).map(|_| "new")).await;
+                let what = format!("{elements} elements, {batch} more, {at:?}: {answer:?}");
                 let after = contents(store.clone()).await;
                 let mut with = before.clone();
-                with.push((elements, Bytes::from("new")));
+                with.extend((0..batch).map(|number| (elements + number, Bytes::from("new"))));
                 assert!(after == before || after == with, "{what}: {after:?}");
                 let is_in = after == with;
                 match &answer {
-                    Ok(number) => assert!(is_in && *number == elements, "{what}"),
+                    Ok(numbers) => assert!(is_in && *numbers == (elements..elements + batch), "{what}"),
                     Err(error) if error.write_outcome() == Outcome::NotApplied => assert!(!is_in, "{what}"),
                     Err(_) => {}
                 }
@@ -147,7 +154,7 @@ async fn an_append_struck_at_any_call_leaves_the_log_as_before_or_with_the_eleme
                 let next = log_of(store.clone(), 3);
                 assert_eq!(
                     next.append("later").await.expect("appended"),
-                    elements + u64::from(is_in),
+                    elements + if is_in { batch } else { 0 },
                     "{what}"
                 );
                 assert_eq!(contents(store).await.len(), after.len() + 1, "{what}");
