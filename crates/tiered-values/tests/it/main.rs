@@ -2,9 +2,11 @@
 
 mod damage;
 mod documents;
+mod dropped;
 mod formats;
 mod loading;
 mod logs;
+mod reopened;
 mod stacks;
 mod steps;
 mod tools;

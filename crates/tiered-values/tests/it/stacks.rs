@@ -30,7 +30,7 @@ pub(crate) async fn disk(folder: &TempDir) -> RedbStore {
     RedbConfig::new(folder.path().join("data.redb")).cache(8 << 20).open().await.expect("opens")
 }
 
-async fn two_tiers(folder: &TempDir, policy: WritePolicy) -> TieredStore {
+pub(crate) async fn two_tiers(folder: &TempDir, policy: WritePolicy) -> TieredStore {
     let builder = match policy {
         // What is written there is nowhere else: a cache that evicts would lose it.
         WritePolicy::FrontendOnly => TieredStore::builder(MemoryStore::new(), disk(folder).await),
