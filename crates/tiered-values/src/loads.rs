@@ -4,7 +4,7 @@
 //! followers, and no runtime is needed. The last reader that goes away ends it.
 //!
 //! A write of the same handle *revokes* the load of its key: what the load read at its source may be older than the write.
-//! It still answers those who wait, and stores nothing. A load that has begun to store is waited for instead.
+//! It still answers its readers, and stores nothing. A load that has begun to store is waited for instead.
 
 use std::collections::HashMap;
 use std::future::Future;

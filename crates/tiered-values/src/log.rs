@@ -56,8 +56,9 @@ pub use builder::LogBuilder;
 /// 4. A trim first writes the head, with the first number of a segment that stays, and then deletes the segments below, the
 ///    lowest first. It never deletes the last segment: its number and its count say which number comes next, so that none is
 ///    used again.
-/// 5. A segment whose first number is below the head's is no part of the log. A writer that was asleep while its place was
-///    trimmed may leave one; who creates or first meets a segment reads the head afterwards, and the next trim deletes it.
+/// 5. A segment whose first number is below the head's is no part of the log. A delayed writer may leave one
+///    after a trim. Every handle reads the head after it creates a segment, or meets one for the first time. The next trim
+///    deletes what was left.
 ///
 /// # Examples
 /// ```

@@ -53,7 +53,7 @@ impl Inner {
             let put = Put::new(encode(first)).attributes(self.attributes.clone()).precondition(condition);
             match self.store.put(&self.head, put).await {
                 Ok(_) => return Ok(first),
-                // The next look tells: whoever wrote, the head only moves on.
+                // The next look tells: the head only moves on, whichever write came first.
                 Err(error) if is_refused(&error) => {}
                 Err(error) if is_unknown(&error) && looks < LOOKS => looks += 1,
                 Err(error) => return Err(error.into()),

@@ -35,7 +35,7 @@ pub(super) enum Place {
 enum Met {
     /// A segment of the log.
     Part(Stored),
-    /// One that was trimmed, or that a writer left who was asleep meanwhile.
+    /// One that was trimmed, or that a delayed writer left there after the trim.
     Trimmed,
     Absent,
 }

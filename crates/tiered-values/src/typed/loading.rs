@@ -25,7 +25,7 @@ impl<T: Send + Sync + 'static, K> Typed<T, K> {
     ///
     /// One loader of a key runs at a time in a handle and its clones; all readers of the key wait for it and get its answer.
     /// What it gave is stored only where the store still has nothing, so that it never replaces a newer write: where there
-    /// is one, it is the answer. If this handle writes or removes the key while the loader runs, those who wait are answered
+    /// is one, it is the answer. If this handle writes or removes the key while the loader runs, its readers are answered
     /// and nothing is stored.
     ///
     /// The loader must not ask for its own key: it would wait for itself.
@@ -34,7 +34,7 @@ impl<T: Send + Sync + 'static, K> Typed<T, K> {
     /// `None` and never stored.
     ///
     /// # Errors
-    /// * [`Error::Load`] for all who wait, where the loader fails or panics. The next caller loads again.
+    /// * [`Error::Load`] for all readers of the load, where the loader fails or panics. The next caller loads again.
     /// * Those of reading the store. If the store does not take the value, the readers are answered and the
     ///   failure is [counted](crate::TypedStats::not_stored).
     ///

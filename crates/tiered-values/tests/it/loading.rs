@@ -1,4 +1,4 @@
-//! `get_with`: one load for many readers, whoever of them goes away.
+//! `get_with`: one load for many readers, whichever of them goes away.
 
 use std::future::{Future, pending};
 use std::pin::pin;

@@ -317,7 +317,7 @@ impl Interceptor for HeldBack {
     }
 }
 
-/// A writer goes on from a segment to the next one; in between both are trimmed, and a writer that was asleep leaves a segment in
+/// A writer goes on from a segment to the next one; in between both are trimmed, and a delayed writer leaves a segment in
 /// the place of the next one.
 #[tokio::test]
 async fn a_writer_does_not_append_to_what_another_one_left_below_the_head() {
@@ -351,9 +351,9 @@ async fn a_writer_does_not_append_to_what_another_one_left_below_the_head() {
     assert_eq!(texts(&contents(store).await), ["6", "walker"]);
 }
 
-/// A writer is about to create a segment; others create it, fill it, go on, and trim it. Then the writer wakes.
+/// A writer is about to create a segment; others create it, fill it, go on, and trim it. Then the writer goes on.
 #[tokio::test]
-async fn a_writer_that_was_asleep_while_its_place_was_trimmed_brings_no_number_back() {
+async fn a_writer_that_was_delayed_while_its_place_was_trimmed_brings_no_number_back() {
     let store = Arc::new(MemoryStore::new());
     let log = log_of(store.clone(), 2);
     for number in 0..2_u64 {
