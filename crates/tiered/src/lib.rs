@@ -12,6 +12,8 @@
 //! | `rocksdb` | the embedded disk tier over RocksDB; builds C++ |
 //! | `postgres` | the Postgres tier |
 //! | `s3` | the S3 tier |
+//! | `values` | typed values, JSON documents and append logs, in the module `values` |
+//! | `msgpack`, `postcard` | codecs of typed values, beside JSON |
 //! | `toml` | stacks that a TOML file describes (`Stack::from_toml`) |
 //! | `test-util` | test doubles, in the module `testing`; for dev-dependencies alone |
 //!
@@ -46,6 +48,10 @@ struct Pages;
 #[cfg(all(doctest, feature = "moka", feature = "blocking", feature = "redb"))]
 #[doc = include_str!("../../../docs/src/blocking.md")]
 struct BlockingPage;
+/// The programs of the page on values, which need its feature.
+#[cfg(all(doctest, feature = "values"))]
+#[doc = include_str!("../../../docs/src/values.md")]
+struct PagesOfValues;
 
 /// Values are [`bytes::Bytes`].
 pub use bytes;
@@ -84,3 +90,6 @@ pub use tiered_rocksdb as rocksdb;
 /// The S3 tier.
 #[cfg(feature = "s3")]
 pub use tiered_s3 as s3;
+/// Typed values, JSON documents and append logs.
+#[cfg(feature = "values")]
+pub use tiered_values as values;

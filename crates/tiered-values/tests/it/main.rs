@@ -1,0 +1,13 @@
+//! Typed values, documents and logs, over every stack that needs no server.
+
+mod damage;
+mod documents;
+mod dropped;
+mod formats;
+mod loading;
+mod logs;
+mod reopened;
+mod stacks;
+mod steps;
+mod tools;
+mod typed;
