@@ -9,7 +9,7 @@ use crate::face::{self, Crate, Offer, Public};
 use crate::stage::root;
 
 /// The published libraries.
-const CRATES: [&str; 10] = [
+const CRATES: [&str; 11] = [
     "tiered",
     "tiered-conformance",
     "tiered-core",
@@ -20,13 +20,14 @@ const CRATES: [&str; 10] = [
     "tiered-redb",
     "tiered-rocksdb",
     "tiered-s3",
+    "tiered-wrap",
 ];
 
 /// Where the lists are, one for each crate.
 const LISTS: &str = "docs/public-api";
 
 /// The crates whose users are not authors of adapters, and the modules of theirs that are for those alone.
-const USED: [&str; 2] = ["tiered", "tiered-core"];
+const USED: [&str; 3] = ["tiered", "tiered-core", "tiered-wrap"];
 const FOR_AUTHORS: [&str; 2] = ["adapter", "testing"];
 
 /// Enums that never grow, since each of their users must handle every variant: a store that ignored one would break the
