@@ -13,8 +13,18 @@ const FEATURES: [&str; 8] =
     ["", "journal", "moka", "redb", "postgres", "s3", "moka,redb", "moka,redb,journal,postgres,s3"];
 
 /// Features of single crates, in addition: of what the command always has, and of test doubles.
-const MORE_FEATURES: [(&str, &str); 4] =
-    [("tiered", "toml"), ("tiered", "test-util"), ("tiered-core", ""), ("tiered-core", "test-util")];
+const MORE_FEATURES: [(&str, &str); 10] = [
+    ("tiered", "toml"),
+    ("tiered", "test-util"),
+    ("tiered", "wrap"),
+    ("tiered", "lz4"),
+    ("tiered", "encryption"),
+    ("tiered-core", ""),
+    ("tiered-core", "test-util"),
+    ("tiered-wrap", ""),
+    ("tiered-wrap", "lz4"),
+    ("tiered-wrap", "encryption"),
+];
 
 /// The version of cargo-deny that is installed if it is missing.
 const CARGO_DENY: &str = "0.20.2";

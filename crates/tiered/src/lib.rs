@@ -11,6 +11,8 @@
 //! | `rocksdb` | the embedded disk tier over RocksDB; builds C++ |
 //! | `postgres` | the Postgres tier |
 //! | `s3` | the S3 tier |
+//! | `wrap` | a prefix of a store, and stores that are only read |
+//! | `lz4`, `zstd`, `encryption` | values that are compressed or encrypted; `zstd` builds C |
 //! | `toml` | stacks that a TOML file describes (`Stack::from_toml`) |
 //! | `test-util` | test doubles, in the module `testing`; for dev-dependencies alone |
 //!
@@ -31,7 +33,9 @@
 //! # Ok::<(), tiered::Error>(()) }).unwrap();
 //! ```
 
+mod layer;
 mod open;
+mod schemes;
 mod stack;
 
 /// The programs of the README and of the book, run as tests.
@@ -40,9 +44,15 @@ mod stack;
 #[doc = include_str!("../../../docs/src/errors.md")]
 struct Pages;
 
+/// The page on wrappers.
+#[cfg(all(doctest, feature = "moka", feature = "lz4", feature = "encryption", feature = "toml"))]
+#[doc = include_str!("../../../docs/src/wrappers.md")]
+struct Wrappers;
+
 /// Values are [`bytes::Bytes`].
 pub use bytes;
 pub use open::{SCHEMES, open, open_to_read};
+pub use schemes::{Opener, Schemes};
 pub use stack::Stack;
 // By name, so that what core gains for adapters does not show here by itself. `adapter` has that.
 #[cfg(feature = "test-util")]
@@ -77,3 +87,6 @@ pub use tiered_rocksdb as rocksdb;
 /// The S3 tier.
 #[cfg(feature = "s3")]
 pub use tiered_s3 as s3;
+/// Stores around a store.
+#[cfg(feature = "wrap")]
+pub use tiered_wrap as wrap;

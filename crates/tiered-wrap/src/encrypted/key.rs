@@ -1,6 +1,7 @@
 //! Keys, and where they come from.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use aes_gcm_siv::aead::AeadInOut as _;
@@ -267,6 +268,54 @@ impl Keys {
             None => refuse("the keys are empty; write a line id = 64 hexadecimal digits"),
         }
     }
+
+    /// Keys from a file with such a text. Blocks for a short read.
+    ///
+    /// # Errors
+    /// As [`from_text`](Self::from_text); [`ErrorKind::Config`] where the file cannot be read, naming it.
+    ///
+    /// # Examples
+    /// ```
+    /// let error = tiered_wrap::Keys::from_file("no/such/file").unwrap_err();
+    /// assert_eq!(error.kind(), tiered_core::ErrorKind::Config);
+    /// ```
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
+            Error::new(ErrorKind::Config, "the file of encryption keys cannot be read")
+                .at_place(shown(&path.display().to_string()))
+                .during(Operation::Open)
+                .with_source(error)
+        })?;
+        Self::from_text(&text).map_err(|error| error.at_place(shown(&path.display().to_string())))
+    }
+
+    /// Keys from an environment variable with such a text.
+    ///
+    /// # Errors
+    /// As [`from_text`](Self::from_text); [`ErrorKind::Config`] where the variable is not set, naming it.
+    ///
+    /// # Examples
+    /// ```
+    /// let error = tiered_wrap::Keys::from_env("NO_SUCH_VARIABLE").unwrap_err();
+    /// assert!(error.to_string().contains("NO_SUCH_VARIABLE"));
+    /// ```
+    pub fn from_env(name: &str) -> Result<Self> {
+        // Not the error's own text: that shows a value that is no UTF-8.
+        let Ok(text) = std::env::var(name).map(Zeroizing::new) else {
+            return refuse(format!(
+                "the environment variable {} has no encryption keys; set it",
+                shown(name)
+            ));
+        };
+        Self::from_text(&text).map_err(|error| error.at_place(shown(name)))
+    }
+}
+
+/// The name of a place, unless it is a key that was given in the place of one.
+fn shown(place: &str) -> &str {
+    let digits = place.bytes().filter(u8::is_ascii_hexdigit).count();
+    if digits >= 48 { "…" } else { place }
 }
 
 #[async_trait]

@@ -244,6 +244,11 @@ fn neither_debug_nor_errors_show_a_key() {
         assert_eq!(error.kind(), ErrorKind::Config);
         texts.push(format!("{} {error:?}", error.chain()));
     }
+    // A key in the place of a name.
+    for error in [Keys::from_env(&secret), Keys::from_file(&secret)] {
+        let error = error.expect_err("no such place");
+        texts.push(format!("{} {error:?}", error.chain()));
+    }
     for text in texts {
         assert!(!text.contains("5ec7") && !text.contains("5e5e") && !text.contains("94, 94"), "{text}");
     }
