@@ -9,8 +9,9 @@ use crate::face::{self, Crate, Offer, Public};
 use crate::stage::root;
 
 /// The published libraries.
-const CRATES: [&str; 11] = [
+const CRATES: [&str; 12] = [
     "tiered",
+    "tiered-cli",
     "tiered-conformance",
     "tiered-core",
     "tiered-embedded",
