@@ -4,10 +4,11 @@ mod marks;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::{StreamExt as _, future};
+use futures_util::{StreamExt as _, future, stream};
 use tiered_core::adapter::{BatchOutcomes, Change, ChangeStream, Claim, Reads, Scope};
 use tiered_core::{
     Action, AsStore, Batch, ByteStream, Capabilities, Delete, Deleted, Entry, Error, ErrorKind, Key,
@@ -30,7 +31,8 @@ use marks::Names;
 /// * **Changes** of keys without the prefix are left out.
 /// * **`peek`** answers where prefix and key have at most [`Key::INLINE`] bytes together. A longer key would be an
 ///   allocation, which `peek` must not make; [`load`](Store::load) answers it.
-/// * **`close`** closes the store inside, and so all other prefixes of it. Close the last one, or the store itself.
+/// * **`close`** closes the store inside, and so all other prefixes of it. With [`leave_open`](Self::leave_open) it closes this
+///   one alone.
 ///
 /// # Examples
 /// ```
@@ -55,6 +57,15 @@ struct Shared {
     prefix: String,
     names: Names,
     capabilities: Capabilities,
+    closing: Closing,
+    closed: AtomicBool,
+}
+
+/// What `close` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    Inside,
+    ThisAlone,
 }
 
 impl Prefix {
@@ -83,7 +94,40 @@ impl Prefix {
         }
         let capabilities = inner.capabilities().clone().with_max_key(max_key - prefix.len());
         let names = Names::of(&prefix);
-        Ok(Self(Arc::new(Shared { inner, prefix, names, capabilities })))
+        let closed = AtomicBool::new(false);
+        Ok(Self(Arc::new(Shared { inner, prefix, names, capabilities, closing: Closing::Inside, closed })))
+    }
+
+    /// The same prefix, whose `close` leaves the store inside open: it flushes, and refuses every later call of this prefix and
+    /// its clones. For prefixes of one store that are closed apart, such as backends of several stacks. Whoever made the
+    /// store inside closes it.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, Store, StoreExt};
+    /// use tiered_wrap::Prefix;
+    ///
+    /// let all = MemoryStore::new();
+    /// let users = Prefix::new(all.clone(), "users/")?.leave_open();
+    /// let orders = Prefix::new(all.clone(), "orders/")?.leave_open();
+    /// users.close().await?;
+    /// assert!(users.set("42", "Ada").await.is_err());
+    /// orders.set("1", "apples").await?;
+    /// all.close().await?;
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn leave_open(self) -> Self {
+        let Shared { inner, prefix, names, capabilities, .. } = &*self.0;
+        Self(Arc::new(Shared {
+            inner: Arc::clone(inner),
+            prefix: prefix.clone(),
+            names: names.clone(),
+            capabilities: capabilities.clone(),
+            closing: Closing::ThisAlone,
+            closed: AtomicBool::new(false),
+        }))
     }
 
     /// The prefix.
@@ -104,8 +148,16 @@ impl Shared {
         Key::new(key.as_str().strip_prefix(&self.prefix)?).ok()
     }
 
+    fn check_open(&self, operation: Operation) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(adapter::closed(operation).in_tier(self.capabilities.name()));
+        }
+        Ok(())
+    }
+
     /// The key in the store inside, or the refusal of an operation.
     fn inside_of(&self, key: &Key, operation: Operation) -> Result<Key> {
+        self.check_open(operation)?;
         self.inside(key)
             .map_err(|error| error.during(operation).in_tier(self.capabilities.name()).for_key(key))
     }
@@ -119,6 +171,7 @@ impl Shared {
     }
 
     fn listed(&self, listed: Result<Listed>) -> Result<Listed> {
+        self.check_open(Operation::List)?;
         let mut listed = listed.map_err(|error| self.translated(error))?;
         listed.key = self.outside(&listed.key).ok_or_else(|| {
             Error::new(ErrorKind::Other, "the store inside listed a key without the prefix")
@@ -167,6 +220,9 @@ impl Store for Prefix {
 
     fn list(&self, options: ListOptions) -> ListStream {
         let shared = Arc::clone(&self.0);
+        if let Err(error) = shared.check_open(Operation::List) {
+            return Box::pin(stream::iter([Err(error)]));
+        }
         let mut inside = options.clone();
         inside.prefix = [shared.prefix.as_str(), &options.prefix].concat();
         // The prefix alone is a key of the store inside, and none here: the listing begins after it.
@@ -192,6 +248,7 @@ impl Store for Prefix {
     }
 
     fn peek(&self, key: &Key) -> Option<Entry> {
+        self.0.check_open(Operation::Load).ok()?;
         let mut buffer = [0; Key::INLINE];
         let (before, rest) = buffer.split_at_mut_checked(self.0.prefix.len())?;
         before.copy_from_slice(self.0.prefix.as_bytes());
@@ -229,6 +286,7 @@ impl Store for Prefix {
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
+        self.0.check_open(Operation::Apply)?;
         let name = self.0.capabilities.name();
         let failed = |error: Error| error.during(Operation::Apply).in_tier(name);
         let check = |key: &Key, _: &Action| self.0.capabilities.check_key(key);
@@ -262,6 +320,7 @@ impl Store for Prefix {
     }
 
     async fn claim(&self, scope: &Scope) -> Result<Claim> {
+        self.0.check_open(Operation::Open)?;
         self.0.inner.claim(&self.0.scope(scope)?).await
     }
 
@@ -277,27 +336,35 @@ impl Store for Prefix {
     }
 
     async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
+        self.0.check_open(Operation::Mark)?;
         self.0.capabilities.require(tiered_core::Feature::KeepsMarks)?;
         adapter::check_mark(name, None)?;
         self.0.inner.mark(&self.0.names.value(name)).await
     }
 
     async fn mark_names(&self, prefix: &str) -> Result<Vec<String>> {
+        self.0.check_open(Operation::Mark)?;
         marks::names(&*self.0.inner, &self.0.names, prefix).await
     }
 
     async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
+        self.0.check_open(Operation::Mark)?;
         self.0.capabilities.require(tiered_core::Feature::KeepsMarks)?;
         adapter::check_mark(name, value.as_ref())?;
         marks::set(&*self.0.inner, &self.0.names, name, value).await
     }
 
     async fn flush(&self) -> Result<()> {
+        self.0.check_open(Operation::Flush)?;
         self.0.inner.flush().await
     }
 
     async fn close(&self) -> Result<()> {
-        self.0.inner.close().await
+        if self.0.closing == Closing::Inside {
+            return self.0.inner.close().await;
+        }
+        // No write that follows is acknowledged; what was is flushed.
+        if self.0.closed.swap(true, Ordering::AcqRel) { Ok(()) } else { self.0.inner.flush().await }
     }
 }
 

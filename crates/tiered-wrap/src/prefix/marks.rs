@@ -15,7 +15,7 @@ use tiered_core::{Result, Store};
 const SHORT: usize = 32;
 
 /// How the marks of one prefix are named in the store inside.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Names {
     /// Before each of them.
     base: String,

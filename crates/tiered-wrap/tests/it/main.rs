@@ -6,4 +6,5 @@ mod golden;
 mod places;
 mod prefix;
 mod read_only;
+mod stacks;
 mod suites;

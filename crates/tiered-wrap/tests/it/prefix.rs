@@ -91,7 +91,8 @@ async fn marks_of_two_prefixes_are_apart() {
 async fn disjoint_prefixes_are_backends_of_two_stacks() {
     let all = MemoryStore::new();
     let stack = |prefix: &str| {
-        TieredStore::builder(MemoryStore::new(), Prefix::new(all.clone(), prefix).expect("wraps"))
+        let backend = Prefix::new(all.clone(), prefix).expect("wraps").leave_open();
+        TieredStore::builder(MemoryStore::new(), backend)
             .write_policy(WritePolicy::WriteBehind)
             .journal(VolatileJournal::new())
     };
@@ -107,6 +108,11 @@ async fn disjoint_prefixes_are_backends_of_two_stacks() {
     assert_eq!(within.kind(), ErrorKind::Locked);
     let whole = all.claim(&Scope::Whole).await.expect_err("parts are lent");
     assert_eq!(whole.kind(), ErrorKind::Locked);
+    users.close().await.expect("closes");
+    orders.set("2", "pears").await.expect("the other stack goes on");
+    orders.close().await.expect("closes");
+    assert_eq!(all.keys("orders/").await.expect("lists").len(), 2);
+    drop(all.claim(&Scope::Whole).await.expect("both have given back what they claimed"));
 }
 
 #[tokio::test]

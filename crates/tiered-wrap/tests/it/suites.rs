@@ -15,6 +15,11 @@ fn prefix(inside: Shared, _: &Stamp) -> Result<Shared> {
     Ok(Arc::new(Prefix::new(inside, "tenants/größe/")?))
 }
 
+/// A place of memory is new each time, so that nothing holds what is left open.
+fn left_open(inside: Shared, _: &Stamp) -> Result<Shared> {
+    Ok(Arc::new(Prefix::new(inside, "p")?.leave_open()))
+}
+
 #[expect(clippy::unnecessary_wraps, reason = "other wrappers can refuse a store")]
 fn read_only(inside: Shared, _: &Stamp) -> Result<Shared> {
     Ok(Arc::new(reads(inside)))
@@ -57,6 +62,7 @@ macro_rules! suites {
 suites! {
     prefix_memory: Memory, prefix;
     prefix_plain: Plain, prefix;
+    prefix_left_open: Memory, left_open;
     prefix_moka: Moka, prefix;
     prefix_redb: Redb, prefix;
     read_only_memory: Memory, read_only;
