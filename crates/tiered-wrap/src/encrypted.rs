@@ -23,13 +23,13 @@ pub use rotate::Rotated;
 ///
 /// # What is protected
 ///
-/// Values are: who has the store inside can neither read them nor change them unnoticed. A value is bound to its key (the
+/// Values are: with access to the store inside, one can neither read them nor change them unnoticed. A value is bound to its key (the
 /// name in the store) and its version, so none passes for that of another key, or for another version's. An older entry
 /// that is put back as a whole, its version included, is not noticed.
 ///
 /// **These stay readable**: keys, attributes, marks, sizes, times, expiry, and the id of the encryption key. Put nothing
-/// secret into them. `head` and `list` tell size and checksum from an attribute that nothing vouches for; a read of the
-/// value does not believe it.
+/// secret into them. `head` and `list` tell size and checksum from an attribute that is not authenticated; a read of the
+/// value does not use it.
 ///
 /// Wrap the *tiered* store. Around its backend alone, the journal and the frontend hold plaintext.
 ///

@@ -99,7 +99,7 @@ impl Prefix {
     }
 
     /// The same prefix, whose `close` leaves the store inside open: it flushes, and refuses every later call of this prefix and
-    /// its clones. For prefixes of one store that are closed apart, such as backends of several stacks. Whoever made the
+    /// its clones. For prefixes of one store that are closed apart, such as backends of several stacks. The owner of the
     /// store inside closes it.
     ///
     /// # Examples

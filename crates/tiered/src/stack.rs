@@ -334,11 +334,12 @@ impl Stack {
         .boxed()
     }
 
-    /// Opens an existing stack for reading. Only its authoritative store is opened, as by [`open_to_read`], because
-    /// reads write to a frontend. A stack with a journal is opened for writing, because recovery writes.
+    /// Opens an existing stack for reading. Only its authoritative store is opened, as by
+    /// [`open_to_read`](crate::open_to_read), because reads write to a frontend. A stack with a journal is opened for
+    /// writing, because recovery writes.
     ///
     /// # Errors
-    /// As [`open`](Self::open) and [`open_to_read`].
+    /// As [`open`](Self::open) and [`open_to_read`](crate::open_to_read).
     ///
     /// # Cancel safety
     /// As the opening of the tiers.

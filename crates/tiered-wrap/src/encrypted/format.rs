@@ -101,7 +101,7 @@ pub(super) struct Clear {
 }
 
 impl Clear {
-    /// Reads a head, which nothing has vouched for yet.
+    /// Reads a head, which is not authenticated yet.
     pub(super) fn read(head: &[u8]) -> Result<Self> {
         let mut rest = head;
         if take(&mut rest) != Some(MAGIC) {
@@ -136,7 +136,7 @@ pub(super) fn damaged() -> Error {
     )
 }
 
-/// The head of an encrypted value, vouched for.
+/// The head of an encrypted value, authenticated.
 pub(crate) struct EncryptedHead {
     by: EncryptionKey,
     seed: Seed,
@@ -262,7 +262,7 @@ impl<'v> Writer<'v> {
     }
 }
 
-/// What the text of an attribute says, which nothing vouches for.
+/// What the text of an attribute says, which is not authenticated.
 pub(super) struct Noted<'t> {
     size: u64,
     masked: u32,
