@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::StreamExt as _;
 use tempfile::TempDir;
-use tiered_conformance::{Eviction, Factory, Place};
+use tiered_conformance::{Eviction, Factory, Intercept, Interceptor, Place};
 use tiered_core::adapter::{Stamp, VersionMint};
 use tiered_core::testing::ManualClock;
-use tiered_core::{Feature, MemoryStore, Result, Store, Timestamp};
+use tiered_core::{Feature, ListOptions, ListStream, Listed, MemoryStore, Result, Store, Timestamp};
 use tiered_moka::MokaConfig;
 use tiered_redb::RedbConfig;
 
@@ -15,10 +16,24 @@ use tiered_redb::RedbConfig;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Inside {
     Memory,
-    /// Without atomic batches, listed metadata and values: what some servers are.
+    /// Without atomic batches.
     Plain,
+    /// Whose listings tell keys and sizes alone, as those of S3.
+    Bare,
     Moka,
     Redb,
+}
+
+/// Lists keys and sizes, and nothing else.
+#[derive(Debug)]
+struct SizesAlone;
+
+#[async_trait]
+impl Interceptor for SizesAlone {
+    fn list(&self, inner: &dyn Store, options: ListOptions) -> ListStream {
+        let listing = inner.list(options);
+        Box::pin(listing.map(|listed| listed.map(|listed| Listed::new(listed.key, listed.size))))
+    }
 }
 
 /// Largest value of the store inside: the suite tries to exceed it.
@@ -34,6 +49,12 @@ impl Inside {
             Self::Plain => {
                 let store = MemoryStore::with_stamp(stamp.clone());
                 Arc::new(store.declaring(|all| all.without(Feature::AtomicBatch).with_max_value(MAX_VALUE)))
+            }
+            Self::Bare => {
+                let store = MemoryStore::with_stamp(stamp.clone());
+                let store =
+                    store.declaring(|all| all.without(Feature::ListsMetadata).with_max_value(MAX_VALUE));
+                Arc::new(Intercept::new(store, SizesAlone))
             }
             Self::Moka => Arc::new(
                 MokaConfig::new(256 << 20).max_value(MAX_VALUE).stamp(stamp.clone()).build().expect("builds"),

@@ -69,13 +69,16 @@ suites! {
     read_only_redb: Redb, read_only;
     lz4_memory: Memory, lz4;
     lz4_plain: Plain, lz4;
+    lz4_bare: Bare, lz4;
     lz4_moka: Moka, lz4;
     lz4_redb: Redb, lz4;
     encrypted_memory: Memory, encrypted;
     encrypted_plain: Plain, encrypted;
+    encrypted_bare: Bare, encrypted;
     encrypted_moka: Moka, encrypted;
     encrypted_redb: Redb, encrypted;
     nested_memory: Memory, nested;
+    nested_bare: Bare, nested;
     nested_moka: Moka, nested;
     nested_redb: Redb, nested;
     deep_memory: Memory, deep;
