@@ -13,12 +13,20 @@ const FEATURES: [&str; 8] =
     ["", "journal", "moka", "redb", "postgres", "s3", "moka,redb", "moka,redb,journal,postgres,s3"];
 
 /// Features of single crates, in addition: of what the command always has, and of test doubles.
-const MORE_FEATURES: [(&str, &str); 5] = [
+const MORE_FEATURES: [(&str, &str); 13] = [
     ("tiered", "blocking"),
     ("tiered", "toml"),
     ("tiered", "test-util"),
+    ("tiered", "values,msgpack,postcard"),
+    ("tiered", "wrap"),
+    ("tiered", "lz4"),
+    ("tiered", "encryption"),
     ("tiered-core", ""),
     ("tiered-core", "test-util"),
+    ("tiered-values", ""),
+    ("tiered-wrap", ""),
+    ("tiered-wrap", "lz4"),
+    ("tiered-wrap", "encryption"),
 ];
 
 /// The version of cargo-deny that is installed if it is missing.

@@ -111,7 +111,8 @@ fn trees(faults: &mut Vec<String>) -> Result<(), String> {
             faults.push(format!("{package} depends on {count} crates; {most} is the most"));
         }
     }
-    let adapters = ["tiered-moka", "tiered-redb", "tiered-rocksdb", "tiered-postgres", "tiered-s3"];
+    let adapters =
+        ["tiered-moka", "tiered-redb", "tiered-rocksdb", "tiered-postgres", "tiered-s3", "tiered-wrap"];
     for adapter in adapters {
         for other in tree(adapter)? {
             let foreign = adapters.contains(&other.as_str()) && other != adapter;

@@ -11,36 +11,38 @@ mod sync;
 use crate::arguments::{Arguments, Command};
 use crate::demo;
 use crate::exit::Failure;
-use tiered::Store as _;
+use tiered::{Schemes, Store as _};
 
 /// Runs a command to its exit code.
-pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
+pub(crate) async fn run(schemes: &Schemes, arguments: Arguments) -> Result<u8, Failure> {
     let Arguments { place, json, command } = arguments;
     match command {
-        Command::Get { key, output } => entry::get(&place, json, &key, output.as_deref()).await,
+        Command::Get { key, output } => entry::get(schemes, &place, json, &key, output.as_deref()).await,
         Command::Put { key, file, condition } => {
-            entry::put(&place, json, &key, file.as_deref(), &condition).await
+            entry::put(schemes, &place, json, &key, file.as_deref(), &condition).await
         }
-        Command::Delete { key, if_version } => entry::delete(&place, &key, if_version.as_deref()).await,
-        Command::Head { key } => entry::head(&place, json, &key).await,
+        Command::Delete { key, if_version } => {
+            entry::delete(schemes, &place, &key, if_version.as_deref()).await
+        }
+        Command::Head { key } => entry::head(schemes, &place, json, &key).await,
         Command::List { prefix, start_after, limit } => {
-            list::run(&place, json, prefix, start_after.as_deref(), limit).await
+            list::run(schemes, &place, json, prefix, start_after.as_deref(), limit).await
         }
         Command::Sync { from, to, strategy, prefix, dry_run } => {
-            sync::run(&sync::Order { from, to, strategy, prefix, dry_run }, json).await
+            sync::run(schemes, &sync::Order { from, to, strategy, prefix, dry_run }, json).await
         }
-        Command::Check { from, to, values } => check::run(&from, &to, values, json).await,
+        Command::Check { from, to, values } => check::run(schemes, &from, &to, values, json).await,
         Command::Flush => {
-            let store = crate::stack::open_tiered(&place).await?;
+            let store = crate::stack::open_tiered(schemes, &place).await?;
             let flushed = store.flush().await.map_err(Failure::from);
             closing(&store, flushed).await?;
             Ok(crate::exit::OK)
         }
         #[cfg(feature = "journal")]
-        Command::Journal(command) => journal::run(&place, json, command).await,
+        Command::Journal(command) => journal::run(schemes, &place, json, command).await,
         #[cfg(not(feature = "journal"))]
         Command::Journal(_) => Err(Failure::Usage("this build has no journal on disk".to_owned())),
-        Command::Conformance { url } => conformance::run(&url, json).await,
+        Command::Conformance { url } => conformance::run(schemes, &url, json).await,
         Command::Demo { dir, data } => demo::run(&dir, data).await,
     }
 }

@@ -4,34 +4,42 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tiered::adapter::url::StoreUrl;
-use tiered::{Create, Stack, Store, TieredSettings, TieredStore, ownership};
+use tiered::{Create, Schemes, Stack, Store, TieredSettings, TieredStore, ownership};
 
 use crate::arguments::Place;
 use crate::exit::Failure;
 use crate::output;
 
 /// Opens what `place` names.
-pub(crate) async fn open(place: &Place, create: Create) -> Result<Arc<dyn Store>, Failure> {
+pub(crate) async fn open(
+    schemes: &Schemes,
+    place: &Place,
+    create: Create,
+) -> Result<Arc<dyn Store>, Failure> {
     let stack = describe(place)?;
-    let store = stack.open(create).await?;
+    let store = stack.open_with(schemes, create).await?;
     Ok(warned(store, stack.url()).await)
 }
 
 /// Opens what `place` names for reading; with `access=read-only` if it may not be written.
-pub(crate) async fn open_to_read(place: &Place) -> Result<Arc<dyn Store>, Failure> {
+pub(crate) async fn open_to_read(schemes: &Schemes, place: &Place) -> Result<Arc<dyn Store>, Failure> {
     let stack = describe(place)?;
-    let store = stack.open_to_read().await?;
+    let store = stack.open_to_read_with(schemes).await?;
     Ok(warned(store, stack.url()).await)
 }
 
 /// Opens the one store that `url` names, without a stack around it.
-pub(crate) async fn open_alone(url: &str, create: Create) -> Result<Arc<dyn Store>, Failure> {
-    Ok(warned(tiered::open(url, create).await?, Some(url)).await)
+pub(crate) async fn open_alone(
+    schemes: &Schemes,
+    url: &str,
+    create: Create,
+) -> Result<Arc<dyn Store>, Failure> {
+    Ok(warned(schemes.open(url, create).await?, Some(url)).await)
 }
 
 /// Opens the one store that `url` names, to read it.
-pub(crate) async fn read_alone(url: &str) -> Result<Arc<dyn Store>, Failure> {
-    Ok(warned(tiered::open_to_read(url).await?, Some(url)).await)
+pub(crate) async fn read_alone(schemes: &Schemes, url: &str) -> Result<Arc<dyn Store>, Failure> {
+    Ok(warned(schemes.open_to_read(url).await?, Some(url)).await)
 }
 
 /// Warns of the journals of a store that is opened by its URL, without its stack.
@@ -63,8 +71,8 @@ async fn warn_of_journals(store: &dyn Store, url: &str) {
 }
 
 /// Opens the stack that `place` names.
-pub(crate) async fn open_tiered(place: &Place) -> Result<TieredStore, Failure> {
-    Ok(describe(place)?.open_tiered(Create::Never).await?)
+pub(crate) async fn open_tiered(schemes: &Schemes, place: &Place) -> Result<TieredStore, Failure> {
+    Ok(describe(place)?.open_tiered_with(schemes, Create::Never).await?)
 }
 
 fn describe(place: &Place) -> Result<Stack, Failure> {
@@ -129,6 +137,8 @@ pub(crate) fn same(from: &str, to: &str) -> bool {
 /// The identity of a store; `None` if each opening creates a new one.
 fn place(url: &str) -> Option<(String, PathBuf, Vec<String>)> {
     let mut parsed = StoreUrl::parse(url).ok()?;
+    // Two prefixes of one store are two places.
+    let prefix = parsed.take("prefix").unwrap_or_default();
     // Stores in memory are new each time.
     if parsed.path().is_empty() {
         return None;
@@ -139,10 +149,11 @@ fn place(url: &str) -> Option<(String, PathBuf, Vec<String>)> {
         let parameters =
             parameters.map(|(name, usual)| parsed.take(name).unwrap_or_else(|| usual.to_owned()));
         let path = without_secrets(url);
-        return Some((parsed.scheme().to_owned(), path.into(), parameters.to_vec()));
+        let parameters = parameters.into_iter().chain([prefix]).collect();
+        return Some((parsed.scheme().to_owned(), path.into(), parameters));
     }
     let real = std::fs::canonicalize(parsed.path()).unwrap_or_else(|_| parsed.path().into());
-    Some((parsed.scheme().to_owned(), real, Vec::new()))
+    Some((parsed.scheme().to_owned(), real, vec![prefix]))
 }
 
 #[cfg(test)]
@@ -164,5 +175,6 @@ mod tests {
         assert!(!same("s3://b/p", "s3://b/p?endpoint=http://localhost"));
         assert!(same("redb:x?cache=1MiB", "redb:x"));
         assert!(!same("memory:", "memory:"));
+        assert!(!same("prefix+redb:x?prefix=a", "prefix+redb:x?prefix=b"));
     }
 }

@@ -270,6 +270,24 @@ impl Error {
         self
     }
 
+    /// Says for which key it failed, replacing what was said before. For a wrapper that calls the store inside by another
+    /// key than its own caller did.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::{Error, ErrorKind, Key};
+    ///
+    /// let inside = Error::new(ErrorKind::Unavailable, "no answer").for_key(&Key::new("tenant/users/42")?);
+    /// let outside = inside.key_is(&Key::new("users/42")?);
+    /// assert_eq!(outside.key().map(Key::as_str), Some("users/42"));
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[must_use]
+    pub fn key_is(mut self, key: &Key) -> Self {
+        self.0.key = Some(key.clone());
+        self
+    }
+
     /// Says what the failed write did, replacing what was said before.
     #[must_use]
     pub fn outcome_is(mut self, outcome: Outcome) -> Self {

@@ -14,6 +14,8 @@
 //! | `s3` | the S3 tier |
 //! | `values` | typed values, JSON documents and append logs, in the module `values` |
 //! | `msgpack`, `postcard` | codecs of typed values, beside JSON |
+//! | `wrap` | a prefix of a store, and stores that are only read |
+//! | `lz4`, `zstd`, `encryption` | values that are compressed or encrypted; `zstd` builds C |
 //! | `toml` | stacks that a TOML file describes (`Stack::from_toml`) |
 //! | `test-util` | test doubles, in the module `testing`; for dev-dependencies alone |
 //!
@@ -36,7 +38,9 @@
 
 #[cfg(feature = "blocking")]
 pub mod blocking;
+mod layer;
 mod open;
+mod schemes;
 mod stack;
 
 /// The programs of the README and of the book, run as tests.
@@ -52,10 +56,15 @@ struct BlockingPage;
 #[cfg(all(doctest, feature = "values"))]
 #[doc = include_str!("../../../docs/src/values.md")]
 struct PagesOfValues;
+/// The page on wrappers.
+#[cfg(all(doctest, feature = "moka", feature = "lz4", feature = "encryption", feature = "toml"))]
+#[doc = include_str!("../../../docs/src/wrappers.md")]
+struct Wrappers;
 
 /// Values are [`bytes::Bytes`].
 pub use bytes;
 pub use open::{SCHEMES, open, open_to_read};
+pub use schemes::{Opener, Schemes};
 pub use stack::Stack;
 // By name, so that what core gains for adapters does not show here by itself. `adapter` has that.
 #[cfg(feature = "test-util")]
@@ -93,3 +102,6 @@ pub use tiered_s3 as s3;
 /// Typed values, JSON documents and append logs.
 #[cfg(feature = "values")]
 pub use tiered_values as values;
+/// Stores around a store.
+#[cfg(feature = "wrap")]
+pub use tiered_wrap as wrap;

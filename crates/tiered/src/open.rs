@@ -8,6 +8,8 @@ use tiered_core::WriteDurability;
 use tiered_core::adapter::url::{StoreUrl, parse_bytes};
 use tiered_core::{Capabilities, Error, ErrorKind, MemoryStore, Operation, Result, Store};
 
+use crate::schemes::Schemes;
+
 /// The schemes, with the feature that each needs (none: always there) and what it opens.
 pub const SCHEMES: &[(&str, Option<&str>, &str)] = &[
     ("memory", None, "memory:?max_value=… — in this process, unbounded"),
@@ -34,7 +36,7 @@ pub const SCHEMES: &[(&str, Option<&str>, &str)] = &[
     ),
 ];
 
-/// Opens the store that `url` names: one of [`SCHEMES`].
+/// Opens the store that `url` names: one of [`SCHEMES`], in [wrappers](Schemes#wrappers) where it names some.
 ///
 /// # Errors
 /// [`ErrorKind::Config`] for an unknown scheme or parameter, for a scheme whose feature is not compiled in, and outside
@@ -55,7 +57,11 @@ pub const SCHEMES: &[(&str, Option<&str>, &str)] = &[
 /// # Ok::<(), tiered::Error>(()) }).unwrap();
 /// ```
 pub async fn open(url: &str, create: Create) -> Result<Arc<dyn Store>> {
-    let url = StoreUrl::parse(url)?;
+    Schemes::standard().open(url, create).await
+}
+
+/// Opens a store of a scheme of the workspace.
+pub(crate) async fn open_standard(url: StoreUrl, create: Create) -> Result<Arc<dyn Store>> {
     match url.scheme() {
         "memory" => memory(url),
         #[cfg(feature = "moka")]
@@ -97,16 +103,11 @@ pub async fn open(url: &str, create: Create) -> Result<Arc<dyn Store>> {
 /// # Ok::<(), tiered::Error>(()) }).unwrap();
 /// ```
 pub async fn open_to_read(url: &str) -> Result<Arc<dyn Store>> {
-    match (open(url, Create::Never).await, read_only(url)) {
-        (Err(error), Some(url)) if error.kind() == ErrorKind::PermissionDenied => {
-            open(&url, Create::Never).await
-        }
-        (opened, _) => opened,
-    }
+    Schemes::standard().open_to_read(url).await
 }
 
 /// The URL with `access=read-only`; `None` if the scheme does not support it or the URL already sets `access`.
-fn read_only(url: &str) -> Option<String> {
+pub(crate) fn read_only(url: &str) -> Option<String> {
     let mut parsed = StoreUrl::parse(url).ok()?;
     if !["redb", "rocksdb"].contains(&parsed.scheme()) || parsed.take("access").is_some() {
         return None;

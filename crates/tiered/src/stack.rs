@@ -1,5 +1,7 @@
 //! Stacks of any depth from data.
 
+mod around;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -14,9 +16,10 @@ use tiered_core::{
     Error, ErrorKind, Operation, Result, Store, TieredSettings, TieredStore, VolatileJournal, WritePolicy,
 };
 
-use crate::open::{open, open_to_read};
+use crate::schemes::{Schemes, wrapped};
+use around::{Around, OfCompressed, OfEncrypted, OfPrefix};
 
-/// A store, or a tiered store of two stacks, as settings describe it.
+/// A store, a tiered store of two stacks, or a wrapper around a stack, as settings describe it.
 ///
 /// # Examples
 /// ```
@@ -56,13 +59,20 @@ pub struct Stack {
     backend_id: Option<String>,
     /// How the tiers work together.
     policy: Option<TieredSettings>,
+    /// The keys of a stack that begin with a prefix.
+    prefix: Option<OfPrefix>,
+    /// A stack that is only read.
+    read_only: Option<Around>,
+    /// A stack whose values are compressed.
+    compressed: Option<OfCompressed>,
+    /// A stack whose values are encrypted.
+    encrypted: Option<OfEncrypted>,
 }
 
 impl Stack {
-    /// A single store.
-    pub fn store(url: impl Into<String>) -> Self {
+    fn empty() -> Self {
         Self {
-            url: Some(url.into()),
+            url: None,
             frontend: None,
             backend: None,
             journal: None,
@@ -72,22 +82,26 @@ impl Stack {
             sole_journal: false,
             backend_id: None,
             policy: None,
+            prefix: None,
+            read_only: None,
+            compressed: None,
+            encrypted: None,
         }
+    }
+
+    /// A single store.
+    pub fn store(url: impl Into<String>) -> Self {
+        Self { url: Some(url.into()), ..Self::empty() }
     }
 
     /// Two tiers.
     pub fn tiers(frontend: Self, backend: Self, policy: TieredSettings, journal: Option<String>) -> Self {
         Self {
-            url: None,
             frontend: Some(Box::new(frontend)),
             backend: Some(Box::new(backend)),
             journal,
-            sole_writer: false,
-            private_frontend: false,
-            lease: None,
-            sole_journal: false,
-            backend_id: None,
             policy: Some(policy),
+            ..Self::empty()
         }
     }
 
@@ -169,7 +183,7 @@ impl Stack {
         self
     }
 
-    /// The URL of a single store; `None` for tiers. It may hold secrets.
+    /// The URL of a single store; `None` for tiers and wrappers. It may hold secrets.
     ///
     /// # Examples
     /// ```
@@ -228,7 +242,34 @@ impl Stack {
     /// # Panics
     /// In a tokio runtime without its time driver.
     pub fn open(&self, create: Create) -> BoxFuture<'_, Result<Arc<dyn Store>>> {
-        self.open_as(Opened::With(create), Above::Nothing)
+        async move { self.open_with(&Schemes::standard(), create).await }.boxed()
+    }
+
+    /// Opens the stack, as [`open`](Self::open) does, with the schemes of the program.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    ///
+    /// # Cancel safety
+    /// As the opening of the tiers.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered::adapter::url::StoreUrl;
+    /// use tiered::{Create, MemoryStore, Schemes, Stack};
+    ///
+    /// let schemes =
+    ///     Schemes::standard().with("mine", |_: StoreUrl, _: Create| async { Ok(MemoryStore::new()) });
+    /// let store = Stack::store("mine:").open_with(&schemes, Create::IfAbsent).await?;
+    /// # Ok::<(), tiered::Error>(()) }).unwrap();
+    /// ```
+    pub fn open_with<'a>(
+        &'a self,
+        schemes: &'a Schemes,
+        create: Create,
+    ) -> BoxFuture<'a, Result<Arc<dyn Store>>> {
+        self.open_as(schemes, Opened::With(create), Above::Nothing)
     }
 
     /// Opens a stack of two tiers, as [`open`](Self::open) does.
@@ -251,10 +292,37 @@ impl Stack {
     /// # Ok::<(), tiered::Error>(()) }).unwrap();
     /// ```
     pub fn open_tiered(&self, create: Create) -> BoxFuture<'_, Result<TieredStore>> {
+        async move { self.open_tiered_with(&Schemes::standard(), create).await }.boxed()
+    }
+
+    /// Opens a stack of two tiers, as [`open_tiered`](Self::open_tiered) does, with the schemes of the program.
+    ///
+    /// # Errors
+    /// As [`open_tiered`](Self::open_tiered).
+    ///
+    /// # Cancel safety
+    /// As the opening of the tiers.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered::{Create, Schemes, Stack, TieredSettings};
+    ///
+    /// let tier = Stack::store("memory:");
+    /// let stack = Stack::tiers(tier.clone(), tier, TieredSettings::default(), None);
+    /// let store = stack.open_tiered_with(&Schemes::standard(), Create::IfAbsent).await?;
+    /// # Ok::<(), tiered::Error>(()) }).unwrap();
+    /// ```
+    pub fn open_tiered_with<'a>(
+        &'a self,
+        schemes: &'a Schemes,
+        create: Create,
+    ) -> BoxFuture<'a, Result<TieredStore>> {
         async move {
+            let opened = Opened::With(create);
             match (&self.frontend, &self.backend) {
-                (Some(frontend), Some(backend)) => {
-                    self.open_tiers(frontend, backend, Opened::With(create), Above::Nothing).await
+                (Some(frontend), Some(backend)) if self.wrapper()?.is_none() => {
+                    self.open_tiers(schemes, (frontend, backend), opened, Above::Nothing).await
                 }
                 _ => Err(Error::new(
                     ErrorKind::Config,
@@ -266,11 +334,12 @@ impl Stack {
         .boxed()
     }
 
-    /// Opens an existing stack for reading. Only its authoritative store is opened, as by [`open_to_read`], because
-    /// reads write to a frontend. A stack with a journal is opened for writing, because recovery writes.
+    /// Opens an existing stack for reading. Only its authoritative store is opened, as by
+    /// [`open_to_read`](crate::open_to_read), because reads write to a frontend. A stack with a journal is opened for
+    /// writing, because recovery writes.
     ///
     /// # Errors
-    /// As [`open`](Self::open) and [`open_to_read`].
+    /// As [`open`](Self::open) and [`open_to_read`](crate::open_to_read).
     ///
     /// # Cancel safety
     /// As the opening of the tiers.
@@ -285,19 +354,47 @@ impl Stack {
     /// # Ok::<(), tiered::Error>(()) }).unwrap();
     /// ```
     pub fn open_to_read(&self) -> BoxFuture<'_, Result<Arc<dyn Store>>> {
-        self.open_as(Opened::ToRead, Above::Nothing)
+        async move { self.open_to_read_with(&Schemes::standard()).await }.boxed()
     }
 
-    fn open_as(&self, opened: Opened, above: Above) -> BoxFuture<'_, Result<Arc<dyn Store>>> {
+    /// Opens an existing stack for reading, as [`open_to_read`](Self::open_to_read) does, with the schemes of the program.
+    ///
+    /// # Errors
+    /// As [`open_to_read`](Self::open_to_read).
+    ///
+    /// # Cancel safety
+    /// As the opening of the tiers.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let store = tiered::Stack::store("memory:").open_to_read_with(&tiered::Schemes::standard()).await?;
+    /// # Ok::<(), tiered::Error>(()) }).unwrap();
+    /// ```
+    pub fn open_to_read_with<'a>(&'a self, schemes: &'a Schemes) -> BoxFuture<'a, Result<Arc<dyn Store>>> {
+        self.open_as(schemes, Opened::ToRead, Above::Nothing)
+    }
+
+    fn open_as<'a>(
+        &'a self,
+        schemes: &'a Schemes,
+        opened: Opened,
+        above: Above,
+    ) -> BoxFuture<'a, Result<Arc<dyn Store>>> {
         async move {
             let refuse = |why: &str| Err(Error::new(ErrorKind::Config, why).during(Operation::Open));
+            if let Some((layer, store)) = self.wrapper()? {
+                let store = store.open_as(schemes, opened, above).await?;
+                return wrapped(&[layer], store).await;
+            }
             match (&self.url, &self.frontend, &self.backend) {
-                (Some(url), None, None) if self.is_url_alone() => match opened {
-                    Opened::With(create) => open(url, create).await,
-                    Opened::ToRead => open_to_read(url).await,
+                (Some(url), None, None) if self.has_no_settings() => match opened {
+                    Opened::With(create) => schemes.open(url, create).await,
+                    Opened::ToRead => schemes.open_to_read(url).await,
                 },
                 (None, Some(frontend), Some(backend)) => {
-                    Ok(Arc::new(self.open_tiers(frontend, backend, opened, above).await?) as Arc<dyn Store>)
+                    let tiers = (&**frontend, &**backend);
+                    Ok(Arc::new(self.open_tiers(schemes, tiers, opened, above).await?) as Arc<dyn Store>)
                 }
                 (Some(_), ..) => {
                     refuse("a stack has either a url, or a frontend, a backend and their policy")
@@ -308,7 +405,7 @@ impl Stack {
         .boxed()
     }
 
-    fn is_url_alone(&self) -> bool {
+    fn has_no_settings(&self) -> bool {
         self.policy.is_none()
             && self.journal.is_none()
             && self.lease.is_none()
@@ -320,8 +417,8 @@ impl Stack {
 
     async fn open_tiers(
         &self,
-        frontend: &Self,
-        backend: &Self,
+        schemes: &Schemes,
+        (frontend, backend): (&Self, &Self),
         opened: Opened,
         above: Above,
     ) -> Result<TieredStore> {
@@ -346,8 +443,8 @@ impl Stack {
         // The backend is opened first: no frontend is created for a backend that does not exist.
         let opened = if journal.is_some() { opened.for_writing() } else { opened };
         let beneath = if self.has_durable_journal() { Above::Journal } else { above };
-        let backend = backend.open_as(opened, beneath).await?;
-        let opened = frontend.open(Create::IfAbsent).await;
+        let backend = backend.open_as(schemes, opened, beneath).await?;
+        let opened = frontend.open_with(schemes, Create::IfAbsent).await;
         let frontend = match opened {
             Ok(frontend) => frontend,
             Err(error) => {
@@ -460,6 +557,10 @@ impl fmt::Debug for Stack {
             .field("sole_journal", &self.sole_journal)
             .field("backend_id", &self.backend_id)
             .field("policy", &self.policy)
+            .field("prefix", &self.prefix)
+            .field("read_only", &self.read_only)
+            .field("compressed", &self.compressed)
+            .field("encrypted", &self.encrypted)
             .finish()
     }
 }
@@ -576,5 +677,66 @@ mod tests {
         store.put(&key, Put::new("v")).await.expect("written");
         assert_eq!(store.get(&key).await.expect("reads").expect("found").value(), "v");
         store.close().await.expect("closes");
+    }
+
+    #[cfg(all(feature = "lz4", feature = "encryption", feature = "moka"))]
+    #[tokio::test]
+    async fn wrappers_stand_around_stacks_and_tiers() {
+        use tiered_core::StoreExt as _;
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("keys");
+        std::fs::write(&file, format!("a = {}", "07".repeat(32))).expect("written");
+        let keys = file.to_str().expect("utf-8");
+        let toml = format!(
+            "[encrypted]\nkeys-file='{keys}'\n[encrypted.store.frontend]\nurl='moka:'\n\
+             [encrypted.store.backend.prefix]\nname='users/'\n\
+             [encrypted.store.backend.prefix.store.compressed.store]\nurl='memory:'"
+        );
+        let store = Stack::from_toml(&toml).expect("reads").open(Create::IfAbsent).await.expect("opens");
+        store.set("42", "Ada").await.expect("written");
+        assert_eq!(store.get("42").await.expect("reads").expect("there").value(), "Ada");
+        assert!(store.capabilities().name().starts_with("encrypted"), "{:?}", store.capabilities());
+        store.close().await.expect("closes");
+        let url = format!("read-only+encrypted+memory:?keys_file={keys}");
+        let store = crate::open(&url, Create::IfAbsent).await.expect("opens");
+        assert_eq!(store.set("k", "v").await.expect_err("read only").kind(), ErrorKind::PermissionDenied);
+        let by_code =
+            Stack::store("memory:").compressed("lz4").encrypted(&file).under_prefix("a/").only_read();
+        by_code.open_to_read().await.expect("opens");
+    }
+
+    #[tokio::test]
+    async fn wrong_wrappers_say_what_to_change() {
+        for (toml, hint) in [
+            ("[encrypted.store]\nurl='memory:'", "keys-file or keys-env"),
+            ("url='memory:'\n[read-only.store]\nurl='memory:'", "one wrapper"),
+            (
+                "[read-only.store]\nurl='memory:'\n[prefix]\nname='a'\n[prefix.store]\nurl='memory:'",
+                "one wrapper",
+            ),
+            ("sole-writer=true\n[read-only.store]\nurl='memory:'", "one wrapper"),
+            ("[compressed]\nmethod='gzip'\n[compressed.store]\nurl='memory:'", "e"),
+        ] {
+            let stack = Stack::from_toml(toml).expect("reads");
+            let error = stack.open(Create::IfAbsent).await.map(drop).expect_err(toml);
+            assert!(error.kind() == ErrorKind::Config && error.to_string().contains(hint), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn tiers_have_schemes_of_the_program() {
+        use tiered_core::MemoryStore;
+        let schemes = Schemes::standard().with("mine", |url: StoreUrl, _: Create| async move {
+            url.finish(&[])?;
+            Ok(MemoryStore::new())
+        });
+        let toml = "[frontend]\nurl='mine:a'\n[backend]\nurl='mine:b'";
+        let stack = Stack::from_toml(toml).expect("reads");
+        stack.open_with(&schemes, Create::IfAbsent).await.expect("opens").close().await.expect("closes");
+        stack.open_to_read_with(&schemes).await.expect("opens");
+        let error = stack.open(Create::IfAbsent).await.map(drop).expect_err("not in this build");
+        assert!(error.to_string().contains("unknown scheme"), "{error}");
+        let error = schemes.open("yours:", Create::IfAbsent).await.map(drop).expect_err("unknown");
+        assert!(error.to_string().contains("mine:"), "{error}");
     }
 }

@@ -9,8 +9,9 @@ use crate::face::{self, Crate, Offer, Public};
 use crate::stage::root;
 
 /// The published libraries.
-const CRATES: [&str; 11] = [
+const CRATES: [&str; 13] = [
     "tiered",
+    "tiered-cli",
     "tiered-conformance",
     "tiered-core",
     "tiered-embedded",
@@ -21,13 +22,14 @@ const CRATES: [&str; 11] = [
     "tiered-rocksdb",
     "tiered-s3",
     "tiered-values",
+    "tiered-wrap",
 ];
 
 /// Where the lists are, one for each crate.
 const LISTS: &str = "docs/public-api";
 
 /// The crates whose users are not authors of adapters, and the modules of theirs that are for those alone.
-const USED: [&str; 3] = ["tiered", "tiered-core", "tiered-values"];
+const USED: [&str; 4] = ["tiered", "tiered-core", "tiered-values", "tiered-wrap"];
 const FOR_AUTHORS: [&str; 2] = ["adapter", "testing"];
 
 /// Enums that never grow, since each of their users must handle every variant: a store that ignored one would break the

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use futures_util::StreamExt as _;
 use serde::Serialize;
-use tiered::{Error, Key, ListOptions, ListStream, Listed, ReadOptions, Store};
+use tiered::{Error, Key, ListOptions, ListStream, Listed, ReadOptions, Schemes, Store};
 
 use super::closing;
 use crate::exit::{DIFFERENT, Failure, OK};
@@ -17,15 +17,21 @@ struct Line<'a> {
     kind: &'static str,
 }
 
-pub(super) async fn run(from: &str, to: &str, values: bool, json: bool) -> Result<u8, Failure> {
+pub(super) async fn run(
+    schemes: &Schemes,
+    from: &str,
+    to: &str,
+    values: bool,
+    json: bool,
+) -> Result<u8, Failure> {
     if stack::same(from, to) {
         return Err(Failure::Usage(format!(
             "{} is both sides; name two stores",
             stack::without_secrets(from)
         )));
     }
-    let from = stack::read_alone(from).await?;
-    let to = match stack::read_alone(to).await {
+    let from = stack::read_alone(schemes, from).await?;
+    let to = match stack::read_alone(schemes, to).await {
         Ok(to) => to,
         Err(error) => return closing(&*from, Err(error)).await,
     };

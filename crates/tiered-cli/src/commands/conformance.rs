@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use tiered::{Create, Store};
+use tiered::{Create, Schemes, Store};
 use tiered_conformance::{Ending, Report, RunOptions, cases};
 
 use super::closing;
@@ -21,8 +21,8 @@ struct Line<'a> {
     seconds: f64,
 }
 
-pub(super) async fn run(url: &str, json: bool) -> Result<u8, Failure> {
-    let store = stack::open_alone(url, Create::IfAbsent).await?;
+pub(super) async fn run(schemes: &Schemes, url: &str, json: bool) -> Result<u8, Failure> {
+    let store = stack::open_alone(schemes, url, Create::IfAbsent).await?;
     let shared = Arc::clone(&store);
     let factory = move || {
         let store: Arc<dyn Store> = Arc::clone(&shared);

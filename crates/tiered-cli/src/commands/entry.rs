@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
-use tiered::{Capabilities, Create, Delete, Existed, Key, Precondition, Put, ReadOptions, Store};
+use tiered::{Capabilities, Create, Delete, Existed, Key, Precondition, Put, ReadOptions, Schemes, Store};
 
 use super::closing;
 use crate::arguments::{Condition, Place};
@@ -12,9 +12,15 @@ use crate::exit::{ABSENT, Failure, OK};
 use crate::output::{self, Described};
 use crate::{output_file, stack};
 
-pub(super) async fn get(place: &Place, json: bool, key: &str, to: Option<&Path>) -> Result<u8, Failure> {
+pub(super) async fn get(
+    schemes: &Schemes,
+    place: &Place,
+    json: bool,
+    key: &str,
+    to: Option<&Path>,
+) -> Result<u8, Failure> {
     let key = Key::new(key)?;
-    let store = stack::open_to_read(place).await?;
+    let store = stack::open_to_read(schemes, place).await?;
     let read = store.load(&key, &ReadOptions::new()).await.map_err(Failure::from);
     let read = closing(&*store, read).await?;
     let source = read.source;
@@ -35,6 +41,7 @@ pub(super) async fn get(place: &Place, json: bool, key: &str, to: Option<&Path>)
 }
 
 pub(super) async fn put(
+    schemes: &Schemes,
     place: &Place,
     json: bool,
     key: &str,
@@ -54,7 +61,7 @@ pub(super) async fn put(
     let mut value = Vec::new();
     let before = if file.is_some() { 0 } else { Capabilities::DEFAULT_MAX_VALUE };
     input.by_ref().take(before).read_to_end(&mut value).map_err(failed)?;
-    let store = stack::open(place, Create::IfAbsent).await?;
+    let store = stack::open(schemes, place, Create::IfAbsent).await?;
     let write = async {
         let limit = store.capabilities().max_value();
         let rest = limit.saturating_add(1).saturating_sub(value.len() as u64);
@@ -76,14 +83,19 @@ pub(super) async fn put(
     Ok(OK)
 }
 
-pub(super) async fn delete(place: &Place, key: &str, if_version: Option<&str>) -> Result<u8, Failure> {
+pub(super) async fn delete(
+    schemes: &Schemes,
+    place: &Place,
+    key: &str,
+    if_version: Option<&str>,
+) -> Result<u8, Failure> {
     let key = Key::new(key)?;
     // The exit code says whether there was an entry.
     let mut delete = Delete::new().report_existed();
     if let Some(version) = if_version {
         delete = delete.precondition(Precondition::Matches(version.parse()?));
     }
-    let store = stack::open(place, Create::Never).await?;
+    let store = stack::open(schemes, place, Create::Never).await?;
     let deleted = store.delete(&key, delete).await.map_err(Failure::from);
     let deleted = closing(&*store, deleted).await?;
     if deleted.existed == Existed::No {
@@ -94,9 +106,9 @@ pub(super) async fn delete(place: &Place, key: &str, if_version: Option<&str>) -
     Ok(OK)
 }
 
-pub(super) async fn head(place: &Place, json: bool, key: &str) -> Result<u8, Failure> {
+pub(super) async fn head(schemes: &Schemes, place: &Place, json: bool, key: &str) -> Result<u8, Failure> {
     let key = Key::new(key)?;
-    let store = stack::open_to_read(place).await?;
+    let store = stack::open_to_read(schemes, place).await?;
     // A read of zero bytes also shows which tier answers.
     let read = store.load(&key, &ReadOptions::new().range(0..0)).await.map_err(Failure::from);
     let read = closing(&*store, read).await?;

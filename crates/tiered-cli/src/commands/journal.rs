@@ -6,7 +6,7 @@ use serde::Serialize;
 use tiered::adapter::journal::{JournalRecord, Recovered};
 use tiered::journal::Report;
 use tiered::ownership::{self, JournalId};
-use tiered::{Action, Create, Store, TieredStore};
+use tiered::{Action, Create, Schemes, Store, TieredStore};
 
 use super::closing;
 use crate::arguments::{Journal, Place};
@@ -14,19 +14,24 @@ use crate::exit::{ABSENT, Failure, OK, USAGE};
 use crate::output::Lines;
 use crate::{output, stack};
 
-pub(super) async fn run(place: &Place, json: bool, command: Journal) -> Result<u8, Failure> {
+pub(super) async fn run(
+    schemes: &Schemes,
+    place: &Place,
+    json: bool,
+    command: Journal,
+) -> Result<u8, Failure> {
     match command {
-        Journal::List => list(place, json).await,
-        Journal::Verify => verify(place, json).await,
-        Journal::Abandon { id, yes } => abandon(place, id, yes).await,
+        Journal::List => list(schemes, place, json).await,
+        Journal::Verify => verify(schemes, place, json).await,
+        Journal::Abandon { id, yes } => abandon(schemes, place, id, yes).await,
         Journal::Retry { sequence } => {
-            let store = stack::open_tiered(place).await?;
+            let store = stack::open_tiered(schemes, place).await?;
             let retried = retry(&store, sequence).await;
             closing(&store, retried).await?;
             Ok(OK)
         }
         Journal::Drop { sequence } => {
-            let store = stack::open_tiered(place).await?;
+            let store = stack::open_tiered(schemes, place).await?;
             let dropped = give_up(&store, sequence).await;
             closing(&store, dropped).await?;
             Ok(OK)
@@ -67,10 +72,10 @@ enum Named {
 impl Named {
     /// Reads the mark of the store that `--store` or `--backend` names, if any. A store that is in use cannot be
     /// opened.
-    async fn ask(place: &Place, journal: Option<JournalId>) -> Result<Self, Failure> {
+    async fn ask(schemes: &Schemes, place: &Place, journal: Option<JournalId>) -> Result<Self, Failure> {
         let url = place.store.as_ref().or(place.backend.as_ref());
         let (Some(url), Some(journal)) = (url, journal) else { return Ok(Self::Unknown) };
-        let store = match tiered::open_to_read(url).await {
+        let store = match schemes.open_to_read(url).await {
             Ok(store) => store,
             Err(error) => {
                 output::complain(&format!("the backend cannot be asked: {}", error.chain()));
@@ -99,9 +104,9 @@ fn shown(journal: Option<JournalId>) -> String {
     journal.map_or_else(|| "none yet".to_owned(), |id| id.to_string())
 }
 
-async fn list(place: &Place, json: bool) -> Result<u8, Failure> {
+async fn list(schemes: &Schemes, place: &Place, json: bool) -> Result<u8, Failure> {
     let (report, recovered) = Report::read(folder(place)?)?;
-    let named = Named::ask(place, report.journal).await?;
+    let named = Named::ask(schemes, place, report.journal).await?;
     // On standard error: scripts read the list on standard output.
     output::complain(&format!(
         "journal {}: {}",
@@ -163,9 +168,9 @@ struct Verified<'a> {
     cut_bytes: u64,
 }
 
-async fn verify(place: &Place, json: bool) -> Result<u8, Failure> {
+async fn verify(schemes: &Schemes, place: &Place, json: bool) -> Result<u8, Failure> {
     let (report, _) = Report::read(folder(place)?)?;
-    let named = Named::ask(place, report.journal).await?;
+    let named = Named::ask(schemes, place, report.journal).await?;
     let mut lines = Lines::new();
     if json {
         lines.json(&Verified {
@@ -193,7 +198,7 @@ async fn verify(place: &Place, json: bool) -> Result<u8, Failure> {
 }
 
 /// Gives up a journal by name. Without `--yes` it only prints what that loses.
-async fn abandon(place: &Place, journal: JournalId, yes: bool) -> Result<u8, Failure> {
+async fn abandon(schemes: &Schemes, place: &Place, journal: JournalId, yes: bool) -> Result<u8, Failure> {
     let Some(url) = &place.store else {
         return Err(Failure::Usage("name the store that waits for the journal: --store URL".to_owned()));
     };
@@ -204,7 +209,7 @@ async fn abandon(place: &Place, journal: JournalId, yes: bool) -> Result<u8, Fai
         let there = shown(report.journal);
         return Err(Failure::Usage(format!("the journal in that folder is {there}, not {journal}")));
     }
-    let store = tiered::open(url, Create::Never).await?;
+    let store = schemes.open(url, Create::Never).await?;
     let given_up = give_up_journal(&*store, &stack::without_secrets(url), journal, at_hand, yes).await;
     closing(&*store, given_up).await
 }

@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt as _;
 use serde::Serialize;
-use tiered::{Key, ListOptions, Store};
+use tiered::{Key, ListOptions, Schemes, Store};
 
 use super::closing;
 use crate::arguments::Place;
@@ -18,6 +18,7 @@ struct Line<'a> {
 }
 
 pub(super) async fn run(
+    schemes: &Schemes,
     place: &Place,
     json: bool,
     prefix: String,
@@ -31,7 +32,7 @@ pub(super) async fn run(
     if let Some(limit) = limit {
         options = options.limit(limit);
     }
-    let store = stack::open_to_read(place).await?;
+    let store = stack::open_to_read(schemes, place).await?;
     let listed = print(&*store, options, json).await;
     let damaged = closing(&*store, listed).await?;
     if damaged == 0 {

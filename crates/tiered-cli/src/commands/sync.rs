@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use tiered::adapter::{Clock as _, SystemClock};
 use tiered::sync::{DryRun, StrategyName, SyncOptions, SyncReport, sync};
-use tiered::{Create, ErrorKind, MemoryStore, Store};
+use tiered::{Create, ErrorKind, MemoryStore, Schemes, Store};
 
 use super::closing;
 use crate::exit::{CORRUPT, FAILED, Failure, OK};
@@ -36,7 +36,7 @@ struct Line {
     seconds: f64,
 }
 
-pub(super) async fn run(order: &Order, json: bool) -> Result<u8, Failure> {
+pub(super) async fn run(schemes: &Schemes, order: &Order, json: bool) -> Result<u8, Failure> {
     let strategy = order.strategy.parse::<StrategyName>()?.strategy();
     if stack::same(&order.from, &order.to) {
         return Err(Failure::Usage(format!(
@@ -44,8 +44,8 @@ pub(super) async fn run(order: &Order, json: bool) -> Result<u8, Failure> {
             stack::without_secrets(&order.from)
         )));
     }
-    let from = stack::read_alone(&order.from).await?;
-    let to = match target(order).await {
+    let from = stack::read_alone(schemes, &order.from).await?;
+    let to = match target(schemes, order).await {
         Ok(to) => to,
         Err(error) => return closing(&*from, Err(error)).await,
     };
@@ -79,11 +79,11 @@ pub(super) async fn run(order: &Order, json: bool) -> Result<u8, Failure> {
 }
 
 /// A dry run makes nothing: a target that is absent, or empty still, counts as empty.
-async fn target(order: &Order) -> Result<Arc<dyn Store>, Failure> {
+async fn target(schemes: &Schemes, order: &Order) -> Result<Arc<dyn Store>, Failure> {
     if !order.dry_run {
-        return stack::open_alone(&order.to, Create::IfAbsent).await;
+        return stack::open_alone(schemes, &order.to, Create::IfAbsent).await;
     }
-    match tiered::open(&order.to, Create::Never).await {
+    match schemes.open(&order.to, Create::Never).await {
         Ok(store) => Ok(stack::warned(store, Some(&order.to)).await),
         Err(error) => {
             let path =

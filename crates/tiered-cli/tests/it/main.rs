@@ -1,5 +1,5 @@
 //! The real command: what it prints, and how it ends.
-#![cfg(all(feature = "moka", feature = "redb"))]
+#![cfg(all(feature = "moka", feature = "redb", feature = "wrap"))]
 
 mod damage;
 mod files;
@@ -7,6 +7,7 @@ mod help;
 mod journals;
 mod pipes;
 mod place;
+mod schemes;
 
 use std::fs;
 use std::io::Write as _;
