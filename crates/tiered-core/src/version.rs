@@ -259,6 +259,24 @@ mod tests {
     }
 
     #[test]
+    fn a_token_has_1_to_255_bytes_and_no_control_characters() {
+        for token in ["x".to_owned(), "x".repeat(254), "x".repeat(255), "é".repeat(127)] {
+            assert_eq!(Version::from_token(&token).expect("valid").as_token(), Some(token.as_str()));
+        }
+        for token in [String::new(), "x".repeat(256), "é".repeat(128), "a\nb".to_owned(), "\u{7f}".to_owned()] {
+            assert!(Version::from_token(&token).is_err(), "{token:?}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_debugged_as_its_text() {
+        for version in [Version::from_u128(7), Version::from_token("etag").expect("valid")] {
+            assert_eq!(format!("{version:?}"), version.to_string());
+            assert!(!version.to_string().is_empty());
+        }
+    }
+
+    #[test]
     fn a_precondition_holds_exactly_for_its_versions() {
         let (a, b) = (Version::from_u128(1), Version::from_u128(2));
         assert!(Precondition::None.holds(Some(&a)) && Precondition::None.holds(None));
