@@ -263,7 +263,8 @@ mod tests {
         for token in ["x".to_owned(), "x".repeat(254), "x".repeat(255), "é".repeat(127)] {
             assert_eq!(Version::from_token(&token).expect("valid").as_token(), Some(token.as_str()));
         }
-        for token in [String::new(), "x".repeat(256), "é".repeat(128), "a\nb".to_owned(), "\u{7f}".to_owned()] {
+        for token in [String::new(), "x".repeat(256), "é".repeat(128), "a\nb".to_owned(), "\u{7f}".to_owned()]
+        {
             assert!(Version::from_token(&token).is_err(), "{token:?}");
         }
     }

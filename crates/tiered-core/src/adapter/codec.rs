@@ -160,6 +160,88 @@ mod tests {
     }
 
     #[test]
+    fn every_origin_is_kept_and_has_its_own_byte() {
+        let plain = (**Stamp::system().entry(&Put::new("")).metadata()).clone();
+        for (byte, origin) in
+            [(0, Origin::Backend), (1, Origin::Local), (2, Origin::Tombstone), (3, Origin::Absence)]
+        {
+            let metadata = Metadata { note: Note { origin, ..plain.note.clone() }, ..plain.clone() };
+            let mut bytes = Vec::new();
+            encode_metadata(&metadata, &mut bytes);
+            // Flags, version, modified, size, checksum, session, validated.
+            let at = 1 + 16 + 8 + 8 + 4 + 8 + 8;
+            assert_eq!(bytes.get(at), Some(&byte), "{origin:?}");
+            assert_eq!(decode_metadata(&mut bytes.as_slice()).expect("decodes").note.origin, origin);
+            for unknown in 4..=255 {
+                bytes[at] = unknown;
+                assert!(decode_metadata(&mut bytes.as_slice()).is_none(), "origin {unknown}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_flag_of_a_later_format_is_refused() {
+        let mut bytes = Vec::new();
+        encode_metadata(Stamp::system().entry(&Put::new("")).metadata(), &mut bytes);
+        for flag in [16, 32, 64, 128] {
+            bytes[0] |= flag;
+            assert!(decode_metadata(&mut bytes.as_slice()).is_none(), "flag {flag}");
+            bytes[0] &= !flag;
+        }
+        assert!(decode_metadata(&mut bytes.as_slice()).is_some());
+    }
+
+    /// Stores on disk hold these bytes.
+    #[test]
+    fn the_format_on_disk_is_the_documented_one() {
+        let version = Version::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
+        let note = Note {
+            session: 3,
+            validated: 4,
+            origin: Origin::Tombstone,
+            validator: Some(Validator::new("tag").expect("short")),
+        };
+        let full = Metadata {
+            version,
+            modified: Timestamp::from_millis(1),
+            expires_at: Some(Timestamp::from_millis(2)),
+            attributes: Attributes::new().with("a", "bc").expect("valid"),
+            size: 5,
+            checksum: Some(Checksum::from_u32(6)),
+            note,
+        };
+        let mut bytes = Vec::new();
+        encode_metadata(&full, &mut bytes);
+        let u64 = |number: u8| [number, 0, 0, 0, 0, 0, 0, 0];
+        let expected = [
+            &[5_u8][..],
+            &[16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1],
+            &u64(1),
+            &u64(2),
+            &u64(5),
+            &[6, 0, 0, 0],
+            &u64(3),
+            &u64(4),
+            &[2],
+            &[3, 0, b't', b'a', b'g'],
+            &[1, 0, 1, 0, b'a', 2, 0, b'b', b'c'],
+        ];
+        assert_eq!(bytes, expected.concat());
+        let token = Metadata {
+            version: Version::from_token("t").expect("valid"),
+            expires_at: None,
+            attributes: Attributes::new(),
+            checksum: None,
+            note: Note { validator: None, ..full.note.clone() },
+            ..full
+        };
+        bytes.clear();
+        encode_metadata(&token, &mut bytes);
+        let expected = [&[10_u8][..], &[1, 0, b't'], &u64(1), &u64(5), &u64(3), &u64(4), &[2], &[0, 0]];
+        assert_eq!(bytes, expected.concat());
+    }
+
+    #[test]
     fn truncated_input_is_refused() {
         for metadata in samples() {
             let mut bytes = Vec::new();

@@ -111,3 +111,90 @@ impl Merge {
         Ok(Some(Pair { source, target }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt as _, stream};
+
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        Key::new(name).expect("valid")
+    }
+
+    /// `!x` is a damaged entry under `x`, `?` an error of the store.
+    fn listing(names: &[&str]) -> ListStream {
+        let listed: Vec<_> = names
+            .iter()
+            .map(|name| match (*name, name.strip_prefix('!')) {
+                ("?", _) => Err(Error::new(ErrorKind::Unavailable, "gone")),
+                (_, Some(name)) => Err(Error::new(ErrorKind::Corrupt, "damaged").for_key(&key(name))),
+                (name, None) => Ok(Listed::new(key(name), 1)),
+            })
+            .collect();
+        stream::iter(listed).boxed()
+    }
+
+    fn merged(source: &[&str], target: &[&str]) -> Result<Vec<(Option<String>, Option<String>)>> {
+        let mut merge = Merge::new(listing(source), listing(target));
+        let name = |seen: Option<&Seen>| {
+            seen.map(|seen| match seen {
+                Seen::Listed(listed) => listed.key.to_string(),
+                Seen::Damaged(key, _) => format!("!{key}"),
+            })
+        };
+        let mut pairs = Vec::new();
+        while let Some(pair) = merge.next().now_or_never().expect("nothing to wait for")? {
+            pairs.push((name(pair.source()), name(pair.target())));
+            let (source, target) = pair.into_sides();
+            assert_eq!(
+                (name(source.as_ref()), name(target.as_ref())),
+                pairs.last().cloned().expect("pushed")
+            );
+        }
+        Ok(pairs)
+    }
+
+    fn pair(source: Option<&str>, target: Option<&str>) -> (Option<String>, Option<String>) {
+        (source.map(str::to_owned), target.map(str::to_owned))
+    }
+
+    #[test]
+    fn keys_come_in_order_each_once_with_the_sides_that_have_it() {
+        let pairs = merged(&["a", "c", "d"], &["b", "c", "e", "f"]).expect("in order");
+        let expected = [
+            pair(Some("a"), None),
+            pair(None, Some("b")),
+            pair(Some("c"), Some("c")),
+            pair(Some("d"), None),
+            pair(None, Some("e")),
+            pair(None, Some("f")),
+        ];
+        assert_eq!(pairs, expected);
+        assert!(merged(&[], &[]).expect("empty").is_empty());
+    }
+
+    #[test]
+    fn a_damaged_entry_takes_its_place_in_the_order() {
+        let pairs = merged(&["!a", "b"], &["a", "!b"]).expect("in order");
+        assert_eq!(pairs, [pair(Some("!a"), Some("a")), pair(Some("b"), Some("!b"))]);
+    }
+
+    #[test]
+    fn a_listing_out_of_order_or_with_a_key_twice_is_an_error_that_names_the_side() {
+        for wrong in [&["b", "a"][..], &["a", "a"], &["a", "!a"]] {
+            for (side, merged) in [("source", merged(wrong, &[])), ("target", merged(&[], wrong))] {
+                let error = merged.expect_err("out of order");
+                assert_eq!(error.kind(), ErrorKind::Corrupt);
+                assert!(error.message().contains(side), "{error}");
+                assert_eq!(error.key(), Some(&key("a")));
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_of_a_store_ends_the_merge() {
+        assert_eq!(merged(&["a", "?"], &["b"]).expect_err("gone").kind(), ErrorKind::Unavailable);
+        assert_eq!(merged(&["a"], &["?"]).expect_err("gone").kind(), ErrorKind::Unavailable);
+    }
+}

@@ -300,3 +300,93 @@ impl FromStr for StrategyName {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::Checksum;
+    use crate::clock::Timestamp;
+    use crate::entry::Metadata;
+    use crate::key::Key;
+    use crate::version::Version;
+
+    /// An entry as a listing tells it: its version, or its metadata, or neither.
+    fn listed(version: Option<u128>, metadata: Option<(u64, Option<u32>)>) -> Listed {
+        let mut listed = Listed::new(Key::new("k").expect("valid"), 1);
+        listed.version = version.map(Version::from_u128);
+        listed.metadata = metadata.map(|(size, checksum)| {
+            let mut metadata = Metadata::new(Version::from_u128(9), Timestamp::from_millis(0), size);
+            metadata.checksum = checksum.map(Checksum::from_u32);
+            Arc::new(metadata)
+        });
+        listed
+    }
+
+    /// The decisions of populate-missing, full-sync and refresh, and of `Arc`s of them.
+    fn decisions(source: Option<&Listed>, target: Option<&Listed>) -> [Decision; 3] {
+        [StrategyName::PopulateMissing, StrategyName::FullSync, StrategyName::Refresh]
+            .map(|name| name.strategy().decide(source, target))
+    }
+
+    #[test]
+    fn a_key_on_one_side_is_copied_or_removed_as_the_strategy_says() {
+        use Decision::{Copy, Remove, Skip};
+        let one = listed(Some(1), None);
+        assert_eq!(decisions(Some(&one), None), [Copy, Copy, Copy]);
+        assert_eq!(decisions(None, Some(&one)), [Skip, Remove, Skip]);
+        assert_eq!(PopulateMissing.decide(None, None), Skip);
+    }
+
+    #[test]
+    fn a_key_on_both_sides_is_copied_unless_it_is_known_to_be_the_same() {
+        let summed = |size, sum| listed(None, Some((size, Some(sum))));
+        let pairs = [
+            (listed(Some(1), None), listed(Some(1), None), true),
+            (listed(Some(1), None), listed(Some(2), None), false),
+            // Versions count more than equal bytes.
+            (listed(Some(1), Some((5, Some(7)))), listed(Some(2), Some((5, Some(7)))), false),
+            (listed(Some(1), None), summed(5, 7), false),
+            (summed(5, 7), summed(5, 7), true),
+            (listed(Some(1), Some((5, Some(7)))), summed(5, 7), true),
+            (summed(5, 7), summed(6, 7), false),
+            (summed(5, 7), summed(5, 8), false),
+            (listed(None, Some((5, None))), listed(None, Some((5, None))), false),
+            (listed(None, None), listed(None, None), false),
+        ];
+        for (source, target, same) in pairs {
+            let other = if same { Decision::Skip } else { Decision::Copy };
+            let decided = decisions(Some(&source), Some(&target));
+            assert_eq!(decided, [Decision::Skip, other, other], "{source:?} {target:?}");
+        }
+    }
+
+    #[test]
+    fn strategies_say_what_they_change_and_have_the_names_of_the_settings() {
+        let changes = StrategyName::ALL.iter().map(|name| name.strategy().changes()).collect::<Vec<_>>();
+        assert_eq!(changes, [Changes::Adds, Changes::Removes, Changes::Overwrites]);
+        for name in StrategyName::ALL.iter().copied() {
+            let text = name.strategy().name().to_owned();
+            assert_eq!(text.parse::<StrategyName>().expect("known"), name);
+            assert_eq!(serde_json::to_string(&name).expect("a text"), format!("{text:?}"));
+            assert!(format!("{:?}", &*name.strategy()).contains(&text));
+        }
+        let error = "mirror".parse::<StrategyName>().expect_err("unknown");
+        assert!(error.message().contains("full-sync"), "{error}");
+    }
+
+    #[test]
+    fn a_closure_is_a_strategy_that_may_remove() {
+        let strategy = |_: Option<&Listed>, target: Option<&Listed>| {
+            if target.is_some() { Decision::Remove } else { Decision::Copy }
+        };
+        let one = listed(Some(1), None);
+        assert_eq!((strategy.name(), strategy.changes()), ("custom", Changes::Removes));
+        assert_eq!(SyncStrategy::decide(&strategy, Some(&one), None), Decision::Copy);
+        let shared: Arc<dyn SyncStrategy> = Arc::new(strategy);
+        assert_eq!(SyncStrategy::decide(&shared, None, Some(&one)), Decision::Remove);
+        assert_eq!(
+            (SyncStrategy::name(&shared), SyncStrategy::changes(&shared)),
+            ("custom", Changes::Removes)
+        );
+    }
+}

@@ -202,3 +202,154 @@ impl Queue {
         self.units.front().map(Unit::since)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::Stamp;
+    use crate::version::Precondition;
+    use crate::{Delete, Put};
+
+    fn write(sequence: Sequence, key: &str, size: usize) -> Queued {
+        let entry = Stamp::system().entry(&Put::new(vec![0; size]));
+        let write = Write::put(Key::new(key).expect("valid"), entry, Precondition::None);
+        Queued::new(sequence, write, watch::Sender::new(Progress::Journaled))
+    }
+
+    /// A unit of so many writes from `first` on, each of another key.
+    fn unit(first: Sequence, writes: u64, size: usize) -> Unit {
+        let writes = (first..first + writes).map(|sequence| write(sequence, &format!("k{sequence}"), size));
+        Unit::new(writes.collect(), first * 10, None)
+    }
+
+    fn queue(units: impl IntoIterator<Item = Unit>) -> Queue {
+        let mut queue = Queue::default();
+        units.into_iter().for_each(|unit| queue.push(unit));
+        queue
+    }
+
+    fn firsts(units: &[Unit]) -> Vec<Sequence> {
+        units.iter().map(Unit::first).collect()
+    }
+
+    fn left(queue: &mut Queue) -> Vec<Sequence> {
+        firsts(&queue.take_all())
+    }
+
+    #[test]
+    fn a_prefix_is_the_oldest_units_in_their_order_up_to_the_limit() {
+        let mut queue = queue((1..=5).map(|first| unit(first, 1, 0)));
+        assert_eq!((queue.first(), queue.oldest()), (Some(1), Some(10)));
+        assert_eq!(firsts(&queue.take_prefix(Some(2))), [1, 2]);
+        assert_eq!((queue.first(), queue.oldest()), (Some(3), Some(30)));
+        assert!(queue.take_prefix(Some(0)).is_empty());
+        assert_eq!(firsts(&queue.take_prefix(None)), [3, 4, 5]);
+        assert!(queue.take_prefix(None).is_empty());
+        assert_eq!((queue.first(), queue.oldest()), (None, None));
+    }
+
+    #[test]
+    fn a_prefix_has_as_many_writes_as_one_flush_takes_and_never_a_part_of_a_unit() {
+        let whole = MAX_WRITES as u64;
+        let mut exact = queue([unit(1, whole - 1, 0), unit(1_000, 1, 0), unit(1_001, 1, 0)]);
+        assert_eq!(firsts(&exact.take_prefix(None)), [1, 1_000], "exactly as many");
+        assert_eq!(left(&mut exact), [1_001]);
+        let mut over = queue([unit(1, whole - 1, 0), unit(1_000, 2, 0)]);
+        assert_eq!(firsts(&over.take_prefix(None)), [1], "one more would be too many");
+        let mut large = queue([unit(1, whole + 1, 0), unit(2_000, 1, 0)]);
+        assert_eq!(firsts(&large.take_prefix(None)), [1], "one unit goes, however large");
+    }
+
+    #[test]
+    fn a_prefix_has_as_many_bytes_as_one_flush_takes() {
+        let half = usize::try_from(MAX_BYTES / 2).expect("small");
+        let mut exact = queue([unit(1, 1, half), unit(2, 1, half), unit(3, 1, 1)]);
+        assert_eq!(firsts(&exact.take_prefix(None)), [1, 2], "exactly as many");
+        let mut over = queue([unit(1, 1, half), unit(2, 1, half + 1)]);
+        assert_eq!(firsts(&over.take_prefix(None)), [1]);
+        let mut large = queue([unit(1, 2, half + 1), unit(3, 1, 1)]);
+        assert_eq!(firsts(&large.take_prefix(None)), [1], "one unit goes, however large");
+    }
+
+    #[test]
+    fn what_was_recovered_is_taken_in_one_piece_and_told_apart_until_it_is_flushed() {
+        let whole = MAX_WRITES as u64;
+        let mut queue = Queue::default();
+        queue.recover(vec![unit(1, whole, 0), unit(1_000, 1, 0), unit(1_001, 3, 0)]);
+        queue.push(unit(2_000, 1, 0));
+        let prefix = queue.take_prefix(None);
+        assert_eq!(firsts(&prefix), [1, 1_000, 1_001], "the bounds are for new writes");
+        assert_eq!(queue.recovered_of(&prefix), 3);
+        queue.put_back(prefix);
+        let prefix = queue.take_prefix(Some(2));
+        assert_eq!((firsts(&prefix), queue.recovered_of(&prefix)), (vec![1, 1_000], 2));
+        let mixed = queue.take_prefix(None);
+        assert_eq!((firsts(&mixed), queue.recovered_of(&mixed)), (vec![1_001, 2_000], 1));
+        queue.push(unit(2_001, 1, 0));
+        let fresh = queue.take_prefix(None);
+        assert_eq!(queue.recovered_of(&fresh), 0);
+        // Retried after parking: like any other from now on.
+        queue.insert(unit(1_000, 1, 0));
+        let retried = queue.take_prefix(None);
+        assert_eq!(queue.recovered_of(&retried), 0);
+    }
+
+    #[test]
+    fn nothing_recovered_changes_nothing() {
+        let mut queue = Queue::default();
+        queue.recover(Vec::new());
+        queue.push(unit(0, 1, 0));
+        let prefix = queue.take_prefix(None);
+        assert_eq!((firsts(&prefix), queue.recovered_of(&prefix)), (vec![0], 0));
+    }
+
+    #[test]
+    fn units_that_come_back_take_their_old_places() {
+        let mut queue = queue((1..=4).map(|first| unit(first, 1, 0)));
+        let prefix = queue.take_prefix(Some(3));
+        queue.put_back(prefix);
+        assert_eq!(firsts(&queue.extract(|unit| unit.first() % 2 == 0)), [2, 4]);
+        queue.insert(unit(4, 1, 0));
+        queue.insert(unit(2, 1, 0));
+        queue.insert(unit(9, 1, 0));
+        queue.insert(unit(0, 1, 0));
+        assert_eq!(left(&mut queue), [0, 1, 2, 3, 4, 9]);
+    }
+
+    #[test]
+    fn the_latest_write_of_a_key_is_the_one_with_the_highest_sequence() {
+        let of =
+            |sequence| Unit::new(vec![write(sequence, "k", 0), write(sequence + 1, "other", 0)], 0, None);
+        let queue = queue([of(1), of(5), of(3)]);
+        let latest = |key: &str| queue.latest(&Key::new(key).expect("valid")).map(Queued::sequence);
+        assert_eq!((latest("k"), latest("other"), latest("absent")), (Some(5), Some(6), None));
+    }
+
+    #[test]
+    fn records_of_a_unit_say_which_belong_together_and_count_their_bytes() {
+        let mut three = unit(7, 3, 100);
+        let stamp = Stamp::system();
+        let delete = Write::delete(Key::new("gone").expect("valid"), Delete::new(), &stamp);
+        three.writes.push(Queued::new(10, delete, watch::Sender::new(Progress::Journaled)));
+        assert_eq!((three.len(), three.is_empty(), three.size(), three.since()), (4, false, 300, 70));
+        let records = three.records();
+        let said: Vec<_> = records.iter().map(|(sequence, record)| (*sequence, record.continues)).collect();
+        assert_eq!(said, [(7, true), (8, true), (9, true), (10, false)]);
+        assert_eq!(records[3].1.key.as_str(), "gone");
+        let extracted = three.extract(|queued| queued.sequence() == 8);
+        assert_eq!((extracted.first(), extracted.len(), extracted.since()), (8, 1, 70));
+        assert_eq!((three.first(), three.into_writes().len()), (7, 3));
+        let empty = Unit::new(Vec::new(), 0, None);
+        assert!(empty.is_empty() && empty.first() == 0 && empty.records().is_empty());
+    }
+
+    #[test]
+    fn everybody_who_waits_for_a_unit_is_told() {
+        let unit = unit(1, 2, 0);
+        let mut told: Vec<_> = unit.writes().iter().map(|queued| queued.progress.subscribe()).collect();
+        unit.tell(&Progress::Committed);
+        for progress in &mut told {
+            assert!(matches!(*progress.borrow_and_update(), Progress::Committed));
+        }
+    }
+}
