@@ -171,7 +171,7 @@ struct Blocking {
 struct Folder {
     runtime: Runtime,
     open: fn(&Runtime, &Path) -> Result<Arc<dyn Store>>,
-    folder: TempDir,
+    files: TempDir,
 }
 
 fn opened(
@@ -185,7 +185,7 @@ fn opened(
 #[async_trait]
 impl Place for Folder {
     async fn open(&self) -> Result<Arc<dyn Store>> {
-        let (runtime, open, folder) = (self.runtime.clone(), self.open, self.folder.path().to_owned());
+        let (runtime, open, folder) = (self.runtime.clone(), self.open, self.files.path().to_owned());
         let store = spawn_blocking(move || opened(&runtime, open, &folder)).await.expect("no panic")?;
         Ok(Arc::new(store))
     }
@@ -198,8 +198,8 @@ impl Factory for Blocking {
     }
 
     async fn place(&self) -> Option<Arc<dyn Place>> {
-        let folder = tempfile::tempdir().ok()?;
-        Some(Arc::new(Folder { runtime: self.runtime.clone(), open: self.open, folder }))
+        let files = tempfile::tempdir().ok()?;
+        Some(Arc::new(Folder { runtime: self.runtime.clone(), open: self.open, files }))
     }
 }
 

@@ -172,6 +172,8 @@ impl<K> Documents<K> {
         value: Value,
     ) -> Result<Option<Value>> {
         let (key, path) = (key.to_key()?, path.to_path()?);
+        check_path(&key, &path)?;
+        check_depth(&key, &value)?;
         let inner = self.values.inner();
         let decide = |entry: Option<&Entry>| {
             let mut document = document_of(inner, &key, entry)?;
@@ -204,6 +206,7 @@ impl<K> Documents<K> {
         F: FnMut(Option<&Value>) -> Value + Send,
     {
         let (key, path) = (key.to_key()?, path.to_path()?);
+        check_path(&key, &path)?;
         let inner = self.values.inner();
         let decide = |entry: Option<&Entry>| {
             let mut document = document_of(inner, &key, entry)?;
@@ -313,6 +316,15 @@ fn put_of(
     let document = document.unwrap_or(&Value::Null);
     check_depth(key, document)?;
     Ok(Decision::Put(inner.put_of(key, document, entry)?))
+}
+
+/// Before what is missing on the way is made: dropping what nests deeper is recursive, and would overflow the stack.
+fn check_path(key: &Key, path: &Path) -> Result<()> {
+    if path.segments().len() > MAX_DOCUMENT_DEPTH {
+        let reason = "the path has more than 127 segments, and documents nest at most so deep";
+        return Err(Error::Path { key: Some(key.clone()), at: String::new(), reason });
+    }
+    Ok(())
 }
 
 fn check_depth(key: &Key, document: &Value) -> Result<()> {

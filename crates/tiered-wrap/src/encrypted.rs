@@ -138,6 +138,7 @@ impl Codec for Cipher {
     type Head = EncryptedHead;
 
     const NAME: &'static str = "encrypted";
+    const MAGIC: [u8; 3] = format::MAGIC;
     const FIXED: usize = format::HEAD;
 
     fn head_len(&self, fixed: &[u8]) -> Result<usize> {

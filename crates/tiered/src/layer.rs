@@ -1,5 +1,6 @@
 //! Wrappers by name: in a URL's scheme, and in settings.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,9 +10,6 @@ use tiered_core::{Error, ErrorKind, Operation, Result, Store};
 
 /// The wrappers that a scheme can begin with.
 const NAMES: [&str; 4] = ["prefix", "read-only", "compressed", "encrypted"];
-
-/// The parameters of wrappers, which the store inside does not see.
-const PARAMETERS: [&str; 4] = ["prefix", "compression", "keys_file", "keys_env"];
 
 /// One wrapper around a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +21,7 @@ pub(crate) enum Layer {
 }
 
 /// Where encryption keys are. They never stand in settings or URLs themselves.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum KeysFrom {
     #[serde(rename = "keys-file")]
@@ -32,11 +30,31 @@ pub(crate) enum KeysFrom {
     Env(String),
 }
 
+/// Not the place: it may be a key that was given in the place of one.
+impl fmt::Debug for KeysFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::File(_) => "File(…)",
+            Self::Env(_) => "Env(…)",
+        })
+    }
+}
+
 fn refuse<T>(message: impl Into<String>) -> Result<T> {
     Err(Error::new(ErrorKind::Config, message).during(Operation::Open))
 }
 
 impl Layer {
+    /// Its parameters in a URL, which the store inside does not see.
+    const fn parameters(&self) -> &'static [&'static str] {
+        match self {
+            Self::Prefix(_) => &["prefix"],
+            Self::ReadOnly => &[],
+            Self::Compressed(_) => &["compression"],
+            Self::Encrypted(_) => &["keys_file", "keys_env"],
+        }
+    }
+
     /// `store` in this wrapper.
     pub(crate) fn around(&self, store: Arc<dyn Store>) -> Result<Arc<dyn Store>> {
         match self {
@@ -124,7 +142,8 @@ pub(crate) fn split(text: &str) -> Result<(Vec<Layer>, String)> {
         };
         layers.push(layer);
     }
-    Ok((layers, without_parameters(text, inside)))
+    let taken: Vec<&str> = layers.iter().flat_map(Layer::parameters).copied().collect();
+    Ok((layers, without_parameters(text, inside, &taken)))
 }
 
 fn needed(url: &mut StoreUrl, parameter: &str, wrapper: &str) -> Result<String> {
@@ -134,11 +153,12 @@ fn needed(url: &mut StoreUrl, parameter: &str, wrapper: &str) -> Result<String> 
     }
 }
 
-/// The URL with another scheme, without the parameters of wrappers.
-fn without_parameters(text: &str, scheme: &str) -> String {
+/// The URL with another scheme, without the parameters of the wrappers that it names. Those of others stay, so that the store
+/// inside refuses them: a forgotten `encrypted+` is not to write in the clear.
+fn without_parameters(text: &str, scheme: &str, taken: &[&str]) -> String {
     let rest = text.split_once(':').map_or("", |(_, rest)| rest);
     let Some((path, query)) = rest.split_once('?') else { return format!("{scheme}:{rest}") };
-    let of_wrapper = |pair: &&str| !PARAMETERS.contains(&pair.split('=').next().unwrap_or_default());
+    let of_wrapper = |pair: &&str| !taken.contains(&pair.split('=').next().unwrap_or_default());
     let query: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty()).filter(of_wrapper).collect();
     if query.is_empty() { format!("{scheme}:{path}") } else { format!("{scheme}:{path}?{}", query.join("&")) }
 }
@@ -146,6 +166,17 @@ fn without_parameters(text: &str, scheme: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_parameter_of_a_wrapper_that_is_not_named_is_left_to_the_store_which_refuses_it() {
+        for (text, inside) in [
+            ("compressed+redb:d?keys_file=/k", "redb:d?keys_file=/k"),
+            ("read-only+redb:d?prefix=tenant/", "redb:d?prefix=tenant/"),
+            ("prefix+mine:d?prefix=users/&compression=x", "mine:d?compression=x"),
+        ] {
+            assert_eq!(split(text).expect("splits").1, inside);
+        }
+    }
 
     #[test]
     fn a_scheme_names_wrappers_from_the_outermost_to_the_store() {

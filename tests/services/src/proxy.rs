@@ -332,11 +332,11 @@ mod tests {
         let early = tokio::time::timeout(Duration::from_millis(100), server.accept()).await;
         assert!(early.is_err(), "a server that serves one connection at a time would wait for this one");
         proxy.set(Mode::Pass);
-        let (mut served, _) = server.accept().await.expect("the one that is left");
+        let (mut accepted, _) = server.accept().await.expect("the one that is left");
         client.write_all(b"passed").await.expect("sent");
         client.shutdown().await.expect("ends");
         let mut text = String::new();
-        served.read_to_string(&mut text).await.expect("reads");
+        accepted.read_to_string(&mut text).await.expect("reads");
         assert_eq!(text, "passed");
     }
 }

@@ -167,8 +167,18 @@ impl Inner {
         let put = Put::new(step.segment.encode()).attributes(self.attributes.clone()).precondition(condition);
         let put = with_version(put, self.versions.mint());
         let mut lost_answer: Option<tiered_core::Error> = None;
-        for _ in 0..LOOKS {
-            match self.store.put(&key, put.clone()).await {
+        for attempt in 0..LOOKS {
+            let put = match step.old {
+                // A new segment that comes late, after the log was trimmed past it, is not to pass for the one that others
+                // know under this number: each attempt has an id and a version of its own.
+                None if attempt > 0 => {
+                    let mut segment = step.segment.clone();
+                    segment.id = self.mint();
+                    with_version(put.clone().value(segment.encode()), self.versions.mint())
+                }
+                _ => put.clone(),
+            };
+            match self.store.put(&key, put).await {
                 Ok(_) => return self.check_part(&step, lost_answer).await,
                 Err(error) if is_unknown(&error) => lost_answer = Some(error),
                 Err(error) if lost_answer.is_none() && is_refused(&error) => return Ok(Ended::Lost),

@@ -176,6 +176,23 @@ async fn a_document_that_could_not_be_read_back_is_not_written() {
     let patch = segments(MAX_DOCUMENT_DEPTH + 1).iter().fold(json!(1), |inner, name| json!({ *name: inner }));
     assert!(documents.merge_patch("e", &patch).await.is_err());
     assert_eq!(documents.get("e").await.expect("read"), None);
+    // Longer than a stack could drop what would be made on the way.
+    let long = "/a".repeat(200_000);
+    let assoc = documents.assoc_in("e", long.as_str(), json!(1)).await;
+    assert!(matches!(assoc, Err(Error::Path { .. })), "{assoc:?}");
+    let update = documents.update_in("e", long.as_str(), |_| json!(1)).await;
+    assert!(matches!(update, Err(Error::Path { .. })), "{update:?}");
+    assert_eq!(documents.get("e").await.expect("read"), None);
+}
+
+#[tokio::test]
+async fn numbers_are_the_same_after_a_change_of_another_part() {
+    let documents = Documents::new(MemoryStore::new()).expect("valid");
+    let number = 31.245_270_191_439_438_f64;
+    documents.assoc_in("d", "/x", json!(number)).await.expect("written");
+    documents.assoc_in("d", "/y", json!(1)).await.expect("written");
+    let read = documents.get_in("d", "/x").await.expect("read").and_then(|read| read.as_f64());
+    assert_eq!(read.map(f64::to_bits), Some(number.to_bits()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -351,6 +351,46 @@ async fn a_writer_does_not_append_to_what_another_one_left_below_the_head() {
     assert_eq!(texts(&contents(store).await), ["6", "walker"]);
 }
 
+/// The first attempt to create a segment gets no answer. It arrives when the test says so.
+#[derive(Clone, Debug, Default)]
+struct ComesLate(Arc<std::sync::Mutex<Option<(Key, Put)>>>);
+
+#[async_trait]
+impl Interceptor for ComesLate {
+    async fn put(&self, inner: &dyn Store, key: &Key, put: Put) -> Result<Written> {
+        if put.precondition == tiered_core::Precondition::Absent {
+            let mut caught = self.0.lock().expect("no panic");
+            if caught.is_none() {
+                *caught = Some((key.clone(), put));
+                let lost = tiered_core::Error::new(tiered_core::ErrorKind::TimedOut, "no answer");
+                return Err(lost.outcome_is(Outcome::Unknown));
+            }
+        }
+        inner.put(key, put).await
+    }
+}
+
+/// The segment that comes late was created a second time, appended to by others, and trimmed. It is not taken for that one.
+#[tokio::test]
+async fn a_first_attempt_that_comes_after_a_trim_takes_no_append_of_others() {
+    let store = Arc::new(MemoryStore::new());
+    let others = log_of(store.clone(), 3);
+    others.append_all(["0", "1", "2"]).await.expect("appended");
+    let late = ComesLate::default();
+    let log = log_of(Intercept::new(store.clone(), late.clone()), 3);
+    assert_eq!(log.append("3").await.expect("appended by the second attempt"), 3);
+    assert_eq!(others.append("4").await.expect("appended"), 4);
+    for number in 5..8_u64 {
+        assert_eq!(log.append(number.to_string()).await.expect("appended"), number);
+    }
+    assert_eq!(log.trim(6).await.expect("trimmed"), 6);
+    let (key, put) = late.0.lock().expect("no panic").take().expect("the first attempt");
+    assert!(!store.contains(key.clone()).await.expect("read"), "trimmed");
+    store.put(&key, put).await.expect("it arrives");
+    assert_eq!(others.append("8").await.expect("appended"), 8);
+    assert_eq!(texts(&contents(store).await), ["6", "7", "8"]);
+}
+
 /// A writer is about to create a segment; others create it, fill it, go on, and trim it. Then the writer goes on.
 #[tokio::test]
 async fn a_writer_that_was_delayed_while_its_place_was_trimmed_brings_no_number_back() {

@@ -12,7 +12,7 @@ use super::method::{self, Compression, KEPT};
 use crate::sealed::{FRAME, cut, foreign, frame_len, frames};
 
 /// What every compressed value begins with, and the version of the format.
-const MAGIC: [u8; 3] = *b"twz";
+pub(super) const MAGIC: [u8; 3] = *b"twz";
 const FORMAT: u8 = 1;
 
 /// Bytes of a head without its index.

@@ -12,7 +12,7 @@ use crate::facts::Facts;
 use crate::sealed::{FRAME, cut, foreign, frame_len, frames};
 
 /// What every encrypted value begins with, and the version of the format.
-const MAGIC: [u8; 3] = *b"twe";
+pub(super) const MAGIC: [u8; 3] = *b"twe";
 const FORMAT: u8 = 1;
 
 /// AES-256-GCM-SIV.

@@ -43,6 +43,9 @@ pub(crate) trait Codec: fmt::Debug + Send + Sync + 'static {
     /// What such a value is, for errors: an adjective.
     const NAME: &'static str;
 
+    /// What such a value begins with.
+    const MAGIC: [u8; 3];
+
     /// So many bytes tell how long the head is.
     const FIXED: usize;
 
@@ -75,6 +78,11 @@ pub(crate) trait Codec: fmt::Debug + Send + Sync + 'static {
 pub(crate) trait Head: Send + Sync + Unpin + 'static {
     /// Size and checksum of the value.
     fn facts(&self) -> Facts;
+
+    /// What `head` and listings say of the value: as much as the attribute tells.
+    fn shown(&self) -> Facts {
+        self.facts()
+    }
 
     /// Bytes of the stored value, head included.
     fn stored(&self) -> u64;

@@ -28,7 +28,7 @@ pub(super) async fn open<C: Codec>(
     stored: u64,
 ) -> Result<Opened<C::Head>> {
     if stored < C::FIXED as u64 {
-        return Err(foreign(C::NAME));
+        return Err(if bytes.starts_with(&C::MAGIC) { cut() } else { foreign(C::NAME) });
     }
     let Some(fixed) = bytes.get(..C::FIXED) else { return Ok(Opened::Needs(C::FIXED)) };
     let len = codec.head_len(fixed)?;

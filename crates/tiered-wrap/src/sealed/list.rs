@@ -52,7 +52,7 @@ impl<C: Codec> Sealed<C> {
                 && let Opened::Head(head) =
                     frames::open(&self.0.codec, &key, &metadata.version, bytes, metadata.size).await?
             {
-                known = Some(outside(metadata, head.facts())?);
+                known = Some(outside(metadata, head.shown())?);
             } else if let (None, Some(size)) = (&listed.metadata, self.0.codec.size_of(listed.size)) {
                 listed.size = size;
                 return Ok(Some(listed));
@@ -91,9 +91,14 @@ impl<C: Codec> Sealed<C> {
     /// A key whose listing does not tell: the head of its value is read.
     async fn looked_up(&self, key: &Key, options: &ListOptions, listed: Listed) -> Result<Option<Listed>> {
         let read = ReadOptions::new().tombstones(options.tombstones);
-        match self.open(key, &read).await {
+        let opened = match self.open(key, &read).await {
+            // A note of absence may be older than the listing.
+            Ok(None) => self.open(key, &read.authoritative()).await,
+            opened => opened,
+        };
+        match opened {
             Ok(Some((metadata, head))) => {
-                let metadata = outside(&metadata, head.facts())?;
+                let metadata = outside(&metadata, head.shown())?;
                 // A listing says no more than the store inside lists, but for the size.
                 let is_same =
                     listed.version.as_ref().is_none_or(|version: &Version| *version == metadata.version);

@@ -176,7 +176,7 @@ impl<C: Codec> Sealed<C> {
             return Ok(Some(metadata));
         }
         match self.open(key, options).await.map_err(failed)? {
-            Some((metadata, head)) => Ok(Some(outside(&metadata, head.facts()).map_err(failed)?)),
+            Some((metadata, head)) => Ok(Some(outside(&metadata, head.shown()).map_err(failed)?)),
             None => Ok(None),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 use tiered_core::adapter::clamp_range;
-use tiered_core::{ByteStream, Error, Key, Metadata, Operation, ReadOptions, Result};
+use tiered_core::{ByteStream, Error, ErrorKind, Key, Metadata, Operation, ReadOptions, Result};
 
 use super::codec::{Codec, FRAME, Head};
 use super::frames::{self, Opened};
@@ -62,8 +62,12 @@ impl<C: Codec> Sealed<C> {
             }
             let span = frames::span(&head, &frames::touched(&range));
             let options = options.clone().range(span);
-            let Some((streamed, body)) = self.inner().read_stream(key, &options).await? else {
-                return Ok(None);
+            let (streamed, body) = match self.inner().read_stream(key, &options).await {
+                Ok(Some(streamed)) => streamed,
+                Ok(None) => return Ok(None),
+                // A shorter one took its place.
+                Err(error) if error.kind() == ErrorKind::InvalidRange => continue,
+                Err(error) => return Err(error),
             };
             // A stream cannot be conditional: what it carries tells whether it is of the same version.
             if streamed.version == metadata.version {
@@ -89,7 +93,10 @@ impl<C: Codec> Sealed<C> {
         let state = State { head, buffer, body, range, index: touched.start, end: touched.end };
         let (this, key) = (self.clone(), key.clone());
         let parts = stream::unfold(Some(state), move |state| async move {
-            let mut state = state.filter(|state| state.index < state.end)?;
+            let mut state = state?;
+            if state.index == state.end {
+                return state.rest().await.err().map(|error| (Err(error), None));
+            }
             let next = state.next().await;
             Some(match next {
                 Ok(part) => (Ok(part), Some(state)),
@@ -112,6 +119,19 @@ struct State<H> {
 }
 
 impl<H: Head> State<H> {
+    /// Reads what is left of the stream, which is nothing: the store inside may tell of damage at its end alone.
+    async fn rest(&mut self) -> Result<()> {
+        if !self.buffer.is_empty() {
+            return Err(cut());
+        }
+        while let Some(part) = self.body.next().await {
+            if !part?.is_empty() {
+                return Err(cut());
+            }
+        }
+        Ok(())
+    }
+
     /// The part of the range that is in the next frame.
     async fn next(&mut self) -> Result<Bytes> {
         let span = self.head.span(self.index);

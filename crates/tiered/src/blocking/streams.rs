@@ -16,7 +16,7 @@ const CHUNK: u64 = 64 << 10;
 
 /// A listing, in the order of the keys. Each step waits for its entry. See [`BlockingStore::list`](super::BlockingStore::list).
 ///
-/// From inside an async task a step is an error and the listing stays where it is.
+/// From inside an async task the next step is an error, and the last one.
 ///
 /// # Examples
 /// ```
@@ -32,7 +32,7 @@ const CHUNK: u64 = 64 << 10;
 /// # Ok::<(), tiered::Error>(())
 /// ```
 pub struct Entries {
-    /// Taken by `drop` alone.
+    /// None after the end.
     listing: Option<ListStream>,
     runtime: Runtime,
 }
@@ -40,6 +40,11 @@ pub struct Entries {
 impl Entries {
     pub(super) fn new(listing: ListStream, runtime: Runtime) -> Self {
         Self { listing: Some(listing), runtime }
+    }
+
+    fn end(&mut self) {
+        let _here = self.runtime.enter();
+        self.listing = None;
     }
 }
 
@@ -49,14 +54,17 @@ impl Iterator for Entries {
     fn next(&mut self) -> Option<Self::Item> {
         let listing = self.listing.as_mut()?;
         let next = self.runtime.wait(async { Ok::<_, Error>(listing.next().await) });
+        // A stream is not asked again after its end, and a loop over a refused listing ends.
+        if !matches!(next, Ok(Some(_))) {
+            self.end();
+        }
         next.unwrap_or_else(|refused| Some(Err(refused)))
     }
 }
 
 impl Drop for Entries {
     fn drop(&mut self) {
-        let _here = self.runtime.enter();
-        self.listing = None;
+        self.end();
     }
 }
 
@@ -89,15 +97,17 @@ impl fmt::Debug for Entries {
 /// ```
 pub struct Body {
     metadata: Arc<Metadata>,
-    /// Taken by `drop` alone.
+    /// None after the end.
     stream: Option<ByteStream>,
+    /// What ended it early: a value that is cut off must not look whole.
+    failed: Option<Error>,
     rest: Bytes,
     runtime: Runtime,
 }
 
 impl Body {
     pub(super) fn new(metadata: Arc<Metadata>, stream: ByteStream, runtime: Runtime) -> Self {
-        Self { metadata, stream: Some(stream), rest: Bytes::new(), runtime }
+        Self { metadata, stream: Some(stream), failed: None, rest: Bytes::new(), runtime }
     }
 
     /// The metadata of the entry.
@@ -110,8 +120,27 @@ impl Body {
         if !self.rest.is_empty() {
             return Ok(Some(std::mem::take(&mut self.rest)));
         }
-        let Some(stream) = self.stream.as_mut() else { return Ok(None) };
-        self.runtime.wait(async { stream.next().await.transpose() })
+        let Some(stream) = self.stream.as_mut() else {
+            return self.failed.clone().map_or(Ok(None), Err);
+        };
+        match self.runtime.wait(async { Ok::<_, Error>(stream.next().await) })? {
+            Some(Ok(part)) => Ok(Some(part)),
+            // A stream is not asked again after its end, or after an error, which stays.
+            Some(Err(error)) => {
+                self.end();
+                self.failed = Some(error.clone());
+                Err(error)
+            }
+            None => {
+                self.end();
+                Ok(None)
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        let _here = self.runtime.enter();
+        self.stream = None;
     }
 }
 
@@ -134,8 +163,7 @@ impl io::Read for Body {
 
 impl Drop for Body {
     fn drop(&mut self) {
-        let _here = self.runtime.enter();
-        self.stream = None;
+        self.end();
     }
 }
 

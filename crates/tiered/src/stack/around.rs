@@ -1,5 +1,6 @@
 //! Stacks that are wrappers around a stack.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -31,7 +32,7 @@ pub(super) struct OfCompressed {
     store: Box<Stack>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct OfEncrypted {
     /// The path of a file with the keys.
@@ -39,6 +40,13 @@ pub(super) struct OfEncrypted {
     /// The name of an environment variable with the keys.
     keys_env: Option<String>,
     store: Box<Stack>,
+}
+
+/// Not where the keys are: it may be a key that was given in the place of a name.
+impl fmt::Debug for OfEncrypted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OfEncrypted").field("store", &self.store).finish_non_exhaustive()
+    }
 }
 
 impl Stack {

@@ -268,6 +268,30 @@ fn a_value_is_read_and_written_in_parts_of_any_size() {
     assert!(part.next_part().expect("reads").is_none());
 }
 
+#[cfg(feature = "redb")]
+#[test]
+fn listings_and_bodies_can_be_read_past_their_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let runtime = Runtime::new().expect("starts");
+    let url = format!("redb:{}", folder.path().join("store").display());
+    let store = runtime.open(&url, tiered::Create::IfAbsent).expect("opens");
+    let text = "a line\n".repeat(100_000) + "the last one";
+    store.set("log", text.clone()).expect("written");
+    let body = store.read("log", &ReadOptions::new()).expect("reads").expect("there");
+    let lines: io::Result<Vec<String>> = io::BufRead::lines(io::BufReader::new(body)).collect();
+    assert_eq!(lines.expect("text").len(), 100_001);
+    let mut body = store.read("log", &ReadOptions::new()).expect("reads").expect("there");
+    while body.next_part().expect("reads").is_some() {}
+    assert!(body.next_part().expect("reads").is_none());
+    let mut entries = store.list(ListOptions::new());
+    assert_eq!(entries.by_ref().take(100).count(), 1);
+    assert_eq!(entries.by_ref().take(100).count(), 0);
+    // A loop over a refused listing ends.
+    let task = store.clone();
+    let refused = Builder::new_current_thread().build().expect("starts");
+    assert_eq!(refused.block_on(async { task.list(ListOptions::new()).count() }), 1);
+}
+
 #[test]
 fn threads_of_a_program_share_a_store() {
     let store = tiers(&Runtime::new().expect("starts"));
