@@ -73,7 +73,7 @@ fn lints() -> Stage {
     Stage {
         name: "lints",
         what: "clippy over everything; a warning fails",
-        estimate: Estimate { compiled: 60, nothing: 900 },
+        estimate: Estimate { compiled: 80, nothing: 900 },
         vital: true,
         run: |session| {
             let lints = ["clippy", "--quiet", "--workspace", "--all-features", "--all-targets"];
@@ -86,7 +86,7 @@ fn features() -> Stage {
     Stage {
         name: "features",
         what: "combinations of features",
-        estimate: Estimate { compiled: 30, nothing: 90 },
+        estimate: Estimate { compiled: 200, nothing: 350 },
         vital: false,
         run: |session| {
             let both =
@@ -137,28 +137,28 @@ fn long() -> [Stage; 4] {
         Stage {
             name: "killed processes",
             what: "real engines, killed at any moment and at every step",
-            estimate: Estimate::always(70),
+            estimate: Estimate::always(80),
             vital: false,
             run: test::killed,
         },
         Stage {
             name: "simulation",
             what: "200 seeds under faults, crashes and virtual time",
-            estimate: Estimate { compiled: 65, nothing: 120 },
+            estimate: Estimate { compiled: 100, nothing: 180 },
             vital: false,
             run: |session| own(session, &["sim", "--seeds", "200", "--ops", "2000"]),
         },
         Stage {
             name: "interleavings",
             what: "300,000 schedules of real stores under shuttle",
-            estimate: Estimate { compiled: 80, nothing: 120 },
+            estimate: Estimate { compiled: 120, nothing: 170 },
             vital: false,
             run: |session| own(session, &["interleavings"]),
         },
         Stage {
             name: "deliberate bugs",
             what: "each must be caught",
-            estimate: Estimate { compiled: 140, nothing: 200 },
+            estimate: Estimate { compiled: 200, nothing: 260 },
             vital: false,
             run: |session| own(session, &["planted", "--engine"]),
         },

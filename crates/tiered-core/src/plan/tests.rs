@@ -140,6 +140,10 @@ fn hits_over_a_shared_backend_are_at_most_a_minute_old_unless_said_otherwise() {
         (MaxStale::AtMost(second), Sharing::Shared, false, Some(second), Staleness::AtMost(second)),
         (MaxStale::AtMost(second), Sharing::Exclusive, false, Some(second), Staleness::None),
     ];
+    // Too long for a number of milliseconds is not the same as any age.
+    let longest = of(MaxStale::AtMost(Duration::MAX), Sharing::Shared, false);
+    assert_eq!(longest.max_stale_of_hits(), u64::MAX - 1);
+    assert!(!longest.is_local() && longest.guarantees().max_stale == Staleness::AtMost(Duration::MAX));
     for (max_stale, sharing, sole, age, staleness) in rows {
         let plan = of(max_stale, sharing, sole);
         let millis = age.map_or(u64::MAX, |age| u64::try_from(age.as_millis()).expect("short"));

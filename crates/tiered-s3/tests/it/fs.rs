@@ -42,7 +42,9 @@ async fn a_server_without_atomic_conditions_passes_every_other_case() {
     let server = Server::new(Service::S3Fs, Layout::Raw).await;
     let wanting = |name: &&str| !WANTING.contains(name);
     let names = tiered_conformance::cases().map(|case| case.name).filter(wanting);
-    let report = tiered_conformance::run(server, RunOptions::new().only(names)).await;
+    // A listing walks through the folders of the whole bucket, and fails where a file vanishes meanwhile: a case at a time.
+    let options = RunOptions::new().only(names).concurrency(1);
+    let report = tiered_conformance::run(server, options).await;
     assert!(report.is_ok(), "{report}");
     assert!(report.passed() >= 80, "{} passed", report.passed());
 }
