@@ -118,7 +118,7 @@ impl Store for Through {
             store.runtime().wait(async {
                 tokio::select! {
                     written = store.inner().put_stream(&key, put, body) => written,
-                    _ = dropped => Err(Error::new(ErrorKind::Other, "nobody waits for it any more")),
+                    _ = dropped => Err(Error::new(ErrorKind::Other, "the caller dropped the call")),
                 }
             })
         });

@@ -58,3 +58,15 @@ async fn copies_touches_and_unchanged_puts_keep_what_they_should() {
         stack.close().await;
     }
 }
+
+#[tokio::test]
+async fn an_unchanged_value_keeps_its_expiry_unless_the_put_sets_one() {
+    let store = tiered_core::MemoryStore::new();
+    let at = tiered_core::Timestamp::from_millis(u64::MAX / 2);
+    store.set("a", Put::new("same").expires_at(at)).await.expect("written");
+    assert!(store.put_if_changed("a", "same").await.expect("compared").is_none());
+    let read = store.get("a").await.expect("read").expect("there");
+    assert_eq!(read.metadata().expires_at, Some(at));
+    let later = tiered_core::Timestamp::from_millis(u64::MAX / 2 + 1);
+    assert!(store.put_if_changed("a", Put::new("same").expires_at(later)).await.expect("written").is_some());
+}

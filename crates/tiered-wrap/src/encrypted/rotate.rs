@@ -44,7 +44,9 @@ impl Encrypted {
     /// gets a new version. Time of modification, expiry and attributes stay.
     ///
     /// It may be interrupted and run again. Entries that are written meanwhile are left as they are. Remove the older key
-    /// from the keys when a run reports neither `changed` nor `failed` entries.
+    /// from the keys when a run reports neither `changed` nor `failed` entries. Rotate the store that holds the data, not the
+    /// frontend of a stack: what a listing hides, such as the engine's note of a local delete, is not rotated. Clear such a
+    /// frontend instead.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] where the store has no conditional writes; those of the provider and of the listing.

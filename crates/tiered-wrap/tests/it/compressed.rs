@@ -1,10 +1,15 @@
 //! What is compressed, what is kept, and what cannot be read.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tiered_conformance::{Intercept, Interceptor};
 use tiered_core::{
-    Attributes, Delete, ErrorKind, Key, ListOptions, MemoryStore, Outcome, Precondition, Put, ReadOptions,
-    Store, StoreExt as _, adapter,
+    Attributes, ByteStream, Delete, Error, ErrorKind, Freshness, Key, ListOptions, MemoryStore, Metadata,
+    Outcome, Precondition, Put, Read, ReadOptions, Result, Store, StoreExt as _, adapter,
 };
 use tiered_wrap::{Compressed, Compression};
 
@@ -210,4 +215,96 @@ async fn values_of_both_methods_are_read_by_either() {
             assert_eq!(part.value(), &value.as_bytes()[100_000..100_010]);
         }
     }
+}
+
+/// Compares a checksum of its own at the end of a stream, as S3 does, and finds damage.
+#[derive(Debug)]
+struct DamagedAtTheEnd;
+
+#[async_trait]
+impl Interceptor for DamagedAtTheEnd {
+    async fn read_stream(
+        &self,
+        inner: &dyn Store,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
+        let damage = || stream::once(async { Err(Error::new(ErrorKind::Corrupt, "another checksum")) });
+        let found = inner.read_stream(key, options).await?;
+        Ok(found.map(|(metadata, body)| (metadata, body.chain(damage()).boxed())))
+    }
+}
+
+#[tokio::test]
+async fn damage_that_the_store_inside_tells_of_at_the_end_of_a_stream_is_told() {
+    let inside = MemoryStore::new();
+    store(&inside).set("k", noise(200_000)).await.expect("written");
+    let damaged = Compressed::new(Intercept::new(inside, DamagedAtTheEnd), Compression::Lz4).expect("wraps");
+    for options in [ReadOptions::new(), ReadOptions::new().range(70_000..70_010)] {
+        let (_, body) = damaged.read_stream(&key("k"), &options).await.expect("begins").expect("there");
+        let error = body.try_collect::<Vec<_>>().await.expect_err("damaged at the end");
+        assert_eq!((error.kind(), error.key()), (ErrorKind::Corrupt, Some(&key("k"))), "{}", error.chain());
+    }
+}
+
+/// Lists sizes alone, and remembers an absence in its cached reads.
+#[derive(Debug)]
+struct RemembersAbsence;
+
+#[async_trait]
+impl Interceptor for RemembersAbsence {
+    fn list(&self, inner: &dyn Store, options: ListOptions) -> tiered_core::ListStream {
+        let listing = inner.list(options);
+        listing.map_ok(|listed| tiered_core::Listed::new(listed.key, listed.size)).boxed()
+    }
+
+    async fn load(&self, inner: &dyn Store, key: &Key, options: &ReadOptions) -> Result<Read> {
+        if options.freshness == Freshness::Cached {
+            return Ok(Read::from_store(tiered_core::Lookup::Absent));
+        }
+        inner.load(key, options).await
+    }
+}
+
+#[tokio::test]
+async fn a_listed_key_is_listed_though_a_tier_inside_remembers_its_absence() {
+    let inside = MemoryStore::new();
+    store(&inside).set("k", "value").await.expect("written");
+    let over = Compressed::new(Intercept::new(inside, RemembersAbsence), Compression::Lz4).expect("wraps");
+    let listed: Vec<_> = over.list(ListOptions::new()).try_collect().await.expect("lists");
+    assert_eq!(
+        listed.iter().map(|listed| (listed.key.as_str(), listed.size)).collect::<Vec<_>>(),
+        [("k", 5)]
+    );
+}
+
+/// Replaces the value by one that takes less room, between the read of the head and the stream.
+#[derive(Debug)]
+struct Replaces(MemoryStore, AtomicBool);
+
+#[async_trait]
+impl Interceptor for Replaces {
+    async fn read_stream(
+        &self,
+        inner: &dyn Store,
+        key: &Key,
+        options: &ReadOptions,
+    ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
+        if !self.1.swap(true, Ordering::Relaxed) {
+            store(&self.0).put(key, Put::new(vec![0; 400_000])).await?;
+        }
+        inner.read_stream(key, options).await
+    }
+}
+
+#[tokio::test]
+async fn a_range_of_both_values_is_read_though_the_new_one_takes_less_room() {
+    let inside = MemoryStore::new();
+    store(&inside).set("k", noise(400_000)).await.expect("written");
+    let replaces = Replaces(inside.clone(), AtomicBool::new(false));
+    let over = Compressed::new(Intercept::new(inside, replaces), Compression::Lz4).expect("wraps");
+    let options = ReadOptions::new().range(390_000..390_004);
+    let (_, body) = over.read_stream(&key("k"), &options).await.expect("read").expect("there");
+    let read = body.try_collect::<Vec<_>>().await.expect("read").concat();
+    assert_eq!(read, [0; 4]);
 }

@@ -11,8 +11,8 @@ use std::sync::mpsc;
 use tiered::blocking::{BlockingStore, Runtime};
 use tiered::sync::{PopulateMissing, SyncOptions};
 use tiered::{
-    Batch, CommitLevel, Delete, Error, ErrorKind, Event, Existed, Key, ListOptions, MemoryStore, Put,
-    ReadOptions, Store, StoreExt as _, TieredStore, VolatileJournal, WritePolicy,
+    Batch, CommitLevel, Delete, Error, ErrorKind, Event, Existed, Key, ListOptions, MemoryStore, Outcome,
+    Put, ReadOptions, Store, StoreExt as _, TieredStore, VolatileJournal, WritePolicy,
 };
 use tokio::runtime::Builder;
 use tokio::task::{LocalSet, block_in_place, spawn_blocking, unconstrained};
@@ -32,6 +32,7 @@ fn is_refused_everywhere(store: &BlockingStore<TieredStore>) {
     let says = |error: Error| {
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
         assert!(error.message().contains("spawn_blocking"), "{error}");
+        assert_eq!(error.write_outcome(), Outcome::NotApplied, "{error}");
     };
     let (key, options) = (Key::new("cold").expect("valid"), ReadOptions::new());
     says(store.get("cold").expect_err("get"));
@@ -241,8 +242,10 @@ fn a_reader_that_fails_or_panics_writes_nothing_and_is_the_source() {
     let store = memory();
     let error = store.write_from("k", Put::new(""), Broken(0)).expect_err("breaks");
     assert!(error.chain().contains("the pipe broke"), "{}", error.chain());
+    assert_eq!(error.write_outcome(), Outcome::NotApplied);
     let error = store.write_from("k", Put::new(""), Broken(2)).expect_err("panics");
     assert!(error.chain().contains("panicked"), "{}", error.chain());
+    assert_eq!(error.write_outcome(), Outcome::NotApplied);
     assert!(store.get("k").expect("reads").is_none());
 }
 
