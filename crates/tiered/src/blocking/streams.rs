@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
-use tiered_core::{ByteStream, Error, ErrorKind, Event, ListStream, Listed, Metadata, Outcome, Result};
+use tiered_core::{ByteStream, Error, ErrorKind, Event, ListStream, Listed, Metadata, Result};
 use tokio::runtime::Handle;
 
 use super::Runtime;
@@ -239,9 +239,7 @@ pub(super) fn chunks(
                 .map(|_| (chunk, reader))
         });
         let read = reading.await.map_err(|lost| {
-            let error = Error::new(ErrorKind::Other, "the reader of the value panicked");
-            // Its value did not end, so none was written.
-            error.with_source(lost).outcome_is(Outcome::NotApplied)
+            Error::new(ErrorKind::Other, "the reader of the value panicked").with_source(lost)
         })?;
         let (chunk, reader) = read.map_err(|error| {
             Error::new(ErrorKind::InvalidInput, "the reader of the value failed").with_source(error)
