@@ -1,16 +1,17 @@
 //! What users of konserve's stores rely on, as one list of scenarios, on stacks of every kind, async and blocking.
 
 use std::io::{Cursor, Read as _};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 use tiered::blocking::{BlockingStore, Runtime};
+use tiered::hooks::{self, Mutation};
 use tiered::values::{Documents, Log, StoreTools as _};
 use tiered::wrap::{Compressed, Compression, Encrypted, EncryptionKey, Keys};
 use tiered::{
-    Attributes, Batch, Create, Delete, Entry, Error, Existed, Key, ListOptions, Put, ReadOptions, ReadPolicy,
-    Result, Store, StoreExt as _, TieredStore, WritePolicy,
+    Applied, Attributes, Batch, Create, Delete, Entry, Error, Existed, Key, ListOptions, Operation, Put,
+    ReadOptions, ReadPolicy, Result, Store, StoreExt as _, TieredStore, WritePolicy,
 };
 use tiered_tests::{Tier, Tiers};
 
@@ -214,6 +215,42 @@ fn blocking(store: &BlockingStore) -> Tested {
     Ok(())
 }
 
+/// Hooks: the right operation for each write, none for a fill, silent after removal. Closes the store.
+async fn hooked(store: Arc<dyn Store>) -> Tested {
+    let tiers = TieredStore::builder(tiered::MemoryStore::new(), store).build().await?;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let writer = Arc::clone(&seen);
+    let handle = tiers.add_hook(hooks::after(move |mutation: &Mutation, ended: &Result<Applied>| {
+        writer.lock().expect("whole").push((mutation.operation(), mutation.key().to_string(), ended.is_ok()));
+    }));
+    let taken = || std::mem::take(&mut *seen.lock().expect("whole"));
+    let put = |name: &str| (Operation::Put, name.to_owned(), true);
+    let deleted = |name: &str| (Operation::Delete, name.to_owned(), true);
+
+    tiers.set("h/one", "1").await?;
+    tiers.update("h/one", |old| Some(Put::new((count(old) + 1).to_string()))).await?;
+    tiers.delete(&key("h/one"), Delete::new()).await?;
+    assert_eq!(taken(), [put("h/one"), put("h/one"), deleted("h/one")]);
+
+    let batch = Batch::new().best_effort().put(key("h/two"), "2").put(key("h/three"), "3");
+    tiers.apply(batch.delete(key("h/one"), Delete::new())).await?;
+    assert_eq!(taken(), [put("h/two"), put("h/three"), deleted("h/one")]);
+
+    let documents = Documents::new(tiers.clone())?;
+    documents.assoc_in("h/doc", ["name"], json!("Ada")).await?;
+    Log::new(tiers.clone(), "h/log")?.append("element").await?;
+    assert!(taken().iter().all(|(operation, _, held)| *operation == Operation::Put && *held));
+
+    tiers.invalidate("h/two").await?;
+    assert_eq!(tiers.get("h/two").await?.ok_or("there")?.value(), "2");
+    assert_eq!(taken(), [], "a fill is no mutation");
+
+    handle.remove();
+    tiers.set("h/two", "3").await?;
+    assert_eq!(taken(), [], "silent after removal");
+    Ok(tiers.close().await?)
+}
+
 /// Runs every scenario on a store of its own.
 fn on<F, Fut>(open: F)
 where
@@ -226,7 +263,9 @@ where
     ended.expect("waits").expect("every scenario holds");
     let store = BlockingStore::new(store, runtime);
     blocking(&store).expect("every scenario holds without async");
-    store.close().expect("closes");
+    let tiers = Arc::clone(store.inner());
+    let ended = store.runtime().wait(async { Ok::<_, Error>(hooked(tiers).await) });
+    ended.expect("waits").expect("hooks are called");
 }
 
 async fn stack(tiers: &[Tier], write: WritePolicy, folder: &std::path::Path) -> Result<Arc<dyn Store>> {

@@ -85,7 +85,7 @@ pub fn version_of_delete(delete: &Delete) -> Option<&Version> {
 pub fn metadata_of(put: &Put) -> Option<Metadata> {
     let Identity::Copy(of) = put.identity() else { return None };
     let expires_at = match put.expiry {
-        Expiry::Never => None,
+        Expiry::Default | Expiry::Never => None,
         Expiry::At(at) => Some(at),
         Expiry::After(_) => return None,
     };

@@ -298,6 +298,11 @@ pub type BatchOutcomes = Vec<Result<Applied>>;
 pub struct Refused(Vec<(usize, Error)>);
 
 impl Refused {
+    /// The operations at these places, in their order.
+    pub(crate) const fn new(refused: Vec<(usize, Error)>) -> Self {
+        Self(refused)
+    }
+
     /// The outcomes of the whole batch, from those of the rest.
     pub fn among(self, rest: BatchOutcomes) -> BatchOutcomes {
         let mut all = rest;

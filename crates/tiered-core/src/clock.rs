@@ -218,7 +218,7 @@ impl Stamp {
             Identity::Copy(of) => (of.version.clone(), of.modified, of.note.clone()),
         };
         let expires_at = match put.expiry {
-            Expiry::Never => None,
+            Expiry::Default | Expiry::Never => None,
             Expiry::At(at) => Some(at),
             Expiry::After(ttl) => Some(self.clock.now().saturating_add(ttl)),
         };

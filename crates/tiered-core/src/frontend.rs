@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Stamp;
+use crate::effect::Effect;
 use crate::entry::{Entry, Metadata, Origin, Tombstones};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
@@ -29,7 +30,7 @@ use crate::policy::Freshness;
 use crate::read::ReadOptions;
 use crate::sent::Sent;
 use crate::settings::FrontendFailure;
-use crate::slot::Slots;
+use crate::slot::{Glance, Slots};
 use crate::store::Store as _;
 use crate::sync_primitives::time;
 use crate::tasks::Tasks;
@@ -98,6 +99,19 @@ impl Frontend {
     pub(crate) fn peek(&self, key: &Key) -> Option<Entry> {
         let entry = self.tier.peek(key)?;
         self.is_fresh(entry.metadata(), self.plan.max_stale_of_hits()).then_some(entry)
+    }
+
+    /// What the key has as far as no tier need be asked, for the write that holds its gate: its pending write, else the
+    /// entry of a hit. `None` if that is not known.
+    pub(crate) fn at_hand(&self, key: &Key) -> Option<Effect> {
+        match self.slots.glance_past_gate(key) {
+            Glance::Pending(Effect::Put(entry)) if !entry.metadata().is_live(self.stamp.now()) => {
+                Some(Effect::Delete(entry.version().clone()))
+            }
+            Glance::Pending(effect) => Some(effect),
+            Glance::Clear => self.peek(key).map(Effect::Put),
+            Glance::Gated | Glance::Quarantined => None,
+        }
     }
 
     /// The entry in memory, however old it is.

@@ -10,6 +10,7 @@
 //! | build a tiered store | [`TieredStore::builder`], [`settings`] |
 //! | handle a failure | [`Error`] |
 //! | synchronise stores | [`sync`] |
+//! | run code before and after each write | [`hooks`] |
 //! | hand a backend to another owner, or give a journal up | [`ownership`] |
 //! | write an adapter, a wrapper or a journal | [`adapter`] |
 //!
@@ -31,6 +32,7 @@ mod effect;
 mod entry;
 mod error;
 mod frontend;
+pub mod hooks;
 #[cfg(all(test, shuttle))]
 mod interleavings;
 mod journal;
@@ -40,6 +42,7 @@ mod memory;
 mod observe;
 mod opening;
 pub mod ownership;
+mod panics;
 mod parts;
 mod plan;
 mod policy;

@@ -286,6 +286,10 @@ pub struct Stats {
     pub frontend_errors: u64,
     /// Damaged entries met in the frontend, served from the backend instead.
     pub frontend_corruptions: u64,
+    /// Writes that a [hook](crate::hooks) refused.
+    pub hook_refusals: u64,
+    /// Calls of [hooks](crate::hooks) that panicked.
+    pub hook_panics: u64,
     /// Gauge: keys with exceptional state (gated, being loaded, quarantined, pending).
     pub slots: u64,
     /// Gauge: keys for which a write is past its gate.
@@ -349,4 +353,6 @@ counts! {
     FlushRetry => flush_retries,
     FrontendError => frontend_errors,
     FrontendCorruption => frontend_corruptions,
+    HookRefusal => hook_refusals,
+    HookPanic => hook_panics,
 }

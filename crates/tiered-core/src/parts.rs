@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use crate::clock::Stamp;
+use crate::hooks::Hooks;
 use crate::observe::Recorder;
 use crate::plan::Plan;
 use crate::slot::Slots;
 use crate::tasks::Tasks;
 
-/// The plan of a store, its slots, its clock, its tasks and its counters.
+/// The plan of a store, its slots, its clock, its tasks, its counters and its hooks.
 #[derive(Debug)]
 pub(crate) struct Parts {
     plan: Arc<Plan>,
@@ -16,17 +17,19 @@ pub(crate) struct Parts {
     stamp: Stamp,
     tasks: Tasks,
     recorder: Arc<Recorder>,
+    hooks: Arc<Hooks>,
 }
 
 impl Parts {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         plan: Arc<Plan>,
         slots: Arc<Slots>,
         stamp: Stamp,
         tasks: Tasks,
         recorder: Arc<Recorder>,
+        hooks: Arc<Hooks>,
     ) -> Self {
-        Self { plan, slots, stamp, tasks, recorder }
+        Self { plan, slots, stamp, tasks, recorder, hooks }
     }
 
     pub(crate) fn plan(&self) -> Arc<Plan> {
@@ -47,5 +50,9 @@ impl Parts {
 
     pub(crate) fn recorder(&self) -> Arc<Recorder> {
         Arc::clone(&self.recorder)
+    }
+
+    pub(crate) fn hooks(&self) -> Arc<Hooks> {
+        Arc::clone(&self.hooks)
     }
 }

@@ -18,7 +18,8 @@ use crate::error::Result;
 use crate::key::Key;
 use crate::ownership::{Lease, OWNER};
 use crate::policy::{Freshness, ReadPolicy, WritePolicy};
-use crate::settings::{MaxStale, OnPark, OnUnknown, ServeStale, TieredSettings};
+use crate::settings::{self, DefaultTtl, MaxStale, OnPark, OnUnknown, ServeStale, TieredSettings};
+use crate::write::Expiry;
 
 pub(crate) use declared::Declared;
 use guarantee::{Guarantees, Staleness};
@@ -227,6 +228,15 @@ impl Plan {
     #[inline]
     pub(crate) const fn max_age_of_absence(&self) -> u64 {
         self.negative_ttl_millis
+    }
+
+    /// When an entry under `key` expires that was put without a word on it.
+    pub(crate) fn default_expiry(&self, key: &Key) -> Expiry {
+        let of_prefix = settings::of_prefix(&self.settings.prefix_ttl, key.as_str());
+        match of_prefix.unwrap_or(self.settings.default_ttl) {
+            DefaultTtl::Never => Expiry::Never,
+            DefaultTtl::After(ttl) => Expiry::After(ttl),
+        }
     }
 
     /// How old an entry may be that is served while the backend cannot be asked, in milliseconds; `None` where none is.

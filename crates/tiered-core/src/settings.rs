@@ -1,5 +1,8 @@
 //! Settings of a tiered store: plain data, apart from its components.
 
+mod ttl;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -8,6 +11,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::policy::{ReadPolicy, WritePolicy};
 use crate::quantity::{self, Quantity};
 use crate::sync::StrategyName;
+
+pub use ttl::DefaultTtl;
+pub(crate) use ttl::of_prefix;
 
 /// For how long an entry of the frontend may be served before it is compared with the backend again.
 ///
@@ -439,6 +445,11 @@ pub struct TieredSettings {
     /// Another process's write is seen that much later at worst, or when the backend's feed tells of it.
     #[serde(with = "quantity")]
     pub negative_ttl: Option<Duration>,
+    /// When entries expire that were put with [`Expiry::Default`](crate::Expiry::Default), as
+    /// [`Put::new`](crate::Put::new) makes them. Never by default.
+    pub default_ttl: DefaultTtl,
+    /// The same for keys that begin with a prefix, instead of `default_ttl`. Of several prefixes the longest counts.
+    pub prefix_ttl: BTreeMap<String, DefaultTtl>,
     /// Whether an entry older than it may be is served while the backend cannot be asked.
     pub serve_stale: ServeStale,
     /// How long a read waits for the backend before it takes a stale entry instead, where `serve_stale` allows one; none
@@ -479,6 +490,8 @@ impl Default for TieredSettings {
             close_deadline: Duration::from_secs(30),
             on_unknown: OnUnknown::default(),
             negative_ttl: None,
+            default_ttl: DefaultTtl::default(),
+            prefix_ttl: BTreeMap::new(),
             serve_stale: ServeStale::default(),
             soft_read_timeout: None,
             read_timeout: None,

@@ -16,6 +16,7 @@ use crate::entry::{Entry, Metadata};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::observe::{Count, Recorder};
+use crate::panics::is_panic;
 use crate::read::{Read, ReadOptions, Reads};
 use crate::settings::BreakerSettings;
 use crate::store::{ByteStream, ChangeStream, Store};
@@ -24,7 +25,6 @@ use crate::version::Version;
 use crate::write::{Delete, Put, Written};
 
 use contained::Contained;
-pub(crate) use contained::is_panic;
 
 /// A tier of a tiered store.
 #[derive(Debug)]

@@ -26,6 +26,7 @@ use crate::door::Door;
 use crate::entry::{Entry, Metadata};
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::frontend::Frontend;
+use crate::hooks::{Hook, HookHandle};
 use crate::journal::{Parked, Sequence};
 use crate::key::{AsKey, Key};
 use crate::list::{ListOptions, ListStream};
@@ -257,6 +258,27 @@ impl TieredStore {
         self.rooms.recorder.subscribe()
     }
 
+    /// Adds a [hook](crate::hooks), which sees the writes that begin from now on. Several run in the order in which they
+    /// were added.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::hooks::{self, Mutation};
+    /// use tiered_core::{Applied, MemoryStore, Result, StoreExt, TieredStore};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new()).build().await?;
+    /// let audit = store.add_hook(hooks::after(|mutation: &Mutation, ended: &Result<Applied>| {
+    ///     println!("{:?} of {}: {ended:?}", mutation.operation(), mutation.key());
+    /// }));
+    /// store.set("users/42", "Ada").await?;
+    /// audit.remove();
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    pub fn add_hook(&self, hook: impl Hook) -> HookHandle {
+        self.rooms.door.add_hook(Box::new(hook))
+    }
+
     /// The journaled writes that the backend refused, each with the reason, in the journal's order. Reads go on
     /// showing them.
     ///
@@ -330,6 +352,7 @@ impl TieredStore {
     /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
     /// ```
     pub async fn drop_parked(&self, sequence: Sequence) -> Result<()> {
+        self.rooms.door.refuse_hooks(Operation::Delete)?;
         let behind = Arc::clone(self.behind().ok_or_else(no_journal)?);
         // In a task of its own: half of it must not be left undone.
         self.rooms.tasks.join(async move { behind.drop_parked(sequence).await }).await
@@ -358,6 +381,58 @@ impl TieredStore {
     pub async fn invalidate(&self, key: impl AsKey) -> Result<()> {
         self.rooms.door.check(Operation::Delete)?;
         self.rooms.invalidate(&*key.as_key()?).await
+    }
+
+    /// Drops every key that begins with `prefix` from the frontend; how many. The backend is not touched.
+    ///
+    /// After it no read is answered by what the frontend had of these keys before: fills under way do not bring it back.
+    /// Writes under way may leave what they have written. With [`WritePolicy::FrontendOnly`](crate::WritePolicy) local
+    /// entries stay; drop them one by one with [`invalidate`](Self::invalidate).
+    ///
+    /// It lists the frontend: its time grows with the number of matching keys, its memory does not.
+    ///
+    /// # Errors
+    /// The frontend's. What was dropped before stays so.
+    ///
+    /// # Cancel safety
+    /// Dropping it stops it; each key is dropped or not.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, StoreExt, TieredStore};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new()).build().await?;
+    /// store.set("users/42", "Ada").await?;
+    /// store.set("orders/1", "paid").await?;
+    /// assert_eq!(store.invalidate_prefix("users/").await?, 1);
+    /// assert!(!store.frontend().contains("users/42").await?);
+    /// assert!(store.frontend().contains("orders/1").await?);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    pub async fn invalidate_prefix(&self, prefix: &str) -> Result<u64> {
+        self.rooms.door.check(Operation::Delete)?;
+        self.rooms.invalidate_prefix(prefix).await
+    }
+
+    /// [`invalidate_prefix`](Self::invalidate_prefix) for every key.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, StoreExt, TieredStore};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new()).build().await?;
+    /// store.set("users/42", "Ada").await?;
+    /// assert_eq!(store.invalidate_all().await?, 1);
+    /// assert!(store.frontend().keys("").await?.is_empty());
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    pub async fn invalidate_all(&self) -> Result<u64> {
+        self.invalidate_prefix("").await
     }
 }
 
@@ -496,10 +571,12 @@ impl Store for TieredStore {
     }
 
     async fn flush(&self) -> Result<()> {
+        self.rooms.door.refuse_hooks(Operation::Flush)?;
         self.rooms.flush().await.map_err(|error| error.during(Operation::Flush))
     }
 
     async fn close(&self) -> Result<()> {
+        self.rooms.door.refuse_hooks(Operation::Close)?;
         self.rooms.close().await.map_err(|error| error.during(Operation::Close))
     }
 }

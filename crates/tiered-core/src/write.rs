@@ -20,14 +20,17 @@ use crate::version::{Precondition, Version};
 /// use std::time::Duration;
 /// use tiered_core::{Expiry, Put};
 ///
-/// assert_eq!(Put::new("session").expiry, Expiry::Never);
+/// assert_eq!(Put::new("session").expiry, Expiry::Default);
 /// let put = Put::new("session").expires_in(Duration::from_secs(60));
 /// assert_eq!(put.expiry, Expiry::After(Duration::from_secs(60)));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Expiry {
-    /// Never.
+    /// As the tiered store is set to ([`default_ttl`](crate::TieredSettings::default_ttl)). Never, where it is set to nothing,
+    /// and for a store that is not tiered.
     #[default]
+    Default,
+    /// Never.
     Never,
     /// At a point in time.
     At(Timestamp),
@@ -95,7 +98,7 @@ impl Put {
     pub fn new(value: impl Into<Bytes>) -> Self {
         Self {
             value: value.into(),
-            expiry: Expiry::Never,
+            expiry: Expiry::Default,
             attributes: Attributes::new(),
             precondition: Precondition::None,
             identity: Identity::Fresh,
@@ -129,6 +132,13 @@ impl Put {
     #[must_use]
     pub fn value(mut self, value: impl Into<Bytes>) -> Self {
         self.value = value.into();
+        self
+    }
+
+    /// Does not expire, whatever the store's [default](crate::TieredSettings::default_ttl).
+    #[must_use]
+    pub fn never_expires(mut self) -> Self {
+        self.expiry = Expiry::Never;
         self
     }
 

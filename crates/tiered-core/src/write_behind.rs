@@ -36,9 +36,10 @@ use crate::batch::{Applied, Atomicity, BatchOutcomes};
 use crate::capability::{Durability, Feature};
 use crate::clock::Stamp;
 use crate::door::Door;
-use crate::effect::{Effect, Write};
+use crate::effect::{Effect, Write, keys_of};
 use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
 use crate::frontend::Frontend;
+use crate::hooks::{self, Body, Hooks};
 use crate::journal::{Journal, Sequence};
 use crate::key::Key;
 use crate::observe::{Recorder, Stats};
@@ -72,6 +73,7 @@ pub(crate) struct WriteBehind {
     stamp: Stamp,
     tasks: Tasks,
     recorder: Arc<Recorder>,
+    hooks: Arc<Hooks>,
     journal: Arc<dyn Journal>,
     appends: mpsc::UnboundedSender<Append>,
     /// Taken by the task that appends.
@@ -152,6 +154,7 @@ impl WriteBehind {
             stamp: parts.stamp(),
             tasks: parts.tasks(),
             recorder: parts.recorder(),
+            hooks: parts.hooks(),
             journal,
             appends,
             requests: Mutex::new(Some(requests)),
@@ -183,22 +186,32 @@ impl WriteBehind {
     /// Journals one write. Acknowledged when the record is durable and readers see it.
     pub(crate) async fn write(self: &Arc<Self>, write: Write) -> Result<Applied> {
         let bytes = write.size() + write.key().len() as u64;
-        let key = write.key().clone();
+        let (key, watched) = (write.key().clone(), self.hooks.watch(&write, Body::AtHand));
         let turn = async {
             let room = self.take_room(1, bytes).await?;
-            Ok((Gate::close(&self.slots, &key).await, room))
+            let gate = Gate::close(&self.slots, &key).await;
+            Ok((gate, room, watched.before(&self.frontend).await?))
         };
         let behind = Arc::clone(self);
         self.turns
-            .take(turn, |(gate, room)| async move {
-                let existed = behind.decide(&write).await?;
-                let mut receipts = behind.journal(vec![gate], vec![write.clone()], room).await?;
-                let receipt = receipts.pop().unwrap_or_else(Receipt::committed);
-                let applied = journaled(&write, existed, receipt);
-                behind.recorder.took_effect(write.key(), &applied);
-                Ok(applied)
+            .take(turn, |(gate, room, watched)| async move {
+                let ended = behind.journal_one(&write, room).await;
+                watched.after(&ended).await;
+                drop(gate);
+                if let Ok(applied) = &ended {
+                    behind.recorder.took_effect(write.key(), applied);
+                }
+                ended
             })
             .await
+    }
+
+    /// Judges a write, whose key is gated, and journals it.
+    async fn journal_one(&self, write: &Write, room: Arc<Taken>) -> Result<Applied> {
+        let existed = self.decide(write).await?;
+        let mut receipts = self.journal(vec![write.clone()], room).await?;
+        let receipt = receipts.pop().unwrap_or_else(Receipt::committed);
+        Ok(journaled(write, existed, receipt))
     }
 
     /// Journals a batch as one group: the writes whose preconditions hold; where batches are atomic and not judged per item,
@@ -209,32 +222,44 @@ impl WriteBehind {
         atomicity: Atomicity,
     ) -> Result<BatchOutcomes> {
         let atomic = self.plan.capabilities().has(Feature::AtomicBatch) && atomicity != Atomicity::PerItem;
-        let bytes = writes.iter().map(Write::size).sum();
-        let (operations, keys) = (writes.len(), writes.iter().map(|write| write.key().clone()).collect());
+        let (operations, bytes) = (writes.len(), writes.iter().map(Write::size).sum());
         let turn = async {
             let room = self.take_room(operations, bytes).await?;
-            Ok((Gate::close_all(&self.slots, keys).await, room))
+            let gates = Gate::close_all(&self.slots, keys_of(&writes)).await;
+            Ok((gates, room, self.hooks.admit(writes, atomicity, &self.frontend).await?))
         };
         let behind = Arc::clone(self);
         self.turns
-            .take(turn, |(gates, room)| async move {
-                let mut decided = Vec::with_capacity(writes.len());
-                for write in &writes {
-                    decided.push(behind.decide(write).await);
+            .take(turn, |(gates, room, admitted)| async move {
+                let (writes, watched, refused) = admitted.into_parts();
+                let ended = behind.journal_all(&writes, atomic, room).await;
+                hooks::after_all(watched, &ended).await;
+                drop(gates);
+                let outcomes = ended?;
+                for (write, outcome) in writes.iter().zip(&outcomes) {
+                    if let Ok(applied) = outcome {
+                        behind.recorder.took_effect(write.key(), applied);
+                    }
                 }
-                let decided = if atomic {
-                    decided.into_iter().map(|held| held.map(Ok)).collect::<Result<_>>()?
-                } else {
-                    decided
-                };
-                behind.journal_decided(gates, &writes, decided, room).await
+                Ok(refused.among(outcomes))
             })
             .await
     }
 
+    /// Judges writes, whose keys are gated, and journals those that hold: `atomic`, all or none.
+    async fn journal_all(&self, writes: &[Write], atomic: bool, room: Arc<Taken>) -> Result<BatchOutcomes> {
+        let mut decided = Vec::with_capacity(writes.len());
+        for write in writes {
+            decided.push(self.decide(write).await);
+        }
+        if atomic {
+            decided = decided.into_iter().map(|held| held.map(Ok)).collect::<Result<_>>()?;
+        }
+        self.journal_decided(writes, decided, room).await
+    }
+
     async fn journal_decided(
         &self,
-        gates: Vec<Gate>,
         writes: &[Write],
         decided: Vec<Result<Existed>>,
         room: Arc<Taken>,
@@ -251,16 +276,14 @@ impl WriteBehind {
         let receipts = if winners.is_empty() {
             Vec::new()
         } else {
-            self.journal(gates, winners.iter().map(|write| (*write).clone()).collect(), room).await?
+            self.journal(winners.iter().map(|write| (*write).clone()).collect(), room).await?
         };
         let receipts: HashMap<&Key, Receipt> =
             winners.iter().map(|write| write.key()).zip(receipts).collect();
         let answers = writes.iter().zip(decided).map(|(write, held)| {
             let existed = held?;
             let receipt = receipts.get(write.key()).cloned().unwrap_or_else(Receipt::committed);
-            let applied = journaled(write, existed, receipt);
-            self.recorder.took_effect(write.key(), &applied);
-            Ok(applied)
+            Ok(journaled(write, existed, receipt))
         });
         Ok(answers.collect())
     }
@@ -312,15 +335,14 @@ impl WriteBehind {
         }
     }
 
-    /// Hands writes to the task that appends and waits until they are durable and visible.
-    async fn journal(&self, gates: Vec<Gate>, writes: Vec<Write>, room: Arc<Taken>) -> Result<Vec<Receipt>> {
+    /// Hands writes to the task that appends and waits until they are durable and visible. Their keys may be read then, also
+    /// while their gates are closed: a pending write answers.
+    async fn journal(&self, writes: Vec<Write>, room: Arc<Taken>) -> Result<Vec<Receipt>> {
         let (append, receipts, answer) = Append::new(writes, room);
         let gone = || closed(Operation::Put);
         self.appends.send(append).map_err(|_| gone())?;
         // Without an answer the task has ended after it had the writes.
         answer.wait().await.unwrap_or_else(|| Err(gone().outcome_is(Outcome::Unknown)))?;
-        // The pending writes are in place: the keys may be read again.
-        drop(gates);
         Ok(receipts)
     }
 

@@ -18,7 +18,7 @@ use crate::key::Key;
 use crate::plan::Plan;
 use crate::store::{ByteStream, collect};
 use crate::turn::Turns;
-use crate::write::{Delete, Deleted, Put, Written};
+use crate::write::{Delete, Deleted, Expiry, Put, Written};
 use crate::write_behind::WriteBehind;
 
 pub(crate) use local::Local;
@@ -108,7 +108,7 @@ impl Writes {
         let outcomes = match &self.writer {
             Writer::Through(through) => through.apply(writes, atomicity).await,
             Writer::Behind(behind) => behind.apply(writes, atomicity).await,
-            Writer::Local(local) => local.apply(writes).await,
+            Writer::Local(local) => local.apply(writes, atomicity).await,
         };
         Ok(refused.among(outcomes?))
     }
@@ -154,15 +154,14 @@ impl Writes {
     }
 
     /// The complete write of a put that came from outside: without bookkeeping, which is the engine's own.
-    fn stamp_put(&self, key: Key, put: Put) -> Write {
+    fn stamp_put(&self, key: Key, mut put: Put) -> Write {
         // What is pending is counted and bounded by its size, so it holds no more memory than that.
-        let put = match self.behind() {
-            Some(_) => {
-                let value = crate::adapter::own_buffer(&put.value);
-                put.value(value)
-            }
-            None => put,
-        };
+        if self.behind().is_some() {
+            put.value = crate::adapter::own_buffer(&put.value);
+        }
+        if put.expiry == Expiry::Default {
+            put.expiry = self.plan.default_expiry(&key);
+        }
         let precondition = put.precondition.clone();
         let entry: Entry = self.stamp.entry(&put);
         let entry = if entry.metadata().note.is_empty() { entry } else { entry.with_note(Note::default()) };

@@ -173,7 +173,7 @@ pub trait StoreTools: Store {
             let is_same = |entry: &Entry| {
                 let metadata = entry.metadata();
                 let expiry = metadata.expires_at.map_or(Expiry::Never, Expiry::At);
-                let as_asked = put.expiry == Expiry::Never || put.expiry == expiry;
+                let as_asked = put.expiry == Expiry::Default || put.expiry == expiry;
                 *entry.value() == put.value && metadata.attributes == put.attributes && as_asked
             };
             Ok(self.update(key, |entry| (!entry.is_some_and(is_same)).then(|| put.clone())).await?.1)

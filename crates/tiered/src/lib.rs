@@ -47,6 +47,7 @@ mod stack;
 #[cfg(all(doctest, feature = "moka"))]
 #[doc = include_str!("../../../README.md")]
 #[doc = include_str!("../../../docs/src/errors.md")]
+#[doc = include_str!("../../../docs/src/hooks.md")]
 struct Pages;
 
 #[cfg(all(doctest, feature = "moka", feature = "blocking", feature = "redb"))]
@@ -78,7 +79,7 @@ pub use tiered_core::{
     Metadata, Operation, Outcome, ParkReason, Parked, Precondition, Put, Read, ReadOptions, ReadPolicy,
     Receipt, Requirement, Result, Sharing, Slices, Source, Staleness, Stats, Store, StoreExt, TieredBuilder,
     TieredSettings, TieredStore, Timestamp, Version, VolatileJournal, WriteDurability, WritePolicy, Written,
-    adapter, ownership, settings, sync,
+    adapter, hooks, ownership, settings, sync,
 };
 
 /// The journal of durable write-behind.

@@ -1,9 +1,11 @@
 //! What cannot keep its promises is refused, and the error says what to change.
 
+use std::time::Duration;
+
 use crate::capability::{Capabilities, Feature, Sharing};
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::policy::{ReadPolicy, WritePolicy};
-use crate::settings::{OnOverdue, OnUnknown, Reopen, TieredSettings};
+use crate::settings::{DefaultTtl, OnOverdue, OnUnknown, Reopen, TieredSettings};
 
 use super::declared::Declared;
 
@@ -120,6 +122,12 @@ fn zero_refusal(settings: &TieredSettings) -> Option<String> {
         ("read-timeout", settings.read_timeout),
         ("negative-ttl", settings.negative_ttl),
     ];
+    let ttls = settings.prefix_ttl.values().chain([&settings.default_ttl]);
+    if ttls.into_iter().any(|ttl| *ttl == DefaultTtl::After(Duration::ZERO)) {
+        return Some(
+            "default-ttl and prefix-ttl must be longer than 0s; write never to do without one".to_owned(),
+        );
+    }
     let (name, _) = times.into_iter().find(|(_, time)| time.is_some_and(|time| time.is_zero()))?;
     Some(format!("{name} must be longer than 0s; set it to off (None) to do without it"))
 }

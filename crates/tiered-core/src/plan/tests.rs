@@ -459,6 +459,11 @@ fn settings_that_can_never_work_are_refused() {
         (TieredSettings { write_deadline: zero, ..base() }, "write-deadline"),
         (TieredSettings { read_timeout: zero, ..base() }, "read-timeout"),
         (TieredSettings { negative_ttl: zero, ..base() }, "negative-ttl"),
+        (TieredSettings { default_ttl: Duration::ZERO.into(), ..base() }, "default-ttl"),
+        (
+            TieredSettings { prefix_ttl: [("a/".to_owned(), Duration::ZERO.into())].into(), ..base() },
+            "prefix-ttl",
+        ),
         (TieredSettings { frontend_patience: Duration::ZERO, ..base() }, "frontend-patience"),
     ] {
         assert!(refused(settings).starts_with(name), "{name}");

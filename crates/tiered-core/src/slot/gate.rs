@@ -82,6 +82,10 @@ impl Gate {
         gates
     }
 
+    pub(crate) const fn key(&self) -> &Key {
+        &self.interest.key
+    }
+
     /// Waits until the gate of `key` is open.
     pub(crate) async fn wait_until_open(slots: &Arc<Slots>, key: &Key) {
         drop(Self::close(slots, key).await);

@@ -227,6 +227,20 @@ impl Slots {
         }
     }
 
+    /// As [`glance`](Self::glance), for the write that holds the gate of `key`: the gate itself does not count.
+    pub(crate) fn glance_past_gate(&self, key: &Key) -> Glance {
+        let shard = self.shard(key).lock();
+        match shard.get(key) {
+            None => Glance::Clear,
+            Some(slot) => match &slot.pending {
+                Some(pending) => Glance::Pending(pending.effect.clone()),
+                None if slot.doubts > 0 => Glance::Gated,
+                None if slot.quarantined => Glance::Quarantined,
+                None => Glance::Clear,
+            },
+        }
+    }
+
     /// Shows readers a write that is acknowledged and not yet in the backend.
     pub(crate) fn set_pending(&self, key: &Key, pending: Pending) {
         self.with(key, |slot| slot.pending = Some(pending));
@@ -310,6 +324,22 @@ impl Slots {
             let before = shard.len();
             shard.retain(|_, slot| !slot.is_idle());
             self.occupied.fetch_sub(before - shard.len(), Ordering::Release);
+        }
+    }
+
+    /// Revokes the fill token of every load of a key that begins with `prefix`, then waits for the calls to the frontend that are
+    /// under way for such keys.
+    pub(crate) async fn revoke_fills(&self, prefix: &str) {
+        let mut calls = Vec::new();
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            for (_, slot) in shard.iter_mut().filter(|(key, _)| key.as_str().starts_with(prefix)) {
+                slot.revoke_fill_token();
+                calls.extend(slot.call.clone());
+            }
+        }
+        for call in calls {
+            call.ended().await;
         }
     }
 

@@ -1,24 +1,20 @@
 //! A store whose panics are errors.
 
-use std::any::Any;
-use std::error::Error as _;
-use std::fmt;
 use std::future::Future;
 use std::ops::Range;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 
 use crate::batch::{Batch, BatchOutcomes};
 use crate::capability::Capabilities;
 use crate::claim::{Claim, Scope};
 use crate::entry::{Entry, Metadata};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::key::Key;
 use crate::list::{ListOptions, ListStream};
+use crate::panics;
 use crate::ranges::Slices;
 use crate::read::{Read, ReadOptions, Reads};
 use crate::store::{ByteStream, ChangeStream, Store};
@@ -36,11 +32,10 @@ impl Contained {
 
     /// Makes a call of the store.
     pub(super) async fn contain<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        // A tier answers for its own state; nothing of the engine is borrowed mutably by a call.
-        AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|panic| {
-            let panicked = Panicked(message_of(panic.as_ref()).to_owned());
-            let error = Error::new(ErrorKind::Other, "the store panicked").with_source(panicked);
-            Err(error.in_tier(self.0.capabilities().name()))
+        let called = panics::contained("the store panicked", call).await;
+        called.map_err(|error| match panics::is_panic(&error) {
+            true => error.in_tier(self.0.capabilities().name()),
+            false => error,
         })
     }
 }
@@ -115,26 +110,4 @@ impl Store for Contained {
     async fn close(&self) -> Result<()> {
         self.contain(self.0.close()).await
     }
-}
-
-/// Whether an error stands for a panic. A call that panicked is not retried.
-pub(crate) fn is_panic(error: &Error) -> bool {
-    error.source().is_some_and(<dyn std::error::Error>::is::<Panicked>)
-}
-
-/// What a store said as it panicked.
-#[derive(Debug)]
-struct Panicked(String);
-
-impl fmt::Display for Panicked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Panicked {}
-
-fn message_of(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
 }

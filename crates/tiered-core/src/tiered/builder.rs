@@ -15,6 +15,7 @@ use crate::clock::Stamp;
 use crate::door::Door;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::frontend::{Frontend, Sessions, fresh_seed};
+use crate::hooks::{Hook, Hooks};
 use crate::journal::{IntoJournal, Journal};
 use crate::observe::{EventSender, Events, Recorder};
 use crate::ownership::{self, Lease, Tolerates};
@@ -60,7 +61,8 @@ pub struct TieredBuilder {
     journal: Option<Arc<dyn Journal>>,
     backend_id: Option<String>,
     on_connect: Option<Arc<dyn SyncStrategy>>,
-    events: EventSender,
+    recorder: Arc<Recorder>,
+    hooks: Arc<Hooks>,
     requirement: Option<Requirement>,
     declared: Declared,
     sole_journal: bool,
@@ -88,7 +90,10 @@ impl TieredStore {
 
 impl TieredBuilder {
     fn new(frontend: Arc<dyn Store>, backend: Arc<dyn Store>) -> Self {
+        let recorder = Arc::new(Recorder::new(EventSender::new()));
         Self {
+            hooks: Hooks::new(Arc::clone(&recorder)),
+            recorder,
             frontend,
             backend,
             settings: TieredSettings::default(),
@@ -97,7 +102,6 @@ impl TieredBuilder {
             journal: None,
             backend_id: None,
             on_connect: None,
-            events: EventSender::new(),
             requirement: None,
             declared: Declared::default(),
             sole_journal: false,
@@ -223,7 +227,32 @@ impl TieredBuilder {
     /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
     /// ```
     pub fn subscribe(&self) -> Events {
-        self.events.subscribe()
+        self.recorder.subscribe()
+    }
+
+    /// A [hook](crate::hooks) of the store from its first moment on. Several run in the order in which they were added.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::hooks::{self, Mutation};
+    /// use tiered_core::{Error, ErrorKind, MemoryStore, StoreExt, TieredStore};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
+    ///     .hook(hooks::before(|mutation: &Mutation| match mutation.key().as_str().starts_with("users/") {
+    ///         true => Ok(()),
+    ///         false => Err(Error::new(ErrorKind::InvalidKey, "this store keeps users alone")),
+    ///     }))
+    ///     .build()
+    ///     .await?;
+    /// assert!(store.set("orders/1", "").await.is_err());
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn hook(self, hook: impl Hook) -> Self {
+        // It stays for as long as the store.
+        drop(self.hooks.add(Box::new(hook)));
+        self
     }
 
     /// Refuses to build a stack that promises less.
@@ -481,16 +510,16 @@ impl TieredBuilder {
         sessions: Sessions,
         tasks: Tasks,
     ) -> Arc<Rooms> {
-        let (stamp, recorder) = (self.stamp, Arc::new(Recorder::new(self.events)));
+        let (stamp, recorder, hooks) = (self.stamp, self.recorder, self.hooks);
         let slots = Slots::new(fresh_seed(&stamp));
-        let parts = Parts::new(plan, slots, stamp, tasks, recorder);
+        let parts = Parts::new(plan, slots, stamp, tasks, recorder, hooks);
         let plan = parts.plan();
         let tier = |store, breaker| Tier::new(store, breaker, parts.stamp(), parts.recorder());
         let backend = Arc::new(tier(self.backend, plan.settings().backend_breaker));
         let frontend = tier(self.frontend, plan.settings().frontend_breaker);
         let frontend = Frontend::new(&parts, frontend, sessions);
         let reader = Reader::new(&parts, Arc::clone(&frontend), Arc::clone(&backend));
-        let door = Arc::new(Door::new(plan.capabilities().name()));
+        let door = Arc::new(Door::new(plan.capabilities().name(), parts.hooks()));
         let turns = Turns::new(&parts);
         let (near, far, turns_of) = (Arc::clone(&frontend), Arc::clone(&backend), Arc::clone(&turns));
         let writer = match (plan.route(), self.journal) {

@@ -1,20 +1,63 @@
-//! Dropping a key from the frontend alone.
+//! Dropping keys from the frontend alone.
 
 use std::sync::Arc;
 
+use futures_util::{StreamExt as _, TryStreamExt as _};
+
 use super::Rooms;
+use crate::entry::Tombstones;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::frontend::Changed;
 use crate::key::Key;
+use crate::list::{ListOptions, Listed};
 use crate::observe::{Count, Event};
 use crate::slot::Gate;
+use crate::store::Store as _;
+
+/// Keys that are dropped at the same time: enough to keep a frontend on disk busy.
+const CONCURRENTLY: usize = 16;
+
+/// What an invalidation drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drops {
+    /// What the frontend has.
+    All,
+    /// Copies of the backend's entries. What was written to the frontend alone stays.
+    Copies,
+}
 
 impl Rooms {
     pub(super) async fn invalidate(self: &Arc<Self>, key: &Key) -> Result<()> {
+        self.drop_key(key, Drops::All).await?;
+        Ok(())
+    }
+
+    /// Drops the copies of the keys that begin with `prefix`; how many.
+    pub(super) async fn invalidate_prefix(self: &Arc<Self>, prefix: &str) -> Result<u64> {
+        // What is being filled may not be listed yet.
+        self.slots.revoke_fills(prefix).await;
+        let options = ListOptions::new().prefix(prefix).tombstones(Tombstones::Show);
+        let listing = self.frontend.tier().past_breaker().list(options);
+        let dropped = listing.map(|listed| async move {
+            let key = match listed {
+                Ok(listed) if is_local(&listed) => return Ok(0),
+                Ok(listed) => listed.key,
+                Err(error) => error.damaged_key().cloned().ok_or(error)?,
+            };
+            self.drop_key(&key, Drops::Copies).await
+        });
+        dropped.buffer_unordered(CONCURRENTLY).try_fold(0, |sum, one| async move { Ok(sum + one) }).await
+    }
+
+    /// Drops a key; how many were dropped.
+    async fn drop_key(self: &Arc<Self>, key: &Key, drops: Drops) -> Result<u64> {
         let gate = Gate::close(&self.slots, key).await;
         let (rooms, key) = (Arc::clone(self), key.clone());
         self.tasks
             .run_to_end(async move {
+                if drops == Drops::Copies && rooms.is_written_here(&key).await? {
+                    return Ok(0);
+                }
                 let changed = match rooms.frontend.reserve(&key).await {
                     Some(call) => rooms.frontend.change(&key, None, call).await,
                     None => Changed::Quarantined,
@@ -30,8 +73,22 @@ impl Rooms {
                 }
                 rooms.recorder.count(Count::Invalidation);
                 rooms.recorder.send(|| Event::Invalidated { key: key.clone() });
-                Ok(())
+                Ok(1)
             })
             .await
     }
+
+    /// Whether the frontend has a local write of the key, whose gate is closed.
+    async fn is_written_here(&self, key: &Key) -> Result<bool> {
+        if !self.plan.is_local() {
+            return Ok(false);
+        }
+        let held = self.frontend.held_entry(key).await?;
+        Ok(held.is_some_and(|held| held.note.origin.is_local()))
+    }
+}
+
+/// Whether an entry was written here and nowhere else.
+fn is_local(listed: &Listed) -> bool {
+    listed.metadata.as_ref().is_some_and(|metadata| metadata.note.origin.is_local())
 }

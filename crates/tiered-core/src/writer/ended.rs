@@ -36,6 +36,10 @@ impl Ended {
         self.result.as_ref().ok()
     }
 
+    pub(super) const fn result(&self) -> &Result<Applied> {
+        &self.result
+    }
+
     pub(super) fn into_parts(self) -> (Result<Applied>, Leftover) {
         (self.result, self.leftover)
     }

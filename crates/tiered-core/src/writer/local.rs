@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::batch::{Applied, BatchOutcomes, fail_with_last};
+use crate::batch::{Applied, Atomicity, BatchOutcomes, fail_with_last};
 use crate::clock::Stamp;
-use crate::effect::{Effect, Write};
+use crate::effect::{Effect, Write, keys_of};
 use crate::entry::Origin;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::frontend::Frontend;
+use crate::hooks::{self, Body, Hooks};
 use crate::key::Key;
 use crate::observe::Recorder;
 use crate::parts::Parts;
@@ -27,6 +28,7 @@ pub(crate) struct Local {
     turns: Arc<Turns>,
     stamp: Stamp,
     recorder: Arc<Recorder>,
+    hooks: Arc<Hooks>,
 }
 
 /// What a reader of the stack sees under a key.
@@ -51,18 +53,24 @@ impl Local {
             turns,
             stamp: parts.stamp(),
             recorder: parts.recorder(),
+            hooks: parts.hooks(),
         })
     }
 
     pub(super) async fn write(self: &Arc<Self>, write: Write) -> Result<Applied> {
-        let turn = async { Ok(Gate::close(&self.slots, write.key()).await) };
+        let watched = self.hooks.watch(&write, Body::AtHand);
+        let turn = async {
+            let gate = Gate::close(&self.slots, write.key()).await;
+            Ok((gate, watched.before(&self.frontend).await?))
+        };
         let (local, owned) = (Arc::clone(self), write.clone());
         self.turns
-            .take(turn, |gate| async move {
+            .take(turn, |(gate, watched)| async move {
                 let ended = match local.judge(&owned).await {
                     Ok(current) => local.carry_out(&owned, &current).await,
                     Err(error) => Err(error),
                 };
+                watched.after(&ended).await;
                 drop(gate);
                 if let Ok(applied) = &ended {
                     local.recorder.took_effect(owned.key(), applied);
@@ -72,20 +80,28 @@ impl Local {
             .await
     }
 
-    pub(super) async fn apply(self: &Arc<Self>, writes: Vec<Write>) -> Result<BatchOutcomes> {
-        let keys = writes.iter().map(|write| write.key().clone()).collect();
-        let turn = async { Ok(Gate::close_all(&self.slots, keys).await) };
+    pub(super) async fn apply(
+        self: &Arc<Self>,
+        writes: Vec<Write>,
+        atomicity: Atomicity,
+    ) -> Result<BatchOutcomes> {
+        let turn = async {
+            let gates = Gate::close_all(&self.slots, keys_of(&writes)).await;
+            Ok((gates, self.hooks.admit(writes, atomicity, &self.frontend).await?))
+        };
         let local = Arc::clone(self);
         self.turns
-            .take(turn, |gates| async move {
+            .take(turn, |(gates, admitted)| async move {
+                let (writes, watched, refused) = admitted.into_parts();
                 // Every precondition is judged before anything is written.
                 let mut judged = Vec::with_capacity(writes.len());
                 for write in &writes {
                     judged.push(local.judge(write).await);
                 }
-                let answers = local.carry_out_all(&writes, judged).await;
+                let answers = Ok(local.carry_out_all(&writes, judged).await);
+                hooks::after_all(watched, &answers).await;
                 drop(gates);
-                Ok(answers)
+                answers.map(|answers| refused.among(answers))
             })
             .await
     }

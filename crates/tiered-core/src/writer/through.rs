@@ -12,6 +12,7 @@ use crate::clock::Stamp;
 use crate::effect::{Write, batch_of, is_last_on_key, keys_of};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::frontend::Frontend;
+use crate::hooks::{self, Body, Hooks};
 use crate::key::Key;
 use crate::observe::{Count, Recorder};
 use crate::parts::Parts;
@@ -37,6 +38,7 @@ pub(crate) struct Through {
     stamp: Stamp,
     tasks: Tasks,
     recorder: Arc<Recorder>,
+    hooks: Arc<Hooks>,
 }
 
 /// A key that a write has closed: no hits, no fills, and no other change of the frontend.
@@ -65,15 +67,19 @@ impl Through {
             stamp: parts.stamp(),
             tasks: parts.tasks(),
             recorder: parts.recorder(),
+            hooks: parts.hooks(),
         })
     }
 
     pub(super) async fn write(self: &Arc<Self>, write: Write) -> Result<Applied> {
         let through = Arc::clone(self);
-        let key = write.key().clone();
-        let turn = async { Ok(Gate::close(&self.slots, &key).await) };
+        let (key, watched) = (write.key().clone(), self.hooks.watch(&write, Body::AtHand));
+        let turn = async {
+            let gate = Gate::close(&self.slots, &key).await;
+            Ok((gate, watched.before(&self.frontend).await?))
+        };
         self.turns
-            .take(turn, |gate| async move {
+            .take(turn, |(gate, watched)| async move {
                 let closed = through.close(gate, write.key()).await;
                 let sent = through.frontend.sent();
                 let ended = match through.on_unknown {
@@ -83,6 +89,7 @@ impl Through {
                         Ended::new(result, Leftover::AsAnswered)
                     }
                 };
+                watched.after(ended.result()).await;
                 through.finish(closed, &write, ended, sent).await
             })
             .await
@@ -94,15 +101,24 @@ impl Through {
         atomicity: Atomicity,
     ) -> Result<BatchOutcomes> {
         let through = Arc::clone(self);
-        let turn = async { Ok(Gate::close_all(&self.slots, keys_of(&writes)).await) };
-        let owned = writes.clone();
+        let turn = async {
+            let gates = Gate::close_all(&self.slots, keys_of(&writes)).await;
+            Ok((gates, self.hooks.admit(writes, atomicity, &self.frontend).await?))
+        };
         self.turns
-            .take(turn, |gates| async move {
+            .take(turn, |(gates, admitted)| async move {
+                let (owned, watched, refused) = admitted.into_parts();
+                if owned.is_empty() {
+                    return Ok(refused.among(Vec::new()));
+                }
                 let mut closed = BTreeMap::new();
-                // Gates come in the order of their keys, without duplicates.
-                for (key, gate) in keys_of(&owned).into_iter().zip(gates) {
-                    let held = through.close(gate, &key).await;
-                    closed.insert(key, held);
+                for gate in gates {
+                    let key = gate.key().clone();
+                    // Hooks may have refused all operations on the key.
+                    if owned.iter().any(|write| *write.key() == key) {
+                        let held = through.close(gate, &key).await;
+                        closed.insert(key, held);
+                    }
                 }
                 let sent = through.frontend.sent();
                 let ended = match through.on_unknown {
@@ -111,7 +127,11 @@ impl Through {
                         EndedBatch::as_answered(through.backend.apply(batch_of(&owned, atomicity)).await)
                     }
                 };
-                through.finish_batch(closed, &owned, ended, sent).await
+                hooks::after_all(watched, ended.result()).await;
+                through
+                    .finish_batch(closed, &owned, ended, sent)
+                    .await
+                    .map(|outcomes| refused.among(outcomes))
             })
             .await
     }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use tiered_core::hooks;
 use tiered_core::settings::OnPark;
 use tiered_core::{
-    Action, Batch, CommitLevel, Delete, Durability, Entry, ErrorKind, Event, Feature, ListOptions,
+    Action, Batch, CommitLevel, Delete, Durability, Entry, Error, ErrorKind, Event, Feature, ListOptions,
     MemoryStore, Put, Store, StoreExt as _, TieredStore, WritePolicy,
 };
 use tiered_journal::{FileJournal, JournalConfig};
@@ -296,4 +297,27 @@ async fn a_retried_write_survives_the_removal_of_its_segment() {
     let store = open(folder.path(), &back, OnPark::Skip).await;
     assert_eq!(read(&store, "bad1").await.expect("acknowledged"), "1");
     assert_eq!(read(&store, "bad2").await, None);
+}
+
+#[tokio::test]
+async fn what_a_journal_recovers_calls_no_hook() {
+    let (folder, back) = (tempfile::tempdir().expect("a folder"), picky(true));
+    back.down.store(true, Ordering::Relaxed);
+    let store = open(folder.path(), &back, OnPark::Auto).await;
+    store.set("k", "1").await.expect("acknowledged");
+    drop(store);
+    back.down.store(false, Ordering::Relaxed);
+    let builder = TieredStore::builder(MemoryStore::new(), back.clone());
+    let refuse = |_: &hooks::Mutation| Err(Error::new(ErrorKind::PermissionDenied, "read-only from now on"));
+    let store = builder
+        .write_policy(WritePolicy::WriteBehind)
+        .journal(journal(folder.path()).await)
+        .hook(hooks::before(refuse))
+        .build()
+        .await
+        .expect("builds");
+    store.flush().await.expect("an acknowledged write is not refused any more");
+    assert_eq!(back.value("k").await.expect("flushed"), "1");
+    assert_eq!(store.set("k", "2").await.expect_err("refused").kind(), ErrorKind::PermissionDenied);
+    assert_eq!(store.stats().hook_refusals, 1);
 }

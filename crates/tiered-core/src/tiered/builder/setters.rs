@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::TieredBuilder;
 use crate::policy::{ReadPolicy, WritePolicy};
 use crate::settings::{
-    BreakerSettings, FillTiming, FrontendFailure, MaxStale, OnConnectFailure, OnFull, OnOverdue, OnPark,
-    OnUnknown, Reopen, ServeStale, TieredSettings,
+    BreakerSettings, DefaultTtl, FillTiming, FrontendFailure, MaxStale, OnConnectFailure, OnFull, OnOverdue,
+    OnPark, OnUnknown, Reopen, ServeStale, TieredSettings,
 };
 
 /// # Settings
@@ -368,6 +368,44 @@ impl TieredBuilder {
         self.change(move |settings| settings.negative_ttl = ttl)
     }
 
+    /// When entries expire that were put with [`Expiry::Default`](crate::Expiry::Default): a [`Duration`] after the write, or a
+    /// [`DefaultTtl`].
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use std::time::Duration;
+    /// use tiered_core::settings::DefaultTtl;
+    /// use tiered_core::{MemoryStore, Put, StoreExt, TieredStore};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
+    ///     .default_ttl(Duration::from_hours(24))
+    ///     .prefix_ttl("sessions/", Duration::from_mins(30))
+    ///     .prefix_ttl("users/", DefaultTtl::Never)
+    ///     .build()
+    ///     .await?;
+    /// store.set("sessions/1", "Ada").await?;
+    /// assert!(store.get("sessions/1").await?.expect("there").metadata().expires_at.is_some());
+    /// // A put's own word wins.
+    /// store.set("sessions/robot", Put::new("Ada").never_expires()).await?;
+    /// assert!(store.get("sessions/robot").await?.expect("there").metadata().expires_at.is_none());
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn default_ttl(self, ttl: impl Into<DefaultTtl>) -> Self {
+        let ttl = ttl.into();
+        self.change(move |settings| settings.default_ttl = ttl)
+    }
+
+    /// The same for keys that begin with `prefix`. Of several prefixes the longest counts.
+    #[must_use]
+    pub fn prefix_ttl(self, prefix: impl Into<String>, ttl: impl Into<DefaultTtl>) -> Self {
+        let (prefix, ttl) = (prefix.into(), ttl.into());
+        self.change(move |settings| {
+            settings.prefix_ttl.insert(prefix.clone(), ttl);
+        })
+    }
+
     /// Whether an entry older than it may be is served while the backend cannot be asked: a greatest age, or a
     /// [`ServeStale`].
     #[must_use]
@@ -493,6 +531,8 @@ mod tests {
             .close_deadline(Duration::from_nanos(1))
             .on_unknown(OnUnknown::Retry)
             .negative_ttl(second)
+            .default_ttl(second)
+            .prefix_ttl("a/", DefaultTtl::Never)
             .serve_stale(ServeStale::Unlimited)
             .soft_read_timeout(second)
             .read_timeout(second)
@@ -522,6 +562,8 @@ mod tests {
             close_deadline: Duration::from_nanos(1),
             on_unknown: OnUnknown::Retry,
             negative_ttl: Some(second),
+            default_ttl: DefaultTtl::After(second),
+            prefix_ttl: [("a/".to_owned(), DefaultTtl::Never)].into(),
             serve_stale: ServeStale::Unlimited,
             soft_read_timeout: Some(second),
             read_timeout: Some(second),

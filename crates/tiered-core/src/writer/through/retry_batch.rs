@@ -14,8 +14,8 @@ use crate::effect::{Write, batch_of, is_last_on_key, keys_of};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::key::Key;
 use crate::observe::Count;
+use crate::panics::is_panic;
 use crate::store::precondition_failed;
-use crate::tier::is_panic;
 use crate::version::{Precondition, Version};
 use crate::writer::ended::{EndedBatch, Leftover};
 

@@ -10,6 +10,7 @@ use super::Through;
 use crate::batch::{Action, Applied};
 use crate::effect::Write;
 use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::hooks::Body;
 use crate::slot::Gate;
 use crate::store::ByteStream;
 use crate::write::Written;
@@ -26,13 +27,21 @@ impl Through {
     ) -> Result<Written> {
         let (parts, receiver) = mpsc::channel(PARTS_AHEAD);
         let (through, key) = (Arc::clone(self), write.key().clone());
-        let turn = async { Ok(Gate::close(&self.slots, &key).await) };
-        let written = self.turns.take(turn, |gate| async move {
+        let watched = self.hooks.watch(&write, Body::Streamed);
+        let turn = async {
+            let gate = Gate::close(&self.slots, &key).await;
+            Ok((gate, watched.before(&self.frontend).await?))
+        };
+        let written = self.turns.take(turn, |(gate, watched)| async move {
             let closed = through.close(gate, write.key()).await;
             let Action::Put(put) = write.action() else {
                 return Err(Error::new(ErrorKind::Other, "a streamed write is a put"));
             };
-            match through.backend.put_stream(write.key(), put, receive(receiver)).await {
+            let ended = through.backend.put_stream(write.key(), put, receive(receiver)).await;
+            watched
+                .after(&ended.as_ref().map(|written| Applied::Put(written.clone())).map_err(Error::clone))
+                .await;
+            match ended {
                 Ok(written) => {
                     through.recorder.took_effect(write.key(), &Applied::Put(written.clone()));
                     let updated = through.frontend.update(write.key(), None, closed.call).await;
