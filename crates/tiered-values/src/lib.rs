@@ -10,6 +10,7 @@
 //! | use a type as key | [`TypedKey`] | |
 //! | read and change JSON by path | `Documents` | `documents` |
 //! | append elements and read them in order | `Log` | `logs` |
+//! | delete what nothing refers to any more | [`sweep`] | |
 //! | delete a prefix, copy, touch, and more | [`StoreTools`] | |
 //!
 //! # Features
@@ -46,6 +47,7 @@ mod keys;
 mod loads;
 #[cfg(feature = "logs")]
 mod log;
+pub mod sweep;
 mod tools;
 mod typed;
 mod writer;
