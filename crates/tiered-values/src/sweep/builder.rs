@@ -51,6 +51,7 @@ impl SweepBuilder {
     }
 
     /// Only keys that begin with this are ever deleted. Roots and what they refer to may lie elsewhere. Without it: all keys.
+    /// Keys under `.tiered/`, which are the engine's, are never deleted.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.settings.prefix = prefix.into();

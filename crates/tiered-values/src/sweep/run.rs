@@ -15,6 +15,9 @@ use super::{Inner, Mode};
 use crate::error::{Error, Result};
 use crate::writer::{Ended, is_refused};
 
+/// Before the keys of the engine's own records, such as that of a lease.
+const ENGINE: &str = ".tiered/";
+
 /// A key that is not live.
 #[derive(Debug)]
 struct Candidate {
@@ -155,8 +158,9 @@ impl Run<'_> {
         self.carry_rest().await
     }
 
+    /// Whether the key is never a candidate.
     fn is_record(&self, key: &Key) -> bool {
-        key.as_str().starts_with(&self.inner.settings.records)
+        key.as_str().starts_with(&self.inner.settings.records) || key.as_str().starts_with(ENGINE)
     }
 
     /// Takes the observations before `key`, and that of `key`. Those before it in scope are of keys that are gone.

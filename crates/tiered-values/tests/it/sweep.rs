@@ -330,6 +330,18 @@ async fn a_callback_sees_each_key_that_is_not_live() {
 }
 
 #[tokio::test]
+async fn the_record_of_a_lease_is_no_garbage() {
+    let store = Arc::new(MemoryStore::new());
+    for key in [".tiered/owner", "roots/1", "leaves/1"] {
+        set(&*store, key, "").await;
+    }
+    let sweep = Sweep::new(store.clone()).expect("builds");
+    assert_eq!(run(&sweep).await.listed, 2);
+    run(&sweep).await;
+    assert_eq!(keys(&*store).await, [".tiered/owner", "roots/1"]);
+}
+
+#[tokio::test]
 async fn a_touch_under_the_record_renews_a_leaf() {
     let store = Arc::new(MemoryStore::new());
     set(&*store, "roots/1", "").await;

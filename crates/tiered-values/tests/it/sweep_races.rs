@@ -239,6 +239,28 @@ async fn a_root_that_is_renamed_during_the_walk_is_not_missed() {
 }
 
 #[tokio::test]
+async fn a_missing_node_that_is_written_during_the_walk_is_walked() {
+    let store = observed_and_live("roots/3").await;
+    // Read first, and found missing.
+    set(&*store, "roots/9", "nodes/gone").await;
+    let writer = store.clone();
+    let by = Between {
+        is_it: |call| call == Call::Load("nodes/gone"),
+        before: Mutex::new(None),
+        after: Mutex::new(Some(Box::pin(async move {
+            // A publish, which relies on what the other root refers to. That root goes before it is read.
+            set(&*writer, "nodes/gone", "leaves/moved").await;
+            writer.delete(&Key::new("roots/3").expect("valid"), Delete::new()).await.expect("deleted");
+        }))),
+    };
+    let one = std::num::NonZeroUsize::new(1).expect("not zero");
+    let sweep = Sweep::builder(Intercept::new(store.clone(), by)).concurrency(one).build().expect("builds");
+    let report = sweep.run(&roots()).await.expect("runs");
+    assert_eq!((report.deleted, report.missing), (0, 1), "{report:?}");
+    assert_eq!(keys(&*store).await, ["leaves/live", "leaves/moved", "nodes/gone", "roots/1", "roots/9"]);
+}
+
+#[tokio::test]
 async fn a_node_that_is_swept_during_the_walk_hides_nothing() {
     // The root leads to the leaf through a node. After the root was read, it is replaced by one that has another node, and
     // another run deletes the first one, which was observed before it was published.
