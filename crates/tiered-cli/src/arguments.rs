@@ -46,7 +46,7 @@ Stores by URL
 
 Exit codes
   0  done
-  1  the key is absent, `gc --forget-writer`: no such writer, or `journal abandon`: the store does not name the journal
+  1  the key or writer is absent, or `journal abandon`: the store does not name the journal
   2  usage, URL, configuration, key, value over the limit, a place that holds something else
   3  a precondition failed, and nothing was written
   4  locked, unavailable, absent place, any other failure

@@ -66,7 +66,7 @@
 //! # Memory
 //!
 //! A run takes 16 bytes and some overhead for each live key, room for a batch and two chunks, and the names of the roots and
-//! of keys that are referred to and missing. The rest is streamed: listings and snapshots are both in the order of the keys. The 16 bytes are a fingerprint, by SipHash under random
+//! of keys that are referred to and missing. The rest is streamed: listings and snapshots are both in the order of the keys. The 16 bytes are a fingerprint, by `SipHash` under random
 //! keys. For a [`KeepList`] two keys of one fingerprint only spare garbage. For a walk they could hide a branch: with a billion
 //! keys the probability is less than 10⁻²⁰.
 //!

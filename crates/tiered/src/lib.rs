@@ -52,9 +52,10 @@ struct Pages;
 #[cfg(all(doctest, feature = "moka", feature = "blocking", feature = "redb"))]
 #[doc = include_str!("../../../docs/src/blocking.md")]
 struct BlockingPage;
-/// The programs of the page on values, which need its feature.
+/// The programs of the pages on values and on sweeps, which need their feature.
 #[cfg(all(doctest, feature = "values"))]
 #[doc = include_str!("../../../docs/src/values.md")]
+#[doc = include_str!("../../../docs/src/sweep.md")]
 struct PagesOfValues;
 /// The page on wrappers.
 #[cfg(all(doctest, feature = "moka", feature = "lz4", feature = "encryption", feature = "toml"))]

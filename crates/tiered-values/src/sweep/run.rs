@@ -1,9 +1,7 @@
 //! A run: head, writers, marks, then the listing beside the latest snapshot.
 
-use std::sync::Arc;
-
 use futures_util::StreamExt as _;
-use tiered_core::{Batch, Delete, Key, ListOptions, Listed, ReadOptions, Timestamp, Version};
+use tiered_core::{Batch, Delete, ErrorKind, Key, ListOptions, Listed, ReadOptions, Timestamp, Version};
 
 use super::bytes::Observation;
 use super::head::ReadHead;
@@ -269,41 +267,31 @@ impl Run<'_> {
     /// Asks for the versions that the listing did not carry, and for times where a cut-off needs them.
     async fn with_versions(&mut self, unreachable: Vec<Unreachable>) -> Result<Vec<Candidate>> {
         let needs_time = self.inner.settings.older_than.is_some();
-        let is_known =
+        let is_told =
             |listed: &Listed| listed.version.is_some() && (listed.metadata.is_some() || !needs_time);
-        let asked: Vec<Key> = unreachable
-            .iter()
-            .filter(|one| !is_known(&one.listed))
-            .map(|one| one.listed.key.clone())
-            .collect();
+        let asked = unreachable.iter().filter(|one| !is_told(&one.listed));
+        let asked: Vec<Key> = asked.map(|one| one.listed.key.clone()).collect();
         let options = ReadOptions::new().authoritative().range(0..0);
-        let mut reads = match asked.is_empty() {
-            true => Vec::new(),
-            false => self.inner.store.get_many(&asked, &options).await,
-        }
-        .into_iter();
+        let reads =
+            if asked.is_empty() { Vec::new() } else { self.inner.store.get_many(&asked, &options).await };
+        let mut reads = reads.into_iter();
         let mut candidates = Vec::with_capacity(unreachable.len());
         for Unreachable { listed, known } in unreachable {
-            let known_of_it = if is_known(&listed) {
-                listed
-                    .version
-                    .clone()
-                    .map(|version| (version, listed.metadata.as_ref().map(|of| of.modified)))
-            } else {
-                match reads.next() {
-                    Some(Ok(read)) => read.into_entry().map(|entry| {
-                        let metadata = Arc::clone(entry.metadata());
-                        (metadata.version.clone(), Some(metadata.modified))
-                    }),
-                    Some(Err(error)) if error.kind() == tiered_core::ErrorKind::Corrupt => {
+            let found = match listed.version.clone().filter(|_| is_told(&listed)) {
+                Some(version) => Some((version, listed.metadata.as_ref().map(|of| of.modified))),
+                None => match reads.next() {
+                    Some(Ok(read)) => {
+                        read.entry().map(|entry| (entry.version().clone(), Some(entry.metadata().modified)))
+                    }
+                    Some(Err(error)) if error.kind() == ErrorKind::Corrupt => {
                         self.report.damaged += 1;
                         continue;
                     }
                     Some(Err(error)) => return Err(error.into()),
                     None => None,
-                }
+                },
             };
-            match known_of_it {
+            match found {
                 Some((version, modified)) => {
                     candidates.push(Candidate { key: listed.key, version, modified, known });
                 }

@@ -200,7 +200,7 @@ async fn a_cut_off_spares_and_never_condemns() {
 #[tokio::test]
 async fn a_clock_that_jumps_changes_nothing() {
     let mut seen = Vec::new();
-    let forever = Duration::from_secs(100 * 365 * 86_400);
+    let forever = Duration::from_hours(100 * 365 * 24);
     for jumps in [[0, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [-1, -1, 1, 1]] {
         let start = Timestamp::from_millis(4_102_444_800_000);
         let clock = Arc::new(ManualClock::new(start));

@@ -29,7 +29,7 @@ async fn damage(store: &MemoryStore, prefix: &str) {
     let key = store.keys(prefix).await.expect("listed").remove(0);
     let entry = store.get(&key).await.expect("read").expect("there");
     let mut bytes = entry.value().to_vec();
-    bytes[10] ^= 1;
+    *bytes.get_mut(10).expect("longer") ^= 1;
     store.set(&key, Put::new(Bytes::from(bytes))).await.expect("written");
 }
 

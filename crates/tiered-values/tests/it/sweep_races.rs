@@ -170,10 +170,9 @@ async fn a_whole_write_between_the_records_and_the_roots_is_safe() {
             set(&*writer, "roots/2", "leaves/0").await;
             write.end().await.expect("ends");
         };
-        let sweep = match is_late {
-            false => before(&store, |call| call == Call::Load("roots/1"), write),
-            true => before(&store, |call| call == Call::Apply, write),
-        };
+        let is_it: fn(Call<'_>) -> bool =
+            if is_late { |call| call == Call::Apply } else { |call| call == Call::Load("roots/1") };
+        let sweep = before(&store, is_it, write);
         let report = sweep.run(&roots()).await.expect("runs");
         assert_eq!(report.deleted, 0, "{report:?}");
         assert_eq!(keys(&*store).await, ["leaves/0", "leaves/live", "roots/1", "roots/2"]);
