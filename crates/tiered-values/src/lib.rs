@@ -66,5 +66,5 @@ pub use format::FORMAT_ATTRIBUTE;
 pub use keys::{AnyKey, ToKey, TypedKey, ordered};
 #[cfg(feature = "logs")]
 pub use log::{Log, LogBuilder};
-pub use tools::StoreTools;
+pub use tools::{Child, StoreTools};
 pub use typed::{Loaded, OnMismatch, Typed, TypedBuilder, TypedStats};

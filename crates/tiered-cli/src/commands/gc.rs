@@ -11,8 +11,7 @@ use tiered::adapter::{Clock as _, SystemClock};
 use tiered::values::sweep::{
     Horizon, KeepList, Roots, Sweep, SweepOutcome, SweepReport, Verdict, WriterUnderWay,
 };
-use tiered::values::{self};
-use tiered::{Create, Error, ErrorKind, Schemes, Store, Timestamp};
+use tiered::{Create, Error, ErrorKind, Schemes, Store, Timestamp, values};
 
 use super::closing;
 use crate::arguments::{Gc, Place};
@@ -164,9 +163,10 @@ fn named(order: &Gc) -> Result<Option<Named>, Failure> {
 
 fn keep_list(path: &Path, horizon: Horizon) -> Result<KeepList, Failure> {
     let in_file = |error| Failure::Io(path.display().to_string(), error);
-    let input: Box<dyn BufRead> = match path.as_os_str() == "-" {
-        true => Box::new(std::io::stdin().lock()),
-        false => Box::new(BufReader::new(std::fs::File::open(path).map_err(in_file)?)),
+    let input: Box<dyn BufRead> = if path.as_os_str() == "-" {
+        Box::new(std::io::stdin().lock())
+    } else {
+        Box::new(BufReader::new(std::fs::File::open(path).map_err(in_file)?))
     };
     let none: [&str; 0] = [];
     let mut keep = KeepList::new(horizon, none).map_err(failure)?;
@@ -188,9 +188,10 @@ impl Printer {
     fn print(&mut self, key: &str, verdict: Verdict) {
         let Some(lines) = &mut self.lines else { return };
         let verdict = word(verdict);
-        let printed = match self.json {
-            true => lines.json(&KeyLine { key, verdict }),
-            false => lines.text(&format!("{verdict} {key}")),
+        let printed = if self.json {
+            lines.json(&KeyLine { key, verdict })
+        } else {
+            lines.text(&format!("{verdict} {key}"))
         };
         self.failed = self.failed.take().or(printed.err());
     }
@@ -297,7 +298,7 @@ fn print(report: &SweepReport, json: bool) -> Result<(), Failure> {
     }
     match report.outcome {
         SweepOutcome::DryRun => {
-            output::complain("this was a dry run, and nothing was changed; add --apply to do it")
+            output::complain("this was a dry run, and nothing was changed; add --apply to do it");
         }
         SweepOutcome::Superseded => {
             output::complain("another run came first: what this one observed does not count");
