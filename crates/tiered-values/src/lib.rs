@@ -1,4 +1,4 @@
-//! Typed values, JSON documents and append logs over any store of `tiered`.
+//! Typed values, JSON documents, append logs and a garbage sweep over any store of `tiered`.
 //!
 //! Each is a thin layer over a [`Store`](tiered_core::Store): one tier or a stack of them. It keeps nothing of its own beside
 //! the entries; what it promises follows from the store's conditional writes, judged by the authority.

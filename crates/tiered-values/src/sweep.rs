@@ -29,7 +29,8 @@
 //!   [`touch`](crate::StoreTools::touch), which gives it a new version; or be
 //! * **reachable at the moment of the publish** from a root that is there at that moment. What the replaced root refers to is
 //!   reachable, since the put is conditional on it. What another root refers to is reachable as long as nobody replaces or
-//!   deletes that root before the publish.
+//!   deletes that root before the publish. What is handed on from root to new root faster than a run lists its roots is
+//!   written again instead: a listing of [`Roots::under`] is no snapshot in every store, and could miss each of them.
 //!
 //! An entry that is not a root never changes what it refers to: to change it, write another one, as entries named by their
 //! content do. A put under a key that a reachable entry refers to already, and that was missing, is a publish as well.
@@ -45,10 +46,11 @@
 //! Suppose that it deletes an entry of version `v`, first observed by generation `g`, and that a root published later refers
 //! to it, or one that is there does. The entry was not reachable at `T`. So there is a first publish after `T` which made it
 //! reachable. Its writer relied on nothing that was reachable, so it wrote the entry under its record.
-//! * If it did so after `v` was written, then `v` was no longer the entry's version, and the conditional delete was refused.
-//!   If it did so after the delete, the entry is there.
-//! * Otherwise the write came before generation `g` listed `v`, and the writer began before `g` was complete. Its record says
-//!   so. It ended after its publish, so after `T`, and was under way when the records were read: rule 3 spared the entry.
+//! * If that write came after `v`, the entry had another version, and the conditional delete was refused; or the write came
+//!   after the delete as well, and the entry is there.
+//! * If that write was `v`, or came before it, it came before generation `g` listed `v`. So the writer began before `g` was
+//!   complete, and its record says so. It ended after its publish, so after `T`, and its record was there when the records were
+//!   read: rule 3 spared the entry.
 //!
 //! A writer which begins after the records were read is covered by this: whatever it writes has a version that no generation
 //! up to `G` has. The delete may also arrive late, after a lost answer: the argument does not depend on when it takes effect.
@@ -66,9 +68,9 @@
 //! # Memory
 //!
 //! A run takes 16 bytes and some overhead for each live key, room for a batch and two chunks, and the names of the roots and
-//! of keys that are referred to and missing. The rest is streamed: listings and snapshots are both in the order of the keys. The 16 bytes are a fingerprint, by `SipHash` under random
-//! keys. For a [`KeepList`] two keys of one fingerprint only spare garbage. For a walk they could hide a branch: with a billion
-//! keys the probability is less than 10⁻²⁰.
+//! of keys that are referred to and missing. The rest is streamed: listings and snapshots are both in the order of the keys.
+//! The 16 bytes are a fingerprint, by `SipHash` under random keys. For a [`KeepList`] two keys of one fingerprint only spare
+//! garbage. For a walk they could hide a branch: with a billion keys the probability is less than 10⁻²⁰.
 //!
 //! # Format 1
 //!

@@ -12,7 +12,7 @@
 //! | `rocksdb` | the embedded disk tier over RocksDB; builds C++ |
 //! | `postgres` | the Postgres tier |
 //! | `s3` | the S3 tier |
-//! | `values` | typed values, JSON documents and append logs, in the module `values` |
+//! | `values` | typed values, JSON documents, append logs and a garbage sweep, in the module `values` |
 //! | `msgpack`, `postcard` | codecs of typed values, beside JSON |
 //! | `wrap` | a prefix of a store, and stores that are only read |
 //! | `lz4`, `zstd`, `encryption` | values that are compressed or encrypted; `zstd` builds C |
