@@ -289,6 +289,12 @@ fn print(report: &SweepReport, json: bool) -> Result<(), Failure> {
         report.missing
     );
     output::bytes(text.as_bytes())?;
+    explain(report);
+    Ok(())
+}
+
+/// Says on standard error what keeps garbage, and what to do.
+fn explain(report: &SweepReport) {
     for writer in report.holders() {
         output::complain(&format!(
             "held back by {}; if it crashed: gc --forget-writer {}",
@@ -305,5 +311,4 @@ fn print(report: &SweepReport, json: bool) -> Result<(), Failure> {
         }
         _ => {}
     }
-    Ok(())
 }
