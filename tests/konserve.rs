@@ -2,16 +2,18 @@
 
 use std::io::{Cursor, Read as _};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 use tiered::blocking::{BlockingStore, Runtime};
 use tiered::hooks::{self, Mutation};
+use tiered::values::sweep::{KeepList, Sweep};
 use tiered::values::{Documents, Log, StoreTools as _};
 use tiered::wrap::{Compressed, Compression, Encrypted, EncryptionKey, Keys};
 use tiered::{
     Applied, Attributes, Batch, Create, Delete, Entry, Error, Existed, Key, ListOptions, Operation, Put,
-    ReadOptions, ReadPolicy, Result, Store, StoreExt as _, TieredStore, WritePolicy,
+    ReadOptions, ReadPolicy, Result, Store, StoreExt as _, TieredStore, Timestamp, WritePolicy,
 };
 use tiered_tests::{Tier, Tiers};
 
@@ -161,11 +163,33 @@ async fn concurrently(store: &Arc<dyn Store>) -> Tested {
     Ok(())
 }
 
+/// A sweep with a keep-list and a cut-off: what is kept stays, and what is too new stays until the cut-off moves.
+async fn sweeps(store: &Arc<dyn Store>) -> Tested {
+    for name in ["s/kept", "s/garbage", "s/new"] {
+        store.set(name, "1").await?;
+    }
+    let cut_off = store.head(&key("s/new"), &ReadOptions::new()).await?.ok_or("there")?.modified;
+    store.set("s/new", "2").await?;
+    let sweep = || Sweep::builder(Arc::clone(store)).prefix("s/");
+    let strict = sweep().older_than(Timestamp::from_millis(0)).build()?;
+    let keep = KeepList::new(strict.horizon().await?, ["s/kept"])?;
+    strict.run(&keep).await?;
+    assert_eq!(strict.run(&keep).await?.deleted, 0, "everything is newer than the cut-off");
+    let sweep = sweep().older_than(cut_off.saturating_add(Duration::from_hours(1))).build()?;
+    let keep = KeepList::new(sweep.horizon().await?, ["s/kept"])?;
+    assert_eq!(sweep.dry_run(&keep).await?.deleted, 2, "a dry run tells");
+    assert_eq!(store.keys("s/").await?.len(), 3, "and deletes nothing");
+    assert_eq!(sweep.run(&keep).await?.deleted, 2);
+    assert_eq!(store.keys("s/").await?, [key("s/kept")]);
+    Ok(())
+}
+
 async fn all(store: &Arc<dyn Store>) -> Tested {
     values(store).await?;
     streams(store).await?;
     documents(store).await?;
     logs(store).await?;
+    sweeps(store).await?;
     concurrently(store).await
 }
 
@@ -212,6 +236,15 @@ fn blocking(store: &BlockingStore) -> Tested {
     store.runtime().wait(log.append("one"))?;
     store.runtime().wait(log.append("two"))?;
     assert_eq!(store.runtime().wait(log.range())?, 0..2);
+    let sweep = Sweep::builder(Arc::clone(store.inner())).prefix("b/multi").build()?;
+    store.runtime().wait(async {
+        for _ in 0..2 {
+            let keep = KeepList::new(sweep.horizon().await?, ["b/no such key"])?;
+            sweep.run(&keep).await?;
+        }
+        Ok::<_, tiered::values::Error>(())
+    })?;
+    assert!(!store.contains("b/multi")?);
     Ok(())
 }
 

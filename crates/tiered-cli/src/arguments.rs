@@ -1,5 +1,7 @@
 //! The command line.
 
+mod gc;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -10,6 +12,8 @@ use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, S
 use tiered::Precondition;
 use tiered::ownership::JournalId;
 use tiered::ownership::Lease;
+
+pub(crate) use gc::{Gc, References};
 
 /// A key-value store in tiers.
 #[derive(Parser)]
@@ -42,7 +46,7 @@ Stores by URL
 
 Exit codes
   0  done
-  1  the key is absent, or `journal abandon`: the store does not name the journal
+  1  the key or writer is absent, or `journal abandon`: the store does not name the journal
   2  usage, URL, configuration, key, value over the limit, a place that holds something else
   3  a precondition failed, and nothing was written
   4  locked, unavailable, absent place, any other failure
@@ -73,7 +77,7 @@ const DECLARED: &[&str] = &["sole_journal", "backend_id"];
 fn known(path: &[&str]) -> Vec<&'static [&'static str]> {
     const JSON: &[&str] = &["json"];
     match path {
-        ["get" | "put" | "list" | "head"] => vec![STORE, STACK, DECLARED, JSON],
+        ["get" | "put" | "list" | "head" | "gc"] => vec![STORE, STACK, DECLARED, JSON],
         ["delete"] => vec![STORE, STACK, DECLARED],
         ["flush"] | ["journal", "retry" | "drop"] => vec![STACK, DECLARED],
         ["journal", "list" | "verify"] => vec![&["journal", "store"], JSON],
@@ -345,6 +349,9 @@ pub(crate) enum Command {
         #[arg(long)]
         values: bool,
     },
+    /// Deletes what nothing refers to any more, by two runs: one observes it, a later one deletes it. A dry run unless
+    /// --apply is given. Without roots and keep-list it prints the horizon and the writers under way.
+    Gc(Gc),
     /// Waits until every journaled write of a stack is in the backend.
     Flush,
     /// Inspects the journal of write-behind, and retries or drops writes that the backend refused.

@@ -3,6 +3,7 @@
 mod check;
 mod conformance;
 mod entry;
+mod gc;
 #[cfg(feature = "journal")]
 mod journal;
 mod list;
@@ -32,6 +33,7 @@ pub(crate) async fn run(schemes: &Schemes, arguments: Arguments) -> Result<u8, F
             sync::run(schemes, &sync::Order { from, to, strategy, prefix, dry_run }, json).await
         }
         Command::Check { from, to, values } => check::run(schemes, &from, &to, values, json).await,
+        Command::Gc(order) => gc::run(schemes, &place, json, order).await,
         Command::Flush => {
             let store = crate::stack::open_tiered(schemes, &place).await?;
             let flushed = store.flush().await.map_err(Failure::from);

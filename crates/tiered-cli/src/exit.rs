@@ -7,7 +7,7 @@ use tiered::{Error, ErrorKind, Outcome};
 
 /// Done.
 pub(crate) const OK: u8 = 0;
-/// `get`, `head` or `delete` of a key that is absent.
+/// `get`, `head` or `delete` of a key that is absent; `gc --forget-writer` of a writer that has no record.
 pub(crate) const ABSENT: u8 = 1;
 /// Usage, URL, configuration, key, value over the limit, or a place that holds something else.
 pub(crate) const USAGE: u8 = 2;

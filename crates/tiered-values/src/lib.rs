@@ -1,4 +1,4 @@
-//! Typed values, JSON documents and append logs over any store of `tiered`.
+//! Typed values, JSON documents, append logs and a garbage sweep over any store of `tiered`.
 //!
 //! Each is a thin layer over a [`Store`](tiered_core::Store): one tier or a stack of them. It keeps nothing of its own beside
 //! the entries; what it promises follows from the store's conditional writes, judged by the authority.
@@ -10,6 +10,7 @@
 //! | use a type as key | [`TypedKey`] | |
 //! | read and change JSON by path | `Documents` | `documents` |
 //! | append elements and read them in order | `Log` | `logs` |
+//! | delete what nothing refers to any more | [`sweep`] | |
 //! | delete a prefix, copy, touch, and more | [`StoreTools`] | |
 //!
 //! # Features
@@ -46,6 +47,7 @@ mod keys;
 mod loads;
 #[cfg(feature = "logs")]
 mod log;
+pub mod sweep;
 mod tools;
 mod typed;
 mod writer;
@@ -64,5 +66,5 @@ pub use format::FORMAT_ATTRIBUTE;
 pub use keys::{AnyKey, ToKey, TypedKey, ordered};
 #[cfg(feature = "logs")]
 pub use log::{Log, LogBuilder};
-pub use tools::StoreTools;
+pub use tools::{Child, StoreTools};
 pub use typed::{Loaded, OnMismatch, Typed, TypedBuilder, TypedStats};

@@ -1,10 +1,16 @@
-//! Small things over any store: prefixes, copies, expiry, writes that change nothing, many keys at once.
+//! Small things over any store: prefixes, copies, expiry, attributes, writes that change nothing, many keys at once.
 
-use futures_util::StreamExt as _;
+mod folders;
+
+use std::pin::Pin;
+
+use futures_util::{Stream, StreamExt as _};
 use tiered_core::{
-    AsKey, Batch, Delete, Entry, Expiry, Key, ListOptions, Put, ReadOptions, Result, Store, StoreExt as _,
-    Written,
+    AsKey, Attributes, Batch, Delete, Entry, Expiry, Key, ListOptions, Outcome, Put, ReadOptions, Result,
+    Store, StoreExt as _, Written,
 };
+
+pub use folders::Child;
 
 /// How many deletes go to the store at once.
 const BATCH: usize = 256;
@@ -140,6 +146,119 @@ pub trait StoreTools: Store {
             };
             Ok(self.update(key, |entry| entry.map(touched)).await?.1)
         }
+    }
+
+    /// Changes the attributes of the authoritative entry. Value and expiry stay: the value is written anew, on the condition that
+    /// no other write came in between. `change` gets the attributes and may run several times. `None`: there is no entry, or the
+    /// attributes are already so, and nothing was written.
+    ///
+    /// # Errors
+    /// Those of `change`, and nothing was written. Those of [`update`](tiered_core::StoreExt::update).
+    ///
+    /// # Cancel safety
+    /// As a put: dropping it leaves the outcome unknown.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, StoreExt};
+    /// use tiered_values::StoreTools;
+    ///
+    /// let store = MemoryStore::new();
+    /// store.set("page", "text").await?;
+    /// store.update_attributes("page", |attributes| attributes.with("lang", "en")).await?;
+    /// let entry = store.get("page").await?.expect("there");
+    /// assert_eq!((entry.value().as_ref(), entry.metadata().attributes.get("lang")), (&b"text"[..], Some("en")));
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    fn update_attributes<F>(
+        &self,
+        key: impl AsKey,
+        mut change: F,
+    ) -> impl Future<Output = Result<Option<Written>>> + Send
+    where
+        F: FnMut(Attributes) -> Result<Attributes> + Send,
+    {
+        async move {
+            let mut refused = None;
+            let changed = |entry: &Entry| match change(entry.metadata().attributes.clone()) {
+                Ok(attributes) if attributes == entry.metadata().attributes => None,
+                Ok(attributes) => Some(Put::replacing(entry, entry.value().clone()).attributes(attributes)),
+                Err(error) => {
+                    refused = Some(error);
+                    None
+                }
+            };
+            let mut changed = changed;
+            let (_, written) = self.update(key, |entry| entry.and_then(&mut changed)).await?;
+            refused.map_or(Ok(written), |error| Err(error.outcome_is(Outcome::NotApplied)))
+        }
+    }
+
+    /// Replaces all attributes of the authoritative entry, as [`update_attributes`](Self::update_attributes) does. Typed values
+    /// and documents keep their format in an attribute: use `update_attributes` for them.
+    ///
+    /// # Errors
+    /// Those of [`update`](tiered_core::StoreExt::update).
+    ///
+    /// # Cancel safety
+    /// As a put: dropping it leaves the outcome unknown.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::{Attributes, MemoryStore, StoreExt};
+    /// use tiered_values::StoreTools;
+    ///
+    /// let store = MemoryStore::new();
+    /// store.set("page", "text").await?;
+    /// let attributes = Attributes::new().with("lang", "en")?;
+    /// assert!(store.set_attributes("page", attributes.clone()).await?.is_some());
+    /// assert!(store.set_attributes("page", attributes).await?.is_none(), "they are already so");
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    fn set_attributes(
+        &self,
+        key: impl AsKey,
+        attributes: Attributes,
+    ) -> impl Future<Output = Result<Option<Written>>> + Send {
+        self.update_attributes(key, move |_| Ok(attributes.clone()))
+    }
+
+    /// Lists one level: the keys that begin with `prefix` and have no `delimiter` behind it, and for all others what they have in
+    /// common up to the first delimiter, each once. Everything comes in the order of bytes. It does not read all keys
+    /// of a folder: after a few it goes on behind the folder. Memory is for a page.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](tiered_core::ErrorKind::InvalidInput) where the delimiter is empty; those of
+    /// [`list`](tiered_core::Store::list). An error that [names a damaged key](tiered_core::Error::damaged_key) directly under the
+    /// prefix stands in its place, and the listing goes on.
+    ///
+    /// # Cancel safety
+    /// Dropping it has no effect.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use futures_util::TryStreamExt;
+    /// use tiered_core::{MemoryStore, StoreExt};
+    /// use tiered_values::{Child, StoreTools};
+    ///
+    /// let store = MemoryStore::new();
+    /// for key in ["docs/a", "docs/old/a", "docs/old/b", "docs/z", "other"] {
+    ///     store.set(key, "…").await?;
+    /// }
+    /// let children: Vec<Child> = store.list_folder("docs/", "/").try_collect().await?;
+    /// assert_eq!(children.len(), 3);
+    /// assert_eq!(children[1], Child::Folder("docs/old/".to_owned()));
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    fn list_folder<'s>(
+        &'s self,
+        prefix: &str,
+        delimiter: &str,
+    ) -> Pin<Box<dyn Stream<Item = Result<Child>> + Send + 's>> {
+        folders::list(self, prefix, delimiter)
     }
 
     /// Writes the put, unless the authoritative entry has this value, these attributes and, where the put sets one, this expiry:

@@ -52,6 +52,11 @@ impl Writer {
         Self { store, versions: VersionMint::from_entropy(), attempts }
     }
 
+    /// An id that is never used again.
+    pub(crate) fn mint(&self) -> u128 {
+        self.versions.mint().as_u128().unwrap_or_default()
+    }
+
     /// The live entry, as the authority has it.
     pub(crate) async fn read(&self, key: &Key) -> Result<Option<Entry>> {
         Ok(self.store.load(key, &ReadOptions::new().authoritative()).await?.into_entry())

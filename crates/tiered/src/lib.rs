@@ -12,7 +12,7 @@
 //! | `rocksdb` | the embedded disk tier over RocksDB; builds C++ |
 //! | `postgres` | the Postgres tier |
 //! | `s3` | the S3 tier |
-//! | `values` | typed values, JSON documents and append logs, in the module `values` |
+//! | `values` | typed values, JSON documents, append logs and a garbage sweep, in the module `values` |
 //! | `msgpack`, `postcard` | codecs of typed values, beside JSON |
 //! | `wrap` | a prefix of a store, and stores that are only read |
 //! | `lz4`, `zstd`, `encryption` | values that are compressed or encrypted; `zstd` builds C |
@@ -53,9 +53,10 @@ struct Pages;
 #[cfg(all(doctest, feature = "moka", feature = "blocking", feature = "redb"))]
 #[doc = include_str!("../../../docs/src/blocking.md")]
 struct BlockingPage;
-/// The programs of the page on values, which need its feature.
+/// The programs of the pages on values and on sweeps, which need their feature.
 #[cfg(all(doctest, feature = "values"))]
 #[doc = include_str!("../../../docs/src/values.md")]
+#[doc = include_str!("../../../docs/src/sweep.md")]
 struct PagesOfValues;
 /// The page on wrappers.
 #[cfg(all(doctest, feature = "moka", feature = "lz4", feature = "encryption", feature = "toml"))]

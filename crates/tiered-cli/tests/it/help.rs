@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-const ALL: [&[&str]; 17] = [
+const ALL: [&[&str]; 18] = [
     &[],
     &["get"],
     &["put"],
@@ -14,6 +14,7 @@ const ALL: [&[&str]; 17] = [
     &["head"],
     &["sync"],
     &["check"],
+    &["gc"],
     &["flush"],
     &["journal"],
     &["journal", "list"],

@@ -3,6 +3,7 @@
 
 mod damage;
 mod files;
+mod gc;
 mod help;
 mod journals;
 mod pipes;

@@ -8,15 +8,16 @@ use crate::logs::{contents, log_of};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream;
-use tiered_conformance::{Intercept, Interceptor};
+use tiered_conformance::{DerivedReads, Intercept, Interceptor};
+use tiered_core::adapter::BatchOutcomes;
 use tiered_core::{
-    Delete, Deleted, Error as StoreError, ErrorKind, Key, ListOptions, ListStream, MemoryStore, Outcome, Put,
-    Read, ReadOptions, Result, Store, StoreExt as _, Written,
+    Batch, Delete, Deleted, Error as StoreError, ErrorKind, Key, ListOptions, ListStream, MemoryStore,
+    Outcome, Put, Read, ReadOptions, Result, Store, StoreExt as _, Written,
 };
 
 /// What happens at one call of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Strike {
+pub(crate) enum Strike {
     /// It fails without effect, and says so.
     Refused,
     /// It fails without effect, and does not say so.
@@ -29,11 +30,11 @@ enum Strike {
     DeadAfter,
 }
 
-const STRIKES: [Strike; 5] =
+pub(crate) const STRIKES: [Strike; 5] =
     [Strike::Refused, Strike::Lost, Strike::AnswerLost, Strike::DeadBefore, Strike::DeadAfter];
 
 /// Strikes at one call.
-struct At {
+pub(crate) struct At {
     step: u32,
     strike: Strike,
     calls: AtomicU32,
@@ -46,8 +47,13 @@ impl fmt::Debug for At {
 }
 
 impl At {
-    fn new(step: u32, strike: Strike) -> Arc<Self> {
+    pub(crate) fn new(step: u32, strike: Strike) -> Arc<Self> {
         Arc::new(Self { step, strike, calls: AtomicU32::new(0) })
+    }
+
+    /// Whether there were fewer calls than the one that it strikes.
+    pub(crate) fn is_over(&self) -> bool {
+        self.calls.load(Ordering::Relaxed) <= self.step
     }
 
     fn next(&self) -> Option<Strike> {
@@ -78,7 +84,7 @@ impl At {
 
 /// The store's side of it.
 #[derive(Debug)]
-struct Struck(Arc<At>);
+pub(crate) struct Struck(pub(crate) Arc<At>);
 
 #[async_trait]
 impl Interceptor for Struck {
@@ -90,6 +96,12 @@ impl Interceptor for Struck {
     }
     async fn delete(&self, inner: &dyn Store, key: &Key, delete: Delete) -> Result<Deleted> {
         self.0.call(inner.delete(key, delete)).await
+    }
+    async fn apply(&self, inner: &dyn Store, batch: Batch) -> Result<BatchOutcomes> {
+        self.0.call(inner.apply(batch)).await
+    }
+    fn derived_reads(&self) -> DerivedReads {
+        DerivedReads::Load
     }
     fn list(&self, inner: &dyn Store, options: ListOptions) -> ListStream {
         match self.0.next() {
@@ -158,7 +170,7 @@ async fn struck(batch: u64) {
                     "{what}"
                 );
                 assert_eq!(contents(store).await.len(), after.len() + 1, "{what}");
-                if at.calls.load(Ordering::Relaxed) <= step {
+                if at.is_over() {
                     break;
                 }
             }
@@ -179,7 +191,7 @@ async fn a_lost_answer_to_an_append_is_made_good_where_the_store_goes_on() {
                 // A read before the write.
                 Err(error) => assert_eq!(error.write_outcome(), Outcome::NotApplied, "{error}"),
             }
-            if at.calls.load(Ordering::Relaxed) <= step {
+            if at.is_over() {
                 break;
             }
         }
@@ -207,7 +219,7 @@ async fn a_trim_struck_at_any_call_leaves_the_rest_whole_and_can_be_repeated() {
             assert_eq!(next.trim(9).await.expect("repeated"), 9, "{what}");
             let keys = store.keys("log/").await.expect("listed");
             assert_eq!(keys.len(), 2, "{what}: the head and the last segment");
-            if at.calls.load(Ordering::Relaxed) <= step {
+            if at.is_over() {
                 break;
             }
         }
