@@ -39,7 +39,10 @@
 #[cfg(feature = "blocking")]
 pub mod blocking;
 mod layer;
+mod lifecycle;
+mod namespace;
 mod open;
+mod place;
 mod schemes;
 mod stack;
 
@@ -77,8 +80,8 @@ pub use tiered_core::{
     FlushOrder, Freshness, Guarantees, Key, Known, ListOptions, ListStream, Listed, Lookup, MemoryStore,
     Metadata, Operation, Outcome, ParkReason, Parked, Precondition, Put, Read, ReadOptions, ReadPolicy,
     Receipt, Requirement, Result, Sharing, Slices, Source, Staleness, Stats, Store, StoreExt, TieredBuilder,
-    TieredSettings, TieredStore, Timestamp, Version, VolatileJournal, WriteDurability, WritePolicy, Written,
-    adapter, ownership, settings, sync,
+    TieredSettings, TieredStore, Timestamp, Unflushed, Version, VolatileJournal, WriteDurability,
+    WritePolicy, Written, adapter, ownership, settings, sync,
 };
 
 /// The journal of durable write-behind.
