@@ -10,9 +10,9 @@ use aws_sdk_s3::config::{
     StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
 };
 use tiered_core::adapter::Stamp;
-use tiered_core::{Capabilities, Error, ErrorKind, Key, Operation, Result};
+use tiered_core::{Capabilities, Create, Error, ErrorKind, Key, Operation, Result};
 
-use crate::client::NoteSent;
+use crate::client::{Client, NoteSent};
 use crate::store::S3Store;
 
 /// What an object's body is.

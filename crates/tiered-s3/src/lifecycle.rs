@@ -159,7 +159,8 @@ async fn holds_anything(client: &Client) -> Result<bool> {
 /// Refuses a store that is half removed.
 async fn check_whole(client: &Client) -> Result<()> {
     let name = format!("{}{RESERVED}{MARKS}{DESTROYING}", client.prefix);
-    let got = client.repeat(|| client.once(0, client.s3.get_object().bucket(&client.bucket).key(&name).send()));
+    let got =
+        client.repeat(|| client.once(0, client.s3.get_object().bucket(&client.bucket).key(&name).send()));
     match got.await {
         Ok(_) => Err(Error::new(
             ErrorKind::Corrupt,
@@ -238,7 +239,8 @@ impl S3Store {
                 ours.push(key);
             }
         }
-        let failed: HashMap<Key, Error> = if ours.is_empty() { HashMap::new() } else { self.delete_listed(&ours).await };
+        let failed: HashMap<Key, Error> =
+            if ours.is_empty() { HashMap::new() } else { self.delete_listed(&ours).await };
         match failed.into_iter().next() {
             None => Ok(()),
             Some((key, error)) => Err(error.for_key(&key)),
@@ -267,7 +269,8 @@ impl S3Store {
     /// The `ETag` of the object of a key, if a store of this crate wrote it.
     async fn etag_of_ours(&self, key: &Key) -> Result<Option<String>> {
         let (client, name) = (&self.0.client, self.0.client.name(key));
-        let head = client.repeat(|| client.once(0, client.s3.head_object().bucket(&client.bucket).key(&name).send()));
+        let head = client
+            .repeat(|| client.once(0, client.s3.head_object().bucket(&client.bucket).key(&name).send()));
         match head.await {
             Ok(answer) if is_ours(answer.metadata()) => Ok(answer.e_tag().map(str::to_owned)),
             Ok(_) | Err(Failed::Missing) => Ok(None),

@@ -59,6 +59,10 @@ struct BlockingPage;
 #[cfg(all(doctest, feature = "values"))]
 #[doc = include_str!("../../../docs/src/values.md")]
 struct PagesOfValues;
+/// The page on creating and destroying.
+#[cfg(all(doctest, feature = "redb"))]
+#[doc = include_str!("../../../docs/src/lifecycle.md")]
+struct Lifecycle;
 /// The page on wrappers.
 #[cfg(all(doctest, feature = "moka", feature = "lz4", feature = "encryption", feature = "toml"))]
 #[doc = include_str!("../../../docs/src/wrappers.md")]

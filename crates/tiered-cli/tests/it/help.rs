@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-const ALL: [&[&str]; 17] = [
+const ALL: [&[&str]; 21] = [
     &[],
     &["get"],
     &["put"],
@@ -21,6 +21,10 @@ const ALL: [&[&str]; 17] = [
     &["journal", "retry"],
     &["journal", "drop"],
     &["journal", "abandon"],
+    &["create"],
+    &["exists"],
+    &["destroy"],
+    &["id"],
     &["conformance"],
     &["demo"],
 ];

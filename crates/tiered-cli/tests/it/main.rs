@@ -5,6 +5,7 @@ mod damage;
 mod files;
 mod help;
 mod journals;
+mod lifecycle;
 mod pipes;
 mod place;
 mod schemes;
