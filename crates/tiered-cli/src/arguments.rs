@@ -46,10 +46,11 @@ Stores by URL
 
 Exit codes
   0  done
-  1  the key or writer is absent, or `journal abandon`: the store does not name the journal
+  1  the key or writer is absent; `exists`: there is no store; `id`: it has none; `journal abandon`: the store
+     does not name the journal
   2  usage, URL, configuration, key, value over the limit, a place that holds something else
   3  a precondition failed, and nothing was written
-  4  locked, unavailable, absent place, any other failure
+  4  locked, unavailable, absent place, `create` of one that is there, any other failure
   5  damaged data
   6  `check` found a difference, `list` or `check` met a damaged key, a conformance case failed
 
@@ -77,8 +78,10 @@ const DECLARED: &[&str] = &["sole_journal", "backend_id"];
 fn known(path: &[&str]) -> Vec<&'static [&'static str]> {
     const JSON: &[&str] = &["json"];
     match path {
-        ["get" | "put" | "list" | "head" | "gc"] => vec![STORE, STACK, DECLARED, JSON],
-        ["delete"] => vec![STORE, STACK, DECLARED],
+        ["get" | "put" | "list" | "head" | "gc" | "create" | "exists" | "id"] => {
+            vec![STORE, STACK, DECLARED, JSON]
+        }
+        ["delete" | "destroy"] => vec![STORE, STACK, DECLARED],
         ["flush"] | ["journal", "retry" | "drop"] => vec![STACK, DECLARED],
         ["journal", "list" | "verify"] => vec![&["journal", "store"], JSON],
         ["journal", "abandon"] => vec![&["journal", "store"]],
@@ -357,6 +360,22 @@ pub(crate) enum Command {
     /// Inspects the journal of write-behind, and retries or drops writes that the backend refused.
     #[command(subcommand)]
     Journal(Journal),
+    /// Makes a new store or stack, and prints its id. Fails if there is one, or any tier of it.
+    Create,
+    /// Says whether there is a store or stack. Ends with 1 if there is none.
+    Exists,
+    /// Removes a store or stack with everything that it has written: the frontend, the journal and the backend, which stays
+    /// under the write policy frontend-only. What others have put in the same place stays.
+    Destroy {
+        /// Destroys it. Without this option the command only prints what would be removed, and ends with 2.
+        #[arg(long)]
+        yes: bool,
+        /// Loses acknowledged writes that only a journal has. Without this option they are a reason to refuse.
+        #[arg(long)]
+        discard_unflushed: bool,
+    },
+    /// Prints the id of a store or stack, which is the same after each opening. Ends with 1 if it has none.
+    Id,
     /// Runs the conformance suite under a fresh prefix of a store. Ends with 6 if a case fails.
     Conformance {
         /// The store, which is created if it is absent.

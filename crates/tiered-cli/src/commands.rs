@@ -6,13 +6,14 @@ mod entry;
 mod gc;
 #[cfg(feature = "journal")]
 mod journal;
+mod lifecycle;
 mod list;
 mod sync;
 
 use crate::arguments::{Arguments, Command};
 use crate::demo;
 use crate::exit::Failure;
-use tiered::{Schemes, Store as _};
+use tiered::{Schemes, Store as _, Unflushed};
 
 /// Runs a command to its exit code.
 pub(crate) async fn run(schemes: &Schemes, arguments: Arguments) -> Result<u8, Failure> {
@@ -44,6 +45,13 @@ pub(crate) async fn run(schemes: &Schemes, arguments: Arguments) -> Result<u8, F
         Command::Journal(command) => journal::run(schemes, &place, json, command).await,
         #[cfg(not(feature = "journal"))]
         Command::Journal(_) => Err(Failure::Usage("this build has no journal on disk".to_owned())),
+        Command::Create => lifecycle::create(schemes, &place, json).await,
+        Command::Exists => lifecycle::exists(schemes, &place, json).await,
+        Command::Destroy { yes, discard_unflushed } => {
+            let unflushed = if discard_unflushed { Unflushed::Discard } else { Unflushed::Refuse };
+            lifecycle::destroy(schemes, &place, yes, unflushed).await
+        }
+        Command::Id => lifecycle::id(schemes, &place, json).await,
         Command::Conformance { url } => conformance::run(schemes, &url, json).await,
         Command::Demo { dir, data } => demo::run(&dir, data).await,
     }

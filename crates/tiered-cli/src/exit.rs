@@ -7,13 +7,14 @@ use tiered::{Error, ErrorKind, Outcome};
 
 /// Done.
 pub(crate) const OK: u8 = 0;
-/// `get`, `head` or `delete` of a key that is absent; `gc --forget-writer` of a writer that has no record.
+/// `get`, `head` or `delete` of a key that is absent, `gc --forget-writer` of a writer that has no record, `exists` of a place
+/// that is absent, `id` of a store without one.
 pub(crate) const ABSENT: u8 = 1;
 /// Usage, URL, configuration, key, value over the limit, or a place that holds something else.
 pub(crate) const USAGE: u8 = 2;
 /// A precondition did not hold.
 pub(crate) const PRECONDITION: u8 = 3;
-/// Locked, unavailable, absent place, permission, time limit, and any other failure.
+/// Locked, unavailable, absent place, one that is there already, permission, time limit, and any other failure.
 pub(crate) const FAILED: u8 = 4;
 /// The data is damaged.
 pub(crate) const CORRUPT: u8 = 5;

@@ -75,7 +75,8 @@ pub(crate) async fn open_tiered(schemes: &Schemes, place: &Place) -> Result<Tier
     Ok(describe(place)?.open_tiered_with(schemes, Create::Never).await?)
 }
 
-fn describe(place: &Place) -> Result<Stack, Failure> {
+/// What `place` names.
+pub(crate) fn describe(place: &Place) -> Result<Stack, Failure> {
     if let Some(path) = &place.config {
         let text =
             std::fs::read_to_string(path).map_err(|error| Failure::Io(path.display().to_string(), error))?;

@@ -45,6 +45,8 @@ pub enum ErrorKind {
     Config,
     /// The place (file, directory, table, bucket) does not exist. Create it.
     NotFound,
+    /// The place holds a store already, and was to be new. Connect to it, or destroy it first.
+    AlreadyExists,
     /// The place holds something else than a store of ours. It was not touched.
     Foreign,
     /// Another process or handle holds the place. Wait, or close it there.
@@ -76,6 +78,7 @@ impl fmt::Display for ErrorKind {
             Self::Unsupported => "unsupported",
             Self::Config => "configuration",
             Self::NotFound => "not found",
+            Self::AlreadyExists => "already exists",
             Self::Foreign => "not a store",
             Self::Locked => "locked",
             Self::PermissionDenied => "permission denied",
@@ -147,6 +150,8 @@ pub enum Operation {
     Close,
     /// Copying between stores.
     Sync,
+    /// Removing a place with everything in it.
+    Destroy,
 }
 
 impl fmt::Display for Operation {
@@ -163,6 +168,7 @@ impl fmt::Display for Operation {
             Self::Flush => "flush",
             Self::Close => "close",
             Self::Sync => "sync",
+            Self::Destroy => "destroy",
         })
     }
 }

@@ -78,7 +78,7 @@ pub use key::{AsKey, Key};
 pub use list::{ListOptions, ListStream, Listed};
 pub use memory::MemoryStore;
 pub use observe::{Event, Events, Stats};
-pub use opening::{Create, WriteDurability};
+pub use opening::{Create, Unflushed, WriteDurability};
 pub use plan::guarantee::{FlushOrder, Guarantees, Requirement, Staleness};
 pub use policy::{Freshness, ReadPolicy, WritePolicy};
 pub use ranges::Slices;

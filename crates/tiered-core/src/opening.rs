@@ -1,4 +1,4 @@
-//! What a user chooses when a store is opened.
+//! What a user chooses when a store is opened or destroyed.
 
 #[cfg(doc)]
 use crate::error::ErrorKind;
@@ -20,6 +20,26 @@ pub enum Create {
     IfAbsent,
     /// Fail with [`ErrorKind::NotFound`].
     Never,
+    /// Create it, and fail with [`ErrorKind::AlreadyExists`] where there is one. Of two that create one place at the
+    /// same time, one fails. Stores in memory are always new.
+    New,
+}
+
+/// What becomes of acknowledged writes that only a journal has, where the journal is destroyed.
+///
+/// # Examples
+/// ```
+/// use tiered_core::Unflushed;
+///
+/// assert_eq!(Unflushed::default(), Unflushed::Refuse);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unflushed {
+    /// Destroy nothing while there are any, whether they wait or are parked.
+    #[default]
+    Refuse,
+    /// Lose them.
+    Discard,
 }
 
 /// When an embedded store counts a write as done.

@@ -73,6 +73,66 @@ pub(crate) async fn identity(
     Ok(Some(identity))
 }
 
+/// The id of a store: what tells it from every other, whatever its place is called. It is kept in the store itself, and is
+/// the same after each opening. A tiered store has the id of its backend. `None` where the store has none yet, or keeps no
+/// marks.
+///
+/// A frontend that outlives the process and a journal remember the id of their backend, and refuse another one.
+///
+/// # Errors
+/// Those of the store.
+///
+/// # Cancel safety
+/// Dropping it has no effect.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use tiered_core::{MemoryStore, ownership};
+///
+/// let store = MemoryStore::new();
+/// assert_eq!(ownership::id(&store).await?, None);
+/// let id = ownership::ensure_id(&store).await?;
+/// assert_eq!(ownership::id(&store).await?, id);
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
+pub async fn id(store: &(impl AsStore + ?Sized)) -> Result<Option<String>> {
+    let store = store.as_store();
+    if !store.capabilities().has(Feature::KeepsMarks) {
+        return Ok(None);
+    }
+    let identity = store.mark(IDENTITY).await?;
+    Ok(identity.map(|identity| String::from_utf8_lossy(&identity).into_owned()))
+}
+
+/// The id of a store, as [`id`] reads it. One that has none gets one. `None` where the store keeps no marks.
+///
+/// Two processes that give a shared store its first id at the same time may each see another one. Where that matters, open
+/// it once with [`Create::New`](crate::Create::New) before.
+///
+/// # Durability
+/// As a mark: when it returns, the id is as durable as the store can make it.
+///
+/// # Errors
+/// Those of the store.
+///
+/// # Cancel safety
+/// Dropped half-way the store has an id, or none.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use tiered_core::{MemoryStore, ownership};
+///
+/// let (one, other) = (MemoryStore::new(), MemoryStore::new());
+/// assert_ne!(ownership::ensure_id(&one).await?, ownership::ensure_id(&other).await?);
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
+pub async fn ensure_id(store: &(impl AsStore + ?Sized)) -> Result<Option<String>> {
+    let identity = identity(store.as_store(), None, &Stamp::system()).await?;
+    Ok(identity.map(|identity| String::from_utf8_lossy(&identity).into_owned()))
+}
+
 /// A journal's identity.
 ///
 /// # Examples

@@ -98,7 +98,8 @@ pub enum Reopen {
     /// Each is compared with the backend, by version, on its first use.
     #[default]
     Revalidate,
-    /// They are served as they are after a clean close, and compared otherwise. Use it where no other process writes.
+    /// They are served as they are after a clean close, and compared otherwise. Use it where no other process writes. The
+    /// backend needs an identity: a mark, or a name ([`backend_id`](crate::TieredBuilder::backend_id)).
     Trust,
     /// They are removed.
     Clear,

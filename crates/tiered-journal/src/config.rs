@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use tiered_core::adapter::opening::{self, open_patiently};
-use tiered_core::{Durability, Error, ErrorKind, Operation, Result};
+use tiered_core::ownership::JournalId;
+use tiered_core::{Durability, Error, ErrorKind, Operation, Result, Unflushed};
 
+use crate::destroy;
 use crate::folder::{Folder, OsFolder};
 use crate::journal::{Executor, FileJournal};
 use crate::log::{MIN_SEGMENT, failed};
@@ -80,6 +82,107 @@ impl JournalConfig {
         let folder = folder.map_err(failed_to_open)?;
         let held = folder.held();
         Ok(FileJournal::new(Arc::new(folder), &self, Executor::Threads, held))
+    }
+
+    /// Whether there is a journal in the folder. Changes nothing. One whose removal was interrupted counts as there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Foreign`] where the folder holds something else; [`ErrorKind::Config`] outside a tokio runtime; else
+    /// the operating system's.
+    ///
+    /// # Cancel safety
+    /// Dropping it has no effect.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> tiered_core::Result<()> {
+    /// # let folder = tempfile::tempdir().expect("a folder");
+    /// # let path = folder.path().join("journal");
+    /// use tiered_journal::JournalConfig;
+    ///
+    /// assert!(!JournalConfig::new(&path).exists().await?);
+    /// # Ok(()) }
+    /// ```
+    pub async fn exists(self) -> Result<bool> {
+        let exists = self.blocking(|config| destroy::exists(&config.path)).await;
+        exists.map_err(|error| error.at_place(self.path.display()).during(Operation::Open))
+    }
+
+    /// Removes the journal: its files, and the folder where nothing else is in it. Files of others stay. When it returns,
+    /// the journal is gone, also after a power loss. Interrupted, it leaves a journal that refuses to open, and that the
+    /// next call removes.
+    ///
+    /// The backend is not asked: it may name the journal afterwards
+    /// ([`ownership::abandon`](tiered_core::ownership::abandon)).
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where there is none; [`ErrorKind::Foreign`] where the folder holds something else;
+    /// [`ErrorKind::Locked`] where it is open elsewhere and, under [`Unflushed::Refuse`], where it holds writes that wait
+    /// or are parked; [`ErrorKind::Corrupt`] where that cannot be read; [`ErrorKind::Config`] outside a tokio runtime;
+    /// else the operating system's.
+    ///
+    /// # Cancel safety
+    /// If dropped, it goes on by itself.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> tiered_core::Result<()> {
+    /// # let folder = tempfile::tempdir().expect("a folder");
+    /// # let path = folder.path().join("journal");
+    /// use tiered_core::Unflushed;
+    /// use tiered_journal::JournalConfig;
+    ///
+    /// drop(JournalConfig::new(&path).open().await?);
+    /// JournalConfig::new(&path).destroy(Unflushed::Refuse).await?;
+    /// assert!(!path.exists());
+    /// # Ok(()) }
+    /// ```
+    pub async fn destroy(self, unflushed: Unflushed) -> Result<()> {
+        let remove =
+            move |config: &Self| open_patiently(&config.path, || destroy::destroy(&config.path, unflushed));
+        let destroyed = self.blocking(remove).await;
+        destroyed.map_err(|error| error.at_place(self.path.display()).during(Operation::Destroy))
+    }
+
+    /// Whether [`destroy`](Self::destroy) would refuse now: fails as it would, and removes nothing. The journal's id, by
+    /// which its backend names it; `None` for a new journal and for one whose removal was interrupted.
+    ///
+    /// # Errors
+    /// As [`destroy`](Self::destroy).
+    ///
+    /// # Cancel safety
+    /// Dropping it has no effect.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> tiered_core::Result<()> {
+    /// # let folder = tempfile::tempdir().expect("a folder");
+    /// # let path = folder.path().join("journal");
+    /// use tiered_core::{ErrorKind, Unflushed};
+    /// use tiered_journal::JournalConfig;
+    ///
+    /// let journal = JournalConfig::new(&path).open().await?;
+    /// let refused = JournalConfig::new(&path).check_destroy(Unflushed::Refuse).await;
+    /// assert_eq!(refused.unwrap_err().kind(), ErrorKind::Locked);
+    /// # Ok(()) }
+    /// ```
+    pub async fn check_destroy(self, unflushed: Unflushed) -> Result<Option<JournalId>> {
+        let check =
+            move |config: &Self| open_patiently(&config.path, || destroy::check(&config.path, unflushed));
+        let checked = self.blocking(check).await;
+        checked.map_err(|error| error.at_place(self.path.display()).during(Operation::Destroy))
+    }
+
+    /// Runs calls that block.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let config = self.clone();
+        let ended = opening::runtime()?.spawn_blocking(move || run(&config)).await;
+        ended.unwrap_or_else(|error| {
+            Err(Error::new(ErrorKind::Other, "the runtime shut down").with_source(error))
+        })
     }
 
     /// A journal in a folder that is not the operating system's, all of whose calls run in the caller's poll: for

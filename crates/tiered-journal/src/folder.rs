@@ -82,7 +82,8 @@ impl OsFolder {
         })
     }
 
-    fn lock(path: &Path) -> io::Result<Self> {
+    /// Locks the folder of a journal.
+    pub(crate) fn lock(path: &Path) -> io::Result<Self> {
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             match fs::File::open(parent) {
                 Ok(parent) => sync_folder(&parent)?,
@@ -110,6 +111,10 @@ impl OsFolder {
                 let message = format!("the file system cannot lock {}: {error}", name.display());
                 return Err(io::Error::new(error.kind(), message));
             }
+        }
+        // The journal was removed between our opening of the file and our lock.
+        if !names(&name, &lock)? {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
         let held = PlaceId::of(path).ok().map(|place| Arc::new(Held::new(place)));
         if is_new {
@@ -186,8 +191,19 @@ impl Folder for OsFolder {
     }
 }
 
+/// Whether `path` still names `file`.
+fn names(path: &Path, file: &fs::File) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let opened = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (opened.dev(), opened.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Makes the names in a folder durable: by a sync of the file system, where folders have none.
-fn sync_folder(folder: &fs::File) -> io::Result<()> {
+pub(crate) fn sync_folder(folder: &fs::File) -> io::Result<()> {
     let Err(error) = folder.sync_all() else { return Ok(()) };
     #[cfg(target_os = "linux")]
     let has_none = matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported)

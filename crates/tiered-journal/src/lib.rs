@@ -22,6 +22,7 @@
 //! | `0000000000000001.segment` | records from that sequence (hexadecimal) on; its space is taken before it is used |
 //! | `aside` | parked and dropped writes, replaced as a whole |
 //! | `reserve` | space that is given up when the disk is full, so that parking still works |
+//! | `removing` | there while the journal is being removed: it is not opened then, only removed |
 //! | `lock` | held while the journal is open; its text says whose the folder is |
 //!
 //! Segments and `aside` are written under their name with `.new` behind it, then renamed.
@@ -42,6 +43,7 @@
 //! If a valid group follows the damage, the journal refuses to open and says where.
 
 mod config;
+mod destroy;
 mod folder;
 mod format;
 mod journal;

@@ -9,7 +9,7 @@ use tiered_core::{Durability, Error, ErrorKind, Outcome, Result};
 
 use crate::folder::Folder;
 use crate::format::{HEADER, Header, encode_group};
-use crate::ownership::NotOurs;
+use crate::ownership::{Interrupted, NotOurs};
 use crate::segment::{self, Segment};
 use crate::side;
 
@@ -230,6 +230,9 @@ fn gone() -> Error {
 pub(crate) fn failed(message: &str, error: &io::Error) -> Error {
     if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<NotOurs>) {
         return Error::new(ErrorKind::Foreign, error.to_string());
+    }
+    if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Interrupted>) {
+        return Error::new(ErrorKind::Corrupt, error.to_string());
     }
     let kind = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::Full,

@@ -17,6 +17,12 @@ pub(crate) const LOCK: &str = "lock";
 /// The content of a journal's lock file. Journals of older versions have an empty one.
 pub(crate) const LOCK_TEXT: &[u8] = b"This folder is a write-behind journal of tiered.\n";
 
+/// There from before the first file of a journal is removed until after the last but its lock.
+pub(crate) const REMOVING: &str = "removing";
+
+/// The content of that file.
+pub(crate) const REMOVING_TEXT: &[u8] = b"The write-behind journal in this folder is being removed.\n";
+
 /// A folder that new file systems contain.
 const FRESH: &str = "lost+found";
 
@@ -46,10 +52,37 @@ fn refuse<T>(name: &str, in_journal: bool) -> io::Result<T> {
     Err(io::Error::new(io::ErrorKind::InvalidData, NotOurs { name: name.to_owned(), in_journal }))
 }
 
-/// Refuses a folder that is not a journal's and cannot become one. Changes nothing.
+/// Whether the removal of a journal in the folder has begun. A foreign file of that name says nothing.
+pub(crate) fn is_being_removed(folder: &dyn Folder) -> io::Result<bool> {
+    match folder.open(REMOVING) {
+        // The writing of an unfinished one had not returned: nothing was removed yet.
+        Ok(file) => Ok(file.read()? == REMOVING_TEXT),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The removal of the journal was interrupted.
+#[derive(Debug)]
+pub(crate) struct Interrupted;
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "the removal of this journal was interrupted, and a part of it may be gone; destroy it again",
+        )
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// Refuses a folder that is not a journal's and cannot become one, and a half removed journal. Changes nothing.
 pub(crate) fn admit(folder: &dyn Folder) -> io::Result<()> {
     let mut names = folder.names()?;
     names.sort_unstable();
+    if names.iter().any(|name| name == REMOVING) && is_being_removed(folder)? {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, Interrupted));
+    }
     let has_lock = names.iter().any(|name| name == LOCK);
     let lock = if has_lock { folder.open(LOCK)?.read()? } else { Vec::new() };
     if !LOCK_TEXT.starts_with(&lock) {

@@ -13,6 +13,8 @@ use tiered_core::Create;
 use tiered_core::adapter::Stamp;
 use tiered_core::{Error, ErrorKind, Operation, Result};
 
+use crate::client::Client;
+use crate::schema::{self, Names};
 use crate::store::PostgresStore;
 
 /// Whether writes are announced, and announcements heard.
@@ -189,7 +191,8 @@ impl PostgresConfig {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a setting that cannot work, and outside a tokio runtime; [`ErrorKind::NotFound`] where
-    /// the database, or with [`Create::Never`] the tables, do not exist; [`ErrorKind::Foreign`] where a table of that
+    /// the database, or with [`Create::Never`] the tables, do not exist; [`ErrorKind::AlreadyExists`] where they do
+    /// under [`Create::New`]; [`ErrorKind::Foreign`] where a table of that
     /// name is not a store's, which is not touched; [`ErrorKind::PermissionDenied`]; [`ErrorKind::Unavailable`].
     ///
     /// # Cancel safety
@@ -199,6 +202,81 @@ impl PostgresConfig {
         let failed = |error: Error| error.at_place(&place).during(Operation::Open).in_tier("postgres");
         self.check().map_err(failed)?;
         PostgresStore::open(self).await.map_err(failed)
+    }
+
+    /// Whether there are tables of a store of these names. Changes nothing. Where the database does not exist there are
+    /// none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Foreign`] where a table of that name is not a store's; else as [`open`](Self::open).
+    ///
+    /// # Cancel safety
+    /// Dropping it has no effect.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example() -> tiered_core::Result<()> {
+    /// use tiered_postgres::PostgresConfig;
+    ///
+    /// if PostgresConfig::from_url("postgres://app@localhost/app")?.table("cache").exists().await? {
+    ///     println!("there is a store");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn exists(self) -> Result<bool> {
+        let failed = |error: Error| error.at_place(self.place()).during(Operation::Open).in_tier("postgres");
+        let exists = async {
+            let client = self.reach().await?;
+            let exists = schema::exists(&client, &Names::of(&self)).await;
+            client.close();
+            exists
+        };
+        match exists.await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            exists => exists.map_err(failed),
+        }
+    }
+
+    /// Removes the tables of the store, in one transaction: the table with its entries and its index, and the table of its
+    /// marks. The schema and the database stay. When it returns, the tables are gone, as durably as the server commits.
+    ///
+    /// It waits for transactions that use the tables, until the timeout. Other handles of the store are not seen: their
+    /// later calls fail. Close them first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where there are none; [`ErrorKind::Foreign`] where a table of that name is not a store's;
+    /// the server's where objects of others depend on the tables, such as views; else as [`open`](Self::open). After an
+    /// error that [may have taken effect](Error::write_outcome) all of it is gone, or nothing; else nothing.
+    ///
+    /// # Cancel safety
+    /// If dropped, the tables are removed completely or not at all.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example() -> tiered_core::Result<()> {
+    /// use tiered_postgres::PostgresConfig;
+    ///
+    /// PostgresConfig::from_url("postgres://app@localhost/app")?.table("cache").destroy().await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn destroy(self) -> Result<()> {
+        let failed =
+            |error: Error| error.at_place(self.place()).during(Operation::Destroy).in_tier("postgres");
+        let destroyed = async {
+            let client = self.reach().await?;
+            let removed = schema::remove(&client, &Names::of(&self)).await;
+            client.close();
+            removed
+        };
+        destroyed.await.map_err(failed)
+    }
+
+    /// Connections to a server that can hold a store.
+    async fn reach(&self) -> Result<Client> {
+        self.check()?;
+        let client = Client::new(self)?;
+        schema::inspect(&client, self.limits()).await?;
+        Ok(client)
     }
 
     /// The place for messages, without the user and the password.

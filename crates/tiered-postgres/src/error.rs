@@ -190,6 +190,9 @@ fn meaning(code: &str) -> (ErrorKind, &'static str, Outcome) {
         ("25006", _) => {
             (Kind::Unavailable, "the server only reads: a standby, or in recovery; connect to the primary")
         }
+        ("2BP01", _) => {
+            (Kind::Config, "objects of others, such as a view, depend on the tables; drop those first")
+        }
         ("42501", _) => (Kind::PermissionDenied, "the role may not do this; grant it"),
         ("42P01" | "3F000", _) => {
             (Kind::NotFound, "the table does not exist any longer; open the store again to create it")

@@ -83,6 +83,7 @@ pub(crate) async fn prepare(client: &Client, names: &Names, create: Create) -> R
         Box::pin(async move { find(connection, &names).await })
     });
     match found.await? {
+        Found::Version(_) if create == Create::New => return Err(already_there()),
         Found::Version(version) if version == MIGRATIONS.len() => return Ok(()),
         Found::Nothing if create == Create::Never => {
             return Err(Error::new(ErrorKind::NotFound, "the table does not exist; create it"));
@@ -91,9 +92,64 @@ pub(crate) async fn prepare(client: &Client, names: &Names, create: Create) -> R
     }
     let migrated = client.run(Purpose::Write, move |connection| {
         let names = Arc::clone(&owned);
-        Box::pin(async move { migrate(connection, &names).await })
+        Box::pin(async move { migrate(connection, &names, create).await })
     });
     migrated.await?
+}
+
+fn already_there() -> Error {
+    Error::new(ErrorKind::AlreadyExists, "there is a store already; connect to it, or destroy it first")
+}
+
+/// Whether there are tables of a store.
+pub(crate) async fn exists(client: &Client, names: &Names) -> Result<bool> {
+    let owned = Arc::new(names.clone());
+    let found = client.run(Purpose::Read, move |connection| {
+        let names = Arc::clone(&owned);
+        Box::pin(async move { find(connection, &names).await })
+    });
+    match found.await? {
+        Found::Nothing => Ok(false),
+        Found::Version(_) => Ok(true),
+        foreign @ Found::Foreign => check(&foreign).map(|()| false),
+    }
+}
+
+/// Removes the tables of a store in one transaction. The schema stays: it may have been there before.
+pub(crate) async fn remove(client: &Client, names: &Names) -> Result<()> {
+    let owned = Arc::new(names.clone());
+    let removed = client.run(Purpose::Write, move |connection| {
+        let names = Arc::clone(&owned);
+        Box::pin(async move { drop_tables(connection, &names).await })
+    });
+    removed.await?
+}
+
+async fn drop_tables(connection: &mut PgConnection, names: &Names) -> Result<Result<()>, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    lock_schema(&mut transaction, names).await?;
+    let found = find(&mut transaction, names).await?;
+    let refused = match &found {
+        Found::Nothing => Err(Error::new(ErrorKind::NotFound, "there is no such table")),
+        found => check(found),
+    };
+    if let Err(error) = refused {
+        transaction.rollback().await?;
+        return Ok(Err(error));
+    }
+    // Views and tables of others that depend on them are a reason to fail, and the server names them.
+    once(names.fill("DROP TABLE {table}, {meta}")).execute(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(Ok(()))
+}
+
+/// Serialises processes that make or remove stores in one schema at the same time.
+async fn lock_schema(transaction: &mut PgConnection, names: &Names) -> Result<(), sqlx::Error> {
+    once("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+        .bind(format!("tiered:{}", names.schema))
+        .execute(transaction)
+        .await?;
+    Ok(())
 }
 
 fn check(found: &Found) -> Result<()> {
@@ -135,13 +191,13 @@ async fn find(connection: &mut PgConnection, names: &Names) -> Result<Found, sql
     Ok(version.filter(|_| table).map_or(Found::Foreign, Found::Version))
 }
 
-async fn migrate(connection: &mut PgConnection, names: &Names) -> Result<Result<()>, sqlx::Error> {
+async fn migrate(
+    connection: &mut PgConnection,
+    names: &Names,
+    create: Create,
+) -> Result<Result<()>, sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    // Serialises processes that create stores in one schema at the same time.
-    once("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
-        .bind(format!("tiered:{}", names.schema))
-        .execute(&mut *transaction)
-        .await?;
+    lock_schema(&mut transaction, names).await?;
     // Reads the catalogue: the session's cache is from before it waited for the lock.
     let schema = once("SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)");
     let schema = schema.bind(names.schema.trim_matches('"')).fetch_one(&mut *transaction).await?;
@@ -149,7 +205,12 @@ async fn migrate(connection: &mut PgConnection, names: &Names) -> Result<Result<
         once(names.fill("CREATE SCHEMA IF NOT EXISTS {schema}")).execute(&mut *transaction).await?;
     }
     let found = find(&mut transaction, names).await?;
-    if let Err(error) = check(&found) {
+    // Another process may have made it since it was looked for.
+    let refused = match &found {
+        Found::Version(_) if create == Create::New => Err(already_there()),
+        found => check(found),
+    };
+    if let Err(error) = refused {
         transaction.rollback().await?;
         return Ok(Err(error));
     }

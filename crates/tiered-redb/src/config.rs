@@ -4,12 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use redb::StorageBackend;
-use tiered_core::adapter::Stamp;
-use tiered_core::{Capabilities, Durability, Result};
+use tiered_core::adapter::{Stamp, opening};
+use tiered_core::{Capabilities, Durability, Error, ErrorKind, Operation, Result};
 use tiered_core::{Create, WriteDurability};
 use tiered_embedded::{Access, Executor, Settings, io_error};
 
-use crate::{RedbStore, open};
+use crate::{RedbStore, destroy, open};
 
 /// Whether the whole file is checked on opening. The check reads all of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -141,12 +141,13 @@ impl RedbConfig {
     /// Opens the database, and creates it first if the configuration says so.
     ///
     /// # Errors
-    /// `NotFound` if there is none (or no folder for it), `Foreign` if the file is not a database of this adapter,
+    /// `NotFound` if there is none (or no folder for it), `AlreadyExists` if there is one and it was to be
+    /// [new](Create::New), `Foreign` if the file is not a database of this adapter,
     /// `Locked` if it is open elsewhere, `Corrupt` if it is damaged, `PermissionDenied`, `Full`, `Unavailable`,
     /// `Config` outside a tokio runtime. A creation that failed leaves no file behind.
     ///
     /// # Cancel safety
-    /// If dropped, it may leave an empty database, which the next opening uses.
+    /// If dropped, it may leave an empty database, which the next opening uses. [`Create::New`] fails then: destroy it before.
     pub async fn open(self) -> Result<RedbStore> {
         let settings = match self.executor {
             Executor::Threads => self.settings().path(&self.path),
@@ -154,6 +155,78 @@ impl RedbConfig {
             Executor::Inline => self.settings(),
         };
         RedbStore::open(settings, move |opening| open::open(&self, opening)).await
+    }
+
+    /// Whether there is a database of this adapter. Changes nothing. An empty or unfinished file is none yet; one that is
+    /// open elsewhere, damaged or not closed cleanly is one.
+    ///
+    /// # Errors
+    /// `Foreign` if the file is not a database of this adapter, `PermissionDenied`, `Unavailable`, `Config` outside a tokio
+    /// runtime.
+    ///
+    /// # Cancel safety
+    /// Dropping it has no effect.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> tiered_core::Result<()> {
+    /// # let folder = tempfile::tempdir().expect("a folder");
+    /// # let path = folder.path().join("data.redb");
+    /// use tiered_core::Store;
+    /// use tiered_redb::RedbConfig;
+    ///
+    /// assert!(!RedbConfig::new(&path).exists().await?);
+    /// RedbConfig::new(&path).open().await?.close().await?;
+    /// assert!(RedbConfig::new(&path).exists().await?);
+    /// # Ok(()) }
+    /// ```
+    pub async fn exists(self) -> Result<bool> {
+        let exists = self.blocking(destroy::exists).await;
+        exists.map_err(|error| error.during(Operation::Open).in_tier("redb"))
+    }
+
+    /// Removes the database: its one file, and nothing else. A link that names the file stays. When it returns, the file is
+    /// gone, also after a power loss.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no database, `Foreign` if the file is not a database of this adapter, `Locked` if it is open
+    /// elsewhere, `Corrupt` if it is so damaged that whose it is cannot be told, `PermissionDenied`, `Unsupported` on a
+    /// file system without locks, `Unavailable`, `Config` outside a tokio runtime. After an error the database is whole,
+    /// unless the error says that it is removed.
+    ///
+    /// # Cancel safety
+    /// If dropped, the file is removed or not.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> tiered_core::Result<()> {
+    /// # let folder = tempfile::tempdir().expect("a folder");
+    /// # let path = folder.path().join("data.redb");
+    /// use tiered_core::{ErrorKind, Store};
+    /// use tiered_redb::RedbConfig;
+    ///
+    /// let store = RedbConfig::new(&path).open().await?;
+    /// assert_eq!(RedbConfig::new(&path).destroy().await.unwrap_err().kind(), ErrorKind::Locked);
+    /// store.close().await?;
+    /// RedbConfig::new(&path).destroy().await?;
+    /// assert!(!path.exists());
+    /// # Ok(()) }
+    /// ```
+    pub async fn destroy(self) -> Result<()> {
+        let destroyed =
+            self.blocking(|config| opening::open_patiently(&config.path, || destroy::destroy(config))).await;
+        destroyed.map_err(|error| error.during(Operation::Destroy).in_tier("redb"))
+    }
+
+    /// Runs calls that block.
+    async fn blocking<T: Send + 'static>(
+        self,
+        run: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let ended = opening::runtime()?.spawn_blocking(move || run(&self)).await;
+        ended.unwrap_or_else(|error| {
+            Err(Error::new(ErrorKind::Unavailable, "the runtime shut down").with_source(error))
+        })
     }
 
     /// Opens the database on a storage backend instead of a file: a simulated disk, memory, a block device. `backend`

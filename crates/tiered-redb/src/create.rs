@@ -43,6 +43,14 @@ pub(crate) enum Content {
     Other,
 }
 
+/// Who made a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Made {
+    Here,
+    /// Another process, in the meantime.
+    ByAnother,
+}
+
 /// Looks at a file. Longer ones than a new database are never unfinished.
 pub(crate) fn inspect(mut file: &File) -> Result<Content> {
     let mut begin = [0; PAGE];
@@ -83,7 +91,7 @@ pub(crate) fn inspect(mut file: &File) -> Result<Content> {
 /// # Errors
 /// `Locked` where another process is making it. Whatever goes wrong, a file that was made here is removed, and one that
 /// was there is emptied.
-pub(crate) fn create(system: &dyn System, path: &Path) -> Result<()> {
+pub(crate) fn create(system: &dyn System, path: &Path) -> Result<Made> {
     let path = &target(path)?;
     let (file, is_new) = match system.create_new(path) {
         Ok(file) => (file, true),
@@ -99,7 +107,7 @@ pub(crate) fn create(system: &dyn System, path: &Path) -> Result<()> {
     }
     match inspect(&file)? {
         Content::Empty | Content::Unfinished => {}
-        Content::Redb | Content::Other => return Ok(()),
+        Content::Redb | Content::Other => return Ok(Made::ByAnother),
     }
     let filled = fill(system, &file)
         .and_then(|()| if is_new { sync_name(system, path, &file).map_err(io_error) } else { Ok(()) });
@@ -109,11 +117,11 @@ pub(crate) fn create(system: &dyn System, path: &Path) -> Result<()> {
         // If undoing fails, the content marks the file as unfinished.
         undone.ok();
     }
-    filled
+    filled.map(|()| Made::Here)
 }
 
 /// What a link points to, also where that is not there yet.
-fn target(path: &Path) -> Result<PathBuf> {
+pub(crate) fn target(path: &Path) -> Result<PathBuf> {
     /// The limit of Linux.
     const LINKS: usize = 40;
     let mut path = path.to_owned();
@@ -165,8 +173,8 @@ fn fill(system: &dyn System, file: &File) -> Result<()> {
     write().map_err(io_error)
 }
 
-/// Makes a new name durable.
-fn sync_name(system: &dyn System, path: &Path, file: &File) -> io::Result<()> {
+/// Makes a new name durable, or the removal of one.
+pub(crate) fn sync_name(system: &dyn System, path: &Path, file: &File) -> io::Result<()> {
     system.sync_folder(folder_of(path)).or_else(|error| match error.kind() {
         // Some file systems sync no folder, and some folders may be written to and not read. EBADF has no kind.
         io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied => {
@@ -179,7 +187,7 @@ fn sync_name(system: &dyn System, path: &Path, file: &File) -> io::Result<()> {
 }
 
 /// The bytes of a new database. They are always the same: redb uses neither a clock nor random numbers for them.
-fn image() -> Result<Vec<u8>> {
+pub(crate) fn image() -> Result<Vec<u8>> {
     let memory = Memory(Arc::new(InMemoryBackend::new()));
     let database = Builder::new().set_cache_size(0).create_with_backend(memory.clone()).map_err(map)?;
     initialise_tables(&database)?;

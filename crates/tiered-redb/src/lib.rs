@@ -19,10 +19,13 @@
 //! creation leaves behind is told by its content, and filled again by the next opening. A file that holds anything else
 //! is never touched. The file is locked while it is open; it shrinks only when compacted.
 //!
+//! [`RedbConfig::destroy`] removes the file, and only one that is known to be a database of this adapter.
+//!
 //! With [`Access::ReadOnly`] a write-protected file, or one on a read-only mount, can be read.
 
 mod config;
 mod create;
+mod destroy;
 mod engine;
 mod error;
 mod open;

@@ -10,7 +10,8 @@ use tiered_core::{Error, ErrorKind, Result};
 use tiered_embedded::{Access, Engine, Opening, io_error};
 
 use crate::config::{RedbConfig, Verify};
-use crate::create::{Content, create, inspect};
+use crate::create::{Content, Made, create, inspect};
+use crate::destroy;
 use crate::engine::{ReadOnlyEngine, RedbEngine, make_tables};
 use crate::error::map;
 use crate::system::Os;
@@ -27,6 +28,10 @@ const VERIFY_UP_TO: u64 = 256 << 20;
 pub(crate) fn open(config: &RedbConfig, opening: Opening) -> Result<Box<dyn Engine>> {
     let create = match (opening, config.access) {
         (Opening::First, Access::ReadWrite) => config.create,
+        (Opening::First, Access::ReadOnly) if config.create == Create::New => {
+            let message = "a database that is only read cannot be new; leave out read-only access";
+            return Err(Error::new(ErrorKind::Config, message).at_place(config.path.display()));
+        }
         // A file that was removed while it was open must not be recreated empty.
         (Opening::Again, _) | (_, Access::ReadOnly) => Create::Never,
     };
@@ -60,25 +65,62 @@ fn open_file(config: &RedbConfig, create_it: Create) -> Result<Box<dyn Engine>> 
     }
     let content = match (found.and_then(|_| File::open(path)), create_it) {
         (Ok(file), _) => inspect(&file)?,
-        (Err(error), Create::IfAbsent) if error.kind() == io::ErrorKind::NotFound => Content::Empty,
+        (Err(error), Create::IfAbsent | Create::New) if error.kind() == io::ErrorKind::NotFound => {
+            Content::Empty
+        }
         (Err(error), _) => return Err(io_error(error)),
     };
-    match (content, create_it) {
-        (Content::Redb, _) => {}
-        (Content::Empty | Content::Unfinished, Create::IfAbsent) => create(&Os, path)?,
+    let made = match (content, create_it) {
+        (Content::Redb, Create::New) => return Err(already_there(config)),
+        (Content::Redb, _) => Made::ByAnother,
+        (Content::Empty | Content::Unfinished, Create::IfAbsent | Create::New) => create(&Os, path)?,
         (Content::Empty | Content::Unfinished, Create::Never) => {
             return Err(foreign("the file is empty, and no database yet; write to it first"));
         }
         (Content::Other, _) => {
             return Err(foreign("the file is not a database; use another file, this one was not touched"));
         }
+    };
+    if create_it == Create::New && made == Made::ByAnother {
+        return Err(already_there(config));
     }
     let check = match config.verify {
         Verify::Auto => fs::metadata(path).map_err(io_error)?.len() <= VERIFY_UP_TO,
         Verify::Always => true,
         Verify::Never => false,
     };
-    contained(|| open_existing(config, check))
+    let opened = contained(|| open_existing(config, check));
+    if made == Made::Here && opened.is_err() {
+        destroy::undo(config);
+    }
+    opened
+}
+
+/// Why a database cannot be made where there is one.
+fn already_there(config: &RedbConfig) -> Error {
+    match check_ours(config) {
+        Err(error) if error.kind() == ErrorKind::Foreign => error,
+        _ => Error::new(
+            ErrorKind::AlreadyExists,
+            "there is a store already; connect to it, or destroy it first",
+        ),
+    }
+}
+
+/// Refuses a database that is not ours, without writing: [`ErrorKind::PermissionDenied`] where it was not closed cleanly.
+pub(crate) fn check_ours(config: &RedbConfig) -> Result<()> {
+    // Damage elsewhere in the file does not matter here.
+    let builder = builder(config, false);
+    contained(|| match builder.open_read_only(&config.path) {
+        Ok(database) => check_marker(&database),
+        Err(error) => Err(unrepaired(error)),
+    })
+}
+
+/// Refuses a database that is not ours, and repairs one that was not closed cleanly.
+pub(crate) fn check_ours_and_repair(config: &RedbConfig) -> Result<()> {
+    let builder = builder(config, false);
+    contained(|| check_marker(&builder.open(&config.path).map_err(map)?))
 }
 
 fn open_existing(config: &RedbConfig, check: bool) -> Result<Box<dyn Engine>> {

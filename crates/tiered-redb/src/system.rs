@@ -1,4 +1,4 @@
-//! What creating a database asks of the operating system, so that tests can fail any of it.
+//! What creating and removing a database ask of the operating system, so that tests can fail any of it.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,7 +9,7 @@ use std::path::Path;
 use redb::StorageBackend as _;
 use redb::backends::FileBackend;
 
-/// The calls of a creation. All block.
+/// The calls of a creation and of a removal. All block.
 pub(crate) trait System {
     /// A new file for reading and writing, with the rights that the process's umask leaves.
     fn create_new(&self, path: &Path) -> io::Result<File>;
@@ -22,6 +22,9 @@ pub(crate) trait System {
 
     /// Whether `path` still names `file`.
     fn names(&self, path: &Path, file: &File) -> io::Result<bool>;
+
+    /// Whether no name of `file` is left in any folder.
+    fn is_nameless(&self, file: &File) -> io::Result<bool>;
 
     /// Writes at an offset, and makes the file longer where that is beyond its end.
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()>;
@@ -82,6 +85,10 @@ impl System for Os {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    fn is_nameless(&self, file: &File) -> io::Result<bool> {
+        Ok(file.metadata()?.nlink() == 0)
     }
 
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use tiered_core::adapter::Stamp;
-use tiered_core::{Capabilities, Durability, Result};
+use tiered_core::adapter::{Stamp, opening};
+use tiered_core::{Capabilities, Durability, Error, ErrorKind, Operation, Result};
 use tiered_core::{Create, WriteDurability};
 use tiered_embedded::{Access, Settings};
 
-use crate::{RocksdbStore, open};
+use crate::{RocksdbStore, destroy, open};
 
 /// Configures a [`RocksdbStore`].
 ///
@@ -120,7 +120,7 @@ impl RocksdbConfig {
     /// # Errors
     /// `NotFound` if there is none (or no folder for it), `Foreign` if the folder holds something else, `Locked` if it
     /// is open elsewhere, `Corrupt` if it is damaged, `PermissionDenied`, `Full`, `Unavailable`, `Config` outside a
-    /// tokio runtime.
+    /// tokio runtime; `AlreadyExists` if there is one and it was to be [new](Create::New).
     ///
     /// # Cancel safety
     /// If dropped, it may leave an empty database, which the next opening uses.
@@ -135,5 +135,65 @@ impl RocksdbConfig {
             .max_value(self.max_value)
             .stamp(self.stamp.clone());
         RocksdbStore::open(settings, move |opening| open::open(&self, opening)).await
+    }
+
+    /// Whether there is a database of this adapter in the folder. Changes nothing. One that is open elsewhere or damaged,
+    /// or whose removal was interrupted, counts as there.
+    ///
+    /// # Errors
+    /// `Foreign` if the folder holds something else, `PermissionDenied`, `Unavailable`, `Config` outside a tokio runtime.
+    ///
+    /// # Cancel safety
+    /// Dropping it has no effect.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example() -> tiered_core::Result<()> {
+    /// use tiered_rocksdb::RocksdbConfig;
+    ///
+    /// if RocksdbConfig::new("data.rocksdb").exists().await? {
+    ///     println!("there is a database");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn exists(self) -> Result<bool> {
+        let exists = self.blocking(destroy::exists).await;
+        exists.map_err(|error| error.during(Operation::Open).in_tier("rocksdb"))
+    }
+
+    /// Removes the database: the files of RocksDB and of this adapter, and the folder where nothing else is in it. When it
+    /// returns, they are gone, also after a power loss. Interrupted, it leaves a folder that is not opened as a database,
+    /// and that the next call removes.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none, `Foreign` if the folder holds something else, `Locked` if it is open elsewhere,
+    /// `Corrupt` if it is so damaged that whose it is cannot be told, `PermissionDenied`, `Unavailable`, `Config` outside a tokio runtime.
+    ///
+    /// # Cancel safety
+    /// If dropped, it goes on by itself.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example() -> tiered_core::Result<()> {
+    /// use tiered_rocksdb::RocksdbConfig;
+    ///
+    /// RocksdbConfig::new("data.rocksdb").destroy().await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn destroy(self) -> Result<()> {
+        let remove = |config: &Self| opening::open_patiently(&config.path, || destroy::destroy(config));
+        let destroyed = self.blocking(remove).await;
+        destroyed.map_err(|error| error.during(Operation::Destroy).in_tier("rocksdb"))
+    }
+
+    /// Runs calls that block.
+    async fn blocking<T: Send + 'static>(
+        self,
+        run: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let ended = opening::runtime()?.spawn_blocking(move || run(&self)).await;
+        ended.unwrap_or_else(|error| {
+            Err(Error::new(ErrorKind::Unavailable, "the runtime shut down").with_source(error))
+        })
     }
 }

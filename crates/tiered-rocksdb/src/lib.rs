@@ -21,9 +21,10 @@
 //! A clean close seals the manifest, so that damage to its end, which RocksDB takes for torn, is noticed as well.
 //!
 //! # Files
-//! The folder holds RocksDB's files and two of ours: `tiered-seal` is the seal; `tiered-making` is there while the
+//! The folder holds RocksDB's files and three of ours: `tiered-seal` is the seal; `tiered-making` is there while the
 //! database is being made, from before RocksDB has made anything, so that an interrupted creation differs from a
-//! foreign folder. A folder that holds something else is refused as
+//! foreign folder. `tiered-removing` is there while it is being removed ([`RocksdbConfig::destroy`]): the folder is not
+//! opened then. A folder that holds something else is refused as
 //! [`ErrorKind::Foreign`](tiered_core::ErrorKind::Foreign), and not touched.
 //!
 //! With [`Access::ReadOnly`] a write-protected folder, or one on a read-only mount, can be read. RocksDB takes no lock
@@ -34,6 +35,7 @@
 //! thread for blocking work.
 
 mod config;
+mod destroy;
 mod engine;
 mod error;
 mod marker;

@@ -14,7 +14,7 @@ use tiered_embedded::{Access, Engine, Opening, io_error};
 use crate::config::RocksdbConfig;
 use crate::engine::{CHUNKS, MARKS, META, RocksdbEngine, family_options, options};
 use crate::error::map;
-use crate::marker::Marker;
+use crate::marker::{MAKING, Marker, REMOVING};
 use crate::{marker, seal};
 
 /// In the default column family: which format the others have.
@@ -23,36 +23,49 @@ const FORMAT_VERSION: &[u8] = b"2";
 const DEFAULT: &str = "default";
 
 /// What lies at the path.
-enum Found {
+pub(crate) enum Found {
     /// Nothing.
     Absent,
     /// An empty folder, or a marked one where making a database was interrupted.
     Bare,
     /// A database of ours.
     Ours,
+    /// One whose removal was interrupted.
+    HalfRemoved,
 }
 
 /// Opens the folder of `config`, and creates the database first if the configuration says so.
 pub(crate) fn open(config: &RocksdbConfig, opening: Opening) -> Result<Box<dyn Engine>> {
     let create = match (opening, config.access) {
         (Opening::First, Access::ReadWrite) => config.create,
+        (Opening::First, Access::ReadOnly) if config.create == Create::New => {
+            let message = "a database that is only read cannot be new; leave out read-only access";
+            return Err(Error::new(ErrorKind::Config, message).at_place(config.path.display()));
+        }
         // A folder that was removed while it was open must not be recreated empty.
         (Opening::Again, _) | (_, Access::ReadOnly) => Create::Never,
     };
     open_folder(config, create).map_err(|error| error.at_place(config.path.display()))
 }
 
-fn open_folder(config: &RocksdbConfig, create: Create) -> Result<Box<dyn Engine>> {
+/// Opens the folder of `config`, whatever that says of creation and of its path in messages.
+pub(crate) fn open_folder(config: &RocksdbConfig, create: Create) -> Result<Box<dyn Engine>> {
     let path = &config.path;
     let found = inspect_patiently(path)?;
     match (&found, create) {
+        (Found::HalfRemoved, _) => {
+            let message =
+                "the removal of this database was interrupted, and a part of it is gone; destroy it again";
+            return Err(Error::new(ErrorKind::Corrupt, message));
+        }
+        (Found::Ours, Create::New) => return Err(already_there()),
         (Found::Ours, _) => {}
-        (Found::Bare, Create::IfAbsent) => marker::set(path).map_err(io_error)?,
+        (Found::Bare, Create::IfAbsent | Create::New) => marker::set(path, MAKING).map_err(io_error)?,
         (Found::Bare, Create::Never) => {
             return Err(foreign("the folder is empty and not a database yet; write to it first"));
         }
         (Found::Absent, Create::Never) => return Err(io_error(io::ErrorKind::NotFound.into())),
-        (Found::Absent, Create::IfAbsent) => {
+        (Found::Absent, Create::IfAbsent | Create::New) => {
             if !make_folder(path)? {
                 // Another process made it in the meantime: RocksDB's lock decides between us, if it is ours.
                 return open_folder(config, create);
@@ -77,11 +90,23 @@ fn open_folder(config: &RocksdbConfig, create: Create) -> Result<Box<dyn Engine>
         Access::ReadOnly => DB::open_cf_descriptors_read_only(&options, path, families, false),
     };
     let engine = RocksdbEngine::new(database.map_err(map)?, path.clone(), config.access);
+    // Under RocksDB's lock: of two that make it, the second finds what the first has made.
+    if create == Create::New && has_format(engine.database())? {
+        return Err(already_there());
+    }
     check_format(engine.database(), config.access)?;
     if config.access == Access::ReadWrite {
-        marker::clear(path).map_err(io_error)?;
+        marker::clear(path, MAKING).map_err(io_error)?;
     }
     Ok(Box::new(engine))
+}
+
+fn already_there() -> Error {
+    Error::new(ErrorKind::AlreadyExists, "there is a store already; connect to it, or destroy it first")
+}
+
+fn has_format(database: &DB) -> Result<bool> {
+    Ok(database.get(FORMAT).map_err(map)?.is_some())
 }
 
 fn foreign(message: &str) -> Error {
@@ -90,7 +115,7 @@ fn foreign(message: &str) -> Error {
 
 /// Inspects the folder. Another process that is opening it replaces files meanwhile, which looks like damage for a
 /// moment; the error is then RocksDB's lock.
-fn inspect_patiently(path: &Path) -> Result<Found> {
+pub(crate) fn inspect_patiently(path: &Path) -> Result<Found> {
     const ATTEMPTS: u32 = 3;
     for _ in 1..ATTEMPTS {
         match inspect(path) {
@@ -119,9 +144,17 @@ fn inspect(path: &Path) -> Result<Found> {
     }
     // A fresh file system, mounted for us, brings it along.
     names.remove("lost+found");
-    let marker = marker::look(path).map_err(io_error)?;
+    match marker::look(path, REMOVING).map_err(io_error)? {
+        Marker::Whole => return Ok(Found::HalfRemoved),
+        // Nothing was removed yet.
+        Marker::Begun => {
+            names.remove(REMOVING.name);
+        }
+        Marker::Absent | Marker::Foreign => {}
+    }
+    let marker = marker::look(path, MAKING).map_err(io_error)?;
     if marker == Marker::Begun {
-        names.remove(marker::NAME);
+        names.remove(MAKING.name);
     }
     if !names.contains("CURRENT") {
         return if names.is_empty() || marker == Marker::Whole {
@@ -156,7 +189,7 @@ fn make_folder(path: &Path) -> Result<bool> {
         made => made.map_err(io_error)?,
     }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let marked = marker::set(path).and_then(|()| File::open(parent)?.sync_all());
+    let marked = marker::set(path, MAKING).and_then(|()| File::open(parent)?.sync_all());
     marked.map(|()| true).map_err(|error| {
         // Only where it is empty.
         fs::remove_dir(path).ok();

@@ -39,6 +39,16 @@ pub(crate) fn set(folder: &Path) -> io::Result<()> {
     })
 }
 
+/// Removes the seal of a database that is gone, and its draft.
+pub(crate) fn clear(folder: &Path) -> io::Result<()> {
+    for path in [folder.join(NAME), folder.join(DRAFT)] {
+        if path.exists() && is_ours(&path)? {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Whether a file may be replaced: it is absent, or what we write under its name, whole or not.
 fn is_ours(path: &Path) -> io::Result<bool> {
     let mut text = Vec::new();

@@ -142,6 +142,21 @@ impl S3Store {
         outcomes
     }
 
+    /// Deletes keys without looking at them; those that were not, with the reason.
+    pub(crate) async fn delete_listed(&self, keys: &[Key]) -> HashMap<Key, Error> {
+        let (bulk, single): (Vec<Key>, Vec<Key>) = keys.iter().cloned().partition(is_xml);
+        let mut failed = HashMap::new();
+        for part in bulk.chunks(BULK) {
+            failed.extend(self.delete_bulk(part).await);
+        }
+        for key in single {
+            if let Err(error) = self.delete_entry(&key, &Delete::new()).await {
+                failed.insert(key, error);
+            }
+        }
+        failed
+    }
+
     /// Deletes up to [`BULK`] keys; those that were not, with the reason.
     async fn delete_bulk(&self, keys: &[Key]) -> HashMap<Key, Error> {
         loop {

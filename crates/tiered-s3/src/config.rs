@@ -10,9 +10,9 @@ use aws_sdk_s3::config::{
     StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
 };
 use tiered_core::adapter::Stamp;
-use tiered_core::{Capabilities, Error, ErrorKind, Key, Operation, Result};
+use tiered_core::{Capabilities, Create, Error, ErrorKind, Key, Operation, Result};
 
-use crate::client::NoteSent;
+use crate::client::{Client, NoteSent};
 use crate::store::S3Store;
 
 /// What an object's body is.
@@ -87,6 +87,7 @@ pub struct S3Config {
     pub(crate) multipart: u64,
     pub(crate) max_value: u64,
     pub(crate) stamp: Stamp,
+    pub(crate) create: Create,
     region: Option<String>,
     endpoint: Option<String>,
     profile: Option<String>,
@@ -116,6 +117,7 @@ impl S3Config {
             multipart: 16 << 20,
             max_value: Capabilities::DEFAULT_MAX_VALUE,
             stamp: Stamp::system(),
+            create: Create::default(),
             region: None,
             endpoint: None,
             profile: None,
@@ -247,11 +249,21 @@ impl S3Config {
         self
     }
 
+    /// What to do where there is no store under the prefix: no key, whoever wrote it, and no mark. With
+    /// [`Create::IfAbsent`], the default, that is not asked. The bucket is never created.
+    #[must_use]
+    pub fn create(mut self, create: Create) -> Self {
+        self.create = create;
+        self
+    }
+
     /// Reaches the bucket, and asks the server what it can do.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a setting that cannot work, and outside a tokio runtime; [`ErrorKind::NotFound`] where
-    /// the bucket does not exist: it is not made, since a bucket has an owner, a region and rules;
+    /// the bucket does not exist (it is not made, since a bucket has an owner, a region and rules), and under
+    /// [`Create::Never`] the store; [`ErrorKind::AlreadyExists`] where it does under [`Create::New`];
+    /// [`ErrorKind::Corrupt`] where its [removal](Self::destroy) was interrupted;
     /// [`ErrorKind::PermissionDenied`]; [`ErrorKind::Unavailable`].
     ///
     /// # Cancel safety
@@ -259,10 +271,20 @@ impl S3Config {
     pub async fn open(self) -> Result<S3Store> {
         let place = self.place();
         let failed = |error: Error| error.at_place(&place).during(Operation::Open).in_tier("s3");
-        self.check().map_err(failed)?;
-        tiered_core::adapter::opening::runtime().map_err(failed)?;
-        let client = self.client().await.map_err(failed)?;
+        let client = self.reach().await.map_err(failed)?;
         S3Store::open(self, client).await.map_err(failed)
+    }
+
+    /// The client, for settings that can work. Nothing is sent.
+    pub(crate) async fn reach(&self) -> Result<Client> {
+        self.check()?;
+        tiered_core::adapter::opening::runtime()?;
+        Ok(Client {
+            s3: self.client().await?,
+            bucket: self.bucket.clone(),
+            prefix: self.prefix.clone(),
+            timeout: self.timeout,
+        })
     }
 
     /// The place, for messages.

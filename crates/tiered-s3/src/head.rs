@@ -190,6 +190,11 @@ impl Headers<'_> {
     }
 }
 
+/// Whether a store of this crate wrote an object of these headers.
+pub(crate) fn is_ours(metadata: Option<&HashMap<String, String>>) -> bool {
+    metadata.is_some_and(|all| all.contains_key(VERSION))
+}
+
 /// The headers of an entry to write, and its content type. Without a checksum if that is not known yet.
 pub(crate) fn headers(
     entry: &Entry,

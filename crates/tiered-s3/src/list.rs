@@ -110,7 +110,7 @@ impl S3Store {
 }
 
 /// A name as a listing has it with `encoding-type=url`: a plus stands for a space.
-fn decode(name: &str) -> Option<String> {
+pub(crate) fn decode(name: &str) -> Option<String> {
     percent_decode(&name.replace('+', " "))
 }
 

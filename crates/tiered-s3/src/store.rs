@@ -76,15 +76,17 @@ impl fmt::Debug for S3Store {
 }
 
 impl S3Store {
-    pub(crate) async fn open(config: S3Config, s3: aws_sdk_s3::Client) -> Result<Self> {
-        let place = config.place();
-        let client = Client {
-            s3,
-            bucket: config.bucket.clone(),
-            prefix: config.prefix.clone(),
-            timeout: config.timeout,
-        };
+    pub(crate) async fn open(config: S3Config, client: Client) -> Result<Self> {
+        let create = config.create;
         probe::bucket(&client).await?;
+        let store = Self::reached(config, client).await?;
+        store.settle(create).await?;
+        Ok(store)
+    }
+
+    /// A store in a bucket that was reached, whatever is in it.
+    pub(crate) async fn reached(config: S3Config, client: Client) -> Result<Self> {
+        let place = config.place();
         let abilities = match config.conditional {
             Conditional::Probe => probe::probe(&client, config.stamp.versions()).await?,
             Conditional::Off => Abilities::default(),
@@ -180,7 +182,7 @@ impl S3Store {
         }
     }
 
-    async fn write_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
+    pub(crate) async fn write_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
         let (client, name) = (&self.0.client, self.mark_name(name));
         let written = match value {
             Some(value) => {

@@ -39,7 +39,10 @@
 #[cfg(feature = "blocking")]
 pub mod blocking;
 mod layer;
+mod lifecycle;
+mod namespace;
 mod open;
+mod place;
 mod schemes;
 mod stack;
 
@@ -58,6 +61,10 @@ struct BlockingPage;
 #[doc = include_str!("../../../docs/src/values.md")]
 #[doc = include_str!("../../../docs/src/sweep.md")]
 struct PagesOfValues;
+/// The page on creating and destroying.
+#[cfg(all(doctest, feature = "redb"))]
+#[doc = include_str!("../../../docs/src/lifecycle.md")]
+struct Lifecycle;
 /// The page on wrappers.
 #[cfg(all(doctest, feature = "moka", feature = "lz4", feature = "encryption", feature = "toml"))]
 #[doc = include_str!("../../../docs/src/wrappers.md")]
@@ -79,8 +86,8 @@ pub use tiered_core::{
     FlushOrder, Freshness, Guarantees, Key, Known, ListOptions, ListStream, Listed, Lookup, MemoryStore,
     Metadata, Operation, Outcome, ParkReason, Parked, Precondition, Put, Read, ReadOptions, ReadPolicy,
     Receipt, Requirement, Result, Sharing, Slices, Source, Staleness, Stats, Store, StoreExt, TieredBuilder,
-    TieredSettings, TieredStore, Timestamp, Version, VolatileJournal, WriteDurability, WritePolicy, Written,
-    adapter, hooks, ownership, settings, sync,
+    TieredSettings, TieredStore, Timestamp, Unflushed, Version, VolatileJournal, WriteDurability,
+    WritePolicy, Written, adapter, hooks, ownership, settings, sync,
 };
 
 /// The journal of durable write-behind.

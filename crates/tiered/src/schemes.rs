@@ -9,8 +9,10 @@ use futures_util::future::BoxFuture;
 use tiered_core::adapter::url::StoreUrl;
 use tiered_core::{AsStore, Create, Error, ErrorKind, Operation, Result, Store};
 
-use crate::layer;
-use crate::open::{open_standard, read_only};
+use crate::lifecycle::{Undo, closing};
+use crate::open::read_only;
+use crate::place::Place;
+use crate::{layer, namespace};
 
 /// Opens the stores of a scheme. A function `async fn(StoreUrl, Create) -> Result<impl Store>` is one.
 ///
@@ -33,7 +35,9 @@ use crate::open::{open_standard, read_only};
 /// ```
 pub trait Opener: Send + Sync + 'static {
     /// Opens the store that `url` names. It takes the parameters that it knows, and lets
-    /// [`StoreUrl::finish`] refuse the others. `create` says whether an absent place is made.
+    /// [`StoreUrl::finish`] refuse the others. `create` says whether an absent place is made. Under [`Create::Never`] an
+    /// absent place is [`ErrorKind::NotFound`], under [`Create::New`] one that is there [`ErrorKind::AlreadyExists`]. What a
+    /// failed opening has made is removed by the opener.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a URL that is no such store's; else those of the store.
@@ -51,6 +55,72 @@ pub trait Opener: Send + Sync + 'static {
     /// # Ok::<(), tiered::Error>(()) }).unwrap();
     /// ```
     fn open(&self, url: StoreUrl, create: Create) -> BoxFuture<'_, Result<Arc<dyn Store>>>;
+
+    /// Whether there is a store at the place that `url` names, without changing anything. The body given here refuses: a
+    /// closure opens stores, and cannot tell.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where it is not provided; [`ErrorKind::Foreign`] where there is something else.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered::adapter::url::StoreUrl;
+    /// use tiered::{Create, ErrorKind, MemoryStore, Opener, Result};
+    ///
+    /// async fn mine(_: StoreUrl, _: Create) -> Result<MemoryStore> {
+    ///     Ok(MemoryStore::new())
+    /// }
+    /// let error = mine.exists(StoreUrl::parse("mine:x")?).await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Unsupported);
+    /// # Ok::<(), tiered::Error>(()) }).unwrap();
+    /// ```
+    fn exists(&self, url: StoreUrl) -> BoxFuture<'_, Result<bool>> {
+        let refused = not_provided(&url, "exists", Operation::Open);
+        async move { Err(refused) }.boxed()
+    }
+
+    /// Removes the store at the place that `url` names, with all that it has written, and nothing else. It fails with
+    /// [`ErrorKind::NotFound`] where there is none, and with [`ErrorKind::Locked`] where the store is open. The body given
+    /// here refuses.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where it is not provided; else those of the store.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use futures_util::FutureExt as _;
+    /// use futures_util::future::BoxFuture;
+    /// use tiered::adapter::url::StoreUrl;
+    /// use tiered::{Create, MemoryStore, Opener, Result, Schemes, Store, Unflushed};
+    ///
+    /// struct Mine;
+    ///
+    /// impl Opener for Mine {
+    ///     fn open(&self, _: StoreUrl, _: Create) -> BoxFuture<'_, Result<Arc<dyn Store>>> {
+    ///         async { Ok(Arc::new(MemoryStore::new()) as Arc<dyn Store>) }.boxed()
+    ///     }
+    ///
+    ///     fn destroy(&self, _: StoreUrl) -> BoxFuture<'_, Result<()>> {
+    ///         async { Ok(()) }.boxed()
+    ///     }
+    /// }
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// Schemes::standard().with("mine", Mine).destroy("mine:x", Unflushed::Refuse).await?;
+    /// # Ok::<(), tiered::Error>(()) }).unwrap();
+    /// ```
+    fn destroy(&self, url: StoreUrl) -> BoxFuture<'_, Result<()>> {
+        let refused = not_provided(&url, "destroy", Operation::Destroy);
+        async move { Err(refused) }.boxed()
+    }
+}
+
+fn not_provided(url: &StoreUrl, method: &str, operation: Operation) -> Error {
+    let message =
+        format!("the scheme {}: cannot; implement Opener::{method} for it, beside open", url.scheme());
+    Error::new(ErrorKind::Unsupported, message).during(operation)
 }
 
 impl<F, Opening, S> Opener for F
@@ -117,17 +187,17 @@ impl Schemes {
         self
     }
 
-    /// Opens the store that `url` names.
+    /// Opens the store that `url` names. One that may be made, lasts and keeps marks has an [id](Self::id) then.
     ///
     /// # Errors
-    /// As [`open`](crate::open); for a scheme of the program, its opener's.
+    /// As [`open`](crate::open); for a scheme of the program, its opener's. What a failed opening has made is removed again.
     ///
     /// # Cancel safety
     /// As the opening of the store.
     pub async fn open(&self, url: &str, create: Create) -> Result<Arc<dyn Store>> {
-        let (layers, inside) = layer::split(url)?;
-        let store = self.open_inside(&inside, create).await?;
-        wrapped(&layers, store).await
+        let undo = Undo::default();
+        let opened = self.open_noting(url, create, &undo).await;
+        undo.after(self, opened).await
     }
 
     /// Opens an existing store for reading, as [`open_to_read`](crate::open_to_read) does.
@@ -145,19 +215,35 @@ impl Schemes {
             }
             (opened, _) => opened,
         };
-        wrapped(&layers, store?).await
-    }
-
-    async fn open_inside(&self, url: &str, create: Create) -> Result<Arc<dyn Store>> {
-        let url = StoreUrl::parse(url)?;
-        match self.own.get(url.scheme()) {
-            Some(opener) => opener.open(url, create).await,
-            None => open_standard(url, create).await.map_err(|error| self.with_own(error)),
+        let store = wrapped(&layers, store?).await?;
+        let has_prefix = layers.iter().any(|layer| matches!(layer, layer::Layer::Prefix(_)));
+        let checked = if has_prefix { namespace::check_whole(&*store).await } else { Ok(()) };
+        match checked {
+            Ok(()) => Ok(store),
+            Err(error) => closing(&*store, Err(error)).await,
         }
     }
 
+    pub(crate) fn opener(&self, scheme: &str) -> Option<&dyn Opener> {
+        self.own.get(scheme).map(|opener| &**opener)
+    }
+
+    /// Opens the store of a URL without wrappers.
+    pub(crate) async fn open_inside(&self, url: &str, create: Create) -> Result<Arc<dyn Store>> {
+        let parsed = StoreUrl::parse(url)?;
+        let Some(opener) = self.opener(parsed.scheme()) else {
+            return Place::of(parsed).map_err(|error| self.with_own(error))?.open(create).await;
+        };
+        // A closure may not know this kind of creation.
+        if create == Create::New && opener.exists(StoreUrl::parse(url)?).await.unwrap_or(false) {
+            let message = "there is a store already; connect to it, or destroy it first";
+            return Err(Error::new(ErrorKind::AlreadyExists, message).during(Operation::Open));
+        }
+        opener.open(parsed, create).await
+    }
+
     /// The error of an unknown scheme says which ones the program has.
-    fn with_own(&self, error: Error) -> Error {
+    pub(crate) fn with_own(&self, error: Error) -> Error {
         let is_unknown = error.kind() == ErrorKind::Config && error.message().starts_with("unknown scheme");
         if self.own.is_empty() || !is_unknown {
             return error;

@@ -1,6 +1,8 @@
 //! Stacks of any depth from data.
 
 mod around;
+mod lifecycle;
+mod opening;
 #[cfg(all(test, feature = "toml"))]
 mod tests;
 
@@ -11,15 +13,14 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use tiered_core::Create;
-use tiered_core::adapter::journal::Journal;
 use tiered_core::adapter::url::StoreUrl;
 use tiered_core::ownership::Lease;
-use tiered_core::{
-    Error, ErrorKind, Operation, Result, Store, TieredSettings, TieredStore, VolatileJournal, WritePolicy,
-};
+use tiered_core::{Error, ErrorKind, Operation, Result, Store, TieredSettings, TieredStore};
 
-use crate::schemes::{Schemes, wrapped};
+use crate::lifecycle::Undo;
+use crate::schemes::Schemes;
 use around::{Around, OfCompressed, OfEncrypted, OfPrefix};
+use opening::{Above, Opened, VOLATILE};
 
 /// A store, a tiered store of two stacks, or a wrapper around a stack, as settings describe it.
 ///
@@ -232,10 +233,11 @@ impl Stack {
         })
     }
 
-    /// Opens the stack. An absent frontend is always created; `create` applies to the other stores.
+    /// Opens the stack. An absent frontend is always created; `create` applies to the other stores. What is new has to
+    /// be so as a whole: see [`create`](Self::create) for [`Create::New`].
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a combination that cannot work, or outside a tokio runtime, saying what to change; else
+    /// Whatever fails, what this call has made is removed again, and the tiers are closed. [`ErrorKind::Config`] for a combination that cannot work, or outside a tokio runtime, saying what to change; else
     /// the tiers' own.
     ///
     /// # Cancel safety
@@ -271,7 +273,7 @@ impl Stack {
         schemes: &'a Schemes,
         create: Create,
     ) -> BoxFuture<'a, Result<Arc<dyn Store>>> {
-        self.open_as(schemes, Opened::With(create), Above::Nothing)
+        self.open_and_undo(schemes, Opened::With(create))
     }
 
     /// Opens a stack of two tiers, as [`open`](Self::open) does.
@@ -324,7 +326,10 @@ impl Stack {
             let opened = Opened::With(create);
             match (&self.frontend, &self.backend) {
                 (Some(frontend), Some(backend)) if self.wrapper()?.is_none() => {
-                    self.open_tiers(schemes, (frontend, backend), opened, Above::Nothing).await
+                    let undo = Undo::default();
+                    let tiers = (&**frontend, &**backend);
+                    let store = self.open_tiers(schemes, tiers, opened, Above::Nothing, &undo).await;
+                    undo.after(schemes, store).await
                 }
                 _ => Err(Error::new(
                     ErrorKind::Config,
@@ -374,37 +379,7 @@ impl Stack {
     /// # Ok::<(), tiered::Error>(()) }).unwrap();
     /// ```
     pub fn open_to_read_with<'a>(&'a self, schemes: &'a Schemes) -> BoxFuture<'a, Result<Arc<dyn Store>>> {
-        self.open_as(schemes, Opened::ToRead, Above::Nothing)
-    }
-
-    fn open_as<'a>(
-        &'a self,
-        schemes: &'a Schemes,
-        opened: Opened,
-        above: Above,
-    ) -> BoxFuture<'a, Result<Arc<dyn Store>>> {
-        async move {
-            let refuse = |why: &str| Err(Error::new(ErrorKind::Config, why).during(Operation::Open));
-            if let Some((layer, store)) = self.wrapper()? {
-                let store = store.open_as(schemes, opened, above).await?;
-                return wrapped(&[layer], store).await;
-            }
-            match (&self.url, &self.frontend, &self.backend) {
-                (Some(url), None, None) if self.has_no_settings() => match opened {
-                    Opened::With(create) => schemes.open(url, create).await,
-                    Opened::ToRead => schemes.open_to_read(url).await,
-                },
-                (None, Some(frontend), Some(backend)) => {
-                    let tiers = (&**frontend, &**backend);
-                    Ok(Arc::new(self.open_tiers(schemes, tiers, opened, above).await?) as Arc<dyn Store>)
-                }
-                (Some(_), ..) => {
-                    refuse("a stack has either a url, or a frontend, a backend and their policy")
-                }
-                _ => refuse("a stack needs a url, or a frontend and a backend"),
-            }
-        }
-        .boxed()
+        self.open_and_undo(schemes, Opened::ToRead)
     }
 
     fn has_no_settings(&self) -> bool {
@@ -416,104 +391,6 @@ impl Stack {
             && !self.private_frontend
             && !self.sole_journal
     }
-
-    async fn open_tiers(
-        &self,
-        schemes: &Schemes,
-        (frontend, backend): (&Self, &Self),
-        opened: Opened,
-        above: Above,
-    ) -> Result<TieredStore> {
-        let settings = self.policy.clone().unwrap_or_default();
-        let behind = settings.write_policy == WritePolicy::WriteBehind;
-        if behind && self.journal.is_none() {
-            let message = "write-behind needs a journal; name a folder for it, or volatile: where a crash may lose what is not flushed";
-            return Err(Error::new(ErrorKind::Config, message).during(Operation::Open));
-        }
-        if !behind && self.journal.is_some() {
-            let message = format!(
-                "{} does not use a journal; remove `journal` or choose write-behind",
-                settings.write_policy
-            );
-            return Err(Error::new(ErrorKind::Config, message).during(Operation::Open));
-        }
-        // Opened first: its lock tells whether another process has the stack open.
-        let journal = match self.journal.as_deref() {
-            None => None,
-            Some(place) => Some(open_journal(place).await?),
-        };
-        // The backend is opened first: no frontend is created for a backend that does not exist.
-        let opened = if journal.is_some() { opened.for_writing() } else { opened };
-        let beneath = if self.has_durable_journal() { Above::Journal } else { above };
-        let backend = backend.open_as(schemes, opened, beneath).await?;
-        let opened = frontend.open_with(schemes, Create::IfAbsent).await;
-        let frontend = match opened {
-            Ok(frontend) => frontend,
-            Err(error) => {
-                backend.close().await.ok();
-                return Err(error);
-            }
-        };
-        let builder = TieredStore::builder(Arc::clone(&frontend), Arc::clone(&backend)).settings(settings);
-        let builder = match journal {
-            Some(journal) => builder.journal(journal),
-            None => builder,
-        };
-        let builder = if self.sole_writer { builder.declare_sole_writer() } else { builder };
-        let builder = if self.private_frontend { builder.declare_private_frontend() } else { builder };
-        let builder = match self.lease {
-            Some(lease) => builder.lease(lease),
-            None => builder,
-        };
-        let builder = if self.sole_journal { builder.declare_sole_journal() } else { builder };
-        let builder = match &self.backend_id {
-            Some(id) => builder.backend_id(id),
-            None => builder,
-        };
-        // The journal of a store above holds writes that this store does not see; the store above serves them.
-        let builder = match above {
-            Above::Journal => builder.beneath_journal(),
-            Above::Nothing => builder,
-        };
-        match builder.build().await {
-            Ok(store) => Ok(store),
-            Err(error) => {
-                // If the stack cannot be built, its tiers are closed.
-                frontend.close().await.ok();
-                backend.close().await.ok();
-                Err(error)
-            }
-        }
-    }
-}
-
-/// Names a journal in memory, which a crash loses.
-const VOLATILE: &str = "volatile:";
-
-/// How the backend of a stack is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Opened {
-    With(Create),
-    ToRead,
-}
-
-impl Opened {
-    /// Recovering a journal writes.
-    fn for_writing(self) -> Self {
-        match self {
-            Self::With(create) => Self::With(create),
-            Self::ToRead => Self::With(Create::Never),
-        }
-    }
-}
-
-/// Whether a stack above this one has a journal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Above {
-    /// No journal that outlives the process.
-    Nothing,
-    /// At least one.
-    Journal,
 }
 
 /// The parser's message without the text that it read, which may hold a password (`frontend = "postgres://…"` in place
@@ -526,21 +403,6 @@ fn without_text(message: &str) -> String {
     let name = quoted.strip_suffix('`').unwrap_or_default();
     let is_name = (1..=32).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
     if is_name { format!("{before}`{name}`{expected}") } else { format!("{before}…{expected}") }
-}
-
-/// The journal at `place`.
-async fn open_journal(place: &str) -> Result<Arc<dyn Journal>> {
-    if place == VOLATILE {
-        return Ok(Arc::new(VolatileJournal::new()));
-    }
-    #[cfg(feature = "journal")]
-    return Ok(Arc::new(tiered_journal::JournalConfig::new(place).open().await?));
-    #[cfg(not(feature = "journal"))]
-    Err(Error::new(
-        ErrorKind::Config,
-        "this build has no journal on disk; enable the feature journal, or use volatile:",
-    )
-    .during(Operation::Open))
 }
 
 impl fmt::Debug for Stack {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-const ALL: [&[&str]; 18] = [
+const ALL: [&[&str]; 22] = [
     &[],
     &["get"],
     &["put"],
@@ -22,6 +22,10 @@ const ALL: [&[&str]; 18] = [
     &["journal", "retry"],
     &["journal", "drop"],
     &["journal", "abandon"],
+    &["create"],
+    &["exists"],
+    &["destroy"],
+    &["id"],
     &["conformance"],
     &["demo"],
 ];

@@ -6,6 +6,7 @@ mod files;
 mod gc;
 mod help;
 mod journals;
+mod lifecycle;
 mod pipes;
 mod place;
 mod schemes;

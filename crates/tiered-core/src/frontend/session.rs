@@ -107,13 +107,12 @@ impl Sessions {
             }
             return Ok(Self::new(fresh));
         }
-        if let Some(identity) = backend {
-            bind(frontend, identity).await?;
-        }
+        bind(frontend, backend.as_ref()).await?;
         let clean = frontend.mark(IN_USE).await?.is_none();
         let last = frontend.mark(SESSION).await?.and_then(|mark| decode(&mark));
         let session = match (reopen, last) {
-            (Reopen::Trust, Some(last)) if clean => last,
+            // What cannot be told from another backend's is not trusted.
+            (Reopen::Trust, Some(last)) if clean && backend.is_some() => last,
             _ => fresh,
         };
         frontend.set_mark(IN_USE, Some(encode(session))).await?;
@@ -130,16 +129,27 @@ impl Sessions {
     }
 }
 
-async fn bind(frontend: &dyn Store, identity: Bytes) -> Result<()> {
-    match frontend.mark(BACKEND).await? {
-        None => frontend.set_mark(BACKEND, Some(identity)).await,
-        Some(bound) if bound == identity => Ok(()),
-        Some(_) => Err(Error::new(
-            ErrorKind::Config,
-            "the frontend holds entries of another backend; use its own backend, or an empty frontend",
-        )
-        .during(Operation::Open)
-        .in_tier(frontend.capabilities().name())),
+/// Refuses a frontend whose entries are of another backend than the one of this identity, and binds one that is not bound
+/// yet.
+async fn bind(frontend: &dyn Store, backend: Option<&Bytes>) -> Result<()> {
+    let refuse = |message: String| {
+        let name = frontend.capabilities().name();
+        Err(Error::new(ErrorKind::Config, message).during(Operation::Open).in_tier(name))
+    };
+    let text = |identity: &Bytes| String::from_utf8_lossy(identity).into_owned();
+    match (frontend.mark(BACKEND).await?, backend) {
+        (None, None) => Ok(()),
+        (None, Some(identity)) => frontend.set_mark(BACKEND, Some(identity.clone())).await,
+        (Some(bound), Some(identity)) if bound == *identity => Ok(()),
+        (Some(bound), Some(identity)) => refuse(format!(
+            "the frontend holds entries of another backend: of {}, and this one is {}; use its own backend, or destroy the frontend and begin with an empty one",
+            text(&bound),
+            text(identity)
+        )),
+        (Some(bound), None) => refuse(format!(
+            "the frontend holds entries of the backend {}, and this one keeps no marks that tell which it is; name it with backend_id(…), or destroy the frontend and begin with an empty one",
+            text(&bound)
+        )),
     }
 }
 

@@ -7,6 +7,7 @@ mod files;
 mod flush;
 mod images;
 mod lease;
+mod lifecycle;
 mod marks;
 mod ownership;
 mod parking;

@@ -75,6 +75,10 @@ impl System for Failing {
         self.call("names").and_then(|()| Os.names(path, file))
     }
 
+    fn is_nameless(&self, file: &File) -> io::Result<bool> {
+        self.call("is_nameless").and_then(|()| Os.is_nameless(file))
+    }
+
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         let alive = !self.dead.get();
         self.call("write").inspect_err(|_| {

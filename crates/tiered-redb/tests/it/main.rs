@@ -3,6 +3,7 @@
 mod damage;
 mod disk;
 mod letting_go;
+mod lifecycle;
 mod opening;
 mod ownership;
 mod read_only;

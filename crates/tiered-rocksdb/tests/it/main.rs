@@ -1,6 +1,7 @@
 //! The RocksDB tier: the conformance suite, opening and refusing, damage.
 
 mod damage;
+mod lifecycle;
 mod opening;
 
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 
 mod deletes;
 mod fs;
+mod lifecycle;
 mod opening;
 mod others;
 mod place;
