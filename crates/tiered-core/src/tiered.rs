@@ -28,7 +28,7 @@ use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::frontend::Frontend;
 use crate::hooks::{Hook, HookHandle};
 use crate::journal::{Parked, Sequence};
-use crate::key::{AsKey, Key};
+use crate::key::Key;
 use crate::list::{ListOptions, ListStream};
 use crate::observe::{Events, Recorder, Stats};
 use crate::ownership;
@@ -356,83 +356,6 @@ impl TieredStore {
         let behind = Arc::clone(self.behind().ok_or_else(no_journal)?);
         // In a task of its own: half of it must not be left undone.
         self.rooms.tasks.join(async move { behind.drop_parked(sequence).await }).await
-    }
-
-    /// Drops `key` from the frontend. A fill that is under way does not bring it back.
-    ///
-    /// # Errors
-    /// The frontend's, after which the key serves no hits until a removal has succeeded.
-    ///
-    /// # Cancel safety
-    /// As a write.
-    ///
-    /// # Examples
-    /// ```
-    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-    /// use tiered_core::{MemoryStore, StoreExt, TieredStore};
-    ///
-    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new()).build().await?;
-    /// store.set("users/42", "Ada").await?;
-    /// store.invalidate("users/42").await?;
-    /// assert!(!store.frontend().contains("users/42").await?);
-    /// assert!(store.contains("users/42").await?, "read from the backend");
-    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
-    /// ```
-    pub async fn invalidate(&self, key: impl AsKey) -> Result<()> {
-        self.rooms.door.check(Operation::Delete)?;
-        self.rooms.invalidate(&*key.as_key()?).await
-    }
-
-    /// Drops every key that begins with `prefix` from the frontend; how many. The backend is not touched.
-    ///
-    /// After it no read is answered by what the frontend had of these keys before: fills under way do not bring it back.
-    /// Writes under way may leave what they have written. With [`WritePolicy::FrontendOnly`](crate::WritePolicy) local
-    /// entries stay; drop them one by one with [`invalidate`](Self::invalidate).
-    ///
-    /// It lists the frontend: its time grows with the number of matching keys, its memory does not.
-    ///
-    /// # Errors
-    /// The frontend's. What was dropped before stays so.
-    ///
-    /// # Cancel safety
-    /// Dropping it stops it; each key is dropped or not.
-    ///
-    /// # Examples
-    /// ```
-    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-    /// use tiered_core::{MemoryStore, StoreExt, TieredStore};
-    ///
-    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new()).build().await?;
-    /// store.set("users/42", "Ada").await?;
-    /// store.set("orders/1", "paid").await?;
-    /// assert_eq!(store.invalidate_prefix("users/").await?, 1);
-    /// assert!(!store.frontend().contains("users/42").await?);
-    /// assert!(store.frontend().contains("orders/1").await?);
-    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
-    /// ```
-    pub async fn invalidate_prefix(&self, prefix: &str) -> Result<u64> {
-        self.rooms.door.check(Operation::Delete)?;
-        self.rooms.invalidate_prefix(prefix).await
-    }
-
-    /// [`invalidate_prefix`](Self::invalidate_prefix) for every key.
-    ///
-    /// # Errors
-    /// As there.
-    ///
-    /// # Examples
-    /// ```
-    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-    /// use tiered_core::{MemoryStore, StoreExt, TieredStore};
-    ///
-    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new()).build().await?;
-    /// store.set("users/42", "Ada").await?;
-    /// assert_eq!(store.invalidate_all().await?, 1);
-    /// assert!(store.frontend().keys("").await?.is_empty());
-    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
-    /// ```
-    pub async fn invalidate_all(&self) -> Result<u64> {
-        self.invalidate_prefix("").await
     }
 }
 

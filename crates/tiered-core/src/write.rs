@@ -89,8 +89,8 @@ pub struct Put {
 ///     .expires_at(Timestamp::from_millis(4_102_444_800_000))
 ///     .precondition(Precondition::Absent);
 /// let written = store.set("users/42", put).await?;
-/// // Only if no other write came in between.
-/// store.set("users/42", Put::new("Grace").if_version(written.version)).await?;
+/// // Only if no other write came in between. It does not expire, whatever the store's default.
+/// store.set("users/42", Put::new("Grace").never_expires().if_version(written.version)).await?;
 /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
 /// ```
 impl Put {

@@ -190,7 +190,7 @@ impl WriteBehind {
         let turn = async {
             let room = self.take_room(1, bytes).await?;
             let gate = Gate::close(&self.slots, &key).await;
-            Ok((gate, room, watched.before(&self.frontend).await?))
+            Ok((gate, room, watched.before(|key| self.frontend.at_hand(key)).await?))
         };
         let behind = Arc::clone(self);
         self.turns
@@ -226,7 +226,7 @@ impl WriteBehind {
         let turn = async {
             let room = self.take_room(operations, bytes).await?;
             let gates = Gate::close_all(&self.slots, keys_of(&writes)).await;
-            Ok((gates, room, self.hooks.admit(writes, atomicity, &self.frontend).await?))
+            Ok((gates, room, self.hooks.admit(writes, atomicity, |key| self.frontend.at_hand(key)).await?))
         };
         let behind = Arc::clone(self);
         self.turns

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::Hook;
+use super::hook::Hook;
 use crate::observe::{Count, Recorder};
 
 /// One registered hook.

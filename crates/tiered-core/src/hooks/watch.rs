@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use super::mutation::{Body, Mutation};
 use super::registry::{Hooks, Registered};
-use super::{Body, Mutation, Old};
 use crate::batch::{Applied, Atomicity, BatchOutcomes, Refused};
 use crate::effect::{Effect, Write};
 use crate::error::{Error, Outcome, Result};
-use crate::frontend::Frontend;
+use crate::key::Key;
 use crate::observe::Count;
 use crate::panics;
 
@@ -41,7 +41,7 @@ impl Hooks {
         Watched(Some(Box::new(Seen { hooks: Arc::clone(self), by, mutation })))
     }
 
-    /// Calls the hooks before a batch, whose keys are gated. What they refuse is taken out of a batch per item.
+    /// Calls the hooks before a batch, whose keys are gated. `at_hand` says what a key has, as far as no tier need be asked. What they refuse is taken out of a batch per item.
     ///
     /// # Errors
     /// The first refusal, with its key and [`Outcome::NotApplied`], unless the batch is judged per item.
@@ -49,7 +49,7 @@ impl Hooks {
         self: &Arc<Self>,
         writes: Vec<Write>,
         atomicity: Atomicity,
-        frontend: &Frontend,
+        at_hand: impl Fn(&Key) -> Option<Effect>,
     ) -> Result<Admitted> {
         if self.now().is_empty() {
             return Ok(Admitted { writes, watched: Vec::new(), refused: Refused::default() });
@@ -58,7 +58,7 @@ impl Hooks {
             (Vec::with_capacity(writes.len()), Vec::with_capacity(writes.len()));
         let mut refused = Vec::new();
         for (index, write) in writes.into_iter().enumerate() {
-            match self.watch(&write, Body::AtHand).before(frontend).await {
+            match self.watch(&write, Body::AtHand).before(&at_hand).await {
                 Ok(seen) => {
                     admitted.push(write);
                     watched.push(seen);
@@ -72,13 +72,14 @@ impl Hooks {
 }
 
 impl Watched {
-    /// Calls the hooks before the write, whose key is gated.
+    /// Calls the hooks before the write, whose key is gated. `at_hand` says what it has, as far as no tier need be asked.
     ///
     /// # Errors
     /// The first refusal, with the key and [`Outcome::NotApplied`].
-    pub(crate) async fn before(mut self, frontend: &Frontend) -> Result<Self> {
+    pub(crate) async fn before(mut self, at_hand: impl Fn(&Key) -> Option<Effect>) -> Result<Self> {
         if let Some(seen) = &mut self.0 {
-            seen.mutation.old = known(frontend, &seen.mutation.write);
+            let old = at_hand(seen.mutation.key());
+            seen.mutation.over(old);
             seen.before().await?;
         }
         Ok(self)
@@ -153,14 +154,5 @@ pub(crate) async fn after_all(watched: Vec<Watched>, ended: &Result<BatchOutcome
                 }
             }
         }
-    }
-}
-
-/// What the key has, where no tier need be asked: its pending write, else what a hit would show.
-fn known(frontend: &Frontend, write: &Write) -> Old {
-    match frontend.at_hand(write.key()) {
-        None => Old::Unknown,
-        Some(Effect::Put(entry)) => Old::Entry(entry),
-        Some(Effect::Delete(_)) => Old::Absent,
     }
 }

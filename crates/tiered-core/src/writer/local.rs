@@ -61,7 +61,7 @@ impl Local {
         let watched = self.hooks.watch(&write, Body::AtHand);
         let turn = async {
             let gate = Gate::close(&self.slots, write.key()).await;
-            Ok((gate, watched.before(&self.frontend).await?))
+            Ok((gate, watched.before(|key| self.frontend.at_hand(key)).await?))
         };
         let (local, owned) = (Arc::clone(self), write.clone());
         self.turns
@@ -87,7 +87,7 @@ impl Local {
     ) -> Result<BatchOutcomes> {
         let turn = async {
             let gates = Gate::close_all(&self.slots, keys_of(&writes)).await;
-            Ok((gates, self.hooks.admit(writes, atomicity, &self.frontend).await?))
+            Ok((gates, self.hooks.admit(writes, atomicity, |key| self.frontend.at_hand(key)).await?))
         };
         let local = Arc::clone(self);
         self.turns

@@ -76,7 +76,7 @@ impl Through {
         let (key, watched) = (write.key().clone(), self.hooks.watch(&write, Body::AtHand));
         let turn = async {
             let gate = Gate::close(&self.slots, &key).await;
-            Ok((gate, watched.before(&self.frontend).await?))
+            Ok((gate, watched.before(|key| self.frontend.at_hand(key)).await?))
         };
         self.turns
             .take(turn, |(gate, watched)| async move {
@@ -103,7 +103,7 @@ impl Through {
         let through = Arc::clone(self);
         let turn = async {
             let gates = Gate::close_all(&self.slots, keys_of(&writes)).await;
-            Ok((gates, self.hooks.admit(writes, atomicity, &self.frontend).await?))
+            Ok((gates, self.hooks.admit(writes, atomicity, |key| self.frontend.at_hand(key)).await?))
         };
         self.turns
             .take(turn, |(gates, admitted)| async move {

@@ -25,6 +25,8 @@ use crate::settings::{
 ///     .max_stale(Duration::from_secs(5))
 ///     .serve_stale(Duration::from_mins(10))
 ///     .negative_ttl(Duration::from_millis(200))
+///     .default_ttl(Duration::from_hours(24))
+///     .prefix_ttl("sessions/", Duration::from_mins(30))
 ///     .backend_breaker(5, Duration::from_secs(1))
 ///     .build()
 ///     .await?;

@@ -30,7 +30,7 @@ impl Through {
         let watched = self.hooks.watch(&write, Body::Streamed);
         let turn = async {
             let gate = Gate::close(&self.slots, &key).await;
-            Ok((gate, watched.before(&self.frontend).await?))
+            Ok((gate, watched.before(|key| self.frontend.at_hand(key)).await?))
         };
         let written = self.turns.take(turn, |(gate, watched)| async move {
             let closed = through.close(gate, write.key()).await;
