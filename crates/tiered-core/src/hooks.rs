@@ -15,9 +15,9 @@
 //! | is called | when the write has its key's gate and nothing has been written | when its outcome is known, before the write is answered and before the next write of the key begins |
 //! | number of calls | at most one | one for each mutation that every hook let pass |
 //! | order | of registration; in a batch, that of its operations | the same |
-//! | a failure | refuses the write: [`Outcome::NotApplied`](crate::Outcome::NotApplied)(crate::Outcome::NotApplied) | cannot be reported; the write is answered as it ended |
+//! | a failure | refuses the write: [`Outcome::NotApplied`](crate::Outcome::NotApplied) | cannot be reported; the write is answered as it ended |
 //! | a panic | refuses the write | is logged and counted in [`Stats::hook_panics`](crate::Stats::hook_panics) |
-//! | a delay | delays the write and later ones of its keys; at the write deadline the write fails with [`Outcome::NotApplied`](crate::Outcome::NotApplied)(crate::Outcome::NotApplied) | delays the answer and later writes of its keys; at the write deadline the caller gets [`Outcome::Unknown`](crate::Outcome::Unknown) |
+//! | a delay | delays the write and later ones of its keys; at the write deadline the write fails with [`Outcome::NotApplied`](crate::Outcome::NotApplied) | delays the answer and later writes of its keys; at the write deadline the caller gets [`Outcome::Unknown`](crate::Outcome::Unknown) |
 //! | a caller that goes away | ends it at its next `.await`, with no effect | does not stop it |
 //!
 //! Reads never wait for a hook, with one exception: where the frontend alone answers reads, a read waits for a write of its

@@ -55,7 +55,7 @@ pub trait Hook: Send + Sync + 'static {
     /// Called before anything is written. Here: lets the write pass.
     ///
     /// # Errors
-    /// Refuse the write: its caller gets the error, with the key and [`Outcome::NotApplied`](crate::Outcome::NotApplied)(crate::Outcome::NotApplied). A refused operation fails its
+    /// Refuse the write: its caller gets the error, with the key and [`Outcome::NotApplied`](crate::Outcome::NotApplied). A refused operation fails its
     /// batch. In a batch [per item](crate::Atomicity::PerItem) it fails alone.
     ///
     /// # Cancel safety
@@ -79,8 +79,7 @@ pub trait Hook: Send + Sync + 'static {
     ///     }
     /// }
     /// ```
-    async fn before(&self, mutation: &Mutation) -> Result<()> {
-        let _ = mutation;
+    async fn before(&self, _mutation: &Mutation) -> Result<()> {
         Ok(())
     }
 
@@ -108,9 +107,7 @@ pub trait Hook: Send + Sync + 'static {
     ///     }
     /// }
     /// ```
-    async fn after(&self, mutation: &Mutation, ended: &Result<Applied>) {
-        let _ = (mutation, ended);
-    }
+    async fn after(&self, _mutation: &Mutation, _ended: &Result<Applied>) {}
 }
 
 #[async_trait]

@@ -49,7 +49,7 @@ impl Hooks {
         self: &Arc<Self>,
         writes: Vec<Write>,
         atomicity: Atomicity,
-        at_hand: impl Fn(&Key) -> Option<Effect>,
+        at_hand: impl Fn(&Key) -> Option<Effect> + Send + Sync,
     ) -> Result<Admitted> {
         if self.now().is_empty() {
             return Ok(Admitted { writes, watched: Vec::new(), refused: Refused::default() });
@@ -76,7 +76,7 @@ impl Watched {
     ///
     /// # Errors
     /// The first refusal, with the key and [`Outcome::NotApplied`].
-    pub(crate) async fn before(mut self, at_hand: impl Fn(&Key) -> Option<Effect>) -> Result<Self> {
+    pub(crate) async fn before(mut self, at_hand: impl Fn(&Key) -> Option<Effect> + Send) -> Result<Self> {
         if let Some(seen) = &mut self.0 {
             let old = at_hand(seen.mutation.key());
             seen.mutation.over(old);
@@ -112,9 +112,9 @@ impl Seen {
     }
 
     async fn after(&self, ended: &Result<Applied>) {
-        let known = ended.as_ref().map(Applied::clone).map_err(|error| {
+        let known = ended.clone().map_err(|error| {
             let outcome = error.write_outcome();
-            error.clone().for_key(self.mutation.key()).outcome_is(outcome)
+            error.for_key(self.mutation.key()).outcome_is(outcome)
         });
         for registered in self.by.iter() {
             let Some(hook) = registered.get() else { continue };

@@ -122,11 +122,10 @@ fn zero_refusal(settings: &TieredSettings) -> Option<String> {
         ("read-timeout", settings.read_timeout),
         ("negative-ttl", settings.negative_ttl),
     ];
-    let ttls = settings.prefix_ttl.values().chain([&settings.default_ttl]);
-    if ttls.into_iter().any(|ttl| *ttl == DefaultTtl::After(Duration::ZERO)) {
-        return Some(
-            "default-ttl and prefix-ttl must be longer than 0s; write never to do without one".to_owned(),
-        );
+    let of_prefixes = settings.prefix_ttl.values().map(|ttl| ("prefix-ttl", ttl));
+    let mut ttls = of_prefixes.chain([("default-ttl", &settings.default_ttl)]);
+    if let Some((name, _)) = ttls.find(|(_, ttl)| **ttl == DefaultTtl::After(Duration::ZERO)) {
+        return Some(format!("{name} must be longer than 0s; write never to do without one"));
     }
     let (name, _) = times.into_iter().find(|(_, time)| time.is_some_and(|time| time.is_zero()))?;
     Some(format!("{name} must be longer than 0s; set it to off (None) to do without it"))

@@ -11,7 +11,7 @@ use crate::batch::{Batch, BatchOutcomes};
 use crate::capability::Capabilities;
 use crate::claim::{Claim, Scope};
 use crate::entry::{Entry, Metadata};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::list::{ListOptions, ListStream};
 use crate::panics;
@@ -33,10 +33,10 @@ impl Contained {
     /// Makes a call of the store.
     pub(super) async fn contain<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         let called = panics::contained("the store panicked", call).await;
-        called.map_err(|error| match panics::is_panic(&error) {
-            true => error.in_tier(self.0.capabilities().name()),
-            false => error,
-        })
+        let here = |error: Error| {
+            if panics::is_panic(&error) { error.in_tier(self.0.capabilities().name()) } else { error }
+        };
+        called.map_err(here)
     }
 }
 
