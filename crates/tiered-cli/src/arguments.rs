@@ -46,8 +46,7 @@ Stores by URL
 
 Exit codes
   0  done
-  1  the key or writer is absent; `exists`: there is no store; `id`: it has none; `journal abandon`: the store
-     does not name the journal
+  1  the key or writer is absent; `exists`: no store; `id`: none; `journal abandon`: no such journal
   2  usage, URL, configuration, key, value over the limit, a place that holds something else
   3  a precondition failed, and nothing was written
   4  locked, unavailable, absent place, `create` of one that is there, any other failure

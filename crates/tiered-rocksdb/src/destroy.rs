@@ -63,7 +63,10 @@ fn begin(config: &RocksdbConfig) -> Result<()> {
         Err(error) => return Err(error),
     };
     let marked = marker::set(path, REMOVING).map_err(io_error);
-    let closed = engine.map_or(Ok(()), |engine| engine.close());
+    let closed = match engine {
+        Some(engine) => engine.close(),
+        None => Ok(()),
+    };
     marked?;
     if let Err(error) = closed {
         tracing::warn!(folder = %path.display(), error = %error.chain(), "a database was not closed cleanly before its removal");

@@ -34,11 +34,11 @@ async fn a_new_database_is_new_and_a_destroyed_one_gone() {
 async fn of_concurrent_creations_of_a_new_database_one_succeeds() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("d.redb");
-    let tasks: Vec<_> =
-        (0..4).map(|_| tokio::spawn(RedbConfig::new(&path).create(Create::New).open())).collect();
+    let open = || RedbConfig::new(&path).create(Create::New).open();
+    let (one, two, three) = tokio::join!(open(), open(), open());
     let mut made = Vec::new();
-    for task in tasks {
-        match task.await.expect("ends") {
+    for opened in [one, two, three] {
+        match opened {
             Ok(store) => made.push(store),
             Err(error) => assert!(
                 matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::Locked),
