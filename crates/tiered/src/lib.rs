@@ -61,6 +61,10 @@ struct BlockingPage;
 #[doc = include_str!("../../../docs/src/values.md")]
 #[doc = include_str!("../../../docs/src/sweep.md")]
 struct PagesOfValues;
+/// The page for users of konserve.
+#[cfg(all(doctest, feature = "values"))]
+#[doc = include_str!("../../../docs/src/konserve.md")]
+struct Konserve;
 /// The page on creating and destroying.
 #[cfg(all(doctest, feature = "redb"))]
 #[doc = include_str!("../../../docs/src/lifecycle.md")]

@@ -36,6 +36,22 @@ fn the_command_opens_stores_of_the_programs_own_scheme() {
     assert_eq!(stored.0.stdout, b"Ada");
 }
 
+#[allow(dead_code, reason = "its main function is the example's")]
+#[path = "../../examples/own_scheme.rs"]
+mod own_scheme;
+
+#[test]
+fn the_example_of_an_own_scheme_is_a_whole_command() {
+    let schemes = own_scheme::schemes();
+    let run = |arguments: &[&str]| {
+        let all = ["tiered"].iter().chain(arguments);
+        tiered_cli::run_with(&schemes, all.map(OsString::from))
+    };
+    assert_eq!(run(&["conformance", "small:"]), 0);
+    assert_eq!(run(&["--frontend", "small:?max_value=4KiB", "--backend", "memory:", "get", "k"]), 1);
+    assert_eq!(run(&["--store", "small:?capacity=1", "get", "k"]), 2, "an unknown parameter");
+}
+
 #[test]
 fn a_prefix_in_a_url_is_a_store_of_its_own() {
     let place = Place::new();
