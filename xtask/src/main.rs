@@ -1,10 +1,11 @@
-//! The project's own commands: `cargo xtask test | ci | services | images | crash | sim | planted | interleavings | fuzz | tidy`.
+//! The project's own commands: `cargo xtask test | ci | services | images | crash | sim | planted | interleavings | fuzz | instructions | tidy`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a build tool speaks on the terminal")]
 
 mod ci;
 mod face;
 mod fuzz;
+mod instructions;
 mod interleavings;
 mod pipeline;
 mod planted;
@@ -33,6 +34,7 @@ commands
   planted  deliberate bugs, and what caught each: [NAME…] [--engine] [--sample N] [--seed S] [--ops N]
   interleavings  the engine under shuttle: [--schedules N]
   fuzz   the fuzz targets, one after the other: [TARGET] [--seconds N]
+  instructions  what hits of every kind cost, counted by valgrind
   tidy   the rules of ARCHITECTURE.md that a machine can check";
 
 fn main() -> ExitCode {
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Some(("planted", rest)) => planted::command(rest),
         Some(("interleavings", rest)) => interleavings::run(rest),
         Some(("fuzz", rest)) => fuzz::run(rest),
+        Some(("instructions", [])) => instructions::run(),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
