@@ -12,7 +12,7 @@ use futures_util::{StreamExt as _, stream};
 use tempfile::TempDir;
 use tiered::{Error, ErrorKind, Key, ReadOptions, Result, Store};
 use tiered_conformance::{Effort, Factory, Place, RunOptions};
-use tiered_tests::{Tiers, stacks};
+use tiered_tests::{Tiers, combinations, stacks};
 use tokio::sync::Mutex;
 
 /// Stacks at a time: two cores are busy with three, since each waits for disks and servers.
@@ -107,11 +107,20 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs every stack in a process, a few at a time.
+/// The stacks to run: all, or with `TIERED_STACKS=combinations` each combination of adapters once.
+fn wanted() -> Result<Vec<Tiers>, String> {
+    match std::env::var("TIERED_STACKS").as_deref() {
+        Err(_) | Ok("all") => Ok(stacks()),
+        Ok("combinations") => Ok(combinations()),
+        Ok(other) => Err(format!("TIERED_STACKS={other} is unknown; use all or combinations")),
+    }
+}
+
+/// Runs the stacks, each in a process, a few at a time.
 async fn run_all() -> Result<String, String> {
     let required = std::env::var("TIERED_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let mut running = stream::iter(spread(stacks()))
+    let mut running = stream::iter(spread(wanted()?))
         .map(|stack| {
             let program = program.clone();
             async move {

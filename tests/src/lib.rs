@@ -7,4 +7,4 @@
 mod remote;
 mod stack;
 
-pub use stack::{Tier, Tiers, stacks};
+pub use stack::{Tier, Tiers, combinations, stacks};

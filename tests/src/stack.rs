@@ -216,6 +216,27 @@ impl Tiers {
     }
 }
 
+/// Every combination of adapters once, under policies that take turns; moka over redb under every policy.
+pub fn combinations() -> Vec<Tiers> {
+    let mut groups: Vec<Vec<Tiers>> = Vec::new();
+    for stack in stacks() {
+        match groups.iter_mut().find(|group| group.iter().all(|other| other.tiers == stack.tiers)) {
+            Some(group) => group.push(stack),
+            None => groups.push(vec![stack]),
+        }
+    }
+    let picked = groups.into_iter().enumerate().flat_map(|(index, group)| {
+        let policy = index % group.len();
+        let all = group.iter().any(|stack| stack.tiers == [Tier::Moka, Tier::Redb]);
+        group
+            .into_iter()
+            .enumerate()
+            .filter(move |(place, _)| all || *place == policy)
+            .map(|(_, stack)| stack)
+    });
+    picked.collect()
+}
+
 /// Every stack of the matrix.
 pub fn stacks() -> Vec<Tiers> {
     let mut stacks: Vec<Tiers> = Vec::new();

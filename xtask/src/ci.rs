@@ -39,7 +39,7 @@ const ELSEWHERE: [(&str, &str); 2] = [
 ];
 
 pub(crate) fn run() -> Result<(), String> {
-    let [set_up, compile, rest @ ..] = test::stages();
+    let [set_up, compile, rest @ ..] = test::stages(test::every_stack());
     let first = [set_up, formatting(), tidy(), lints(), features(), documentation(), dependencies(), compile];
     let pipeline = Pipeline {
         title: "cargo xtask ci: every check and every test, the long ones included",
