@@ -16,6 +16,22 @@ const MAX_LINES: usize = 600;
 /// Most crates in a dependency tree, normal edges, the crate itself included.
 const TREES: [(&str, usize); 2] = [("tiered-core", 40), ("tiered", 90)];
 
+/// What each feature of `tiered` costs at most, by itself: crates beside those of a build without features.
+const FEATURES: [(&str, usize); 12] = [
+    ("blocking", 2),
+    ("encryption", 20),
+    ("journal", 6),
+    ("lz4", 3),
+    ("moka", 12),
+    ("msgpack", 10),
+    ("postcard", 12),
+    ("redb", 8),
+    ("toml", 8),
+    ("values", 8),
+    ("wrap", 2),
+    ("zstd", 10),
+];
+
 pub(crate) fn run() -> Result<(), String> {
     println!("--- tidy");
     let mut faults = Vec::new();
@@ -86,11 +102,15 @@ fn source(file: &Path, text: &str, faults: &mut Vec<String>) {
     }
 }
 
+/// The crates that a package is built of, with its default features.
 fn tree(package: &str) -> Result<Vec<String>, String> {
-    let output =
-        cargo(&["tree", "--package", package, "--edges", "normal,build", "--prefix", "none", "--no-dedupe"])
-            .output()
-            .map_err(|error| format!("cargo tree: {error}"))?;
+    tree_with(package, &[])
+}
+
+fn tree_with(package: &str, selection: &[&str]) -> Result<Vec<String>, String> {
+    let mut command =
+        cargo(&["tree", "--package", package, "--edges", "normal,build", "--prefix", "none", "--no-dedupe"]);
+    let output = command.args(selection).output().map_err(|error| format!("cargo tree: {error}"))?;
     if !output.status.success() {
         return Err(format!("cargo tree --package {package}: {}", String::from_utf8_lossy(&output.stderr)));
     }
@@ -111,6 +131,17 @@ fn trees(faults: &mut Vec<String>) -> Result<(), String> {
             faults.push(format!("{package} depends on {count} crates; {most} is the most"));
         }
     }
+    let without = tree_with("tiered", &["--no-default-features"])?.len();
+    print!("tiered without features: {without} crates; more for each:");
+    for (feature, most) in FEATURES {
+        let with = tree_with("tiered", &["--no-default-features", "--features", feature])?;
+        let more = with.len().saturating_sub(without);
+        print!(" {feature} {more}");
+        if more > most {
+            faults.push(format!("the feature {feature} of tiered costs {more} crates; {most} is the most"));
+        }
+    }
+    println!();
     let adapters =
         ["tiered-moka", "tiered-redb", "tiered-rocksdb", "tiered-postgres", "tiered-s3", "tiered-wrap"];
     for adapter in adapters {
