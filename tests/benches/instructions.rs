@@ -26,7 +26,7 @@ impl User {
         Self {
             id: 1 << 40,
             name: "Ada Lovelace, mathematician of London".to_owned(),
-            visits: (0..54).collect(),
+            visits: (0..55).collect(),
         }
     }
 }
