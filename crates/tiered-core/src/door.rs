@@ -55,6 +55,12 @@ impl Door {
         if self.state.load(Ordering::Acquire) == 0 { Ok(()) } else { self.look(operation) }
     }
 
+    /// As [`check`](Self::check), for a write that holds closing up: either this refuses it, or closing waits for it.
+    pub(crate) fn enter(&self, operation: Operation) -> Result<()> {
+        // A change of the state, though none: so it comes before or after the one that shuts the store.
+        if self.state.fetch_or(0, Ordering::AcqRel) == 0 { Ok(()) } else { self.look(operation) }
+    }
+
     #[cold]
     fn look(&self, operation: Operation) -> Result<()> {
         self.refuse_hooks(operation)?;

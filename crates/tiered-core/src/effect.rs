@@ -3,6 +3,7 @@
 use crate::batch::{Action, Applied, Atomicity, Batch};
 use crate::clock::{Stamp, Timestamp};
 use crate::entry::Entry;
+use crate::error::Operation;
 use crate::journal::JournalRecord;
 use crate::key::Key;
 use crate::version::{Precondition, Version};
@@ -73,6 +74,13 @@ impl Write {
 
     pub(crate) const fn is_put(&self) -> bool {
         matches!(self.effect, Effect::Put(_))
+    }
+
+    pub(crate) const fn operation(&self) -> Operation {
+        match self.effect {
+            Effect::Put(_) => Operation::Put,
+            Effect::Delete(_) => Operation::Delete,
+        }
     }
 
     /// The id of the write, which is the version of what it stores.

@@ -12,6 +12,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::claim::Claim;
 use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::hooks;
 use crate::sync_primitives::{Handle, Mutex, time};
 
 /// Spawns the tasks of a store. Cloning it is cheap.
@@ -61,7 +62,7 @@ impl Tasks {
         &self,
         task: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        self.runtime.spawn(task).await.unwrap_or_else(|error| {
+        self.runtime.spawn(hooks::inherited(task)).await.unwrap_or_else(|error| {
             let message = if error.is_panic() { "a store panicked" } else { "the runtime shut down" };
             Err(Error::new(ErrorKind::Other, message).with_source(error).outcome_is(Outcome::Unknown))
         })

@@ -186,7 +186,8 @@ impl WriteBehind {
     /// Journals one write. Acknowledged when the record is durable and readers see it.
     pub(crate) async fn write(self: &Arc<Self>, write: Write) -> Result<Applied> {
         let bytes = write.size() + write.key().len() as u64;
-        let (key, watched) = (write.key().clone(), self.hooks.watch(&write, Body::AtHand));
+        let (key, operation) = (write.key().clone(), write.operation());
+        let watched = self.hooks.watch(&write, Body::AtHand);
         let turn = async {
             let room = self.take_room(1, bytes).await?;
             let gate = Gate::close(&self.slots, &key).await;
@@ -194,7 +195,7 @@ impl WriteBehind {
         };
         let behind = Arc::clone(self);
         self.turns
-            .take(turn, |(gate, room, watched)| async move {
+            .take(operation, turn, |(gate, room, watched)| async move {
                 let ended = behind.journal_one(&write, room).await;
                 watched.after(&ended).await;
                 drop(gate);
@@ -223,14 +224,15 @@ impl WriteBehind {
     ) -> Result<BatchOutcomes> {
         let atomic = self.plan.capabilities().has(Feature::AtomicBatch) && atomicity != Atomicity::PerItem;
         let (operations, bytes) = (writes.len(), writes.iter().map(Write::size).sum());
+        let watching = self.hooks.watching();
         let turn = async {
             let room = self.take_room(operations, bytes).await?;
             let gates = Gate::close_all(&self.slots, keys_of(&writes)).await;
-            Ok((gates, room, self.hooks.admit(writes, atomicity, |key| self.frontend.at_hand(key)).await?))
+            Ok((gates, room, watching.admit(writes, atomicity, |key| self.frontend.at_hand(key)).await?))
         };
         let behind = Arc::clone(self);
         self.turns
-            .take(turn, |(gates, room, admitted)| async move {
+            .take(Operation::Apply, turn, |(gates, room, admitted)| async move {
                 let (writes, watched, refused) = admitted.into_parts();
                 let ended = behind.journal_all(&writes, atomic, room).await;
                 hooks::after_all(watched, &ended).await;

@@ -91,10 +91,7 @@ impl Mutation {
 
     /// [`Operation::Put`] or [`Operation::Delete`].
     pub const fn operation(&self) -> Operation {
-        match self.write.effect() {
-            Effect::Put(_) => Operation::Put,
-            Effect::Delete(_) => Operation::Delete,
-        }
+        self.write.operation()
     }
 
     /// What a put stores, stamped. `None` for a delete, and for a put whose value streams to the backend.

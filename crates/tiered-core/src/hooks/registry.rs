@@ -60,6 +60,12 @@ tokio::task_local! {
     static INSIDE: Vec<u64>;
 }
 
+/// A task that the current one waits for. Where that one is in a hook, the task is so as well.
+pub(crate) fn inherited<F: Future>(task: F) -> impl Future<Output = F::Output> {
+    let stores = INSIDE.try_with(Vec::clone).unwrap_or_default();
+    async move { if stores.is_empty() { task.await } else { INSIDE.scope(stores, task).await } }
+}
+
 impl Hooks {
     pub(crate) fn new(recorder: Arc<Recorder>) -> Arc<Self> {
         static STORES: AtomicU64 = AtomicU64::new(0);

@@ -30,15 +30,33 @@ pub(crate) struct Admitted {
     refused: Refused,
 }
 
+/// The hooks that see a write or a batch, fixed when it begins.
+#[derive(Debug)]
+pub(crate) struct Watching {
+    hooks: Arc<Hooks>,
+    by: Arc<[Arc<Registered>]>,
+}
+
 impl Hooks {
     /// A write that is about to wait for its gate.
     pub(crate) fn watch(self: &Arc<Self>, write: &Write, body: Body) -> Watched {
-        let by = self.now();
-        if by.is_empty() {
+        self.watching().watch(write, body)
+    }
+
+    /// A batch that is about to wait for its gates.
+    pub(crate) fn watching(self: &Arc<Self>) -> Watching {
+        Watching { hooks: Arc::clone(self), by: self.now() }
+    }
+}
+
+impl Watching {
+    fn watch(&self, write: &Write, body: Body) -> Watched {
+        if self.by.is_empty() {
             return Watched(None);
         }
         let mutation = Mutation::new(write.clone(), body);
-        Watched(Some(Box::new(Seen { hooks: Arc::clone(self), by, mutation })))
+        let (hooks, by) = (Arc::clone(&self.hooks), Arc::clone(&self.by));
+        Watched(Some(Box::new(Seen { hooks, by, mutation })))
     }
 
     /// Calls the hooks before a batch, whose keys are gated. `at_hand` says what a key has, as far as no tier need be asked. What they refuse is taken out of a batch per item.
@@ -46,12 +64,12 @@ impl Hooks {
     /// # Errors
     /// The first refusal, with its key and [`Outcome::NotApplied`], unless the batch is judged per item.
     pub(crate) async fn admit(
-        self: &Arc<Self>,
+        self,
         writes: Vec<Write>,
         atomicity: Atomicity,
         at_hand: impl Fn(&Key) -> Option<Effect> + Send + Sync,
     ) -> Result<Admitted> {
-        if self.now().is_empty() {
+        if self.by.is_empty() {
             return Ok(Admitted { writes, watched: Vec::new(), refused: Refused::default() });
         }
         let (mut admitted, mut watched) =

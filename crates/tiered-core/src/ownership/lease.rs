@@ -175,7 +175,7 @@ pub(super) async fn abandon(backend: &dyn Store, journal: u128) -> Result<bool> 
         return Ok(false);
     };
     let over = Record { epoch: record.epoch + 1, journal: 0, flushed: 0, held: false };
-    backend.put(&owner_key()?, Put::new(over.encode()).if_version(version)).await?;
+    backend.put(&owner_key()?, Put::new(over.encode()).never_expires().if_version(version)).await?;
     Ok(true)
 }
 
@@ -231,7 +231,8 @@ impl Tenure {
         let record = Record { epoch, journal: self.journal, flushed, held: true };
         let version = stamp.versions().mint();
         let before = self.found.map_or(Precondition::Absent, |(_, version)| Precondition::Matches(version));
-        let put = Put::new(record.encode()).with_version(version.clone()).precondition(before);
+        let put =
+            Put::new(record.encode()).never_expires().with_version(version.clone()).precondition(before);
         let key = owner_key()?;
         if let Err(error) = backend.put(&key, put).await {
             // Its answer may have been lost.
@@ -298,7 +299,8 @@ impl Held {
         };
         let version = stamp.versions().mint();
         let condition = Precondition::Matches(state.version.clone());
-        let put = Put::new(record.encode()).with_version(version.clone()).precondition(condition);
+        let put =
+            Put::new(record.encode()).never_expires().with_version(version.clone()).precondition(condition);
         batch.push(self.key.clone(), Action::Put(put));
         Attempt { batch, record, version }
     }

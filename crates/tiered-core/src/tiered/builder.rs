@@ -520,7 +520,7 @@ impl TieredBuilder {
         let frontend = Frontend::new(&parts, frontend, sessions);
         let reader = Reader::new(&parts, Arc::clone(&frontend), Arc::clone(&backend));
         let door = Arc::new(Door::new(plan.capabilities().name(), parts.hooks()));
-        let turns = Turns::new(&parts);
+        let turns = Turns::new(&parts, Arc::clone(&door));
         let (near, far, turns_of) = (Arc::clone(&frontend), Arc::clone(&backend), Arc::clone(&turns));
         let writer = match (plan.route(), self.journal) {
             (WriteRoute::Behind, Some(journal)) => {

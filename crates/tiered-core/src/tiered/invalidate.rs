@@ -55,8 +55,9 @@ impl TieredStore {
     /// Drops every key that begins with `prefix` from the frontend; how many. The backend is not touched.
     ///
     /// After it no read is answered by what the frontend had of these keys before: fills under way do not bring it back.
-    /// Writes under way may leave what they have written. With [`WritePolicy::FrontendOnly`](crate::WritePolicy) local
-    /// entries stay; drop them one by one with [`invalidate`](Self::invalidate).
+    /// It waits for writes of these keys that are under way; what they write may stay. With
+    /// [`WritePolicy::FrontendOnly`](crate::WritePolicy) local entries and damaged ones stay; drop them one by one with
+    /// [`invalidate`](Self::invalidate).
     ///
     /// It lists the frontend: its time grows with the number of matching keys, its memory does not.
     ///
@@ -162,8 +163,12 @@ impl Rooms {
         if !self.plan.is_local() {
             return Ok(false);
         }
-        let held = self.frontend.held_entry(key).await?;
-        Ok(held.is_some_and(|held| held.note.origin.is_local()))
+        match self.frontend.held_entry(key).await {
+            Ok(held) => Ok(held.is_some_and(|held| held.note.origin.is_local())),
+            // It may be: what it was cannot be told.
+            Err(error) if error.kind() == ErrorKind::Corrupt => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 }
 

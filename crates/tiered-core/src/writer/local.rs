@@ -6,7 +6,7 @@ use crate::batch::{Applied, Atomicity, BatchOutcomes, fail_with_last};
 use crate::clock::Stamp;
 use crate::effect::{Effect, Write, keys_of};
 use crate::entry::Origin;
-use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
 use crate::frontend::Frontend;
 use crate::hooks::{self, Body, Hooks};
 use crate::key::Key;
@@ -65,7 +65,7 @@ impl Local {
         };
         let (local, owned) = (Arc::clone(self), write.clone());
         self.turns
-            .take(turn, |(gate, watched)| async move {
+            .take(write.operation(), turn, |(gate, watched)| async move {
                 let ended = match local.judge(&owned).await {
                     Ok(current) => local.carry_out(&owned, &current).await,
                     Err(error) => Err(error),
@@ -85,13 +85,14 @@ impl Local {
         writes: Vec<Write>,
         atomicity: Atomicity,
     ) -> Result<BatchOutcomes> {
+        let watching = self.hooks.watching();
         let turn = async {
             let gates = Gate::close_all(&self.slots, keys_of(&writes)).await;
-            Ok((gates, self.hooks.admit(writes, atomicity, |key| self.frontend.at_hand(key)).await?))
+            Ok((gates, watching.admit(writes, atomicity, |key| self.frontend.at_hand(key)).await?))
         };
         let local = Arc::clone(self);
         self.turns
-            .take(turn, |(gates, admitted)| async move {
+            .take(Operation::Apply, turn, |(gates, admitted)| async move {
                 let (writes, watched, refused) = admitted.into_parts();
                 // Every precondition is judged before anything is written.
                 let mut judged = Vec::with_capacity(writes.len());

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::batch::{Applied, Atomicity, BatchOutcomes};
 use crate::clock::Stamp;
 use crate::effect::{Write, batch_of, is_last_on_key, keys_of};
-use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
 use crate::frontend::Frontend;
 use crate::hooks::{self, Body, Hooks};
 use crate::key::Key;
@@ -73,13 +73,14 @@ impl Through {
 
     pub(super) async fn write(self: &Arc<Self>, write: Write) -> Result<Applied> {
         let through = Arc::clone(self);
-        let (key, watched) = (write.key().clone(), self.hooks.watch(&write, Body::AtHand));
+        let (key, operation) = (write.key().clone(), write.operation());
+        let watched = self.hooks.watch(&write, Body::AtHand);
         let turn = async {
             let gate = Gate::close(&self.slots, &key).await;
             Ok((gate, watched.before(|key| self.frontend.at_hand(key)).await?))
         };
         self.turns
-            .take(turn, |(gate, watched)| async move {
+            .take(operation, turn, |(gate, watched)| async move {
                 let closed = through.close(gate, write.key()).await;
                 let sent = through.frontend.sent();
                 let ended = match through.on_unknown {
@@ -101,12 +102,13 @@ impl Through {
         atomicity: Atomicity,
     ) -> Result<BatchOutcomes> {
         let through = Arc::clone(self);
+        let watching = self.hooks.watching();
         let turn = async {
             let gates = Gate::close_all(&self.slots, keys_of(&writes)).await;
-            Ok((gates, self.hooks.admit(writes, atomicity, |key| self.frontend.at_hand(key)).await?))
+            Ok((gates, watching.admit(writes, atomicity, |key| self.frontend.at_hand(key)).await?))
         };
         self.turns
-            .take(turn, |(gates, admitted)| async move {
+            .take(Operation::Apply, turn, |(gates, admitted)| async move {
                 let (owned, watched, refused) = admitted.into_parts();
                 if owned.is_empty() {
                     return Ok(refused.among(Vec::new()));

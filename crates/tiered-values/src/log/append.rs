@@ -164,7 +164,10 @@ impl Inner {
             Some(old) => Precondition::Matches(old.version.clone()),
             None => Precondition::Absent,
         };
-        let put = Put::new(step.segment.encode()).attributes(self.attributes.clone()).precondition(condition);
+        let put = Put::new(step.segment.encode())
+            .never_expires()
+            .attributes(self.attributes.clone())
+            .precondition(condition);
         let put = with_version(put, self.versions.mint());
         let mut lost_answer: Option<tiered_core::Error> = None;
         for attempt in 0..LOOKS {

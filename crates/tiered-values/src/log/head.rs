@@ -50,7 +50,10 @@ impl Inner {
             if current >= first {
                 return Ok(current);
             }
-            let put = Put::new(encode(first)).attributes(self.attributes.clone()).precondition(condition);
+            let put = Put::new(encode(first))
+                .never_expires()
+                .attributes(self.attributes.clone())
+                .precondition(condition);
             match self.store.put(&self.head, put).await {
                 Ok(_) => return Ok(first),
                 // The next look tells: the head only moves on, whichever write came first.

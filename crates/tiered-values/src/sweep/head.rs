@@ -109,7 +109,7 @@ impl Inner {
 
     /// Makes a snapshot the next generation. `Lost`: another run came first.
     pub(super) async fn advance(&self, from: &ReadHead, to: &Head) -> Result<Ended> {
-        let put = Put::new(to.encode()).precondition(from.condition.clone());
+        let put = Put::new(to.encode()).never_expires().precondition(from.condition.clone());
         self.writer.put(&self.head_key()?, put).await
     }
 }

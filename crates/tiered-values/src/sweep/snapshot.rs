@@ -82,7 +82,7 @@ impl<'s> Snapshot<'s> {
 
     async fn write(&mut self) -> Result<()> {
         let key = self.inner.chunk_key(self.generation, self.run, self.chunks)?;
-        let put = Put::new(self.chunk.take()).if_absent();
+        let put = Put::new(self.chunk.take()).never_expires().if_absent();
         if self.inner.writer.put(&key, put).await? == Ended::Lost {
             return Err(Error::Contended { key, attempts: 1 });
         }

@@ -194,7 +194,7 @@ impl Sweep {
         }
         let label = label.get(..end).unwrap_or_default().to_owned();
         let record = WriterRecord { series: head.series, generation: head.generation, label };
-        let put = Put::new(record.encode()).if_absent();
+        let put = Put::new(record.encode()).never_expires().if_absent();
         let key = inner.writer_key(id)?;
         if inner.writer.put(&key, put).await? == Ended::Lost {
             return Err(Error::Contended { key, attempts: 1 });

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::Through;
 use crate::batch::{Action, Applied};
 use crate::effect::Write;
-use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
 use crate::hooks::Body;
 use crate::slot::Gate;
 use crate::store::ByteStream;
@@ -32,7 +32,7 @@ impl Through {
             let gate = Gate::close(&self.slots, &key).await;
             Ok((gate, watched.before(|key| self.frontend.at_hand(key)).await?))
         };
-        let written = self.turns.take(turn, |(gate, watched)| async move {
+        let written = self.turns.take(Operation::Put, turn, |(gate, watched)| async move {
             let closed = through.close(gate, write.key()).await;
             let Action::Put(put) = write.action() else {
                 return Err(Error::new(ErrorKind::Other, "a streamed write is a put"));
