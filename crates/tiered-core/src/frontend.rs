@@ -101,7 +101,7 @@ impl Frontend {
         self.is_fresh(entry.metadata(), self.plan.max_stale_of_hits()).then_some(entry)
     }
 
-    /// What the key has as far as no tier need be asked, for the write that holds its gate: its pending write, else the
+    /// What the key has, if that is known without asking a tier, for the write that holds its gate: its pending write, else the
     /// entry of a hit. `None` if that is not known.
     pub(crate) fn at_hand(&self, key: &Key) -> Option<Effect> {
         match self.slots.glance_past_gate(key) {

@@ -6,28 +6,32 @@
 //!
 //! # What calls a hook
 //!
-//! Each put and each delete of this store in this process, single, streamed or in a batch, is one mutation. Fills,
-//! invalidations, expiry, and syncs into the frontend are none. Neither is the recovery of a journal: its writes were
-//! mutations of the session that acknowledged them. Writes of other processes are none either.
+//! Each put and each delete of this store in this process is one mutation: single, streamed or in a batch.
+//!
+//! These are not mutations: fills, invalidations, expiry, syncs into the frontend, writes of other processes, and the recovery
+//! of a journal. Hooks saw the writes of a journal when they were acknowledged.
 //!
 //! | | [`before`](Hook::before) | [`after`](Hook::after) |
 //! |---|---|---|
 //! | is called | when the write has its key's gate and nothing has been written | when its outcome is known, before the write is answered and before the next write of the key begins |
-//! | number of calls | at most one | one for each mutation that every hook let pass |
+//! | number of calls | at most one | one for each mutation whose write began |
 //! | order | of registration; in a batch, that of its operations | the same |
 //! | a failure | refuses the write: [`Outcome::NotApplied`](crate::Outcome::NotApplied) | cannot be reported; the write is answered as it ended |
 //! | a panic | refuses the write | is logged and counted in [`Stats::hook_panics`](crate::Stats::hook_panics) |
-//! | a delay | delays the write and later ones of its keys; at the write deadline the write fails with [`Outcome::NotApplied`](crate::Outcome::NotApplied) | delays the answer and later writes of its keys; at the write deadline the caller gets [`Outcome::Unknown`](crate::Outcome::Unknown) |
-//! | a caller that goes away | ends it at its next `.await`, with no effect | does not stop it |
+//! | a delay | delays the write and later ones of its keys, and under write-behind holds the room that the write takes; at the write deadline the write fails with [`Outcome::NotApplied`](crate::Outcome::NotApplied) | delays the answer and later writes of its keys; at the write deadline the caller gets [`Outcome::Unknown`](crate::Outcome::Unknown) |
+//! | the caller drops the write | it is cancelled, and nothing is written | it runs to its end |
 //!
-//! Reads never wait for a hook, with one exception: where the frontend alone answers reads, a read waits for a write of its
-//! key, hooks included.
+//! While a hook runs, its key serves no hits: reads ask the backend, or show the pending write. Reads never wait for a hook, with
+//! one exception: where the frontend alone answers reads, a read waits for a write of its key, hooks included.
 //!
 //! # A hook may not call its store
 //!
-//! The write holds the gates of its keys, so such a call could wait for itself. Every call that a hook makes to its own store
-//! fails with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported). To call the store, send what is to be done to a task,
-//! and do not wait for that task in the hook.
+//! The write holds the gates of its keys, so such a call could wait for itself. Every call of a hook to its own store that could
+//! wait fails with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), also by way of another store. To call the store,
+//! send the work to a task, and do not wait for that task in the hook.
+//!
+//! A hook may call other stores, but no store above its own: a write of that one waits for this one. Such a call is not
+//! recognised, and may wait until the write deadline.
 
 mod hook;
 mod mutation;

@@ -230,7 +230,7 @@ impl Plan {
         self.negative_ttl_millis
     }
 
-    /// When an entry under `key` expires that was put without a word on it.
+    /// When an entry under `key` expires that was put without an expiry.
     pub(crate) fn default_expiry(&self, key: &Key) -> Expiry {
         let of_prefix = settings::of_prefix(&self.settings.prefix_ttl, key.as_str());
         match of_prefix.unwrap_or(self.settings.default_ttl) {

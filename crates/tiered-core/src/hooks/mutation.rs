@@ -104,7 +104,7 @@ impl Mutation {
         &self.old
     }
 
-    /// What must be so for the mutation to take effect.
+    /// The condition under which the mutation takes effect.
     pub const fn precondition(&self) -> &Precondition {
         self.write.precondition()
     }

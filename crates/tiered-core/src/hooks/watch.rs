@@ -59,7 +59,7 @@ impl Watching {
         Watched(Some(Box::new(Seen { hooks, by, mutation })))
     }
 
-    /// Calls the hooks before a batch, whose keys are gated. `at_hand` says what a key has, as far as no tier need be asked. What they refuse is taken out of a batch per item.
+    /// Calls the hooks before a batch, whose keys are gated. `at_hand` says what a key has, if that is known without asking a tier. What they refuse is taken out of a batch per item.
     ///
     /// # Errors
     /// The first refusal, with its key and [`Outcome::NotApplied`], unless the batch is judged per item.
@@ -90,7 +90,7 @@ impl Watching {
 }
 
 impl Watched {
-    /// Calls the hooks before the write, whose key is gated. `at_hand` says what it has, as far as no tier need be asked.
+    /// Calls the hooks before the write, whose key is gated. `at_hand` says what it has, if that is known without asking a tier.
     ///
     /// # Errors
     /// The first refusal, with the key and [`Outcome::NotApplied`].

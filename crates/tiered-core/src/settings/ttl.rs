@@ -1,4 +1,4 @@
-//! How long entries live that were put without a word on it.
+//! How long entries live that were put without an expiry.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -369,3 +369,79 @@ async fn a_removed_hook_is_silent() {
     store.set("k", "2").await.expect("set");
     assert_eq!(diary.take(), Vec::<String>::new(), "also for the write that was past `before`");
 }
+
+#[tokio::test(start_paused = true)]
+async fn closing_waits_for_a_write_whose_hook_runs() {
+    for policy in POLICIES {
+        let second = Duration::from_secs(1);
+        let slow = Slow { before: second, after: second };
+        let (frontend, backend) = (scripted(), scripted());
+        let mut builder =
+            TieredStore::builder(frontend.clone(), backend.clone()).write_policy(policy).hook(slow);
+        if policy == WritePolicy::WriteBehind {
+            builder = builder.journal(VolatileJournal::new());
+        }
+        let store = builder.build().await.expect("it fits");
+        let mut write = Box::pin(store.set("k", "1"));
+        assert!((&mut write).now_or_never().is_none());
+        let (written, closed) = tokio::join!(write, store.close());
+        written.expect("it began before");
+        closed.expect("closed");
+        let home = if policy == WritePolicy::FrontendOnly { &frontend } else { &backend };
+        let kept = home.inner().get("k").await.expect("get").expect("kept");
+        assert_eq!(kept.value(), "1", "{policy:?}");
+        let late = store.set("k", "2").await.expect_err("closed");
+        assert_eq!((late.kind(), late.outcome()), (ErrorKind::Closed, Some(Outcome::NotApplied)));
+    }
+}
+
+/// Writes to a store from the hook of another one; keeps how that ended.
+struct Calls(Arc<Mutex<Option<TieredStore>>>, Arc<Mutex<Vec<Option<ErrorKind>>>>);
+
+#[async_trait]
+impl Hook for Calls {
+    async fn after(&self, mutation: &Mutation, _: &Result<Applied>) {
+        let store = self.0.lock().clone();
+        if let Some(store) = store {
+            let ended = store.set(mutation.key(), "from a hook").await;
+            self.1.lock().push(ended.err().map(|error| error.kind()));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_comes_back_by_way_of_another_store_is_refused() {
+    for policy in POLICIES {
+        let (other, ended) = (Arc::default(), Arc::<Mutex<_>>::default());
+        let one = builder(policy).hook(Calls(Arc::clone(&other), Arc::clone(&ended))).build().await;
+        let one = one.expect("it fits");
+        // Its own hook calls the first store.
+        let first = Arc::new(Mutex::new(Some(one.clone())));
+        let two = builder(policy).hook(Calls(Arc::clone(&first), Arc::clone(&ended))).build().await;
+        *other.lock() = Some(two.expect("it fits"));
+        let write = tokio::time::timeout(Duration::from_mins(1), one.set("k", "1"));
+        write.await.expect("no write waits for itself").expect("set");
+        assert_eq!(
+            *ended.lock(),
+            [Some(ErrorKind::Unsupported), None],
+            "{policy:?}: the inner call ends first"
+        );
+        first.lock().take();
+        other.lock().take();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_hooks_of_a_batch_are_fixed_when_it_begins() {
+    for policy in POLICIES {
+        let slow = Slow { before: Duration::from_secs(1), after: Duration::ZERO };
+        let store = builder(policy).hook(slow).build().await.expect("it fits");
+        let batch = Batch::new().best_effort().put(key("a"), "1").put(key("b"), "1");
+        let mut applied = Box::pin(store.apply(batch));
+        assert!((&mut applied).now_or_never().is_none());
+        let diary = Diary::default();
+        store.add_hook(diary.clone());
+        applied.await.expect("applied");
+        assert_eq!(diary.take(), Vec::<String>::new(), "{policy:?}: half of a batch is seen by none");
+    }
+}

@@ -388,7 +388,7 @@ impl TieredBuilder {
     ///     .await?;
     /// store.set("sessions/1", "Ada").await?;
     /// assert!(store.get("sessions/1").await?.expect("there").metadata().expires_at.is_some());
-    /// // A put's own word wins.
+    /// // An explicit expiry takes precedence.
     /// store.set("sessions/robot", Put::new("Ada").never_expires()).await?;
     /// assert!(store.get("sessions/robot").await?.expect("there").metadata().expires_at.is_none());
     /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
