@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tiered::journal::JournalConfig;
@@ -153,6 +154,8 @@ async fn publish(store: &TieredStore) -> Ended {
         let kept = parts(store).await?.pop();
         let part = format!("parts/{:x}", fastrand::u64(..));
         store.set(part.as_str(), "…").await?;
+        // Long enough for two sweeps: without its record the part would be gone before the root names it.
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(..30))).await;
         let text: Vec<String> = kept.into_iter().chain([part]).collect();
         let put = Put::new(text.join("\n"));
         let put = match root {
