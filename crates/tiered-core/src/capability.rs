@@ -53,6 +53,9 @@ pub enum Feature {
     DetectsCorruption,
     /// [`Store::changes`](crate::Store::changes) yields what others wrote.
     Changes,
+    /// Listings may lack keys that reads find. A tiered store declares it where its frontend lists: under the write policy or
+    /// the read policy `frontend-only`. An adapter never does.
+    PartialListings,
 }
 
 impl Feature {
@@ -71,6 +74,7 @@ impl Feature {
         Self::UniqueValidators,
         Self::DetectsCorruption,
         Self::Changes,
+        Self::PartialListings,
     ];
 }
 

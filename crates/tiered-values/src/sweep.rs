@@ -37,6 +37,12 @@
 //!
 //! That a key exists is no reason not to write it: it may be garbage that the next run deletes.
 //!
+//! **A copy that keeps the version is no write.** [`sync`](tiered_core::sync::sync), [`walk_sync`](tiered_core::sync::walk_sync)
+//! and the restore of a backup bring entries back under the version that a generation may have observed. So
+//! never run a sweep of the target beside them. Or copy under the record, and [`touch`](crate::StoreTools::touch) every copied
+//! key before the root is published. Leave the records (`tiered.gc/`) out of
+//! a copy: those of another store say nothing about this one.
+//!
 //! # Why nothing live is deleted
 //!
 //! A run reads, in this order: the head, which names the latest completed generation `G`; the records of writers under way;
@@ -68,7 +74,10 @@
 //! # Memory
 //!
 //! A run takes 16 bytes and some overhead for each live key, room for a batch and two chunks, and the names of the roots and
-//! of keys that are referred to and missing. The rest is streamed: listings and snapshots are both in the order of the keys.
+//! of keys that are referred to and missing. A walk also takes the queue of references that were found and not yet read, and the
+//! values of the entries that it reads at once ([`SweepBuilder::concurrency`]). A node with a million references queues a million
+//! keys, unless they are declared as [leaves](Roots::leaves_under). The rest is streamed: listings and snapshots are both in the
+//! order of the keys.
 //! The 16 bytes are a fingerprint, by `SipHash` under random keys. For a [`KeepList`] two keys of one fingerprint only spare
 //! garbage. For a walk they could hide a branch: with a billion keys the probability is less than 10⁻²⁰.
 //!
@@ -143,7 +152,7 @@ pub use under_way::{WriteInProgress, WriterId, WriterUnderWay};
 /// Finds and deletes what is not live in a store, one tier or a stack of them; see the [module](self) for the rules.
 ///
 /// A stack deletes from all of its tiers. The store needs conditional puts and deletes and versions that are never used twice,
-/// and must not evict. Cloning shares the handle.
+/// must not evict, and must list all of its keys: a stack that lists its frontend alone (`frontend-only`) is refused. Cloning shares the handle.
 ///
 /// # Examples
 /// ```
@@ -225,7 +234,8 @@ impl Sweep {
         SweepBuilder::new(store.into_store())
     }
 
-    /// Counts what [`run`](Self::run) would do now. Nothing is written.
+    /// Counts what [`run`](Self::run) would do now. Nothing is written, but for a cache: in a stack the reads of roots and of
+    /// what they refer to fill the frontend, as those of a run do.
     ///
     /// # Errors
     /// Those of [`run`](Self::run) before it writes.
@@ -260,9 +270,11 @@ impl Sweep {
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) where nothing at all is live, or the horizon of the keep-list is of another
     /// series; [`Error::Store`](crate::Error::Store) of the kind [`NotFound`](tiered_core::ErrorKind::NotFound) where a named
-    /// root is absent; [`Error::Contended`](crate::Error::Contended) where the roots change faster than they are read;
+    /// root is absent; [`Error::Contended`](crate::Error::Contended) where the roots change faster than they are read, with
+    /// the key that changed last;
     /// [`Error::Damaged`](crate::Error::Damaged) where the head is damaged: delete it, then everything is observed anew. A root or a
-    /// referenced entry that cannot be read is an error, and nothing was deleted. A delete that fails is counted.
+    /// referenced entry that cannot be read is an error, and nothing was deleted. A delete that fails is counted, and so are all
+    /// deletes of a batch that fails as a whole. The third such batch in a row ends the run with its error.
     ///
     /// # Cancel safety
     /// Dropping it leaves deletes that are done, and parts of a snapshot that a later run removes.

@@ -22,9 +22,12 @@ pub(crate) struct Gc {
     /// A root: it is live, and so is what it refers to. May be given several times.
     #[arg(long, value_name = "KEY", group = "named_roots", allow_hyphen_values = true)]
     pub(crate) root: Vec<String>,
-    /// All keys that begin with this are roots. May be given several times.
+    /// All keys that begin with this are roots. Without any such key it is an error. May be given several times.
     #[arg(long, value_name = "PREFIX", group = "named_roots", allow_hyphen_values = true)]
     pub(crate) roots_under: Vec<String>,
+    /// Allows that no key begins with one of the prefixes of roots, if there is a root elsewhere.
+    #[arg(long, requires = "roots_under")]
+    pub(crate) allow_empty: bool,
     /// How a value names the keys that it refers to: lines (default), one key a line; json, a text or an array of texts;
     /// json=POINTER, such a text or array at this JSON Pointer, if there is anything.
     #[arg(long, value_name = "HOW", requires = "named_roots")]
@@ -44,7 +47,7 @@ pub(crate) struct Gc {
     /// Prints each key that is not live, and what becomes of it.
     #[arg(long)]
     pub(crate) keys: bool,
-    /// Deletes, and records what was observed. Without this option nothing is changed.
+    /// Deletes, and records what was observed. Without this option no entry is changed. Opening may recover a journal.
     #[arg(long)]
     pub(crate) apply: bool,
     /// Removes the record of a writer that crashed, and does nothing else. Ends with 1 if there is none.

@@ -57,6 +57,7 @@ struct ReportLine<'a> {
     vanished: u64,
     damaged: u64,
     missing: u64,
+    prefixes_without_roots: &'a [String],
     writers: Vec<WriterLine<'a>>,
 }
 
@@ -131,9 +132,11 @@ fn sweep(store: &Arc<dyn Store>, order: &Gc, printer: Option<Arc<Mutex<Printer>>
 /// A run that roots outran can be repeated.
 fn failure(error: values::Error) -> Failure {
     match error {
-        values::Error::Contended { .. } => Error::new(
+        values::Error::Contended { key, .. } => Error::new(
             ErrorKind::Unavailable,
-            "the roots changed faster than they were read, and nothing was deleted; run it again",
+            format!(
+                "the roots changed faster than they were read ({key} changed last), and nothing was deleted; run it again when fewer writers are under way"
+            ),
         )
         .into(),
         error => Error::from(error).into(),
@@ -153,7 +156,7 @@ fn named(order: &Gc) -> Result<Option<Named>, Failure> {
         roots = roots.root(key).map_err(failure)?;
     }
     for prefix in &order.roots_under {
-        roots = roots.under(prefix);
+        roots = if order.allow_empty { roots.under(prefix) } else { roots.under_existing(prefix) };
     }
     for prefix in &order.leaves_under {
         roots = roots.leaves_under(prefix);
@@ -268,6 +271,7 @@ fn print(report: &SweepReport, json: bool) -> Result<(), Failure> {
             vanished: report.vanished,
             damaged: report.damaged,
             missing: report.missing,
+            prefixes_without_roots: &report.prefixes_without_roots,
             writers: report.writers.iter().map(writer_line).collect(),
         });
     }
@@ -302,9 +306,12 @@ fn explain(report: &SweepReport) {
             writer.id
         ));
     }
+    for prefix in &report.prefixes_without_roots {
+        output::complain(&format!("there is no root under {prefix:?}"));
+    }
     match report.outcome {
         SweepOutcome::DryRun => {
-            output::complain("this was a dry run, and nothing was changed; add --apply to do it");
+            output::complain("this was a dry run, and no entry was changed; add --apply to do it");
         }
         SweepOutcome::Superseded => {
             output::complain("another run came first: what this one observed does not count");

@@ -26,7 +26,7 @@ fn what_no_root_refers_to_is_deleted_by_the_second_run_that_is_applied() {
     let gc = ["--store", &store, "gc", "--roots-under", "roots/", "--leaves-under", "leaves/", "--keys"];
     let applied = [&gc[..], &["--apply"]].concat();
     for _ in 0..2 {
-        let dry = place.run(&gc).ends(0).says("dry run, and nothing was changed; add --apply");
+        let dry = place.run(&gc).ends(0).says("dry run, and no entry was changed; add --apply");
         assert!(
             dry.text().starts_with("observed leaves/3\nobserved nodes/2\ngeneration 0; listed 6, live 4; "),
             "{}",
@@ -151,6 +151,18 @@ fn what_would_be_ignored_or_is_not_said_is_refused() {
     place.run(&["--store", &store, "gc", "--references", "lines"]).ends(2);
     place.run(&["--store", &store, "gc", "--roots-under", "none/"]).ends(2).says("no root was found");
     place.run(&["--store", "moka:", "gc"]).ends(2).says("evicts");
+    // One that is misspelled among several.
+    let gc =
+        ["--store", &store, "gc", "--roots-under", "roots/", "--roots-under", "tag/", "--leaves-under", ""];
+    place.run(&[&gc[..], &["--apply"]].concat()).ends(4).says("there is no root under \"tag/\"");
+    let allowed = place.run(&[&gc[..], &["--allow-empty", "--json"]].concat()).ends(0);
+    assert!(allowed.text().contains("\"prefixes_without_roots\":[\"tag/\"]"), "{}", allowed.text());
+    // What lists its frontend alone.
+    let front = place.url("front.redb");
+    for policy in [["--write-policy", "frontend-only"], ["--read-policy", "frontend-only"]] {
+        let stack = [&["--frontend", &front, "--backend", &store], &policy[..], &["gc"]].concat();
+        place.run(&stack).ends(2).says("lists its frontend alone");
+    }
     let absent = place.url("absent.redb");
     place.run(&["--store", &absent, "gc", "--roots-under", "roots/"]).ends(4);
     assert!(!place.path("absent.redb").exists());

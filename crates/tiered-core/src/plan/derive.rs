@@ -42,6 +42,7 @@ pub(super) fn capabilities(
             // A pending write is in memory, whatever the frontend is.
             Feature::Peeks => front.has(feature) || settings.write_policy == WritePolicy::WriteBehind,
             Feature::ListsMetadata | Feature::ListsExpiry => lists.has(feature),
+            Feature::PartialListings => lists_front || lists.has(feature),
             Feature::UniqueValidators => back.has(feature),
             // What vanishes with the process is not damaged on a disk.
             Feature::DetectsCorruption => {

@@ -7,10 +7,11 @@ use crate::settings::{BreakerSettings, OnOverdue, Reopen};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// A tier that can do everything.
+/// A tier that can do everything, and lacks nothing.
 fn tier(name: &'static str, durability: Durability, sharing: Sharing) -> Capabilities {
     let able = Capabilities::new(name, durability, sharing);
-    Feature::ALL.iter().copied().filter(|feature| *feature != Feature::Evicts).fold(able, Capabilities::with)
+    let lacks = [Feature::Evicts, Feature::PartialListings];
+    Feature::ALL.iter().copied().filter(|feature| !lacks.contains(feature)).fold(able, Capabilities::with)
 }
 
 fn front() -> Capabilities {
@@ -294,6 +295,8 @@ fn a_stack_declares_what_its_tiers_together_can_do() {
             assert_eq!(has(write, read, None, Some(feature), feature), lists_front, "{what} {feature:?}");
             assert_eq!(has(write, read, Some(feature), None, feature), !lists_front, "{what} {feature:?}");
         }
+        let partial = Feature::PartialListings;
+        assert_eq!(has(write, read, None, None, partial), lists_front, "{what}");
         assert_eq!(has(write, read, None, None, Feature::AtomicBatch), !local, "{what}");
         assert!(!has(write, read, None, Some(Feature::AtomicBatch), Feature::AtomicBatch), "{what}");
         assert_eq!(has(write, read, Some(Feature::Peeks), None, Feature::Peeks), behind, "{what}");

@@ -51,7 +51,8 @@ impl SweepBuilder {
     }
 
     /// Only keys that begin with this are ever deleted. Roots and what they refer to may lie elsewhere. Without it: all keys.
-    /// Keys under `.tiered/`, which are the engine's, are never deleted.
+    /// Keys under `.tiered/`, which are the engine's, are never deleted. Nor are keys that contain `/.tiered/` or
+    /// `/tiered.gc/`: they may be the records of a store, or of a sweep, under a prefix.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.settings.prefix = prefix.into();
@@ -107,7 +108,8 @@ impl SweepBuilder {
     ///
     /// # Errors
     /// [`Error::Store`] of the kind [`Unsupported`](ErrorKind::Unsupported) where the store lacks conditional puts, conditional
-    /// deletes or versions that are never used twice ([`Feature::UniqueValidators`]), or evicts entries; of the kind
+    /// deletes or versions that are never used twice ([`Feature::UniqueValidators`]), evicts entries, or lists fewer keys
+    /// than it has ([`Feature::PartialListings`]: a stack under a policy `frontend-only`); of the kind
     /// [`InvalidKey`](ErrorKind::InvalidKey) where the prefix of the records makes no keys; [`Error::Invalid`] where that
     /// prefix is empty, or covers every candidate.
     pub fn build(self) -> Result<Sweep> {
@@ -118,6 +120,11 @@ impl SweepBuilder {
         }
         if capabilities.has(Feature::Evicts) {
             let what = "the store evicts entries, and the records of writers could vanish; put it before a backend that does not";
+            let error = tiered_core::Error::new(ErrorKind::Unsupported, what).in_tier(capabilities.name());
+            return Err(error.into());
+        }
+        if capabilities.has(Feature::PartialListings) {
+            let what = "the stack lists its frontend alone, and roots or records of writers could be missed; use the write policy write-through, write-around or write-behind, and the read policy frontend-first";
             let error = tiered_core::Error::new(ErrorKind::Unsupported, what).in_tier(capabilities.name());
             return Err(error.into());
         }

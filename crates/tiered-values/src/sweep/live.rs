@@ -66,13 +66,21 @@ pub struct Roots {
     pub(super) walk: Arc<dyn Walk>,
     pub(super) keys: Vec<Key>,
     pub(super) prefixes: Vec<String>,
+    /// Those of the prefixes under which there must be a root.
+    pub(super) existing: Vec<String>,
     pub(super) leaves: Vec<String>,
 }
 
 impl Roots {
     /// No roots yet. `walk` says what an entry refers to. An error of it ends the run before anything is deleted.
     pub fn new(walk: impl Walk + 'static) -> Self {
-        Self { walk: Arc::new(walk), keys: Vec::new(), prefixes: Vec::new(), leaves: Vec::new() }
+        Self {
+            walk: Arc::new(walk),
+            keys: Vec::new(),
+            prefixes: Vec::new(),
+            existing: Vec::new(),
+            leaves: Vec::new(),
+        }
     }
 
     /// With this root, which must exist when a run begins. A root that may be created or deleted meanwhile is found
@@ -85,14 +93,42 @@ impl Roots {
         Ok(self)
     }
 
-    /// With all keys that begin with `prefix` as roots, those that are created during the run included.
+    /// With all keys that begin with `prefix` as roots, those that are created during the run included. There may be none:
+    /// [`SweepReport::prefixes_without_roots`](super::SweepReport::prefixes_without_roots) names such prefixes.
     #[must_use]
     pub fn under(mut self, prefix: impl Into<String>) -> Self {
         self.prefixes.push(prefix.into());
         self
     }
 
-    /// Keys that begin with `prefix` refer to nothing. They are not read, unless they are roots.
+    /// As [`under`](Self::under), but a run ends with an error of the kind [`NotFound`](tiered_core::ErrorKind::NotFound),
+    /// before anything is deleted, where no root is under `prefix`. It finds a prefix that is misspelled.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use std::sync::Arc;
+    /// use tiered_core::{Entry, Key, MemoryStore, Result, StoreExt};
+    /// use tiered_values::sweep::{Roots, Sweep};
+    ///
+    /// let store = Arc::new(MemoryStore::new());
+    /// store.set("tags/1", "…").await?;
+    /// store.set("branches/main", "…").await?;
+    /// let references = |_: &Key, _: &Entry| -> Result<Vec<Key>> { Ok(Vec::new()) };
+    /// let roots = Roots::new(references).under_existing("tags/").under_existing("branch/");
+    /// let error = Sweep::new(store)?.run(&roots).await.expect_err("it is spelled branches/");
+    /// assert!(error.to_string().contains("branch/"));
+    /// # Ok::<(), tiered_values::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn under_existing(mut self, prefix: impl Into<String>) -> Self {
+        let prefix = prefix.into();
+        self.existing.push(prefix.clone());
+        self.under(prefix)
+    }
+
+    /// Keys that begin with `prefix` refer to nothing. They are not read, unless they are roots. So they are not counted as
+    /// missing where they do not exist. It saves reads and memory: declare all leaves.
     #[must_use]
     pub fn leaves_under(mut self, prefix: impl Into<String>) -> Self {
         self.leaves.push(prefix.into());

@@ -113,8 +113,11 @@ pub struct SweepReport {
     pub vanished: u64,
     /// Keys that are not live and whose entry is damaged. They are left as they are.
     pub damaged: u64,
-    /// Keys that are referred to and do not exist.
+    /// Keys that are referred to and do not exist. Neither roots are counted nor keys under
+    /// [`leaves_under`](super::Roots::leaves_under), which are not read.
     pub missing: u64,
+    /// The prefixes of [`Roots::under`](super::Roots::under) under which there is no root: one may be misspelled.
+    pub prefixes_without_roots: Vec<String>,
     /// The writers that were under way, or crashed.
     pub writers: Vec<WriterUnderWay>,
 }

@@ -1,6 +1,7 @@
 //! A run: head, writers, marks, then the listing beside the latest snapshot.
 
 use futures_util::StreamExt as _;
+use tiered_core::adapter::BatchOutcomes;
 use tiered_core::{Batch, Delete, ErrorKind, Key, ListOptions, Listed, ReadOptions, Timestamp, Version};
 
 use super::bytes::Observation;
@@ -15,6 +16,10 @@ use crate::writer::{Ended, is_refused};
 
 /// Before the keys of the engine's own records, such as that of a lease.
 const ENGINE: &str = ".tiered/";
+/// What the keys of records contain that are under a prefix: those of another engine, and of another sweep.
+const NESTED: [&str; 2] = ["/.tiered/", "/tiered.gc/"];
+/// After how many batches in a row whose deletes failed as a whole the run ends.
+const FAILED_BATCHES: u32 = 3;
 
 /// A key that is not live.
 #[derive(Debug)]
@@ -44,6 +49,8 @@ struct Run<'r> {
     observed: Observed<'r>,
     snapshot: Snapshot<'r>,
     report: SweepReport,
+    /// Batches in a row whose deletes failed as a whole.
+    failed_batches: u32,
 }
 
 impl Inner {
@@ -53,7 +60,7 @@ impl Inner {
         let writers = self.writers(&head.head).await?;
         let mut horizon = head.head.horizon(&writers).generation;
         let marked;
-        let (live, missing) = match live {
+        let (live, missing, prefixes_without_roots) = match live {
             Live::Keep(keep) => {
                 if keep.horizon.generation > 0 && keep.horizon.series != head.head.series {
                     return Err(Error::invalid(
@@ -66,16 +73,22 @@ impl Inner {
                     ));
                 }
                 horizon = horizon.min(keep.horizon.generation);
-                (&keep.live, 0)
+                (&keep.live, 0, Vec::new())
             }
             Live::Roots(roots) => {
                 marked = mark(&*self.store, roots, self.settings.concurrency).await?;
-                (&marked.live, marked.missing)
+                (&marked.live, marked.missing, marked.without_roots.clone())
             }
         };
         let next = head.head.generation.saturating_add(1);
-        let report =
-            SweepReport { generation: head.head.generation, horizon, missing, writers, ..Default::default() };
+        let report = SweepReport {
+            generation: head.head.generation,
+            horizon,
+            missing,
+            prefixes_without_roots,
+            writers,
+            ..Default::default()
+        };
         let run = Run {
             inner: self,
             mode,
@@ -85,6 +98,7 @@ impl Inner {
             observed: Observed::new(self, head.head),
             snapshot: Snapshot::new(self, mode, next),
             report,
+            failed_batches: 0,
         };
         run.carry_out(&head).await
     }
@@ -111,9 +125,7 @@ impl Run<'_> {
             Ended::Lost => SweepOutcome::Superseded,
         };
         // The generation is complete, or another one is. What cannot be removed now is left to a later run.
-        if let Ok(current) = self.inner.read_head().await {
-            self.inner.remove_chunks(&current.head).await.ok();
-        }
+        self.inner.remove_chunks().await.ok();
         Ok(report)
     }
 
@@ -158,7 +170,10 @@ impl Run<'_> {
 
     /// Whether the key is never a candidate.
     fn is_record(&self, key: &Key) -> bool {
-        key.as_str().starts_with(&self.inner.settings.records) || key.as_str().starts_with(ENGINE)
+        let key = key.as_str();
+        key.starts_with(&self.inner.settings.records)
+            || key.starts_with(ENGINE)
+            || NESTED.iter().any(|nested| key.contains(nested))
     }
 
     /// Takes the observations before `key`, and that of `key`. Those before it in scope are of keys that are gone.
@@ -209,7 +224,7 @@ impl Run<'_> {
             judged.push((Observation { key, version, since }, verdict));
         }
         let mut outcomes = match self.mode {
-            Mode::Apply if !condemned.is_empty() => self.inner.store.apply(condemned).await?.into_iter(),
+            Mode::Apply if !condemned.is_empty() => self.delete(condemned).await?.into_iter(),
             _ => Vec::new().into_iter(),
         };
         for (observation, mut verdict) in judged {
@@ -226,6 +241,24 @@ impl Run<'_> {
             self.count(&observation.key, verdict);
         }
         Ok(())
+    }
+
+    /// Deletes a batch. Without outcomes: the call failed as a whole, and each of its deletes counts as failed.
+    async fn delete(&mut self, condemned: Batch) -> Result<BatchOutcomes> {
+        match self.inner.store.apply(condemned).await {
+            Ok(outcomes) => {
+                self.failed_batches = 0;
+                Ok(outcomes)
+            }
+            Err(error) => {
+                self.failed_batches += 1;
+                if self.failed_batches >= FAILED_BATCHES {
+                    Err(error.into())
+                } else {
+                    Ok(BatchOutcomes::new())
+                }
+            }
+        }
     }
 
     /// The generation that observed the candidate's version first, and what becomes of it.

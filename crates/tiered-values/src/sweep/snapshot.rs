@@ -7,7 +7,7 @@ use tiered_core::{Batch, Delete, ErrorKind, Key, ListOptions, Put, ReadOptions};
 
 use super::bytes::{ChunkBytes, Head, Observation, decode_chunk};
 use super::{Inner, Mode};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::writer::Ended;
 
 /// The observations of a completed snapshot, read chunk by chunk. A chunk that is missing or damaged counts as empty: what was
@@ -84,7 +84,8 @@ impl<'s> Snapshot<'s> {
         let key = self.inner.chunk_key(self.generation, self.run, self.chunks)?;
         let put = Put::new(self.chunk.take()).never_expires().if_absent();
         if self.inner.writer.put(&key, put).await? == Ended::Lost {
-            return Err(Error::Contended { key, attempts: 1 });
+            let what = "another program wrote under the records of the sweep; leave their prefix to it, then run it again";
+            return Err(tiered_core::Error::new(ErrorKind::Other, what).key_is(&key).into());
         }
         self.chunks += 1;
         Ok(())
@@ -117,11 +118,13 @@ impl Inner {
     }
 
     /// Deletes the chunks of all runs that can never become the head's any more: those up to its generation, of other runs.
-    /// Chunks of a later generation may be of a run under way.
-    pub(super) async fn remove_chunks(&self, head: &Head) -> Result<()> {
+    /// Chunks of the next generation may be of a run under way. Later ones are of a series whose head was lost, if the head is
+    /// read after they were listed: a run makes the generation after the head that it found, and a head never goes back.
+    pub(super) async fn remove_chunks(&self) -> Result<()> {
         let prefix = self.snapshots_prefix();
         let mut listing = self.store.list(ListOptions::new().prefix(prefix)).chunks(self.settings.batch);
         while let Some(listed) = listing.next().await {
+            let head = self.read_head().await?.head;
             let mut batch = Batch::new().per_item();
             for listed in listed {
                 let key = match listed {
@@ -131,8 +134,10 @@ impl Inner {
                         None => return Err(error.into()),
                     },
                 };
-                let is_left =
-                    self.chunk_of(&key).is_some_and(|(of, run)| of <= head.generation && run != head.run);
+                let is_left = self.chunk_of(&key).is_some_and(|(of, run)| {
+                    let is_earlier = of <= head.generation && run != head.run;
+                    is_earlier || of > head.generation.saturating_add(1)
+                });
                 if is_left {
                     batch.push(key, Delete::new().into());
                 }

@@ -49,7 +49,7 @@ struct Level<'s, S: ?Sized> {
     prefix: String,
     delimiter: String,
     listing: ListStream,
-    /// How many keys this listing was asked for, and how many it has answered.
+    /// How many keys this listing was asked for, and how many it has answered so far.
     asked: usize,
     answered: usize,
     last: Option<Key>,
@@ -93,7 +93,8 @@ impl<S: Store + ?Sized> Level<'_, S> {
     async fn next(&mut self) -> Option<Result<Child>> {
         loop {
             let Some(listed) = self.listing.next().await else {
-                if self.answered < self.asked {
+                // A page may be short before the end: a wrapper drops what was deleted meanwhile.
+                if self.answered == 0 {
                     return None;
                 }
                 let after = self.last.clone()?;

@@ -11,6 +11,7 @@ mod stacks;
 mod steps;
 mod sweep;
 mod sweep_damage;
+mod sweep_guards;
 mod sweep_model;
 mod sweep_races;
 mod sweep_steps;

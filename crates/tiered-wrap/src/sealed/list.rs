@@ -19,6 +19,8 @@ const GROWTH: u64 = 256;
 impl<C: Codec> Sealed<C> {
     pub(crate) fn list(&self, options: ListOptions) -> ListStream {
         let mut inside = options.clone();
+        // Keys that are gone when they are looked up are dropped: what is left is counted here.
+        let limit = inside.limit.take().unwrap_or(usize::MAX);
         inside.values = options.values.map(|up_to| up_to.saturating_add(GROWTH));
         let this = self.clone();
         let listing = self.inner().list(inside).map(move |listed| {
@@ -30,7 +32,7 @@ impl<C: Codec> Sealed<C> {
                 }
             }
         });
-        Box::pin(listing.buffered(CONCURRENCY).filter_map(std::future::ready))
+        Box::pin(listing.buffered(CONCURRENCY).filter_map(std::future::ready).take(limit))
     }
 
     /// A listed key as the caller sees it; `None` where it was deleted meanwhile.

@@ -308,3 +308,33 @@ async fn a_range_of_both_values_is_read_though_the_new_one_takes_less_room() {
     let read = body.try_collect::<Vec<_>>().await.expect("read").concat();
     assert_eq!(read, [0; 4]);
 }
+
+/// Lists a key that is gone when it is looked up, without its metadata.
+#[derive(Debug)]
+struct FirstIsGone;
+
+#[async_trait]
+impl Interceptor for FirstIsGone {
+    fn list(&self, inner: &dyn Store, options: ListOptions) -> tiered_core::ListStream {
+        let listing = inner.list(options);
+        listing.map_ok(|listed| tiered_core::Listed::new(listed.key, listed.size)).boxed()
+    }
+
+    async fn load(&self, inner: &dyn Store, key: &Key, options: &ReadOptions) -> Result<Read> {
+        if key.as_str() == "a" {
+            return Ok(Read::from_store(tiered_core::Lookup::Absent));
+        }
+        inner.load(key, options).await
+    }
+}
+
+#[tokio::test]
+async fn a_limit_counts_the_keys_that_are_listed() {
+    let inside = MemoryStore::new();
+    for name in ["a", "b", "c", "d"] {
+        store(&inside).set(name, "value").await.expect("written");
+    }
+    let over = Compressed::new(Intercept::new(inside, FirstIsGone), Compression::Lz4).expect("wraps");
+    let listed: Vec<_> = over.list(ListOptions::new().limit(2)).try_collect().await.expect("lists");
+    assert_eq!(listed.iter().map(|listed| listed.key.as_str()).collect::<Vec<_>>(), ["b", "c"]);
+}
