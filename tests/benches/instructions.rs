@@ -86,7 +86,7 @@ impl Hits {
             "blocking" => drop(black_box(self.blocking.get(key))),
             "typed" => drop(black_box(ready(self.typed.get(key)))),
             "decode" => {
-                drop(black_box(Postcard.decode(black_box(self.entry.value())).map(|user: User| user)))
+                drop(black_box(Postcard.decode(black_box(self.entry.value())).map(|user: User| user)));
             }
             _ => return false,
         }

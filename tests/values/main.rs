@@ -82,6 +82,12 @@ fn killed(stack: &str) -> Result<String, String> {
     Ok(format!("{CYCLES} killed, {said}"))
 }
 
+/// The clock that a process is killed by.
+#[expect(clippy::disallowed_methods, reason = "processes live for so long, by the clock of the machine")]
+fn now() -> Instant {
+    Instant::now()
+}
+
 /// Listens to a process until it is killed, `life` after it has said what it finds, or until it ends by itself.
 fn work(mut child: Child, said: &mut Said, life: Option<Duration>) -> Result<(), String> {
     let output = child.stdout.take().ok_or("no output")?;
@@ -93,16 +99,16 @@ fn work(mut child: Child, said: &mut Said, life: Option<Duration>) -> Result<(),
             }
         }
     });
-    let mut until = Instant::now() + PATIENCE;
+    let mut until = now() + PATIENCE;
     let mut is_ready = false;
     let mut heard = Ok(());
     while heard.is_ok() {
-        let Ok(line) = lines.recv_timeout(until.saturating_duration_since(Instant::now())) else { break };
-        if line == "ready" {
+        let Ok(heard_line) = lines.recv_timeout(until.saturating_duration_since(now())) else { break };
+        if heard_line == "ready" {
             is_ready = true;
-            until = Instant::now() + life.unwrap_or(PATIENCE);
+            until = now() + life.unwrap_or(PATIENCE);
         } else {
-            heard = said.hear(&line);
+            heard = said.hear(&heard_line);
         }
     }
     child.kill().map_err(|error| error.to_string())?;

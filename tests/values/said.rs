@@ -51,7 +51,7 @@ impl Said {
         }
         let found: BTreeSet<&str> = elements.into_iter().collect();
         match self.appended.iter().find(|element| !found.contains(element.as_str())) {
-            Some(lost) => Err(format!("{lost} was acknowledged, and is lost")),
+            Some(element) => Err(format!("{element} was acknowledged, and is lost")),
             None => Ok(()),
         }
     }
