@@ -249,7 +249,7 @@ impl S3Config {
         self
     }
 
-    /// What to do where there is no store under the prefix: no key, whoever wrote it, and no mark. With
+    /// What to do where the prefix holds no key and no mark, and so no store. Keys of other programs count. With
     /// [`Create::IfAbsent`], the default, that is not asked. The bucket is never created.
     #[must_use]
     pub fn create(mut self, create: Create) -> Self {

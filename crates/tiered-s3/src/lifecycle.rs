@@ -33,7 +33,7 @@ const DESTROYING: &str = "tiered.destroying";
 const CONCURRENCY: usize = 16;
 
 impl S3Config {
-    /// Whether there is a store under the prefix: a key, whoever wrote it, or a mark. Changes nothing. Where the bucket
+    /// Whether there is a store under the prefix: any key or mark. Changes nothing. Where the bucket
     /// does not exist there is none.
     ///
     /// # Errors

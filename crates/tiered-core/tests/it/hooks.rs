@@ -175,7 +175,7 @@ async fn the_outcome_is_the_one_of_the_backend() {
     let builder = TieredStore::builder(MemoryStore::new(), backend.clone()).hook(diary.clone());
     let store = builder.build().await.expect("it fits");
     backend.then(Fate::AnswerLost);
-    store.set("k", "1").await.expect_err("nobody knows");
+    store.set("k", "1").await.expect_err("the outcome is unknown");
     backend.then(Fate::Applied);
     store.set("k", "2").await.expect_err("the answer is lost");
     store.put(&key("k"), Put::new("3").if_absent()).await.expect_err("it is there");

@@ -95,7 +95,7 @@ async fn a_fill_under_way_brings_nothing_back() {
     let mut reader = Box::pin(store.get("a/1"));
     assert!((&mut reader).now_or_never().is_none());
     late.read.notified().await;
-    // What the operator who calls for an invalidation knows: somebody has written past this store.
+    // Another program has written past this store, so an operator calls for an invalidation.
     inner.set("a/1", "new").await.expect("set");
     assert_eq!(store.invalidate_prefix("a/").await.expect("dropped"), 0, "nothing is listed yet");
     late.go.add_permits(10);

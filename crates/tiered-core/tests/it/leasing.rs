@@ -1,6 +1,7 @@
 //! Write-behind that owns its backend by a lease.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tiered_core::adapter::journal::Journal;
 use tiered_core::ownership::Lease;
@@ -109,4 +110,19 @@ async fn a_record_of_another_program_under_the_leases_name_is_not_overwritten() 
     backend.inner().put(&key(".tiered/owner"), Put::new("something else")).await.expect("put");
     let refused = open(&backend, Lease::TakeOver).await.expect_err("not ours");
     assert_eq!(refused.kind(), ErrorKind::Foreign);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_record_of_a_lease_does_not_expire_by_default() {
+    let home = MemoryStore::new().declaring(|all| all.with_sharing(Sharing::Shared));
+    let below = TieredStore::builder(MemoryStore::new(), home.clone());
+    let below = below.default_ttl(Duration::from_mins(30)).beneath_journal().build().await.expect("it fits");
+    let above = TieredStore::builder(MemoryStore::new(), below).write_policy(WritePolicy::WriteBehind);
+    let above = above.journal(VolatileJournal::new()).lease(Lease::Acquire).build().await.expect("it fits");
+    let of = async |name: &str| home.get(name).await.expect("get").expect("there").metadata().expires_at;
+    assert_eq!(of(".tiered/owner").await, None, "acquired");
+    above.set("k", Put::new("1").never_expires()).await.expect("set");
+    above.flush().await.expect("flushed");
+    assert_eq!(of(".tiered/owner").await, None, "replaced by a flush");
+    assert_eq!(of("k").await, None);
 }
