@@ -28,8 +28,8 @@
 //! * **written under the record**: by a put between steps 1 and 2, also where an entry with the same bytes exists, or by a
 //!   [`touch`](crate::StoreTools::touch), which gives it a new version; or be
 //! * **reachable at the moment of the publish** from a root that is there at that moment. What the replaced root refers to is
-//!   reachable, since the put is conditional on it. What another root refers to is reachable until a writer replaces or
-//!   deletes that root before the publish. What is handed on from root to new root faster than a run lists its roots is
+//!   reachable, since the put is conditional on it. What another root refers to stays reachable unless a writer replaces
+//!   or deletes that root before the publish. What is handed on from root to new root faster than a run lists its roots is
 //!   written again instead: a listing of [`Roots::under`] is no snapshot in every store, and could miss each of them.
 //!
 //! An entry that is not a root never changes what it refers to: to change it, write another one, as entries named by their
