@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use tiered::adapter::url::StoreUrl;
 use tiered::journal::{JournalConfig, OsFolder};
 use tiered::ownership::Lease;
-use tiered::{Create, Error, ErrorKind, Result, Store, TieredSettings, TieredStore};
+use tiered::redb::RedbConfig;
+use tiered::{Create, Error, ErrorKind, Result, Store, TieredSettings, TieredStore, WriteDurability};
 
 use crate::doomed::{DoomedFolder, DoomedJournal, DoomedTier, Tier};
 use crate::refusing::{Leniency, Refusing};
@@ -247,13 +249,13 @@ impl Stack {
                 .open_in(Arc::new(DoomedFolder::new(folder, doom)))?;
             journal = Some(Arc::new(DoomedJournal::new(opened, doom)));
         }
-        let inner = tiered::open(&fill(self.backend, place), Create::IfAbsent).await?;
+        let inner = open_by_adapter(&fill(self.backend, place)).await?;
         let backend: Arc<dyn Store> = if self.refuses {
             Arc::new(Refusing::over(Arc::clone(&inner), &leniency))
         } else {
             Arc::clone(&inner)
         };
-        let frontend = tiered::open(&fill(self.frontend, place), Create::IfAbsent).await?;
+        let frontend = open_by_adapter(&fill(self.frontend, place)).await?;
         let mut builder = TieredStore::builder(
             DoomedTier::over(frontend, Tier::Frontend, doom),
             DoomedTier::over(backend, Tier::Backend, doom),
@@ -317,6 +319,31 @@ impl Stack {
             postgres(&format!("DROP SCHEMA IF EXISTS {} CASCADE", schema(place)));
         }
     }
+}
+
+/// Opens a store as a program does that knows its adapter: what opens a URL gives the store its identity, here the engine
+/// does, and a process may end there.
+async fn open_by_adapter(url: &str) -> Result<Arc<dyn Store>> {
+    let mut parsed = StoreUrl::parse(url)?;
+    Ok(match parsed.scheme() {
+        "redb" => {
+            let durability = match parsed.take("durability").as_deref() {
+                Some("buffer") => WriteDurability::Buffer,
+                _ => WriteDurability::Sync,
+            };
+            Arc::new(RedbConfig::new(parsed.path()).durability(durability).open().await?)
+        }
+        #[cfg(feature = "rocksdb")]
+        "rocksdb" => Arc::new(tiered::rocksdb::RocksdbConfig::new(parsed.path()).open().await?),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => {
+            let schema = parsed.take("schema").unwrap_or_default();
+            let server = tiered_services::Service::Postgres.required();
+            let config = tiered::postgres::PostgresConfig::from_url(&server)?;
+            Arc::new(config.schema(&schema).open().await?)
+        }
+        _ => tiered::open(url, Create::IfAbsent).await?,
+    })
 }
 
 fn fill(url: &str, place: &str) -> String {

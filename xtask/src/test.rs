@@ -68,7 +68,7 @@ const fn combinations() -> Stage {
     Stage {
         name: "stacks",
         what: "every combination of adapters, each through the conformance suite",
-        estimate: Estimate::always(220),
+        estimate: Estimate::always(310),
         vital: false,
         run: |session| stacks(session, "combinations", COMBINATIONS),
     }
@@ -101,7 +101,7 @@ pub(crate) fn stages(stacks: Stage) -> [Stage; 7] {
         Stage {
             name: "tests",
             what: "the tests of every crate",
-            estimate: Estimate::always(290),
+            estimate: Estimate::always(420),
             vital: false,
             run: tests,
         },
@@ -118,7 +118,7 @@ pub(crate) fn stages(stacks: Stage) -> [Stage; 7] {
         Stage {
             name: "examples",
             what: "an adapter and a service outside of the workspace",
-            estimate: Estimate { compiled: 70, nothing: 90 },
+            estimate: Estimate { compiled: 120, nothing: 140 },
             vital: false,
             run: examples,
         },

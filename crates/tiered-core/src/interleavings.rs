@@ -41,9 +41,13 @@ const DEPTH: usize = 4;
 /// The first seed, so that a run repeats itself; `SHUTTLE_RANDOM_SEED` overrides it.
 const SEED: u64 = 0x7163_7265;
 
+/// Stack of a task: a put polls plan, gate, hooks and tiers within one another, more than shuttle's 32 KiB hold.
+const STACK: usize = 256 << 10;
+
 fn config() -> Config {
     let mut config = Config::new();
     config.silence_warnings = true;
+    config.stack_size = STACK;
     config
 }
 

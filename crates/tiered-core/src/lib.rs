@@ -38,6 +38,7 @@ mod interleavings;
 mod journal;
 mod key;
 mod list;
+mod marks;
 mod memory;
 mod observe;
 mod opening;

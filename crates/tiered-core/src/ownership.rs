@@ -19,16 +19,11 @@ use bytes::Bytes;
 use crate::capability::Feature;
 use crate::clock::Stamp;
 use crate::error::{Error, ErrorKind, Operation, Result};
+use crate::marks::{IDENTITY, JOURNALS, OF_PREFIXES, within_prefix};
 use crate::store::{AsStore, Store};
 
 pub use lease::Lease;
 pub(crate) use lease::{Attempt, Held, OWNER, Tenure, Verdict};
-
-/// The mark of a backend that names its journals.
-pub(crate) const JOURNALS: &str = "tiered.journals";
-
-/// The mark of a backend that tells it from others.
-const IDENTITY: &str = "tiered.identity";
 
 /// Which acknowledged writes a stack sees that wait in a journal for its backend.
 ///
@@ -189,7 +184,8 @@ impl FromStr for JournalId {
     }
 }
 
-/// The journals that may hold writes which `store` has not received: those in its mark, and the holder of its lease.
+/// The journals that may hold writes which `store` has not received: those in its mark and in the marks of its prefixes, and
+/// the holder of its lease. The holder of the lease of a prefix is told by the prefix alone.
 ///
 /// # Errors
 /// Those of the store.
@@ -207,10 +203,22 @@ impl FromStr for JournalId {
 /// ```
 pub async fn journals(store: &(impl AsStore + ?Sized)) -> Result<Vec<JournalId>> {
     let store = store.as_store();
-    let named = Named::read(store).await?;
-    let mut all: BTreeSet<JournalId> = named.0.into_iter().map(|(_, id)| id).collect();
-    all.extend(lease_holder(store).await?);
+    let mut all: BTreeSet<JournalId> = lease_holder(store).await?.into_iter().collect();
+    for mark in marks_with_journals(store).await? {
+        all.extend(Named::read_mark(store, &mark).await?.0.into_iter().map(|(_, id)| id));
+    }
     Ok(all.into_iter().collect())
+}
+
+/// The marks that name journals: that of the store, and those of its prefixes.
+async fn marks_with_journals(store: &dyn Store) -> Result<Vec<String>> {
+    if !store.capabilities().has(Feature::KeepsMarks) {
+        return Ok(Vec::new());
+    }
+    let mut marks = store.mark_names(OF_PREFIXES).await?;
+    marks.retain(|mark| within_prefix(mark) == JOURNALS);
+    marks.push(JOURNALS.to_owned());
+    Ok(marks)
 }
 
 /// Gives a journal up by name, where it is lost or its writes are not wanted: `store` does not wait for it any more, and
@@ -240,12 +248,15 @@ pub async fn journals(store: &(impl AsStore + ?Sized)) -> Result<Vec<JournalId>>
 /// ```
 pub async fn abandon(store: &(impl AsStore + ?Sized), journal: JournalId) -> Result<bool> {
     let store = store.as_store();
-    let mut named = Named::read(store).await?;
-    let before = named.0.len();
-    named.0.retain(|(_, id)| *id != journal);
-    let was_named = named.0.len() < before;
-    if was_named {
-        named.write(store).await?;
+    let mut was_named = false;
+    for mark in marks_with_journals(store).await? {
+        let mut named = Named::read_mark(store, &mark).await?;
+        let before = named.0.len();
+        named.0.retain(|(_, id)| *id != journal);
+        if named.0.len() < before {
+            store.set_mark(&mark, named.encode()).await?;
+            was_named = true;
+        }
     }
     Ok(may_be_leased(store) && lease::abandon(store, journal.0).await? || was_named)
 }
@@ -271,10 +282,14 @@ impl Named {
         if !store.capabilities().has(Feature::KeepsMarks) {
             return Ok(Self::default());
         }
-        let Some(mark) = store.mark(JOURNALS).await? else { return Ok(Self::default()) };
+        Self::read_mark(store, JOURNALS).await
+    }
+
+    async fn read_mark(store: &dyn Store, name: &str) -> Result<Self> {
+        let Some(mark) = store.mark(name).await? else { return Ok(Self::default()) };
         Self::decode(&mark).ok_or_else(|| {
             let message =
-                format!("the mark {JOURNALS} is no list of journals; it was written by another program");
+                format!("the mark {name} is no list of journals; it was written by another program");
             Error::new(ErrorKind::Corrupt, message)
                 .during(Operation::Mark)
                 .in_tier(store.capabilities().name())

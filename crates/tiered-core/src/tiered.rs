@@ -30,6 +30,7 @@ use crate::hooks::{Hook, HookHandle};
 use crate::journal::{Parked, Sequence};
 use crate::key::Key;
 use crate::list::{ListOptions, ListStream};
+use crate::marks::JOURNALS;
 use crate::observe::{Events, Recorder, Stats};
 use crate::ownership;
 use crate::parts::Parts;
@@ -465,17 +466,13 @@ impl Store for TieredStore {
     async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
         self.rooms.door.check(Operation::Mark)?;
         let home = self.rooms.home().past_breaker();
-        if name == ownership::JOURNALS {
-            ownership::mark_from_above(home).await
-        } else {
-            home.mark(name).await
-        }
+        if name == JOURNALS { ownership::mark_from_above(home).await } else { home.mark(name).await }
     }
 
     async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {
         self.rooms.door.check(Operation::Mark)?;
         let home = self.rooms.home().past_breaker();
-        if name == ownership::JOURNALS {
+        if name == JOURNALS {
             return ownership::set_mark_from_above(home, value.as_ref()).await;
         }
         home.set_mark(name, value).await
@@ -485,10 +482,8 @@ impl Store for TieredStore {
         self.rooms.door.check(Operation::Mark)?;
         let mut names = self.rooms.home().past_breaker().mark_names(prefix).await?;
         // A store above may see none of it.
-        if names.iter().any(|name| name == ownership::JOURNALS)
-            && self.mark(ownership::JOURNALS).await?.is_none()
-        {
-            names.retain(|name| name != ownership::JOURNALS);
+        if names.iter().any(|name| name == JOURNALS) && self.mark(JOURNALS).await?.is_none() {
+            names.retain(|name| name != JOURNALS);
         }
         Ok(names)
     }

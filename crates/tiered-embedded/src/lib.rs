@@ -29,6 +29,7 @@ mod record;
 mod settings;
 mod shared;
 mod store;
+mod unused;
 mod writer;
 
 pub use access::Access;
@@ -36,3 +37,4 @@ pub use disk::{io_error, io_kind};
 pub use engine::{Engine, Opening, Table, Transaction, View, Visit};
 pub use settings::{Executor, Settings};
 pub use store::EmbeddedStore;
+pub use unused::is_unused;

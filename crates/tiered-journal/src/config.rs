@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
-use tiered_core::adapter::opening::{self, open_patiently};
+use tiered_core::adapter::opening::{self, Before, open_patiently};
 use tiered_core::ownership::JournalId;
 use tiered_core::{Durability, Error, ErrorKind, Operation, Result, Unflushed};
 
@@ -138,10 +138,45 @@ impl JournalConfig {
     /// # Ok(()) }
     /// ```
     pub async fn destroy(self, unflushed: Unflushed) -> Result<()> {
-        let remove =
-            move |config: &Self| open_patiently(&config.path, || destroy::destroy(&config.path, unflushed));
+        let remove = move |config: &Self| {
+            open_patiently(&config.path, || destroy::destroy(&config.path, unflushed, Before::Absent))
+        };
         let destroyed = self.blocking(remove).await;
         destroyed.map_err(|error| error.at_place(self.path.display()).during(Operation::Destroy))
+    }
+
+    /// Removes a journal that this process has just made and closed, where it holds nothing. Whether it was removed. Else it
+    /// is left as it is, as where it is open. An opening of a stack takes back by this what it has made where a tier fails.
+    ///
+    /// # Errors
+    /// As [`destroy`](Self::destroy), but for `NotFound` and `Locked`.
+    ///
+    /// # Cancel safety
+    /// If dropped, it goes on by itself.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> tiered_core::Result<()> {
+    /// # let folder = tempfile::tempdir().expect("a folder");
+    /// # let path = folder.path().join("journal");
+    /// use tiered_core::adapter::opening::Before;
+    /// use tiered_journal::JournalConfig;
+    ///
+    /// let journal = JournalConfig::new(&path).open().await?;
+    /// assert!(!JournalConfig::new(&path).take_back(Before::Absent).await?, "it is open");
+    /// drop(journal);
+    /// assert!(JournalConfig::new(&path).take_back(Before::Absent).await?);
+    /// # Ok(()) }
+    /// ```
+    pub async fn take_back(self, before: Before) -> Result<bool> {
+        let take = move |config: &Self| {
+            open_patiently(&config.path, || destroy::destroy(&config.path, Unflushed::Refuse, before))
+        };
+        match self.blocking(take).await {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Locked) => Ok(false),
+            Err(error) => Err(error.at_place(self.path.display()).during(Operation::Destroy)),
+        }
     }
 
     /// Whether [`destroy`](Self::destroy) would refuse now: fails as it would, and removes nothing. The journal's id, by

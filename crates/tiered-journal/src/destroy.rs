@@ -7,12 +7,15 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use tiered_core::adapter::opening::Before;
 use tiered_core::ownership::JournalId;
 use tiered_core::{Error, ErrorKind, Result, Unflushed};
 
 use crate::folder::{Folder as _, OsFolder, sync_folder};
 use crate::log::failed;
-use crate::ownership::{LOCK, REMOVING, REMOVING_TEXT, admit, is_being_removed, owns_reserve, unfinished};
+use crate::ownership::{
+    LOCK, REMOVING, REMOVING_TEXT, admit, check_marker, is_being_removed, owns_reserve, unfinished,
+};
 use crate::recovery::scan;
 use crate::{segment, side};
 
@@ -39,14 +42,20 @@ pub(crate) fn check(path: &Path, unflushed: Unflushed) -> Result<Option<JournalI
     check_flushed(&folder, unflushed)
 }
 
-/// Removes the journal in the folder at `path`, and the folder where nothing else is in it.
-pub(crate) fn destroy(path: &Path, unflushed: Unflushed) -> Result<()> {
+/// Removes the journal in the folder at `path`, and the folder where nothing else is in it and it was not there before as
+/// an empty one.
+pub(crate) fn destroy(path: &Path, unflushed: Unflushed, before: Before) -> Result<()> {
     let folder = lock(path)?;
-    if !is_being_removed(&folder).map_err(|error| not_removed(&error))? {
+    let not_removed = |error: io::Error| not_removed(&error);
+    let begun = is_being_removed(&folder).map_err(not_removed)?;
+    // Before anything is changed: a file of another that has a name of ours stops it.
+    let ours = files(&folder).map_err(not_removed)?;
+    if !begun {
         check_flushed(&folder, unflushed)?;
-        begin(path).and_then(|()| folder.sync()).map_err(|error| not_removed(&error))?;
+        begin(path).and_then(|()| folder.sync()).map_err(not_removed)?;
     }
-    remove_files(path, &folder).map_err(|error| not_removed(&error))
+    remove_files(path, &folder, &ours).map_err(not_removed)?;
+    if before == Before::Absent { remove_folder(path).map_err(not_removed) } else { Ok(()) }
 }
 
 fn lock(path: &Path) -> Result<OsFolder> {
@@ -89,26 +98,36 @@ fn begin(path: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Removes the files of the journal alone. The lock's file goes last: until then nothing else makes a journal here.
-fn remove_files(path: &Path, folder: &OsFolder) -> io::Result<()> {
-    let names = folder.names()?;
+/// The files of the journal alone, but for the lock and the marker of the removal. Refuses a file of another that has such
+/// a name.
+fn files(folder: &OsFolder) -> io::Result<Vec<String>> {
+    let mut names = folder.names()?;
+    check_marker(folder, &names)?;
     let reserve = owns_reserve(folder, &names)?;
     let half_made = unfinished(folder, &names)?;
-    for name in &names {
-        let is_ours = segment::first(name).is_some()
+    names.retain(|name| {
+        segment::first(name).is_some()
             || name == side::ASIDE
             || name == side::RESERVE && reserve
-            || half_made.contains(name);
-        if is_ours {
-            remove(path, name)?;
-        }
+            || half_made.contains(name)
+    });
+    Ok(names)
+}
+
+/// Removes the files of the journal. The lock's file goes last: until then nothing else makes a journal here.
+fn remove_files(path: &Path, folder: &OsFolder, ours: &[String]) -> io::Result<()> {
+    for name in ours {
+        remove(path, name)?;
     }
     folder.sync()?;
     remove(path, REMOVING)?;
     folder.sync()?;
     remove(path, LOCK)?;
-    folder.sync()?;
-    // Only where it is empty: files of others stay.
+    folder.sync()
+}
+
+/// Removes the folder where it is empty: files of others stay.
+fn remove_folder(path: &Path) -> io::Result<()> {
     if fs::remove_dir(path).is_ok() {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         sync_folder(&fs::File::open(parent)?)?;

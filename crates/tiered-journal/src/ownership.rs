@@ -62,6 +62,15 @@ pub(crate) fn is_being_removed(folder: &dyn Folder) -> io::Result<bool> {
     }
 }
 
+/// Refuses a foreign file that has the name of the marker of a removal, which would be overwritten.
+pub(crate) fn check_marker(folder: &dyn Folder, names: &[String]) -> io::Result<()> {
+    let is_there = names.iter().any(|name| name == REMOVING);
+    if is_there && !REMOVING_TEXT.starts_with(&folder.open(REMOVING)?.read()?) {
+        return refuse(REMOVING, true);
+    }
+    Ok(())
+}
+
 /// The removal of the journal was interrupted.
 #[derive(Debug)]
 pub(crate) struct Interrupted;

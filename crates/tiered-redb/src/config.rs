@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use redb::StorageBackend;
+use tiered_core::adapter::opening::Before;
 use tiered_core::adapter::{Stamp, opening};
 use tiered_core::{Capabilities, Durability, Error, ErrorKind, Operation, Result};
 use tiered_core::{Create, WriteDurability};
@@ -216,6 +217,41 @@ impl RedbConfig {
         let destroyed =
             self.blocking(|config| opening::open_patiently(&config.path, || destroy::destroy(config))).await;
         destroyed.map_err(|error| error.during(Operation::Destroy).in_tier("redb"))
+    }
+
+    /// Removes a database that this process has just made and closed, where it was not used since: it has no key, and no
+    /// mark but those that an opening sets. Whether it was removed. Else it is left as it is, as where it is open. An
+    /// opening of several stores takes back by this what it has made where a later one fails.
+    ///
+    /// # Errors
+    /// As [`destroy`](Self::destroy), but for `NotFound` and `Locked`.
+    ///
+    /// # Cancel safety
+    /// If dropped, it goes on by itself.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> tiered_core::Result<()> {
+    /// # let folder = tempfile::tempdir().expect("a folder");
+    /// # let path = folder.path().join("data.redb");
+    /// use tiered_core::adapter::opening::Before;
+    /// use tiered_core::{Store, StoreExt};
+    /// use tiered_redb::RedbConfig;
+    ///
+    /// let store = RedbConfig::new(&path).open().await?;
+    /// store.set("users/42", "Ada").await?;
+    /// store.close().await?;
+    /// assert!(!RedbConfig::new(&path).take_back(Before::Absent).await?);
+    /// assert!(path.exists());
+    /// # Ok(()) }
+    /// ```
+    pub async fn take_back(self, before: Before) -> Result<bool> {
+        let take =
+            move |config: &Self| opening::open_patiently(&config.path, || destroy::take_back(config, before));
+        match self.blocking(take).await {
+            Err(error) if error.kind() == ErrorKind::Locked => Ok(false),
+            taken => taken.map_err(|error| error.during(Operation::Destroy).in_tier("redb")),
+        }
     }
 
     /// Runs calls that block.

@@ -8,12 +8,13 @@
 //! Creators of one file exclude each other by a lock on the file itself.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::backends::InMemoryBackend;
 use redb::{Builder, StorageBackend};
+use tiered_core::adapter::opening::Before;
 use tiered_core::{Error, ErrorKind, Result};
 use tiered_embedded::io_error;
 
@@ -46,7 +47,8 @@ pub(crate) enum Content {
 /// Who made a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Made {
-    Here,
+    /// This call, where there was nothing, or an empty or unfinished file.
+    Here(Before),
     /// Another process, in the meantime.
     ByAnother,
 }
@@ -117,7 +119,7 @@ pub(crate) fn create(system: &dyn System, path: &Path) -> Result<Made> {
         // If undoing fails, the content marks the file as unfinished.
         undone.ok();
     }
-    filled.map(|()| Made::Here)
+    filled.map(|()| Made::Here(if is_new { Before::Absent } else { Before::Empty }))
 }
 
 /// What a link points to, also where that is not there yet.
@@ -188,7 +190,7 @@ pub(crate) fn sync_name(system: &dyn System, path: &Path, file: &File) -> io::Re
 
 /// The bytes of a new database. They are always the same: redb uses neither a clock nor random numbers for them.
 pub(crate) fn image() -> Result<Vec<u8>> {
-    let memory = Memory(Arc::new(InMemoryBackend::new()));
+    let memory = Memory::default();
     let database = Builder::new().set_cache_size(0).create_with_backend(memory.clone()).map_err(map)?;
     initialise_tables(&database)?;
     database.close().map_err(map)?;
@@ -198,13 +200,27 @@ pub(crate) fn image() -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// A copy of the database in `file`, which is left as it is; `None` where that is longer than `most`.
+pub(crate) fn copy_of(mut file: &File, most: u64) -> Result<Option<Memory>> {
+    if file.metadata().map_err(io_error)?.len() > most {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    file.seek(io::SeekFrom::Start(0)).map_err(io_error)?;
+    file.read_to_end(&mut bytes).map_err(io_error)?;
+    let memory = Memory::default();
+    memory.0.set_len(bytes.len() as u64).map_err(io_error)?;
+    memory.0.write(0, &bytes).map_err(io_error)?;
+    Ok(Some(memory))
+}
+
 fn no_image(_: impl std::fmt::Debug) -> Error {
     Error::new(ErrorKind::Other, "redb made no database")
 }
 
 /// Memory that lasts when the database in it is closed.
-#[derive(Clone, Debug)]
-struct Memory(Arc<InMemoryBackend>);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Memory(Arc<InMemoryBackend>);
 
 impl StorageBackend for Memory {
     fn len(&self) -> io::Result<u64> {

@@ -8,13 +8,17 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
+use tiered_core::adapter::opening::Before;
 use tiered_core::{Error, ErrorKind, Result};
 use tiered_embedded::{Access, io_error};
 
 use crate::config::RedbConfig;
-use crate::create::{Content, inspect, sync_name, target};
-use crate::open::{check_ours, check_ours_and_repair};
+use crate::create::{Content, copy_of, inspect, sync_name, target};
+use crate::open::{check_ours, check_ours_and_repair, contained, open_on};
 use crate::system::{Os, System};
+
+/// Bytes of a database that may be an unused one. A new one has about one and a half MiB, and marks are small.
+const LARGEST_UNUSED: u64 = 16 << 20;
 
 /// Whether the file of `config` is a database. Changes nothing.
 ///
@@ -71,6 +75,37 @@ pub(crate) fn destroy(config: &RedbConfig) -> Result<()> {
 
 /// Removes the file of a database, or of one that was never finished. A link to it stays.
 pub(crate) fn remove(system: &dyn System, path: &Path) -> Result<()> {
+    remove_where(system, path, Before::Absent, |_| Ok(true)).map(drop)
+}
+
+/// Removes the database of `config` that was just made, where it was not used since; whether it was removed.
+pub(crate) fn take_back(config: &RedbConfig, before: Before) -> Result<bool> {
+    let taken = remove_where(&Os, &config.path, before, |file| match inspect(file)? {
+        Content::Unfinished => Ok(true),
+        _ => was_never_used(config, file),
+    });
+    match taken {
+        // Someone else has removed it.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        taken => taken.map_err(|error| error.at_place(config.path.display())),
+    }
+}
+
+/// Whether a database has no entries, and no marks but those of an opening. It is looked at in a copy: the caller holds
+/// the lock of the file.
+fn was_never_used(config: &RedbConfig, file: &File) -> Result<bool> {
+    let Some(copy) = copy_of(file, LARGEST_UNUSED)? else { return Ok(false) };
+    contained(|| tiered_embedded::is_unused(&*open_on(config, copy)?))
+}
+
+/// Removes the file of a database, or empties it where it was an empty one before, if `condition` allows that under its
+/// lock; whether it did.
+fn remove_where(
+    system: &dyn System,
+    path: &Path,
+    before: Before,
+    condition: impl FnOnce(&File) -> Result<bool>,
+) -> Result<bool> {
     let path = &target(path)?;
     let file = system.open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => absent(),
@@ -90,6 +125,12 @@ pub(crate) fn remove(system: &dyn System, path: &Path) -> Result<()> {
     if !is_ours || !system.names(path, &file).map_err(io_error)? {
         return Err(Error::new(ErrorKind::Locked, "another process has just changed the file; try again"));
     }
+    if !condition(&file)? {
+        return Ok(false);
+    }
+    if before == Before::Empty {
+        return system.set_len(&file, 0).map(|()| true).map_err(io_error);
+    }
     system.remove(path).map_err(io_error)?;
     sync_name(system, path, &file).map_err(|error| {
         let message = "the file is removed, and a power loss may bring it back; destroy it again then";
@@ -99,16 +140,7 @@ pub(crate) fn remove(system: &dyn System, path: &Path) -> Result<()> {
     if system.is_nameless(&file).unwrap_or(false) {
         system.set_len(&file, 0).ok();
     }
-    Ok(())
-}
-
-/// Removes a database that was just made and could not be opened, unless it was used in the meantime.
-pub(crate) fn undo(config: &RedbConfig) {
-    let is_untouched =
-        || Ok::<_, Error>(fs::read(&config.path).map_err(io_error)? == crate::create::image()?);
-    if is_untouched().unwrap_or(false) {
-        remove(&Os, &config.path).ok();
-    }
+    Ok(true)
 }
 
 fn absent() -> Error {

@@ -90,8 +90,9 @@ fn open_file(config: &RedbConfig, create_it: Create) -> Result<Box<dyn Engine>> 
         Verify::Never => false,
     };
     let opened = contained(|| open_existing(config, check));
-    if made == Made::Here && opened.is_err() {
-        destroy::undo(config);
+    if let (Made::Here(before), Err(_)) = (made, &opened) {
+        // What is left is a database without entries, which the next opening uses.
+        destroy::take_back(config, before).ok();
     }
     opened
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use tiered_core::adapter::opening::Before;
 use tiered_core::adapter::{Stamp, opening};
 use tiered_core::{Capabilities, Durability, Error, ErrorKind, Operation, Result};
 use tiered_core::{Create, WriteDurability};
@@ -184,6 +185,36 @@ impl RocksdbConfig {
         let remove = |config: &Self| opening::open_patiently(&config.path, || destroy::destroy(config));
         let destroyed = self.blocking(remove).await;
         destroyed.map_err(|error| error.during(Operation::Destroy).in_tier("rocksdb"))
+    }
+
+    /// Removes a database that this process has just made and closed, where it was not used since: it has no key, and no
+    /// mark but those that an opening sets. Whether it was removed. Else it is left as it is, as where it is open. An
+    /// opening of several stores takes back by this what it has made where a later one fails.
+    ///
+    /// # Errors
+    /// As [`destroy`](Self::destroy), but for `NotFound` and `Locked`.
+    ///
+    /// # Cancel safety
+    /// If dropped, it goes on by itself.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example() -> tiered_core::Result<()> {
+    /// use tiered_core::adapter::opening::Before;
+    /// use tiered_rocksdb::RocksdbConfig;
+    ///
+    /// if !RocksdbConfig::new("data.rocksdb").take_back(Before::Absent).await? {
+    ///     println!("it is used");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn take_back(self, before: Before) -> Result<bool> {
+        let take =
+            move |config: &Self| opening::open_patiently(&config.path, || destroy::take_back(config, before));
+        match self.blocking(take).await {
+            Err(error) if error.kind() == ErrorKind::Locked => Ok(false),
+            taken => taken.map_err(|error| error.during(Operation::Destroy).in_tier("rocksdb")),
+        }
     }
 
     /// Runs calls that block.

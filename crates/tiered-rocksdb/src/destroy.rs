@@ -8,8 +8,9 @@ use std::io;
 use std::path::Path;
 
 use rocksdb::{DB, Options};
+use tiered_core::adapter::opening::Before;
 use tiered_core::{Create, Error, ErrorKind, Result};
-use tiered_embedded::{Access, io_error};
+use tiered_embedded::{Access, io_error, is_unused};
 
 use crate::config::RocksdbConfig;
 use crate::error::map;
@@ -43,20 +44,47 @@ fn destroy_folder(config: &RocksdbConfig) -> Result<()> {
     match inspect_patiently(path)? {
         Found::Absent => return absent(),
         Found::Bare if marker::look(path, MAKING).map_err(io_error)? != Marker::Whole => return absent(),
-        Found::Bare => marker::set(path, REMOVING).map_err(io_error)?,
-        Found::Ours => begin(config)?,
+        // Its making was interrupted, or goes on: only under RocksDB's lock can that be told.
+        Found::Bare => begin(config, Create::IfAbsent)?,
+        Found::Ours => begin(config, Create::Never)?,
         Found::HalfRemoved => {}
     }
     // Takes RocksDB's lock. Where another opening was faster the marker stays: whether another removal has begun under it
     // cannot be told.
     DB::destroy(&Options::default(), path).map_err(map)?;
-    finish(path).map_err(io_error)
+    finish(path, Before::Absent).map_err(io_error)
+}
+
+/// Removes a database that was just made, where it was not used since; whether it was removed.
+pub(crate) fn take_back(config: &RocksdbConfig, before: Before) -> Result<bool> {
+    take_back_folder(config, before).map_err(|error| error.at_place(config.path.display()))
+}
+
+fn take_back_folder(config: &RocksdbConfig, before: Before) -> Result<bool> {
+    let path = &config.path;
+    if !matches!(inspect_patiently(path)?, Found::Ours) {
+        return Ok(false);
+    }
+    let engine = open_folder(config, Create::Never)?;
+    let unused = is_unused(&*engine);
+    // Set under RocksDB's lock: an opening that waits for that finds the marker.
+    let marked = match unused {
+        Ok(true) => marker::set(path, REMOVING).map_err(io_error),
+        _ => Ok(()),
+    };
+    engine.close()?;
+    marked?;
+    if !unused? {
+        return Ok(false);
+    }
+    DB::destroy(&Options::default(), path).map_err(map)?;
+    finish(path, before).map(|()| true).map_err(io_error)
 }
 
 /// Sets the marker while nothing else has the database open.
-fn begin(config: &RocksdbConfig) -> Result<()> {
+fn begin(config: &RocksdbConfig, create: Create) -> Result<()> {
     let path = &config.path;
-    let engine = match open_folder(config, Create::Never) {
+    let engine = match open_folder(config, create) {
         Ok(engine) => Some(engine),
         // It was seen to be ours, and cannot be opened: it is removed all the same, under RocksDB's own lock.
         Err(error) if error.kind() == ErrorKind::Corrupt => None,
@@ -74,8 +102,8 @@ fn begin(config: &RocksdbConfig) -> Result<()> {
     Ok(())
 }
 
-/// Removes our own files, the marker last.
-fn finish(path: &Path) -> io::Result<()> {
+/// Removes our own files, the marker last, and the folder unless it was there before as an empty one.
+fn finish(path: &Path, before: Before) -> io::Result<()> {
     let folder = match File::open(path) {
         Ok(folder) => folder,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -86,7 +114,7 @@ fn finish(path: &Path) -> io::Result<()> {
     folder.sync_all()?;
     marker::clear(path, REMOVING)?;
     // Only where it is empty: files of others stay.
-    if fs::remove_dir(path).is_ok() {
+    if before == Before::Absent && fs::remove_dir(path).is_ok() {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(parent)?.sync_all()?;
     }

@@ -53,11 +53,7 @@ pub(crate) fn open_folder(config: &RocksdbConfig, create: Create) -> Result<Box<
     let path = &config.path;
     let found = inspect_patiently(path)?;
     match (&found, create) {
-        (Found::HalfRemoved, _) => {
-            let message =
-                "the removal of this database was interrupted, and a part of it is gone; destroy it again";
-            return Err(Error::new(ErrorKind::Corrupt, message));
-        }
+        (Found::HalfRemoved, _) => return Err(half_removed()),
         (Found::Ours, Create::New) => return Err(already_there()),
         (Found::Ours, _) => {}
         (Found::Bare, Create::IfAbsent | Create::New) => marker::set(path, MAKING).map_err(io_error)?,
@@ -90,6 +86,10 @@ pub(crate) fn open_folder(config: &RocksdbConfig, create: Create) -> Result<Box<
         Access::ReadOnly => DB::open_cf_descriptors_read_only(&options, path, families, false),
     };
     let engine = RocksdbEngine::new(database.map_err(map)?, path.clone(), config.access);
+    // Again, under RocksDB's lock: a removal may have begun between the first look and this.
+    if marker::look(path, REMOVING).map_err(io_error)? == Marker::Whole {
+        return Err(half_removed());
+    }
     // Under RocksDB's lock: of two that make it, the second finds what the first has made.
     if create == Create::New && has_format(engine.database())? {
         return Err(already_there());
@@ -99,6 +99,11 @@ pub(crate) fn open_folder(config: &RocksdbConfig, create: Create) -> Result<Box<
         marker::clear(path, MAKING).map_err(io_error)?;
     }
     Ok(Box::new(engine))
+}
+
+fn half_removed() -> Error {
+    let message = "the removal of this database was interrupted, and a part of it is gone; destroy it again";
+    Error::new(ErrorKind::Corrupt, message)
 }
 
 fn already_there() -> Error {

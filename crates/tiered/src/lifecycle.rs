@@ -1,16 +1,17 @@
 //! The life of the places that URLs name: created, connected to, looked for, destroyed, and told apart by their ids.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tiered_core::adapter::opening::Before;
 use tiered_core::adapter::url::StoreUrl;
 use tiered_core::{Create, Error, ErrorKind, Operation, Result, Store, Unflushed, ownership};
 
 use crate::layer::{self, Layer};
-use crate::namespace;
 use crate::schemes::{Schemes, wrapped};
-use crate::stack::Stack;
+use crate::{namespace, place};
 
 /// # Life
 ///
@@ -27,7 +28,8 @@ impl Schemes {
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] where there is one, [`ErrorKind::Foreign`] where there is something else; else as
-    /// [`open`](Self::open). What this call has made is removed again, and nothing else.
+    /// [`open`](Self::open). What this call has made on this machine is removed again, unless it was used meanwhile, and
+    /// nothing else. On a server, under a prefix and in a scheme of the program an empty store may stay.
     ///
     /// # Cancel safety
     /// Dropped half-way it may leave an empty store.
@@ -197,10 +199,8 @@ impl Schemes {
                 Ok(view) => check_prefix(&**view, create).await,
                 Err(error) => Err(error.clone()),
             };
-            match checked {
-                Ok(Is::There) => {}
-                Ok(Is::New) => undo.add(Made::Place(url.to_owned())),
-                Err(error) => return closing(&*store, Err(error)).await,
+            if let Err(error) = checked {
+                return closing(&*store, Err(error)).await;
             }
         }
         let store = wrapped(&layers, store).await?;
@@ -211,15 +211,18 @@ impl Schemes {
     }
 
     async fn open_inside_noting(&self, inside: &str, create: Create, undo: &Undo) -> Result<Arc<dyn Store>> {
+        let url = StoreUrl::parse(inside)?;
+        let before = if self.opener(url.scheme()).is_none() { place::before(&url) } else { None };
         let made = |store| {
-            undo.add(Made::Place(inside.to_owned()));
+            if let Some(before) = before {
+                undo.add(Made::Place(inside.to_owned(), before));
+            }
             Ok(store)
         };
         match create {
-            Create::Never => self.open_inside(inside, Create::Never).await,
             Create::New => self.open_inside(inside, Create::New).await.and_then(made),
             // In two steps: which of them it was says whether it is new.
-            Create::IfAbsent => match self.open_inside(inside, Create::Never).await {
+            Create::IfAbsent if before.is_some() => match self.open_inside(inside, Create::Never).await {
                 // An empty file or folder is no store yet, and foreign where it is not to become one.
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Foreign) => {
                     match self.open_inside(inside, Create::New).await {
@@ -231,6 +234,7 @@ impl Schemes {
                 }
                 opened => opened,
             },
+            Create::IfAbsent | Create::Never => self.open_inside(inside, create).await,
         }
     }
 
@@ -251,28 +255,22 @@ impl Schemes {
     }
 }
 
-/// Whether a prefix holds anything.
-pub(crate) enum Is {
-    There,
-    New,
-}
-
-pub(crate) async fn check_prefix(view: &dyn Store, create: Create) -> Result<Is> {
+/// Refuses a prefix that is not as `create` wants it: there, or new.
+pub(crate) async fn check_prefix(view: &dyn Store, create: Create) -> Result<()> {
     namespace::check_whole(view).await?;
     if !namespace::lasts(view) {
-        return Ok(Is::New);
+        return Ok(());
     }
     match (namespace::holds_anything(view).await?, create) {
         (true, Create::New) => {
             let message = "there is a store under the prefix already; connect to it, or destroy it first";
             Err(Error::new(ErrorKind::AlreadyExists, message).during(Operation::Open))
         }
-        (true, _) => Ok(Is::There),
         (false, Create::Never) => {
             let message = "there is nothing under the prefix; create it first";
             Err(Error::new(ErrorKind::NotFound, message).during(Operation::Open))
         }
-        (false, _) => Ok(Is::New),
+        _ => Ok(()),
     }
 }
 
@@ -305,8 +303,13 @@ pub(crate) async fn destroy_view(view: &dyn Store, unflushed: Unflushed) -> Resu
 }
 
 pub(crate) async fn check_no_journals(store: &dyn Store) -> Result<()> {
-    let journals = ownership::journals(store).await?;
-    let Some(journal) = journals.first() else { return Ok(()) };
+    check_no_journals_but(store, None).await
+}
+
+/// Refuses a store that a journal holds writes for, other than that of the id `own`.
+pub(crate) async fn check_no_journals_but(store: &dyn Store, own: Option<&str>) -> Result<()> {
+    let journals: Vec<String> = ownership::journals(store).await?.iter().map(ToString::to_string).collect();
+    let Some(journal) = journals.iter().find(|journal| Some(journal.as_str()) != own) else { return Ok(()) };
     let message = format!(
         "the journal {journal} may hold acknowledged writes for this store; open and close its stack to flush them, or discard them by Unflushed::Discard"
     );
@@ -338,18 +341,17 @@ pub(crate) async fn closing<T>(store: &dyn Store, result: Result<T>) -> Result<T
     Ok(done)
 }
 
-/// What an opening has made, to be removed again where it fails.
+/// What an opening has made on this machine, to be removed again where it fails. What others can see, on a server, stays:
+/// they may use it already, and lose nothing by a store that is empty.
 #[derive(Debug, Default)]
 pub(crate) struct Undo(Mutex<Vec<Made>>);
 
 #[derive(Debug)]
 pub(crate) enum Made {
     /// By its URL.
-    Place(String),
+    Place(String, Before),
     #[cfg_attr(not(feature = "journal"), expect(dead_code, reason = "there are no journals"))]
-    Journal(PathBuf),
-    /// What a stack that is a prefix has of its own.
-    Prefix(Box<Stack>),
+    Journal(PathBuf, Before),
 }
 
 impl Undo {
@@ -357,37 +359,43 @@ impl Undo {
         self.0.lock().push(made);
     }
 
-    /// Passes the end of an opening on. Where it failed, what it has made is removed, the last first.
+    /// Passes the end of an opening on. Where it failed, what it has made is taken back, the last first, unless it was used
+    /// meanwhile.
     pub(crate) async fn after<T>(&self, schemes: &Schemes, opened: Result<T>) -> Result<T> {
         let Err(error) = opened else { return opened };
         let made: Vec<Made> = std::mem::take(&mut *self.0.lock());
         for made in made.into_iter().rev() {
-            let undone = match made {
-                Made::Place(url) => schemes.take_back(&url).await,
-                Made::Journal(path) => take_back_journal(path).await,
-                Made::Prefix(stack) => stack.empty_prefix(schemes, Unflushed::Discard).await,
-            };
-            match undone {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    tracing::warn!(error = %error.chain(), "what a failed opening has made is left behind");
+            match schemes.take_back(&made).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::warn!(place = %made, "what a failed opening has made is in use, and stays");
                 }
-                _ => {}
+                Err(error) => {
+                    tracing::warn!(place = %made, error = %error.chain(), "what a failed opening has made is left behind");
+                }
             }
         }
         Err(error)
     }
 }
 
+impl fmt::Display for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Place(url, _) => f.write_str(url),
+            Self::Journal(path, _) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
 impl Schemes {
-    /// Removes a place that was just made.
-    async fn take_back(&self, url: &str) -> Result<()> {
-        let (layers, inside) = layer::split(url)?;
-        match prefix_of(&layers) {
-            Some(prefix) => {
-                let view = self.view(prefix, &inside).await?;
-                closing(&*view, namespace::empty(&*view).await).await
-            }
-            None => self.place(&inside)?.destroy().await,
+    async fn take_back(&self, made: &Made) -> Result<bool> {
+        match made {
+            Made::Place(url, before) => match self.place(url)? {
+                Place::Standard(place) => place.take_back(*before).await,
+                Place::Own(..) => Ok(false),
+            },
+            Made::Journal(path, before) => take_back_journal(path, *before).await,
         }
     }
 
@@ -395,25 +403,25 @@ impl Schemes {
         let url = StoreUrl::parse(inside)?;
         Ok(match self.opener(url.scheme()) {
             Some(opener) => Place::Own(opener, url),
-            None => Place::Standard(crate::place::Place::of(url).map_err(|error| self.with_own(error))?),
+            None => Place::Standard(place::Place::of(url).map_err(|error| self.with_own(error))?),
         })
     }
 }
 
 #[cfg(feature = "journal")]
-async fn take_back_journal(path: PathBuf) -> Result<()> {
-    tiered_journal::JournalConfig::new(path).destroy(Unflushed::Refuse).await
+async fn take_back_journal(path: &Path, before: Before) -> Result<bool> {
+    tiered_journal::JournalConfig::new(path).take_back(before).await
 }
 
 #[cfg(not(feature = "journal"))]
 #[expect(clippy::unused_async, reason = "as with the feature")]
-async fn take_back_journal(_: PathBuf) -> Result<()> {
-    Ok(())
+async fn take_back_journal(_: &Path, _: Before) -> Result<bool> {
+    Ok(false)
 }
 
 /// The place of a URL without wrappers.
 enum Place<'a> {
-    Standard(crate::place::Place),
+    Standard(place::Place),
     Own(&'a dyn crate::Opener, StoreUrl),
 }
 

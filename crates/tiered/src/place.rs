@@ -1,9 +1,11 @@
 //! The place that a URL of a scheme of the workspace names, and its life: opened, looked for, destroyed.
 
+use std::path::Path;
 use std::sync::Arc;
 
 #[cfg(any(feature = "redb", feature = "rocksdb"))]
 use tiered_core::WriteDurability;
+use tiered_core::adapter::opening::Before;
 use tiered_core::adapter::url::{StoreUrl, parse_bytes};
 use tiered_core::{Capabilities, Create, Error, ErrorKind, MemoryStore, Operation, Result, Store};
 
@@ -71,6 +73,20 @@ impl Place {
         }
     }
 
+    /// Removes a store that was just made, where it was not used since; whether it was removed.
+    pub(crate) async fn take_back(self, before: Before) -> Result<bool> {
+        match self {
+            #[cfg(feature = "redb")]
+            Self::Redb(config) => config.take_back(before).await,
+            #[cfg(feature = "rocksdb")]
+            Self::Rocksdb(config) => config.take_back(before).await,
+            _ => {
+                let _ = before;
+                Ok(false)
+            }
+        }
+    }
+
     /// Whether there is a store. Never, in memory.
     pub(crate) async fn exists(self) -> Result<bool> {
         match self {
@@ -104,6 +120,12 @@ impl Place {
             Self::S3(config) => config.destroy().await,
         }
     }
+}
+
+/// What is at the place of `url` before a store is made there. `None` where nothing is taken back: a server shows to others
+/// what was made, and they may use it already.
+pub(crate) fn before(url: &StoreUrl) -> Option<Before> {
+    matches!(url.scheme(), "redb" | "rocksdb").then(|| Before::at(Path::new(url.path())))
 }
 
 fn in_memory() -> Error {

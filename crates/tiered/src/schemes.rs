@@ -190,7 +190,8 @@ impl Schemes {
     /// Opens the store that `url` names. One that may be made, lasts and keeps marks has an [id](Self::id) then.
     ///
     /// # Errors
-    /// As [`open`](crate::open); for a scheme of the program, its opener's. What a failed opening has made is removed again.
+    /// As [`open`](crate::open); for a scheme of the program, its opener's. What a failed opening has made on this machine is
+    /// removed again, unless it was used meanwhile.
     ///
     /// # Cancel safety
     /// As the opening of the store.
@@ -234,8 +235,7 @@ impl Schemes {
         let Some(opener) = self.opener(parsed.scheme()) else {
             return Place::of(parsed).map_err(|error| self.with_own(error))?.open(create).await;
         };
-        // A closure may not know this kind of creation.
-        if create == Create::New && opener.exists(StoreUrl::parse(url)?).await.unwrap_or(false) {
+        if create == Create::New && is_there(opener, StoreUrl::parse(url)?).await? {
             let message = "there is a store already; connect to it, or destroy it first";
             return Err(Error::new(ErrorKind::AlreadyExists, message).during(Operation::Open));
         }
@@ -251,6 +251,14 @@ impl Schemes {
         let own: Vec<String> = self.own.keys().map(|name| format!("{name}:")).collect();
         let message = format!("{}, {}", error.message(), own.join(", "));
         Error::new(ErrorKind::Config, message).during(Operation::Open)
+    }
+}
+
+/// Whether there is a store already, as far as an opener can tell: one that cannot has to refuse it by itself.
+async fn is_there(opener: &dyn Opener, url: StoreUrl) -> Result<bool> {
+    match opener.exists(url).await {
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(false),
+        found => found,
     }
 }
 

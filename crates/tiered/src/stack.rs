@@ -237,8 +237,9 @@ impl Stack {
     /// be so as a whole: see [`create`](Self::create) for [`Create::New`].
     ///
     /// # Errors
-    /// Whatever fails, what this call has made is removed again, and the tiers are closed. [`ErrorKind::Config`] for a combination that cannot work, or outside a tokio runtime, saying what to change; else
-    /// the tiers' own.
+    /// [`ErrorKind::Config`] for a combination that cannot work, or outside a tokio runtime, saying what to change; else the
+    /// tiers' own. Whatever fails, the tiers are closed, and what this call has made on this machine is removed again, unless
+    /// it was used meanwhile.
     ///
     /// # Cancel safety
     /// As the opening of the tiers.

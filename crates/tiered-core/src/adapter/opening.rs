@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::marks::{SET_BY_OPENINGS, within_prefix};
 use crate::sync_primitives::Handle;
 
 /// How long an opening waits for a place that is in use in this process. A stack that was dropped takes a few
@@ -47,6 +48,44 @@ pub fn runtime() -> Result<Handle> {
         let message = "there is no tokio runtime here; call this inside one, such as under #[tokio::main]";
         Error::new(ErrorKind::Config, message).with_source(error)
     })
+}
+
+/// What was at a place before a store was made there. [`is_set_by_openings`] helps to tell whether the store was used since.
+///
+/// # Examples
+/// ```
+/// use tiered_core::adapter::opening::Before;
+///
+/// let folder = std::env::temp_dir();
+/// assert_eq!(Before::at(&folder.join("no-such-place")), Before::Absent);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// Nothing: a store that is taken back leaves nothing.
+    Absent,
+    /// An empty file or folder that the user had made, perhaps with rights of its own: it is left as empty as it was.
+    Empty,
+}
+
+impl Before {
+    /// What a store will find at `path`, if it can be made there at all.
+    pub fn at(path: &Path) -> Self {
+        if path.exists() { Self::Empty } else { Self::Absent }
+    }
+}
+
+/// Whether an opening sets a mark of this name by itself. A store with no other marks and no keys was never used, unless a
+/// user of it has it open now.
+///
+/// # Examples
+/// ```
+/// use tiered_core::adapter::opening::is_set_by_openings;
+///
+/// assert!(is_set_by_openings("tiered.identity"));
+/// assert!(!is_set_by_openings("tiered.journals"), "a journal holds writes for the store");
+/// ```
+pub fn is_set_by_openings(mark: &str) -> bool {
+    SET_BY_OPENINGS.contains(&within_prefix(mark))
 }
 
 /// What tells one file or folder from another, whatever its names.

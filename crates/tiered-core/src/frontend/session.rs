@@ -16,16 +16,13 @@ use crate::clock::Stamp;
 use crate::entry::Tombstones;
 use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
 use crate::list::ListOptions;
+use crate::marks::{BACKEND, IN_USE, SESSION};
 use crate::sent::{Sent, Session};
 use crate::settings::Reopen;
 use crate::store::Store;
 use crate::sync_primitives::atomic::{AtomicU64, Ordering};
 use crate::sync_primitives::{Mutex, time};
 use crate::write::Delete;
-
-const BACKEND: &str = "tiered.backend";
-const SESSION: &str = "tiered.session";
-const IN_USE: &str = "tiered.in-use";
 
 /// The session of now, and those before it whose entries are in step.
 #[derive(Debug)]

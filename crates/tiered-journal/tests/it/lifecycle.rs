@@ -1,9 +1,12 @@
 //! A journal that is looked for and destroyed.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
 use tiered_core::adapter::journal::Journal as _;
+use tiered_core::adapter::opening::Before;
 use tiered_core::{ErrorKind, Unflushed};
 use tiered_journal::{JournalConfig, Report};
 
@@ -98,5 +101,46 @@ async fn an_interrupted_removal_is_not_opened_and_is_finished() {
         // What was discarded before is not asked for again.
         assert_eq!(destroy(&path, Unflushed::Refuse).await, Ok(()));
         assert!(!path.exists());
+    }
+}
+
+#[tokio::test]
+async fn a_file_of_another_that_has_a_name_of_ours_stops_a_removal_before_it_begins() {
+    for foreign in ["removing", "aside.new", "0000000000000007.segment.new"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal");
+        fill(&path, 0).await;
+        fs::write(path.join(foreign), "of others").expect("written");
+        let before = contents(&path);
+        assert_eq!(destroy(&path, Unflushed::Discard).await, Err(ErrorKind::Foreign), "{foreign}");
+        assert_eq!(contents(&path), before, "{foreign}: nothing was touched");
+        fs::remove_file(path.join(foreign)).expect("moved away");
+        assert_eq!(destroy(&path, Unflushed::Discard).await, Ok(()), "{foreign}");
+    }
+}
+
+fn contents(path: &Path) -> BTreeMap<OsString, Vec<u8>> {
+    let entries = fs::read_dir(path).expect("reads").map(|entry| entry.expect("an entry"));
+    entries.map(|entry| (entry.file_name(), fs::read(entry.path()).expect("reads"))).collect()
+}
+
+#[tokio::test]
+async fn a_journal_that_holds_nothing_is_taken_back_and_a_prepared_folder_stays() {
+    for (records, taken) in [(0, true), (1, false)] {
+        for before in [Before::Absent, Before::Empty] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("journal");
+            if before == Before::Empty {
+                fs::create_dir(&path).expect("prepared");
+            }
+            fill(&path, records).await;
+            let gone = JournalConfig::new(&path).take_back(before).await.expect("no error");
+            assert_eq!(gone, taken, "{records} records");
+            match (taken, before) {
+                (true, Before::Absent) => assert!(!path.exists()),
+                (true, Before::Empty) => assert!(contents(&path).is_empty()),
+                (false, _) => assert_eq!(Report::read(&path).expect("reads").0.waiting, 1),
+            }
+        }
     }
 }

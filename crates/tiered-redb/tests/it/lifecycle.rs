@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use tiered_core::{Create, ErrorKind, Key, Put, Store, StoreExt as _};
+use tiered_core::adapter::opening::Before;
+use tiered_core::{Create, ErrorKind, Key, Put, Store, StoreExt as _, ownership};
 use tiered_redb::{Access, RedbConfig};
 
 async fn make(path: &Path) {
@@ -120,4 +121,52 @@ async fn read_only_settings_neither_make_nor_destroy() {
     assert_eq!(config().destroy().await.expect_err("refused").kind(), ErrorKind::PermissionDenied);
     assert_eq!(config().create(Create::New).open().await.expect_err("refused").kind(), ErrorKind::Config);
     assert!(path.exists());
+}
+
+/// What a user of the database does between its making and the attempt to take it back, and whether it is gone then.
+type Use = (&'static str, fn(&tiered_redb::RedbStore) -> futures_util::future::BoxFuture<'_, ()>, bool);
+
+#[tokio::test]
+async fn only_a_database_that_was_never_used_is_taken_back() {
+    use futures_util::FutureExt as _;
+    let uses: [Use; 5] = [
+        ("nothing", |_| async {}.boxed(), true),
+        (
+            "an opening",
+            |store| async { drop(ownership::ensure_id(store).await.expect("an id")) }.boxed(),
+            true,
+        ),
+        ("an entry", |store| async { drop(store.set("k", "v").await.expect("written")) }.boxed(), false),
+        (
+            "a mark",
+            |store| async { store.set_mark("mine", Some("v".into())).await.expect("set") }.boxed(),
+            false,
+        ),
+        (
+            "a journal",
+            |store| async { store.set_mark("tiered.journals", Some("v".into())).await.expect("set") }.boxed(),
+            false,
+        ),
+    ];
+    for (what, uses, taken) in uses {
+        for before in [Before::Absent, Before::Empty] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("d.redb");
+            if before == Before::Empty {
+                File::create(&path).expect("prepared");
+            }
+            assert_eq!(Before::at(&path), before);
+            let store = RedbConfig::new(&path).create(Create::New).open().await.expect("made");
+            uses(&store).await;
+            let again = || async { RedbConfig::new(&path).take_back(before).await.expect("no error") };
+            assert!(!again().await, "{what}: it is open");
+            store.close().await.expect("closes");
+            assert_eq!(again().await, taken, "{what}");
+            match (taken, before) {
+                (true, Before::Absent) => assert!(!path.exists(), "{what}"),
+                (true, Before::Empty) => assert_eq!(fs::metadata(&path).expect("there").len(), 0, "{what}"),
+                (false, _) => assert!(RedbConfig::new(&path).exists().await.expect("tells"), "{what}"),
+            }
+        }
+    }
 }

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::DB;
-use tiered_core::{ErrorKind, Store as _, StoreExt as _};
+use tiered_core::adapter::opening::Before;
+use tiered_core::{ErrorKind, Store as _, StoreExt as _, ownership};
 use tiered_rocksdb::{Create, RocksdbConfig};
 
 async fn make(path: &Path) {
@@ -86,4 +88,64 @@ async fn an_interrupted_removal_is_not_opened_and_is_finished() {
         RocksdbConfig::new(&path).destroy().await.expect("destroyed");
         assert!(!path.exists());
     }
+}
+
+#[tokio::test]
+async fn only_a_database_that_was_never_used_is_taken_back() {
+    for (used, taken) in [(false, true), (true, false)] {
+        for before in [Before::Absent, Before::Empty] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("d.rocksdb");
+            if before == Before::Empty {
+                fs::create_dir(&path).expect("prepared");
+            }
+            let store = RocksdbConfig::new(&path).create(Create::New).open().await.expect("made");
+            ownership::ensure_id(&store).await.expect("an id");
+            if used {
+                store.set("k", "v").await.expect("written");
+            }
+            let again = || async { RocksdbConfig::new(&path).take_back(before).await.expect("no error") };
+            assert!(!again().await, "it is open");
+            store.close().await.expect("closes");
+            assert_eq!(again().await, taken);
+            match (taken, before) {
+                (true, Before::Absent) => assert!(!path.exists()),
+                (true, Before::Empty) => assert_eq!(fs::read_dir(&path).expect("there").count(), 0),
+                (false, _) => assert!(RocksdbConfig::new(&path).exists().await.expect("tells")),
+            }
+        }
+    }
+}
+
+/// A removal that begins while another opening waits for RocksDB's lock does not win: what is open is not marked as half
+/// removed.
+#[tokio::test]
+async fn what_was_opened_beside_a_removal_is_whole() {
+    const OPENINGS: u32 = 60;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("d.rocksdb");
+    let over = AtomicBool::new(false);
+    // Both run on threads of their own beneath.
+    let removals = async {
+        let mut removed = 0;
+        while !over.load(Ordering::Relaxed) {
+            removed += u32::from(RocksdbConfig::new(&path).destroy().await.is_ok());
+        }
+        removed
+    };
+    let opens = async {
+        let mut opened = 0;
+        while opened < OPENINGS {
+            // Refused where the removal has the lock, or has begun.
+            let Ok(store) = RocksdbConfig::new(&path).open().await else { continue };
+            opened += 1;
+            assert!(!path.join("tiered-removing").exists(), "opening {opened}");
+            store.set("k", "v").await.expect("written");
+            assert!(!path.join("tiered-removing").exists(), "opening {opened}, written");
+            store.close().await.expect("closes");
+        }
+        over.store(true, Ordering::Relaxed);
+    };
+    let (removed, ()) = tokio::join!(removals, opens);
+    assert!(removed > 0, "removals were among them");
 }

@@ -5,7 +5,8 @@
 //! prefix.<20 hex digits>.v<32 hex digits>    the value of a mark with a longer name
 //! prefix.<20 hex digits>.n<32 hex digits>    that name
 //! ```
-//! The digits are the FNV-1a hash of the prefix, and of the name: a mark has a name of 64 bytes at most, which leaves no
+//! The core knows the first form, in which its own marks are: it looks for the journals of prefixes, among others. The
+//! digits are the FNV-1a hash of the prefix, and of the name: a mark has a name of 64 bytes at most, which leaves no
 //! room for both.
 
 use bytes::Bytes;

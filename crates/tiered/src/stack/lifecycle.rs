@@ -9,7 +9,7 @@ use tiered_core::{Create, Error, ErrorKind, Operation, Result, Store, Unflushed,
 use super::Stack;
 use super::opening::{Above, Opened};
 use crate::layer::Layer;
-use crate::lifecycle::{Undo, check_no_journals, closing, destroy_view, only_read};
+use crate::lifecycle::{Undo, check_no_journals_but, closing, destroy_view, only_read};
 use crate::namespace;
 use crate::schemes::{Schemes, wrapped};
 
@@ -24,7 +24,8 @@ impl Stack {
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] where a tier or the journal is there; else as [`open`](Self::open). What this call has
-    /// made is removed again, and nothing else.
+    /// made on this machine is removed again, unless it was used meanwhile, and nothing else. On a server, under a prefix
+    /// and in a scheme of the program an empty store may stay.
     ///
     /// # Cancel safety
     /// Dropped half-way it may leave new tiers without entries.
@@ -218,11 +219,21 @@ impl Stack {
             tier.exists(schemes).await?;
         }
         let journal = self.journal_at_rest(unflushed).await?;
-        if self.owns_backend() {
-            self.part_from_backend(schemes, backend, journal.as_deref(), unflushed).await?;
+        if self.owns_backend()
+            && unflushed == Unflushed::Refuse
+            && let Some(store) = self.open_backend(schemes, backend).await?
+        {
+            closing(&*store, check_no_journals_but(&*store, journal.as_deref()).await).await?;
         }
         let mut found = Found::Nothing;
         found.add(frontend.destroy(schemes, unflushed).await)?;
+        // Only once the frontend is gone: what is left by an interruption before keeps its journal.
+        if let Some(journal) = journal.filter(|_| self.owns_backend())
+            && let Some(store) = self.open_backend(schemes, backend).await?
+        {
+            let parted = ownership::abandon(&*store, journal.parse()?).await;
+            closing(&*store, parted).await?;
+        }
         found.add(self.destroy_journal(unflushed).await)?;
         if self.owns_backend() {
             found.add(backend.destroy(schemes, unflushed).await)?;
@@ -233,39 +244,20 @@ impl Stack {
         }
     }
 
-    /// Looks whether the backend can be removed, and takes this stack's journal out of its mark: a backend that is left by
-    /// an interruption does not wait for it then.
-    async fn part_from_backend(
-        &self,
-        schemes: &Schemes,
-        backend: &Self,
-        journal: Option<&str>,
-        unflushed: Unflushed,
-    ) -> Result<()> {
+    /// The backend; `None` where it is gone, or half gone.
+    async fn open_backend(&self, schemes: &Schemes, backend: &Self) -> Result<Option<Arc<dyn Store>>> {
         let above = if self.has_durable_journal() { Above::Journal } else { Above::Nothing };
         let undo = Undo::default();
         let opened = backend.open_as(schemes, Opened::With(Create::Never), above, &undo).await;
-        let store = match undo.after(schemes, opened).await {
-            Ok(store) => store,
-            // It is gone, or half gone.
+        match undo.after(schemes, opened).await {
+            Ok(store) => Ok(Some(store)),
             Err(error)
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::Foreign) =>
             {
-                return Ok(());
+                Ok(None)
             }
-            Err(error) => return Err(error),
-        };
-        let parted = async {
-            if let Some(journal) = journal {
-                ownership::abandon(&*store, journal.parse()?).await?;
-            }
-            match unflushed {
-                Unflushed::Refuse => check_no_journals(&*store).await,
-                Unflushed::Discard => Ok(()),
-            }
-        };
-        let parted = parted.await;
-        closing(&*store, parted).await
+            Err(error) => Err(error),
+        }
     }
 
     /// The id of the journal, which is not open and, under [`Unflushed::Refuse`], holds nothing. `None` where there is none.

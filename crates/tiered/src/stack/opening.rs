@@ -1,18 +1,24 @@
 //! Opening a stack: its journal, its tiers, and what is around them.
 
+#[cfg(feature = "journal")]
+use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tiered_core::adapter::journal::Journal;
+#[cfg(feature = "journal")]
+use tiered_core::adapter::opening::Before;
 use tiered_core::{
     Create, Error, ErrorKind, Operation, Result, Store, TieredBuilder, TieredStore, VolatileJournal,
     WritePolicy,
 };
+#[cfg(feature = "journal")]
+use tiered_core::{Unflushed, ownership};
 
 use super::Stack;
 use crate::layer::Layer;
-use crate::lifecycle::{Is, Made, Undo, check_prefix, closing, give_id, new_and_only_read};
+use crate::lifecycle::{Made, Undo, check_prefix, closing, give_id, new_and_only_read};
 use crate::namespace;
 use crate::schemes::{Schemes, wrapped};
 
@@ -86,12 +92,8 @@ impl Stack {
         let checked = match opened {
             Opened::ToRead => namespace::check_whole(&*store).await,
             Opened::With(create) => match check_prefix(&*store, create).await {
-                Ok(Is::There) => Ok(()),
-                Ok(Is::New) => {
-                    undo.add(Made::Prefix(Box::new(self.clone())));
-                    give_id(&*store, create).await
-                }
-                Err(error) => Err(error),
+                Ok(()) => give_id(&*store, create).await,
+                refused => refused,
             },
         };
         match checked {
@@ -112,27 +114,56 @@ impl Stack {
         // Opened first: its lock tells whether another process has the stack open.
         let journal = match self.journal.as_deref() {
             None => None,
-            Some(place) => Some(open_journal(place, opened, undo).await?),
+            Some(place) => Some(open_journal(place, opened).await?),
         };
-        // The backend is opened first: no frontend is created for a backend that does not exist.
         let opened = if journal.is_some() { opened.for_writing() } else { opened };
+        let (journal, new_journal) = journal.map_or((None, None), |(journal, made)| (Some(journal), made));
+        let built = self.open_over(schemes, (frontend, backend), opened, (journal, above), undo).await;
+        match (built, new_journal) {
+            (Ok(store), made) => {
+                if let Some(made) = made {
+                    undo.add(made);
+                }
+                Ok(store)
+            }
+            (Err((error, backend)), made) => {
+                // The frontend is closed. A journal is forgotten by its backend before it is removed.
+                if let Some(made) = made
+                    && forgotten(&made, backend.as_deref()).await
+                {
+                    undo.add(made);
+                }
+                if let Some(backend) = backend {
+                    backend.close().await.ok();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens the tiers over a journal, and builds the stack; the backend with an error, where that is open.
+    async fn open_over(
+        &self,
+        schemes: &Schemes,
+        (frontend, backend): (&Self, &Self),
+        opened: Opened,
+        (journal, above): (Option<Arc<dyn Journal>>, Above),
+        undo: &Undo,
+    ) -> std::result::Result<TieredStore, (Error, Option<Arc<dyn Store>>)> {
+        // The backend is opened first: no frontend is created for a backend that does not exist.
         let beneath = if self.has_durable_journal() { Above::Journal } else { above };
-        let backend = backend.open_as(schemes, self.of_backend(opened), beneath, undo).await?;
+        let backend = backend.open_as(schemes, self.of_backend(opened), beneath, undo).await;
+        let backend = backend.map_err(|error| (error, None))?;
         let frontend = match frontend.open_as(schemes, opened.of_frontend(), Above::Nothing, undo).await {
             Ok(frontend) => frontend,
-            Err(error) => {
-                backend.close().await.ok();
-                return Err(error);
-            }
+            Err(error) => return Err((error, Some(backend))),
         };
         let tiers = (Arc::clone(&frontend), Arc::clone(&backend));
         match self.builder(tiers, journal, above).build().await {
             Ok(store) => Ok(store),
             Err(error) => {
-                // If the stack cannot be built, its tiers are closed.
                 frontend.close().await.ok();
-                backend.close().await.ok();
-                Err(error)
+                Err((error, Some(backend)))
             }
         }
     }
@@ -236,14 +267,15 @@ pub(super) enum Above {
     Journal,
 }
 
-/// The journal at `place`. One that is made here is entered in `undo`.
-async fn open_journal(place: &str, opened: Opened, undo: &Undo) -> Result<Arc<dyn Journal>> {
+/// The journal at `place`, and how to remove it again where this has made it.
+async fn open_journal(place: &str, opened: Opened) -> Result<(Arc<dyn Journal>, Option<Made>)> {
     if place == VOLATILE {
-        return Ok(Arc::new(VolatileJournal::new()));
+        return Ok((Arc::new(VolatileJournal::new()), None));
     }
     #[cfg(feature = "journal")]
     return {
         let config = tiered_journal::JournalConfig::new(place);
+        let before = Before::at(Path::new(place));
         // What is no journal's is refused by the opening.
         let is_there = config.clone().exists().await.unwrap_or(true);
         if is_there && opened.is_new() {
@@ -253,18 +285,39 @@ async fn open_journal(place: &str, opened: Opened, undo: &Undo) -> Result<Arc<dy
                 .during(Operation::Open));
         }
         let journal = config.open().await?;
-        if !is_there {
-            undo.add(Made::Journal(place.into()));
-        }
-        Ok(Arc::new(journal))
+        Ok((Arc::new(journal), (!is_there).then(|| Made::Journal(place.into(), before))))
     };
     #[cfg(not(feature = "journal"))]
     {
-        let _ = (opened, undo);
+        let _ = opened;
         Err(Error::new(
             ErrorKind::Config,
             "this build has no journal on disk; enable the feature journal, or use volatile:",
         )
         .during(Operation::Open))
     }
+}
+
+/// Takes a journal that was just made, and holds nothing, out of the mark of the backend. Whether that does not name it:
+/// else the journal has to stay, since a backend waits for the writes of a journal that it names.
+#[cfg(feature = "journal")]
+async fn forgotten(made: &Made, backend: Option<&dyn Store>) -> bool {
+    let (Made::Journal(path, _), Some(backend)) = (made, backend) else { return true };
+    let left = async {
+        match tiered_journal::JournalConfig::new(path).check_destroy(Unflushed::Refuse).await? {
+            Some(journal) => ownership::abandon(backend, journal).await.map(drop),
+            None => Ok(()),
+        }
+    };
+    left.await
+        .inspect_err(|error| {
+            tracing::warn!(journal = %path.display(), error = %error.chain(), "the journal of a failed opening stays: its backend may name it");
+        })
+        .is_ok()
+}
+
+#[cfg(not(feature = "journal"))]
+#[expect(clippy::unused_async, reason = "as with the feature")]
+async fn forgotten(_: &Made, _: Option<&dyn Store>) -> bool {
+    true
 }
