@@ -81,6 +81,12 @@ fn live(now: &str) -> String {
     format!("({} AND old.origin < 2)", unexpired(now))
 }
 
+/// The keys in an array parameter. Not `= ANY`: a plan that was made while the table was small compares every row with every
+/// key.
+fn given(keys: &str) -> String {
+    format!("(SELECT unnest({keys}::bytea[]))")
+}
+
 /// A write: `changes` yields a row for each changed one, and is to look at `guard.ok`. Parameter 1 is the deadline;
 /// where writes are announced, 2 is the channel and 3 the announcements.
 fn guarded(changes: &str, existed: &str, feed: bool) -> String {
@@ -124,12 +130,13 @@ fn update(table: &str) -> String {
 /// for rows that are not there yet as well, and so do ordered locks for rows to delete. A batch that has both, and is
 /// not a single pass, locks them all first: see [`lock`].
 fn apply(table: &str, feed: bool) -> String {
+    let given = given("$4");
     let changes = format!(
         "locked AS MATERIALIZED (SELECT entry.key FROM {table} AS entry, guard WHERE guard.ok \
-         AND entry.key = ANY($4::bytea[]) ORDER BY entry.key FOR UPDATE OF entry), \
+         AND entry.key IN {given} ORDER BY entry.key FOR UPDATE OF entry), \
          first AS MATERIALIZED (SELECT count(*) AS rows FROM locked), \
          gone AS (DELETE FROM {table} AS old USING guard, first WHERE guard.ok AND first.rows >= 0 \
-         AND old.key = ANY($4::bytea[]) RETURNING old.key, {} AS was), \
+         AND old.key IN {given} RETURNING old.key, {} AS was), \
          done AS (INSERT INTO {table} AS old ({ENTRY}) \
          SELECT u.key, u.version, u.modified, u.expires_at, u.attributes::jsonb, u.checksum, u.value, u.session, \
          u.validated, u.origin, u.validator FROM guard, first, \
@@ -206,7 +213,8 @@ impl Statements {
                 "SELECT {metadata} FROM {table} AS old WHERE key = $1::bytea AND {unexpired}"
             )),
             load_many: text(format!(
-                "SELECT {metadata}, value FROM {table} AS old WHERE key = ANY($1::bytea[]) AND {unexpired}"
+                "SELECT {metadata}, value FROM {table} AS old WHERE key IN {} AND {unexpired}",
+                given("$1")
             )),
             part: text(format!(
                 "SELECT substr(value, $3::integer, $4::integer) FROM {table} WHERE key = $1::bytea AND version = $2::text"
@@ -230,8 +238,9 @@ impl Statements {
             lock: text(lock(table)),
             judge: text(format!(
                 "SELECT key, version, {}, checksum, octet_length(value)::bigint FROM {table} AS old \
-                 WHERE key = ANY($1::bytea[]) ORDER BY key",
-                live("$2")
+                 WHERE key IN {} ORDER BY key",
+                live("$2"),
+                given("$1")
             )),
             get_mark: text(format!("SELECT value FROM {meta} WHERE name = $1::text")),
             list_marks: text(format!(
