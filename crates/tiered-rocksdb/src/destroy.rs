@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use rocksdb::{DB, Options};
 use tiered_core::adapter::opening::Before;
@@ -49,9 +50,8 @@ fn destroy_folder(config: &RocksdbConfig) -> Result<()> {
         Found::Ours => begin(config, Create::Never)?,
         Found::HalfRemoved => {}
     }
-    // Takes RocksDB's lock. Where another opening was faster the marker stays: whether another removal has begun under it
-    // cannot be told.
-    DB::destroy(&Options::default(), path).map_err(map)?;
+    // Where another opening was faster the marker stays: whether another removal has begun under it cannot be told.
+    remove_files(path)?;
     finish(path, Before::Absent).map_err(io_error)
 }
 
@@ -77,8 +77,20 @@ fn take_back_folder(config: &RocksdbConfig, before: Before) -> Result<bool> {
     if !unused? {
         return Ok(false);
     }
-    DB::destroy(&Options::default(), path).map_err(map)?;
+    remove_files(path)?;
     finish(path, before).map(|()| true).map_err(io_error)
+}
+
+/// Removes RocksDB's files, under its lock. Another opening that has the lock for a moment finds the marker, and lets go.
+fn remove_files(path: &Path) -> Result<()> {
+    const ATTEMPTS: u32 = 10;
+    for _ in 1..ATTEMPTS {
+        match DB::destroy(&Options::default(), path).map_err(map) {
+            Err(error) if error.kind() == ErrorKind::Locked => std::thread::sleep(Duration::from_millis(10)),
+            removed => return removed,
+        }
+    }
+    DB::destroy(&Options::default(), path).map_err(map)
 }
 
 /// Sets the marker while nothing else has the database open.

@@ -219,11 +219,15 @@ impl Stack {
             tier.exists(schemes).await?;
         }
         let journal = self.journal_at_rest(unflushed).await?;
+        // Opened in any case: one that is open elsewhere is found before the frontend is gone.
         if self.owns_backend()
-            && unflushed == Unflushed::Refuse
             && let Some(store) = self.open_backend(schemes, backend).await?
         {
-            closing(&*store, check_no_journals_but(&*store, journal.as_deref()).await).await?;
+            let checked = match unflushed {
+                Unflushed::Refuse => check_no_journals_but(&*store, journal.as_deref()).await,
+                Unflushed::Discard => Ok(()),
+            };
+            closing(&*store, checked).await?;
         }
         let mut found = Found::Nothing;
         found.add(frontend.destroy(schemes, unflushed).await)?;

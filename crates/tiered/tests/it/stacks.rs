@@ -56,6 +56,22 @@ async fn a_stack_lives_from_create_to_destroy() {
 }
 
 #[tokio::test]
+async fn while_its_backend_is_open_elsewhere_nothing_of_a_stack_is_removed() {
+    let (folder, schemes) = (Folder::new(), Schemes::standard());
+    let stack = stack(&folder, WritePolicy::WriteBehind);
+    stack.create(&schemes).await.expect("created").close().await.expect("released");
+    let before = folder.names();
+    let elsewhere = schemes.connect(&folder.url("back.redb")).await.expect("connected");
+    for unflushed in [Unflushed::Refuse, Unflushed::Discard] {
+        assert_eq!(kind(stack.destroy(&schemes, unflushed).await), ErrorKind::Locked, "{unflushed:?}");
+        assert_eq!(folder.names(), before, "{unflushed:?}");
+    }
+    elsewhere.close().await.expect("closes");
+    stack.destroy(&schemes, Unflushed::Refuse).await.expect("destroyed");
+    assert_eq!(folder.names(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn under_frontend_only_the_backend_of_others_has_to_be_there_and_stays() {
     let (folder, schemes) = (Folder::new(), Schemes::standard());
     let stack = stack(&folder, WritePolicy::FrontendOnly);
