@@ -50,9 +50,13 @@ pub(crate) fn open(config: &RocksdbConfig, opening: Opening) -> Result<Box<dyn E
 
 /// Opens the folder of `config`, whatever that says of creation and of its path in messages.
 pub(crate) fn open_folder(config: &RocksdbConfig, create: Create) -> Result<Box<dyn Engine>> {
+    open_found(config, create, &inspect_patiently(&config.path)?)
+}
+
+/// Opens the folder, which was seen as `found` a moment ago.
+fn open_found(config: &RocksdbConfig, create: Create, found: &Found) -> Result<Box<dyn Engine>> {
     let path = &config.path;
-    let found = inspect_patiently(path)?;
-    match (&found, create) {
+    match (found, create) {
         (Found::HalfRemoved, _) => return Err(half_removed()),
         (Found::Ours, Create::New) => return Err(already_there()),
         (Found::Ours, _) => {}
@@ -68,7 +72,7 @@ pub(crate) fn open_folder(config: &RocksdbConfig, create: Create) -> Result<Box<
             }
         }
     }
-    if matches!(found, Found::Ours) {
+    if matches!(*found, Found::Ours) {
         seal::check(path, config.access)?;
     }
     let cache = Cache::new_lru_cache(config.cache);
@@ -216,6 +220,25 @@ fn check_format(database: &DB, access: Access) -> Result<()> {
             let mut durable = WriteOptions::default();
             durable.set_sync(true);
             database.put_opt(FORMAT, FORMAT_VERSION, &durable).map_err(map)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removal_that_began_after_the_look_is_found_under_the_lock() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = RocksdbConfig::new(folder.path().join("d.rocksdb"));
+        open_folder(&config, Create::New).expect("made").close().expect("closes");
+        let found = inspect_patiently(&config.path).expect("looks");
+        assert!(matches!(found, Found::Ours));
+        marker::set(&config.path, REMOVING).expect("set");
+        for create in [Create::Never, Create::IfAbsent] {
+            let refused = open_found(&config, create, &found).map(drop).expect_err("half removed");
+            assert_eq!(refused.kind(), ErrorKind::Corrupt, "{create:?}");
         }
     }
 }
