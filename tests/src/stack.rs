@@ -12,8 +12,10 @@ use tiered_services::Service;
 pub enum Tier {
     /// The reference store.
     Memory,
-    /// The memory tier.
+    /// The memory tier over moka.
     Moka,
+    /// The memory tier over `quick_cache`.
+    Quick,
     /// The embedded disk tier. Buffered in a stack, since that is about tiering; synced when alone.
     Redb,
     /// The embedded disk tier over RocksDB, buffered in a stack as well.
@@ -32,6 +34,7 @@ impl Tier {
     pub const ALL: &[Self] = &[
         Self::Memory,
         Self::Moka,
+        Self::Quick,
         Self::Redb,
         #[cfg(feature = "rocksdb")]
         Self::Rocksdb,
@@ -43,7 +46,7 @@ impl Tier {
 
     /// Whether what it holds is still there when it is opened again.
     pub const fn lasts(self) -> bool {
-        !matches!(self, Self::Memory | Self::Moka)
+        !matches!(self, Self::Memory | Self::Moka | Self::Quick)
     }
 
     /// Its name in a table.
@@ -51,6 +54,7 @@ impl Tier {
         match self {
             Self::Memory => "memory",
             Self::Moka => "moka",
+            Self::Quick => "quick",
             Self::Redb => "redb",
             #[cfg(feature = "rocksdb")]
             Self::Rocksdb => "rocksdb",
@@ -64,7 +68,7 @@ impl Tier {
     /// The server that it needs.
     pub const fn service(self) -> Option<Service> {
         match self {
-            Self::Memory | Self::Moka | Self::Redb => None,
+            Self::Memory | Self::Moka | Self::Quick | Self::Redb => None,
             #[cfg(feature = "rocksdb")]
             Self::Rocksdb => None,
             #[cfg(feature = "postgres")]
@@ -100,6 +104,7 @@ impl Tier {
         let url = match self {
             Self::Memory => "memory:?max_value=4MiB".to_owned(),
             Self::Moka => "moka:?capacity=256MiB&max_value=4MiB".to_owned(),
+            Self::Quick => "quick:?capacity=256MiB&max_value=4MiB".to_owned(),
             Self::Redb => url_of_disk("redb"),
             #[cfg(feature = "rocksdb")]
             Self::Rocksdb => url_of_disk("rocksdb"),
@@ -257,7 +262,11 @@ pub fn stacks() -> Vec<Tiers> {
                     let refused = (write, read) == (WritePolicy::WriteAround, ReadPolicy::FrontendOnly);
                     // The server for tests is slow: every policy over one frontend, one policy over the others.
                     let first = (write, read) == (WritePolicy::WriteThrough, ReadPolicy::FrontendFirst);
-                    if !refused && (!backend.is_slow() || frontend == Tier::Moka || first) {
+                    let slow = backend.is_slow() && frontend != Tier::Moka;
+                    // Both memory tiers are one store over two caches: every policy for one of them, and for the other over
+                    // what is most used.
+                    let twin = (frontend == Tier::Quick && backend != Tier::Redb) || backend == Tier::Quick;
+                    if !refused && (first || !(slow || twin)) {
                         add(&[frontend, backend], write, read);
                     }
                 }

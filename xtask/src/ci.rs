@@ -9,8 +9,17 @@ use crate::test;
 
 /// The features of the facade and of the command, alone and together; `rocksdb`, which would be built again for each,
 /// is compiled with all of them.
-const FEATURES: [&str; 8] =
-    ["", "journal", "moka", "redb", "postgres", "s3", "moka,redb", "moka,redb,journal,postgres,s3"];
+const FEATURES: [&str; 9] = [
+    "",
+    "journal",
+    "moka",
+    "quick",
+    "redb",
+    "postgres",
+    "s3",
+    "quick,redb",
+    "moka,quick,redb,journal,postgres,s3",
+];
 
 /// Features of single crates, in addition: of what the command always has, and of test doubles.
 const MORE_FEATURES: [(&str, &str); 13] = [

@@ -17,7 +17,7 @@ const MAX_LINES: usize = 600;
 const TREES: [(&str, usize); 2] = [("tiered-core", 40), ("tiered", 90)];
 
 /// What each feature of `tiered` costs at most, by itself: crates beside those of a build without features.
-const FEATURES: [(&str, usize); 12] = [
+const FEATURES: [(&str, usize); 13] = [
     ("blocking", 2),
     ("encryption", 20),
     ("journal", 6),
@@ -25,6 +25,7 @@ const FEATURES: [(&str, usize); 12] = [
     ("moka", 12),
     ("msgpack", 10),
     ("postcard", 12),
+    ("quick", 8),
     ("redb", 8),
     ("toml", 8),
     ("values", 8),
@@ -142,8 +143,15 @@ fn trees(faults: &mut Vec<String>) -> Result<(), String> {
         }
     }
     println!();
-    let adapters =
-        ["tiered-moka", "tiered-redb", "tiered-rocksdb", "tiered-postgres", "tiered-s3", "tiered-wrap"];
+    let adapters = [
+        "tiered-moka",
+        "tiered-quick",
+        "tiered-redb",
+        "tiered-rocksdb",
+        "tiered-postgres",
+        "tiered-s3",
+        "tiered-wrap",
+    ];
     for adapter in adapters {
         for other in tree(adapter)? {
             let foreign = adapters.contains(&other.as_str()) && other != adapter;

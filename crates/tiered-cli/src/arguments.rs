@@ -39,7 +39,9 @@ Stores by URL
   s3://BUCKET/PREFIX              objects; needs the feature s3
                    ?region=…&endpoint=https://…
   moka:            memory of this process, bounded
-                   ?capacity=64MiB&ttl=60s
+                   ?capacity=64MiB&ttl=60s&policy=lru|tinylfu
+  quick:           the same, over quick_cache
+                   ?capacity=64MiB&ttl=60s&items=50000
   memory:          memory of this process
   Files and folders take access=read-only, which reading commands use by themselves where writing is
   forbidden. Each takes max_value=1GiB. A path is literal up to the first `?`.
@@ -84,7 +86,7 @@ fn known(path: &[&str]) -> Vec<&'static [&'static str]> {
         ["flush"] | ["journal", "retry" | "drop"] => vec![STACK, DECLARED],
         ["journal", "list" | "verify"] => vec![&["journal", "store"], JSON],
         ["journal", "abandon"] => vec![&["journal", "store"]],
-        ["sync" | "check" | "conformance"] => vec![JSON],
+        ["sync" | "check" | "conformance" | "replay"] => vec![JSON],
         _ => Vec::new(),
     }
 }
@@ -356,6 +358,8 @@ pub(crate) enum Command {
     Gc(Gc),
     /// Waits until every journaled write of a stack is in the backend.
     Flush,
+    /// Says what hit ratio memory tiers would have had for a log of accesses, and what the backend would have been spared.
+    Replay(Replay),
     /// Inspects the journal of write-behind, and retries or drops writes that the backend refused.
     #[command(subcommand)]
     Journal(Journal),
@@ -389,6 +393,28 @@ pub(crate) enum Command {
         #[arg(long, value_name = "PATH", allow_hyphen_values = true, value_parser = path())]
         data: Option<PathBuf>,
     },
+}
+
+/// What is tried, and for which log.
+#[derive(Args)]
+pub(crate) struct Replay {
+    /// The log: one access a line, a key and, behind a space or a tab, the bytes of its value if they are known. `-` is standard
+    /// input.
+    #[arg(value_name = "TRACE")]
+    pub(crate) trace: PathBuf,
+    /// A tier in memory, without its capacity; can be repeated.
+    #[arg(long, value_name = "URL", default_values = ["quick:", "moka:", "moka:?policy=tinylfu"])]
+    pub(crate) tier: Vec<String>,
+    /// What the tier holds at most, bookkeeping included, such as 64MiB; can be repeated or separated by commas. By default 0.5, 2,
+    /// 5, 10 and 25 % of what all entries of the log would take.
+    #[arg(long, value_name = "BYTES", value_delimiter = ',')]
+    pub(crate) capacity: Vec<String>,
+    /// Bytes of a value where the log does not say.
+    #[arg(long, value_name = "BYTES", default_value = "1KiB")]
+    pub(crate) value_size: String,
+    /// Draws the hit ratios into an SVG file.
+    #[arg(long, value_name = "FILE", allow_hyphen_values = true, value_parser = path())]
+    pub(crate) plot: Option<PathBuf>,
 }
 
 /// Commands on the journal that `--journal` names.

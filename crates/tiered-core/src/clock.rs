@@ -1,17 +1,18 @@
 //! Time: one injected clock, and the stamp that a store puts on a write.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::entry::{Checksum, Entry, Metadata, Note};
 use crate::version::VersionMint;
 use crate::write::{Expiry, Identity, Put};
 
-/// A point in time: milliseconds since 1970-01-01T00:00:00Z, without leap seconds.
+/// A point in time: milliseconds since 1970-01-01T00:00:00Z, without leap seconds. The last one is `u64::MAX - 1`.
 ///
 /// # Examples
 /// ```
@@ -23,25 +24,54 @@ use crate::write::{Expiry, Identity, Put};
 /// assert_eq!(midnight.as_millis(), 1_767_225_600_000);
 /// # assert!(put.value.len() == 5);
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Timestamp(u64);
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Timestamp {
+    /// One more than the milliseconds: without zero, an optional expiry takes no more memory than one.
+    millis_and_one: NonZeroU64,
+}
 
 impl Timestamp {
-    /// From milliseconds since the Unix epoch.
+    /// From milliseconds since the Unix epoch; `u64::MAX` is the last point in time, one earlier.
     pub const fn from_millis(millis: u64) -> Self {
-        Self(millis)
+        Self { millis_and_one: NonZeroU64::MIN.saturating_add(millis) }
     }
 
     /// Milliseconds since the Unix epoch.
     pub const fn as_millis(self) -> u64 {
-        self.0
+        self.millis_and_one.get() - 1
     }
 
     /// This point in time, `duration` later; the far end of time where that overflows.
     #[must_use]
     pub fn saturating_add(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+        Self::from_millis(self.as_millis().saturating_add(millis(duration)))
+    }
+}
+
+/// The epoch.
+impl Default for Timestamp {
+    fn default() -> Self {
+        Self::from_millis(0)
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Timestamp").field(&self.as_millis()).finish()
+    }
+}
+
+/// As the number of its milliseconds.
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.as_millis())
+    }
+}
+
+/// From that number.
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u64::deserialize(deserializer).map(Self::from_millis)
     }
 }
 
@@ -58,14 +88,14 @@ impl Timestamp {
 /// ```
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
-        Self(millis(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()))
+        Self::from_millis(millis(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()))
     }
 }
 
 /// Where the operating system's time does not reach so far, the time is an earlier one.
 impl From<Timestamp> for SystemTime {
     fn from(timestamp: Timestamp) -> Self {
-        std::iter::successors(Some(timestamp.0), |millis| (*millis > 0).then_some(millis / 2))
+        std::iter::successors(Some(timestamp.as_millis()), |millis| (*millis > 0).then_some(millis / 2))
             .find_map(|millis| Self::UNIX_EPOCH.checked_add(Duration::from_millis(millis)))
             .unwrap_or(Self::UNIX_EPOCH)
     }
@@ -148,7 +178,7 @@ impl Clock for SystemClock {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         // In nanoseconds: clocks that round to milliseconds at different moments would differ by one, and an entry that
         // has expired by the clock of one tier would exist by that of another.
-        Timestamp(PROCESS.steady.read(nanos(since_epoch), nanos(self.uptime())) / 1_000_000)
+        Timestamp::from_millis(PROCESS.steady.read(nanos(since_epoch), nanos(self.uptime())) / 1_000_000)
     }
 
     fn uptime(&self) -> Duration {
@@ -160,8 +190,10 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// In milliseconds, without numbers of 128 bits: hits call it.
+#[inline]
 pub(crate) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    duration.as_secs().saturating_mul(1_000).saturating_add(u64::from(duration.subsec_millis()))
 }
 
 /// What turns a [`Put`] into an [`Entry`]: a clock and a mint. Every store holds one.

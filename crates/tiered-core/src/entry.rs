@@ -509,6 +509,14 @@ impl fmt::Debug for Entry {
 mod tests {
     use super::*;
 
+    /// Every entry in memory pays for them: a cache of small values is mostly metadata.
+    #[test]
+    fn metadata_take_96_bytes() {
+        assert_eq!(size_of::<Metadata>(), 96);
+        assert_eq!(size_of::<Entry>(), size_of::<Bytes>() + size_of::<usize>());
+        assert_eq!(size_of::<Option<Timestamp>>(), size_of::<Timestamp>());
+    }
+
     #[test]
     fn ranges_are_half_open_and_clamped() {
         assert_eq!(clamp_range(&(0..10), 4).expect("fits"), 0..4);

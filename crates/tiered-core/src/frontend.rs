@@ -97,8 +97,12 @@ impl Frontend {
     /// The entry, where it is in memory and may be served.
     #[inline]
     pub(crate) fn peek(&self, key: &Key) -> Option<Entry> {
-        let entry = self.tier.peek(key)?;
-        self.is_fresh(entry.metadata(), self.plan.max_stale_of_hits()).then_some(entry)
+        // Returned as it came, not moved: a hit is mostly such small things.
+        let entry = self.tier.peek(key);
+        match &entry {
+            Some(found) if !self.is_fresh(found.metadata(), self.plan.max_stale_of_hits()) => None,
+            _ => entry,
+        }
     }
 
     /// What the key has, if that is known without asking a tier, for the write that holds its gate: its pending write, else the

@@ -97,6 +97,10 @@ fn check(text: &str) -> Result<(), Error> {
     if text.len() > Key::MAX_LEN {
         return refuse(format!("the key has {} bytes; the limit is {}", text.len(), Key::MAX_LEN));
     }
+    // Nearly every key is printable ASCII, which is seen without decoding.
+    if text.bytes().fold(true, |printable, byte| printable & matches!(byte, b' '..=b'~')) {
+        return Ok(());
+    }
     if let Some(control) = text.chars().find(|c| c.is_control()) {
         return refuse(format!(
             "the key {text:?} contains the control character {control:?}; encode binary ids with Key::from_bytes"

@@ -1,7 +1,8 @@
 //! What a tiered store tells about itself: events and statistics.
 
+mod lanes;
+
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use crate::key::Key;
 use crate::quantity;
 use crate::version::Version;
 use crate::write::Written;
+
+use lanes::Lanes;
 
 /// Something that happened in a tiered store. One per mutation.
 ///
@@ -167,13 +170,13 @@ impl EventSender {
 /// Counts what a store does and tells its subscribers.
 #[derive(Debug)]
 pub(crate) struct Recorder {
-    counts: [AtomicU64; Count::ALL],
+    counts: Lanes<{ Count::ALL }>,
     events: EventSender,
 }
 
 impl Recorder {
     pub(crate) fn new(events: EventSender) -> Self {
-        Self { counts: std::array::from_fn(|_| AtomicU64::new(0)), events }
+        Self { counts: Lanes::new(), events }
     }
 
     /// Counts one.
@@ -185,9 +188,7 @@ impl Recorder {
     /// Counts `number` at once.
     #[inline]
     pub(crate) fn add(&self, what: Count, number: u64) {
-        if let Some(count) = self.counts.get(what as usize) {
-            count.fetch_add(number, Ordering::Relaxed);
-        }
+        self.counts.add(what as usize, number);
     }
 
     /// Counts a write that took effect, and tells of it: under the version that the answer names.
@@ -217,7 +218,7 @@ impl Recorder {
     }
 
     fn get(&self, what: Count) -> u64 {
-        self.counts.get(what as usize).map_or(0, |count| count.load(Ordering::Relaxed))
+        self.counts.get(what as usize)
     }
 }
 

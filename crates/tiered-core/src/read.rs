@@ -84,8 +84,14 @@ pub struct ReadOptions {
 
 impl ReadOptions {
     /// The default options.
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Self {
+            freshness: Freshness::Cached,
+            unless: None,
+            if_version: None,
+            range: None,
+            tombstones: Tombstones::Hide,
+        }
     }
 
     /// With another freshness.

@@ -51,6 +51,19 @@ impl Reader {
     /// A hit: the entry of a pending write, else the frontend's if it is in memory and fresh.
     #[inline]
     pub(crate) fn peek(&self, key: &Key) -> Option<Entry> {
+        if !self.slots.is_clear(key) {
+            return self.peek_past_slot(key);
+        }
+        let entry = self.frontend.peek(key);
+        if entry.is_some() {
+            self.recorder.count(Count::Hit);
+        }
+        entry
+    }
+
+    /// A hit of a key that may have a slot.
+    #[cold]
+    fn peek_past_slot(&self, key: &Key) -> Option<Entry> {
         match self.slots.glance(key) {
             Glance::Clear => {}
             Glance::Pending(Effect::Put(entry)) => {

@@ -16,6 +16,7 @@ pub(crate) mod interleavings;
 mod latch;
 mod leader;
 mod load;
+mod occupancy;
 mod table;
 
 pub(crate) use call::Call;

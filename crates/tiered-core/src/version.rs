@@ -30,7 +30,8 @@ pub struct Version(Inner);
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Inner {
-    Id(u128),
+    /// As bytes: a number of 128 bits is aligned to 16, which would cost every entry 8 bytes.
+    Id([u8; 16]),
     Token(Arc<str>),
 }
 
@@ -51,7 +52,7 @@ impl Version {
 
     /// A version from its 128-bit id.
     pub const fn from_u128(id: u128) -> Self {
-        Self(Inner::Id(id))
+        Self(Inner::Id(id.to_ne_bytes()))
     }
 
     /// A version that stands for a server's token, for an object that this library did not write.
@@ -72,7 +73,7 @@ impl Version {
     /// The 128-bit id, where this library wrote the entry.
     pub fn as_u128(&self) -> Option<u128> {
         match self.0 {
-            Inner::Id(id) => Some(id),
+            Inner::Id(id) => Some(u128::from_ne_bytes(id)),
             Inner::Token(_) => None,
         }
     }
@@ -89,7 +90,7 @@ impl Version {
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Inner::Id(id) => write!(f, "{id:032x}"),
+            Inner::Id(id) => write!(f, "{:032x}", u128::from_ne_bytes(*id)),
             Inner::Token(token) => write!(f, "token:{token}"),
         }
     }
@@ -169,8 +170,9 @@ impl VersionMint {
 ///
 /// Opaque; at most [`Validator::MAX_LEN`] bytes. Whether two different writes can share one is the capability
 /// [`Feature::UniqueValidators`](crate::Feature::UniqueValidators).
+// One pointer wide: few entries have one, and all have the place for it.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Validator(Arc<str>);
+pub struct Validator(Arc<Box<str>>);
 
 impl Validator {
     /// Longest validator, in bytes.
@@ -184,7 +186,7 @@ impl Validator {
         if text.len() > Self::MAX_LEN {
             return Err(Error::new(ErrorKind::InvalidInput, "a validator has at most 255 bytes"));
         }
-        Ok(Self(Arc::from(text)))
+        Ok(Self(Arc::new(Box::from(text))))
     }
 
     /// The server's text.

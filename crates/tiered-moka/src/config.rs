@@ -4,11 +4,32 @@ use std::time::Duration;
 
 use tiered_core::adapter::Stamp;
 use tiered_core::{Capabilities, Error, ErrorKind, Operation, Result};
+use tiered_memory::{CacheStore, Settings};
 
 use crate::MokaStore;
+use crate::cache::{MokaCache, OVERHEAD};
 
 /// The longest time to live: moka panics beyond it.
 const MAX_TTL: Duration = Duration::from_hours(1_000 * 365 * 24);
+
+/// What is evicted when the cache is full.
+///
+/// # Examples
+/// ```
+/// use tiered_moka::{MokaConfig, Policy};
+///
+/// let store = MokaConfig::new(64 << 20).policy(Policy::TinyLfu).build()?;
+/// # Ok::<(), tiered_core::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// The least recently used entry. What was just written is there.
+    #[default]
+    Lru,
+    /// What is used least often, by an estimate: scans do not push out what is read again and again. An entry that was just
+    /// written may be refused, which is a miss and never an older value.
+    TinyLfu,
+}
 
 /// Configures a [`MokaStore`].
 ///
@@ -24,6 +45,7 @@ const MAX_TTL: Duration = Duration::from_hours(1_000 * 365 * 24);
 pub struct MokaConfig {
     pub(crate) capacity: u64,
     pub(crate) ttl: Option<Duration>,
+    pub(crate) policy: Policy,
     pub(crate) max_value: u64,
     pub(crate) stamp: Stamp,
 }
@@ -31,13 +53,21 @@ pub struct MokaConfig {
 impl MokaConfig {
     /// A tier that holds at most `capacity` bytes of keys, values and bookkeeping.
     pub fn new(capacity: u64) -> Self {
-        Self { capacity, ttl: None, max_value: Capabilities::DEFAULT_MAX_VALUE, stamp: Stamp::system() }
+        let max_value = Capabilities::DEFAULT_MAX_VALUE;
+        Self { capacity, ttl: None, policy: Policy::Lru, max_value, stamp: Stamp::system() }
     }
 
     /// Drops entries this long after they were written to this tier, regardless of their own expiry.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
+        self
+    }
+
+    /// What is evicted when the cache is full; by default the least recently used entry.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
         self
     }
 
@@ -70,6 +100,8 @@ impl MokaConfig {
         if self.ttl.is_some_and(|ttl| ttl > MAX_TTL) {
             return refuse("ttl is longer than 1,000 years; leave it out for no time limit");
         }
-        Ok(MokaStore::new(self))
+        let cache = MokaCache::new(&self);
+        let settings = Settings::new("moka", self.capacity).overhead(OVERHEAD).max_value(self.max_value);
+        Ok(CacheStore::new(cache, settings.stamp(self.stamp)))
     }
 }

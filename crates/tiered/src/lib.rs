@@ -6,7 +6,8 @@
 //! | feature | adds |
 //! |---|---|
 //! | `blocking` | the same API without async, in the module `blocking` |
-//! | `moka` (default) | the memory tier |
+//! | `moka` (default) | the memory tier over moka |
+//! | `quick` | the memory tier over `quick_cache` |
 //! | `journal` (default) | durable write-behind |
 //! | `redb` | the embedded disk tier in pure Rust |
 //! | `rocksdb` | the embedded disk tier over RocksDB; builds C++ |
@@ -97,12 +98,15 @@ pub use tiered_core::{
 /// The journal of durable write-behind.
 #[cfg(feature = "journal")]
 pub use tiered_journal as journal;
-/// The memory tier.
+/// The memory tier over moka.
 #[cfg(feature = "moka")]
 pub use tiered_moka as moka;
 /// The Postgres tier.
 #[cfg(feature = "postgres")]
 pub use tiered_postgres as postgres;
+/// The memory tier over `quick_cache`.
+#[cfg(feature = "quick")]
+pub use tiered_quick as quick;
 /// The embedded disk tier in pure Rust.
 #[cfg(feature = "redb")]
 pub use tiered_redb as redb;

@@ -10,7 +10,12 @@ use crate::schemes::Schemes;
 /// The schemes, with the feature that each needs (none: always there) and what it opens.
 pub const SCHEMES: &[(&str, Option<&str>, &str)] = &[
     ("memory", None, "memory:?max_value=… — in this process, unbounded"),
-    ("moka", Some("moka"), "moka:?capacity=64MiB&ttl=60s&max_value=… — in this process, bounded"),
+    (
+        "moka",
+        Some("moka"),
+        "moka:?capacity=64MiB&ttl=60s&policy=lru|tinylfu&max_value=… — in this process, bounded",
+    ),
+    ("quick", Some("quick"), "quick:?capacity=64MiB&ttl=60s&items=…&max_value=… — in this process, bounded"),
     (
         "redb",
         Some("redb"),
@@ -123,6 +128,28 @@ mod tests {
         assert!(refused("mysql://u:hunter2@h/d").await.contains("redb:"));
     }
 
+    #[cfg(all(feature = "moka", feature = "quick"))]
+    #[tokio::test]
+    async fn memory_tiers_take_their_parameters_and_say_what_is_wrong() {
+        for url in [
+            "moka:?capacity=1MiB&policy=tinylfu&ttl=1h",
+            "quick:?capacity=1MiB&ttl=1h&items=500&max_value=100KiB",
+        ] {
+            let store = open(url, Create::IfAbsent).await.expect(url);
+            assert!(url.starts_with(store.capabilities().name()), "{url}");
+        }
+        for (url, hint) in [
+            ("moka:?policy=lfu", "lru, tinylfu"),
+            ("quick:?policy=lru", "items"),
+            ("quick:?items=many", "digits only"),
+            ("quick:?capacity=1KiB&items=1000", "half of the capacity"),
+            ("quick:here", "takes no path"),
+        ] {
+            let text = refused(url).await;
+            assert!(text.contains(hint), "{text}");
+        }
+    }
+
     #[cfg(feature = "postgres")]
     #[tokio::test]
     async fn wrong_postgres_urls_say_what_to_change_and_show_no_secret() {
@@ -147,6 +174,7 @@ mod tests {
             ("rocksdb:a?cache=1MiB", Some("rocksdb:a?cache=1MiB&access=read-only")),
             ("redb:a?access=read-write", None),
             ("moka:", None),
+            ("quick:", None),
             ("s3://b/p", None),
         ] {
             assert_eq!(read_only(url).as_deref(), expected, "{url}");

@@ -16,6 +16,8 @@ pub(crate) enum Place {
     Memory(MemoryStore),
     #[cfg(feature = "moka")]
     Moka(tiered_moka::MokaConfig),
+    #[cfg(feature = "quick")]
+    Quick(tiered_quick::QuickConfig),
     #[cfg(feature = "redb")]
     Redb(Box<tiered_redb::RedbConfig>),
     #[cfg(feature = "rocksdb")]
@@ -33,6 +35,8 @@ impl Place {
             "memory" => memory(url),
             #[cfg(feature = "moka")]
             "moka" => moka(url),
+            #[cfg(feature = "quick")]
+            "quick" => quick(url),
             #[cfg(feature = "redb")]
             "redb" => redb(url),
             #[cfg(feature = "rocksdb")]
@@ -51,6 +55,8 @@ impl Place {
             Self::Memory(store) => Arc::new(store),
             #[cfg(feature = "moka")]
             Self::Moka(config) => Arc::new(config.build()?),
+            #[cfg(feature = "quick")]
+            Self::Quick(config) => Arc::new(config.build()?),
             #[cfg(feature = "redb")]
             Self::Redb(config) => Arc::new(config.create(create).open().await?),
             #[cfg(feature = "rocksdb")]
@@ -68,6 +74,8 @@ impl Place {
             Self::Memory(_) => false,
             #[cfg(feature = "moka")]
             Self::Moka(_) => false,
+            #[cfg(feature = "quick")]
+            Self::Quick(_) => false,
             #[cfg(any(feature = "redb", feature = "rocksdb", feature = "postgres", feature = "s3"))]
             _ => true,
         }
@@ -93,6 +101,8 @@ impl Place {
             Self::Memory(_) => Ok(false),
             #[cfg(feature = "moka")]
             Self::Moka(_) => Ok(false),
+            #[cfg(feature = "quick")]
+            Self::Quick(_) => Ok(false),
             #[cfg(feature = "redb")]
             Self::Redb(config) => config.exists().await,
             #[cfg(feature = "rocksdb")]
@@ -110,6 +120,8 @@ impl Place {
             Self::Memory(_) => Err(in_memory()),
             #[cfg(feature = "moka")]
             Self::Moka(_) => Err(in_memory()),
+            #[cfg(feature = "quick")]
+            Self::Quick(_) => Err(in_memory()),
             #[cfg(feature = "redb")]
             Self::Redb(config) => config.destroy().await,
             #[cfg(feature = "rocksdb")]
@@ -154,22 +166,44 @@ fn memory(mut url: StoreUrl) -> Result<Place> {
     Ok(Place::Memory(MemoryStore::new().declaring(|capabilities| capabilities.with_max_value(max_value))))
 }
 
+/// What a memory tier holds where the URL does not say: tens of thousands of small entries, and little for any machine.
+#[cfg(any(feature = "moka", feature = "quick"))]
+const CAPACITY: u64 = 64 << 20;
+
+/// The parameters of every memory tier: its capacity, and its time to live.
+#[cfg(any(feature = "moka", feature = "quick"))]
+fn bounded(url: &mut StoreUrl) -> Result<(u64, Option<std::time::Duration>)> {
+    no_path(url)?;
+    let capacity = url.take("capacity").map_or(Ok(CAPACITY), |text| parse_bytes(&text))?;
+    let ttl = url.take("ttl").map(|text| tiered_core::adapter::url::parse_duration(&text)).transpose()?;
+    Ok((capacity, ttl))
+}
+
 #[cfg(feature = "moka")]
 fn moka(mut url: StoreUrl) -> Result<Place> {
-    use tiered_core::adapter::url::parse_duration;
-    /// Room for tens of thousands of small entries, and small enough for any machine.
-    const CAPACITY: u64 = 64 << 20;
-    no_path(&url)?;
-    let capacity = url.take("capacity").map_or(Ok(CAPACITY), |text| parse_bytes(&text))?;
-    let ttl = url.take("ttl").map(|text| parse_duration(&text)).transpose()?;
-    let max_value = max_value(&mut url)?;
-    url.finish(&["capacity", "ttl", "max_value"])?;
-    let config = tiered_moka::MokaConfig::new(capacity).max_value(max_value);
-    let config = match ttl {
-        Some(ttl) => config.ttl(ttl),
-        None => config,
+    use tiered_moka::{MokaConfig, Policy};
+    let (capacity, ttl) = bounded(&mut url)?;
+    let policy = match url.take("policy").as_deref() {
+        None | Some("lru") => Policy::Lru,
+        Some("tinylfu") => Policy::TinyLfu,
+        Some(other) => return Err(choice("policy", other, "lru, tinylfu")),
     };
-    Ok(Place::Moka(config))
+    let max_value = max_value(&mut url)?;
+    url.finish(&["capacity", "ttl", "policy", "max_value"])?;
+    let config = MokaConfig::new(capacity).max_value(max_value).policy(policy);
+    Ok(Place::Moka(ttl.into_iter().fold(config, MokaConfig::ttl)))
+}
+
+#[cfg(feature = "quick")]
+fn quick(mut url: StoreUrl) -> Result<Place> {
+    use tiered_quick::QuickConfig;
+    let (capacity, ttl) = bounded(&mut url)?;
+    let items = url.take("items").map(|text| number("items", text)).transpose()?;
+    let max_value = url.take("max_value").map(|text| parse_bytes(&text)).transpose()?;
+    url.finish(&["capacity", "ttl", "items", "max_value"])?;
+    let config = ttl.into_iter().fold(QuickConfig::new(capacity), QuickConfig::ttl);
+    let config = items.into_iter().fold(config, QuickConfig::items);
+    Ok(Place::Quick(max_value.into_iter().fold(config, QuickConfig::max_value)))
 }
 
 /// Bytes of memory.
@@ -188,8 +222,17 @@ fn write_durability(text: &str) -> Result<WriteDurability> {
     }
 }
 
+/// A number.
+#[cfg(any(feature = "quick", feature = "postgres"))]
+fn number<N: std::str::FromStr>(name: &str, text: String) -> Result<N> {
+    text.parse().map_err(|_| {
+        Error::new(ErrorKind::Config, format!("{name} is not a number; write digits only"))
+            .during(Operation::Open)
+    })
+}
+
 /// Refuses a value that is none of `choices`.
-#[cfg(any(feature = "redb", feature = "rocksdb", feature = "postgres", feature = "s3"))]
+#[cfg(any(feature = "moka", feature = "redb", feature = "rocksdb", feature = "postgres", feature = "s3"))]
 fn choice(name: &str, given: &str, choices: &str) -> Error {
     Error::new(ErrorKind::Config, format!("{name}={given} is unknown; use one of {choices}"))
         .during(Operation::Open)
@@ -283,12 +326,6 @@ fn postgres(mut url: StoreUrl) -> Result<Place> {
         "application_name",
         "options",
     ];
-    let number = |name: &str, text: String| {
-        text.parse::<u32>().map_err(|_| {
-            Error::new(ErrorKind::Config, format!("{name} is not a number; write digits only"))
-                .during(Operation::Open)
-        })
-    };
     let driver: Vec<String> =
         DRIVER.into_iter().filter_map(|name| Some(format!("{name}={}", url.take(name)?))).collect();
     let mut config = PostgresConfig::from_url(&format!("postgres:{}?{}", url.path(), driver.join("&")))?;
@@ -299,7 +336,7 @@ fn postgres(mut url: StoreUrl) -> Result<Place> {
         config = config.schema(&schema);
     }
     if let Some(connections) = url.take("connections") {
-        config = config.connections(number("connections", connections)?);
+        config = config.connections(number::<u32>("connections", connections)?);
     }
     if let Some(timeout) = url.take("timeout") {
         config = config.timeout(parse_duration(&timeout)?);
@@ -315,7 +352,7 @@ fn postgres(mut url: StoreUrl) -> Result<Place> {
         config = config.sweep(if sweep == "off" { None } else { Some(parse_duration(&sweep)?) });
     }
     if let Some(statements) = url.take("statement_cache") {
-        config = config.statement_cache(number("statement_cache", statements)? as usize);
+        config = config.statement_cache(number::<u32>("statement_cache", statements)? as usize);
     }
     if let Some(max_value) = url.take("max_value") {
         config = config.max_value(parse_bytes(&max_value)?);

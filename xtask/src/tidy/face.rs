@@ -9,15 +9,17 @@ use crate::face::{self, Crate, Offer, Public};
 use crate::stage::root;
 
 /// The published libraries.
-const CRATES: [&str; 13] = [
+const CRATES: [&str; 15] = [
     "tiered",
     "tiered-cli",
     "tiered-conformance",
     "tiered-core",
     "tiered-embedded",
     "tiered-journal",
+    "tiered-memory",
     "tiered-moka",
     "tiered-postgres",
+    "tiered-quick",
     "tiered-redb",
     "tiered-rocksdb",
     "tiered-s3",

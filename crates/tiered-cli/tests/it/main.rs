@@ -9,6 +9,7 @@ mod journals;
 mod lifecycle;
 mod pipes;
 mod place;
+mod replay;
 mod schemes;
 
 use std::fs;

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as MapEntry;
-use std::hash::BuildHasher as _;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
 
 use super::latch::Latch;
 use super::load::Load;
+use super::occupancy::Occupancy;
 use crate::effect::Effect;
 use crate::journal::Sequence;
 use crate::key::Key;
@@ -153,7 +154,7 @@ type Shard = Mutex<HashMap<Key, Slot, foldhash::fast::FixedState>>;
 pub(crate) struct Slots {
     shards: Box<[Shard]>,
     hasher: foldhash::fast::FixedState,
-    occupied: AtomicUsize,
+    occupancy: Occupancy,
     quarantined: AtomicUsize,
 }
 
@@ -169,21 +170,22 @@ impl Slots {
         Arc::new(Self {
             shards: (0..SHARDS).map(|_| Mutex::new(HashMap::with_hasher(hasher.clone()))).collect(),
             hasher,
-            occupied: AtomicUsize::new(0),
+            occupancy: Occupancy::new(),
             quarantined: AtomicUsize::new(0),
         })
     }
 
     /// Changes the slot of `key`: makes one if there is none, and removes it if nothing is left in it.
     pub(super) fn with<R>(&self, key: &Key, change: impl FnOnce(&mut Slot) -> R) -> R {
-        let mut shard = self.shard(key).lock();
+        let hash = self.hash(key);
+        let mut shard = self.shard(hash).lock();
         match shard.entry(key.clone()) {
             MapEntry::Vacant(vacant) => {
                 let mut slot = Slot::default();
                 let result = change(&mut slot);
                 if !slot.is_idle() {
                     vacant.insert(slot);
-                    self.occupied.fetch_add(1, Ordering::Release);
+                    self.occupancy.enter(hash);
                 }
                 result
             }
@@ -191,11 +193,17 @@ impl Slots {
                 let result = change(occupied.get_mut());
                 if occupied.get().is_idle() {
                     occupied.remove();
-                    self.occupied.fetch_sub(1, Ordering::Release);
+                    self.occupancy.leave(hash);
                 }
                 result
             }
         }
+    }
+
+    fn hash(&self, key: &Key) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key.as_str().as_bytes());
+        hasher.finish()
     }
 
     #[expect(
@@ -203,19 +211,29 @@ impl Slots {
         clippy::cast_possible_truncation,
         reason = "the index is taken modulo the length"
     )]
-    fn shard(&self, key: &Key) -> &Shard {
-        &self.shards[self.hasher.hash_one(key) as usize % SHARDS]
+    fn shard(&self, hash: u64) -> &Shard {
+        &self.shards[hash as usize % SHARDS]
     }
 
-    /// What a read needs to know. One atomic load where no key has a slot.
+    fn shard_of(&self, key: &Key) -> &Shard {
+        self.shard(self.hash(key))
+    }
+
+    /// Whether the frontend may answer, as far as that is known without a lock: no slot stands in the way.
+    #[inline]
+    pub(crate) fn is_clear(&self, key: &Key) -> bool {
+        self.occupancy.is_empty() || !self.occupancy.may_have(self.hash(key))
+    }
+
+    /// What a read needs to know. One atomic load where no key has a slot; a hash and another one where others have.
     #[inline]
     pub(crate) fn glance(&self, key: &Key) -> Glance {
-        // A write's slot is counted before the write begins and until the frontend agrees with the backend again,
-        // so a reader that sees none may take what the frontend has.
-        if self.occupied.load(Ordering::Acquire) == 0 {
-            return Glance::Clear;
-        }
-        let shard = self.shard(key).lock();
+        if self.is_clear(key) { Glance::Clear } else { self.glance_at_slot(key) }
+    }
+
+    #[cold]
+    fn glance_at_slot(&self, key: &Key) -> Glance {
+        let shard = self.shard_of(key).lock();
         match shard.get(key) {
             None => Glance::Clear,
             Some(slot) => match &slot.pending {
@@ -229,7 +247,7 @@ impl Slots {
 
     /// As [`glance`](Self::glance), for the write that holds the gate of `key`: the gate itself does not count.
     pub(crate) fn glance_past_gate(&self, key: &Key) -> Glance {
-        let shard = self.shard(key).lock();
+        let shard = self.shard_of(key).lock();
         match shard.get(key) {
             None => Glance::Clear,
             Some(slot) => match &slot.pending {
@@ -248,7 +266,7 @@ impl Slots {
 
     /// Whether the pending write of `sequence` is the latest one of `key`.
     pub(crate) fn is_latest(&self, key: &Key, sequence: Sequence) -> bool {
-        self.shard(key).lock().get(key).is_some_and(|slot| slot.is_pending(sequence))
+        self.shard_of(key).lock().get(key).is_some_and(|slot| slot.is_pending(sequence))
     }
 
     /// Clears the pending write of `key` if it is still that of `sequence`.
@@ -269,7 +287,7 @@ impl Slots {
     /// is in the backend already.
     pub(crate) fn all_pending(&self) -> Vec<(Key, Effect)> {
         let mut all = Vec::new();
-        if self.occupied.load(Ordering::Acquire) > 0 {
+        if !self.occupancy.is_empty() {
             for shard in &self.shards {
                 let shard = shard.lock();
                 let pending = shard.iter().filter_map(|(key, slot)| {
@@ -303,8 +321,11 @@ impl Slots {
     /// Whether `key` is in quarantine.
     pub(crate) fn is_quarantined(&self, key: &Key) -> bool {
         // A key is counted before its quarantine begins.
-        self.occupied.load(Ordering::Acquire) > 0
-            && self.shard(key).lock().get(key).is_some_and(|slot| slot.quarantined)
+        if self.occupancy.is_empty() {
+            return false;
+        }
+        let hash = self.hash(key);
+        self.occupancy.may_have(hash) && self.shard(hash).lock().get(key).is_some_and(|slot| slot.quarantined)
     }
 
     /// Keys in quarantine.
@@ -321,9 +342,13 @@ impl Slots {
                     self.quarantined.fetch_sub(1, Ordering::Relaxed);
                 }
             }
-            let before = shard.len();
-            shard.retain(|_, slot| !slot.is_idle());
-            self.occupied.fetch_sub(before - shard.len(), Ordering::Release);
+            shard.retain(|key, slot| {
+                let idle = slot.is_idle();
+                if idle {
+                    self.occupancy.leave(self.hash(key));
+                }
+                !idle
+            });
         }
     }
 

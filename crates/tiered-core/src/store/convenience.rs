@@ -14,6 +14,9 @@ use crate::list::ListOptions;
 use crate::read::ReadOptions;
 use crate::write::{Put, Written};
 
+/// The options of a plain read. One for all, so that the future of a read does not hold its own.
+static PLAIN: ReadOptions = ReadOptions::new();
+
 /// Conveniences over any [`Store`]. They take a [`Key`], or text that is one ([`AsKey`]).
 ///
 /// # Examples
@@ -57,7 +60,7 @@ pub trait StoreExt: Store {
             if let Some(entry) = self.peek(&key) {
                 return Ok(Some(entry));
             }
-            Ok(self.load(&key, &ReadOptions::default()).await?.into_entry())
+            Ok(self.load(&key, &PLAIN).await?.into_entry())
         }
     }
 

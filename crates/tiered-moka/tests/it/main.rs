@@ -6,8 +6,10 @@ use std::time::Duration;
 use tiered_conformance::{Eviction, Factory, Place};
 use tiered_core::adapter::{Stamp, VersionMint};
 use tiered_core::testing::ManualClock;
-use tiered_core::{Batch, ErrorKind, Key, Put, Result, Store, StoreExt as _, Timestamp};
-use tiered_moka::{MokaConfig, MokaStore};
+use tiered_core::{
+    Batch, ErrorKind, Key, MemoryStore, Put, Result, Store, StoreExt as _, TieredStore, Timestamp,
+};
+use tiered_moka::{MokaConfig, MokaStore, Policy};
 
 /// A cache with room for all that the suite writes, on a manual clock.
 struct Memory {
@@ -161,4 +163,33 @@ async fn the_heap_holds_no_more_than_the_counted_weight() {
         .expect("written");
     store.settle();
     assert!(store.used() - before >= 1_700, "attributes are counted");
+}
+
+/// Under `TinyLFU` an entry that was just written may be refused. Whatever is there is what was written last.
+#[tokio::test]
+async fn what_tinylfu_refuses_is_a_miss_and_never_an_older_value() {
+    let frontend = MokaConfig::new(64 << 10).policy(Policy::TinyLfu).build().expect("builds");
+    let store = TieredStore::builder(frontend.clone(), MemoryStore::new()).build().await.expect("builds");
+    let key = |index: usize| Key::new(format!("key-{index:03}")).expect("valid");
+    let (mut hits, mut refused) = (0, 0);
+    for round in 0..20_u8 {
+        for index in 0..200 {
+            let value = [round, u8::try_from(index).expect("small")].repeat(300);
+            store.put(&key(index), Put::new(value.clone())).await.expect("written");
+            frontend.settle();
+            match frontend.peek(&key(index)) {
+                Some(entry) => assert!(entry.value() == &value, "an older value of {index} in round {round}"),
+                None => refused += 1,
+            }
+            // A few keys are used far more often, so that new ones lose against them.
+            for often in 0..20 {
+                let entry = store.get(&key(often)).await.expect("reads");
+                let newest = if often <= index { round } else { round.saturating_sub(1) };
+                let value = entry.map(|entry| entry.value()[0]);
+                assert!(value == Some(newest) || (round == 0 && often > index), "{often}: {value:?}");
+                hits += usize::from(frontend.peek(&key(often)).is_some());
+            }
+        }
+    }
+    assert!(refused > 100 && hits > 1_000, "{refused} refused, {hits} hits");
 }

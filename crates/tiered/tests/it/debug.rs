@@ -164,6 +164,18 @@ async fn debug_of_moka_shows_no_values() {
     quiet("MokaStore", &store);
 }
 
+#[cfg(feature = "quick")]
+#[tokio::test]
+async fn debug_of_quick_shows_no_values() {
+    let config = tiered::quick::QuickConfig::new(1 << 20);
+    quiet("QuickConfig", &config);
+    let store = config.build().expect("builds");
+    for number in 0..MANY {
+        store.put(&key(number), put()).await.expect("written");
+    }
+    quiet("QuickStore", &store);
+}
+
 #[cfg(feature = "redb")]
 #[tokio::test]
 async fn debug_of_redb_shows_no_values() {

@@ -9,6 +9,7 @@ fn url(scheme: &str, folder: &std::path::Path) -> Option<(String, bool)> {
     Some(match scheme {
         "memory" => ("memory:".to_owned(), true),
         "moka" => ("moka:".to_owned(), cfg!(feature = "moka")),
+        "quick" => ("quick:".to_owned(), cfg!(feature = "quick")),
         "redb" => (file(scheme), cfg!(feature = "redb")),
         "rocksdb" => (file(scheme), cfg!(feature = "rocksdb")),
         "postgres" => ("postgres://user@localhost/database".to_owned(), cfg!(feature = "postgres")),
@@ -26,7 +27,7 @@ fn says_what_to_do(error: &tiered::Error, what: &str) {
 #[test]
 fn opening_a_store_without_a_runtime_says_so() {
     let folder = tempfile::tempdir().expect("a folder");
-    let in_memory = ["memory", "moka"];
+    let in_memory = ["memory", "moka", "quick"];
     for (scheme, ..) in SCHEMES {
         let (url, is_compiled_in) = url(scheme, folder.path()).expect(scheme);
         for create in [Create::IfAbsent, Create::Never] {

@@ -1,6 +1,6 @@
-//! The memory tier.
+//! The store over a cache.
 
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::BuildHasher as _;
 use std::ops::Range;
@@ -10,85 +10,73 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream;
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
 use parking_lot::Mutex;
 use tiered_core::adapter::own_buffer;
 use tiered_core::adapter::{Claim, Claims, Scope, Stamp};
 use tiered_core::adapter::{answer, check_mark, closed, precondition_failed};
 use tiered_core::{
     Capabilities, Delete, Deleted, Durability, Entry, Feature, Key, ListOptions, ListStream, Listed,
-    Operation, Put, Read, ReadOptions, Result, Sharing, Slices, Store, Version, Written,
+    Metadata, Operation, Precondition, Put, Read, ReadOptions, Result, Sharing, Slices, Store, Version,
+    Written,
 };
 
-use crate::MokaConfig;
+use crate::Cache;
+use crate::cache::HEAVIEST_REST;
+use crate::page::Page;
 
-type Hasher = foldhash::fast::RandomState;
-
-/// What an entry costs beyond its key and value: metadata, two reference counts, and moka's own node. Measured at
-/// about 300 bytes with short attributes; rounded up, since too small a figure overruns the capacity.
-const OVERHEAD: usize = 384;
-
-/// What the largest key weighs with the bookkeeping.
-const HEAVIEST_REST: u64 = (Key::MAX_LEN + OVERHEAD) as u64;
-
-/// What an attribute costs beyond its name and value: two strings and its share of a node.
-const OVERHEAD_OF_ATTRIBUTE: usize = 64;
-
-/// Bytes that an entry takes, whatever its parts were cut from: the tier holds copies.
-fn weight(key: &Key, entry: &Entry) -> usize {
-    let metadata = entry.metadata();
-    let attributes = metadata.attributes.iter();
-    key.len()
-        + entry.value().len()
-        + attributes.map(|(name, value)| name.len() + value.len() + OVERHEAD_OF_ATTRIBUTE).sum::<usize>()
-        + metadata.version.as_token().map_or(0, str::len)
-        + metadata.note.validator.as_ref().map_or(0, |validator| validator.as_str().len())
-        + OVERHEAD
-}
-
-/// Keys of a page of a listing. moka has no order, so a page is the smallest keys of a walk through all of them: large
-/// pages for few walks, 2 MiB of pointers for bounded memory.
-const PAGE: usize = 65_536;
-
-/// Locks for writers, by hash of the key, so that judging a precondition and writing are one step.
+/// Locks for writers, by hash of the key.
 const STRIPES: usize = 64;
 
-/// A bounded cache in memory. Cloning shares the data.
-#[derive(Clone)]
-pub struct MokaStore(Arc<Inner>);
-
-struct Inner {
-    capabilities: Capabilities,
-    cache: Cache<Key, Entry, Hasher>,
-    hasher: Hasher,
-    stripes: Box<[Mutex<()>]>,
-    marks: Mutex<BTreeMap<String, Bytes>>,
+/// What a store over a cache needs to know beside it.
+///
+/// # Examples
+/// ```
+/// use tiered_memory::Settings;
+///
+/// let settings = Settings::new("map", 64 << 20).max_value(1 << 20).overhead(80);
+/// println!("{settings:?}");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Settings {
+    name: &'static str,
+    largest_entry: u64,
+    overhead: u64,
+    max_value: u64,
     stamp: Stamp,
-    claims: Claims,
-    closed: AtomicBool,
 }
 
-impl fmt::Debug for MokaStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MokaStore")
-            .field("capabilities", &self.0.capabilities)
-            .field("entries", &self.0.cache.entry_count())
-            .finish_non_exhaustive()
+impl Settings {
+    /// For a cache that takes entries of at most `largest_entry` bytes, bookkeeping included. `name` is the adapter's, for
+    /// errors and reports.
+    pub fn new(name: &'static str, largest_entry: u64) -> Self {
+        let max_value = Capabilities::DEFAULT_MAX_VALUE;
+        Self { name, largest_entry, overhead: 0, max_value, stamp: Stamp::system() }
     }
-}
 
-impl MokaStore {
-    pub(crate) fn new(config: MokaConfig) -> Self {
-        let hasher = Hasher::default();
-        let mut builder = Cache::builder()
-            .max_capacity(config.capacity)
-            .eviction_policy(EvictionPolicy::lru())
-            .weigher(|key: &Key, entry: &Entry| u32::try_from(weight(key, entry)).unwrap_or(u32::MAX));
-        if let Some(ttl) = config.ttl {
-            builder = builder.time_to_live(ttl);
-        }
-        let features = [
+    /// What the cache adds to the [`weight`](crate::weight) of an entry, in bytes; none by default.
+    #[must_use]
+    pub fn overhead(mut self, bytes: u64) -> Self {
+        self.overhead = bytes;
+        self
+    }
+
+    /// The largest value, in bytes; never more than the largest entry leaves beside a key and the bookkeeping.
+    #[must_use]
+    pub fn max_value(mut self, bytes: u64) -> Self {
+        self.max_value = bytes;
+        self
+    }
+
+    /// The clock and the source of versions; the system's by default.
+    #[must_use]
+    pub fn stamp(mut self, stamp: Stamp) -> Self {
+        self.stamp = stamp;
+        self
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let rest = self.overhead + HEAVIEST_REST;
+        [
             Feature::ConditionalPut,
             Feature::ConditionalDelete,
             Feature::KeepsMetadata,
@@ -99,39 +87,77 @@ impl MokaStore {
             Feature::ListsMetadata,
             Feature::ListsExpiry,
             Feature::UniqueValidators,
-        ];
-        let capabilities = features
-            .into_iter()
-            .fold(Capabilities::new("moka", Durability::Volatile, Sharing::Exclusive), Capabilities::with)
-            // An entry that weighs more than the cache would push everything out and then not stay.
-            .with_max_value(config.max_value.min(config.capacity.saturating_sub(HEAVIEST_REST)));
+        ]
+        .into_iter()
+        .fold(Capabilities::new(self.name, Durability::Volatile, Sharing::Exclusive), Capabilities::with)
+        // A larger one would push everything out and then not stay.
+        .with_max_value(self.max_value.min(self.largest_entry.saturating_sub(rest)))
+    }
+}
+
+/// A store over a cache in memory. Cloning shares the data.
+pub struct CacheStore<C>(Arc<Inner<C>>);
+
+struct Inner<C> {
+    capabilities: Capabilities,
+    cache: C,
+    hasher: foldhash::fast::RandomState,
+    stripes: [Mutex<()>; STRIPES],
+    marks: Mutex<BTreeMap<String, Bytes>>,
+    stamp: Stamp,
+    claims: Claims,
+    closed: AtomicBool,
+}
+
+impl<C> Clone for CacheStore<C> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<C: Cache> fmt::Debug for CacheStore<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheStore")
+            .field("capabilities", &self.0.capabilities)
+            .field("used", &self.used())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C: Cache> CacheStore<C> {
+    /// A store over an empty cache.
+    pub fn new(cache: C, settings: Settings) -> Self {
         Self(Arc::new(Inner {
-            capabilities,
-            cache: builder.build_with_hasher(hasher.clone()),
-            hasher,
-            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            capabilities: settings.capabilities(),
+            cache,
+            hasher: foldhash::fast::RandomState::default(),
+            stripes: std::array::from_fn(|_| Mutex::default()),
             marks: Mutex::default(),
-            stamp: config.stamp,
+            stamp: settings.stamp,
             claims: Claims::new(),
             closed: AtomicBool::new(false),
         }))
     }
 
-    /// Runs moka's housekeeping now, so that counts and evictions are exact. For tests and statistics.
+    /// Runs the cache's housekeeping now, so that counts and evictions are exact. For tests and statistics.
     pub fn settle(&self) {
-        self.0.cache.run_pending_tasks();
+        self.0.cache.settle();
     }
 
-    /// Bytes held, by the tier's own count; exact after [`settle`](MokaStore::settle).
+    /// Bytes held, by the cache's own count; exact after [`settle`](Self::settle).
     pub fn used(&self) -> u64 {
-        self.0.cache.weighted_size()
+        self.0.cache.used()
     }
 }
 
-impl Inner {
+impl<C: Cache> Inner<C> {
+    fn name(&self) -> &str {
+        self.capabilities.name()
+    }
+
     fn check_open(&self, operation: Operation) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
-            return Err(closed(operation).in_tier("moka"));
+            return Err(closed(operation).in_tier(self.name()));
         }
         Ok(())
     }
@@ -143,6 +169,13 @@ impl Inner {
     )]
     fn stripe(&self, key: &Key) -> &Mutex<()> {
         &self.stripes[self.hasher.hash_one(key) as usize % STRIPES]
+    }
+
+    /// Whether a read returns the entry. Reads the clock only where that matters.
+    #[inline]
+    fn is_served(&self, metadata: &Metadata) -> bool {
+        let plain = metadata.expires_at.is_none() && !metadata.note.origin.is_hidden();
+        plain || metadata.is_live(self.stamp.now())
     }
 
     /// The version of the live entry. Reads the cache, which counts as a use.
@@ -159,15 +192,17 @@ impl Inner {
         // What it holds is what it counts: the caller's buffer may be a small part of a large one.
         let value = own_buffer(&put.value);
         let _turn = self.stripe(key).lock();
-        if !put.precondition.holds(self.current(key).as_ref()) {
+        // A look that nobody asked for would count as a use.
+        let unconditional = matches!(put.precondition, Precondition::None);
+        if !unconditional && !put.precondition.holds(self.current(key).as_ref()) {
             return Err(precondition_failed(key));
         }
         let entry = self.stamp.entry(&put.value(value));
         let version = entry.version().clone();
-        self.cache.insert(key.clone(), entry);
+        self.cache.insert(key, entry);
         // A store that was closed meanwhile has emptied the cache, perhaps before the insert.
         if let Err(error) = self.check_open(Operation::Put) {
-            self.cache.invalidate(key);
+            self.cache.remove(key);
             return Err(error);
         }
         Ok(Written::committed(version))
@@ -182,57 +217,13 @@ impl Inner {
         if !delete.precondition.holds(current.as_ref()) {
             return Err(precondition_failed(key));
         }
-        self.cache.invalidate(key);
+        self.cache.remove(key);
         Ok(Deleted::committed(current.is_some()))
-    }
-
-    /// The next page of a listing, in order, and where the page after it begins. Walking through moka's entries is no
-    /// use of them, as looking each up would be.
-    fn page(&self, options: &ListOptions) -> (Vec<Listed>, Option<Key>) {
-        let now = self.stamp.now();
-        let mut page: BinaryHeap<ByKey> = BinaryHeap::new();
-        let mut full = false;
-        for (key, entry) in &self.cache {
-            let visible = entry.metadata().is_visible(now, options.tombstones);
-            if visible && options.contains(&key) {
-                page.push(ByKey(Listed::of_entry(Key::clone(&key), &entry, options)));
-                if page.len() > PAGE {
-                    page.pop();
-                    full = true;
-                }
-            }
-        }
-        let page: Vec<Listed> = page.into_sorted_vec().into_iter().map(|ByKey(listed)| listed).collect();
-        let next = page.last().filter(|_| full).map(|listed| listed.key.clone());
-        (page, next)
-    }
-}
-
-/// Ordered by key.
-struct ByKey(Listed);
-
-impl PartialEq for ByKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.key == other.0.key
-    }
-}
-
-impl Eq for ByKey {}
-
-impl PartialOrd for ByKey {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for ByKey {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.key.cmp(&other.0.key)
     }
 }
 
 #[async_trait]
-impl Store for MokaStore {
+impl<C: Cache> Store for CacheStore<C> {
     fn capabilities(&self) -> &Capabilities {
         &self.0.capabilities
     }
@@ -240,17 +231,17 @@ impl Store for MokaStore {
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
         self.0.check_open(Operation::Load)?;
         answer(self.0.cache.get(key), self.0.stamp.now(), options)
-            .map_err(|error| error.in_tier("moka").for_key(key))
+            .map_err(|error| error.in_tier(self.0.name()).for_key(key))
     }
 
     async fn put(&self, key: &Key, put: Put) -> Result<Written> {
-        self.0.put(key, put).map_err(|error| error.during(Operation::Put).in_tier("moka").for_key(key))
+        let written = self.0.put(key, put);
+        written.map_err(|error| error.during(Operation::Put).in_tier(self.0.name()).for_key(key))
     }
 
     async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
-        self.0
-            .delete(key, &delete)
-            .map_err(|error| error.during(Operation::Delete).in_tier("moka").for_key(key))
+        let deleted = self.0.delete(key, &delete);
+        deleted.map_err(|error| error.during(Operation::Delete).in_tier(self.0.name()).for_key(key))
     }
 
     /// In pages of 65,536 keys, each of which takes a walk through the whole cache.
@@ -268,25 +259,27 @@ impl Store for MokaStore {
                     return Some((Err(error), None));
                 }
                 // An entry that was removed since the page was taken is not listed.
-                if let Some(listed) = page.find(|listed: &Listed| store.0.cache.contains_key(&listed.key)) {
+                if let Some(listed) = page.find(|listed: &Listed| store.0.cache.contains(&listed.key)) {
                     return Some((Ok(listed), Some((store, options, page, more, left - 1))));
                 }
                 if !more {
                     return None;
                 }
-                let (keys, next) = store.0.page(&options);
-                page = keys.into_iter();
+                let Page { listed, next } = Page::of(&store.0.cache, &options, store.0.stamp.now());
+                page = listed.into_iter();
                 more = next.is_some();
                 options.start_after = next.or(options.start_after);
             }
         }))
     }
 
+    #[inline]
     fn peek(&self, key: &Key) -> Option<Entry> {
-        let entry = self.0.cache.get(key)?;
-        let metadata = entry.metadata();
-        let plain = metadata.expires_at.is_none() && !metadata.note.origin.is_hidden();
-        if plain || metadata.is_live(self.0.stamp.now()) { Some(entry) } else { None }
+        let entry = self.0.cache.get(key);
+        match &entry {
+            Some(found) if !self.0.is_served(found.metadata()) => None,
+            _ => entry,
+        }
     }
 
     async fn get_ranges(
@@ -298,11 +291,11 @@ impl Store for MokaStore {
         let mut options = options.clone();
         options.range = None;
         let read = self.load(key, &options).await?.try_map(|entry| Slices::of(&entry, ranges));
-        read.map_err(|error| error.during(Operation::Load).in_tier("moka").for_key(key))
+        read.map_err(|error| error.during(Operation::Load).in_tier(self.0.name()).for_key(key))
     }
 
     async fn claim(&self, scope: &Scope) -> Result<Claim> {
-        self.0.claims.claim("moka", scope).await
+        self.0.claims.claim(self.0.name(), scope).await
     }
 
     async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
@@ -334,7 +327,7 @@ impl Store for MokaStore {
     async fn close(&self) -> Result<()> {
         // Closing empties the cache and refuses further calls; dropping the last handle frees its memory.
         if !self.0.closed.swap(true, Ordering::AcqRel) {
-            self.0.cache.invalidate_all();
+            self.0.cache.clear();
         }
         Ok(())
     }
