@@ -13,7 +13,7 @@ type Hasher = foldhash::fast::RandomState;
 
 /// What moka needs for an entry beside its key and value: its node and queues. Measured by allocations, with what a growing
 /// table has spare.
-pub(crate) const OVERHEAD: u64 = 190;
+pub(crate) const OVERHEAD: u64 = 220;
 
 /// moka's cache of entries, inside a [`MokaStore`](crate::MokaStore).
 pub struct MokaCache(Moka<Key, Entry, Hasher>);

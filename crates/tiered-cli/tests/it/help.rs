@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-const ALL: [&[&str]; 22] = [
+const ALL: [&[&str]; 23] = [
     &[],
     &["get"],
     &["put"],
@@ -16,6 +16,7 @@ const ALL: [&[&str]; 22] = [
     &["check"],
     &["gc"],
     &["flush"],
+    &["replay"],
     &["journal"],
     &["journal", "list"],
     &["journal", "verify"],
