@@ -1,6 +1,8 @@
-//! Hits, to be counted in instructions: `cargo xtask instructions` runs this program under callgrind, which counts the same on a
-//! busy machine. `HIT NUMBER` makes so many hits of one kind; without arguments it lists the kinds.
+//! Hits and reads of a disk, to be counted in instructions: `cargo xtask instructions` runs this program under callgrind, which
+//! counts the same on a busy machine. `KIND NUMBER` makes so many reads of one kind; without arguments it lists the kinds.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
+
+mod disk;
 
 use std::future::Future;
 use std::hint::black_box;
@@ -94,16 +96,20 @@ impl Hits {
     }
 }
 
-/// What can be counted. The first is what the others are compared with.
-const KINDS: [&str; 7] = ["store", "moka", "dyn", "text", "blocking", "typed", "decode"];
+/// The hits that can be counted. The first is what the others are compared with.
+const HITS: [&str; 7] = ["store", "moka", "dyn", "text", "blocking", "typed", "decode"];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let [kind, number] = arguments.as_slice() else {
-        println!("{}", KINDS.join(" "));
+        println!("{}\n{}", HITS.join(" "), disk::KINDS.join(" "));
         return;
     };
-    let (hits, number) = (Hits::new(), number.parse().unwrap_or(0));
+    let number = number.parse().unwrap_or(0);
+    if disk::KINDS.contains(&kind.as_str()) {
+        return disk::read(kind, number);
+    }
+    let hits = Hits::new();
     for _ in 0..number {
         assert!(hits.hit(kind), "no such hit: {kind}");
     }
