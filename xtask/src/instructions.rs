@@ -1,4 +1,4 @@
-//! `cargo xtask instructions`: what hits of every kind cost, in instructions, by valgrind's callgrind. Unlike times they are the
+//! `cargo xtask instructions`: what hits and reads of a disk cost, in instructions, by valgrind's callgrind. Unlike times they are the
 //! same on a busy machine.
 
 use std::path::PathBuf;
@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use crate::stage::{cargo, target};
 
-/// Hits in the shorter of two runs. The longer one makes twice as many; the difference leaves out what starting costs.
-const HITS: u64 = 5000;
+/// Reads in the shorter of two runs. The longer one makes twice as many; the difference leaves out what starting costs.
+const READS: u64 = 5000;
 
 pub(crate) fn run() -> Result<(), String> {
     if Command::new("valgrind").arg("--version").stdout(Stdio::null()).status().is_err() {
@@ -15,20 +15,36 @@ pub(crate) fn run() -> Result<(), String> {
     }
     let program = built()?;
     let kinds = output(Command::new(&program))?;
-    let mut counted = Vec::new();
-    for kind in kinds.split_whitespace() {
-        let instructions =
-            (counted_run(&program, kind, 2 * HITS)? - counted_run(&program, kind, HITS)?) / HITS;
-        counted.push((kind, instructions));
+    for (title, kinds) in ["a hit", "over quick_cache", "a read of 1 KB"].into_iter().zip(kinds.lines()) {
+        let mut counted = Vec::new();
+        for kind in kinds.split_whitespace() {
+            let instructions =
+                (counted_run(&program, kind, 2 * READS)? - counted_run(&program, kind, READS)?) / READS;
+            counted.push((kind, instructions));
+        }
+        print(title, &counted);
     }
-    let of = |name: &str| counted.iter().find(|(kind, _)| *kind == name).map_or(1, |(_, count)| *count);
-    println!("{:<10} {:>12} {:>8}", "a hit", "instructions", "ratio");
-    for (kind, instructions) in &counted {
-        println!("{kind:<10} {instructions:>12} {:>8}", ratio(*instructions, of("store")));
-    }
-    let beside = of("typed").saturating_sub(of("decode"));
-    println!("typed, without decoding: {beside}, {} of a hit", ratio(beside, of("store")));
     Ok(())
+}
+
+/// Prints a table. The first row is what the others are compared with.
+fn print(title: &str, counted: &[(&str, u64)]) {
+    let of = |name: &str| counted.iter().find(|(kind, _)| *kind == name).map(|(_, count)| *count);
+    let first = counted.first().map_or(1, |(_, count)| *count);
+    println!("{title:<15} {:>12} {:>8}", "instructions", "ratio");
+    for (kind, instructions) in counted {
+        println!("{kind:<15} {instructions:>12} {:>8}", ratio(*instructions, first));
+    }
+    if let (Some(typed), Some(decode)) = (of("typed"), of("decode")) {
+        let beside = typed.saturating_sub(decode);
+        println!("typed, without decoding: {beside}, {} of a hit", ratio(beside, first));
+    }
+    if let (Some(many), Some(raw)) = (of("get-many"), of("redb-many")) {
+        println!("get-many: {} of a raw loop", ratio(many, raw));
+    }
+    if let (Some(miss), Some(load), Some(insert)) = (of("miss"), of("load"), of("insert")) {
+        println!("a miss, beside a load and an insert: {}", miss.saturating_sub(load + insert));
+    }
 }
 
 fn ratio(one: u64, other: u64) -> String {
@@ -66,11 +82,11 @@ fn output(mut command: Command) -> Result<String, String> {
 }
 
 /// The instructions of one run.
-fn counted_run(program: &PathBuf, kind: &str, hits: u64) -> Result<u64, String> {
+fn counted_run(program: &PathBuf, kind: &str, reads: u64) -> Result<u64, String> {
     let file = target().join("callgrind.out");
     let mut command = Command::new("valgrind");
     command.args(["--tool=callgrind", "--quiet"]).arg(format!("--callgrind-out-file={}", file.display()));
-    command.arg(program).args([kind, &hits.to_string()]).stderr(Stdio::inherit());
+    command.arg(program).args([kind, &reads.to_string()]).stderr(Stdio::inherit());
     output(command)?;
     let text = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
     let total =

@@ -18,6 +18,7 @@ mod session;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::adapter::all_failed;
 use crate::clock::Stamp;
 use crate::effect::Effect;
 use crate::entry::{Entry, Metadata, Origin, Tombstones};
@@ -27,7 +28,7 @@ use crate::observe::{Count, Recorder};
 use crate::parts::Parts;
 use crate::plan::Plan;
 use crate::policy::Freshness;
-use crate::read::ReadOptions;
+use crate::read::{ReadOptions, Reads};
 use crate::sent::Sent;
 use crate::settings::FrontendFailure;
 use crate::slot::{Glance, Slots};
@@ -194,6 +195,42 @@ impl Frontend {
         }
     }
 
+    /// As [`look`](Self::look) for each of `keys`, with one call of the tier for all that are not in memory. `None`: the key is
+    /// to be looked at by itself.
+    pub(crate) async fn look_many(&self, keys: &[&Key], options: &ReadOptions) -> Vec<Option<Found>> {
+        let local = self.plan.is_local();
+        let max_stale = self.plan.max_stale_millis(options.freshness);
+        let mut found = Vec::with_capacity(keys.len());
+        let (mut indexes, mut asked) = (Vec::new(), Vec::new());
+        for (index, key) in keys.iter().enumerate() {
+            let unused = self.slots.is_quarantined(key) || options.freshness == Freshness::Authoritative;
+            found.push(if unused && !local {
+                Some(Found::Stale(Replaceable::Nothing))
+            } else if let Some(entry) = self.tier.peek(key) {
+                let part = options.range.as_ref().map_or(Ok(entry.clone()), |range| entry.slice(range));
+                part.ok().map(|part| self.judge(Some(part), max_stale))
+            } else {
+                indexes.push(index);
+                asked.push((*key).clone());
+                None
+            });
+        }
+        if !asked.is_empty() {
+            let reads = self.load_many(&asked, options).await;
+            for ((index, key), read) in indexes.into_iter().zip(&asked).zip(reads) {
+                let judged = match read {
+                    Ok(read) => Some(self.judge(read.into_entry(), max_stale)),
+                    Err(error) if error.kind() == ErrorKind::InvalidRange => None,
+                    Err(error) => self.after_failed_look(key, options.freshness, error).ok(),
+                };
+                if let Some(place) = found.get_mut(index) {
+                    *place = judged;
+                }
+            }
+        }
+        found
+    }
+
     /// What an entry of the frontend is worth for a read; `max_stale` in milliseconds.
     fn judge(&self, found: Option<Entry>, max_stale: u64) -> Found {
         let Some(entry) = found else { return Found::Stale(Replaceable::Nothing) };
@@ -254,22 +291,32 @@ impl Frontend {
 
     /// Loads from the frontend, tombstones included, for as long as patience lasts.
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
-        let options = ReadOptions {
-            freshness: Freshness::Cached,
-            unless: None,
-            if_version: None,
-            range: options.range.clone(),
-            tombstones: Tombstones::Show,
-        };
+        let options = asking(options);
         let patient = time::timeout(self.plan.settings().frontend_patience, async {
             self.tier.load(key, &options).await
         });
-        if let Ok(read) = patient.await {
-            return Ok(read?.into_entry());
+        match patient.await {
+            Ok(read) => Ok(read?.into_entry()),
+            Err(_) => Err(self.learn_late()),
         }
+    }
+
+    /// As [`load`](Self::load), of many keys in one call. Patience grows with their number.
+    async fn load_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
+        /// Keys that a slow disk reads while patience for one call lasts.
+        const KEYS: usize = 64;
+        let options = asking(options);
+        let calls = u32::try_from(keys.len().div_ceil(KEYS)).unwrap_or(u32::MAX);
+        let patience = self.plan.settings().frontend_patience.saturating_mul(calls);
+        let patient = time::timeout(patience, async { self.tier.get_many(keys, &options).await });
+        let reads = patient.await.unwrap_or_else(|_| Err(self.learn_late()));
+        reads.unwrap_or_else(|error| all_failed(keys, &error))
+    }
+
+    fn learn_late(&self) -> Error {
         let late = self.late();
         self.tier.learn(Some(&late));
-        Err(late)
+        late
     }
 
     /// Ends the session of a frontend that outlives the process: after this it may be trusted.
@@ -291,5 +338,16 @@ impl Frontend {
 
     fn late(&self) -> Error {
         Error::new(ErrorKind::TimedOut, "the frontend does not answer").in_tier(self.tier.name())
+    }
+}
+
+/// What the frontend is asked for a read: what it has of the key, tombstones included.
+fn asking(options: &ReadOptions) -> ReadOptions {
+    ReadOptions {
+        freshness: Freshness::Cached,
+        unless: None,
+        if_version: None,
+        range: options.range.clone(),
+        tombstones: Tombstones::Show,
     }
 }

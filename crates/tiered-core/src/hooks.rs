@@ -42,5 +42,5 @@ pub use hook::{Hook, after, before};
 pub(crate) use mutation::Body;
 pub use mutation::{Mutation, Old};
 pub use registry::HookHandle;
-pub(crate) use registry::{Hooks, inherited};
+pub(crate) use registry::{Hooks, inherited, outside};
 pub(crate) use watch::after_all;

@@ -188,7 +188,8 @@ pub enum OnOverdue {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum FillTiming {
-    /// As soon as the backend has answered; the fill follows. A second read at once may miss as well.
+    /// As soon as the backend has answered. The answer does not wait for a fill that takes its time; a second read at once may
+    /// miss as well.
     #[default]
     AfterAnswer,
     /// After the fill: a second read is a hit, if the frontend keeps the entry. A frontend that hangs delays the answer by
@@ -428,7 +429,8 @@ pub struct TieredSettings {
     pub max_pending_age: Option<Duration>,
     /// What happens to new writes once the alarm has gone off.
     pub on_overdue: OnOverdue,
-    /// How long a call waits for the frontend before it goes on without it. 2 s by default.
+    /// How long a call waits for the frontend before it goes on without it; for a read of many keys, so long for each 64 of them.
+    /// 2 s by default.
     #[serde(with = "quantity")]
     pub frontend_patience: Duration,
     /// How long a write takes at most to answer; none means without limit. While it waits for earlier

@@ -3,7 +3,9 @@
 
 use std::future::Future;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -38,6 +40,25 @@ impl Tasks {
     /// Runs `task` to its end in the store's runtime. Closing does not wait for it.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(task);
+    }
+
+    /// Runs `task` to its end. It is polled once here and now; only what has to wait goes on in a task of the store's runtime.
+    /// Closing does not wait for it.
+    ///
+    /// The caller is no part of it: a panic is that of a task, and a hook's caller does not make it a call of the hook.
+    pub(crate) fn begin(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut task = Box::pin(task);
+        let first = {
+            let _runtime = self.runtime.enter();
+            // The task polls it again, so that it needs no waker yet.
+            let poll = || task.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            hooks::outside(|| catch_unwind(AssertUnwindSafe(poll)))
+        };
+        match first {
+            Ok(Poll::Ready(())) => {}
+            Ok(Poll::Pending) => self.spawn(task),
+            Err(panic) => self.spawn(async move { resume_unwind(panic) }),
+        }
     }
 
     /// Runs `operation` in a task that only its own end stops, and waits for it. Closing waits for it as well.

@@ -3,9 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tiered_core::{Key, Lookup, Metadata, Read, ReadOptions, Result, Slices, Timestamp};
 
-use crate::engine::View;
+use crate::engine::{Table, View};
 use crate::layout::{read_record, read_value};
 use crate::record::Record;
 
@@ -62,4 +63,14 @@ pub(crate) fn head_of(
     Ok(record
         .filter(|record| record.metadata.is_visible(now, options.tombstones))
         .map(|record| Arc::new(record.metadata)))
+}
+
+/// The mark `name`.
+pub(crate) fn mark_of(view: &dyn View, name: &str) -> Result<Option<Bytes>> {
+    let mut mark = None;
+    view.get(Table::Marks, name.as_bytes(), &mut |value| {
+        mark = Some(Bytes::copy_from_slice(value));
+        Ok(())
+    })?;
+    Ok(mark)
 }

@@ -62,8 +62,8 @@ pub trait Transaction: View {
 
 /// An open embedded database.
 ///
-/// Calls may block; they come from threads for blocking work, but for [`read_cached`](Engine::read_cached). Only one
-/// thread writes. An error says in its kind what happened: after `Unavailable` and `Full` the engine is closed and
+/// Calls may block, but for [`read_cached`](Engine::read_cached). [`read`](Engine::read) comes from threads for blocking work,
+/// and from the caller's own while that is quick ([`ReadMode`](crate::ReadMode)). Only one thread writes. An error says in its kind what happened: after `Unavailable` and `Full` the engine is closed and
 /// reopened.
 pub trait Engine: Send + Sync + 'static {
     /// Runs `run` on a view of the database.

@@ -70,6 +70,23 @@ pub(crate) fn read_value(
     Ok(entry)
 }
 
+/// Bytes of the chunks that a read of the value behind `record`, or of the part of it in `range`, looks at.
+pub(crate) fn chunk_bytes(key: &Key, record: &Record, range: Option<&Range<u64>>) -> u64 {
+    let whole = record.metadata.size;
+    if record.inline.is_some() {
+        return 0;
+    }
+    let size = chunk_size(key) as u64;
+    match range.map(|range| range.start..range.end.min(whole)) {
+        Some(range) if range.is_empty() => 0,
+        Some(range) => {
+            let chunks = range.end.div_ceil(size) - range.start / size;
+            chunks.saturating_mul(size).min(whole)
+        }
+        None => whole,
+    }
+}
+
 fn slice(inline: &Bytes, wanted: &Range<u64>, key: &Key) -> Result<Bytes> {
     let bounds = usize::try_from(wanted.start).ok().zip(usize::try_from(wanted.end).ok());
     match bounds {
@@ -188,6 +205,27 @@ mod tests {
         fn scan(&self, _: Table, _: Bound<&[u8]>, _: Option<&[u8]>, _: &mut Visit<'_>) -> Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn a_range_costs_the_chunks_that_it_touches() {
+        let key = Key::new("k").expect("valid");
+        let chunk = chunk_size(&key) as u64;
+        let mut metadata = (**Stamp::system().entry(&Put::new("")).metadata()).clone();
+        metadata.size = 10 * chunk;
+        let mut record = Record { metadata, inline: None };
+        let bytes = |range: Range<u64>| chunk_bytes(&key, &record, Some(&range));
+        assert_eq!(bytes(0..0), 0);
+        assert_eq!(bytes(5..5), 0);
+        assert_eq!(bytes(u64::MAX..u64::MAX), 0);
+        assert_eq!(bytes(0..1), chunk);
+        assert_eq!(bytes(chunk - 1..chunk + 1), 2 * chunk);
+        assert_eq!(bytes(9 * chunk..u64::MAX), chunk);
+        assert_eq!(chunk_bytes(&key, &record, None), 10 * chunk);
+        record.metadata.size = 2000;
+        assert_eq!(chunk_bytes(&key, &record, Some(&(0..10))), 2000);
+        record.inline = Some(Bytes::new());
+        assert_eq!(chunk_bytes(&key, &record, None), 0);
     }
 
     #[test]

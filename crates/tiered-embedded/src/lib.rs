@@ -12,8 +12,9 @@
 //! * **Group commit.** One writer takes what has queued into one transaction, and judges preconditions in it.
 //! * **Expiry.** Each commit looks at a few records behind a cursor and removes those that have expired; a store
 //!   without writes does not shrink.
-//! * **Reads** run inline where the engine has everything in memory, else on threads for blocking work, a bounded
-//!   number at a time; listings page by page on fresh views, so that none is held between pages.
+//! * **Reads** of up to 64 KiB run on the caller's thread while that is quick, else on threads for blocking work, a bounded
+//!   number at a time ([`ReadMode`]). Reads of many keys give way to the runtime every 100 µs. Listings run page by page on
+//!   fresh views, so that none is held between pages.
 //! * **Access.** With [`Access::ReadOnly`] every write is refused before it reaches the engine.
 //! * **Locks.** An opening waits for a place that its own process is releasing, never for one that another process
 //!   holds.
@@ -23,8 +24,11 @@ mod access;
 mod answer;
 mod disk;
 mod engine;
+mod inline;
 mod layout;
 mod list;
+mod many;
+mod reading;
 mod record;
 mod settings;
 mod shared;
@@ -35,6 +39,7 @@ mod writer;
 pub use access::Access;
 pub use disk::{io_error, io_kind};
 pub use engine::{Engine, Opening, Table, Transaction, View, Visit};
+pub use inline::ReadMode;
 pub use settings::{Executor, Settings};
 pub use store::EmbeddedStore;
 pub use unused::is_unused;

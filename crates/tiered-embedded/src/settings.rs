@@ -6,15 +6,16 @@ use tiered_core::adapter::Stamp;
 use tiered_core::{Capabilities, Durability};
 
 use crate::access::Access;
+use crate::inline::ReadMode;
 
 /// Where an engine's blocking calls run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Executor {
-    /// Writes on a thread of the store's own, reads on the runtime's threads for blocking work.
+    /// Writes on a thread of the store's own, reads as [`ReadMode`] says.
     #[default]
     Threads,
-    /// Everything in the caller's poll: for engines that never wait. A store on a simulated disk becomes replayable. No
-    /// runtime is needed.
+    /// Everything in the caller's poll, in one piece and whatever [`ReadMode`] says: for engines that never wait. A store on a
+    /// simulated disk becomes replayable. No runtime is needed.
     Inline,
 }
 
@@ -40,6 +41,7 @@ pub struct Settings {
     pub(crate) max_value: u64,
     pub(crate) stamp: Stamp,
     pub(crate) executor: Executor,
+    pub(crate) reads: ReadMode,
 }
 
 impl Settings {
@@ -55,6 +57,7 @@ impl Settings {
             max_value: Capabilities::DEFAULT_MAX_VALUE,
             stamp: Stamp::system(),
             executor: Executor::default(),
+            reads: ReadMode::default(),
         }
     }
 
@@ -90,6 +93,20 @@ impl Settings {
     #[must_use]
     pub fn executor(mut self, executor: Executor) -> Self {
         self.executor = executor;
+        self
+    }
+    /// Where reads run, under [`Executor::Threads`].
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::Durability;
+    /// use tiered_embedded::{ReadMode, Settings};
+    ///
+    /// let settings = Settings::new("lmdb", "data.lmdb", Durability::PowerLoss).reads(ReadMode::Inline);
+    /// ```
+    #[must_use]
+    pub fn reads(mut self, reads: ReadMode) -> Self {
+        self.reads = reads;
         self
     }
 }

@@ -8,32 +8,24 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tiered_core::adapter::{
-    BatchOutcomes, Claim, Claims, Reads, Scope, Tombstones, check_mark, closed, opening,
-};
+use tiered_core::adapter::{BatchOutcomes, Claim, Claims, Reads, Scope, Tombstones, check_mark, closed};
 use tiered_core::{
     Action, Applied, Atomicity, Batch, ByteStream, Capabilities, Delete, Deleted, Error, ErrorKind, Feature,
     Key, ListOptions, ListStream, Metadata, Operation, Outcome, Put, Read, ReadOptions, Result, Sharing,
-    Slices, Store, Timestamp, Written, adapter,
+    Slices, Store, Timestamp, Written,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::access::Access;
-use crate::answer::{answer, head_of, slices};
+use crate::answer::{answer, head_of, mark_of, slices};
 use crate::engine::{Engine, Opening, Table, View};
-use crate::layout::read_record;
+use crate::inline::{Inlining, LARGEST};
+use crate::layout::{chunk_bytes, read_record};
 use crate::list;
-use crate::record::Record;
+use crate::reading::{self, READERS};
 use crate::settings::{Executor, Settings};
 use crate::shared::Shared;
 use crate::writer::{Judging, Request, Writer};
-
-/// The number of concurrent reads on threads: an engine's calls block, and more threads would only wait for the same
-/// disk.
-const READERS: usize = 16;
-
-/// The largest value that is read on the caller's own thread: about as long as a switch of threads takes.
-const INLINE_READ: u64 = 64 << 10;
 
 /// How long dropping a store waits for its engine: long enough for a last commit and its closing, not for a hanging
 /// disk.
@@ -51,6 +43,7 @@ struct Inner {
     shared: Arc<Shared>,
     capabilities: Capabilities,
     writing: Writing,
+    inlining: Inlining,
     readers: Semaphore,
     claims: Claims,
 }
@@ -104,11 +97,11 @@ impl EmbeddedStore {
         settings: Settings,
         open: impl Fn(Opening) -> Result<Box<dyn Engine>> + Send + Sync + 'static,
     ) -> Result<Self> {
-        let Settings { name, durability, max_value, executor, .. } = settings;
+        let Settings { name, durability, max_value, executor, reads, .. } = settings;
         let failed = move |error: Error| error.during(Operation::Open).in_tier(name);
         let opening = move || Shared::new(settings, Box::new(open)).map(Arc::new);
         let shared = match executor {
-            Executor::Threads => blocking(opening).await,
+            Executor::Threads => reading::blocking(opening).await,
             Executor::Inline => opening(),
         };
         let shared = shared.map_err(failed)?;
@@ -136,6 +129,7 @@ impl EmbeddedStore {
             shared,
             capabilities,
             writing,
+            inlining: Inlining::new(reads),
             readers: Semaphore::new(READERS),
             claims: Claims::new(),
         })))
@@ -150,60 +144,33 @@ impl EmbeddedStore {
         error.during(operation).in_tier(self.0.name)
     }
 
-    fn check_open(&self, operation: Operation) -> Result<()> {
+    pub(crate) fn name(&self) -> &'static str {
+        self.0.name
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0.shared
+    }
+
+    pub(crate) fn inlining(&self) -> &Inlining {
+        &self.0.inlining
+    }
+
+    /// Limits the reads on threads.
+    pub(crate) fn readers(&self) -> &Semaphore {
+        &self.0.readers
+    }
+
+    /// Whether everything runs in the caller's poll.
+    pub(crate) fn polls_inline(&self) -> bool {
+        matches!(self.0.writing, Writing::Inline(_))
+    }
+
+    pub(crate) fn check_open(&self, operation: Operation) -> Result<()> {
         if self.0.shared.is_closed() {
             return Err(closed(operation).in_tier(self.0.name));
         }
         Ok(())
-    }
-
-    /// Runs a read on a thread that may block.
-    pub(crate) async fn read<T: Send + 'static>(
-        &self,
-        operation: Operation,
-        read: impl Fn(&dyn View) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        self.check_open(operation)?;
-        let failed = |error: Error| error.during(operation).in_tier(self.0.name);
-        let shared = Arc::clone(&self.0.shared);
-        let run = move || {
-            shared.with_engine(|engine| {
-                let mut result = None;
-                engine.read(&mut |view| {
-                    result = Some(read(view)?);
-                    Ok(())
-                })?;
-                result.ok_or_else(|| Error::new(ErrorKind::Other, "the engine ran no read"))
-            })
-        };
-        if matches!(self.0.writing, Writing::Inline(_)) {
-            return run().map_err(failed);
-        }
-        let Ok(_permit) = self.0.readers.acquire().await else { return Err(failed(closed(operation))) };
-        blocking(run).await.map_err(failed)
-    }
-
-    /// Runs a read at once, where the engine has all it needs in memory.
-    fn read_cached<T>(
-        &self,
-        operation: Operation,
-        mut read: impl FnMut(&dyn View) -> Result<Option<T>>,
-    ) -> Result<Option<T>> {
-        self.check_open(operation)?;
-        let mut result = None;
-        let ran = self.0.shared.with_idle_engine(|engine| {
-            engine.read_cached(&mut |view| {
-                result = read(view)?;
-                Ok(())
-            })
-        });
-        match ran {
-            // The blocking path reports a failing disk and closes the engine.
-            None => Ok(None),
-            Some(Err(error)) if error.kind() != ErrorKind::Corrupt => Ok(None),
-            Some(Err(error)) => Err(error.during(operation).in_tier(self.0.name)),
-            Some(Ok(())) => Ok(result),
-        }
     }
 
     async fn ask<T>(
@@ -274,13 +241,6 @@ impl Drop for Ending {
     }
 }
 
-async fn blocking<T: Send + 'static>(run: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let task = opening::runtime()?.spawn_blocking(run);
-    task.await.unwrap_or_else(|error| {
-        Err(Error::new(ErrorKind::Other, "a blocking call was lost").with_source(error))
-    })
-}
-
 fn unexpected() -> Error {
     Error::new(ErrorKind::Other, "the writer gave another answer than was asked for")
         .outcome_is(Outcome::Unknown)
@@ -294,15 +254,15 @@ impl Store for EmbeddedStore {
 
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
         let now = self.now();
-        let cached = self.read_cached(Operation::Load, |view| {
+        let here = self.read_here(Operation::Load, |view| {
             let record = read_record(view, key)?;
-            let long = |record: &Record| record.inline.is_none() && record.metadata.size > INLINE_READ;
-            if record.as_ref().is_some_and(long) {
+            let bytes = record.as_ref().map_or(0, |record| chunk_bytes(key, record, options.range.as_ref()));
+            if bytes > LARGEST {
                 return Ok(None);
             }
             answer(view, key, record, options, now).map(Some)
         });
-        if let Some(read) = cached.map_err(|error| error.for_key(key))? {
+        if let Some(read) = here.await.map_err(|error| error.for_key(key))? {
             return Ok(read);
         }
         let (owned, options) = (key.clone(), options.clone());
@@ -332,8 +292,8 @@ impl Store for EmbeddedStore {
 
     async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
         let now = self.now();
-        let cached = self.read_cached(Operation::Load, |view| head_of(view, key, options, now).map(Some));
-        if let Some(found) = cached.map_err(|error| error.for_key(key))? {
+        let here = self.read_here(Operation::Load, |view| head_of(view, key, options, now).map(Some));
+        if let Some(found) = here.await.map_err(|error| error.for_key(key))? {
             return Ok(found);
         }
         let (owned, options) = (key.clone(), options.clone());
@@ -341,44 +301,9 @@ impl Store for EmbeddedStore {
         head.await.map_err(|error| error.for_key(key))
     }
 
-    /// All keys on one view.
+    /// Many keys are read in pieces, each on one view.
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
-        let (owned, asked, now, name) = (keys.to_vec(), options.clone(), self.now(), self.0.name);
-        let reads = self.read(Operation::LoadMany, move |view| {
-            let names: Vec<&[u8]> = owned.iter().map(|key| key.as_str().as_bytes()).collect();
-            let mut records: Vec<Result<Option<Record>>> = Vec::new();
-            records.resize_with(owned.len(), || Ok(None));
-            view.get_many(Table::Meta, &names, &mut |index, bytes| {
-                if let (Some(key), Some(record)) = (owned.get(index), records.get_mut(index)) {
-                    *record = crate::record::decode(key, bytes).map(Some);
-                }
-                Ok(())
-            })?;
-            let mut reads = Reads::with_capacity(owned.len());
-            for (key, record) in owned.iter().zip(records) {
-                let read = record.and_then(|record| answer(view, key, record, &asked, now));
-                match read.map_err(|error| error.during(Operation::LoadMany).in_tier(name).for_key(key)) {
-                    // Damage concerns one key. A failed disk ends the read, and the engine is reopened.
-                    Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Full) => {
-                        return Err(error);
-                    }
-                    read => reads.push(read),
-                }
-            }
-            Ok(reads)
-        });
-        match reads.await {
-            Ok(reads) => reads,
-            // The engine does not name the damaged key: read each key on its own.
-            Err(error) if error.kind() == ErrorKind::Corrupt => {
-                let mut reads = Reads::with_capacity(keys.len());
-                for key in keys {
-                    reads.push(self.load(key, options).await);
-                }
-                reads
-            }
-            Err(error) => adapter::all_failed(keys, &error),
-        }
+        self.read_many(keys, options).await
     }
 
     /// All ranges on one view.
@@ -389,14 +314,17 @@ impl Store for EmbeddedStore {
         options: &ReadOptions,
     ) -> Result<Read<Slices>> {
         let (owned, now) = (key.clone(), self.now());
-        let (ranges, options) = (ranges.to_vec(), options.clone());
+        let (wanted, ranges, options) = (ranges, ranges.to_vec(), options.clone());
         let answer = move |view: &dyn View| slices(view, &owned, &ranges, &options, now);
         let asked = answer.clone();
-        let cached = self.read_cached(Operation::Load, |view| {
-            let small = read_record(view, key)?.is_none_or(|record| record.metadata.size <= INLINE_READ);
-            if small { asked(view).map(Some) } else { Ok(None) }
+        let here = self.read_here(Operation::Load, |view| {
+            let bytes = read_record(view, key)?.map_or(0, |record| {
+                let of = |range| chunk_bytes(key, &record, Some(range));
+                wanted.iter().map(of).fold(0, u64::saturating_add)
+            });
+            if bytes > LARGEST { Ok(None) } else { asked(view).map(Some) }
         });
-        if let Some(read) = cached.map_err(|error| error.for_key(key))? {
+        if let Some(read) = here.await.map_err(|error| error.for_key(key))? {
             return Ok(read);
         }
         self.read(Operation::Load, answer).await.map_err(|error| error.for_key(key))
@@ -470,16 +398,11 @@ impl Store for EmbeddedStore {
 
     async fn mark(&self, name: &str) -> Result<Option<Bytes>> {
         check_mark(name, None)?;
+        if let Some(mark) = self.read_here(Operation::Mark, |view| mark_of(view, name).map(Some)).await? {
+            return Ok(mark);
+        }
         let name = name.to_owned();
-        self.read(Operation::Mark, move |view| {
-            let mut mark = None;
-            view.get(Table::Marks, name.as_bytes(), &mut |value| {
-                mark = Some(Bytes::copy_from_slice(value));
-                Ok(())
-            })?;
-            Ok(mark)
-        })
-        .await
+        self.read(Operation::Mark, move |view| mark_of(view, &name)).await
     }
 
     async fn set_mark(&self, name: &str, value: Option<Bytes>) -> Result<()> {

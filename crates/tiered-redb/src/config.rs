@@ -8,7 +8,7 @@ use tiered_core::adapter::opening::Before;
 use tiered_core::adapter::{Stamp, opening};
 use tiered_core::{Capabilities, Durability, Error, ErrorKind, Operation, Result};
 use tiered_core::{Create, WriteDurability};
-use tiered_embedded::{Access, Executor, Settings, io_error};
+use tiered_embedded::{Access, Executor, ReadMode, Settings, io_error};
 
 use crate::{RedbStore, destroy, open};
 
@@ -45,6 +45,7 @@ pub struct RedbConfig {
     pub(crate) max_value: u64,
     pub(crate) stamp: Stamp,
     executor: Executor,
+    reads: ReadMode,
 }
 
 impl RedbConfig {
@@ -63,6 +64,7 @@ impl RedbConfig {
             max_value: Capabilities::DEFAULT_MAX_VALUE,
             stamp: Stamp::system(),
             executor: Executor::default(),
+            reads: ReadMode::default(),
         }
     }
 
@@ -136,6 +138,25 @@ impl RedbConfig {
     #[must_use]
     pub fn executor(mut self, executor: Executor) -> Self {
         self.executor = executor;
+        self
+    }
+
+    /// Where reads run: on the caller's thread, on threads for blocking work, or by how long they take.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> tiered_core::Result<()> {
+    /// # let folder = tempfile::tempdir().expect("a folder");
+    /// # let path = folder.path().join("data.redb");
+    /// use tiered_redb::{ReadMode, RedbConfig};
+    ///
+    /// // All of it is in memory: a read never waits.
+    /// let store = RedbConfig::new(&path).cache(1 << 30).reads(ReadMode::Inline).open().await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn reads(mut self, reads: ReadMode) -> Self {
+        self.reads = reads;
         self
     }
 
@@ -291,5 +312,6 @@ impl RedbConfig {
             .max_value(self.max_value)
             .stamp(self.stamp.clone())
             .executor(self.executor)
+            .reads(self.reads)
     }
 }

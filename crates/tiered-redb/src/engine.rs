@@ -1,11 +1,12 @@
 //! redb as an engine.
 
+use std::cell::OnceCell;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use redb::{
-    Database, Durability, ReadOnlyDatabase, ReadableDatabase, ReadableTable, TableDefinition,
-    WriteTransaction,
+    Database, Durability, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
+    TableDefinition, WriteTransaction,
 };
 use tiered_core::{Error, ErrorKind, Outcome, Result};
 use tiered_embedded::{Engine, Table, Transaction, View, Visit};
@@ -52,7 +53,7 @@ pub(crate) fn make_tables(transaction: &WriteTransaction) -> Result<()> {
     Ok(())
 }
 
-/// The three tables, open for reading or for writing.
+/// The three tables, open for writing.
 struct Tables<T> {
     meta: T,
     chunks: T,
@@ -81,24 +82,80 @@ impl<T> Tables<T> {
     }
 }
 
-impl<T: ReadableTable<&'static [u8], &'static [u8]>> View for Tables<T> {
+impl View for Tables<redb::Table<'_, &'static [u8], &'static [u8]>> {
     fn get(&self, table: Table, key: &[u8], visit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<bool> {
-        match self.table(table).get(key).map_err(map)? {
-            Some(value) => visit(value.value()).map(|()| true),
-            None => Ok(false),
-        }
+        get(self.table(table), key, visit)
     }
 
     fn scan(&self, table: Table, from: Bound<&[u8]>, to: Option<&[u8]>, visit: &mut Visit<'_>) -> Result<()> {
-        let to = to.map_or(Bound::Unbounded, Bound::Excluded);
-        for found in self.table(table).range::<&[u8]>((from, to)).map_err(map)? {
-            let (key, value) = found.map_err(map)?;
-            if visit(key.value(), value.value())?.is_break() {
-                break;
-            }
-        }
-        Ok(())
+        scan(self.table(table), from, to, visit)
     }
+}
+
+type ReadOnly = ReadOnlyTable<&'static [u8], &'static [u8]>;
+
+/// What a read sees. Its tables are opened when they are used: opening one costs as much as a look-up.
+struct Reading {
+    transaction: ReadTransaction,
+    meta: OnceCell<ReadOnly>,
+    chunks: OnceCell<ReadOnly>,
+    marks: OnceCell<ReadOnly>,
+}
+
+impl Reading {
+    fn new(transaction: ReadTransaction) -> Self {
+        Self { transaction, meta: OnceCell::new(), chunks: OnceCell::new(), marks: OnceCell::new() }
+    }
+
+    fn table(&self, table: Table) -> Result<&ReadOnly> {
+        let (cell, definition) = match table {
+            Table::Meta => (&self.meta, META),
+            Table::Chunks => (&self.chunks, CHUNKS),
+            Table::Marks => (&self.marks, MARKS),
+        };
+        if let Some(open) = cell.get() {
+            return Ok(open);
+        }
+        let opened = self.transaction.open_table(definition).map_err(map)?;
+        Ok(cell.get_or_init(|| opened))
+    }
+}
+
+impl View for Reading {
+    fn get(&self, table: Table, key: &[u8], visit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<bool> {
+        get(self.table(table)?, key, visit)
+    }
+
+    fn scan(&self, table: Table, from: Bound<&[u8]>, to: Option<&[u8]>, visit: &mut Visit<'_>) -> Result<()> {
+        scan(self.table(table)?, from, to, visit)
+    }
+}
+
+fn get(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    key: &[u8],
+    visit: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<bool> {
+    match table.get(key).map_err(map)? {
+        Some(value) => visit(value.value()).map(|()| true),
+        None => Ok(false),
+    }
+}
+
+fn scan(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    from: Bound<&[u8]>,
+    to: Option<&[u8]>,
+    visit: &mut Visit<'_>,
+) -> Result<()> {
+    let to = to.map_or(Bound::Unbounded, Bound::Excluded);
+    for found in table.range::<&[u8]>((from, to)).map_err(map)? {
+        let (key, value) = found.map_err(map)?;
+        if visit(key.value(), value.value())?.is_break() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 impl Transaction for Tables<redb::Table<'_, &'static [u8], &'static [u8]>> {
@@ -161,8 +218,5 @@ impl Engine for ReadOnlyEngine {
 }
 
 fn read(database: &impl ReadableDatabase, run: &mut dyn FnMut(&dyn View) -> Result<()>) -> Result<()> {
-    contained(|| {
-        let transaction = database.begin_read().map_err(map)?;
-        run(&Tables::open(|table| transaction.open_table(table).map_err(map))?)
-    })
+    contained(|| run(&Reading::new(database.begin_read().map_err(map)?)))
 }

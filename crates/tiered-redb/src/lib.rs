@@ -22,6 +22,11 @@
 //! [`RedbConfig::destroy`] removes the file, and only one that is known to be a database of this adapter.
 //!
 //! With [`Access::ReadOnly`] a write-protected file, or one on a read-only mount, can be read.
+//!
+//! # Reads
+//! A read of up to 64 KiB runs on the caller's thread: from redb's cache or the page cache it takes a few microseconds. redb
+//! has no read that refuses to wait for the disk, so a read that took more than 100 µs sends those after it to threads for
+//! blocking work for a while. [`RedbConfig::reads`] fixes either way.
 
 mod config;
 mod create;
@@ -34,7 +39,7 @@ mod system;
 pub use config::{RedbConfig, Verify};
 pub use tiered_core::{Create, WriteDurability};
 use tiered_embedded::EmbeddedStore;
-pub use tiered_embedded::{Access, Executor};
+pub use tiered_embedded::{Access, Executor, ReadMode};
 
 /// A store in one redb file. Cloning shares it.
 pub type RedbStore = EmbeddedStore;

@@ -6,7 +6,7 @@ use tiered_core::adapter::opening::Before;
 use tiered_core::adapter::{Stamp, opening};
 use tiered_core::{Capabilities, Durability, Error, ErrorKind, Operation, Result};
 use tiered_core::{Create, WriteDurability};
-use tiered_embedded::{Access, Settings};
+use tiered_embedded::{Access, ReadMode, Settings};
 
 use crate::{RocksdbStore, destroy, open};
 
@@ -28,6 +28,7 @@ pub struct RocksdbConfig {
     pub(crate) durability: WriteDurability,
     pub(crate) create: Create,
     pub(crate) access: Access,
+    reads: ReadMode,
     max_value: u64,
     stamp: Stamp,
 }
@@ -51,6 +52,7 @@ impl RocksdbConfig {
             durability: WriteDurability::default(),
             create: Create::default(),
             access: Access::default(),
+            reads: ReadMode::default(),
             max_value: Capabilities::DEFAULT_MAX_VALUE,
             stamp: Stamp::system(),
         }
@@ -102,6 +104,24 @@ impl RocksdbConfig {
         self
     }
 
+    /// Where reads run that may need a block that is not in the block cache: on the caller's thread, on threads for blocking
+    /// work, or by how long they take.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn open() -> tiered_core::Result<()> {
+    /// use tiered_rocksdb::{ReadMode, RocksdbConfig};
+    ///
+    /// // The disk is slow, and the runtime must never wait for it.
+    /// let store = RocksdbConfig::new("data.rocksdb").reads(ReadMode::Threads).open().await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn reads(mut self, reads: ReadMode) -> Self {
+        self.reads = reads;
+        self
+    }
+
     /// The largest value, in bytes; the engine supports at most 3 GiB.
     #[must_use]
     pub fn max_value(mut self, bytes: u64) -> Self {
@@ -133,6 +153,7 @@ impl RocksdbConfig {
         let settings = Settings::new("rocksdb", self.path.display().to_string(), durability)
             .path(&self.path)
             .access(self.access)
+            .reads(self.reads)
             .max_value(self.max_value)
             .stamp(self.stamp.clone());
         RocksdbStore::open(settings, move |opening| open::open(&self, opening)).await

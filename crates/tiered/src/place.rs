@@ -3,6 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+// Both adapters have the same type.
+#[cfg(feature = "redb")]
+use tiered_redb::ReadMode;
+#[cfg(all(feature = "rocksdb", not(feature = "redb")))]
+use tiered_rocksdb::ReadMode;
+
 #[cfg(any(feature = "redb", feature = "rocksdb"))]
 use tiered_core::WriteDurability;
 use tiered_core::adapter::opening::Before;
@@ -231,6 +237,17 @@ fn number<N: std::str::FromStr>(name: &str, text: String) -> Result<N> {
     })
 }
 
+/// Where the reads of an embedded store run.
+#[cfg(any(feature = "redb", feature = "rocksdb"))]
+fn read_mode(text: &str) -> Result<ReadMode> {
+    match text {
+        "adaptive" => Ok(ReadMode::Adaptive),
+        "inline" => Ok(ReadMode::Inline),
+        "threads" => Ok(ReadMode::Threads),
+        other => Err(choice("reads", other, "adaptive, inline, threads")),
+    }
+}
+
 /// Refuses a value that is none of `choices`.
 #[cfg(any(feature = "moka", feature = "redb", feature = "rocksdb", feature = "postgres", feature = "s3"))]
 fn choice(name: &str, given: &str, choices: &str) -> Error {
@@ -267,7 +284,10 @@ fn redb(mut url: StoreUrl) -> Result<Place> {
             other => return Err(choice("access", other, "read-write, read-only")),
         });
     }
-    url.finish(&["cache", "durability", "verify", "access", "max_value"])?;
+    if let Some(reads) = url.take("reads") {
+        config = config.reads(read_mode(&reads)?);
+    }
+    url.finish(&["cache", "durability", "verify", "access", "reads", "max_value"])?;
     Ok(Place::Redb(Box::new(config)))
 }
 
@@ -300,7 +320,10 @@ fn rocksdb(mut url: StoreUrl) -> Result<Place> {
             other => return Err(choice("access", other, "read-write, read-only")),
         });
     }
-    url.finish(&["cache", "write_buffer", "durability", "access", "max_value"])?;
+    if let Some(reads) = url.take("reads") {
+        config = config.reads(read_mode(&reads)?);
+    }
+    url.finish(&["cache", "write_buffer", "durability", "access", "reads", "max_value"])?;
     Ok(Place::Rocksdb(Box::new(config)))
 }
 
@@ -448,4 +471,20 @@ fn s3(mut url: StoreUrl) -> Result<Place> {
         "max_value",
     ])?;
     Ok(Place::S3(Box::new(config)))
+}
+
+#[cfg(all(test, feature = "redb"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_reads_run_is_a_parameter() {
+        let place = |url: &str| StoreUrl::parse(url).and_then(Place::of);
+        for reads in ["adaptive", "inline", "threads"] {
+            assert!(place(&format!("redb:d?reads={reads}")).is_ok(), "{reads}");
+        }
+        let error = place("redb:d?reads=maybe").map(drop).expect_err("unknown");
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains("adaptive, inline, threads"), "{error}");
+    }
 }

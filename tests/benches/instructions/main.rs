@@ -1,7 +1,8 @@
-//! Hits, to be counted in instructions: `cargo xtask instructions` runs this program under callgrind, which counts the same on a
-//! busy machine. `HIT NUMBER` makes so many hits of one kind; without arguments it lists the kinds.
+//! Hits and reads of a disk, to be counted in instructions: `cargo xtask instructions` runs this program under callgrind, which
+//! counts the same on a busy machine. `KIND NUMBER` makes so many reads of one kind; without arguments it lists the kinds.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
+mod disk;
 mod quick;
 
 use std::future::Future;
@@ -102,12 +103,15 @@ const HITS: [&str; 7] = ["store", "moka", "dyn", "text", "blocking", "typed", "d
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let [kind, number] = arguments.as_slice() else {
-        println!("{}\n{}", HITS.join(" "), quick::KINDS.join(" "));
+        println!("{}\n{}\n{}", HITS.join(" "), quick::KINDS.join(" "), disk::KINDS.join(" "));
         return;
     };
     let number = number.parse().unwrap_or(0);
     if quick::KINDS.contains(&kind.as_str()) {
         return quick::hit(kind, number);
+    }
+    if disk::KINDS.contains(&kind.as_str()) {
+        return disk::read(kind, number);
     }
     let hits = Hits::new();
     for _ in 0..number {

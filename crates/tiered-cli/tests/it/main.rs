@@ -156,6 +156,8 @@ fn invalid_input_is_named_in_the_error() {
     get(&format!("{store}?cashe=1MiB")).ends(2).says("no parameter cashe");
     get(&format!("{store}?cache=1MiB&cache=2MiB")).ends(2).says("twice");
     get(&format!("{store}?durability=maybe")).ends(2).says("sync, buffer");
+    get(&format!("{store}?reads=maybe")).ends(2).says("adaptive, inline, threads");
+    get(&format!("{store}?reads=inline")).ends(0);
     get("moka:?capacity=0").ends(2).says("capacity is 0");
     get("moka:?capacity=lots").ends(2).says("64MiB");
     get(&place.url("absent.redb")).ends(4).says("absent.redb");

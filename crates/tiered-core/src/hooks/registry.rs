@@ -66,6 +66,11 @@ pub(crate) fn inherited<F: Future>(task: F) -> impl Future<Output = F::Output> {
     async move { if stores.is_empty() { task.await } else { INSIDE.scope(stores, task).await } }
 }
 
+/// Makes a call that belongs to no hook, though the current task may be in one.
+pub(crate) fn outside<T>(call: impl FnOnce() -> T) -> T {
+    INSIDE.sync_scope(Vec::new(), call)
+}
+
 impl Hooks {
     pub(crate) fn new(recorder: Arc<Recorder>) -> Arc<Self> {
         static STORES: AtomicU64 = AtomicU64::new(0);

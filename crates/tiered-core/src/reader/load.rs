@@ -48,10 +48,11 @@ impl Reader {
         Joining::SentSince(sent.earlier_by(Duration::from_millis(self.plan.max_stale_of_hits())))
     }
 
-    /// Leads a load in a task of its own: others may follow it, and the reader that began it may be dropped.
+    /// Leads a load to its end: others may follow it, and the reader that began it may be dropped. What the tiers answer at
+    /// once takes no task.
     fn lead(self: &Arc<Self>, leader: Leader, key: Key, replaces: Replaceable, freshness: Freshness) {
         let reader = Arc::clone(self);
-        self.tasks.spawn(async move { reader.read_and_fill(leader, key, replaces, freshness).await });
+        self.tasks.begin(async move { reader.read_and_fill(leader, key, replaces, freshness).await });
     }
 
     /// Waits for the load that a reader joined when it would have `sent` a request of its own, and answers the reader.

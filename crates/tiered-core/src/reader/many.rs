@@ -1,4 +1,4 @@
-//! Reads of several keys: hits one by one, the misses in one read of the backend.
+//! Reads of several keys: one look at the frontend for all, and one read of the backend for the misses.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::frontend::{Found, Replaceable};
 use crate::key::Key;
 use crate::observe::Count;
 use crate::policy::Freshness;
-use crate::read::{ReadOptions, Reads};
+use crate::read::{Lookup, Read, ReadOptions, Reads, Source};
 use crate::slot::{Glance, Joined, Leader, Load};
 
 /// A load that this read leads.
@@ -18,18 +18,22 @@ struct Led {
     replaces: Replaceable,
 }
 
+/// What one look at the frontend told of a key.
+enum Looked {
+    /// The answer.
+    Here(Read),
+    /// The backend is asked, together with others.
+    Loading(Load),
+}
+
 impl Reader {
     pub(crate) async fn get_many(self: &Arc<Self>, keys: &[Key], options: &ReadOptions) -> Reads {
-        let plain = options.range.is_none() && options.freshness == Freshness::Cached;
-        let loads = if plain && self.plan.loads_together() {
-            self.lead_misses(keys, options).await
-        } else {
-            HashMap::new()
-        };
+        let looked = self.look_at_all(keys, options).await;
         let mut reads = Vec::with_capacity(keys.len());
         for key in keys {
-            reads.push(match loads.get(key) {
-                Some(load) => {
+            reads.push(match looked.get(key) {
+                Some(Looked::Here(read)) => Ok(read.clone()),
+                Some(Looked::Loading(load)) => {
                     self.recorder.count(Count::Miss);
                     self.bounded(self.answer_loaded(load.clone(), load.sent(), options)).await
                 }
@@ -39,33 +43,57 @@ impl Reader {
         reads
     }
 
-    /// Leads a load for each key that the frontend does not have; one read of the backend serves them all.
-    async fn lead_misses(self: &Arc<Self>, keys: &[Key], options: &ReadOptions) -> HashMap<Key, Load> {
-        let (mut missing, mut seen) = (Vec::new(), HashSet::new());
-        for key in keys {
-            if !seen.insert(key) || !matches!(self.slots.glance(key), Glance::Clear) {
-                continue;
-            }
-            // Fresh entries are read later; doubtful ones are compared one by one, and a failure answers there.
-            if let Ok(Found::Stale(replaces @ (Replaceable::Nothing | Replaceable::Damaged))) =
-                self.frontend.look(key, options).await
-            {
-                missing.push((key, replaces));
+    /// Looks once at each key in the frontend, and leads a load for each that it does not have. A key that is left out is to
+    /// be read by itself.
+    async fn look_at_all<'k>(
+        self: &Arc<Self>,
+        keys: &'k [Key],
+        options: &ReadOptions,
+    ) -> HashMap<&'k Key, Looked> {
+        let mut seen = HashSet::with_capacity(keys.len());
+        let is_clear = |key: &Key| matches!(self.slots.glance(key), Glance::Clear);
+        let asked: Vec<&Key> = keys.iter().filter(|key| seen.insert(*key) && is_clear(key)).collect();
+        let found = self.frontend.look_many(&asked, options).await;
+        let plain = options.range.is_none() && options.freshness == Freshness::Cached;
+        let together = plain && self.plan.loads_together();
+        let (mut looked, mut missing) = (HashMap::with_capacity(asked.len()), Vec::new());
+        for (key, found) in asked.into_iter().zip(found) {
+            match found {
+                Some(Found::Fresh(entry))
+                    if !options.excludes(entry.version()) || self.is_last_word(&entry) =>
+                {
+                    looked.insert(key, Looked::Here(self.answer_hit(entry, options)));
+                }
+                // A failure is answered where the key is read by itself; a doubtful entry is compared there.
+                Some(Found::Stale(replaces @ (Replaceable::Nothing | Replaceable::Damaged))) if together => {
+                    missing.push((key, replaces));
+                }
+                Some(Found::Stale(_)) if self.plan.frontend_answers_alone(options.freshness) => {
+                    self.recorder.count(Count::Miss);
+                    looked.insert(key, Looked::Here(Read::fresh(Lookup::Absent, Source::Frontend)));
+                }
+                Some(_) | None => {}
             }
         }
+        looked.extend(self.lead_together(missing));
+        looked
+    }
+
+    /// Leads a load for each of these keys; one read of the backend serves them all.
+    fn lead_together<'k>(self: &Arc<Self>, missing: Vec<(&'k Key, Replaceable)>) -> Vec<(&'k Key, Looked)> {
         // No load waits for this call: others may follow it, and the call may be dropped.
-        let (mut loads, mut led) = (HashMap::new(), Vec::new());
+        let (mut loads, mut led) = (Vec::with_capacity(missing.len()), Vec::new());
         for (key, replaces) in missing {
             let sent = self.frontend.sent();
             if let Joined::Leading(load, leader) = Joined::load_of(&self.slots, key, sent, self.joining(sent))
             {
-                loads.insert(key.clone(), load);
+                loads.push((key, Looked::Loading(load)));
                 led.push(Led { key: key.clone(), leader, replaces });
             }
         }
         if !led.is_empty() {
             let reader = Arc::clone(self);
-            self.tasks.spawn(async move { reader.read_and_fill_together(led).await });
+            self.tasks.begin(async move { reader.read_and_fill_together(led).await });
         }
         loads
     }

@@ -131,6 +131,11 @@ impl Handle {
         Ok(Self(()))
     }
 
+    /// There is one runtime, in which everything is.
+    pub(crate) const fn enter(&self) -> Entered {
+        Entered(())
+    }
+
     pub(crate) fn spawn<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
@@ -143,6 +148,10 @@ impl Handle {
         }))
     }
 }
+
+/// As the guard of a runtime.
+#[derive(Debug)]
+pub(crate) struct Entered(());
 
 /// A task that is counted until it has ended.
 struct Counted(());

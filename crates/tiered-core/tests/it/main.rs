@@ -10,6 +10,7 @@ mod forms;
 mod hooks;
 mod invalidation;
 mod leasing;
+mod lookups;
 mod model;
 mod promises;
 mod resilience;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::ThreadId;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tiered_core::{Error, ErrorKind, Outcome, Result};
@@ -22,6 +24,10 @@ pub(crate) struct Disk {
     pub(crate) failures: AtomicU64,
     /// How long a commit takes, and closing, in milliseconds.
     pub(crate) slowness: AtomicU64,
+    /// How long each look-up of a record takes, in milliseconds.
+    pub(crate) look_up: AtomicU64,
+    /// The threads that reads ran on, one for each view.
+    pub(crate) readers: Mutex<Vec<ThreadId>>,
 }
 
 impl Disk {
@@ -47,6 +53,11 @@ impl Disk {
         !self.locked.load(Ordering::Acquire)
     }
 
+    /// The threads that have read since the last call.
+    pub(crate) fn take_readers(&self) -> Vec<ThreadId> {
+        std::mem::take(&mut self.readers.lock())
+    }
+
     /// Pairs of `table`.
     pub(crate) fn pairs(&self, table: Table) -> usize {
         self.tables.lock().keys().filter(|(number, _)| *number == id(table)).count()
@@ -61,7 +72,7 @@ impl Drop for MapEngine {
     }
 }
 
-struct Tabled(Tables);
+struct Tabled(Tables, Duration);
 
 fn id(table: Table) -> u8 {
     match table {
@@ -73,6 +84,7 @@ fn id(table: Table) -> u8 {
 
 impl View for Tabled {
     fn get(&self, table: Table, key: &[u8], visit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<bool> {
+        std::thread::sleep(self.1);
         match self.0.get(&(id(table), key.to_vec())) {
             Some(value) => visit(value).map(|()| true),
             None => Ok(false),
@@ -112,12 +124,14 @@ impl Transaction for Tabled {
 
 impl Engine for MapEngine {
     fn read(&self, run: &mut dyn FnMut(&dyn View) -> Result<()>) -> Result<()> {
-        run(&Tabled(self.0.tables.lock().clone()))
+        self.0.readers.lock().push(std::thread::current().id());
+        let look_up = Duration::from_millis(self.0.look_up.load(Ordering::Relaxed));
+        run(&Tabled(self.0.tables.lock().clone(), look_up))
     }
 
     fn write(&self, _: bool, run: &mut dyn FnMut(&mut dyn Transaction) -> Result<()>) -> Result<()> {
-        std::thread::sleep(std::time::Duration::from_millis(self.0.slowness.load(Ordering::Relaxed)));
-        let mut tables = Tabled(self.0.tables.lock().clone());
+        std::thread::sleep(Duration::from_millis(self.0.slowness.load(Ordering::Relaxed)));
+        let mut tables = Tabled(self.0.tables.lock().clone(), Duration::ZERO);
         run(&mut tables).map_err(|error| error.outcome_is(Outcome::NotApplied))?;
         let failures = self.0.failures.load(Ordering::Relaxed);
         if failures > 0 {
@@ -130,7 +144,7 @@ impl Engine for MapEngine {
     }
 
     fn close(self: Box<Self>) -> Result<()> {
-        std::thread::sleep(std::time::Duration::from_millis(self.0.slowness.load(Ordering::Relaxed)));
+        std::thread::sleep(Duration::from_millis(self.0.slowness.load(Ordering::Relaxed)));
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! What the shared part of embedded adapters does itself, over an engine of maps.
 
 mod engine;
+mod reads;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +17,7 @@ use tiered_core::{
     Delete, Durability, ErrorKind, Key, Outcome, Precondition, Put, ReadOptions, Result, Store,
     StoreExt as _, Timestamp,
 };
-use tiered_embedded::{EmbeddedStore, Executor, Settings, Table};
+use tiered_embedded::{EmbeddedStore, Executor, ReadMode, Settings, Table};
 
 fn key(name: &str) -> Key {
     Key::new(name).expect("valid")
@@ -31,19 +32,33 @@ struct Maps {
 }
 
 async fn open(disk: &Arc<Disk>, clock: &Arc<ManualClock>, executor: Executor) -> Result<EmbeddedStore> {
+    open_reading(disk, clock, executor, ReadMode::default()).await
+}
+
+async fn open_reading(
+    disk: &Arc<Disk>,
+    clock: &Arc<ManualClock>,
+    executor: Executor,
+    reads: ReadMode,
+) -> Result<EmbeddedStore> {
     let settings = Settings::new("maps", "memory", Durability::PowerLoss)
         .max_value(4 << 20)
         .stamp(Stamp::new(clock.clone(), Arc::new(VersionMint::from_entropy())))
-        .executor(executor);
+        .executor(executor)
+        .reads(reads);
     let disk = Arc::clone(disk);
     EmbeddedStore::open(settings, move |opening| disk.open(opening)).await
 }
 
 impl Maps {
     async fn new(executor: Executor) -> Self {
+        Self::reading(executor, ReadMode::default()).await
+    }
+
+    async fn reading(executor: Executor, reads: ReadMode) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000_000_000)));
         let disk = Arc::new(Disk::default());
-        let store = open(&disk, &clock, executor).await.expect("opens");
+        let store = open_reading(&disk, &clock, executor, reads).await.expect("opens");
         Self { disk, clock, executor, store }
     }
 }
@@ -75,6 +90,12 @@ impl Factory for Maps {
 mod suite {
     //! On threads.
     tiered_conformance::suite!(super::Maps::new(super::Executor::Threads).await);
+}
+
+mod threaded {
+    //! Reads on threads as well.
+    use super::{Executor, Maps, ReadMode};
+    tiered_conformance::suite!(Maps::reading(Executor::Threads, ReadMode::Threads).await);
 }
 
 mod inline {
