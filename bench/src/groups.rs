@@ -1,6 +1,8 @@
 //! The groups of measurements. Each is a file; a new one is a line in [`GROUPS`].
 
 pub mod hit;
+pub mod memory;
+pub mod ratio;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -69,6 +71,8 @@ pub struct Group {
 /// Every group, in the order of a full run.
 pub const GROUPS: &[Group] = &[
     hit::GROUP,
+    memory::GROUP,
+    ratio::GROUP,
 ];
 
 /// The sides of a case in which every contender does the same work.

@@ -9,4 +9,5 @@ pub mod peers;
 pub mod report;
 pub mod statistics;
 pub mod targets;
+pub mod traces;
 pub mod workload;

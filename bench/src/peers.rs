@@ -2,6 +2,7 @@
 
 pub mod cachet;
 pub mod drive;
+pub mod evicting;
 pub mod foyer;
 pub mod moka;
 pub mod multi_tier;
