@@ -1,7 +1,10 @@
 //! The groups of measurements. Each is a file; a new one is a line in [`GROUPS`].
 
+pub mod get_many;
 pub mod hit;
 pub mod memory;
+pub mod miss;
+pub mod mixed;
 pub mod ratio;
 
 use std::path::{Path, PathBuf};
@@ -73,6 +76,9 @@ pub const GROUPS: &[Group] = &[
     hit::GROUP,
     memory::GROUP,
     ratio::GROUP,
+    miss::GROUP,
+    mixed::GROUP,
+    get_many::GROUP,
 ];
 
 /// The sides of a case in which every contender does the same work.
