@@ -1,11 +1,14 @@
 //! The groups of measurements. Each is a file; a new one is a line in [`GROUPS`].
 
+pub mod durable;
 pub mod get_many;
 pub mod hit;
 pub mod memory;
 pub mod miss;
 pub mod mixed;
 pub mod ratio;
+pub mod recovery;
+pub mod writes;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,6 +82,8 @@ pub const GROUPS: &[Group] = &[
     miss::GROUP,
     mixed::GROUP,
     get_many::GROUP,
+    writes::GROUP,
+    durable::GROUP,
 ];
 
 /// The sides of a case in which every contender does the same work.

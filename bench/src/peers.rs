@@ -1,5 +1,6 @@
 //! What is compared: stores of tiered, and the peers, each behind one small trait.
 
+pub mod behind;
 pub mod cachet;
 pub mod drive;
 pub mod evicting;
@@ -8,6 +9,7 @@ pub mod moka;
 pub mod multi_tier;
 pub mod quick;
 pub mod raw_redb;
+pub mod redis;
 pub mod source;
 pub mod tiered;
 
