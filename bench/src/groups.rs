@@ -3,11 +3,15 @@
 pub mod durable;
 pub mod get_many;
 pub mod hit;
+pub mod listing;
 pub mod memory;
 pub mod miss;
 pub mod mixed;
 pub mod ratio;
 pub mod recovery;
+pub mod restart;
+pub mod stampede;
+pub mod sync;
 pub mod writes;
 
 use std::path::{Path, PathBuf};
@@ -84,6 +88,10 @@ pub const GROUPS: &[Group] = &[
     get_many::GROUP,
     writes::GROUP,
     durable::GROUP,
+    stampede::GROUP,
+    listing::GROUP,
+    sync::GROUP,
+    restart::GROUP,
 ];
 
 /// The sides of a case in which every contender does the same work.
