@@ -116,7 +116,7 @@ pub struct Case<'a> {
 
 impl Case<'_> {
     /// The rows of what was measured.
-    pub fn rows(&self, measured: Vec<Measured>) -> Vec<Row> {
+    pub fn rows(&self, measured: &[Measured]) -> Vec<Row> {
         let values = || measured.iter().map(|side| side.summary.median);
         let best = values().fold(f64::NAN, if self.more_is_better { f64::max } else { f64::min });
         let reference =
@@ -163,7 +163,7 @@ impl Case<'_> {
         match self.target.bound {
             Bound::Ratio(most) => format!("ratio ≤ {most}"),
             Bound::AtMost(most) => format!("≤ {} {}", markdown::figure(most), self.unit),
-            Bound::PointsBelowBest(points) if points == 0.0 => "the best of the case".to_owned(),
+            Bound::PointsBelowBest(0.0) => "the best of the case".to_owned(),
             Bound::PointsBelowBest(points) => format!("≤ {points} points below the best"),
         }
     }
@@ -212,7 +212,7 @@ mod tests {
     }
 
     fn verdicts(case: Case<'_>, ours: f64, theirs: f64) -> (Option<f64>, Verdict) {
-        let rows = case.rows(vec![measured("tiered", true, ours), measured("moka", false, theirs)]);
+        let rows = case.rows(&[measured("tiered", true, ours), measured("moka", false, theirs)]);
         assert_eq!(rows[1].verdict, Verdict::Reference);
         (rows[0].ratio, rows[0].verdict)
     }

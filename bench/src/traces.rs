@@ -29,6 +29,14 @@ impl Trace {
         let accesses = keys.map(number).collect();
         Self { name: name.into(), accesses, keys: numbers.len() }
     }
+
+    /// Its beginning: so many accesses, and the keys of these.
+    #[must_use]
+    pub fn beginning(mut self, length: usize) -> Self {
+        self.accesses.truncate(length);
+        self.keys = self.accesses.iter().max().map_or(0, |last| *last as usize + 1);
+        self
+    }
 }
 
 #[cfg(test)]
@@ -39,5 +47,7 @@ mod tests {
     fn keys_are_numbered_by_their_first_access() {
         let trace = Trace::of("t", [70, 5, 70, 9].into_iter());
         assert_eq!((trace.accesses.as_slice(), trace.keys), (&[0, 1, 0, 2][..], 3));
+        let beginning = trace.beginning(3);
+        assert_eq!((beginning.accesses.as_slice(), beginning.keys), (&[0, 1, 0][..], 2));
     }
 }

@@ -41,6 +41,9 @@ pub struct Name {
 
 impl Name {
     /// The key of a number.
+    ///
+    /// # Panics
+    /// Never: a short text of ASCII is a key.
     pub fn of(number: u64) -> Self {
         let text = format!("users/{number:012}");
         let key = Key::new(text.as_str()).expect("a short text of ASCII is a key");

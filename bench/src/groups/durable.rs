@@ -140,7 +140,7 @@ async fn rates(bench: &Bench, writers: &[Writer], tasks: usize, case: &str) -> R
         reference: &redis_name(AppendFsync::Always),
         target: targets::DURABLE,
     };
-    Ok(case.rows(measured))
+    Ok(case.rows(&measured))
 }
 
 fn promises() -> Vec<Promise> {

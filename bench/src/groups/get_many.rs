@@ -56,7 +56,7 @@ async fn run(bench: &Bench) -> Result<Findings> {
             reference: peers::REFERENCE,
             target: targets::GET_MANY,
         };
-        findings.rows.extend(case.rows(measured));
+        findings.rows.extend(case.rows(&measured));
     }
     source.store().close().await?;
     Ok(findings)

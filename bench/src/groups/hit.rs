@@ -78,5 +78,5 @@ async fn one(
         reference: peers::REFERENCE,
         target: targets::HIT,
     };
-    Ok(case.rows(measured))
+    Ok(case.rows(&measured))
 }

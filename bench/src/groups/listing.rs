@@ -57,7 +57,7 @@ async fn run(bench: &Bench) -> Result<Findings> {
         reference: RAW,
         target: targets::LISTING,
     };
-    findings.rows.extend(case.rows(measured));
+    findings.rows.extend(case.rows(&measured));
     Ok(findings)
 }
 

@@ -90,7 +90,7 @@ async fn one(bench: &Bench, kind: &Kind) -> Result<Vec<Row>> {
         reference: peers::REFERENCE,
         target: kind.target,
     };
-    Ok(case.rows(measured))
+    Ok(case.rows(&measured))
 }
 
 fn counted(program: &Path, kind: &str, side: &str, folder: &Path) -> Result<f64> {
@@ -131,34 +131,34 @@ const ENTRIES: usize = 20_000;
 /// Hits whose allocations are counted.
 const HITS: usize = 100_000;
 
-/// Counts one figure; for the second program.
-pub async fn count(kind: &str, side: &str, folder: &Path, counted: fn() -> Counted) -> Result<f64> {
+/// Counts one figure of a side; for the second program.
+pub async fn count(kind: &str, who: &str, folder: &Path, counted: fn() -> Counted) -> Result<f64> {
     match kind {
-        "entry-100" => beside(100, side, folder, counted).await,
-        "entry-4096" => beside(4096, side, folder, counted).await,
-        "full" => held_of_capacity(side, folder, counted).await,
-        "hit" => allocations(side, folder, counted).await,
+        "entry-100" => beside(100, who, folder, counted).await,
+        "entry-4096" => beside(4096, who, folder, counted).await,
+        "full" => held_of_capacity(who, folder, counted).await,
+        "hit" => allocations(who, folder, counted).await,
         _ => bail!("nothing has the name {kind}"),
     }
 }
 
 /// Bytes of an entry beside its key and value.
-async fn beside(size: usize, side: &str, folder: &Path, counted: fn() -> Counted) -> Result<f64> {
+async fn beside(size: usize, who: &str, folder: &Path, counted: fn() -> Counted) -> Result<f64> {
     let workload = Workload::new(ENTRIES, size, Skew::InOrder);
     let room = Room::of(2 * ENTRIES as u64, &workload);
     let before = counted().held;
-    let contender = holder(side, room, folder).await?;
+    let contender = holder(who, room, folder).await?;
     contender.peer.fill(&workload).await?;
     let held = counted().held.saturating_sub(before) as f64;
     Ok(held / ENTRIES as f64 - room.each as f64)
 }
 
 /// What is held after four times as much was written as there is room for, in percent of the room.
-async fn held_of_capacity(side: &str, folder: &Path, counted: fn() -> Counted) -> Result<f64> {
+async fn held_of_capacity(who: &str, folder: &Path, counted: fn() -> Counted) -> Result<f64> {
     let workload = Workload::new(4 * ENTRIES, 1024, Skew::InOrder);
     let room = Room::of(ENTRIES as u64, &workload);
     let before = counted().held;
-    let contender = holder(side, room, folder).await?;
+    let contender = holder(who, room, folder).await?;
     contender.peer.fill(&workload).await?;
     let held = counted().held.saturating_sub(before) as f64;
     let declared = if contender.is_ours { room.with_bookkeeping() } else { room.bytes() };
@@ -166,9 +166,9 @@ async fn held_of_capacity(side: &str, folder: &Path, counted: fn() -> Counted) -
 }
 
 /// Allocations of a hit, of which housekeeping is a part.
-async fn allocations(side: &str, folder: &Path, counted: fn() -> Counted) -> Result<f64> {
+async fn allocations(who: &str, folder: &Path, counted: fn() -> Counted) -> Result<f64> {
     let workload = Workload::new(1000, 100, Skew::Uniform);
-    let contender = peers::cache(side, Room::of(8000, &workload), folder).await?;
+    let contender = peers::cache(who, Room::of(8000, &workload), folder).await?;
     contender.peer.fill(&workload).await?;
     contender.peer.look_up(&workload, HITS).await?;
     let before = counted().allocations;

@@ -73,7 +73,7 @@ async fn over(bench: &Bench, source: &Source, workload: &Workload, panel: &str) 
             reference: peers::REFERENCE,
             target: targets::MISS,
         };
-        rows.extend(case.rows(measured));
+        rows.extend(case.rows(&measured));
     }
     Ok(rows)
 }

@@ -67,5 +67,5 @@ async fn one(
         reference: peers::REFERENCE,
         target: targets::MIXED,
     };
-    Ok(case.rows(measured))
+    Ok(case.rows(&measured))
 }

@@ -32,9 +32,9 @@ async fn run(bench: &Bench) -> Result<Findings> {
     let mut findings = Findings { missing: missing(bench), ..Findings::default() };
     let mut traces = synthetic::all(length).to_vec();
     for path in &bench.traces {
-        let mut trace = format::read(path)?;
+        let trace = format::read(path)?;
         let whole = trace.accesses.len();
-        trace.accesses.truncate(bench.effort.pick(length, whole));
+        let trace = trace.beginning(bench.effort.pick(length, whole));
         if trace.accesses.len() < whole {
             findings.notes.push(format!(
                 "{}: the first {} of {} accesses",
@@ -95,7 +95,7 @@ async fn of_trace(bench: &Bench, trace: &Trace) -> Result<Vec<Row>> {
             reference: "moka LRU",
             target: targets::HIT_RATIO,
         };
-        rows.extend(case.rows(measured));
+        rows.extend(case.rows(&measured));
     }
     Ok(rows)
 }

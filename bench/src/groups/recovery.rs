@@ -65,7 +65,7 @@ pub async fn run(bench: &Bench, findings: &mut Findings) -> Result<Vec<Row>> {
          holds every record and the backend none."
             .to_owned(),
     );
-    Ok(case.rows(measured))
+    Ok(case.rows(&measured))
 }
 
 type Recover = fn(PathBuf, Workload) -> BoxFuture<'static, Result<f64>>;

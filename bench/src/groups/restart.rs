@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use futures_util::future::try_join_all;
 use tiered::settings::Reopen;
 use tiered::{Store as _, TieredStore};
 
@@ -45,6 +46,9 @@ const FULL: f64 = 0.9;
 const BACKENDS: [(&str, Duration); 2] =
     [("redb before redb", Duration::ZERO), ("redb before a backend 1 ms away", Duration::from_millis(1))];
 
+/// Look-ups at once that fill a disk tier.
+const AT_ONCE: usize = 256;
+
 /// Who is opened again.
 #[derive(Clone, Copy, Debug)]
 enum Who {
@@ -80,13 +84,13 @@ async fn run(bench: &Bench) -> Result<Findings> {
         }
         for (until, panel) in [(Until::FirstHit, "first hit"), (Until::FullRate, "full rate")] {
             let measured = one(bench, &folder, (wait, until), &workload).await?;
-            findings.rows.extend(rows(panel, name, measured));
+            findings.rows.extend(rows(panel, name, &measured));
         }
     }
     Ok(findings)
 }
 
-fn rows(panel: &str, name: &str, measured: Vec<Measured>) -> Vec<Row> {
+fn rows(panel: &str, name: &str, measured: &[Measured]) -> Vec<Row> {
     let (unit, reference, target) = ("ms", REFERENCE, targets::RESTART);
     Case { panel, name, unit, more_is_better: false, reference, target }.rows(measured)
 }
@@ -168,8 +172,10 @@ async fn open(who: Who, own: &Path, backend: &Path, wait: Duration) -> Result<(O
 /// Fills a disk tier from the backend, and closes it.
 async fn warm(who: Who, own: &Path, backend: &Path, workload: &Workload) -> Result<()> {
     let (open, source) = open(who, own, backend, Duration::ZERO).await?;
-    for name in workload.names.iter() {
-        open.peer().find(name).await?;
+    let peer = open.peer();
+    // Several at once, so that their fills share commits.
+    for names in workload.names.chunks(AT_ONCE) {
+        try_join_all(names.iter().map(|name| peer.find(name))).await?;
     }
     open.close().await?;
     source.store().close().await?;

@@ -58,7 +58,7 @@ async fn run(bench: &Bench) -> Result<Findings> {
         let measured = measure::in_turns(&mut sides, rounds).await?;
         let reference = peers::REFERENCE;
         let case = Case { panel, name: CASE, unit, more_is_better: false, reference, target };
-        findings.rows.extend(case.rows(measured));
+        findings.rows.extend(case.rows(&measured));
     }
     Ok(findings)
 }

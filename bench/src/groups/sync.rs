@@ -1,7 +1,7 @@
 //! Syncs and walks: copying one store into another.
 
 use std::cell::Cell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -50,7 +50,10 @@ async fn run(bench: &Bench) -> Result<Findings> {
     let number = Cell::new(0);
     let fresh = || folder.join(format!("to-{}.redb", number.replace(number.get() + 1)));
     let mut sides = vec![
-        Side::new(RAW, false, || Box::pin(copied(raw.clone(), fresh(), keys))),
+        Side::new(RAW, false, || {
+            let sample = copied(&raw, &fresh(), keys);
+            Box::pin(async move { sample })
+        }),
         Side::new(SYNC, true, || Box::pin(synced(from.clone(), fresh(), keys))),
         Side::new(WALK, true, || Box::pin(walked(tree.clone(), fresh(), keys))),
     ];
@@ -63,7 +66,7 @@ async fn run(bench: &Bench) -> Result<Findings> {
         reference: RAW,
         target: targets::SYNC,
     };
-    findings.rows.extend(case.rows(measured));
+    findings.rows.extend(case.rows(&measured));
     findings.notes.push("What a sync holds in memory is bounded by `tests/memory.rs`.".to_owned());
     Ok(findings)
 }
@@ -73,8 +76,8 @@ fn rate(keys: usize, begun: Instant) -> Sample {
     Sample::of(keys as f64 / begun.elapsed().as_secs_f64())
 }
 
-async fn copied(from: RawRedb, path: PathBuf, keys: usize) -> Result<Sample> {
-    let to = RawRedb::open(&path)?;
+fn copied(from: &RawRedb, path: &Path, keys: usize) -> Result<Sample> {
+    let to = RawRedb::open(path)?;
     let begun = Instant::now();
     ensure!(from.copy_to(&to)? == keys as u64, "keys are missing");
     Ok(rate(keys, begun))

@@ -60,7 +60,7 @@ async fn run(bench: &Bench) -> Result<Findings> {
             reference: RAW,
             target: targets::WRITES,
         };
-        findings.rows.extend(case.rows(measured));
+        findings.rows.extend(case.rows(&measured));
     }
     Ok(findings)
 }

@@ -25,6 +25,9 @@ pub struct Keys(Vec<Key>);
 
 impl Keys {
     /// So many keys.
+    ///
+    /// # Panics
+    /// Never: digits are a key.
     pub fn of(count: usize) -> Self {
         let key = |number| Key::new(format!("{number:010}")).expect("digits are a key");
         Self((0..count).map(key).collect())
@@ -48,7 +51,7 @@ pub static ALL: [Policy; 8] = [
     Policy { name: "foyer LRU", open: |entries| foyer(entries, LruConfig::default()) },
     Policy { name: "foyer W-TinyLFU", open: |entries| foyer(entries, LfuConfig::default()) },
     Policy { name: "foyer S3-FIFO", open: |entries| foyer(entries, S3FifoConfig::default()) },
-    Policy { name: "foyer SIEVE", open: |entries| foyer(entries, SieveConfig::default()) },
+    Policy { name: "foyer SIEVE", open: |entries| foyer(entries, SieveConfig) },
     Policy { name: "foyer FIFO", open: |entries| foyer(entries, FifoConfig::default()) },
 ];
 

@@ -28,7 +28,8 @@ fn one(text: &mut String, name: &str, group: &Group) {
     let effort = if group.quick { "a quick look, not a full run" } else { "a full run" };
     write!(
         text,
-        "\n## {}\n\n{}\n\n* measured by `{}` on {}, {effort}\n* {}, {} cores, load {} before, {} MiB of memory, {}; {}; tiered {}\n* {}\n",
+        "\n## {}\n\n{}\n\n* measured by `{}` on {}, {effort}\n\
+         * {}, {} cores, load {} before, {} MiB of memory, {}; {}; tiered {}\n* {}\n",
         group.title,
         group.about,
         group.command,
@@ -150,7 +151,7 @@ pub fn outcome(rows: &[Row]) -> String {
 pub fn table(overview: &Overview) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let mut text = line(&overview.columns);
-    text.push_str(&format!("|{}\n", "---|".repeat(overview.columns.len())));
+    writeln!(text, "|{}", "---|".repeat(overview.columns.len())).ok();
     text.extend(overview.rows.iter().map(|row| line(row)));
     text
 }

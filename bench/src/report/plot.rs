@@ -199,7 +199,7 @@ mod tests {
             date: String::new(),
             quick: true,
             machine: crate::machine::Machine::default(),
-            rows: case.rows(vec![side("moka", 1.0), side("slow", 5000.0)]),
+            rows: case.rows(&[side("moka", 1.0), side("slow", 5000.0)]),
             overview: None,
             missing: Vec::new(),
             notes: Vec::new(),
