@@ -186,12 +186,10 @@ fn overview(writers: &[Writer], rates: &[Row], recoveries: &[Row]) -> Overview {
     };
     let line = |promise: &Promise| {
         let writer = writers.iter().find(|writer| writer.contender.name == promise.side)?;
-        let drain = match &writer.behind {
-            None => "–".to_owned(),
-            Some(_) => {
-                let drains = Summary::of(&writer.drains.borrow());
-                format!("{} ms", markdown::figure(drains.median))
-            }
+        let drain = if writer.behind.is_some() {
+            format!("{} ms", markdown::figure(Summary::of(&writer.drains.borrow()).median))
+        } else {
+            "–".to_owned()
         };
         let mut cells =
             [&promise.side, promise.means, promise.survives, promise.lost].map(str::to_owned).to_vec();
