@@ -5,7 +5,7 @@ use std::time::Duration;
 /// How much a run does.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// Whether the whole run is to end within ten minutes on two cores.
+    /// Whether this is a quick look: the whole run is meant for ten minutes on two cores.
     pub quick: bool,
 }
 

@@ -16,7 +16,7 @@ use tiered_bench::report::{self, Report, markdown};
 struct Arguments {
     /// Groups to measure; all of them without any.
     groups: Vec<String>,
-    /// A quick look: at most ten minutes on two cores.
+    /// A quick look, meant for ten minutes on two cores.
     #[arg(long)]
     quick: bool,
     /// The folder of tables, JSON and plots. Results of groups that are not measured stay.
