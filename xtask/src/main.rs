@@ -1,7 +1,8 @@
-//! The project's own commands: `cargo xtask test | ci | services | images | crash | sim | planted | interleavings | fuzz | instructions | tidy`.
+//! The project's own commands: `cargo xtask test | ci | bench | services | images | crash | sim | planted | interleavings | fuzz | instructions | tidy`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a build tool speaks on the terminal")]
 
+mod bench;
 mod ci;
 mod face;
 mod fuzz;
@@ -28,6 +29,7 @@ commands
   test   every test, every documentation test and every combination of adapters; says first how long it takes
   ci     the same, and formatting, lints, features, documentation, dependencies, and the long tests
   services up|down   the servers for tests, for work by hand
+  bench  tiered beside its peers, into docs/benchmarks: [--quick] [--trace FILE] [--output DIR] [--list] [GROUP…]
   images the images of those servers, where no registry can be reached
   crash  processes that are killed, over real engines: [--cycles N] [--stack NAME] [--seed S] [--step NAME]
   sim    the simulation: [--seeds N] [--ops N] [--seed S] [--careless NAME] [--trace]
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
     let done = match arguments.split_first().map(|(command, rest)| (command.as_str(), rest)) {
         Some(("test", [])) => test::run(),
         Some(("ci", [])) => ci::run(),
+        Some(("bench", rest)) => bench::run(rest),
         Some(("images", [])) => services::images(),
         Some(("services", [what])) if what == "up" => services::up(),
         Some(("services", [what])) if what == "down" => services::down(),

@@ -20,7 +20,7 @@ use files::SourceFile;
 use measure::{Latencies, Watch};
 
 /// Memory of the frontend: smaller than the largest import, so that a large one shows evictions.
-const FRONTEND: &str = "moka:?capacity=32MiB";
+const FRONTEND: &str = "quick:?capacity=32MiB";
 
 pub(crate) async fn run(dir: &Path, data: Option<PathBuf>) -> Result<u8, Failure> {
     let place = place(data)?;
@@ -150,7 +150,7 @@ async fn read(backend: &Arc<dyn Store>, files: &[SourceFile]) -> Result<(), Fail
         ]);
     }
     table(
-        "2. Reads through moka over redb",
+        "2. Reads through memory over redb",
         &["workload", "reads", "hit ratio", "frontend p50 / p99", "backend p50 / p99", "bytes"],
         rows,
     )

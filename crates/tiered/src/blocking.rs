@@ -16,13 +16,13 @@
 //!
 //! # Examples
 //! ```
-//! # #[cfg(feature = "moka")]
+//! # #[cfg(feature = "quick")]
 //! # fn main() -> Result<(), tiered::Error> {
 //! use tiered::blocking::{BlockingStore, Runtime};
 //! use tiered::{Create, TieredStore};
 //!
 //! let runtime = Runtime::new()?;
-//! let frontend = runtime.open("moka:?capacity=64MiB", Create::IfAbsent)?;
+//! let frontend = runtime.open("quick:?capacity=64MiB", Create::IfAbsent)?;
 //! let backend = runtime.open("memory:", Create::IfAbsent)?;
 //! let tiers = TieredStore::builder(frontend.into_inner(), backend.into_inner());
 //! let store = BlockingStore::new(runtime.wait(tiers.build())?, runtime);
@@ -30,7 +30,7 @@
 //! assert_eq!(store.get("users/42")?.expect("just written").value(), "Ada");
 //! store.close()
 //! # }
-//! # #[cfg(not(feature = "moka"))]
+//! # #[cfg(not(feature = "quick"))]
 //! # fn main() {}
 //! ```
 

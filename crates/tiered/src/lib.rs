@@ -6,8 +6,8 @@
 //! | feature | adds |
 //! |---|---|
 //! | `blocking` | the same API without async, in the module `blocking` |
-//! | `moka` (default) | the memory tier over moka |
-//! | `quick` | the memory tier over `quick_cache` |
+//! | `quick` (default) | the memory tier, over `quick_cache` |
+//! | `moka` | a memory tier over moka |
 //! | `journal` (default) | durable write-behind |
 //! | `redb` | the embedded disk tier in pure Rust |
 //! | `rocksdb` | the embedded disk tier over RocksDB; builds C++ |
@@ -24,11 +24,11 @@
 //!
 //! # Examples
 //! ```
-//! # #[cfg(feature = "moka")]
+//! # #[cfg(feature = "quick")]
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 //! use tiered::{Create, Store, StoreExt, TieredStore};
 //!
-//! let frontend = tiered::moka::MokaConfig::new(16 << 20).build()?;
+//! let frontend = tiered::quick::QuickConfig::new(16 << 20).build()?;
 //! let backend = tiered::open("memory:", Create::IfAbsent).await?;
 //! let store = TieredStore::builder(frontend, backend).build().await?;
 //! store.set("greeting", "hello").await?;
@@ -48,13 +48,13 @@ mod schemes;
 mod stack;
 
 /// The programs of the README and of the book, run as tests.
-#[cfg(all(doctest, feature = "moka"))]
+#[cfg(all(doctest, feature = "quick"))]
 #[doc = include_str!("../../../README.md")]
 #[doc = include_str!("../../../docs/src/errors.md")]
 #[doc = include_str!("../../../docs/src/hooks.md")]
 struct Pages;
 
-#[cfg(all(doctest, feature = "moka", feature = "blocking", feature = "redb"))]
+#[cfg(all(doctest, feature = "quick", feature = "blocking", feature = "redb"))]
 #[doc = include_str!("../../../docs/src/blocking.md")]
 struct BlockingPage;
 /// The programs of the pages on values and on sweeps, which need their feature.
@@ -71,7 +71,7 @@ struct Konserve;
 #[doc = include_str!("../../../docs/src/lifecycle.md")]
 struct Lifecycle;
 /// The page on wrappers.
-#[cfg(all(doctest, feature = "moka", feature = "lz4", feature = "encryption", feature = "toml"))]
+#[cfg(all(doctest, feature = "quick", feature = "lz4", feature = "encryption", feature = "toml"))]
 #[doc = include_str!("../../../docs/src/wrappers.md")]
 struct Wrappers;
 
@@ -98,13 +98,13 @@ pub use tiered_core::{
 /// The journal of durable write-behind.
 #[cfg(feature = "journal")]
 pub use tiered_journal as journal;
-/// The memory tier over moka.
+/// A memory tier over moka.
 #[cfg(feature = "moka")]
 pub use tiered_moka as moka;
 /// The Postgres tier.
 #[cfg(feature = "postgres")]
 pub use tiered_postgres as postgres;
-/// The memory tier over `quick_cache`.
+/// The memory tier, over `quick_cache`.
 #[cfg(feature = "quick")]
 pub use tiered_quick as quick;
 /// The embedded disk tier in pure Rust.

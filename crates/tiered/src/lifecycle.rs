@@ -19,7 +19,7 @@ use crate::{namespace, place};
 /// [`id`](Self::id) are the life of one store. Its end for this process is [`Store::close`]. Those of a stack are the
 /// methods of the same names of [`Stack`](crate::Stack).
 ///
-/// A place in memory (`memory:`, `moka:`) never exists: it can always be created and connected to, and each time it is
+/// A place in memory (`memory:`, `quick:`, `moka:`) never exists: it can always be created and connected to, and each time it is
 /// another, empty store.
 impl Schemes {
     /// Makes a new store at the place that `url` names, and opens it. Under `prefix+` the place is the prefix: the store

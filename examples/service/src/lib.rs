@@ -84,7 +84,11 @@ impl Shop {
 
     /// Compare and set until no one wrote in between. `update` cannot hand an error of the change out, so it is kept
     /// beside it.
-    async fn change_stock(&self, item: &str, change: impl Fn(u64) -> Result<u64> + Send + Sync) -> Result<u64> {
+    async fn change_stock(
+        &self,
+        item: &str,
+        change: impl Fn(u64) -> Result<u64> + Send + Sync,
+    ) -> Result<u64> {
         let mut decided = Ok(0);
         self.store
             .update(&key("stock", item)?, |old| {

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tiered::adapter::Stamp;
 use tiered::journal::{JournalConfig, Report};
-use tiered::moka::MokaConfig;
 use tiered::ownership::{self, JournalId};
+use tiered::quick::QuickConfig;
 use tiered::redb::{RedbConfig, RedbStore};
 use tiered::{Store as _, TieredStore, WritePolicy};
-use tiered::adapter::Stamp;
 
 use crate::error::{Result, ServiceError};
 
@@ -52,7 +52,7 @@ impl Config {
             backend.close().await?;
             return Err(ServiceError::JournalMissing(missing));
         }
-        let frontend = MokaConfig::new(16 << 20).stamp(self.stamp.clone()).build()?;
+        let frontend = QuickConfig::new(16 << 20).stamp(self.stamp.clone()).build()?;
         let journal = JournalConfig::new(self.journal()).open().await?;
         let store = TieredStore::builder(frontend, backend)
             .stamp(self.stamp.clone())

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use service::{Config, SESSION, ServiceError, Shop, parts};
-use tiered::{Error, ErrorKind, Timestamp};
 use tiered::adapter::{Stamp, VersionMint};
 use tiered::testing::ManualClock;
+use tiered::{Error, ErrorKind, Timestamp};
 
 struct Opened {
     _folder: tempfile::TempDir,

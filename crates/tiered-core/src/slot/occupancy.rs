@@ -47,11 +47,7 @@ impl Occupancy {
 
     /// By other bits of the hash than those that choose the shard.
     #[inline]
-    #[expect(
-        clippy::indexing_slicing,
-        clippy::cast_possible_truncation,
-        reason = "the index is taken modulo the length"
-    )]
+    #[expect(clippy::indexing_slicing, reason = "the index is taken modulo the length")]
     fn cell(&self, hash: u64) -> &AtomicU16 {
         &self.cells[(hash >> 32) as usize % CELLS]
     }

@@ -1,0 +1,127 @@
+//! Syncs and walks: copying one store into another.
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use tiered::sync::{PopulateMissing, SyncOptions, sync, walk_sync};
+use tiered::{Entry, Key, Put, Store, StoreExt as _};
+
+use super::{Bench, Findings, Group};
+use crate::measure::{self, Sample, Side};
+use crate::peers;
+use crate::peers::raw_redb::RawRedb;
+use crate::peers::source::Source;
+use crate::peers::tiered::redb;
+use crate::report::Case;
+use crate::targets;
+use crate::workload::{Name, Skew, Workload};
+
+/// The group.
+pub const GROUP: Group = Group {
+    name: "sync",
+    title: "Syncs and walks",
+    about: "A store with values of 100 B is copied into an empty one, redb to redb: by a sync, by a walk from one root \
+            over a tree in which each key names up to ten others, and by redb itself, in transactions of 1,000 keys. The \
+            caches among the peers cannot do it.",
+    run: |bench| Box::pin(run(bench)),
+};
+
+const RAW: &str = "raw redb, a copy";
+const SYNC: &str = "tiered sync, redb to redb";
+const WALK: &str = "tiered walk, redb to redb";
+
+/// How many keys a key of the tree names at most.
+const CHILDREN: u64 = 10;
+
+async fn run(bench: &Bench) -> Result<Findings> {
+    let mut findings = Findings { missing: peers::not_here(), ..Findings::default() };
+    let keys = bench.effort.pick(10_000, 100_000);
+    let workload = Workload::new(keys, 100, Skew::InOrder);
+    let folder = bench.room("sync")?;
+    let raw = RawRedb::open(&folder.join("raw.redb"))?;
+    raw.fill(&workload)?;
+    let from = redb(&folder.join("from.redb")).await?;
+    Source::new("redb", from.clone()).fill(&workload).await?;
+    let tree = redb(&folder.join("tree.redb")).await?;
+    plant(&tree, keys as u64).await?;
+    let number = Cell::new(0);
+    let fresh = || folder.join(format!("to-{}.redb", number.replace(number.get() + 1)));
+    let mut sides = vec![
+        Side::new(RAW, false, || {
+            let sample = copied(&raw, &fresh(), keys);
+            Box::pin(async move { sample })
+        }),
+        Side::new(SYNC, true, || Box::pin(synced(from.clone(), fresh(), keys))),
+        Side::new(WALK, true, || Box::pin(walked(tree.clone(), fresh(), keys))),
+    ];
+    let measured = measure::in_cold_turns(&mut sides, bench.effort.long_rounds()).await?;
+    let case = Case {
+        panel: "keys a second",
+        name: &format!("{keys} keys"),
+        unit: "/s",
+        more_is_better: true,
+        reference: RAW,
+        target: targets::SYNC,
+    };
+    findings.rows.extend(case.rows(&measured));
+    findings.notes.push("What a sync holds in memory is bounded by `tests/memory.rs`.".to_owned());
+    Ok(findings)
+}
+
+/// Keys a second since `begun`.
+fn rate(keys: usize, begun: Instant) -> Sample {
+    Sample::of(keys as f64 / begun.elapsed().as_secs_f64())
+}
+
+fn copied(from: &RawRedb, path: &Path, keys: usize) -> Result<Sample> {
+    let to = RawRedb::open(path)?;
+    let begun = Instant::now();
+    ensure!(from.copy_to(&to)? == keys as u64, "keys are missing");
+    Ok(rate(keys, begun))
+}
+
+async fn synced(from: Arc<dyn Store>, path: PathBuf, keys: usize) -> Result<Sample> {
+    let to = redb(&path).await?;
+    let begun = Instant::now();
+    let report = sync(&from, &to, &PopulateMissing, &SyncOptions::new()).await?;
+    ensure!(report.copied == keys as u64, "{} of {keys} keys were copied", report.copied);
+    let sample = rate(keys, begun);
+    to.close().await?;
+    Ok(sample)
+}
+
+async fn walked(from: Arc<dyn Store>, path: PathBuf, keys: usize) -> Result<Sample> {
+    let to = redb(&path).await?;
+    let begun = Instant::now();
+    let root = Name::of(0).key;
+    let report = walk_sync(&from, &to, &[root], &children, &SyncOptions::new()).await?;
+    ensure!(report.reached == keys as u64, "{} of {keys} keys were reached", report.reached);
+    let sample = rate(keys, begun);
+    to.close().await?;
+    Ok(sample)
+}
+
+/// Writes a tree: the value of a key names its children.
+async fn plant(store: &Arc<dyn Store>, keys: u64) -> Result<()> {
+    let mut batch = tiered::Batch::new();
+    for number in 0..keys {
+        let children = (number * CHILDREN + 1..=number * CHILDREN + CHILDREN).filter(|child| *child < keys);
+        let names: Vec<String> = children.map(|child| Name::of(child).text).collect();
+        batch = batch.put(Name::of(number).key, Put::new(names.join("\n")));
+        if number % 1000 == 999 {
+            store.apply(std::mem::take(&mut batch)).await?;
+        }
+    }
+    store.apply(batch).await?;
+    ensure!(store.contains(&Name::of(0).key).await?, "the root is not there");
+    Ok(())
+}
+
+/// The keys that a value names, one on a line.
+fn children(_: &Key, entry: &Entry) -> tiered::Result<Vec<Key>> {
+    let text = String::from_utf8_lossy(entry.value());
+    text.lines().map(Key::new).collect()
+}

@@ -1,0 +1,102 @@
+//! redb, by itself: a transaction for each write, on the thread that asks.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ::redb::{Database, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use anyhow::Result;
+use bytes::Bytes;
+
+use super::Peer;
+use crate::workload::{Name, Workload};
+
+/// The one table.
+pub const TABLE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("entries");
+
+/// A database, every write of which is durable. Writes go through a blocking thread, as a service would have it.
+#[derive(Clone, Debug)]
+pub struct RawRedb(Arc<Database>);
+
+impl RawRedb {
+    /// Opens the file, and creates it where it is absent.
+    pub fn open(path: &Path) -> Result<Self> {
+        let database = Database::create(path)?;
+        let write = database.begin_write()?;
+        write.open_table(TABLE)?;
+        write.commit()?;
+        Ok(Self(Arc::new(database)))
+    }
+
+    /// Opens a file that is there.
+    pub fn reopen(path: &Path) -> Result<Self> {
+        Ok(Self(Arc::new(Database::open(path)?)))
+    }
+
+    /// Writes every key, in transactions of 1,000 keys.
+    pub fn fill(&self, workload: &Workload) -> Result<()> {
+        for names in workload.names.chunks(1000) {
+            let write = self.0.begin_write()?;
+            {
+                let mut table = write.open_table(TABLE)?;
+                for name in names {
+                    table.insert(name.text.as_str(), &*workload.value)?;
+                }
+            }
+            write.commit()?;
+        }
+        Ok(())
+    }
+
+    /// Reads every key in order; how many there are.
+    pub fn scan(&self) -> Result<u64> {
+        let mut count = 0;
+        let read = self.0.begin_read()?;
+        for entry in read.open_table(TABLE)?.iter()? {
+            let (key, value) = entry?;
+            std::hint::black_box((key.value(), value.value().len()));
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Copies every entry into `other`, in transactions of 1,000 keys.
+    pub fn copy_to(&self, other: &Self) -> Result<u64> {
+        let read = self.0.begin_read()?;
+        let table = read.open_table(TABLE)?;
+        let mut entries = table.iter()?.peekable();
+        let mut count = 0;
+        while entries.peek().is_some() {
+            let write = other.0.begin_write()?;
+            {
+                let mut target = write.open_table(TABLE)?;
+                for entry in entries.by_ref().take(1000) {
+                    let (key, value) = entry?;
+                    target.insert(key.value(), value.value())?;
+                    count += 1;
+                }
+            }
+            write.commit()?;
+        }
+        Ok(count)
+    }
+}
+
+impl Peer for RawRedb {
+    async fn get(&self, name: &Name) -> Result<Option<usize>> {
+        let read = self.0.begin_read()?;
+        let value = read.open_table(TABLE)?.get(name.text.as_str())?;
+        Ok(value.map(|value| Bytes::copy_from_slice(value.value()).len()))
+    }
+
+    async fn put(&self, name: &Name, value: Bytes) -> Result<()> {
+        let (database, name) = (Arc::clone(&self.0), name.text.clone());
+        let written = tokio::task::spawn_blocking(move || -> Result<()> {
+            let mut write = database.begin_write()?;
+            write.set_durability(Durability::Immediate)?;
+            write.open_table(TABLE)?.insert(name.as_str(), &*value)?;
+            write.commit()?;
+            Ok(())
+        });
+        written.await?
+    }
+}

@@ -1,0 +1,92 @@
+//! What is aimed at. Each target names where it comes from; none of them is a result.
+
+use serde::{Deserialize, Serialize};
+
+/// A bound on a figure of ours.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// What is bounded.
+    pub bound: Bound,
+    /// Where it comes from.
+    pub source: &'static str,
+}
+
+/// What a target bounds.
+#[derive(Clone, Copy, Debug)]
+pub enum Bound {
+    /// The cost relative to the reference of the same case, at most.
+    Ratio(f64),
+    /// The figure itself, at most.
+    AtMost(f64),
+    /// Percentage points below the best of the same case, at most.
+    PointsBelowBest(f64),
+}
+
+/// Whether a target was reached.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It was.
+    Met,
+    /// It was not.
+    Missed,
+    /// The row is what others are compared with.
+    Reference,
+    /// The row is of a peer: nothing is aimed at.
+    Peer,
+}
+
+/// Where targets come from whose figure nobody has set: no worse than the peer.
+const PARITY: &str = "issue 14, point 6: beside the peers; no figure set, parity taken";
+
+const fn parity() -> Target {
+    Target { bound: Bound::Ratio(1.0), source: PARITY }
+}
+
+/// A hit beside the look-up of moka by itself.
+pub const HIT: Target =
+    Target { bound: Bound::Ratio(1.2), source: "README, speed of a hit: ratios of 1.13 to 1.2" };
+
+/// What an entry takes beside its key and value.
+pub const MEMORY: Target = Target {
+    bound: Bound::AtMost(384.0),
+    source: "crates/tiered-moka: what the tier counts for an entry's bookkeeping",
+};
+
+/// What a full tier holds beside the capacity it was given, in percent.
+pub const CAPACITY: Target = Target {
+    bound: Bound::AtMost(100.0),
+    source: "crates/tiered-moka: bounded by bytes, bookkeeping included",
+};
+
+/// Allocations of a hit.
+pub const ALLOCATIONS: Target =
+    Target { bound: Bound::AtMost(0.0), source: "tests/allocations.rs: a hit allocates nothing" };
+
+/// A hit ratio beside the best policy on the same trace and capacity.
+pub const HIT_RATIO: Target = Target { bound: Bound::PointsBelowBest(0.0), source: PARITY };
+
+/// Loads of the backend in a stampede.
+pub const STAMPEDE_LOADS: Target =
+    Target { bound: Bound::AtMost(1.0), source: "contract, I10: one read of the backend for all readers" };
+
+/// A miss with its fill.
+pub const MISS: Target = parity();
+/// Reads and writes in a mix.
+pub const MIXED: Target = parity();
+/// Many keys by one call.
+pub const GET_MANY: Target = parity();
+/// Writes under each policy, beside the backend by itself.
+pub const WRITES: Target = parity();
+/// Durable writes beside those of Redis with a sync for each.
+pub const DURABLE: Target = parity();
+/// From opening to serving, with a million records.
+pub const RECOVERY: Target = parity();
+/// The time until every reader of a stampede has its answer.
+pub const STAMPEDE: Target = parity();
+/// Listing beside the engine by itself.
+pub const LISTING: Target = parity();
+/// A sync or a walk beside a copy by the engine itself.
+pub const SYNC: Target = parity();
+/// The first hit after a restart.
+pub const RESTART: Target = parity();
