@@ -34,7 +34,7 @@ pub(crate) async fn run(schemes: &Schemes, arguments: Arguments) -> Result<u8, F
         Command::Sync { from, to, strategy, prefix, dry_run } => {
             sync::run(schemes, &sync::Order { from, to, strategy, prefix, dry_run }, json).await
         }
-        Command::Replay(order) => replay::run(schemes, order, json).await,
+        Command::Replay(order) => replay::run(schemes, &order, json).await,
         Command::Check { from, to, values } => check::run(schemes, &from, &to, values, json).await,
         Command::Gc(order) => gc::run(schemes, &place, json, order).await,
         Command::Flush => {

@@ -112,7 +112,9 @@ impl QuickConfig {
 
     /// As many shards as threads can use, each with room for the largest value. A power of two.
     fn shards(&self, capacity: u64) -> usize {
-        let room = self.max_value.map_or(SHARD, |value| (value + BESIDE_VALUE) / 95 * 100 + 100);
+        let room = self
+            .max_value
+            .map_or(SHARD, |value| (value.saturating_add(BESIDE_VALUE) / 95 + 1).saturating_mul(100));
         let most = usize::try_from(capacity / room).unwrap_or(usize::MAX).max(1);
         let wanted = thread::available_parallelism().map_or(1, usize::from) * 4;
         // Rounded down: rounded up, a value would not fit.

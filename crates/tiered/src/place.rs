@@ -204,7 +204,7 @@ fn moka(mut url: StoreUrl) -> Result<Place> {
 fn quick(mut url: StoreUrl) -> Result<Place> {
     use tiered_quick::QuickConfig;
     let (capacity, ttl) = bounded(&mut url)?;
-    let items = url.take("items").map(|text| number("items", text)).transpose()?;
+    let items = url.take("items").map(|text| number("items", &text)).transpose()?;
     let max_value = url.take("max_value").map(|text| parse_bytes(&text)).transpose()?;
     url.finish(&["capacity", "ttl", "items", "max_value"])?;
     let config = ttl.into_iter().fold(QuickConfig::new(capacity), QuickConfig::ttl);
@@ -230,7 +230,7 @@ fn write_durability(text: &str) -> Result<WriteDurability> {
 
 /// A number.
 #[cfg(any(feature = "quick", feature = "postgres"))]
-fn number<N: std::str::FromStr>(name: &str, text: String) -> Result<N> {
+fn number<N: std::str::FromStr>(name: &str, text: &str) -> Result<N> {
     text.parse().map_err(|_| {
         Error::new(ErrorKind::Config, format!("{name} is not a number; write digits only"))
             .during(Operation::Open)
@@ -359,7 +359,7 @@ fn postgres(mut url: StoreUrl) -> Result<Place> {
         config = config.schema(&schema);
     }
     if let Some(connections) = url.take("connections") {
-        config = config.connections(number::<u32>("connections", connections)?);
+        config = config.connections(number::<u32>("connections", &connections)?);
     }
     if let Some(timeout) = url.take("timeout") {
         config = config.timeout(parse_duration(&timeout)?);
@@ -375,7 +375,7 @@ fn postgres(mut url: StoreUrl) -> Result<Place> {
         config = config.sweep(if sweep == "off" { None } else { Some(parse_duration(&sweep)?) });
     }
     if let Some(statements) = url.take("statement_cache") {
-        config = config.statement_cache(number::<u32>("statement_cache", statements)? as usize);
+        config = config.statement_cache(number::<u32>("statement_cache", &statements)? as usize);
     }
     if let Some(max_value) = url.take("max_value") {
         config = config.max_value(parse_bytes(&max_value)?);

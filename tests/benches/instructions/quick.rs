@@ -99,7 +99,7 @@ impl Hits {
 }
 
 /// Makes so many hits.
-pub(crate) fn hit(kind: &str, number: u64) {
+pub(crate) fn hit(kind: &str, number: usize) {
     let runtime = Runtime::new().expect("starts");
     let hits = runtime.wait(Hits::new()).expect("builds");
     assert!(hits.raw.get(&hits.key).is_some() && hits.pending.stats().pending >= 1_000);

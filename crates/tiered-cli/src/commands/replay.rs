@@ -63,13 +63,13 @@ impl Row {
     }
 }
 
-pub(super) async fn run(schemes: &Schemes, order: Replay, json: bool) -> Result<u8, Failure> {
+pub(super) async fn run(schemes: &Schemes, order: &Replay, json: bool) -> Result<u8, Failure> {
     let trace = Trace::open(&order.trace, parse_bytes(&order.value_size)?)?;
     let summary = trace.summary()?;
     if summary.accesses == 0 {
         return Err(Failure::Usage(format!("{}: there is no access in it", order.trace.display())));
     }
-    let capacities = capacities(&order, &summary)?;
+    let capacities = capacities(order, &summary)?;
     let progress = Progress::new("accesses");
     let mut rows = Vec::new();
     for tier in &order.tier {
@@ -100,7 +100,7 @@ fn capacities(order: &Replay, summary: &Summary) -> Result<Vec<u64>, Failure> {
         let parsed: tiered::Result<Vec<u64>> = order.capacity.iter().map(|text| parse_bytes(text)).collect();
         return Ok(parsed?);
     }
-    let all = summary.bytes + summary.keys * BESIDE;
+    let all = summary.bytes.saturating_add(summary.keys * BESIDE);
     let mut capacities: Vec<u64> = SHARES.iter().map(|share| (all / 1_000 * share).max(LEAST)).collect();
     capacities.dedup();
     Ok(capacities)
@@ -137,11 +137,11 @@ fn replay(
         progress.show(row.accesses);
         if store.peek(&key).is_some() {
             row.hits += 1;
-            row.saved_bytes += size;
+            row.saved_bytes = row.saved_bytes.saturating_add(size);
             return Ok(());
         }
         row.backend_reads += 1;
-        row.backend_bytes += size;
+        row.backend_bytes = row.backend_bytes.saturating_add(size);
         if size > store.capabilities().max_value() {
             row.too_large += 1;
             return Ok(());

@@ -69,6 +69,8 @@ fn invalid_settings_are_refused() {
     assert_eq!(kind(QuickConfig::new(1).ttl(Duration::ZERO)), ErrorKind::Config);
     assert_eq!(kind(QuickConfig::new(1 << 20).items(1 << 20)), ErrorKind::Config);
     assert!(QuickConfig::new(1 << 20).ttl(Duration::MAX).build().is_ok());
+    assert!(QuickConfig::new(1).max_value(u64::MAX).build().is_ok());
+    assert!(QuickConfig::new(u64::MAX).max_value(1).items(1).build().is_ok());
 }
 
 fn key(index: usize) -> Key {

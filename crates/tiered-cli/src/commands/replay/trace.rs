@@ -75,10 +75,14 @@ impl Trace {
         let mut accesses = 0;
         self.read(|Access { key, size }| {
             accesses += 1;
-            sizes.insert(hasher.hash_one(&key), size + key.len() as u64);
+            sizes.insert(hasher.hash_one(&key), size.saturating_add(key.len() as u64));
             Ok(())
         })?;
-        Ok(Summary { accesses, keys: sizes.len() as u64, bytes: sizes.values().sum() })
+        Ok(Summary {
+            accesses,
+            keys: sizes.len() as u64,
+            bytes: sizes.values().fold(0, |sum: u64, size| sum.saturating_add(*size)),
+        })
     }
 }
 
