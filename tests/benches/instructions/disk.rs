@@ -92,7 +92,8 @@ pub(crate) fn read(kind: &str, number: usize) {
 /// Puts what a fill puts.
 async fn insert(disk: &Disk, keys: &[Key]) {
     let frontend = MokaConfig::new(64 << 20).build().expect("builds");
-    let read = disk.store.load(&disk.keys[0], &ReadOptions::new()).await.expect("reads");
+    let first = keys.first().expect("some keys");
+    let read = disk.store.load(first, &ReadOptions::new()).await.expect("reads");
     let entry: Entry = read.into_entry().expect("found");
     for key in keys {
         frontend.put(key, Put::replacing(&entry, entry.value().clone())).await.expect("written");

@@ -53,7 +53,7 @@ impl Hits {
         let frontend = async || tiered::open("quick:", Create::IfAbsent).await;
         let plain = TieredStore::builder(frontend().await?, MemoryStore::new()).build().await?;
         let bounded = TieredStore::builder(frontend().await?, MemoryStore::new())
-            .max_stale(Duration::from_secs(3_600))
+            .max_stale(Duration::from_hours(1))
             .build()
             .await?;
         let stuck = Arc::new(AtomicBool::new(false));

@@ -87,9 +87,9 @@ pub(super) async fn run(schemes: &Schemes, order: &Replay, json: bool) -> Result
         plot::draw(path, &rows).map_err(failed)?;
     }
     if json {
-        print_json(&rows)?
+        print_json(&rows)?;
     } else {
-        print(&summary, &rows)?
+        print(&summary, &rows)?;
     }
     Ok(OK)
 }
