@@ -110,7 +110,7 @@ async fn a_scan_does_not_push_out_what_is_read_again() {
 async fn entries_expire_after_their_time_to_live_by_the_injected_clock() {
     let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));
     let stamp = Stamp::new(clock.clone(), Arc::new(VersionMint::from_entropy()));
-    let store = QuickConfig::new(1 << 20).ttl(Duration::from_secs(60)).stamp(stamp).build().expect("builds");
+    let store = QuickConfig::new(1 << 20).ttl(Duration::from_mins(1)).stamp(stamp).build().expect("builds");
     store.put(&key(1), Put::new("v")).await.expect("written");
     clock.advance(Duration::from_millis(59_999));
     assert!(store.peek(&key(1)).is_some());
