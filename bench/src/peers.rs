@@ -167,7 +167,7 @@ pub async fn caches_over(source: &Source, room: Room, folder: &Path) -> Result<V
     Ok(all)
 }
 
-/// Peers that the issue names and that this program does not have yet.
+/// Peers that this program does not have yet.
 pub fn not_here() -> Vec<Missing> {
     let missing = |what: &str, why: &str| Missing { what: what.to_owned(), why: why.to_owned() };
     vec![
