@@ -192,7 +192,7 @@ impl<C: Cache> Inner<C> {
         // What it holds is what it counts: the caller's buffer may be a small part of a large one.
         let value = own_buffer(&put.value);
         let _turn = self.stripe(key).lock();
-        // A look that nobody asked for would count as a use.
+        // Without a precondition the cache is not read: a read counts as a use of the entry.
         let unconditional = matches!(put.precondition, Precondition::None);
         if !unconditional && !put.precondition.holds(self.current(key).as_ref()) {
             return Err(precondition_failed(key));
