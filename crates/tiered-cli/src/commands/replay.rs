@@ -109,11 +109,8 @@ fn capacities(order: &Replay, summary: &Summary) -> Result<Vec<u64>, Failure> {
 /// Opens a tier of this capacity. Only tiers in memory: others would be written to.
 async fn open(schemes: &Schemes, tier: &str, capacity: u64) -> Result<Arc<dyn Store>, Failure> {
     let separator = if tier.contains('?') { '&' } else { '?' };
-    let scheme = tier.split(':').next().unwrap_or_default();
-    if ["redb", "rocksdb", "postgres", "postgresql", "s3"].contains(&scheme) {
-        return Err(Failure::Usage(format!("--tier {tier}: not a tier in memory; use quick: or moka:")));
-    }
-    let store = schemes.open(&format!("{tier}{separator}capacity={capacity}"), Create::IfAbsent).await?;
+    // What is not in memory is never made by this, and knows no capacity.
+    let store = schemes.open(&format!("{tier}{separator}capacity={capacity}"), Create::Never).await?;
     let capabilities = store.capabilities();
     let peeks = capabilities.has(Feature::Peeks) && capabilities.durability() == Durability::Volatile;
     if !peeks {

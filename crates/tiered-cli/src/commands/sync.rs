@@ -62,8 +62,9 @@ pub(super) async fn run(schemes: &Schemes, order: &Order, json: bool) -> Result<
             ));
         });
     let clock = SystemClock::new();
+    let started = clock.uptime();
     let report = sync(&from, &to, strategy.as_ref(), &options).await.map_err(Failure::from);
-    let seconds = clock.uptime().as_secs_f64();
+    let seconds = clock.uptime().saturating_sub(started).as_secs_f64();
     progress.end();
     let closed = closing(&*to, report).await;
     let report = closing(&*from, closed).await?;

@@ -5,17 +5,22 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use tiered::adapter::{Clock as _, SystemClock};
 
-/// Measures from its start.
+/// Measures from its start. A clock's own uptime is counted from the first clock of the process.
 #[derive(Debug)]
-pub(super) struct Watch(SystemClock);
+pub(super) struct Watch {
+    clock: SystemClock,
+    started: Duration,
+}
 
 impl Watch {
     pub(super) fn start() -> Self {
-        Self(SystemClock::new())
+        let clock = SystemClock::new();
+        let started = clock.uptime();
+        Self { clock, started }
     }
 
     pub(super) fn elapsed(&self) -> Duration {
-        self.0.uptime()
+        self.clock.uptime().saturating_sub(self.started)
     }
 }
 
@@ -62,6 +67,15 @@ fn time(nanos: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_watch_measures_from_its_own_start() {
+        let early = Watch::start();
+        while early.elapsed() < Duration::from_millis(1) {}
+        let late = Watch::start();
+        let (later, earlier) = (late.elapsed(), early.elapsed());
+        assert!(later + Duration::from_millis(1) <= earlier, "{later:?} and {earlier:?}");
+    }
 
     #[test]
     fn durations_of_every_size_are_kept() {

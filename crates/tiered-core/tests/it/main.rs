@@ -11,6 +11,7 @@ mod hooks;
 mod invalidation;
 mod leasing;
 mod lookups;
+mod many;
 mod model;
 mod promises;
 mod resilience;
