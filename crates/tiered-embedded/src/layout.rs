@@ -59,11 +59,12 @@ pub(crate) fn read_value(
         Some(range) => clamp_range(range, metadata.size)?,
         None => 0..metadata.size,
     };
-    if let Some(inline) = &record.inline {
-        // The record's own checksum is over the value as well, and over the checksum of the value.
-        return Ok(Entry::from_parts(slice(inline, &wanted, key)?, metadata));
-    }
-    let entry = Entry::from_parts(read_chunks(view, key, &metadata, &wanted)?, metadata);
+    let value = match &record.inline {
+        Some(inline) => slice(inline, &wanted, key)?,
+        None => read_chunks(view, key, &metadata, &wanted)?,
+    };
+    let entry = Entry::from_parts(value, metadata);
+    // The record's own checksum does not say that the value's is right: a record may be well made and still claim another.
     if entry.is_whole() {
         entry.verify().map_err(|error| error.for_key(key))?;
     }
