@@ -56,6 +56,22 @@ pub trait Transaction: View {
     /// Sets a value.
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<()>;
 
+    /// Sets a value and shows the one that it replaces to `visit`, if there was one. An engine that comes upon the old value
+    /// while it writes the new one overrides it.
+    fn replace(
+        &mut self,
+        table: Table,
+        key: &[u8],
+        value: &[u8],
+        visit: &mut dyn FnMut(&[u8]),
+    ) -> Result<()> {
+        self.get(table, key, &mut |old| {
+            visit(old);
+            Ok(())
+        })?;
+        self.put(table, key, value)
+    }
+
     /// Removes a value; a no-op if it is absent.
     fn delete(&mut self, table: Table, key: &[u8]) -> Result<()>;
 }

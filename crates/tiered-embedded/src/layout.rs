@@ -127,10 +127,21 @@ fn too_large(key: &Key) -> Error {
     Error::new(ErrorKind::TooLarge, "the value does not fit this machine's memory").for_key(key)
 }
 
-/// Stores an entry, replacing what is there.
-pub(crate) fn write_entry(transaction: &mut dyn Transaction, key: &Key, entry: &Entry) -> Result<()> {
-    remove_chunks(transaction, key)?;
+/// Stores an entry, replacing what is there. Whether its value is in chunks.
+pub(crate) fn write_entry(transaction: &mut dyn Transaction, key: &Key, entry: &Entry) -> Result<bool> {
     let inline = entry.value().len() <= INLINE;
+    let name = key.as_str().as_bytes();
+    let record = record::encode(key, entry.metadata(), inline.then_some(entry.value()));
+    let mut before = Before::Nothing;
+    match transaction.replace(Table::Meta, name, &record, &mut |old| before = Before::of(key, old)) {
+        // What cannot be read is replaced all the same.
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            before = Before::Damaged;
+            transaction.put(Table::Meta, name, &record)?;
+        }
+        replaced => replaced?,
+    }
+    before.remove_chunks(transaction, key)?;
     if !inline {
         for (index, content) in entry.value().chunks(chunk_size(key)).enumerate() {
             let index = u32::try_from(index).map_err(|_| too_large(key))?;
@@ -138,41 +149,62 @@ pub(crate) fn write_entry(transaction: &mut dyn Transaction, key: &Key, entry: &
             transaction.put(Table::Chunks, &chunk_key(key, index), &sealed)?;
         }
     }
-    let record = record::encode(key, entry.metadata(), inline.then_some(entry.value()));
-    transaction.put(Table::Meta, key.as_str().as_bytes(), &record)
+    Ok(!inline)
 }
 
 /// Removes an entry, whatever state it is in.
 pub(crate) fn remove_entry(transaction: &mut dyn Transaction, key: &Key) -> Result<()> {
-    // A delete of an absent key writes nothing: some engines keep delete markers for long, and every scan reads them.
-    if remove_chunks(transaction, key)? {
-        transaction.delete(Table::Meta, key.as_str().as_bytes())
-    } else {
+    let name = key.as_str().as_bytes();
+    let mut before = Before::Nothing;
+    let read = transaction.get(Table::Meta, name, &mut |old| {
+        before = Before::of(key, old);
         Ok(())
+    });
+    match read {
+        Err(error) if error.kind() == ErrorKind::Corrupt => before = Before::Damaged,
+        // A delete of an absent key writes nothing: some engines keep delete markers for long, and every scan reads them.
+        Ok(false) => return Ok(()),
+        read => drop(read?),
     }
+    before.remove_chunks(transaction, key)?;
+    transaction.delete(Table::Meta, name)
 }
 
-/// Removes the chunks of `key`; whether it has a record.
-fn remove_chunks(transaction: &mut dyn Transaction, key: &Key) -> Result<bool> {
-    match read_record(transaction, key) {
-        Ok(None) => return Ok(false),
-        Ok(Some(record)) if record.inline.is_some() => {}
-        Ok(Some(record)) => {
-            let count = record.metadata.size.div_ceil(chunk_size(key) as u64);
-            match u32::try_from(count).ok().filter(|count| *count <= COUNTED) {
-                Some(count) => {
-                    for index in 0..count {
-                        transaction.delete(Table::Chunks, &chunk_key(key, index))?;
-                    }
-                }
-                None => remove_all_chunks(transaction, key)?,
-            }
+/// What a key had before a write.
+enum Before {
+    /// No entry.
+    Nothing,
+    /// A value in the record.
+    Inline,
+    /// A value of this size in chunks.
+    Chunks(u64),
+    /// A record that cannot be read. It must not leave its chunks behind.
+    Damaged,
+}
+
+impl Before {
+    fn of(key: &Key, record: &[u8]) -> Self {
+        match record::size_in_chunks(key, record) {
+            Ok(None) => Self::Inline,
+            Ok(Some(size)) => Self::Chunks(size),
+            Err(_) => Self::Damaged,
         }
-        // A damaged record must not leave its chunks behind.
-        Err(error) if error.kind() == ErrorKind::Corrupt => remove_all_chunks(transaction, key)?,
-        Err(error) => return Err(error),
     }
-    Ok(true)
+
+    fn remove_chunks(self, transaction: &mut dyn Transaction, key: &Key) -> Result<()> {
+        let size = match self {
+            Self::Nothing | Self::Inline => return Ok(()),
+            Self::Chunks(size) => size,
+            Self::Damaged => return remove_all_chunks(transaction, key),
+        };
+        let count = size.div_ceil(chunk_size(key) as u64);
+        match u32::try_from(count).ok().filter(|count| *count <= COUNTED) {
+            Some(count) => {
+                (0..count).try_for_each(|index| transaction.delete(Table::Chunks, &chunk_key(key, index)))
+            }
+            None => remove_all_chunks(transaction, key),
+        }
+    }
 }
 
 /// Removes the chunks of `key` without its record's help.

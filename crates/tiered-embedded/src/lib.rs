@@ -24,15 +24,18 @@ mod access;
 mod answer;
 mod disk;
 mod engine;
+mod gather;
 mod inline;
 mod layout;
 mod list;
 mod many;
 mod reading;
 mod record;
+mod request;
 mod settings;
 mod shared;
 mod store;
+mod sweep;
 mod unused;
 mod writer;
 

@@ -5,7 +5,7 @@ use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 use futures_util::stream;
-use tiered_core::adapter::{Tombstones, prefix_end};
+use tiered_core::adapter::prefix_end;
 use tiered_core::{ErrorKind, Key, ListOptions, ListStream, Listed, Operation, Result, Timestamp};
 
 use crate::engine::{Table, View};
@@ -89,35 +89,8 @@ fn read_page(view: &dyn View, options: &ListOptions, now: Timestamp) -> Result<P
     Ok(page)
 }
 
-/// Looks at `most` records behind `cursor`: those that have expired, and where the next look begins (`None`: at the
-/// table's first).
-pub(crate) fn expired(
-    view: &dyn View,
-    cursor: Option<&Key>,
-    most: usize,
-    now: Timestamp,
-) -> Result<(Vec<Key>, Option<Key>)> {
-    let from = cursor.map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_str().as_bytes()));
-    let mut found = Vec::new();
-    let mut seen = 0;
-    let mut last = None;
-    view.scan(Table::Meta, from, None, &mut |key, bytes| {
-        // The sweep skips damaged records: reads report them.
-        if let Ok(key) = key_of(key) {
-            let metadata = record::decode(&key, bytes).map(|record| record.metadata);
-            if metadata.is_ok_and(|metadata| !metadata.is_visible(now, Tombstones::Show)) {
-                found.push(key.clone());
-            }
-            last = Some(key);
-        }
-        seen += 1;
-        Ok(if seen == most { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-    })?;
-    Ok((found, if seen == most { last } else { None }))
-}
-
 /// The key that these bytes are.
-fn key_of(bytes: &[u8]) -> Result<Key> {
+pub(crate) fn key_of(bytes: &[u8]) -> Result<Key> {
     let damaged = || tiered_core::Error::new(ErrorKind::Corrupt, "a key of the listing is damaged");
     Key::new(std::str::from_utf8(bytes).map_err(|_| damaged())?).map_err(|_| damaged())
 }

@@ -30,19 +30,18 @@ pub(crate) struct Record {
 
 /// Encodes the record of `key`.
 pub(crate) fn encode(key: &Key, metadata: &Metadata, inline: Option<&[u8]>) -> Vec<u8> {
-    let mut body = Vec::with_capacity(96 + inline.map_or(0, <[u8]>::len));
-    encode_metadata(metadata, &mut body);
-    let mut flags = 0;
-    if let Some(inline) = inline {
-        flags |= FLAG_INLINE;
-        body.extend_from_slice(inline);
-    }
+    let flags = if inline.is_some() { FLAG_INLINE } else { 0 };
     let head = [MAGIC[0], MAGIC[1], FORMAT, flags];
-    let crc = crc_of(&[key.as_str().as_bytes(), &head, &body]);
-    let mut record = Vec::with_capacity(HEADER + body.len());
+    let mut record = Vec::with_capacity(HEADER + 96 + inline.map_or(0, <[u8]>::len));
     record.extend_from_slice(&head);
-    record.extend_from_slice(&crc.to_le_bytes());
-    record.extend_from_slice(&body);
+    record.extend_from_slice(&[0; 4]);
+    encode_metadata(metadata, &mut record);
+    record.extend_from_slice(inline.unwrap_or_default());
+    if let Some((header, body)) = record.split_at_mut_checked(HEADER)
+        && let Some(crc) = header.get_mut(head.len()..)
+    {
+        crc.copy_from_slice(&crc_of(&[key.as_str().as_bytes(), &head, body]).to_le_bytes());
+    }
     record
 }
 
@@ -51,20 +50,26 @@ pub(crate) fn encode(key: &Key, metadata: &Metadata, inline: Option<&[u8]>) -> V
 /// # Errors
 /// [`ErrorKind::Corrupt`], with the key, when anything about it is not as [`encode`] writes it.
 pub(crate) fn decode(key: &Key, bytes: &[u8]) -> Result<Record> {
-    parse(key, bytes).ok_or_else(|| corrupt(key, "its record is damaged"))
+    parse(key, bytes).ok_or_else(|| damaged(key))
+}
+
+/// The size of the value that the record's chunks hold; `None` where the value lies in the record.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn size_in_chunks(key: &Key, bytes: &[u8]) -> Result<Option<u64>> {
+    let size = || {
+        let (flags, mut body) = open(key, bytes)?;
+        if flags & FLAG_INLINE != 0 {
+            return Some(None);
+        }
+        decode_metadata(&mut body).map(|metadata| Some(metadata.size))
+    };
+    size().ok_or_else(|| damaged(key))
 }
 
 fn parse(key: &Key, bytes: &[u8]) -> Option<Record> {
-    let (header, body) = bytes.split_at_checked(HEADER)?;
-    let (head, crc) = header.split_at_checked(4)?;
-    let flags = *head.get(3)?;
-    if head.get(..2)? != MAGIC || *head.get(2)? != FORMAT || flags & !FLAG_INLINE != 0 {
-        return None;
-    }
-    if crc_of(&[key.as_str().as_bytes(), head, body]).to_le_bytes() != *crc {
-        return None;
-    }
-    let mut rest = body;
+    let (flags, mut rest) = open(key, bytes)?;
     let metadata = decode_metadata(&mut rest)?;
     let inline = if flags & FLAG_INLINE == 0 {
         rest.is_empty().then_some(None)?
@@ -72,6 +77,21 @@ fn parse(key: &Key, bytes: &[u8]) -> Option<Record> {
         (rest.len() as u64 == metadata.size).then(|| Some(Bytes::copy_from_slice(rest)))?
     };
     Some(Record { metadata, inline })
+}
+
+/// The flags and the body of a record whose checksum is right.
+fn open<'a>(key: &Key, bytes: &'a [u8]) -> Option<(u8, &'a [u8])> {
+    let (header, body) = bytes.split_at_checked(HEADER)?;
+    let (head, crc) = header.split_at_checked(4)?;
+    let flags = *head.get(3)?;
+    if head.get(..2)? != MAGIC || *head.get(2)? != FORMAT || flags & !FLAG_INLINE != 0 {
+        return None;
+    }
+    (crc_of(&[key.as_str().as_bytes(), head, body]).to_le_bytes() == *crc).then_some((flags, body))
+}
+
+fn damaged(key: &Key) -> Error {
+    corrupt(key, "its record is damaged")
 }
 
 /// Encodes chunk number `index` of the value that `key` has under `version`.

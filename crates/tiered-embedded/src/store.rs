@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::{Bound, ControlFlow, Range};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tiered_core::{
     Key, ListOptions, ListStream, Metadata, Operation, Outcome, Put, Read, ReadOptions, Result, Sharing,
     Slices, Store, Timestamp, Written,
 };
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::access::Access;
 use crate::answer::{answer, head_of, mark_of, slices};
@@ -23,9 +23,10 @@ use crate::inline::{Inlining, LARGEST};
 use crate::layout::{chunk_bytes, read_record};
 use crate::list;
 use crate::reading::{self, READERS};
+use crate::request::{Judging, Request};
 use crate::settings::{Executor, Settings};
 use crate::shared::Shared;
-use crate::writer::{Judging, Request, Writer};
+use crate::writer::Writer;
 
 /// How long dropping a store waits for its engine: long enough for a last commit and its closing, not for a hanging
 /// disk.
@@ -56,7 +57,7 @@ enum Writing {
 
 /// The writer's thread, which closes the engine once the last sender is dropped. Both exist until the store is dropped.
 struct WriterThread {
-    requests: Option<mpsc::UnboundedSender<Request>>,
+    requests: Option<mpsc::Sender<Request>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -196,7 +197,7 @@ impl EmbeddedStore {
                 let requests = writer.requests.as_ref().ok_or_else(|| gone(Outcome::NotApplied))?;
                 requests.send(make(reply)).map_err(|_| gone(Outcome::NotApplied))?;
             }
-            Writing::Inline(writer) => writer.commit(&self.0.shared, vec![make(reply)]),
+            Writing::Inline(writer) => writer.commit_one(&self.0.shared, make(reply)),
         }
         // The writer answers every request; a request that it never received had no effect.
         let answered = answer.await.map_err(|_| gone(Outcome::NotApplied));
@@ -217,7 +218,7 @@ impl EmbeddedStore {
 }
 
 fn start_writer(name: &str, shared: &Arc<Shared>) -> Result<WriterThread> {
-    let (requests, receiver) = mpsc::unbounded_channel();
+    let (requests, receiver) = mpsc::channel();
     let ending = Ending(Arc::clone(shared));
     // A thread and not a task: it lives as long as the store, and dropping the runtime would wait for a task.
     let thread = thread::Builder::new()

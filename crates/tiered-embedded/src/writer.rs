@@ -1,72 +1,26 @@
 //! The writer: takes what has queued into one transaction.
 
 use std::collections::BTreeSet;
+use std::sync::mpsc::Receiver;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tiered_core::adapter::precondition_failed;
 use tiered_core::adapter::{BatchOutcomes, Stamp};
 use tiered_core::{
-    Action, Applied, Deleted, Error, ErrorKind, Existed, Key, Outcome, Precondition, Result, Timestamp,
-    Written,
+    Action, Applied, Deleted, Entry, Error, ErrorKind, Existed, Key, Outcome, Precondition, Result,
+    Timestamp, Written,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::access::Access;
 use crate::engine::{Table, Transaction};
+use crate::gather::Gatherer;
 use crate::layout::{read_record, read_value, remove_entry, write_entry};
-use crate::list;
 use crate::record::Record;
+use crate::request::{Judging, Request};
 use crate::shared::Shared;
-
-/// At most so many requests in one transaction, so that the first does not wait for thousands.
-const MAX_GROUP: usize = 1024;
-
-/// Nor many more bytes of values than this, which an engine may hold twice until they are committed.
-const MAX_GROUP_BYTES: u64 = 8 << 20;
-
-/// Records that a commit looks at for expiry, for each of its requests that put something: two are enough that dead
-/// entries never outnumber the writes of one round. Deletes add none, and a scan over many of them is slow in some engines.
-const SWEEP: usize = 2;
-
-/// What a refused operation does to those beside it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Judging {
-    /// None of them takes effect.
-    Together,
-    /// Nothing: it fails alone.
-    Alone,
-}
-
-/// A request to the writer.
-#[derive(Debug)]
-pub(crate) enum Request {
-    /// All of these or none, or all but those that are refused.
-    Apply(Vec<(Key, Action)>, Judging, oneshot::Sender<Result<BatchOutcomes>>),
-    /// Sets or removes a mark.
-    Mark(String, Option<bytes::Bytes>, oneshot::Sender<Result<()>>),
-    /// Answers when everything before is on disk.
-    Flush(oneshot::Sender<Result<()>>),
-    /// As a flush; the writer ends.
-    Close(oneshot::Sender<Result<()>>),
-}
-
-impl Request {
-    /// Whether it puts something.
-    fn puts(&self) -> bool {
-        let Self::Apply(operations, ..) = self else { return false };
-        operations.iter().any(|(_, action)| matches!(action, Action::Put(_)))
-    }
-
-    /// Bytes of its values.
-    fn size(&self) -> u64 {
-        let Self::Apply(operations, ..) = self else { return 0 };
-        let size = |action: &Action| match action {
-            Action::Put(put) => put.value.len() as u64,
-            Action::Delete(_) => 0,
-        };
-        operations.iter().map(|(_, action)| size(action)).sum()
-    }
-}
+use crate::sweep::{self, Sweep};
 
 /// An answer that waits for the commit.
 enum Answer {
@@ -91,41 +45,64 @@ impl Answer {
 /// What the writer remembers between transactions.
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
-    /// Where the sweep for expired entries goes on.
-    cursor: Mutex<Option<Key>>,
+    sweep: Mutex<Sweep>,
+}
+
+/// A commit that ended, and whom to tell.
+#[must_use = "somebody waits for the answers"]
+struct Committed {
+    answers: Vec<Answer>,
+    result: Result<()>,
+}
+
+impl Committed {
+    fn answer(self) {
+        for answer in self.answers {
+            answer.give(self.result.as_ref().copied());
+        }
+    }
+}
+
+/// What has been carried out in a transaction that is not committed yet.
+#[derive(Default)]
+struct CarriedOut {
+    answers: Vec<Answer>,
+    /// Keys whose values went into chunks, which the engine need not show before the commit.
+    chunked: BTreeSet<Key>,
+    /// Whether something was written that can expire.
+    expires: bool,
 }
 
 impl Writer {
     /// Takes requests until the store is closed or the last sender is dropped.
-    pub(crate) fn run(&self, shared: &Shared, mut requests: mpsc::UnboundedReceiver<Request>) {
-        while let Some(first) = requests.blocking_recv() {
-            let mut bytes = first.size();
-            let mut group = vec![first];
-            let is_open = |group: &[Request]| !matches!(group.last(), Some(Request::Close(_)));
-            while group.len() < MAX_GROUP && bytes < MAX_GROUP_BYTES && is_open(&group) {
-                let Ok(next) = requests.try_recv() else { break };
-                bytes += next.size();
-                group.push(next);
-            }
-            let last = matches!(group.last(), Some(Request::Close(_)));
-            self.commit(shared, group);
-            if last {
+    pub(crate) fn run(&self, shared: &Shared, requests: Receiver<Request>) {
+        let mut gatherer = Gatherer::new(requests);
+        while let Some(group) = gatherer.next() {
+            let (ends, count, begun) = (group.ends(), group.len(), Instant::now());
+            let committed = self.commit(shared, group.into_requests());
+            gatherer.committed(count, begun);
+            committed.answer();
+            if ends {
                 return;
             }
         }
     }
 
-    /// Carries out a group in one transaction and answers each request.
-    pub(crate) fn commit(&self, shared: &Shared, group: Vec<Request>) {
+    /// Carries out a request by itself.
+    pub(crate) fn commit_one(&self, shared: &Shared, request: Request) {
+        self.commit(shared, vec![request]).answer();
+    }
+
+    /// Carries out a group in one transaction.
+    fn commit(&self, shared: &Shared, group: Vec<Request>) -> Committed {
         // One commit at a time, also where callers commit themselves.
-        let mut cursor = self.cursor.lock();
+        let mut sweep = self.sweep.lock();
         let closing = matches!(group.last(), Some(Request::Close(_)));
         let durable = shared.durable || group.iter().any(|request| !matches!(request, Request::Apply(..)));
-        let most = SWEEP * group.iter().filter(|request| request.puts()).count();
+        let records = sweep::RECORDS * group.iter().filter(|request| request.puts()).count();
         let mut group = Some(group);
-        let mut answers = Vec::new();
-        let mut next = None;
-        let mut changed = BTreeSet::new();
+        let mut carried_out = CarriedOut::default();
+        let mut swept = None;
         let read_only = shared.access == Access::ReadOnly;
         let committed = shared.with_engine(|engine| {
             if read_only {
@@ -136,53 +113,33 @@ impl Writer {
                 let Some(group) = group.take() else { return Err(broken()) };
                 let mut group = group.into_iter();
                 while let Some(request) = group.next() {
-                    let carried_out =
-                        carry_out(transaction, request, &shared.stamp, &mut changed, &mut answers);
-                    if carried_out.is_err() {
-                        answers.extend(group.map(unjudged));
-                        return carried_out;
+                    let done = carry_out(transaction, request, &shared.stamp, &mut carried_out);
+                    if done.is_err() {
+                        carried_out.answers.extend(group.map(unjudged));
+                        return done;
                     }
                 }
-                next = sweep_expired(transaction, cursor.as_ref(), most, &shared.stamp)?;
+                // Whether or not the commit succeeds: its outcome may be unknown.
+                if carried_out.expires {
+                    sweep.wake();
+                }
+                swept = Some(sweep.clone().go_on(transaction, records, &shared.stamp)?);
                 Ok(())
             })
         });
-        if committed.is_ok() {
-            *cursor = next;
+        if committed.is_ok()
+            && let Some(swept) = swept
+        {
+            *sweep = swept;
         }
+        let CarriedOut { mut answers, .. } = carried_out;
         // An engine that could not be used has not looked at the group.
-        for request in group.into_iter().flatten() {
-            answers.push(unjudged(request));
-        }
+        answers.extend(group.into_iter().flatten().map(unjudged));
         if closing {
             shared.release(None);
         }
-        for answer in answers {
-            answer.give(committed.as_ref().copied());
-        }
+        Committed { answers, result: committed }
     }
-}
-
-/// Removes a few expired entries; where the next sweep begins.
-fn sweep_expired(
-    transaction: &mut dyn Transaction,
-    cursor: Option<&Key>,
-    most: usize,
-    stamp: &Stamp,
-) -> Result<Option<Key>> {
-    if most == 0 {
-        return Ok(cursor.cloned());
-    }
-    let now = stamp.now();
-    let (found, next) = list::expired(transaction, cursor, most, now)?;
-    for key in found {
-        // The transaction may have replaced it meanwhile.
-        let expired = |record: &Record| record.metadata.expires_at.is_some_and(|at| now >= at);
-        if read_record(transaction, &key)?.is_some_and(|record| expired(&record)) {
-            remove_entry(transaction, &key)?;
-        }
-    }
-    Ok(next)
 }
 
 fn broken() -> Error {
@@ -201,16 +158,20 @@ fn carry_out(
     transaction: &mut dyn Transaction,
     request: Request,
     stamp: &Stamp,
-    changed: &mut BTreeSet<Key>,
-    answers: &mut Vec<Answer>,
+    carried_out: &mut CarriedOut,
 ) -> Result<()> {
+    let CarriedOut { answers, chunked, expires } = carried_out;
     match request {
         Request::Apply(operations, judging, reply) => {
-            match judge(transaction, &operations, judging, stamp, changed) {
+            match judge(transaction, &operations, judging, stamp, chunked) {
                 Ok(judged) => {
-                    let kept = operations.iter().zip(&judged).filter(|(_, judged)| judged.is_ok());
-                    changed.extend(kept.map(|((key, _), _)| key.clone()));
-                    let outcomes = apply(transaction, &operations, judged, stamp);
+                    let outcomes =
+                        apply(transaction, &operations, judged, stamp, |key, entry, is_chunked| {
+                            *expires |= entry.metadata().expires_at.is_some();
+                            if is_chunked {
+                                chunked.insert(key.clone());
+                            }
+                        });
                     let failed = outcomes.as_ref().err().cloned();
                     answers.push(Answer::Applied(outcomes.unwrap_or_default(), reply));
                     return failed.map_or(Ok(()), Err);
@@ -251,12 +212,12 @@ fn judge(
     operations: &[(Key, Action)],
     judging: Judging,
     stamp: &Stamp,
-    changed: &BTreeSet<Key>,
+    chunked: &BTreeSet<Key>,
 ) -> std::result::Result<Vec<Result<Existed>>, Refusal> {
     let now = stamp.now();
     let mut judged = Vec::with_capacity(operations.len());
     for (key, action) in operations {
-        judged.push(match judge_one(transaction, key, action, now, changed) {
+        judged.push(match judge_one(transaction, key, action, now, chunked) {
             Ok(existed) => Ok(existed),
             Err(Refusal::Judged(error)) if judging == Judging::Alone => {
                 Err(error.for_key(key).outcome_is(Outcome::NotApplied))
@@ -272,7 +233,7 @@ fn judge_one(
     key: &Key,
     action: &Action,
     now: Timestamp,
-    changed: &BTreeSet<Key>,
+    chunked: &BTreeSet<Key>,
 ) -> std::result::Result<Existed, Refusal> {
     let (precondition, judged) = match action {
         Action::Put(put) => (&put.precondition, put.precondition != Precondition::None),
@@ -290,9 +251,9 @@ fn judge_one(
         Err(error) if error.kind() == ErrorKind::Corrupt => return Err(Refusal::Judged(error)),
         Err(error) => return Err(Refusal::Broken(error)),
     };
-    // What this transaction has written is good, and its chunks may not be seen yet.
+    // The chunks that this transaction has written are good, and may not be seen yet.
     if *precondition == Precondition::Damaged
-        && !changed.contains(key)
+        && !chunked.contains(key)
         && let Some(record) = &current
         && is_value_damaged(transaction, key, record.clone()).map_err(Refusal::Broken)?
     {
@@ -318,6 +279,7 @@ fn apply(
     operations: &[(Key, Action)],
     judged: Vec<Result<Existed>>,
     stamp: &Stamp,
+    mut wrote: impl FnMut(&Key, &Entry, bool),
 ) -> Result<BatchOutcomes> {
     let mut outcomes = Vec::with_capacity(operations.len());
     for ((key, action), judged) in operations.iter().zip(judged) {
@@ -331,7 +293,8 @@ fn apply(
         outcomes.push(Ok(match action {
             Action::Put(put) => {
                 let entry = stamp.entry(put);
-                write_entry(transaction, key, &entry)?;
+                let is_chunked = write_entry(transaction, key, &entry)?;
+                wrote(key, &entry, is_chunked);
                 Applied::Put(Written::committed(entry.version().clone()))
             }
             Action::Delete(_) => {
