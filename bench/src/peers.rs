@@ -5,6 +5,7 @@ pub mod cachet;
 pub mod drive;
 pub mod evicting;
 pub mod foyer;
+pub mod group_commit;
 pub mod moka;
 pub mod multi_tier;
 pub mod quick;
