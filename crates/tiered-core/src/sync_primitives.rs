@@ -11,9 +11,15 @@ pub(crate) use parking_lot::Mutex;
 #[cfg(not(all(test, shuttle)))]
 pub(crate) use std::sync::{OnceLock, atomic};
 #[cfg(not(all(test, shuttle)))]
-pub(crate) use tokio::{runtime::Handle, time};
+pub(crate) use tokio::{runtime::Handle, task::yield_now, time};
+
+/// How often a task lets others go on that it expects something of.
+#[cfg(not(all(test, shuttle)))]
+pub(crate) const TURNS: usize = 128;
+#[cfg(all(test, shuttle))]
+pub(crate) const TURNS: usize = 2;
 
 #[cfg(all(test, shuttle))]
-pub(crate) use explored::{Handle, Mutex, OnceLock, time};
+pub(crate) use explored::{Handle, Mutex, OnceLock, pause as yield_now, time};
 #[cfg(all(test, shuttle))]
 pub(crate) use shuttle::sync::atomic;

@@ -15,6 +15,7 @@
 //! | `room` | the bounds on what is pending |
 
 mod append;
+mod company;
 mod flusher;
 mod late;
 mod owner;

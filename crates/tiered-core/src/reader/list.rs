@@ -1,12 +1,13 @@
 //! Listings: those of one tier, with the pending writes laid over.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::stream::Fuse;
 use futures_util::{StreamExt as _, stream};
 
 use super::Reader;
+use crate::clock::Timestamp;
 use crate::effect::Effect;
 use crate::error::Result;
 use crate::key::Key;
@@ -16,19 +17,23 @@ use crate::store::Store as _;
 
 impl Reader {
     pub(crate) fn list(&self, options: &ListOptions) -> ListStream {
+        let (now, most) = (self.stamp.now(), options.limit.unwrap_or(usize::MAX));
         // Before the base's listing begins: a write that is flushed after this is in the base.
-        let pending = self.pending_within(options);
+        let pending =
+            self.slots.first_pending(most, |key| options.contains(key), |effect| is_shown(effect, now));
         if pending.is_empty() {
             return self.without_reserved(self.base(self.with_reserved(options)), options.limit);
         }
-        let hidden = pending.iter().filter(|(_, listed)| listed.is_none()).count();
+        let hidden = pending.values().filter(|effect| !is_shown(effect, now)).count();
         let options_of_base = self.with_reserved(options);
         let limit = options_of_base.limit.map(|limit| limit.saturating_add(hidden));
         let merge = Merge {
             base: self.without_reserved(self.base(ListOptions { limit, ..options_of_base }), limit).fuse(),
             ahead: None,
             pending,
-            left: options.limit.unwrap_or(usize::MAX),
+            now,
+            options: options.clone(),
+            left: most,
         };
         merge.into_stream()
     }
@@ -57,23 +62,11 @@ impl Reader {
         let others = listing.filter(move |listed| futures_util::future::ready(!is_reserved(listed)));
         Box::pin(others.take(limit.unwrap_or(usize::MAX)))
     }
+}
 
-    /// The pending writes that a listing with these options meets: a listed key, or `None` for a deleted one.
-    fn pending_within(&self, options: &ListOptions) -> VecDeque<(Key, Option<Listed>)> {
-        let now = self.stamp.now();
-        let within = self.slots.all_pending().into_iter().filter(|(key, _)| options.contains(key));
-        within
-            .map(|(key, effect)| {
-                let listed = match effect {
-                    Effect::Put(entry) if entry.metadata().is_live(now) => {
-                        Some(Listed::of_entry(key.clone(), &entry, options))
-                    }
-                    Effect::Put(_) | Effect::Delete(_) => None,
-                };
-                (key, listed)
-            })
-            .collect()
-    }
+/// Whether a listing at `now` shows what a pending write leaves.
+fn is_shown(effect: &Effect, now: Timestamp) -> bool {
+    matches!(effect, Effect::Put(entry) if entry.metadata().is_live(now))
 }
 
 /// The key that an item of a listing tells of, a damaged one too.
@@ -90,7 +83,9 @@ struct Merge {
     base: Fuse<ListStream>,
     /// The base's next item, where it was read already. It tells of a key.
     ahead: Option<Result<Listed>>,
-    pending: VecDeque<(Key, Option<Listed>)>,
+    pending: BTreeMap<Key, Effect>,
+    now: Timestamp,
+    options: ListOptions,
     left: usize,
 }
 
@@ -115,18 +110,23 @@ impl Merge {
                 }
             }
             let ahead = self.ahead.as_ref().and_then(key_of);
-            let from_pending = match (ahead, self.pending.front()) {
+            let from_pending = match (ahead, self.pending.first_key_value()) {
                 (None, None) => return None,
                 (Some(_), None) => false,
                 (None, Some(_)) => true,
                 (Some(ahead), Some((key, _))) => key <= ahead,
             };
             let listed = if from_pending {
-                let Some((key, listed)) = self.pending.pop_front() else { continue };
+                let Some((key, effect)) = self.pending.pop_first() else { continue };
                 if self.ahead.as_ref().and_then(key_of) == Some(&key) {
                     self.ahead = None;
                 }
-                listed.map(Ok)
+                match effect {
+                    Effect::Put(entry) if entry.metadata().is_live(self.now) => {
+                        Some(Ok(Listed::of_entry(key, &entry, &self.options)))
+                    }
+                    Effect::Put(_) | Effect::Delete(_) => None,
+                }
             } else {
                 self.ahead.take()
             };

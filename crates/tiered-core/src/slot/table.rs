@@ -1,7 +1,7 @@
 //! The table of slots.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry as MapEntry;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
 
@@ -283,21 +283,37 @@ impl Slots {
         });
     }
 
-    /// Every pending write, by key. Each shard is consistent in itself; a write that is cleared while this runs
-    /// is in the backend already.
-    pub(crate) fn all_pending(&self) -> Vec<(Key, Effect)> {
-        let mut all = Vec::new();
-        if !self.occupancy.is_empty() {
-            for shard in &self.shards {
-                let shard = shard.lock();
-                let pending = shard.iter().filter_map(|(key, slot)| {
-                    slot.pending.as_ref().map(|pending| (key.clone(), pending.effect.clone()))
-                });
-                all.extend(pending);
+    /// The pending writes that `wanted` picks, up to the `most`-th of them that `shows` something: what comes after that is not
+    /// copied. Each shard is consistent in itself; a write that is cleared while this runs is in the backend already.
+    pub(crate) fn first_pending(
+        &self,
+        most: usize,
+        wanted: impl Fn(&Key) -> bool,
+        shows: impl Fn(&Effect) -> bool,
+    ) -> BTreeMap<Key, Effect> {
+        let (mut first, mut shown) = (BTreeMap::<Key, Effect>::new(), 0);
+        if self.occupancy.is_empty() {
+            return first;
+        }
+        for shard in &self.shards {
+            for (key, slot) in shard.lock().iter() {
+                let Some(pending) = slot.pending.as_ref().filter(|_| wanted(key)) else { continue };
+                if shown == most && first.last_key_value().is_some_and(|(last, _)| key > last) {
+                    continue;
+                }
+                shown += usize::from(shows(&pending.effect));
+                first.insert(key.clone(), pending.effect.clone());
+                while let Some(last) = first.last_entry() {
+                    let is_shown = shows(last.get());
+                    if shown < most || (shown == most && is_shown) {
+                        break;
+                    }
+                    shown -= usize::from(is_shown);
+                    last.remove();
+                }
             }
         }
-        all.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        all
+        first
     }
 
     /// Quarantines `key`. How many keys are in quarantine now; `None` if this one was already.
@@ -397,5 +413,34 @@ impl Slots {
                 stats.pending += u64::from(slot.pending.is_some());
             }
         }
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::Put;
+    use crate::clock::Stamp;
+    use crate::version::Version;
+
+    #[test]
+    fn the_first_pending_writes_are_copied_and_no_more_than_a_listing_shows() {
+        let slots = Slots::new(7);
+        let put = Effect::Put(Stamp::system().entry(&Put::new("v")));
+        let key = |number: u64| Key::new(format!("k{number:03}")).expect("valid");
+        // Every other one is a delete.
+        for number in 0..200 {
+            let effect =
+                if number % 2 == 0 { put.clone() } else { Effect::Delete(Version::from_u128(number.into())) };
+            slots.set_pending(&key(number), Pending::new(number, effect));
+        }
+        let shows = |effect: &Effect| matches!(effect, Effect::Put(_));
+        let first = |most| {
+            let wanted = |found: &Key| *found >= key(10);
+            slots.first_pending(most, wanted, shows).into_keys().collect::<Vec<_>>()
+        };
+        assert_eq!(first(3), (10..=14).map(key).collect::<Vec<_>>(), "three puts, and the deletes between");
+        assert_eq!(first(usize::MAX), (10..200).map(key).collect::<Vec<_>>());
+        assert!(first(0).is_empty(), "nothing is shown");
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::WriteBehind;
+use super::company::Company;
 use super::request::Append;
 use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
 use crate::journal::{JournalRecord, Sequence};
@@ -12,15 +13,14 @@ use crate::settings::OnOverdue;
 use crate::slot::Pending;
 use crate::store::closed;
 use crate::sync_primitives::atomic::Ordering;
-
-/// At most so many records in one append: what is waiting behind a sync of a few milliseconds.
-const MAX_GROUP: usize = 1024;
+use crate::sync_primitives::time::Instant;
 
 impl WriteBehind {
     /// Appends until the store is left.
     pub(super) async fn append_loop(self: Arc<Self>, mut requests: UnboundedReceiver<Append>) {
         let _ended = self.appends_ended.clone().drop_guard();
         let mut poison: Option<Error> = None;
+        let mut company = Company::new();
         loop {
             let first = tokio::select! {
                 biased;
@@ -28,7 +28,7 @@ impl WriteBehind {
                 () = self.tasks.left() => None,
             };
             let Some(first) = first else { return };
-            let group = group_of(first, &mut requests);
+            let group = company.group_of(first, &mut requests).await;
             if let Some(error) = &poison {
                 refuse(group, error);
                 continue;
@@ -44,36 +44,35 @@ impl WriteBehind {
                 refuse(group, &error);
                 continue;
             }
-            if let Err(error) = self.append(group).await {
-                poison = Some(error);
+            let (begun, count) = (Instant::now(), group.len());
+            let appended = self.append(&group).await;
+            company.appended(count, requests.len(), begun);
+            match appended {
+                Ok(first) => self.admit(group, first),
+                Err(error) => poison = self.appended_not(group, &error),
             }
         }
     }
 
-    /// Appends a group and acknowledges it.
-    ///
-    /// # Errors
-    /// The error of all later appends, where the journal failed.
-    async fn append(&self, group: Vec<Append>) -> Result<()> {
+    /// Appends a group; the sequence of its first record.
+    async fn append(&self, group: &[Append]) -> Result<Sequence> {
         let records: Vec<JournalRecord> = group.iter().flat_map(Append::records).collect();
-        let error = match self.journal.append(&records).await {
-            Ok(first) => {
-                self.admit(group, first);
-                return Ok(());
-            }
-            Err(error) => error,
-        };
+        self.journal.append(&records).await
+    }
+
+    /// Answers a group that could not be appended. The error of all later appends, where the journal failed.
+    fn appended_not(&self, group: Vec<Append>, error: &Error) -> Option<Error> {
         if error.outcome() == Some(Outcome::NotApplied) {
-            refuse(group, &error);
-            return Ok(());
+            refuse(group, error);
+            return None;
         }
         tracing::error!(error = %error.chain(), "the journal failed; no write is accepted until it is reopened");
         for append in group {
-            append.fail(&error, Outcome::Unknown);
+            append.fail(error, Outcome::Unknown);
         }
         self.poisoned.store(true, Ordering::Relaxed);
         let message = "the journal failed earlier; close the store and open it again";
-        Err(Error::new(ErrorKind::Unavailable, message).with_source(error))
+        Some(Error::new(ErrorKind::Unavailable, message).with_source(error.clone()))
     }
 
     /// Makes journaled writes visible and queues them, then acknowledges them.
@@ -130,18 +129,6 @@ impl WriteBehind {
         }
         Ok(())
     }
-}
-
-/// The first request, and those that wait behind it.
-fn group_of(first: Append, requests: &mut UnboundedReceiver<Append>) -> Vec<Append> {
-    let mut count = first.len();
-    let mut group = vec![first];
-    while count < MAX_GROUP {
-        let Ok(next) = requests.try_recv() else { break };
-        count += next.len();
-        group.push(next);
-    }
-    group
 }
 
 fn refuse(group: Vec<Append>, error: &Error) {

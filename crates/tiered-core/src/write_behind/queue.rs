@@ -1,6 +1,6 @@
 //! What is journaled and waits for the backend.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -11,9 +11,14 @@ use crate::journal::{JournalRecord, Sequence};
 use crate::key::Key;
 use crate::write::Progress;
 
-/// At most so many writes in one flush: enough to amortise a round trip.
-const MAX_WRITES: usize = 512;
-/// At most so many bytes of values in one flush: what is in memory twice while it runs.
+/// So many operations go in one flush at least, if they are there: enough to amortise a round trip.
+const OPERATIONS: usize = 512;
+/// And this part of the units that wait. Of many writes of few keys only the last of each is sent: the longer the backend was
+/// away, the more of them a flush leaves out.
+const PART: usize = 64;
+/// At most so many writes in one flush, sent or left out.
+const MAX_WRITES: usize = 1 << 17;
+/// At most so many bytes of values that are sent in one flush.
 const MAX_BYTES: u64 = 8 << 20;
 
 /// A journaled write.
@@ -108,9 +113,28 @@ impl Unit {
         let record = |(index, queued): (usize, &Queued)| (queued.sequence, queued.write.record(index < last));
         self.writes.iter().enumerate().map(record).collect()
     }
+}
 
-    fn size(&self) -> u64 {
-        self.writes.iter().map(|queued| queued.write.size()).sum()
+/// What a flush carries: of each key the last write.
+#[derive(Default)]
+struct Load<'u> {
+    sizes: HashMap<&'u Key, u64>,
+    bytes: u64,
+    writes: usize,
+}
+
+impl<'u> Load<'u> {
+    fn add(&mut self, unit: &'u Unit) {
+        self.writes += unit.len();
+        for queued in &unit.writes {
+            let size = queued.write.size();
+            self.bytes += size;
+            self.bytes -= self.sizes.insert(queued.key(), size).unwrap_or(0);
+        }
+    }
+
+    fn is_over(&self, operations: usize) -> bool {
+        self.sizes.len() > operations || self.bytes > MAX_BYTES || self.writes > MAX_WRITES
     }
 }
 
@@ -141,19 +165,20 @@ impl Queue {
 
     /// The next units, at most `limit`.
     pub(super) fn take_prefix(&mut self, limit: Option<usize>) -> Vec<Unit> {
-        let (mut prefix, mut writes, mut bytes) = (Vec::new(), 0, 0);
         let limit = limit.unwrap_or(usize::MAX);
-        while prefix.len() < limit {
-            let Some(unit) = self.units.front() else { break };
-            let size = unit.size();
-            let full = writes + unit.len() > MAX_WRITES || bytes + size > MAX_BYTES;
-            if full && !prefix.is_empty() && unit.first() >= self.recovered {
+        let operations = OPERATIONS.max(self.units.len() / PART);
+        let mut load = Load::default();
+        let mut taken = 0;
+        for unit in self.units.iter().take(limit) {
+            load.add(unit);
+            let is_full = load.is_over(operations) && unit.first() >= self.recovered;
+            // One unit goes, however large.
+            if is_full && taken > 0 {
                 break;
             }
-            writes += unit.len();
-            bytes += size;
-            prefix.extend(self.units.pop_front());
+            taken += 1;
         }
+        let prefix: Vec<Unit> = self.units.drain(..taken).collect();
         if self.recovered_of(&prefix) == 0 {
             // What was left is flushed or parked; what comes back in line after that is like any other.
             self.recovered = 0;
@@ -250,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_prefix_has_as_many_writes_as_one_flush_takes_and_never_a_part_of_a_unit() {
-        let whole = MAX_WRITES as u64;
+        let whole = OPERATIONS as u64;
         let mut exact = queue([unit(1, whole - 1, 0), unit(1_000, 1, 0), unit(1_001, 1, 0)]);
         assert_eq!(firsts(&exact.take_prefix(None)), [1, 1_000], "exactly as many");
         assert_eq!(left(&mut exact), [1_001]);
@@ -272,8 +297,24 @@ mod tests {
     }
 
     #[test]
+    fn of_a_key_only_the_last_write_counts_and_a_long_queue_makes_a_large_flush() {
+        let of =
+            |sequence, key: u64, size| Unit::new(vec![write(sequence, &format!("k{key}"), size)], 0, None);
+        let half = usize::try_from(MAX_BYTES / 2).expect("small");
+        let mut same = queue((0..10).map(|sequence| of(sequence, 0, half)));
+        assert_eq!(same.take_prefix(None).len(), 10, "9 of them are not sent");
+        let mut grown = queue([of(0, 0, half), of(1, 1, half), of(2, 0, 1), of(3, 2, half - 1), of(4, 3, 1)]);
+        assert_eq!(firsts(&grown.take_prefix(None)), [0, 1, 2, 3], "the last write of a key may be smaller");
+        let (keys, writes) = (2 * OPERATIONS as u64, (2 * OPERATIONS * PART) as u64);
+        let mut long = queue((0..writes).map(|sequence| of(sequence, sequence % keys, 0)));
+        assert_eq!(long.take_prefix(None).len() as u64, writes, "all keys, each once");
+        let mut short = queue((0..writes / 2).map(|sequence| of(sequence, sequence % keys, 0)));
+        assert_eq!(short.take_prefix(None).len(), OPERATIONS, "as many keys as a flush of this queue has");
+    }
+
+    #[test]
     fn what_was_recovered_is_taken_in_one_piece_and_told_apart_until_it_is_flushed() {
-        let whole = MAX_WRITES as u64;
+        let whole = OPERATIONS as u64;
         let mut queue = Queue::default();
         queue.recover(vec![unit(1, whole, 0), unit(1_000, 1, 0), unit(1_001, 3, 0)]);
         queue.push(unit(2_000, 1, 0));
@@ -326,12 +367,12 @@ mod tests {
     }
 
     #[test]
-    fn records_of_a_unit_say_which_belong_together_and_count_their_bytes() {
+    fn records_of_a_unit_say_which_belong_together() {
         let mut three = unit(7, 3, 100);
         let stamp = Stamp::system();
         let delete = Write::delete(Key::new("gone").expect("valid"), Delete::new(), &stamp);
         three.writes.push(Queued::new(10, delete, watch::Sender::new(Progress::Journaled)));
-        assert_eq!((three.len(), three.is_empty(), three.size(), three.since()), (4, false, 300, 70));
+        assert_eq!((three.len(), three.is_empty(), three.since()), (4, false, 70));
         let records = three.records();
         let said: Vec<_> = records.iter().map(|(sequence, record)| (*sequence, record.continues)).collect();
         assert_eq!(said, [(7, true), (8, true), (9, true), (10, false)]);

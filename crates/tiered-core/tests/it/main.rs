@@ -1,5 +1,6 @@
 //! Public behaviour of the core.
 
+mod backlog;
 mod batches;
 mod checkpoints;
 mod claims;

@@ -21,6 +21,10 @@ impl Instant {
         self.0.checked_add(duration).map(Self)
     }
 
+    pub(crate) fn elapsed(self) -> Duration {
+        Self::now().0.saturating_sub(self.0)
+    }
+
     /// Since the run began.
     pub(crate) const fn uptime(self) -> Duration {
         self.0
