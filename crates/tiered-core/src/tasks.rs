@@ -65,17 +65,17 @@ impl Tasks {
     ///
     /// # Cancel safety
     /// Dropping this leaves the task running.
-    pub(crate) async fn run_to_end<T: Send + 'static>(
+    pub(crate) fn run_to_end<T: Send + 'static>(
         &self,
         operation: impl Future<Output = Result<T>> + Send + 'static,
-    ) -> Result<T> {
-        let held = self.hold();
+    ) -> impl Future<Output = Result<T>> + Send {
+        // Boxed at once: it is kilobytes, and whatever is around it would move all of them.
+        let (operation, held) = (Box::pin(operation), self.hold());
         self.join(async move {
             let result = operation.await;
             drop(held);
             result
         })
-        .await
     }
 
     /// As [`run_to_end`](Self::run_to_end), for a task that closing does not wait for.

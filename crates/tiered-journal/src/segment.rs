@@ -53,6 +53,10 @@ pub(crate) fn repair(folder: &dyn Folder, name: &str, good: &[u8], cut_bytes: u6
     file.sync()
 }
 
+/// Zeros are written so far ahead of the groups, in bytes. Space that was only allocated has to be noted as written by the file
+/// system when it is synced, which makes syncs of large groups take half as long again.
+const AHEAD: u64 = 1 << 20;
+
 /// The segment that is written to.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -61,6 +65,8 @@ pub(crate) struct Segment {
     /// Where the next group goes.
     at: u64,
     len: u64,
+    /// What stands before this has been written, with groups or with zeros.
+    written: u64,
 }
 
 impl Segment {
@@ -68,7 +74,7 @@ impl Segment {
     pub(crate) fn create(folder: &dyn Folder, header: &Header, room: u64) -> io::Result<Self> {
         let len = HEADER as u64 + room;
         let file = install(folder, &name(header.first), &header.encode(), len)?;
-        Ok(Self { first: header.first, file, at: HEADER as u64, len })
+        Ok(Self { first: header.first, file, at: HEADER as u64, len, written: HEADER as u64 })
     }
 
     /// Whether `bytes` more fit.
@@ -83,11 +89,24 @@ impl Segment {
 
     /// Writes a group, and makes it durable where `sync` says so.
     pub(crate) fn append(&mut self, group: &[u8], sync: bool) -> io::Result<()> {
+        let end = self.at + group.len() as u64;
         self.file.write_at(group, self.at)?;
         if sync {
+            if end > self.written {
+                self.write_ahead(end)?;
+            }
             self.file.sync()?;
         }
-        self.at += group.len() as u64;
+        self.at = end;
+        Ok(())
+    }
+
+    /// Writes zeros behind `end`, where zeros are.
+    fn write_ahead(&mut self, end: u64) -> io::Result<()> {
+        let ahead = (end + AHEAD).min(self.len);
+        let zeros = vec![0; usize::try_from(ahead.saturating_sub(end)).map_err(io::Error::other)?];
+        self.file.write_at(&zeros, end)?;
+        self.written = ahead;
         Ok(())
     }
 }

@@ -84,7 +84,8 @@ impl Through {
                 let closed = through.close(gate, write.key()).await;
                 let sent = through.frontend.sent();
                 let ended = match through.on_unknown {
-                    OnUnknown::Retry => through.retry_until_known(&write).await,
+                    // Boxed, like all that is rare: what waits for a write is smaller without it.
+                    OnUnknown::Retry => Box::pin(through.retry_until_known(&write)).await,
                     OnUnknown::Report => {
                         let result = through.backend.write(write.key(), write.action()).await;
                         Ended::new(result, Leftover::AsAnswered)
@@ -124,7 +125,7 @@ impl Through {
                 }
                 let sent = through.frontend.sent();
                 let ended = match through.on_unknown {
-                    OnUnknown::Retry => through.retry_batch_until_known(&owned, atomicity).await,
+                    OnUnknown::Retry => Box::pin(through.retry_batch_until_known(&owned, atomicity)).await,
                     OnUnknown::Report => {
                         EndedBatch::as_answered(through.backend.apply(batch_of(&owned, atomicity)).await)
                     }
@@ -167,7 +168,7 @@ impl Through {
     ) -> Result<Applied> {
         let (result, leftover) = ended.into_parts();
         if leftover == Leftover::Attempt && !self.backend.capabilities().request_lifetime().is_zero() {
-            self.keep_closed(closed, write.key()).await;
+            Box::pin(self.keep_closed(closed, write.key())).await;
             return result;
         }
         match result {
@@ -184,10 +185,10 @@ impl Through {
                 updated.map(|()| applied)
             }
             Err(error) if leftover == Leftover::Nothing => {
-                self.remove(closed, write.key()).await;
+                Box::pin(self.remove(closed, write.key())).await;
                 Err(error)
             }
-            Err(error) => Err(self.fail(closed, write.key(), error).await),
+            Err(error) => Err(Box::pin(self.fail(closed, write.key(), error)).await),
         }
     }
 
