@@ -1,7 +1,9 @@
 //! Writes under each policy, beside what a careful user would write by hand over the same file.
 
+use std::sync::Arc;
+
 use anyhow::Result;
-use tiered::{TieredStore, WritePolicy};
+use tiered::{MemoryStore, TieredStore, WritePolicy};
 
 use super::{Bench, Findings, Group, sides};
 use crate::measure;
@@ -87,8 +89,14 @@ async fn through(bench: &Bench) -> Result<Panel> {
 async fn behind(bench: &Bench) -> Result<Panel> {
     let folder = bench.room("writes/log")?;
     let mut contenders = vec![Contender::theirs(BARE_LOG, GroupCommit::over_log(&folder.join("bare.log"))?)];
+    // The backend that follows shares the disk and the cores with the journal: over redb, and over memory.
     let written = bench.room("writes/behind")?;
     contenders.push(Contender::ours(Log::Synced.stack(), behind::open(&written, Log::Synced).await?));
+    let beside = bench.room("writes/behind-memory")?;
+    let over_memory =
+        behind::open_over(&beside, Log::Synced, Arc::new(MemoryStore::new()), |builder| builder);
+    contenders
+        .push(Contender::ours(format!("{}, write-behind", DEFAULT.stack("memory")), over_memory.await?));
     let local = TieredStore::builder((DEFAULT.open)(1 << 30)?, redb(&folder.join("local.redb")).await?)
         .write_policy(WritePolicy::FrontendOnly);
     let name = format!("{}, frontend-only", DEFAULT.stack("redb"));

@@ -15,7 +15,7 @@ const MAX_BYTES: u64 = 8 << 20;
 const QUICK: Duration = Duration::from_micros(100);
 
 /// A group waits for this part of a commit's time at most.
-const PART: u32 = 4;
+const PART: u32 = 2;
 
 /// And never for longer than this.
 const PATIENCE: Duration = Duration::from_millis(2);

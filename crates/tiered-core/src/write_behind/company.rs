@@ -15,7 +15,7 @@ const MAX_RECORDS: usize = 1024;
 const QUICK: Duration = Duration::from_micros(100);
 
 /// A group waits for this part of an append's time at most.
-const PART: u32 = 4;
+const PART: u32 = 2;
 
 /// And never for longer than this, or for more than [`TURNS`] of the other tasks.
 const PATIENCE: Duration = Duration::from_millis(2);

@@ -2,6 +2,7 @@
 
 mod backlog;
 mod batches;
+mod calls;
 mod checkpoints;
 mod claims;
 mod damage;
