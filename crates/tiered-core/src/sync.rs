@@ -4,13 +4,17 @@
 //! [`walk_sync`] copies what is reachable from roots. Any two stores can be synchronised. Inside a live tiered
 //! store use [`TieredStore::sync`](crate::TieredStore::sync), which is fenced against its reads and writes.
 
+mod decide;
+mod group;
 mod merge;
 mod options;
 mod plain;
 mod report;
 mod run;
 mod strategy;
+mod target;
 mod walk;
+mod window;
 
 use crate::claim::Scope;
 use crate::error::{Error, ErrorKind, Operation, Result};
@@ -23,15 +27,21 @@ pub use strategy::{Decision, FullSync, PopulateMissing, Refresh, StrategyName, S
 pub use walk::{Walk, WalkReport, walk_sync};
 
 pub(crate) use plain::PlainTarget;
-pub(crate) use run::{Copied, Removed, Target, Theirs, run, run_keys, without_absences};
+pub(crate) use run::{run, run_keys};
+pub(crate) use target::{Attempt, Batched, Copied, Done, Removed, Target, Task, Theirs, without_absences};
 pub(crate) use walk::run_walk;
 
 /// Brings `target` in step with `source`, under the prefix of the options.
 ///
-/// Both listings are read as streams and joined; values move in concurrent copies within the options' bounds on
-/// number and bytes. Every overwrite and removal is conditional on the version that was listed, and a removal looks
-/// at the source once more, so a write that happens meanwhile is never undone. Entries that belong to the target
-/// alone (local ones of a frontend) are left as they are.
+/// Both listings are read as streams and joined. What is to be copied and removed is gathered in batches within the
+/// options' bounds on keys and bytes, of which several are under way. Every overwrite and removal is conditional on the
+/// version that was listed, and a removal looks at the source once more, so a write that happens meanwhile is never
+/// undone. Each write of a batch is judged alone: one key that others changed fails none beside it. Entries that belong
+/// to the target alone (local ones of a frontend) are left as they are.
+///
+/// A target with atomic batches and conditional writes gets one batch where the others get one write for each key. A batch
+/// that fails as a whole is written again key by key. Small values that the source lists with their keys are not read
+/// again: such a copy is as old as the listing. Large values move alone.
 ///
 /// A damaged entry stops nothing. At the source it counts as present: it is a failure in the report, and the target keeps
 /// what it has. At the target it is replaced, on condition that it is still damaged, or removed where it is extra.
@@ -43,7 +53,8 @@ pub(crate) use walk::run_walk;
 /// listings' own errors. Single entries that fail are counted, up to the options' bound.
 ///
 /// # Cancel safety
-/// Dropping it stops it between copies; what was copied stays. The checkpoint of the last progress resumes it.
+/// Dropping it stops it; what was copied stays. Batches under way may still take effect, and are not counted. The
+/// checkpoint of the last progress resumes it.
 ///
 /// # Examples
 /// ```

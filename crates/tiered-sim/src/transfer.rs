@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tiered_conformance::{Dice, Fault, FaultStore, Faults};
 use tiered_core::sync::{FullSync, SyncOptions, sync, sync_keys, walk_sync};
 use tiered_core::{Entry, Error, Key, MemoryStore, Put, Result, Store, StoreExt as _, Version};
@@ -25,8 +26,14 @@ fn number(key: &Key) -> u64 {
     key.as_str().rsplit('-').next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
-fn options() -> SyncOptions {
-    SyncOptions::new().concurrency(4).max_failures(KEYS)
+fn options(dice: &mut Dice) -> SyncOptions {
+    let batch = usize::try_from(1 + dice.below(8)).unwrap_or(1);
+    SyncOptions::new().concurrency(4).batch(batch).max_failures(KEYS)
+}
+
+/// A value: one that listings bring with its key, or one that is read.
+fn value(dice: &mut Dice, word: &str) -> String {
+    if dice.below(2) == 0 { word.to_owned() } else { word.repeat(300) }
 }
 
 fn faulty(dice: &mut Dice, name: &str, inner: &MemoryStore) -> Arc<dyn Store> {
@@ -38,13 +45,15 @@ fn faulty(dice: &mut Dice, name: &str, inner: &MemoryStore) -> Arc<dyn Store> {
     Arc::new(FaultStore::new(name, Arc::new(inner.clone()), Arc::new(faults)).remote())
 }
 
-/// Runs one sync and one walk.
+/// Runs a few syncs and one walk.
 ///
 /// # Errors
 /// What was wrong.
 pub(crate) async fn run(dice: &mut Dice) -> std::result::Result<(), String> {
     let failed = |error: tiered_core::Error| format!("a transfer: {}", error.chain());
     full_sync(dice).await.map_err(failed)??;
+    resumed(dice).await.map_err(failed)??;
+    told(dice).await.map_err(failed)??;
     by_name(dice).await.map_err(failed)??;
     walk(dice).await.map_err(failed)?
 }
@@ -58,12 +67,13 @@ async fn full_sync(dice: &mut Dice) -> Checked {
     for key in &keys {
         for store in [&source, &target] {
             if dice.below(2) == 0 {
-                store.put(key, Put::new("before")).await?;
+                store.put(key, Put::new(value(dice, "before"))).await?;
             }
         }
     }
     let (from, to) = (faulty(dice, "source", &source), faulty(dice, "target", &target));
     let mut written: BTreeMap<Key, Version> = BTreeMap::new();
+    let options = options(dice);
     let writing = async {
         // When the listings have begun: each is of one moment, since all keys fit a page.
         tokio::time::sleep(Duration::from_millis(170)).await;
@@ -76,7 +86,6 @@ async fn full_sync(dice: &mut Dice) -> Checked {
         }
         Ok::<_, Error>(())
     };
-    let options = options();
     let (_, wrote) = futures_util::future::join(sync(&from, &to, &FullSync, &options), writing).await;
     wrote?;
     for (key, version) in written {
@@ -84,6 +93,59 @@ async fn full_sync(dice: &mut Dice) -> Checked {
         if found.as_ref().map(Entry::version) != Some(&version) {
             return Ok(Err(format!("{key}: a full sync left {found:?} of a key that was written meanwhile")));
         }
+    }
+    Ok(Ok(()))
+}
+
+/// Two stores that differ in some of the keys.
+async fn sides(dice: &mut Dice, keys: &[Key], target: MemoryStore) -> Result<(MemoryStore, MemoryStore)> {
+    let source = MemoryStore::new();
+    for key in keys {
+        if dice.below(3) > 0 {
+            source.put(key, Put::new(value(dice, "source"))).await?;
+        }
+        if dice.below(2) == 0 {
+            target.put(key, Put::new("target")).await?;
+        }
+    }
+    Ok((source, target))
+}
+
+/// A sync that is dropped and resumed behind its checkpoint leaves out nothing.
+async fn resumed(dice: &mut Dice) -> Checked {
+    let keys = keys();
+    let (source, target) = sides(dice, &keys, MemoryStore::new()).await?;
+    let (from, to) = (faulty(dice, "source", &source), faulty(dice, "target", &target));
+    let last = Arc::new(Mutex::new(None));
+    let seen = Arc::clone(&last);
+    let options = options(dice).on_progress(move |progress| seen.lock().clone_from(&progress.checkpoint));
+    let syncing = sync(&from, &to, &FullSync, &options);
+    tokio::time::timeout(Duration::from_millis(dice.below(900)), syncing).await.ok();
+    // What was sent already arrives.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut rest = SyncOptions::new();
+    rest.resume_after.clone_from(&last.lock());
+    let report = sync(&source, &target, &FullSync, &rest).await?;
+    if report.failed > 0 || source.snapshot() != target.snapshot() {
+        let behind = rest.resume_after;
+        return Ok(Err(format!("a sync that was resumed behind {behind:?} left the target different")));
+    }
+    Ok(Ok(()))
+}
+
+/// Each key that a sync could not bring in step is counted as failed.
+async fn told(dice: &mut Dice) -> Checked {
+    let keys = keys();
+    // Long values are refused.
+    let narrow = MemoryStore::new().declaring(|all| all.with_max_value(1_000));
+    let (source, target) = sides(dice, &keys, narrow).await?;
+    let (from, to) = (faulty(dice, "source", &source), faulty(dice, "target", &target));
+    let options = options(dice);
+    let Ok(report) = sync(&from, &to, &FullSync, &options).await else { return Ok(Ok(())) };
+    let (ours, theirs) = (source.snapshot(), target.snapshot());
+    let different = keys.iter().filter(|key| ours.get(*key) != theirs.get(*key)).count() as u64;
+    if different > report.failed {
+        return Ok(Err(format!("a sync left {different} keys different, and told of {}", report.failed)));
     }
     Ok(Ok(()))
 }
@@ -106,7 +168,7 @@ async fn by_name(dice: &mut Dice) -> Checked {
     let named: Vec<Key> = keys.iter().filter(|_| dice.below(2) == 0).cloned().collect();
     let before = target.snapshot();
     let (from, to) = (faulty(dice, "source", &source), faulty(dice, "target", &target));
-    let options = options();
+    let options = options(dice);
     let syncing = sync_keys(&from, &to, &named, &options);
     let Ok(report) = tokio::time::timeout(Duration::from_mins(10), syncing).await else {
         return Ok(Err(format!("{named:?} were not copied by name within ten minutes")));
@@ -137,7 +199,7 @@ async fn walk(dice: &mut Dice) -> Checked {
         references(number(key)).map(|child| Key::new(format!("node-{child:02}"))).collect()
     };
     let root = keys.get(..1).unwrap_or_default();
-    let options = options();
+    let options = options(dice);
     let walking = walk_sync(&from, &to, root, &follow, &options);
     // Most are dropped before they are done.
     tokio::time::timeout(Duration::from_millis(dice.below(700)), walking).await.ok();

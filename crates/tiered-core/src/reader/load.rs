@@ -145,6 +145,6 @@ impl Reader {
 }
 
 /// Waits for the answer of a load.
-async fn answer_of(load: Load) -> Result<Read> {
+pub(super) async fn answer_of(load: Load) -> Result<Read> {
     load.answer().await.map_err(|error| (*error).clone())
 }

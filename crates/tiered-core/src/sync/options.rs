@@ -76,12 +76,13 @@ pub struct SyncProgress {
     /// The counts so far.
     pub report: SyncReport,
     /// Every key up to and including this one is done: a sync with
-    /// [`resume_after`](SyncOptions::resume_after) this key continues from here. It stays before the first key that
-    /// failed, so that a resumed sync tries that one again.
+    /// [`resume_after`](SyncOptions::resume_after) this key continues from here. It passes no key of a batch that is
+    /// under way, and stays before the first key that failed, so that a resumed sync tries that one again.
     pub checkpoint: Option<Key>,
 }
 
 type OnProgress = Arc<dyn Fn(&SyncProgress) + Send + Sync>;
+type Filter = Arc<dyn Fn(&Key) -> bool + Send + Sync>;
 
 /// How a sync runs.
 ///
@@ -110,17 +111,20 @@ pub struct SyncOptions {
     pub dry_run: DryRun,
     /// Whether it changes a target without conditional writes.
     pub races: Races,
-    /// So many copies at a time.
+    /// So many batches at a time, or copies where there are none.
     pub concurrency: usize,
+    /// So many copies and removals in a batch.
+    pub batch: usize,
     /// So many bytes of values at a time.
     pub byte_budget: u64,
     /// It ends when more entries than this have failed.
     pub max_failures: u64,
+    filter: Option<Filter>,
     progress: Option<OnProgress>,
 }
 
 impl SyncOptions {
-    /// All keys, for real, 16 copies and 64 MiB of values at a time, until 100 entries have failed.
+    /// All keys, for real, 16 batches of 1,000 keys and 64 MiB of values at a time, until 100 entries have failed.
     pub fn new() -> Self {
         Self {
             prefix: String::new(),
@@ -128,8 +132,10 @@ impl SyncOptions {
             dry_run: DryRun::No,
             races: Races::Refuse,
             concurrency: 16,
+            batch: 1_000,
             byte_budget: 64 << 20,
             max_failures: 100,
+            filter: None,
             progress: None,
         }
     }
@@ -139,6 +145,32 @@ impl SyncOptions {
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
+    }
+
+    /// Only keys for which `keep` is true. The others are as if neither side had them: they are not copied, not removed,
+    /// and not counted. Named keys and walks are not filtered.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::sync::{FullSync, SyncOptions, sync};
+    /// use tiered_core::{Key, MemoryStore, StoreExt};
+    ///
+    /// let (source, target) = (MemoryStore::new(), MemoryStore::new());
+    /// source.set("users/1", "Ada").await?;
+    /// source.set("users/1.tmp", "Ad").await?;
+    /// let options = SyncOptions::new().filter(|key: &Key| !key.as_str().ends_with(".tmp"));
+    /// assert_eq!(sync(&source, &target, &FullSync, &options).await?.copied, 1);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn filter(mut self, keep: impl Fn(&Key) -> bool + Send + Sync + 'static) -> Self {
+        self.filter = Some(Arc::new(keep));
+        self
+    }
+
+    pub(super) fn admits(&self, key: &Key) -> bool {
+        self.filter.as_ref().is_none_or(|keep| keep(key))
     }
 
     /// Continues behind the checkpoint of an earlier run.
@@ -176,14 +208,38 @@ impl SyncOptions {
         self
     }
 
-    /// At most so many copies at a time; at least 1.
+    /// At most so many batches at a time, or copies where the target takes no batches; at least 1.
     #[must_use]
-    pub fn concurrency(mut self, copies: usize) -> Self {
-        self.concurrency = copies.max(1);
+    pub fn concurrency(mut self, at_a_time: usize) -> Self {
+        self.concurrency = at_a_time.max(1);
         self
     }
 
-    /// At most so many bytes of values at a time. A single larger value moves alone.
+    /// At most so many copies and removals in a batch; at least 1. Progress is reported after each batch.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::sync::{FullSync, SyncOptions, sync};
+    /// use tiered_core::{MemoryStore, StoreExt};
+    ///
+    /// let (source, target) = (MemoryStore::new(), MemoryStore::new());
+    /// for key in ["a", "b", "c"] {
+    ///     source.set(key, "1").await?;
+    /// }
+    /// // At most 4 batches of 100 keys are under way.
+    /// let options = SyncOptions::new().batch(100).concurrency(4);
+    /// assert_eq!(sync(&source, &target, &FullSync, &options).await?.copied, 3);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn batch(mut self, keys: usize) -> Self {
+        self.batch = keys.max(1);
+        self
+    }
+
+    /// At most so many bytes of values at a time, of which each batch has an equal share. A single larger value moves
+    /// alone.
     #[must_use]
     pub fn byte_budget(mut self, bytes: u64) -> Self {
         self.byte_budget = bytes.max(1);
@@ -207,7 +263,7 @@ impl SyncOptions {
         }
     }
 
-    /// Called after each group of keys. It must not block.
+    /// Called after each batch, and after each thousand keys that need nothing. It must not block.
     ///
     /// # Examples
     /// ```
@@ -236,6 +292,7 @@ impl fmt::Debug for SyncOptions {
             .field("dry_run", &self.dry_run)
             .field("races", &self.races)
             .field("concurrency", &self.concurrency)
+            .field("batch", &self.batch)
             .field("byte_budget", &self.byte_budget)
             .field("max_failures", &self.max_failures)
             .finish_non_exhaustive()

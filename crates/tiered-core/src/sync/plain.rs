@@ -1,14 +1,18 @@
 //! A plain store as the target of a sync.
 
+mod batch;
+
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use tokio::sync::Semaphore;
 
 use super::options::{Races, SyncOptions};
-use super::run::{Copied, Removed, Target, Theirs, without_absences};
 use super::strategy::Changes;
+use super::target::{Attempt, Batched, Copied, Removed, Target, Task, Theirs, without_absences};
 use crate::capability::Feature;
-use crate::entry::{Note, Tombstones};
+use crate::entry::{Entry, Note, Tombstones};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::list::{ListOptions, ListStream, Listed};
@@ -21,6 +25,10 @@ use crate::write::{Delete, Put};
 /// whole value is cheaper than a second look at its version.
 const STREAM_FROM: u64 = 8 << 20;
 
+/// Values up to this size are listed with their keys where that is free: 1 KiB, what the embedded engines keep beside the
+/// metadata. Larger ones would be a burden where little is to be copied.
+const LISTED_VALUE: u64 = 1 << 10;
+
 /// Copies between two stores, each overwrite and removal conditional on what was listed.
 #[derive(Debug)]
 pub(crate) struct PlainTarget<'s> {
@@ -29,6 +37,10 @@ pub(crate) struct PlainTarget<'s> {
     puts: bool,
     deletes: bool,
     races: Races,
+    /// So many reads of one key at a time, from a source that reads no batches.
+    reads: Semaphore,
+    /// Whether many writes go to the target as one batch.
+    batches: AtomicBool,
 }
 
 impl<'s> PlainTarget<'s> {
@@ -53,19 +65,32 @@ impl<'s> PlainTarget<'s> {
             );
             return Err(Error::new(ErrorKind::Config, message));
         }
-        Ok(Self { source, target, puts, deletes, races: options.races })
+        let batches = puts && deletes && capabilities.has(Feature::AtomicBatch);
+        Ok(Self {
+            source,
+            target,
+            puts,
+            deletes,
+            races: options.races,
+            reads: Semaphore::new(options.concurrency),
+            batches: AtomicBool::new(batches),
+        })
+    }
+
+    /// The condition for replacing what the target has, as far as the listing tells.
+    fn listed_condition(&self, key: &Key, theirs: Theirs<'_>) -> Result<Option<Precondition>> {
+        Ok(match theirs {
+            _ if !self.puts => Some(Precondition::None),
+            Theirs::Nothing => Some(Precondition::Absent),
+            Theirs::Damaged => Some(self.condition_of_repair(key)?),
+            Theirs::Listed(listed) => listed.version.clone().map(Precondition::Matches),
+        })
     }
 
     /// The condition for replacing what the target has; `None` where that could have changed unseen.
     async fn condition(&self, key: &Key, theirs: Theirs<'_>) -> Result<Precondition> {
-        let listed = match theirs {
-            _ if !self.puts => return Ok(Precondition::None),
-            Theirs::Nothing => return Ok(Precondition::Absent),
-            Theirs::Damaged => return self.condition_of_repair(key),
-            Theirs::Listed(listed) => listed,
-        };
-        if let Some(version) = &listed.version {
-            return Ok(Precondition::Matches(version.clone()));
+        if let Some(condition) = self.listed_condition(key, theirs)? {
+            return Ok(condition);
         }
         // The listing does not carry versions: what is there now counts as listed.
         match self.target.head(key, &ReadOptions::new().authoritative()).await {
@@ -99,42 +124,59 @@ impl Target for PlainTarget<'_> {
         without_absences(self.target.list(options.tombstones(Tombstones::Show)))
     }
 
-    async fn copy(&self, key: &Key, ours: Option<&Listed>, theirs: Theirs<'_>) -> Result<Copied> {
+    fn takes_listed_values(&self) -> Option<u64> {
+        self.batches().then_some(LISTED_VALUE)
+    }
+
+    fn batches(&self) -> bool {
+        self.batches.load(Ordering::Relaxed)
+    }
+
+    async fn carry_out(&self, tasks: &[Task]) -> Vec<Batched> {
+        self.carry_out_together(tasks).await
+    }
+
+    async fn copy(
+        &self,
+        key: &Key,
+        ours: Option<&Listed>,
+        theirs: Theirs<'_>,
+        attempt: Attempt,
+    ) -> Result<Copied> {
         let condition = self.condition(key, theirs).await?;
         let (size, version) = self.look(key, ours, &condition).await?;
-        if let (Precondition::Matches(theirs), Some(ours)) = (&condition, &version)
-            && theirs == ours
-        {
+        if version.as_ref().is_some_and(|ours| is_of(&condition, ours)) {
             // Neither listing told: the target has it already.
             return Ok(Copied::Same);
         }
         let fresh = ReadOptions::new().authoritative();
-        let overtaken = |error: Error| match error.kind() {
-            ErrorKind::PreconditionFailed => Ok(Copied::Overtaken),
-            _ => Err(error),
-        };
-        if size >= STREAM_FROM {
+        let (metadata, put) = if size >= STREAM_FROM {
             let Some((metadata, body)) = self.source.read_stream(key, &fresh).await? else {
                 return Ok(Copied::Vanished);
             };
-            let empty = crate::entry::Entry::from_parts(bytes::Bytes::new(), Arc::clone(&metadata));
-            let put = Put::verbatim(&empty.with_note(Note::default())).precondition(condition);
-            return match self.target.put_stream(key, put, body).await {
-                Ok(_) => Ok(Copied::Done(metadata.size)),
-                Err(error) => overtaken(error),
+            let empty = Entry::from_parts(bytes::Bytes::new(), Arc::clone(&metadata));
+            let put = copy_of(empty).precondition(condition);
+            (metadata, self.target.put_stream(key, put, body).await)
+        } else {
+            let Some(entry) = self.source.load(key, &fresh).await?.into_entry() else {
+                return Ok(Copied::Vanished);
             };
-        }
-        let Some(entry) = self.source.load(key, &fresh).await?.into_entry() else {
-            return Ok(Copied::Vanished);
+            let metadata = Arc::clone(entry.metadata());
+            let put = copy_of(entry).precondition(condition);
+            (metadata, self.target.put(key, put).await)
         };
-        let put = Put::verbatim(&entry.clone().with_note(Note::default())).precondition(condition);
-        match self.target.put(key, put).await {
-            Ok(_) => Ok(Copied::Done(entry.size())),
-            Err(error) => overtaken(error),
+        match put {
+            Ok(_) => Ok(Copied::Done(metadata.size)),
+            Err(error) if error.kind() != ErrorKind::PreconditionFailed => Err(error),
+            // A batch may have written it, whose answer was lost.
+            Err(_) if attempt == Attempt::Again && self.has(key, &metadata.version).await? => {
+                Ok(Copied::Done(metadata.size))
+            }
+            Err(_) => Ok(Copied::Overtaken),
         }
     }
 
-    async fn remove(&self, key: &Key, theirs: Theirs<'_>) -> Result<Removed> {
+    async fn remove(&self, key: &Key, theirs: Theirs<'_>, attempt: Attempt) -> Result<Removed> {
         // The source may have got the key after its listing passed it.
         match self.source.head(key, &ReadOptions::new().authoritative()).await {
             Ok(None) => {}
@@ -146,10 +188,25 @@ impl Target for PlainTarget<'_> {
         let condition = if self.deletes { self.condition(key, theirs).await? } else { Precondition::None };
         match self.target.delete(key, Delete::new().precondition(condition)).await {
             Ok(_) => Ok(Removed::Done),
-            Err(error) if error.kind() == ErrorKind::PreconditionFailed => Ok(Removed::Overtaken),
-            Err(error) => Err(error),
+            Err(error) if error.kind() != ErrorKind::PreconditionFailed => Err(error),
+            // A batch may have removed it, whose answer was lost.
+            Err(_) if attempt == Attempt::Again && self.version_of(key).await?.is_none() => Ok(Removed::Done),
+            Err(_) => Ok(Removed::Overtaken),
         }
     }
+}
+
+/// Whether the condition asks for this version: what has it already needs no copy.
+fn is_of(condition: &Precondition, version: &Version) -> bool {
+    matches!(condition, Precondition::Matches(theirs) if theirs == version)
+}
+
+/// A put that copies `entry`, without what a frontend noted beside it.
+fn copy_of(entry: Entry) -> Put {
+    if entry.metadata().note.is_empty() {
+        return Put::verbatim(&entry);
+    }
+    Put::verbatim(&entry.with_note(Note::default()))
 }
 
 impl PlainTarget<'_> {
@@ -169,5 +226,15 @@ impl PlainTarget<'_> {
                 Ok(head.map_or((0, None), |metadata| (metadata.size, Some(metadata.version.clone()))))
             }
         }
+    }
+
+    /// The version that the target has now.
+    async fn version_of(&self, key: &Key) -> Result<Option<Version>> {
+        let head = self.target.head(key, &ReadOptions::new().authoritative()).await?;
+        Ok(head.map(|metadata| metadata.version.clone()))
+    }
+
+    async fn has(&self, key: &Key, version: &Version) -> Result<bool> {
+        Ok(self.version_of(key).await?.as_ref() == Some(version))
     }
 }

@@ -1,5 +1,6 @@
 //! What a sync did.
 
+use super::target::Copied;
 use crate::error::{Error, ErrorKind};
 use crate::key::Key;
 
@@ -71,6 +72,17 @@ pub struct SyncReport {
 impl SyncReport {
     /// How many failures a report describes.
     pub const MAX_FAILURES: usize = 10;
+
+    pub(crate) fn count(&mut self, copied: Copied) {
+        match copied {
+            Copied::Done(bytes) => {
+                self.copied += 1;
+                self.bytes += bytes;
+            }
+            Copied::Vanished => self.vanished += 1,
+            Copied::Overtaken | Copied::Same => self.skipped += 1,
+        }
+    }
 
     pub(crate) fn fail(&mut self, key: &Key, error: &Error) {
         self.failed += 1;

@@ -1,168 +1,24 @@
-//! Carrying decisions out: a window of copies, in the order of their keys.
+//! Carrying decisions out: the two listings are read while groups of keys are copied and removed.
 
-use std::collections::VecDeque;
-
-use async_trait::async_trait;
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::sync::Semaphore;
 
+use super::decide::decide;
+use super::group::{Bounds, Ended, Group};
 use super::merge::{Merge, Pair, Seen};
-use super::options::{DryRun, SyncOptions, SyncProgress};
+use super::options::{DryRun, SyncOptions};
 use super::report::SyncReport;
-use super::strategy::{Changes, Decision, SyncStrategy};
-use crate::entry::Origin;
-use crate::error::{Error, ErrorKind, Result};
+use super::strategy::SyncStrategy;
+use super::target::{Attempt, Copied, Target, Task, Theirs};
+use super::window::Window;
+use crate::error::Result;
 use crate::key::Key;
-use crate::list::{ListOptions, ListStream, Listed};
+use crate::list::{ListOptions, Listed};
+use crate::read::ReadOptions;
 use crate::store::Store;
-
-/// How copying one entry ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Copied {
-    /// So many bytes were copied.
-    Done(u64),
-    /// Nothing is to be done: the target has this version already, which neither listing told, or a write under way
-    /// brings it in step, or it takes no such entry.
-    Same,
-    /// The source has no such entry any more.
-    Vanished,
-    /// The target has another entry than the one listed: another process wrote it meanwhile.
-    Overtaken,
-}
-
-/// How removing one entry ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Removed {
-    Done,
-    /// The source has the key again, or the target another entry than the one listed.
-    Overtaken,
-}
-
-/// What a sync writes to: a plain store, or the frontend of a live tiered store.
-#[async_trait]
-pub(crate) trait Target: Send + Sync {
-    /// Lists what the target has, local entries of a frontend included.
-    fn list(&self, options: ListOptions) -> ListStream;
-    /// Copies `key` from the source, as that listed it where it did, over what the target has.
-    async fn copy(&self, key: &Key, ours: Option<&Listed>, theirs: Theirs<'_>) -> Result<Copied>;
-    /// Removes what the target has.
-    async fn remove(&self, key: &Key, theirs: Theirs<'_>) -> Result<Removed>;
-}
-
-/// What the target has of a key.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Theirs<'l> {
-    Nothing,
-    Listed(&'l Listed),
-    /// Something that cannot be read, which only a repair replaces.
-    Damaged,
-}
-
-/// What became of one key.
-enum Step {
-    Skipped,
-    Failed(Error),
-    Copied(Result<Copied>),
-    /// As copied, over something damaged.
-    Repaired(Result<Copied>),
-    Removed(Result<Removed>),
-}
-
-struct Work<'a> {
-    running: FuturesOrdered<BoxFuture<'a, Step>>,
-    /// Key and weight of each running step, in order.
-    ahead: VecDeque<(Key, u64)>,
-    bytes: u64,
-    report: SyncReport,
-    checkpoint: Option<Key>,
-}
-
-impl SyncReport {
-    fn count(&mut self, copied: Copied) {
-        match copied {
-            Copied::Done(bytes) => {
-                self.copied += 1;
-                self.bytes += bytes;
-            }
-            Copied::Vanished => self.vanished += 1,
-            Copied::Overtaken | Copied::Same => self.skipped += 1,
-        }
-    }
-}
-
-impl Work<'_> {
-    fn new() -> Self {
-        Self {
-            running: FuturesOrdered::new(),
-            ahead: VecDeque::new(),
-            bytes: 0,
-            report: SyncReport::default(),
-            checkpoint: None,
-        }
-    }
-
-    /// The next pair. The running steps go on meanwhile: a request that is not polled is late, and keeps the server's
-    /// attention from the listing.
-    async fn next_of(&mut self, merge: &mut Merge, options: &SyncOptions) -> Result<Option<Pair>> {
-        let mut next = std::pin::pin!(merge.next());
-        loop {
-            tokio::select! {
-                biased;
-                pair = &mut next => return pair,
-                settled = self.settle_one(options), if !self.running.is_empty() => settled?,
-            }
-        }
-    }
-
-    /// Waits for the first running step. Dropped, it has changed nothing.
-    async fn settle_one(&mut self, options: &SyncOptions) -> Result<()> {
-        let (Some(step), Some((key, weight))) = (self.running.next().await, self.ahead.pop_front()) else {
-            return Ok(());
-        };
-        self.bytes -= weight;
-        match step {
-            Step::Skipped | Step::Removed(Ok(Removed::Overtaken)) => self.report.skipped += 1,
-            Step::Copied(Ok(copied)) => self.report.count(copied),
-            Step::Repaired(Ok(copied)) => {
-                self.report.repaired += u64::from(matches!(copied, Copied::Done(_)));
-                self.report.count(copied);
-            }
-            Step::Removed(Ok(Removed::Done)) => self.report.removed += 1,
-            Step::Failed(error)
-            | Step::Copied(Err(error))
-            | Step::Repaired(Err(error))
-            | Step::Removed(Err(error)) => {
-                self.report.fail(&key, &error);
-                if self.report.failed > options.max_failures {
-                    let message =
-                        format!("more than {} entries failed; the last is the cause", options.max_failures);
-                    return Err(Error::new(ErrorKind::Other, message).for_key(&key).with_source(error));
-                }
-            }
-        }
-        if self.report.failed == 0 {
-            self.checkpoint = Some(key);
-        }
-        if options.reports_progress() {
-            let progress = SyncProgress { report: self.report.clone(), checkpoint: self.checkpoint.clone() };
-            options.report_progress(&progress);
-        }
-        Ok(())
-    }
-}
 
 fn is_local(listed: &Listed) -> bool {
     listed.metadata.as_ref().is_some_and(|metadata| metadata.note.origin.is_local())
-}
-
-/// A listing with tombstones, but without notes of absence: those are as good as nothing.
-pub(crate) fn without_absences(listing: ListStream) -> ListStream {
-    Box::pin(listing.filter(|listed| {
-        let metadata = listed.as_ref().ok().and_then(|listed| listed.metadata.as_ref());
-        let is_absence = metadata.is_some_and(|metadata| metadata.note.origin == Origin::Absence);
-        futures_util::future::ready(!is_absence)
-    }))
 }
 
 /// Runs a strategy over the two listings.
@@ -172,129 +28,84 @@ pub(crate) async fn run(
     strategy: &dyn SyncStrategy,
     options: &SyncOptions,
 ) -> Result<SyncReport> {
-    let mut listing = ListOptions::new().prefix(options.prefix.clone());
-    listing.start_after.clone_from(&options.resume_after);
-    let mut merge = Merge::new(source.list(listing.clone()), target.list(listing));
-    let mut work = Work::new();
-    while let Some(pair) = work.next_of(&mut merge, options).await? {
-        let is_local = matches!(pair.target(), Some(Seen::Listed(listed)) if is_local(listed));
-        work.report.listed_from += u64::from(pair.source().is_some());
-        work.report.listed_to += u64::from(pair.target().is_some() && !is_local);
-        let Some(key) = pair.source().or(pair.target()).map(|seen| seen.key().clone()) else {
-            continue;
-        };
-        let step = if is_local { Planned::Skip } else { plan(strategy, pair)? };
-        let weight = step.weight();
-        while work.running.len() >= options.concurrency
-            || (!work.running.is_empty() && work.bytes + weight > options.byte_budget)
-        {
-            work.settle_one(options).await?;
-        }
-        work.bytes += weight;
-        work.ahead.push_back((key.clone(), weight));
-        work.running.push_back(match options.dry_run {
-            DryRun::Yes => futures_util::future::ready(step.pretend()).boxed(),
-            DryRun::No => step.carry_out(key, target).boxed(),
-        });
+    let mut theirs = ListOptions::new().prefix(options.prefix.clone());
+    theirs.start_after.clone_from(&options.resume_after);
+    let mut ours = theirs.clone();
+    ours.values = target.takes_listed_values().filter(|_| options.dry_run == DryRun::No);
+    let alone = Semaphore::new(options.concurrency);
+    let mut merge = Merge::new(source.list(ours), target.list(theirs));
+    let mut run =
+        Run { target, options, alone: &alone, window: Window::new(options), group: Group::default() };
+    while let Some(pair) = run.next_of(&mut merge).await? {
+        run.take(strategy, pair).await?;
     }
-    while !work.running.is_empty() {
-        work.settle_one(options).await?;
-    }
-    Ok(work.report)
+    run.begin().await?;
+    run.window.finish().await
 }
 
-/// What is to be done about a key.
-enum Planned {
-    Skip,
-    /// The source's entry, or an extra one of the target, is damaged.
-    Fail(Error),
-    Copy(Listed, Option<Listed>),
-    /// The target's entry is damaged.
-    Repair(Listed),
-    Remove(Listed),
-    RemoveDamaged,
+struct Run<'a> {
+    target: &'a dyn Target,
+    options: &'a SyncOptions,
+    /// Turns for what is carried out key by key.
+    alone: &'a Semaphore,
+    window: Window<'a>,
+    /// The keys that are being gathered.
+    group: Group,
 }
 
-impl Planned {
-    fn weight(&self) -> u64 {
-        match self {
-            Self::Copy(ours, _) | Self::Repair(ours) => ours.size,
-            Self::Skip | Self::Fail(_) | Self::Remove(_) | Self::RemoveDamaged => 0,
-        }
-    }
-
-    /// What a dry run counts.
-    fn pretend(self) -> Step {
-        match self {
-            Self::Skip => Step::Skipped,
-            Self::Fail(error) => Step::Failed(error),
-            Self::Copy(ours, _) => Step::Copied(Ok(Copied::Done(ours.size))),
-            Self::Repair(ours) => Step::Repaired(Ok(Copied::Done(ours.size))),
-            Self::Remove(_) | Self::RemoveDamaged => Step::Removed(Ok(Removed::Done)),
-        }
-    }
-
-    async fn carry_out(self, key: Key, target: &dyn Target) -> Step {
-        match self {
-            Self::Skip => Step::Skipped,
-            Self::Fail(error) => Step::Failed(error),
-            Self::Copy(ours, theirs) => {
-                let theirs = theirs.as_ref().map_or(Theirs::Nothing, Theirs::Listed);
-                Step::Copied(target.copy(&key, Some(&ours), theirs).await)
+impl Run<'_> {
+    /// The next pair. The groups under way go on meanwhile: a request that is not polled is late, and keeps the server's
+    /// attention from the listing. Where nothing is under way, what has been gathered does not wait for the listing.
+    async fn next_of(&mut self, merge: &mut Merge) -> Result<Option<Pair>> {
+        let mut next = std::pin::pin!(merge.next());
+        loop {
+            tokio::select! {
+                biased;
+                pair = &mut next => return pair,
+                settled = self.window.settle_one(), if !self.window.is_idle() => settled?,
+                () = std::future::ready(()), if self.window.is_idle() && !self.group.is_empty() => self.begin().await?,
             }
-            Self::Repair(ours) => Step::Repaired(target.copy(&key, Some(&ours), Theirs::Damaged).await),
-            Self::Remove(theirs) => Step::Removed(target.remove(&key, Theirs::Listed(&theirs)).await),
-            Self::RemoveDamaged => Step::Removed(target.remove(&key, Theirs::Damaged).await),
         }
     }
-}
 
-/// Asks the strategy. What is damaged at the source is there, and nothing of the target's is touched; what is damaged at
-/// the target counts as missing where the source has the key, and as extra where not.
-fn plan(strategy: &dyn SyncStrategy, pair: Pair) -> Result<Planned> {
-    let (ours, theirs) = match pair.into_sides() {
-        (Some(Seen::Damaged(_, error)), _) => return Ok(Planned::Fail(error)),
-        (Some(Seen::Listed(ours)), Some(Seen::Damaged(..))) => {
-            let decision = strategy.decide(Some(&ours), None);
-            check(strategy, decision, None)?;
-            let repairs = decision == Decision::Copy;
-            return Ok(if repairs { Planned::Repair(ours) } else { Planned::Skip });
+    /// Takes a key into the group that is being gathered, and begins that once it is full.
+    async fn take(&mut self, strategy: &dyn SyncStrategy, pair: Pair) -> Result<()> {
+        let Some(key) = pair.source().or(pair.target()).map(|seen| seen.key().clone()) else { return Ok(()) };
+        if self.options.admits(&key) {
+            self.gather(strategy, pair, key).await?;
+        } else {
+            self.group.pass(key);
         }
-        (None, Some(Seen::Damaged(key, error))) => {
-            let extra = Listed { key, size: 0, version: None, validator: None, metadata: None, value: None };
-            let decision = strategy.decide(None, Some(&extra));
-            check(strategy, decision, Some(&extra))?;
-            let removes = decision == Decision::Remove;
-            return Ok(if removes { Planned::RemoveDamaged } else { Planned::Fail(error) });
+        if self.group.is_full(Bounds::of(self.target, self.options)) {
+            self.begin().await?;
         }
-        (Some(Seen::Listed(ours)), Some(Seen::Listed(theirs))) => (Some(ours), Some(theirs)),
-        (Some(Seen::Listed(ours)), None) => (Some(ours), None),
-        (None, Some(Seen::Listed(theirs))) => (None, Some(theirs)),
-        (None, None) => (None, None),
-    };
-    let decision = strategy.decide(ours.as_ref(), theirs.as_ref());
-    check(strategy, decision, theirs.as_ref())?;
-    Ok(match (decision, ours, theirs) {
-        (Decision::Copy, Some(ours), theirs) => Planned::Copy(ours, theirs),
-        (Decision::Remove, None, Some(theirs)) => Planned::Remove(theirs),
-        _ => Planned::Skip,
-    })
-}
-
-/// Refuses a decision that the strategy did not announce.
-fn check(strategy: &dyn SyncStrategy, decision: Decision, theirs: Option<&Listed>) -> Result<()> {
-    let needed = match (decision, theirs) {
-        (Decision::Skip, _) | (Decision::Copy, None) => Changes::Adds,
-        (Decision::Copy, Some(_)) => Changes::Overwrites,
-        (Decision::Remove, _) => Changes::Removes,
-    };
-    if needed <= strategy.changes() {
-        return Ok(());
+        Ok(())
     }
-    Err(Error::new(
-        ErrorKind::Config,
-        format!("the strategy {} decided {decision:?}, beyond what it announces", strategy.name()),
-    ))
+
+    /// Gathers what is to be done about a key.
+    async fn gather(&mut self, strategy: &dyn SyncStrategy, pair: Pair, key: Key) -> Result<()> {
+        let is_local = matches!(pair.target(), Some(Seen::Listed(listed)) if is_local(listed));
+        let report = self.window.report_mut();
+        report.listed_from += u64::from(pair.source().is_some());
+        report.listed_to += u64::from(pair.target().is_some() && !is_local);
+        let task = if is_local { None } else { decide(strategy, pair)? };
+        let weight = task.as_ref().map_or(0, Task::weight);
+        if !self.group.has_room(weight, Bounds::of(self.target, self.options)) {
+            self.begin().await?;
+        }
+        self.group.push(key, task);
+        Ok(())
+    }
+
+    /// Begins what has been gathered.
+    async fn begin(&mut self) -> Result<()> {
+        if self.group.is_empty() {
+            return Ok(());
+        }
+        let group = std::mem::take(&mut self.group);
+        let weight = group.weight();
+        self.window.begin(weight, group.carry_out(self.target, self.alone, self.options).boxed()).await
+    }
 }
 
 /// Copies named keys.
@@ -304,31 +115,22 @@ pub(crate) async fn run_keys(
     keys: &[Key],
     options: &SyncOptions,
 ) -> Result<SyncReport> {
-    let mut work = Work::new();
+    let mut window = Window::new(options);
     for key in keys {
-        while work.running.len() >= options.concurrency {
-            work.settle_one(options).await?;
-        }
-        work.report.listed_from += 1;
-        work.ahead.push_back((key.clone(), 0));
-        let dry = options.dry_run == DryRun::Yes;
-        work.running.push_back(
-            async move {
-                if dry {
-                    let head = source.head(key, &crate::ReadOptions::new()).await;
-                    return Step::Copied(
-                        head.map(|head| head.map_or(Copied::Vanished, |m| Copied::Done(m.size))),
-                    );
-                }
-                Step::Copied(copy_named(target, key).await)
-            }
-            .boxed(),
-        );
+        window.report_mut().listed_from += 1;
+        let copying = async move {
+            let copied = match options.dry_run {
+                DryRun::Yes => source
+                    .head(key, &ReadOptions::new())
+                    .await
+                    .map(|head| head.map_or(Copied::Vanished, |metadata| Copied::Done(metadata.size))),
+                DryRun::No => copy_named(target, key).await,
+            };
+            Ended::copy(key.clone(), copied)
+        };
+        window.begin(0, copying.boxed()).await?;
     }
-    while !work.running.is_empty() {
-        work.settle_one(options).await?;
-    }
-    Ok(work.report)
+    window.finish().await
 }
 
 /// Copies a key over whatever the target has, as listed now.
@@ -340,7 +142,7 @@ pub(super) async fn copy_named(target: &dyn Target, key: &Key) -> Result<Copied>
             None => None,
             Some(Err(error)) if error.damaged_key().is_some() => {
                 if error.key() == Some(key) {
-                    return target.copy(key, None, Theirs::Damaged).await;
+                    return target.copy(key, None, Theirs::Damaged, Attempt::First).await;
                 }
                 None
             }
@@ -350,7 +152,7 @@ pub(super) async fn copy_named(target: &dyn Target, key: &Key) -> Result<Copied>
             return Ok(Copied::Overtaken);
         }
         let theirs = listed.as_ref().map_or(Theirs::Nothing, Theirs::Listed);
-        match target.copy(key, None, theirs).await? {
+        match target.copy(key, None, theirs, Attempt::First).await? {
             // Another process wrote in between: look again, as the caller asked for this key.
             Copied::Overtaken => {}
             done => return Ok(done),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{Rooms, TieredStore};
+use crate::capability::Feature;
 use crate::entry::Tombstones;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::frontend::{Changed, Replaceable};
@@ -17,8 +18,8 @@ use crate::settings::OnConnectFailure;
 use crate::slot::{Gate, Glance};
 use crate::store::Store;
 use crate::sync::{
-    self, Copied, Removed, SyncOptions, SyncReport, SyncStrategy, Target, Theirs, Walk, WalkReport,
-    without_absences,
+    self, Attempt, Batched, Copied, Done, Removed, SyncOptions, SyncReport, SyncStrategy, Target, Task,
+    Theirs, Walk, WalkReport, without_absences,
 };
 use crate::version::Version;
 
@@ -170,25 +171,47 @@ impl Target for Frontend {
         without_absences(self.0.frontend.tier().past_breaker().list(options.tombstones(Tombstones::Show)))
     }
 
-    async fn copy(&self, key: &Key, _: Option<&Listed>, theirs: Theirs<'_>) -> Result<Copied> {
+    /// A fill reads the backend after it got its token: what was listed before is too old.
+    fn takes_listed_values(&self) -> Option<u64> {
+        None
+    }
+
+    fn batches(&self) -> bool {
+        self.0.backend.capabilities().has(Feature::AtomicBatch)
+    }
+
+    /// Copies by one read of the backend; each is a fill of its own. A removal waits for the gate of its key.
+    async fn carry_out(&self, tasks: &[Task]) -> Vec<Batched> {
+        let copies = tasks.iter().filter_map(|task| {
+            let (_, theirs) = task.copies().filter(|_| !self.0.plan.reserves(task.key()))?;
+            Some((task.key().clone(), replaced(theirs)))
+        });
+        let mut refilled = self.0.reader.refill_many(copies.collect()).await.into_iter();
+        let mut ended = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            ended.push(if task.copies().is_none() {
+                Batched::Alone(Attempt::First)
+            } else if self.0.plan.reserves(task.key()) {
+                Batched::Ended(Ok(Done::Copied(Copied::Same)))
+            } else {
+                match refilled.next().flatten() {
+                    // It may be that all were out of reach for a moment.
+                    Some(Err(error)) if error.kind() != ErrorKind::Corrupt => Batched::Alone(Attempt::First),
+                    answer => Batched::Ended(self.copied(task.key(), answer).map(Done::Copied)),
+                }
+            });
+        }
+        ended
+    }
+
+    async fn copy(&self, key: &Key, _: Option<&Listed>, theirs: Theirs<'_>, _: Attempt) -> Result<Copied> {
         if self.0.plan.reserves(key) {
             return Ok(Copied::Same);
         }
-        // The listed entry is replaced whatever it is: a fill that removes where the backend has nothing.
-        let replaces = match theirs {
-            Theirs::Nothing => Replaceable::Nothing,
-            Theirs::Listed(_) | Theirs::Damaged => Replaceable::Damaged,
-        };
-        // A write that is under way or pending brings the frontend in step itself.
-        let Some(answer) = self.0.reader.refill(key, replaces).await else { return Ok(Copied::Same) };
-        Ok(match answer? {
-            Lookup::Found(entry) if !self.0.frontend.fits(key, entry.size()) => Copied::Same,
-            Lookup::Found(entry) => Copied::Done(entry.size()),
-            Lookup::Unchanged | Lookup::Changed | Lookup::Absent => Copied::Vanished,
-        })
+        self.copied(key, self.0.reader.refill(key, replaced(theirs)).await)
     }
 
-    async fn remove(&self, key: &Key, theirs: Theirs<'_>) -> Result<Removed> {
+    async fn remove(&self, key: &Key, theirs: Theirs<'_>, _: Attempt) -> Result<Removed> {
         let listed = match theirs {
             Theirs::Listed(listed) => listed.version.clone(),
             Theirs::Nothing | Theirs::Damaged => None,
@@ -201,6 +224,27 @@ impl Target for Frontend {
             removed
         };
         self.0.tasks.run_to_end(remove).await
+    }
+}
+
+/// The listed entry is replaced whatever it is: a fill that removes where the backend has nothing.
+const fn replaced(theirs: Theirs<'_>) -> Replaceable {
+    match theirs {
+        Theirs::Nothing => Replaceable::Nothing,
+        Theirs::Listed(_) | Theirs::Damaged => Replaceable::Damaged,
+    }
+}
+
+impl Frontend {
+    /// How a copy ended, from the answer of its load. Without one, a write that is under way or pending brings the
+    /// frontend in step itself.
+    fn copied(&self, key: &Key, answer: Option<Result<Lookup>>) -> Result<Copied> {
+        let Some(answer) = answer else { return Ok(Copied::Same) };
+        Ok(match answer? {
+            Lookup::Found(entry) if !self.0.frontend.fits(key, entry.size()) => Copied::Same,
+            Lookup::Found(entry) => Copied::Done(entry.size()),
+            Lookup::Unchanged | Lookup::Changed | Lookup::Absent => Copied::Vanished,
+        })
     }
 }
 

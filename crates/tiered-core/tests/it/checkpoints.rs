@@ -54,6 +54,7 @@ async fn a_resumed_sync_skips_no_key_that_was_not_copied() {
         let (seen, from, to) = (Arc::clone(&last), source.clone(), target.clone());
         let options = SyncOptions::new()
             .concurrency(1 + usize::try_from(seed % 6).expect("small"))
+            .batch(1 + usize::try_from(seed % 5).expect("small"))
             .max_failures(if seed % 3 == 0 { 0 } else { 100 })
             .on_progress(move |progress| {
                 check(&from, &to, progress);

@@ -20,6 +20,7 @@ mod resilience;
 mod retrying;
 mod scripted;
 mod settings;
+mod sync_batches;
 mod synchronisation;
 mod tiering;
 mod ttl;

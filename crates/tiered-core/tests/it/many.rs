@@ -124,3 +124,43 @@ async fn a_key_in_quarantine_is_read_from_the_backend() {
         assert_eq!(together(&store).await.as_deref(), Some("new"));
     }
 }
+
+/// Counts the calls that read, and the keys of each.
+#[derive(Debug, Default)]
+struct Counted(parking_lot::Mutex<Vec<usize>>);
+
+#[async_trait]
+impl Interceptor for Counted {
+    async fn load(&self, inner: &dyn Store, key: &Key, options: &ReadOptions) -> Result<tiered_core::Read> {
+        self.0.lock().push(1);
+        inner.load(key, options).await
+    }
+
+    async fn get_many(
+        &self,
+        inner: &dyn Store,
+        keys: &[Key],
+        options: &ReadOptions,
+    ) -> tiered_core::adapter::Reads {
+        assert_eq!(options.freshness, tiered_core::Freshness::Authoritative);
+        self.0.lock().push(keys.len());
+        inner.get_many(keys, options).await
+    }
+}
+
+#[tokio::test]
+async fn an_authoritative_read_of_many_keys_is_one_read_of_the_backend() {
+    let backend = std::sync::Arc::new(Intercept::new(MemoryStore::new(), Counted::default()));
+    let shared: std::sync::Arc<dyn Store> =
+        std::sync::Arc::<Intercept<Counted, MemoryStore>>::clone(&backend);
+    let store = TieredStore::builder(MemoryStore::new(), shared).build().await.expect("builds");
+    store.set("a", "old").await.expect("written");
+    backend.inner().set("a", "of others").await.expect("written");
+    backend.0.lock().clear();
+    let reads = store.get_many(&[key("a"), key("none")], &ReadOptions::new().authoritative()).await;
+    let values: Vec<_> =
+        reads.into_iter().map(|read| read.expect("reads").into_entry().map(Entry::into_value)).collect();
+    assert_eq!(values, [Some("of others".into()), None]);
+    assert_eq!(*backend.0.lock(), [2]);
+    assert_eq!(store.get("a").await.expect("reads").expect("there").value(), "of others");
+}

@@ -8,8 +8,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tiered_conformance::{DerivedReads, Intercept, Interceptor};
+use tiered_core::adapter::BatchOutcomes;
 use tiered_core::{
-    Error, ErrorKind, Feature, Key, MemoryStore, Outcome, Put, Read, ReadOptions, Result, Sharing, Store,
+    Batch, Error, ErrorKind, Feature, Key, MemoryStore, Outcome, Put, Read, ReadOptions, Result, Sharing,
+    Store,
 };
 
 /// How a write ends.
@@ -174,6 +176,19 @@ impl Interceptor for Script {
         F: Future<Output = Result<T>> + Send,
     {
         self.write(inner, key, call).await
+    }
+
+    /// A batch meets what the writes of its keys would: a failure where one of them does.
+    async fn apply(&self, inner: &dyn Store, batch: Batch) -> Result<BatchOutcomes> {
+        let mut met: Option<(Key, Trouble)> = None;
+        for (key, _) in batch.operations() {
+            let trouble = self.troubles.lock().get(key).copied();
+            let fails = |trouble: &Trouble| matches!(trouble, Trouble::Fails(_));
+            if let Some(trouble) = trouble.filter(|one| met.is_none() || fails(one)) {
+                met = Some((key.clone(), trouble));
+            }
+        }
+        self.write(inner, met.as_ref().map(|(key, _)| key), inner.apply(batch)).await
     }
 
     async fn set_mark(&self, inner: &dyn Store, name: &str, value: Option<Bytes>) -> Result<()> {

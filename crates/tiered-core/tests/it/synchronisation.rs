@@ -218,8 +218,10 @@ impl Interceptor for OneAtATime {
         self.0.notify_one();
         inner.load(key, options).await
     }
-    fn list(&self, inner: &dyn Store, options: tiered_core::ListOptions) -> tiered_core::ListStream {
+    fn list(&self, inner: &dyn Store, mut options: tiered_core::ListOptions) -> tiered_core::ListStream {
         use futures_util::StreamExt as _;
+        // Every copy is a read.
+        options.values = None;
         let read = Arc::clone(&self.0);
         let listing = inner.list(options).enumerate().then(move |(index, listed)| {
             let read = Arc::clone(&read);

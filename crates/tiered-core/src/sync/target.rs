@@ -1,0 +1,164 @@
+//! What a sync writes to, and what it asks of it.
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+
+use crate::entry::Origin;
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::list::{ListOptions, ListStream, Listed};
+
+/// How copying one entry ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Copied {
+    /// So many bytes were copied.
+    Done(u64),
+    /// Nothing is to be done: the target has this version already, which neither listing told, or a write under way
+    /// brings it in step, or it takes no such entry.
+    Same,
+    /// The source has no such entry any more.
+    Vanished,
+    /// The target has another entry than the one listed: another process wrote it meanwhile.
+    Overtaken,
+}
+
+/// How removing one entry ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Removed {
+    Done,
+    /// The source has the key again, or the target another entry than the one listed.
+    Overtaken,
+}
+
+/// What the target has of a key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Theirs<'l> {
+    Nothing,
+    Listed(&'l Listed),
+    /// Something that cannot be read, which only a repair replaces.
+    Damaged,
+}
+
+/// What was tried before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    /// Nothing that can have taken effect.
+    First,
+    /// A batch with the same write, which may have taken effect.
+    Again,
+}
+
+/// What is to be done about a key.
+#[derive(Debug)]
+pub(crate) enum Task {
+    Copy(Listed, Option<Listed>),
+    /// The target's entry is damaged.
+    Repair(Listed),
+    Remove(Listed),
+    RemoveDamaged(Key),
+    /// Nothing can be done: the source's entry, or an extra one of the target, is damaged.
+    Fail(Key, Error),
+}
+
+/// How a task ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    Copied(Copied),
+    Removed(Removed),
+}
+
+impl Task {
+    pub(crate) const fn key(&self) -> &Key {
+        match self {
+            Self::Copy(listed, _) | Self::Repair(listed) | Self::Remove(listed) => &listed.key,
+            Self::RemoveDamaged(key) | Self::Fail(key, _) => key,
+        }
+    }
+
+    /// What the source lists of an entry that is to be copied, and what the target has of it.
+    pub(crate) const fn copies(&self) -> Option<(&Listed, Theirs<'_>)> {
+        match self {
+            Self::Copy(ours, Some(theirs)) => Some((ours, Theirs::Listed(theirs))),
+            Self::Copy(ours, None) => Some((ours, Theirs::Nothing)),
+            Self::Repair(ours) => Some((ours, Theirs::Damaged)),
+            Self::Remove(_) | Self::RemoveDamaged(_) | Self::Fail(..) => None,
+        }
+    }
+
+    /// What the target has of an entry that is to be removed.
+    pub(crate) const fn removes(&self) -> Option<Theirs<'_>> {
+        match self {
+            Self::Remove(theirs) => Some(Theirs::Listed(theirs)),
+            Self::RemoveDamaged(_) => Some(Theirs::Damaged),
+            Self::Copy(..) | Self::Repair(_) | Self::Fail(..) => None,
+        }
+    }
+
+    /// Bytes of the value that it moves, as the source lists it.
+    pub(crate) fn weight(&self) -> u64 {
+        self.copies().map_or(0, |(ours, _)| ours.size)
+    }
+
+    /// What a dry run counts.
+    pub(crate) fn pretend(&self) -> Result<Done> {
+        match self {
+            Self::Copy(ours, _) | Self::Repair(ours) => Ok(Done::Copied(Copied::Done(ours.size))),
+            Self::Remove(_) | Self::RemoveDamaged(_) => Ok(Done::Removed(Removed::Done)),
+            Self::Fail(_, error) => Err(error.clone()),
+        }
+    }
+
+    /// Carries it out by itself.
+    pub(crate) async fn carry_out(&self, target: &dyn Target, attempt: Attempt) -> Result<Done> {
+        match (self, self.copies(), self.removes()) {
+            (Self::Fail(_, error), ..) => Err(error.clone()),
+            (_, Some((ours, theirs)), _) => {
+                target.copy(self.key(), Some(ours), theirs, attempt).await.map(Done::Copied)
+            }
+            (_, None, theirs) => {
+                let theirs = theirs.unwrap_or(Theirs::Nothing);
+                target.remove(self.key(), theirs, attempt).await.map(Done::Removed)
+            }
+        }
+    }
+}
+
+/// What a batch did about one of its tasks.
+#[derive(Debug)]
+pub(crate) enum Batched {
+    Ended(Result<Done>),
+    /// It is to be carried out by itself.
+    Alone(Attempt),
+}
+
+/// What a sync writes to: a plain store, or the frontend of a live tiered store.
+#[async_trait]
+pub(crate) trait Target: Send + Sync {
+    /// Lists what the target has, local entries of a frontend included.
+    fn list(&self, options: ListOptions) -> ListStream;
+    /// Values up to this size are of use where the source lists them with their keys.
+    fn takes_listed_values(&self) -> Option<u64>;
+    /// Whether it carries out many tasks at once better than one by one.
+    fn batches(&self) -> bool;
+    /// Carries out what it can at once; one answer for each task.
+    async fn carry_out(&self, tasks: &[Task]) -> Vec<Batched>;
+    /// Copies `key` from the source, as that listed it where it did, over what the target has.
+    async fn copy(
+        &self,
+        key: &Key,
+        ours: Option<&Listed>,
+        theirs: Theirs<'_>,
+        attempt: Attempt,
+    ) -> Result<Copied>;
+    /// Removes what the target has.
+    async fn remove(&self, key: &Key, theirs: Theirs<'_>, attempt: Attempt) -> Result<Removed>;
+}
+
+/// A listing with tombstones, but without notes of absence: those are as good as nothing.
+pub(crate) fn without_absences(listing: ListStream) -> ListStream {
+    Box::pin(listing.filter(|listed| {
+        let metadata = listed.as_ref().ok().and_then(|listed| listed.metadata.as_ref());
+        let is_absence = metadata.is_some_and(|metadata| metadata.note.origin == Origin::Absence);
+        futures_util::future::ready(!is_absence)
+    }))
+}
