@@ -4,6 +4,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use crate::request::Request;
+use crate::time::now;
 
 /// At most so many requests in one transaction, so that the first does not wait for thousands.
 const MAX_GROUP: usize = 1024;
@@ -77,7 +78,7 @@ pub(crate) struct Gatherer {
 
 impl Gatherer {
     pub(crate) fn new(requests: Receiver<Request>) -> Self {
-        Self { requests, next: None, expected: 0, deadline: Instant::now(), skipped: 0 }
+        Self { requests, next: None, expected: 0, deadline: now(), skipped: 0 }
     }
 
     /// The next group; `None` once no more requests can come. Blocks.
@@ -89,7 +90,7 @@ impl Gatherer {
         self.take_waiting(&mut group);
         if self.skipped > 0 {
             self.skipped -= 1;
-        } else if group.len() < self.expected && Instant::now() < self.deadline {
+        } else if group.len() < self.expected && now() < self.deadline {
             self.wait(&mut group);
         }
         Some(group)
@@ -105,7 +106,7 @@ impl Gatherer {
         self.expected = requests + self.next.as_ref().map_or(0, Group::len);
         let took = begun.elapsed();
         let patience = if took < QUICK { Duration::ZERO } else { (took / PART).min(PATIENCE) };
-        self.deadline = Instant::now() + patience;
+        self.deadline = now() + patience;
     }
 
     fn take_waiting(&mut self, group: &mut Group) {
@@ -118,7 +119,7 @@ impl Gatherer {
     /// Waits for as many as are expected. If far fewer come the next groups do not wait: others than those before ask.
     fn wait(&mut self, group: &mut Group) {
         while group.len() < self.expected && group.has_room() {
-            let left = self.deadline.saturating_duration_since(Instant::now());
+            let left = self.deadline.saturating_duration_since(now());
             let Ok(request) = self.requests.recv_timeout(left) else {
                 let few = group.len() < self.expected - self.expected / 4;
                 self.skipped = if few { SKIPPED } else { 0 };
@@ -147,12 +148,9 @@ mod tests {
     fn gatherer(committed: usize) -> (Sender<Request>, Gatherer) {
         let (requests, queue) = channel();
         let mut gatherer = Gatherer::new(queue);
-        gatherer.committed(
-            committed,
-            Instant::now().checked_sub(Duration::from_millis(400)).expect("after boot"),
-        );
+        gatherer.committed(committed, now().checked_sub(Duration::from_millis(400)).expect("after boot"));
         // 2 ms are little on a busy machine.
-        gatherer.deadline = Instant::now() + Duration::from_secs(10);
+        gatherer.deadline = now() + Duration::from_secs(10);
         (requests, gatherer)
     }
 
@@ -184,9 +182,9 @@ mod tests {
     fn what_came_during_the_commit_goes_with_those_that_come_back() {
         let (requests, mut gatherer) = gatherer(1);
         ask(&requests);
-        gatherer.committed(1, Instant::now());
+        gatherer.committed(1, now());
         assert_eq!(gatherer.expected, 2, "one that is answered, one that came");
-        gatherer.deadline = Instant::now() + Duration::from_secs(10);
+        gatherer.deadline = now() + Duration::from_secs(10);
         ask(&requests);
         assert_eq!(gatherer.next().map(|group| group.len()), Some(2));
     }
@@ -196,8 +194,8 @@ mod tests {
         let (requests, mut gatherer) = gatherer(1);
         ask(&requests);
         assert_eq!(gatherer.next().map(|group| group.len()), Some(1));
-        gatherer.committed(5, Instant::now());
-        assert!(gatherer.deadline <= Instant::now(), "a commit without a disk is not waited for");
+        gatherer.committed(5, now());
+        assert!(gatherer.deadline <= now(), "a commit without a disk is not waited for");
         ask(&requests);
         assert_eq!(gatherer.next().map(|group| group.len()), Some(1));
         assert_eq!(gatherer.skipped, 0, "it did not wait in vain: it did not wait");
@@ -206,11 +204,11 @@ mod tests {
     #[test]
     fn after_a_wait_in_vain_the_next_groups_do_not_wait() {
         let (requests, mut gatherer) = gatherer(10);
-        gatherer.deadline = Instant::now() + Duration::from_millis(50);
+        gatherer.deadline = now() + Duration::from_millis(50);
         ask(&requests);
         assert_eq!(gatherer.next().map(|group| group.len()), Some(1));
         assert_eq!(gatherer.skipped, SKIPPED);
-        gatherer.deadline = Instant::now() + Duration::from_secs(1_000);
+        gatherer.deadline = now() + Duration::from_secs(1_000);
         for left in (0..SKIPPED).rev() {
             ask(&requests);
             assert_eq!(gatherer.next().map(|group| group.len()), Some(1));

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use crate::time::now;
+
 /// Bytes of chunks that a read of one key may take on the caller's thread, and a piece of a batch: about as long as a switch
 /// of threads takes.
 pub(crate) const LARGEST: u64 = 64 << 10;
@@ -127,11 +129,6 @@ impl Timed {
             Lap::Go
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "what the disk takes is real time; nothing else depends on it")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 /// When reads pause on the caller's thread. The times are given to it.

@@ -36,6 +36,7 @@ mod settings;
 mod shared;
 mod store;
 mod sweep;
+mod time;
 mod unused;
 mod writer;
 

@@ -79,3 +79,88 @@ impl Sweep {
         Ok(self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tiered_core::testing::ManualClock;
+    use tiered_core::{Put, Timestamp};
+
+    use super::*;
+    use crate::engine::{View, Visit};
+    use crate::layout::write_entry;
+
+    /// Records in a map, and how many a scan has shown.
+    #[derive(Default)]
+    struct Records {
+        map: BTreeMap<Vec<u8>, Vec<u8>>,
+        shown: Cell<usize>,
+    }
+
+    impl View for Records {
+        fn get(&self, _: Table, key: &[u8], visit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<bool> {
+            self.map.get(key).map_or(Ok(false), |value| visit(value).map(|()| true))
+        }
+
+        fn scan(&self, _: Table, from: Bound<&[u8]>, _: Option<&[u8]>, visit: &mut Visit<'_>) -> Result<()> {
+            for (key, value) in self.map.range::<[u8], _>((from, Bound::Unbounded)) {
+                self.shown.set(self.shown.get() + 1);
+                if visit(key, value)?.is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        }
+    }
+
+    impl Transaction for Records {
+        fn put(&mut self, _: Table, key: &[u8], value: &[u8]) -> Result<()> {
+            self.map.insert(key.to_vec(), value.to_vec());
+            Ok(())
+        }
+
+        fn delete(&mut self, _: Table, key: &[u8]) -> Result<()> {
+            self.map.remove(key);
+            Ok(())
+        }
+    }
+
+    impl Records {
+        fn write(&mut self, number: usize, stamp: &Stamp, put: &Put) {
+            let key = Key::new(format!("k{number:02}")).expect("valid");
+            write_entry(self, &key, &stamp.entry(put)).expect("a map takes all");
+        }
+
+        /// The records that the sweep shows in so many commits of one put each.
+        fn shown(&mut self, sweep: &mut Sweep, commits: usize, stamp: &Stamp) -> usize {
+            self.shown.set(0);
+            for _ in 0..commits {
+                *sweep = sweep.clone().go_on(self, RECORDS, stamp).expect("a map fails never");
+            }
+            self.shown.get()
+        }
+    }
+
+    #[test]
+    fn a_sweep_rests_after_a_round_in_which_nothing_expires_until_something_is_written_that_does() {
+        let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000)));
+        let stamp = Stamp::new(Arc::clone(&clock) as Arc<_>, Arc::clone(Stamp::system().versions()));
+        let (mut records, mut sweep) = (Records::default(), Sweep::default());
+        (0..10).for_each(|number| records.write(number, &stamp, &Put::new("v").never_expires()));
+        assert_eq!(records.shown(&mut sweep, 6, &stamp), 10, "a whole round");
+        assert_eq!(records.shown(&mut sweep, 100, &stamp), 0, "it rests");
+        let minute = Duration::from_mins(1);
+        records.write(3, &stamp, &Put::new("v").expires_in(minute));
+        sweep.wake();
+        assert!(records.shown(&mut sweep, 100, &stamp) >= 190, "one that expires: it goes round and round");
+        clock.advance(minute);
+        records.shown(&mut sweep, 12, &stamp);
+        assert_eq!(records.map.len(), 9, "the expired one is gone");
+        records.shown(&mut sweep, 12, &stamp);
+        assert_eq!(records.shown(&mut sweep, 100, &stamp), 0, "it rests again");
+    }
+}

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::Receiver;
-use std::time::Instant;
 
 use parking_lot::Mutex;
 use tiered_core::adapter::precondition_failed;
@@ -21,6 +20,7 @@ use crate::record::Record;
 use crate::request::{Judging, Request};
 use crate::shared::Shared;
 use crate::sweep::{self, Sweep};
+use crate::time::now;
 
 /// An answer that waits for the commit.
 enum Answer {
@@ -78,7 +78,7 @@ impl Writer {
     pub(crate) fn run(&self, shared: &Shared, requests: Receiver<Request>) {
         let mut gatherer = Gatherer::new(requests);
         while let Some(group) = gatherer.next() {
-            let (ends, count, begun) = (group.ends(), group.len(), Instant::now());
+            let (ends, count, begun) = (group.ends(), group.len(), now());
             let committed = self.commit(shared, group.into_requests());
             gatherer.committed(count, begun);
             committed.answer();

@@ -283,13 +283,13 @@ impl Slots {
         });
     }
 
-    /// The pending writes that `wanted` picks, up to the `most`-th of them that `shows` something: what comes after that is not
+    /// The pending writes that `wanted` picks, up to the `most`-th of them that is `visible`: what comes after that is not
     /// copied. Each shard is consistent in itself; a write that is cleared while this runs is in the backend already.
     pub(crate) fn first_pending(
         &self,
         most: usize,
         wanted: impl Fn(&Key) -> bool,
-        shows: impl Fn(&Effect) -> bool,
+        visible: impl Fn(&Effect) -> bool,
     ) -> BTreeMap<Key, Effect> {
         let (mut first, mut shown) = (BTreeMap::<Key, Effect>::new(), 0);
         if self.occupancy.is_empty() {
@@ -301,10 +301,10 @@ impl Slots {
                 if shown == most && first.last_key_value().is_some_and(|(last, _)| key > last) {
                     continue;
                 }
-                shown += usize::from(shows(&pending.effect));
+                shown += usize::from(visible(&pending.effect));
                 first.insert(key.clone(), pending.effect.clone());
                 while let Some(last) = first.last_entry() {
-                    let is_shown = shows(last.get());
+                    let is_shown = visible(last.get());
                     if shown < most || (shown == most && is_shown) {
                         break;
                     }

@@ -93,7 +93,7 @@ async fn a_listing_shows_what_waits_from_any_place_and_up_to_any_limit() {
                 _ => {}
             }
         }
-        let there = |number: &usize| number % 3 == 1 || (number % 3 == 0 && *number < 300);
+        let there = |number: &usize| number % 3 == 1 || (number.is_multiple_of(3) && *number < 300);
         for after in [None, Some(0), Some(1), Some(2), Some(150), Some(298), Some(399)] {
             for limit in [None, Some(0), Some(1), Some(2), Some(7), Some(100), Some(1_000)] {
                 let mut options = ListOptions::new().prefix("k");
