@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
 use parking_lot::Mutex;
 use tiered_conformance::{Intercept, Interceptor};
-use tiered_core::adapter::{BatchOutcomes, Reads};
+use tiered_core::adapter::{BatchOutcomes, Clock, Reads, Stamp, VersionMint};
+use tiered_core::testing::ManualClock;
 use tiered_core::{
     Batch, ByteStream, Delete, Deleted, Entry, Feature, Key, ListOptions, ListStream, MemoryStore, Metadata,
-    Put, Read, ReadOptions, Result, Sharing, Store, StoreExt as _, TieredBuilder, TieredStore,
+    Put, Read, ReadOptions, Result, Sharing, Store, StoreExt as _, TieredBuilder, TieredStore, Timestamp,
     VolatileJournal, WritePolicy, Written,
 };
 
@@ -178,8 +180,15 @@ async fn reads_ask_a_disk_once() {
 #[tokio::test]
 async fn a_doubtful_hit_is_compared_by_version_and_moves_no_value() {
     let shared = MemoryStore::new().declaring(|all| all.with_sharing(Sharing::Shared));
-    let stack = Counted::new(memory(), shared, |all| all.max_stale(std::time::Duration::ZERO)).await;
+    let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));
+    let stale = |all: TieredBuilder| {
+        let clock = Arc::clone(&clock) as Arc<dyn Clock>;
+        all.max_stale(Duration::from_secs(1)).stamp(Stamp::new(clock, Arc::new(VersionMint::seeded(1))))
+    };
+    let stack = Counted::new(memory(), shared, stale).await;
     stack.asks(stack.store.get("k0"), "load 1, peek 2, put 1", "load 1").await;
+    stack.asks(stack.store.get("k0"), "peek 1", "nothing").await;
+    clock.advance(Duration::from_secs(2));
     stack.asks(stack.store.get("k0"), "peek 2, put 1", "load 1").await;
 }
 
