@@ -53,9 +53,10 @@ pub(crate) fn repair(folder: &dyn Folder, name: &str, good: &[u8], cut_bytes: u6
     file.sync()
 }
 
-/// Zeros are written so far ahead of the groups, in bytes. Space that was only allocated has to be noted as written by the file
-/// system when it is synced, which makes syncs of large groups take half as long again.
-const AHEAD: u64 = 1 << 20;
+/// Zeros are written ahead of the groups: as many as there are bytes of groups, within these bounds. Space that was only
+/// allocated has to be noted as written by the file system when it is synced, which makes syncs of large groups take half as
+/// long again.
+const AHEAD: (u64, u64) = (4 << 10, 1 << 20);
 
 /// The segment that is written to.
 #[derive(Debug)]
@@ -103,7 +104,8 @@ impl Segment {
 
     /// Writes zeros behind `end`, where zeros are.
     fn write_ahead(&mut self, end: u64) -> io::Result<()> {
-        let ahead = (end + AHEAD).min(self.len);
+        let (least, most) = AHEAD;
+        let ahead = (end + (end - HEADER as u64).clamp(least, most)).min(self.len);
         let zeros = vec![0; usize::try_from(ahead.saturating_sub(end)).map_err(io::Error::other)?];
         self.file.write_at(&zeros, end)?;
         self.written = ahead;
