@@ -49,7 +49,7 @@ pub(crate) struct Writer {
 }
 
 /// A commit that ended, and whom to tell.
-#[must_use = "somebody waits for the answers"]
+#[must_use = "the callers wait for their answers"]
 struct Committed {
     answers: Vec<Answer>,
     result: Result<()>,

@@ -1,4 +1,4 @@
-//! What each operation asks of the tiers, counted by call: a guard against work that nobody sees in a result.
+//! Counts the calls that each operation makes of the tiers. Needless calls change no result, so other tests do not notice them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

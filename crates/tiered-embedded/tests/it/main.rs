@@ -271,6 +271,23 @@ async fn puts_sweep_expired_entries_and_deletes_do_not() {
     assert_eq!(maps.disk.pairs(Table::Meta), 1, "only busy");
 }
 
+/// The sweep rests where nothing expires. The first entry that does wakes it, wherever it stands.
+#[tokio::test]
+async fn an_entry_that_expires_is_reclaimed_after_many_that_do_not() {
+    let maps = Maps::new(Executor::Threads).await;
+    for _ in 0..4 {
+        for index in 0..10 {
+            maps.store.put(&key(&format!("kept-{index}")), Put::new("v")).await.expect("written");
+        }
+    }
+    maps.store.put(&key("a"), Put::new("v").expires_in(Duration::from_mins(1))).await.expect("written");
+    maps.clock.advance(Duration::from_secs(61));
+    for _ in 0..20 {
+        maps.store.put(&key("kept-0"), Put::new("v")).await.expect("written");
+    }
+    assert_eq!(maps.disk.pairs(Table::Meta), 10, "only what does not expire");
+}
+
 #[tokio::test]
 async fn expired_entries_are_reclaimed_by_later_writes() {
     let maps = Maps::new(Executor::Threads).await;
