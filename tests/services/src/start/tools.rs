@@ -18,9 +18,18 @@ pub(crate) fn cache() -> Result<PathBuf, String> {
 
 /// Runs a program to its end; its error output where it fails.
 pub(crate) async fn run(program: impl AsRef<Path>, arguments: &[&str]) -> Result<(), String> {
+    run_with(program, arguments, &[("DEBIAN_FRONTEND", "noninteractive")]).await
+}
+
+/// The same with these variables.
+async fn run_with(
+    program: impl AsRef<Path>,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+) -> Result<(), String> {
     let program = program.as_ref();
     let mut command = Command::new(program);
-    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+    command.args(arguments).envs(variables.iter().copied()).stdin(Stdio::null());
     let output = command.output().await.map_err(|error| format!("{}: {error}", program.display()))?;
     if output.status.success() {
         return Ok(());
@@ -105,7 +114,9 @@ pub(crate) async fn s3s_fs() -> Result<PathBuf, String> {
         "--target-dir",
         &target_text,
     ];
-    run(cargo, &arguments).await?;
+    // Little optimised: to compile it takes longer than all that the tests ask of it.
+    let options = [("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"), ("CARGO_PROFILE_RELEASE_LTO", "false")];
+    run_with(cargo, &arguments, &options).await?;
     std::fs::remove_dir_all(target).ok();
     Ok(program)
 }
