@@ -1,6 +1,7 @@
 //! The command line.
 
 mod gc;
+mod sync;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use tiered::ownership::JournalId;
 use tiered::ownership::Lease;
 
 pub(crate) use gc::{Gc, References};
+pub(crate) use sync::{Chosen, Patterns, Shard, Sync};
 
 /// A key-value store in tiers.
 #[derive(Parser)]
@@ -53,7 +55,8 @@ Exit codes
   3  a precondition failed, and nothing was written
   4  locked, unavailable, absent place, `create` of one that is there, any other failure
   5  damaged data
-  6  `check` found a difference, `list` or `check` met a damaged key, a conformance case failed
+  6  `check` or `sync --verify` found a difference, `list` or `check` met a damaged key, a
+     conformance case failed
 
 A key that begins with a dash follows two dashes: tiered --store URL get -- -key";
 
@@ -323,24 +326,7 @@ pub(crate) enum Command {
         key: String,
     },
     /// Brings one store in step with another.
-    Sync {
-        /// The source, which is only read.
-        #[arg(long, value_name = "URL")]
-        from: String,
-        /// The target, which is created if it is absent.
-        #[arg(long, value_name = "URL")]
-        to: String,
-        /// populate-missing copies what the target lacks; refresh also what differs; full-sync also removes from the
-        /// target what the source lacks.
-        #[arg(long)]
-        strategy: String,
-        /// Only keys that begin with this.
-        #[arg(long, default_value = "", hide_default_value = true, allow_hyphen_values = true)]
-        prefix: String,
-        /// Only counts what it would do; writes nothing.
-        #[arg(long)]
-        dry_run: bool,
-    },
+    Sync(Sync),
     /// Compares two stores, and prints the keys that differ. Ends with 6 if there are any.
     Check {
         /// The store that says what should be there.
@@ -349,6 +335,8 @@ pub(crate) enum Command {
         /// The store that is compared with it: its keys are `missing`, `extra`, or `differ`.
         #[arg(long, value_name = "URL")]
         to: String,
+        #[command(flatten)]
+        chosen: Chosen,
         /// Compares the bytes of the values instead of versions and sizes.
         #[arg(long)]
         values: bool,

@@ -31,11 +31,11 @@ pub(crate) async fn run(schemes: &Schemes, arguments: Arguments) -> Result<u8, F
         Command::List { prefix, start_after, limit } => {
             list::run(schemes, &place, json, prefix, start_after.as_deref(), limit).await
         }
-        Command::Sync { from, to, strategy, prefix, dry_run } => {
-            sync::run(schemes, &sync::Order { from, to, strategy, prefix, dry_run }, json).await
-        }
+        Command::Sync(order) => sync::run(schemes, &order, json).await,
         Command::Replay(order) => replay::run(schemes, &order, json).await,
-        Command::Check { from, to, values } => check::run(schemes, &from, &to, values, json).await,
+        Command::Check { from, to, chosen, values } => {
+            check::run(schemes, &from, &to, &chosen, values, json).await
+        }
         Command::Gc(order) => gc::run(schemes, &place, json, order).await,
         Command::Flush => {
             let store = crate::stack::open_tiered(schemes, &place).await?;

@@ -135,6 +135,16 @@ pub(crate) fn same(from: &str, to: &str) -> bool {
     place(from).is_some_and(|place_from| Some(place_from) == place(to))
 }
 
+/// The identity of a store as text, without secrets: the same for each URL of the same place.
+pub(crate) fn identity(url: &str) -> String {
+    let Some((scheme, path, parameters)) = place(url) else { return without_secrets(url) };
+    let parameters: Vec<String> = parameters.into_iter().filter(|parameter| !parameter.is_empty()).collect();
+    // On a server, the path is a URL already.
+    let path = path.display().to_string();
+    let place = if path.starts_with(&scheme) { path } else { format!("{scheme}:{path}") };
+    if parameters.is_empty() { place } else { format!("{place}?{}", parameters.join("&")) }
+}
+
 /// The identity of a store; `None` if each opening creates a new one.
 fn place(url: &str) -> Option<(String, PathBuf, Vec<String>)> {
     let mut parsed = StoreUrl::parse(url).ok()?;
@@ -159,7 +169,7 @@ fn place(url: &str) -> Option<(String, PathBuf, Vec<String>)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{same, without_secrets};
+    use super::{identity, same, without_secrets};
 
     #[test]
     fn printed_stacks_show_no_passwords() {
@@ -167,6 +177,14 @@ mod tests {
         assert_eq!(shown, "postgres://db.example.com:5432/app");
         assert_eq!(without_secrets("s3://bucket/a@b?endpoint=x"), "s3://bucket/a@b");
         assert_eq!(without_secrets("redb:a@b?cache=1MiB"), "redb:a@b");
+    }
+
+    #[test]
+    fn an_identity_is_one_place_without_secrets() {
+        assert_eq!(identity("postgres://u:secret@h/d?table=t"), "postgres://h/d?t&public");
+        assert_eq!(identity("s3://b/p?endpoint=http://x"), "s3://b/p?tiered&public&http://x");
+        assert_eq!(identity("redb:/no/such?cache=1MiB"), "redb:/no/such");
+        assert_eq!(identity("memory:"), "memory:");
     }
 
     #[test]

@@ -4,13 +4,16 @@
 //! [`walk_sync`] copies what is reachable from roots. Any two stores can be synchronised. Inside a live tiered
 //! store use [`TieredStore::sync`](crate::TieredStore::sync), which is fenced against its reads and writes.
 
+mod checkpoint;
 mod decide;
 mod group;
 mod merge;
 mod options;
+mod pace;
 mod plain;
 mod report;
 mod run;
+mod split;
 mod strategy;
 mod target;
 mod walk;
@@ -21,8 +24,10 @@ use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::key::Key;
 use crate::store::{AsStore, Store};
 
-pub use options::{DryRun, Races, SyncOptions, SyncProgress};
+pub use checkpoint::Checkpoint;
+pub use options::{DryRun, ProgressStream, Races, SyncOptions, SyncProgress};
 pub use report::{Failure, SyncReport};
+pub use split::split;
 pub use strategy::{Decision, FullSync, PopulateMissing, Refresh, StrategyName, SyncStrategy};
 pub use walk::{Walk, WalkReport, walk_sync};
 
@@ -54,7 +59,7 @@ pub(crate) use walk::run_walk;
 ///
 /// # Cancel safety
 /// Dropping it stops it; what was copied stays. Batches under way may still take effect, and are not counted. The
-/// checkpoint of the last progress resumes it.
+/// checkpoint of the last progress resumes it ([`SyncOptions::resume`]), as it does after an error.
 ///
 /// # Examples
 /// ```

@@ -118,17 +118,22 @@ async fn resumed(dice: &mut Dice) -> Checked {
     let (from, to) = (faulty(dice, "source", &source), faulty(dice, "target", &target));
     let last = Arc::new(Mutex::new(None));
     let seen = Arc::clone(&last);
-    let options = options(dice).on_progress(move |progress| seen.lock().clone_from(&progress.checkpoint));
+    let options = options(dice).on_progress(move |progress| *seen.lock() = Some(progress.checkpoint.clone()));
     let syncing = sync(&from, &to, &FullSync, &options);
     tokio::time::timeout(Duration::from_millis(dice.below(900)), syncing).await.ok();
     // What was sent already arrives.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let mut rest = SyncOptions::new();
-    rest.resume_after.clone_from(&last.lock());
+    rest.resume.clone_from(&last.lock());
     let report = sync(&source, &target, &FullSync, &rest).await?;
+    let from = rest.resume;
     if report.failed > 0 || source.snapshot() != target.snapshot() {
-        let behind = rest.resume_after;
-        return Ok(Err(format!("a sync that was resumed behind {behind:?} left the target different")));
+        return Ok(Err(format!("a sync that was resumed from {from:?} left the target different")));
+    }
+    let listed = source.snapshot().len() as u64;
+    if report.listed_from != listed {
+        let counted = report.listed_from;
+        return Ok(Err(format!("a sync that was resumed from {from:?} counted {counted} keys of {listed}")));
     }
     Ok(Ok(()))
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tiered::{Error, Key, ListOptions, ListStream, Listed, ReadOptions, Schemes, Store};
 
 use super::closing;
+use crate::arguments::{Chosen, Patterns};
 use crate::exit::{DIFFERENT, Failure, OK};
 use crate::progress::Progress;
 use crate::{output, stack};
@@ -21,9 +22,11 @@ pub(super) async fn run(
     schemes: &Schemes,
     from: &str,
     to: &str,
+    chosen: &Chosen,
     values: bool,
     json: bool,
 ) -> Result<u8, Failure> {
+    let patterns = chosen.patterns().map_err(Failure::Usage)?;
     if stack::same(from, to) {
         return Err(Failure::Usage(format!(
             "{} is both sides; name two stores",
@@ -35,17 +38,28 @@ pub(super) async fn run(
         Ok(to) => to,
         Err(error) => return closing(&*from, Err(error)).await,
     };
-    let found = compare(&*from, &*to, values, json).await;
+    let range = Range { prefix: chosen.prefix.clone(), patterns, ..Range::default() };
+    let found = compare(&*from, &*to, &range, values, json).await;
     let found = closing(&*to, found).await;
-    let Found { differences, damaged } = closing(&*from, found).await?;
-    if differences == 0 {
-        return Ok(OK);
+    Ok(closing(&*from, found).await?.code())
+}
+
+/// The keys that are compared.
+#[derive(Default)]
+pub(super) struct Range {
+    pub(super) prefix: String,
+    pub(super) after: Option<Key>,
+    pub(super) through: Option<Key>,
+    pub(super) patterns: Patterns,
+    /// Kinds of difference that are as they should be.
+    pub(super) allowed: &'static [&'static str],
+}
+
+impl Range {
+    /// Whether the listing has come to its end.
+    fn is_beyond(&self, key: &Key) -> bool {
+        self.through.as_ref().is_some_and(|through| key > through)
     }
-    output::complain(&match damaged {
-        0 => format!("{differences} keys differ"),
-        _ => format!("{differences} keys differ, {damaged} of them are damaged"),
-    });
-    Ok(DIFFERENT)
 }
 
 /// One key of a listing.
@@ -71,19 +85,27 @@ struct Side {
 }
 
 impl Side {
-    async fn begin(store: &dyn Store) -> Result<Self, Failure> {
-        let mut side = Self { listing: store.list(ListOptions::new()), seen: None };
-        side.advance().await?;
+    async fn begin(store: &dyn Store, range: &Range) -> Result<Self, Failure> {
+        let mut options = ListOptions::new().prefix(range.prefix.clone());
+        options.start_after.clone_from(&range.after);
+        let mut side = Self { listing: store.list(options), seen: None };
+        side.advance(range).await?;
         Ok(side)
     }
 
-    async fn advance(&mut self) -> Result<(), Failure> {
-        self.seen = match self.listing.next().await {
-            None => None,
-            Some(Ok(listed)) => Some(Seen::Good(listed)),
-            Some(Err(error)) => Some(Seen::Damaged(damaged_key(error)?)),
-        };
-        Ok(())
+    /// Goes on to the next key of the range.
+    async fn advance(&mut self, range: &Range) -> Result<(), Failure> {
+        loop {
+            let seen = match self.listing.next().await {
+                None => None,
+                Some(Ok(listed)) => Some(Seen::Good(listed)),
+                Some(Err(error)) => Some(Seen::Damaged(damaged_key(error)?)),
+            };
+            self.seen = seen.filter(|seen| !range.is_beyond(seen.key()));
+            if self.seen.as_ref().is_none_or(|seen| range.patterns.admit(seen.key().as_str())) {
+                return Ok(());
+            }
+        }
     }
 }
 
@@ -100,17 +122,37 @@ fn damaged_key(error: Error) -> Result<Key, Failure> {
 
 /// The result of a check.
 #[derive(Default)]
-struct Found {
+pub(super) struct Found {
     differences: u64,
     /// Of those, keys that are damaged on a side.
     damaged: u64,
 }
 
-async fn compare(from: &dyn Store, to: &dyn Store, values: bool, json: bool) -> Result<Found, Failure> {
+impl Found {
+    /// Says what differs, and how the command ends by it.
+    pub(super) fn code(&self) -> u8 {
+        let Self { differences, damaged } = self;
+        match (differences, damaged) {
+            (0, _) => return OK,
+            (_, 0) => output::complain(&format!("{differences} keys differ")),
+            _ => output::complain(&format!("{differences} keys differ, {damaged} of them are damaged")),
+        }
+        DIFFERENT
+    }
+}
+
+/// Compares two stores, and prints the keys that differ.
+pub(super) async fn compare(
+    from: &dyn Store,
+    to: &dyn Store,
+    range: &Range,
+    values: bool,
+    json: bool,
+) -> Result<Found, Failure> {
     let mut lines = output::Lines::new();
     let progress = Progress::new("compared");
     let mut compared = 0;
-    let (mut ours, mut theirs) = (Side::begin(from).await?, Side::begin(to).await?);
+    let (mut ours, mut theirs) = (Side::begin(from, range).await?, Side::begin(to, range).await?);
     let mut found = Found::default();
     loop {
         let (key, order) = match (&ours.seen, &theirs.seen) {
@@ -127,7 +169,8 @@ async fn compare(from: &dyn Store, to: &dyn Store, values: bool, json: bool) -> 
             Ordering::Greater => [None, theirs.seen.as_ref()],
             Ordering::Equal => [ours.seen.as_ref(), theirs.seen.as_ref()],
         };
-        if let Some(kind) = kind(from, to, looked_at, values).await? {
+        let kind = kind(from, to, looked_at, values).await?;
+        if let Some(kind) = kind.filter(|kind| !range.allowed.contains(kind)) {
             found.differences += 1;
             found.damaged += u64::from(kind == DAMAGED);
             if json {
@@ -139,16 +182,20 @@ async fn compare(from: &dyn Store, to: &dyn Store, values: bool, json: bool) -> 
         compared += 1;
         progress.show(compared);
         if order != Ordering::Greater {
-            ours.advance().await?;
+            ours.advance(range).await?;
         }
         if order != Ordering::Less {
-            theirs.advance().await?;
+            theirs.advance(range).await?;
         }
     }
 }
 
 /// The kind of a key that is damaged on a side.
 const DAMAGED: &str = "damaged";
+/// Of a key that both sides have.
+pub(super) const DIFFERS: &str = "differs";
+/// Of a key that only the second side has.
+pub(super) const EXTRA: &str = "extra";
 
 /// How the first key of the two sides differs.
 async fn kind(
@@ -161,7 +208,7 @@ async fn kind(
         [Some(Seen::Damaged(_)), _] | [_, Some(Seen::Damaged(_))] => Some(DAMAGED),
         [Some(Seen::Good(our)), Some(Seen::Good(their))] => {
             match differ(from, to, our, their, values).await {
-                Ok(differ) => differ.then_some("differs"),
+                Ok(differ) => differ.then_some(DIFFERS),
                 Err(error) => {
                     damaged_key(error)?;
                     Some(DAMAGED)
@@ -169,7 +216,7 @@ async fn kind(
             }
         }
         [Some(_), None] => Some("missing"),
-        [None, Some(_)] => Some("extra"),
+        [None, Some(_)] => Some(EXTRA),
         [None, None] => None,
     })
 }

@@ -1,25 +1,30 @@
 //! `sync`.
 
-use std::sync::Arc;
+mod kept;
+mod state;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
 use serde::Serialize;
+use tiered::adapter::url::format_bytes;
 use tiered::adapter::{Clock as _, SystemClock};
-use tiered::sync::{DryRun, StrategyName, SyncOptions, SyncReport, sync};
+use tiered::sync::{
+    Checkpoint, DryRun, ProgressStream, StrategyName, SyncOptions, SyncProgress, SyncReport, sync,
+};
 use tiered::{Create, ErrorKind, MemoryStore, Schemes, Store};
 
+use self::state::{Range, State};
+use super::check::{self, compare};
 use super::closing;
+use crate::arguments::{Patterns, Sync};
 use crate::exit::{CORRUPT, FAILED, Failure, OK};
 use crate::progress::Progress;
 use crate::{output, stack};
 
-/// What `sync` is asked to do.
-pub(super) struct Order {
-    pub(super) from: String,
-    pub(super) to: String,
-    pub(super) strategy: String,
-    pub(super) prefix: String,
-    pub(super) dry_run: bool,
-}
+/// How often a checkpoint is kept at most.
+const KEEP_EACH: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Serialize)]
 struct Line {
@@ -36,8 +41,9 @@ struct Line {
     seconds: f64,
 }
 
-pub(super) async fn run(schemes: &Schemes, order: &Order, json: bool) -> Result<u8, Failure> {
-    let strategy = order.strategy.parse::<StrategyName>()?.strategy();
+pub(super) async fn run(schemes: &Schemes, order: &Sync, json: bool) -> Result<u8, Failure> {
+    let strategy = order.strategy.parse::<StrategyName>()?;
+    let patterns = order.chosen.patterns().map_err(Failure::Usage)?;
     if stack::same(&order.from, &order.to) {
         return Err(Failure::Usage(format!(
             "{} is source and target; name two stores",
@@ -45,42 +51,180 @@ pub(super) async fn run(schemes: &Schemes, order: &Order, json: bool) -> Result<
         )));
     }
     let from = stack::read_alone(schemes, &order.from).await?;
-    let to = match target(schemes, order).await {
-        Ok(to) => to,
-        Err(error) => return closing(&*from, Err(error)).await,
+    let state = match &order.resume {
+        Some(place) => match State::open(schemes, place, order).await {
+            Ok(state) => Some(state),
+            Err(error) => return closing(&*from, Err(error)).await,
+        },
+        None => None,
     };
-    let progress = Progress::new("");
-    let shown = progress.clone();
-    let options = SyncOptions::new()
-        .prefix(order.prefix.clone())
-        .dry_run(if order.dry_run { DryRun::Yes } else { DryRun::No })
-        .on_progress(move |progress| {
-            let report = &progress.report;
-            shown.say(format!(
-                "{} copied, {} skipped, {} removed",
-                report.copied, report.skipped, report.removed
-            ));
-        });
+    let to = target(schemes, order).await;
+    let done = match &to {
+        Ok(to) => {
+            closing(&**to, between(order, strategy, patterns, &from, to, state.as_ref(), json).await).await
+        }
+        Err(_) => Ok(OK),
+    };
+    let done = to.and(done);
+    let closed = match &state {
+        Some(state) => state.close().await,
+        None => Ok(()),
+    };
+    let code = closing(&*from, done).await?;
+    closed?;
+    Ok(code)
+}
+
+/// Synchronises two stores that are open.
+async fn between(
+    order: &Sync,
+    strategy: StrategyName,
+    patterns: Patterns,
+    from: &Arc<dyn Store>,
+    to: &Arc<dyn Store>,
+    state: Option<&State>,
+    json: bool,
+) -> Result<u8, Failure> {
+    let range = match state {
+        Some(state) => state.range(&**from).await?,
+        None => Range::default(),
+    };
+    if range.is_empty {
+        print(&SyncReport::default(), 0.0, json)?;
+        return Ok(OK);
+    }
+    let options = options(order, &patterns, &range, state).await?;
     let clock = SystemClock::new();
     let started = clock.uptime();
-    let report = sync(&from, &to, strategy.as_ref(), &options).await.map_err(Failure::from);
+    let (options, progress) = options.progress();
+    let strategy_of_it = strategy.strategy();
+    let syncing = async move { sync(from, to, strategy_of_it.as_ref(), &options).await };
+    let (report, kept) = tokio::join!(syncing, watch(progress, state));
     let seconds = clock.uptime().saturating_sub(started).as_secs_f64();
-    progress.end();
-    let closed = closing(&*to, report).await;
-    let report = closing(&*from, closed).await?;
+    let last = kept?;
+    let report = report.map_err(Failure::from);
+    if let (Some(state), Ok(report)) = (state, &report) {
+        // A sync of nothing has had no progress.
+        let checkpoint = last.map(|last| last.checkpoint).unwrap_or_default();
+        state.keep(&checkpoint, report.failed == 0).await?;
+    }
+    let report = report?;
     for failure in &report.failures {
         output::complain(&format!("failed: {}: {}", failure.key, failure.error));
     }
     print(&report, seconds, json)?;
-    Ok(match report.failed {
-        0 => OK,
-        _ if report.damaged > 0 => CORRUPT,
-        _ => FAILED,
-    })
+    match report.failed {
+        0 if order.verify => verify(order, strategy, patterns, range, &**from, &**to, json).await,
+        0 => Ok(OK),
+        _ if report.damaged > 0 => Ok(CORRUPT),
+        _ => Ok(FAILED),
+    }
+}
+
+async fn options(
+    order: &Sync,
+    patterns: &Patterns,
+    range: &Range,
+    state: Option<&State>,
+) -> Result<SyncOptions, Failure> {
+    let mut options = SyncOptions::new()
+        .prefix(order.chosen.prefix.clone())
+        .concurrency(order.concurrency)
+        .max_failures(order.max_failures)
+        .dry_run(if order.dry_run { DryRun::Yes } else { DryRun::No });
+    options.after.clone_from(&range.after);
+    options.through.clone_from(&range.through);
+    options.bytes_per_second = order.limit_rate;
+    if let Some(state) = state {
+        let found = state.checkpoint().await?;
+        // Now rather than after the first copies: the place may not be writable.
+        state.keep(found.as_ref().unwrap_or(&Checkpoint::default()), false).await?;
+        if let Some(checkpoint) = found {
+            let settled = checkpoint.report.copied + checkpoint.report.skipped + checkpoint.report.removed;
+            let after = checkpoint.after.as_ref().map_or("", |key| key.as_str());
+            output::complain(&format!("goes on after {after:?}: {settled} keys are settled"));
+            options = options.resume(checkpoint);
+        }
+    }
+    Ok(with(options, patterns))
+}
+
+fn with(options: SyncOptions, patterns: &Patterns) -> SyncOptions {
+    if patterns.is_empty() {
+        return options;
+    }
+    let patterns = patterns.clone();
+    options.filter(move |key| patterns.admit(key.as_str()))
+}
+
+/// Shows how far a sync is, and keeps it now and then, to its end; the last that it told.
+async fn watch(mut stream: ProgressStream, state: Option<&State>) -> Result<Option<SyncProgress>, Failure> {
+    let shown = Progress::new("");
+    let clock = SystemClock::new();
+    let begun = clock.uptime();
+    let (mut last, mut kept, mut bytes_before) = (None, None, None);
+    let mut failed = Ok(());
+    // It goes on after a failure: the sync is not stopped for it.
+    while let Some(progress) = stream.next().await {
+        let now = clock.uptime();
+        let bytes = progress.report.bytes;
+        let copied = bytes - *bytes_before.get_or_insert(bytes);
+        shown.say(in_words(&progress.report, copied, now.saturating_sub(begun)));
+        if let Some(state) = state
+            && kept.is_none_or(|kept| now.saturating_sub(kept) >= KEEP_EACH)
+        {
+            failed = failed.and(state.keep(&progress.checkpoint, false).await);
+            kept = Some(clock.uptime());
+        }
+        last = Some(progress);
+    }
+    shown.end();
+    if let (Some(state), Some(last)) = (state, &last) {
+        failed = failed.and(state.keep(&last.checkpoint, false).await);
+    }
+    failed.map(|()| last)
+}
+
+fn in_words(report: &SyncReport, bytes: u64, elapsed: Duration) -> String {
+    let per_second = bytes as f64 / elapsed.as_secs_f64().max(0.001);
+    let failed = if report.failed > 0 { format!(", {} failed", report.failed) } else { String::new() };
+    format!(
+        "{} copied, {} skipped, {} removed{failed}; {} a second",
+        report.copied,
+        report.skipped,
+        report.removed,
+        format_bytes(per_second as u64)
+    )
+}
+
+/// Compares the two sides, except for what the strategy leaves as it is.
+async fn verify(
+    order: &Sync,
+    strategy: StrategyName,
+    patterns: Patterns,
+    range: Range,
+    from: &dyn Store,
+    to: &dyn Store,
+    json: bool,
+) -> Result<u8, Failure> {
+    let allowed: &[&str] = match strategy {
+        StrategyName::PopulateMissing => &[check::EXTRA, check::DIFFERS],
+        StrategyName::Refresh => &[check::EXTRA],
+        _ => &[],
+    };
+    let range = check::Range {
+        prefix: order.chosen.prefix.clone(),
+        after: range.after,
+        through: range.through,
+        patterns,
+        allowed,
+    };
+    let found = compare(from, to, &range, false, json).await?;
+    Ok(found.code())
 }
 
 /// A dry run makes nothing: a target that is absent, or empty still, counts as empty.
-async fn target(schemes: &Schemes, order: &Order) -> Result<Arc<dyn Store>, Failure> {
+async fn target(schemes: &Schemes, order: &Sync) -> Result<Arc<dyn Store>, Failure> {
     if !order.dry_run {
         return stack::open_alone(schemes, &order.to, Create::IfAbsent).await;
     }

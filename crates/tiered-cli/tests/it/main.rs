@@ -11,6 +11,7 @@ mod pipes;
 mod place;
 mod replay;
 mod schemes;
+mod sync;
 
 use std::fs;
 use std::io::Write as _;

@@ -17,24 +17,60 @@ const PASSED: u64 = 1_000;
 /// Neighbouring keys, gathered until they are enough.
 #[derive(Debug, Default)]
 pub(super) struct Group {
+    place: Place,
     tasks: Vec<Task>,
     /// Keys that it went past: skipped, or no part of the sync.
     passed: u64,
-    skipped: u64,
+    counts: Counts,
     /// Bytes of the values that it moves.
     weight: u64,
-    last: Option<Key>,
+}
+
+/// What is counted of the keys of a group, whatever becomes of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    listed_from: u64,
+    listed_to: u64,
+    skipped: u64,
+}
+
+impl Counts {
+    /// Of a key that these sides list.
+    pub(super) fn listed(by_source: bool, by_target: bool) -> Self {
+        Self { listed_from: u64::from(by_source), listed_to: u64::from(by_target), skipped: 0 }
+    }
+}
+
+/// What a group is to the checkpoint.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Place {
+    /// Everything up to and including this key.
+    Up(Key),
+    /// A key before the checkpoint that failed in an earlier run.
+    Again(Key),
+    /// No key yet.
+    #[default]
+    Nowhere,
 }
 
 impl Group {
-    /// Adds the next key. `task`: what is to be done about it, if anything is.
-    pub(super) fn push(&mut self, key: Key, task: Option<Task>) {
+    /// A key that failed in an earlier run. It was counted as listed then.
+    pub(super) fn again(key: Key, task: Option<Task>) -> Self {
+        let mut group = Self::default();
+        group.push(key.clone(), Counts::default(), task);
+        Self { place: Place::Again(key), ..group }
+    }
+
+    /// Adds the next key, which the sides list as `counts` says. `task`: what is to be done about it, if anything is.
+    pub(super) fn push(&mut self, key: Key, counts: Counts, task: Option<Task>) {
+        self.counts.listed_from += counts.listed_from;
+        self.counts.listed_to += counts.listed_to;
         if let Some(task) = task {
             self.weight = self.weight.saturating_add(task.weight());
             self.tasks.push(task);
-            self.last = Some(key);
+            self.place = Place::Up(key);
         } else {
-            self.skipped += 1;
+            self.counts.skipped += 1;
             self.pass(key);
         }
     }
@@ -42,11 +78,11 @@ impl Group {
     /// Goes past a key that is no part of the sync.
     pub(super) fn pass(&mut self, key: Key) {
         self.passed += 1;
-        self.last = Some(key);
+        self.place = Place::Up(key);
     }
 
     pub(super) const fn is_empty(&self) -> bool {
-        self.last.is_none()
+        matches!(self.place, Place::Nowhere)
     }
 
     /// Whether it has room for a value of `weight`. A value beyond the bound of a group has one of its own.
@@ -73,9 +109,11 @@ impl Group {
             DryRun::Yes => self.tasks.iter().map(|task| Some(task.pretend())).collect(),
             DryRun::No => run(&self.tasks, target, alone, options).await,
         };
+        let all = self.tasks.len();
         let tasks = self.tasks.into_iter().zip(ended);
-        let tasks = tasks.map_while(|(task, ended)| Some(TaskEnded::of(task, ended?))).collect();
-        Ended { tasks, skipped: self.skipped, weight: self.weight, last: self.last }
+        let tasks: Vec<_> = tasks.map_while(|(task, ended)| Some(TaskEnded::of(task, ended?))).collect();
+        let is_whole = tasks.len() == all;
+        Ended { tasks, is_whole, counts: self.counts, weight: self.weight, place: self.place }
     }
 }
 
@@ -90,10 +128,10 @@ pub(super) struct Bounds {
 
 impl Bounds {
     pub(super) fn of(target: &dyn Target, options: &SyncOptions) -> Self {
-        Self {
-            keys: if target.batches() { options.batch } else { 1 },
-            bytes: (options.byte_budget / options.concurrency as u64).max(1),
-        }
+        let share = options.byte_budget / options.concurrency as u64;
+        // Where bytes are slowed down, a batch goes at least four times a second.
+        let paced = options.bytes_per_second.map_or(u64::MAX, |rate| rate / 4);
+        Self { keys: if target.batches() { options.batch } else { 1 }, bytes: share.min(paced).max(1) }
     }
 }
 
@@ -101,34 +139,45 @@ impl Bounds {
 pub(super) struct Ended {
     /// Its tasks, in the order of their keys.
     tasks: Vec<TaskEnded>,
-    skipped: u64,
+    /// Whether these are all of them.
+    is_whole: bool,
+    counts: Counts,
     weight: u64,
-    last: Option<Key>,
+    place: Place,
 }
 
 impl Ended {
     /// A copy of one key that was in no group.
-    pub(super) fn copy(key: Key, copied: Result<Copied>) -> Self {
-        let ended = TaskEnded { key, repairs: false, result: copied.map(Done::Copied) };
-        Self { tasks: vec![ended], skipped: 0, weight: 0, last: None }
+    pub(super) fn copy(place: Place, key: Key, copied: Result<Copied>) -> Self {
+        let counts = Counts::listed(matches!(place, Place::Up(_)), false);
+        let tasks = vec![TaskEnded { key, repairs: false, result: copied.map(Done::Copied) }];
+        Self { tasks, is_whole: true, counts, weight: 0, place }
     }
 
     pub(super) const fn weight(&self) -> u64 {
         self.weight
     }
 
-    pub(super) const fn skipped(&self) -> u64 {
-        self.skipped
+    /// Whether all of its tasks have ended.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
-    /// How its tasks ended, and its last key.
-    pub(super) fn into_tasks(self) -> (Vec<TaskEnded>, Option<Key>) {
-        (self.tasks, self.last)
+    pub(super) const fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Counts it; its keys that failed, and why.
+    pub(super) fn count(self, report: &mut SyncReport) -> Vec<(Key, Error)> {
+        report.listed_from += self.counts.listed_from;
+        report.listed_to += self.counts.listed_to;
+        report.skipped += self.counts.skipped;
+        self.tasks.into_iter().filter_map(|task| task.count(report)).collect()
     }
 }
 
 /// How one task ended.
-pub(super) struct TaskEnded {
+struct TaskEnded {
     key: Key,
     /// Whether it was to replace something damaged.
     repairs: bool,
@@ -145,8 +194,8 @@ impl TaskEnded {
         Self { key, repairs, result }
     }
 
-    /// Counts it; its key, and why it failed.
-    pub(super) fn count(self, report: &mut SyncReport) -> (Key, Option<Error>) {
+    /// Counts it; its key and the error, where it failed.
+    fn count(self, report: &mut SyncReport) -> Option<(Key, Error)> {
         match self.result {
             Ok(Done::Copied(copied)) => {
                 report.repaired += u64::from(self.repairs && matches!(copied, Copied::Done(_)));
@@ -156,10 +205,10 @@ impl TaskEnded {
             Ok(Done::Removed(Removed::Overtaken)) => report.skipped += 1,
             Err(error) => {
                 report.fail(&self.key, &error);
-                return (self.key, Some(error));
+                return Some((self.key, error));
             }
         }
-        (self.key, None)
+        None
     }
 }
 

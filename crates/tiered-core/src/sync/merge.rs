@@ -24,6 +24,23 @@ impl Seen {
             Self::Damaged(key, _) => key,
         }
     }
+
+    /// What a listing said. An error that is no damage of an entry is one of the listing.
+    fn of(listed: Result<Listed>) -> Result<Self> {
+        match listed {
+            Ok(listed) => Ok(Self::Listed(listed)),
+            Err(error) => match error.damaged_key().cloned() {
+                Some(key) => Ok(Self::Damaged(key, error)),
+                None => Err(error),
+            },
+        }
+    }
+}
+
+/// What a listing that begins with `key`, if there is such a key, says of it.
+pub(super) async fn look_at(key: &Key, mut listing: ListStream) -> Result<Option<Seen>> {
+    let first = listing.next().await.map(Seen::of).transpose()?;
+    Ok(first.filter(|seen| seen.key() == key))
 }
 
 /// A listing with one key looked ahead, that checks its order.
@@ -43,13 +60,7 @@ impl Side {
         if self.ahead.is_none()
             && let Some(listed) = self.stream.next().await
         {
-            let seen = match listed {
-                Ok(listed) => Seen::Listed(listed),
-                Err(error) => match error.damaged_key().cloned() {
-                    Some(key) => Seen::Damaged(key, error),
-                    None => return Err(error),
-                },
-            };
+            let seen = Seen::of(listed)?;
             // A store that lists out of order would make extras of keys that are there.
             if self.last.as_ref().is_some_and(|last| last >= seen.key()) {
                 return Err(Error::new(
@@ -73,6 +84,15 @@ pub(super) struct Pair {
 }
 
 impl Pair {
+    pub(super) fn of((source, target): (Option<Seen>, Option<Seen>)) -> Self {
+        Self { source, target }
+    }
+
+    /// The key, unless neither side has one.
+    pub(super) fn key(&self) -> Option<&Key> {
+        self.source.as_ref().or(self.target.as_ref()).map(Seen::key)
+    }
+
     pub(super) const fn source(&self) -> Option<&Seen> {
         self.source.as_ref()
     }

@@ -1,8 +1,14 @@
 //! How a sync runs.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use futures_core::Stream;
+use tokio::sync::watch;
+
+use super::checkpoint::Checkpoint;
 use super::report::SyncReport;
 use crate::key::Key;
 
@@ -65,7 +71,7 @@ pub enum Races {
 /// let (source, target) = (MemoryStore::new(), MemoryStore::new());
 /// source.set("a", "1").await?;
 /// let options = SyncOptions::new().on_progress(|progress| {
-///     println!("{} copied, up to {:?}", progress.report.copied, progress.checkpoint);
+///     println!("{} copied, up to {:?}", progress.report.copied, progress.checkpoint.after);
 /// });
 /// sync(&source, &target, &FullSync, &options).await?;
 /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
@@ -73,12 +79,54 @@ pub enum Races {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SyncProgress {
-    /// The counts so far.
+    /// The counts so far, earlier runs of a resumed sync included.
     pub report: SyncReport,
-    /// Every key up to and including this one is done: a sync with
-    /// [`resume_after`](SyncOptions::resume_after) this key continues from here. It passes no key of a batch that is
-    /// under way, and stays before the first key that failed, so that a resumed sync tries that one again.
-    pub checkpoint: Option<Key>,
+    /// From where a later run can go on, by [`SyncOptions::resume`]. It passes no key of a batch that is under way.
+    pub checkpoint: Checkpoint,
+}
+
+/// The progress of a sync, as a stream of the latest state: what nobody looked at in time is left out. It ends with the
+/// options that it belongs to, after it has given the last state.
+///
+/// # Cancel safety
+/// Dropping it, or one wait for the next item, changes nothing for the sync.
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use futures_util::StreamExt;
+/// use tiered_core::sync::{FullSync, SyncOptions, sync};
+/// use tiered_core::{MemoryStore, StoreExt};
+///
+/// let (source, target) = (MemoryStore::new(), MemoryStore::new());
+/// source.set("a", "1").await?;
+/// let (options, mut progress) = SyncOptions::new().progress();
+/// let syncing = async move { sync(&source, &target, &FullSync, &options).await };
+/// let watching = async {
+///     let mut last = None;
+///     while let Some(seen) = progress.next().await {
+///         last = Some(seen.report.copied);
+///     }
+///     last
+/// };
+/// let (report, last) = futures_util::future::join(syncing, watching).await;
+/// assert_eq!((report?.copied, last), (1, Some(1)));
+/// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+/// ```
+pub struct ProgressStream(Pin<Box<dyn Stream<Item = SyncProgress> + Send>>);
+
+impl Stream for ProgressStream {
+    type Item = SyncProgress;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<SyncProgress>> {
+        self.0.as_mut().poll_next(context)
+    }
+}
+
+impl fmt::Debug for ProgressStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProgressStream").finish_non_exhaustive()
+    }
 }
 
 type OnProgress = Arc<dyn Fn(&SyncProgress) + Send + Sync>;
@@ -93,7 +141,8 @@ type Filter = Arc<dyn Fn(&Key) -> bool + Send + Sync>;
 ///
 /// let options = SyncOptions::new()
 ///     .prefix("users/")
-///     .resume_after(Key::new("users/41")?)
+///     .after(Key::new("users/41")?)
+///     .through(Key::new("users/82")?)
 ///     .concurrency(4)
 ///     .byte_budget(16 << 20)
 ///     .max_failures(0);
@@ -105,8 +154,12 @@ type Filter = Arc<dyn Fn(&Key) -> bool + Send + Sync>;
 pub struct SyncOptions {
     /// Only keys that begin with this.
     pub prefix: String,
-    /// Only keys after this one, which a checkpoint gave.
-    pub resume_after: Option<Key>,
+    /// Only keys after this one.
+    pub after: Option<Key>,
+    /// Only keys up to and including this one.
+    pub through: Option<Key>,
+    /// What an earlier run of the same sync had reached.
+    pub resume: Option<Checkpoint>,
     /// Whether it writes.
     pub dry_run: DryRun,
     /// Whether it changes a target without conditional writes.
@@ -117,6 +170,8 @@ pub struct SyncOptions {
     pub batch: usize,
     /// So many bytes of values at a time.
     pub byte_budget: u64,
+    /// So many bytes of values in a second.
+    pub bytes_per_second: Option<u64>,
     /// It ends when more entries than this have failed.
     pub max_failures: u64,
     filter: Option<Filter>,
@@ -128,12 +183,15 @@ impl SyncOptions {
     pub fn new() -> Self {
         Self {
             prefix: String::new(),
-            resume_after: None,
+            after: None,
+            through: None,
+            resume: None,
             dry_run: DryRun::No,
             races: Races::Refuse,
             concurrency: 16,
             batch: 1_000,
             byte_budget: 64 << 20,
+            bytes_per_second: None,
             max_failures: 100,
             filter: None,
             progress: None,
@@ -173,11 +231,85 @@ impl SyncOptions {
         self.filter.as_ref().is_none_or(|keep| keep(key))
     }
 
-    /// Continues behind the checkpoint of an earlier run.
+    /// Only keys after `key`, in the order of their bytes. It need not exist, nor begin with the prefix.
     #[must_use]
-    pub fn resume_after(mut self, checkpoint: Key) -> Self {
-        self.resume_after = Some(checkpoint);
+    pub fn after(mut self, key: Key) -> Self {
+        self.after = Some(key);
         self
+    }
+
+    /// Only keys up to and including `key`, which need not exist. With [`after`](Self::after), a range: a sync of many keys
+    /// can be split into several, of one process each. [`split`](super::split) finds where.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::sync::{FullSync, SyncOptions, sync};
+    /// use tiered_core::{Key, MemoryStore, StoreExt};
+    ///
+    /// let (source, target) = (MemoryStore::new(), MemoryStore::new());
+    /// for key in ["a", "b", "c"] {
+    ///     source.set(key, "1").await?;
+    /// }
+    /// let middle = Key::new("b")?;
+    /// let first = sync(&source, &target, &FullSync, &SyncOptions::new().through(middle.clone())).await?;
+    /// let rest = sync(&source, &target, &FullSync, &SyncOptions::new().after(middle)).await?;
+    /// assert_eq!((first.copied, rest.copied), (2, 1));
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn through(mut self, key: Key) -> Self {
+        self.through = Some(key);
+        self
+    }
+
+    /// Goes on from the checkpoint of an earlier run: tries again what failed, then continues behind what is settled. The
+    /// report counts what both runs did. The other options must be those of the earlier run, and the stores the same ones:
+    /// a checkpoint does not know them.
+    ///
+    /// For named keys it is the same order of the same keys. Walks begin anew.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// use tiered_core::sync::{Checkpoint, FullSync, SyncOptions, sync};
+    /// use tiered_core::{MemoryStore, StoreExt};
+    ///
+    /// let (source, target) = (MemoryStore::new(), MemoryStore::new());
+    /// source.set("a", "1").await?;
+    /// let last = Arc::new(Mutex::new(Checkpoint::default()));
+    /// let keep = Arc::clone(&last);
+    /// let options = SyncOptions::new()
+    ///     .on_progress(move |progress| *keep.lock().unwrap() = progress.checkpoint.clone());
+    /// sync(&source, &target, &FullSync, &options).await?;
+    /// // Behind "a", which is not listed again.
+    /// let checkpoint = last.lock().unwrap().clone();
+    /// let report = sync(&source, &target, &FullSync, &SyncOptions::new().resume(checkpoint)).await?;
+    /// assert_eq!((report.listed_from, report.listed_to, report.copied), (1, 0, 1));
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn resume(mut self, checkpoint: Checkpoint) -> Self {
+        self.resume = Some(checkpoint);
+        self
+    }
+
+    /// The key behind which the listings begin.
+    pub(super) fn starts_after(&self) -> Option<&Key> {
+        let settled = self.resume.as_ref().and_then(|checkpoint| checkpoint.after.as_ref());
+        settled.max(self.after.as_ref())
+    }
+
+    /// The keys that failed in an earlier run.
+    pub(super) fn failed_before(&self) -> &[Key] {
+        self.resume.as_ref().map_or(&[], |checkpoint| &checkpoint.failed)
+    }
+
+    /// Whether the key is behind the last one.
+    pub(super) fn is_beyond(&self, key: &Key) -> bool {
+        self.through.as_ref().is_some_and(|through| key > through)
     }
 
     /// Whether it writes.
@@ -246,7 +378,22 @@ impl SyncOptions {
         self
     }
 
-    /// Ends with an error when more entries than this have failed.
+    /// At most so many bytes of values in a second, on average. A single larger value still moves, and the others wait.
+    /// Keys, listings and removals count nothing.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::sync::SyncOptions;
+    ///
+    /// assert_eq!(SyncOptions::new().bytes_per_second(10 << 20).bytes_per_second, Some(10 << 20));
+    /// ```
+    #[must_use]
+    pub fn bytes_per_second(mut self, bytes: u64) -> Self {
+        self.bytes_per_second = Some(bytes.max(1));
+        self
+    }
+
+    /// Ends with an error when more entries than this have failed in this run.
     #[must_use]
     pub fn max_failures(mut self, failures: u64) -> Self {
         self.max_failures = failures;
@@ -276,6 +423,33 @@ impl SyncOptions {
         self.progress = Some(Arc::new(call));
         self
     }
+
+    /// The same as a stream, instead of [`on_progress`](Self::on_progress).
+    ///
+    /// # Examples
+    /// ```
+    /// use futures_util::FutureExt;
+    /// use futures_util::StreamExt;
+    /// use tiered_core::sync::SyncOptions;
+    ///
+    /// let (options, mut progress) = SyncOptions::new().progress();
+    /// // Without a sync nothing is told, and the stream ends with the options.
+    /// assert!(progress.next().now_or_never().is_none());
+    /// drop(options);
+    /// assert!(progress.next().now_or_never().expect("ended").is_none());
+    /// ```
+    pub fn progress(self) -> (Self, ProgressStream) {
+        let (sender, receiver) = watch::channel(None);
+        let options = self.on_progress(move |progress| {
+            sender.send_replace(Some(progress.clone()));
+        });
+        let stream = futures_util::stream::unfold(receiver, |mut receiver| async {
+            receiver.changed().await.ok()?;
+            let latest = receiver.borrow_and_update().clone();
+            latest.map(|latest| (latest, receiver))
+        });
+        (options, ProgressStream(Box::pin(stream)))
+    }
 }
 
 impl Default for SyncOptions {
@@ -288,12 +462,15 @@ impl fmt::Debug for SyncOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SyncOptions")
             .field("prefix", &self.prefix)
-            .field("resume_after", &self.resume_after)
+            .field("after", &self.after)
+            .field("through", &self.through)
+            .field("resume", &self.resume)
             .field("dry_run", &self.dry_run)
             .field("races", &self.races)
             .field("concurrency", &self.concurrency)
             .field("batch", &self.batch)
             .field("byte_budget", &self.byte_budget)
+            .field("bytes_per_second", &self.bytes_per_second)
             .field("max_failures", &self.max_failures)
             .finish_non_exhaustive()
     }

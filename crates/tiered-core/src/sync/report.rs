@@ -1,5 +1,7 @@
 //! What a sync did.
 
+use serde::{Deserialize, Serialize};
+
 use super::target::Copied;
 use crate::error::{Error, ErrorKind};
 use crate::key::Key;
@@ -18,7 +20,7 @@ use crate::key::Key;
 /// }
 /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Failure {
     /// The key.
@@ -27,7 +29,8 @@ pub struct Failure {
     pub error: String,
 }
 
-/// What a sync did; a dry run counts what it would do.
+/// What a sync did; a dry run counts what it would do. A sync that was resumed counts what the earlier runs did as well:
+/// each key once, as if one run had settled them all.
 ///
 /// # Examples
 /// ```
@@ -41,7 +44,8 @@ pub struct Failure {
 /// assert_eq!((report.copied, report.bytes, report.failed), (1, 1, 0));
 /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct SyncReport {
     /// Keys that the source listed.
@@ -66,12 +70,18 @@ pub struct SyncReport {
     /// Bytes of the values copied.
     pub bytes: u64,
     /// The first failures, at most [`SyncReport::MAX_FAILURES`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
 }
 
 impl SyncReport {
     /// How many failures a report describes.
     pub const MAX_FAILURES: usize = 10;
+
+    /// The same without what failed.
+    pub(super) fn without_failures(&self) -> Self {
+        Self { failed: 0, damaged: 0, failures: Vec::new(), ..self.clone() }
+    }
 
     pub(crate) fn count(&mut self, copied: Copied) {
         match copied {

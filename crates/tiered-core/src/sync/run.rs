@@ -4,8 +4,8 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::Semaphore;
 
 use super::decide::decide;
-use super::group::{Bounds, Ended, Group};
-use super::merge::{Merge, Pair, Seen};
+use super::group::{Bounds, Counts, Ended, Group, Place};
+use super::merge::{Merge, Pair, Seen, look_at};
 use super::options::{DryRun, SyncOptions};
 use super::report::SyncReport;
 use super::strategy::SyncStrategy;
@@ -29,14 +29,20 @@ pub(crate) async fn run(
     options: &SyncOptions,
 ) -> Result<SyncReport> {
     let mut theirs = ListOptions::new().prefix(options.prefix.clone());
-    theirs.start_after.clone_from(&options.resume_after);
+    theirs.start_after = options.starts_after().cloned();
     let mut ours = theirs.clone();
     ours.values = target.takes_listed_values().filter(|_| options.dry_run == DryRun::No);
     let alone = Semaphore::new(options.concurrency);
-    let mut merge = Merge::new(source.list(ours), target.list(theirs));
     let mut run =
         Run { target, options, alone: &alone, window: Window::new(options), group: Group::default() };
+    for key in options.failed_before() {
+        run.again(source, strategy, key).await?;
+    }
+    let mut merge = Merge::new(source.list(ours), target.list(theirs));
     while let Some(pair) = run.next_of(&mut merge).await? {
+        if pair.key().is_some_and(|key| options.is_beyond(key)) {
+            break;
+        }
         run.take(strategy, pair).await?;
     }
     run.begin().await?;
@@ -54,6 +60,18 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// Looks anew at a key that failed in an earlier run.
+    async fn again(&mut self, source: &dyn Store, strategy: &dyn SyncStrategy, key: &Key) -> Result<()> {
+        let one = || ListOptions::new().prefix(key.as_str()).limit(1);
+        let sides = (look_at(key, source.list(one())).await?, look_at(key, self.target.list(one())).await?);
+        let is_local = matches!(&sides.1, Some(Seen::Listed(listed)) if is_local(listed));
+        let pair = Pair::of(sides);
+        let is_gone = pair.key().is_none();
+        let task = if is_local || is_gone { None } else { decide(strategy, pair)? };
+        self.group = Group::again(key.clone(), task);
+        self.begin().await
+    }
+
     /// The next pair. The groups under way go on meanwhile: a request that is not polled is late, and keeps the server's
     /// attention from the listing. Where nothing is under way, what has been gathered does not wait for the listing.
     async fn next_of(&mut self, merge: &mut Merge) -> Result<Option<Pair>> {
@@ -70,7 +88,7 @@ impl Run<'_> {
 
     /// Takes a key into the group that is being gathered, and begins that once it is full.
     async fn take(&mut self, strategy: &dyn SyncStrategy, pair: Pair) -> Result<()> {
-        let Some(key) = pair.source().or(pair.target()).map(|seen| seen.key().clone()) else { return Ok(()) };
+        let Some(key) = pair.key().cloned() else { return Ok(()) };
         if self.options.admits(&key) {
             self.gather(strategy, pair, key).await?;
         } else {
@@ -85,15 +103,13 @@ impl Run<'_> {
     /// Gathers what is to be done about a key.
     async fn gather(&mut self, strategy: &dyn SyncStrategy, pair: Pair, key: Key) -> Result<()> {
         let is_local = matches!(pair.target(), Some(Seen::Listed(listed)) if is_local(listed));
-        let report = self.window.report_mut();
-        report.listed_from += u64::from(pair.source().is_some());
-        report.listed_to += u64::from(pair.target().is_some() && !is_local);
+        let counts = Counts::listed(pair.source().is_some(), pair.target().is_some() && !is_local);
         let task = if is_local { None } else { decide(strategy, pair)? };
         let weight = task.as_ref().map_or(0, Task::weight);
         if !self.group.has_room(weight, Bounds::of(self.target, self.options)) {
             self.begin().await?;
         }
-        self.group.push(key, task);
+        self.group.push(key, counts, task);
         Ok(())
     }
 
@@ -116,17 +132,23 @@ pub(crate) async fn run_keys(
     options: &SyncOptions,
 ) -> Result<SyncReport> {
     let mut window = Window::new(options);
-    for key in keys {
-        window.report_mut().listed_from += 1;
+    // Behind the checkpoint, where that is one of them.
+    let after = options.resume.as_ref().and_then(|checkpoint| checkpoint.after.as_ref());
+    let done = after.and_then(|after| keys.iter().position(|key| key == after)).map_or(0, |place| place + 1);
+    let again = options.failed_before().iter().map(|key| Place::Again(key.clone()));
+    let rest = keys.iter().skip(done).map(|key| Place::Up(key.clone()));
+    for place in again.chain(rest) {
+        let (Place::Again(key) | Place::Up(key)) = &place else { continue };
+        let key = key.clone();
         let copying = async move {
             let copied = match options.dry_run {
                 DryRun::Yes => source
-                    .head(key, &ReadOptions::new())
+                    .head(&key, &ReadOptions::new())
                     .await
                     .map(|head| head.map_or(Copied::Vanished, |metadata| Copied::Done(metadata.size))),
-                DryRun::No => copy_named(target, key).await,
+                DryRun::No => copy_named(target, &key).await,
             };
-            Ended::copy(key.clone(), copied)
+            Ended::copy(place, key, copied)
         };
         window.begin(0, copying.boxed()).await?;
     }

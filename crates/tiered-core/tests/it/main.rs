@@ -20,6 +20,7 @@ mod resilience;
 mod retrying;
 mod scripted;
 mod settings;
+mod split;
 mod sync_batches;
 mod synchronisation;
 mod tiering;

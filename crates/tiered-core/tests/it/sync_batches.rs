@@ -240,12 +240,18 @@ async fn a_damaged_value_and_a_vanished_key_of_a_batch_are_counted_and_gone_past
         (Intercept::new(filled(20, "new").await, reading), watched(MemoryStore::new(), &[]));
     let last = Arc::new(Mutex::new(None));
     let seen = Arc::clone(&last);
-    let options = SyncOptions::new().on_progress(move |progress| *seen.lock() = progress.checkpoint.clone());
+    let options =
+        SyncOptions::new().on_progress(move |progress| *seen.lock() = Some(progress.checkpoint.clone()));
     let report = full(&source, &target, &options).await;
     assert_eq!((report.copied, report.vanished, report.failed, report.damaged), (18, 1, 1, 1));
     assert_eq!(report.failures.first().map(|failure| &failure.key), Some(&name(4)));
-    assert_eq!(*last.lock(), Some(name(3)), "a resumed sync tries the damaged key again");
+    let last = last.lock().take().expect("told");
+    assert_eq!((&last.after, &last.failed), (&Some(name(19)), &vec![name(4)]));
+    assert_eq!((last.report.copied, last.report.failed), (18, 0), "what failed is not settled");
     assert_eq!(*source.asked.lock(), [20]);
+    // A resumed sync tries the damaged key again, and no other.
+    let report = full(source.inner(), &target, &SyncOptions::new().resume(last)).await;
+    assert_eq!((report.listed_from, report.copied, report.vanished, report.failed), (20, 19, 1, 0));
 }
 
 #[tokio::test]
@@ -311,17 +317,17 @@ async fn a_sync_that_is_stopped_in_the_middle_resumes_behind_its_last_whole_batc
             let (from, to) = (from.snapshot(), to.snapshot());
             for index in 0..120 {
                 let name = name(index);
-                if progress.checkpoint.as_ref().is_some_and(|checkpoint| name <= *checkpoint) {
+                if progress.checkpoint.after.as_ref().is_some_and(|after| name <= *after) {
                     assert_eq!(from.get(&name), to.get(&name), "{name} is behind the checkpoint");
                 }
             }
-            *seen.lock() = progress.checkpoint.clone();
+            *seen.lock() = Some(progress.checkpoint.clone());
         });
         let syncing = sync(&source, &target, &FullSync, &options);
         stopped +=
             u64::from(tokio::time::timeout(Duration::from_millis(20 + seed * 5), syncing).await.is_err());
         let mut options = SyncOptions::new();
-        options.resume_after = last.lock().take();
+        options.resume = last.lock().take();
         full(&source, &target, &options).await;
         assert_eq!(source.snapshot(), target.inner().snapshot(), "seed {seed}");
     }

@@ -140,7 +140,7 @@ async fn a_sync_resumes_after_its_checkpoint() {
     for index in 0..100 {
         source.put(&key(&format!("{index:03}")), Put::new("v")).await.expect("written");
     }
-    let options = SyncOptions::new().resume_after(key("089"));
+    let options = SyncOptions::new().after(key("089"));
     let report = sync(&shared(&source), &shared(&target), &FullSync, &options).await.expect("syncs");
     assert_eq!(report.copied, 10);
 }
