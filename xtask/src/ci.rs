@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::instructions;
 use crate::pipeline::{Estimate, Pipeline, Stage};
 use crate::session::Session;
 use crate::stage::{Counts, cargo, root};
@@ -141,8 +142,15 @@ fn dependencies() -> Stage {
 }
 
 /// What `test` leaves out because it takes long.
-fn long() -> [Stage; 4] {
+fn long() -> [Stage; 5] {
     [
+        Stage {
+            name: "instructions",
+            what: "hits and reads take no more of them than they did",
+            estimate: Estimate::always(60),
+            vital: false,
+            run: instructions::guard,
+        },
         Stage {
             name: "killed processes",
             what: "real engines, killed at any moment and at every step",

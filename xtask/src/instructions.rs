@@ -1,26 +1,86 @@
 //! `cargo xtask instructions`: what hits and reads of a disk cost, in instructions, by valgrind's callgrind. Unlike times they are the
 //! same on a busy machine.
 
-use std::path::PathBuf;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::stage::{cargo, target};
+use crate::programs;
+use crate::session::Session;
+use crate::setup;
+use crate::stage::{Counts, cargo, root, target};
+use crate::test;
 
 /// Reads in the shorter of two runs. The longer one makes twice as many; the difference leaves out what starting costs.
 const READS: u64 = 5000;
 
-pub(crate) fn run() -> Result<(), String> {
-    if Command::new("valgrind").arg("--version").stdout(Stdio::null()).status().is_err() {
-        return Err("valgrind is not installed; install the package valgrind".to_owned());
+/// What each kind may take in the profile of the tests, in which nothing more has to be compiled: `KIND INSTRUCTIONS`, a line
+/// each.
+const EXPECTED: &str = "tests/benches/instructions/expected.txt";
+
+/// How many percent more fail. Processors differ by less: the C library copies memory in other ways on each.
+const TOLERANCE: u64 = 5;
+
+/// `cargo xtask instructions [--check]`.
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+    match arguments {
+        [] => tables(),
+        [check] if check == "--check" => {
+            let mut session = Session::begin()?;
+            session.programs = programs::compile(&session)?;
+            guard(&mut session).map(drop)
+        }
+        _ => Err("usage: cargo xtask instructions [--check]".to_owned()),
     }
+}
+
+/// The stage of `ci`: no kind takes more than it did.
+pub(crate) fn guard(session: &mut Session) -> Result<Counts, String> {
+    setup::package("valgrind", "valgrind")?;
+    let program = test::own(session, "instructions")?;
+    let file = root().join(EXPECTED);
+    let text = fs::read_to_string(&file).map_err(|error| format!("{EXPECTED}: {error}"))?;
+    let (mut counted, mut faults) = (String::new(), Vec::new());
+    for line in text.lines() {
+        let (kind, expected) =
+            line.split_once(' ').ok_or_else(|| format!("{EXPECTED}: what is {line:?}?"))?;
+        let expected: u64 = expected.parse().map_err(|_| format!("{EXPECTED}: what is {line:?}?"))?;
+        let found = each(program.path(), kind, READS / 5)?;
+        writeln!(counted, "{kind} {found}").ok();
+        if found * 100 > expected * (100 + TOLERANCE) {
+            faults.push(format!("{kind} takes {found} instructions, {expected} before"));
+        }
+        session.detail().set(format!("{kind} {found}, {expected} before"));
+    }
+    if std::env::var_os("TIERED_BLESS").is_some() {
+        fs::write(&file, &counted).map_err(|error| format!("{EXPECTED}: {error}"))?;
+        println!("{EXPECTED} is as counted now");
+        return Ok(Counts::default());
+    }
+    session.keep("instructions", &counted)?;
+    if faults.is_empty() {
+        return Ok(Counts::default());
+    }
+    Err(format!(
+        "{}\nfind out why; where it is meant: TIERED_BLESS=1 cargo xtask instructions --check",
+        faults.join("\n")
+    ))
+}
+
+/// Instructions of one read of a kind.
+fn each(program: &Path, kind: &str, reads: u64) -> Result<u64, String> {
+    Ok(counted_run(program, kind, 2 * reads)?.saturating_sub(counted_run(program, kind, reads)?) / reads)
+}
+
+fn tables() -> Result<(), String> {
+    setup::package("valgrind", "valgrind")?;
     let program = built()?;
     let kinds = output(Command::new(&program))?;
     for (title, kinds) in ["a hit", "over quick_cache", "a read of 1 KB"].into_iter().zip(kinds.lines()) {
         let mut counted = Vec::new();
         for kind in kinds.split_whitespace() {
-            let instructions =
-                (counted_run(&program, kind, 2 * READS)? - counted_run(&program, kind, READS)?) / READS;
-            counted.push((kind, instructions));
+            counted.push((kind, each(&program, kind, READS)?));
         }
         print(title, &counted);
     }
@@ -82,7 +142,7 @@ fn output(mut command: Command) -> Result<String, String> {
 }
 
 /// The instructions of one run.
-fn counted_run(program: &PathBuf, kind: &str, reads: u64) -> Result<u64, String> {
+fn counted_run(program: &Path, kind: &str, reads: u64) -> Result<u64, String> {
     let file = target().join("callgrind.out");
     let mut command = Command::new("valgrind");
     command.args(["--tool=callgrind", "--quiet"]).arg(format!("--callgrind-out-file={}", file.display()));

@@ -36,7 +36,7 @@ commands
   planted  deliberate bugs, and what caught each: [NAME…] [--engine] [--sample N] [--seed S] [--ops N]
   interleavings  the engine under shuttle: [--schedules N]
   fuzz   the fuzz targets, one after the other: [TARGET] [--seconds N]
-  instructions  what hits of every kind cost, counted by valgrind
+  instructions  what hits and reads cost, counted by valgrind; [--check] that none costs more than before
   tidy   the rules of ARCHITECTURE.md that a machine can check";
 
 fn main() -> ExitCode {
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
         Some(("planted", rest)) => planted::command(rest),
         Some(("interleavings", rest)) => interleavings::run(rest),
         Some(("fuzz", rest)) => fuzz::run(rest),
-        Some(("instructions", [])) => instructions::run(),
+        Some(("instructions", rest)) => instructions::run(rest),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

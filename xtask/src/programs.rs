@@ -94,6 +94,10 @@ fn package(id: &str, folder: &Path) -> String {
 }
 
 impl Program {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The command that runs it.
     pub(crate) fn command(&self, session: &Session) -> Command {
         let mut command = Command::new(&self.path);

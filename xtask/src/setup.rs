@@ -25,6 +25,31 @@ pub(crate) fn run() -> Result<(), String> {
     let Some((manager, arguments)) = MANAGERS.into_iter().find(|(manager, _)| runs(manager)) else {
         return Err("install clang and libclang, or set LIBCLANG_PATH to the folder of libclang".to_owned());
     };
+    install(manager, arguments)?;
+    libclang()
+        .map(|_| ())
+        .ok_or_else(|| "libclang was installed and not found; set LIBCLANG_PATH to its folder".to_owned())
+}
+
+/// Installs the package of a program that is missing, which has the same name everywhere.
+pub(crate) fn package(program: &str, name: &'static str) -> Result<(), String> {
+    if runs(program) {
+        return Ok(());
+    }
+    println!("--- set-up: {program} is missing");
+    let Some((manager, arguments)) = MANAGERS.into_iter().find(|(manager, _)| runs(manager)) else {
+        return Err(format!("install {name}"));
+    };
+    // What the manager is asked for stands between its options and its packages.
+    let options = arguments
+        .iter()
+        .copied()
+        .filter(|word| *word == "install" || *word == "add" || word.starts_with('-'));
+    let arguments: Vec<&str> = options.chain([name]).collect();
+    install(manager, &arguments)
+}
+
+fn install(manager: &str, arguments: &[&str]) -> Result<(), String> {
     // Homebrew refuses to run as root; the others want it.
     let prefix: &[&str] = match manager {
         "brew" => &[],
@@ -41,10 +66,7 @@ pub(crate) fn run() -> Result<(), String> {
     if manager == "apt-get" {
         run(&["update", "--quiet"])?;
     }
-    run(arguments)?;
-    libclang()
-        .map(|_| ())
-        .ok_or_else(|| "libclang was installed and not found; set LIBCLANG_PATH to its folder".to_owned())
+    run(arguments).map(drop)
 }
 
 /// The compilers for C and C++: clang where it is there, which builds RocksDB in two thirds of the time. Always the

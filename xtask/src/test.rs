@@ -23,8 +23,11 @@ const REMOTE: [(&str, &[&str]); 2] = [
     ("tiered-s3", &["TIERED_TEST_S3", "TIERED_TEST_S3_FS"]),
 ];
 
+/// Programs of the workspace's tests that need servers.
+const NEED_SERVERS: [&str; 2] = ["feed", "shards"];
+
 /// Programs that have stages of their own, by the name of their test.
-const OWN_STAGE: [&str; 2] = ["matrix", "crash"];
+const OWN_STAGE: [&str; 3] = ["matrix", "crash", "instructions"];
 
 /// The programs that take longest, which are begun first.
 const LONGEST: [(&str, &str); 4] = [
@@ -203,12 +206,13 @@ fn runs(session: &Session, program: &Program) -> bool {
     let without = |(package, variables): &(&str, &[&str])| {
         program.package == *package && !variables.iter().all(|variable| session.has(variable))
     };
-    let lacks_server = REMOTE.iter().any(without) || program.name == "feed" && !is_complete(session);
+    let needs_all = NEED_SERVERS.contains(&program.name.as_str());
+    let lacks_server = REMOTE.iter().any(without) || needs_all && !is_complete(session);
     program.is_test && !OWN_STAGE.contains(&program.name.as_str()) && !lacks_server
 }
 
 /// A program of the integration tests that has a stage of its own.
-fn own(session: &Session, name: &str) -> Result<Program, String> {
+pub(crate) fn own(session: &Session, name: &str) -> Result<Program, String> {
     let found = session.programs.iter().find(|program| program.is_test && program.name == name);
     found.cloned().ok_or_else(|| format!("the test {name} was not compiled"))
 }

@@ -186,14 +186,14 @@ async fn watch(mut stream: ProgressStream, state: Option<&State>) -> Result<Opti
 }
 
 fn in_words(report: &SyncReport, bytes: u64, elapsed: Duration) -> String {
-    let per_second = bytes as f64 / elapsed.as_secs_f64().max(0.001);
+    let per_second = u128::from(bytes) * 1_000 / elapsed.as_millis().max(1);
     let failed = if report.failed > 0 { format!(", {} failed", report.failed) } else { String::new() };
     format!(
         "{} copied, {} skipped, {} removed{failed}; {} a second",
         report.copied,
         report.skipped,
         report.removed,
-        format_bytes(per_second as u64)
+        format_bytes(u64::try_from(per_second).unwrap_or(u64::MAX))
     )
 }
 

@@ -24,7 +24,7 @@ const WAYS: usize = 4;
 const AT_A_TIME: usize = 16;
 
 /// No prefix has more than this share of a part in the end, as far as is known.
-const PIECES: f64 = 16.0;
+const PIECES: u64 = 16;
 
 /// So many prefixes are opened for each part at most.
 const OPENED: usize = 64;
@@ -78,10 +78,9 @@ async fn cut(store: &dyn Store, prefix: &str, parts: usize) -> Result<Vec<Key>> 
     }
     let mut cells = vec![Cell::of(store, prefix.to_owned()).await?];
     for _ in 0..parts.saturating_mul(OPENED) {
-        let total: f64 = cells.iter().map(|cell| cell.count).sum();
-        let most = total / parts as f64 / PIECES;
+        let most = total(&cells) / whole(parts) / PIECES;
         let largest = cells.iter().enumerate().filter(|(_, cell)| cell.children.is_some());
-        let largest = largest.max_by(|(_, one), (_, other)| one.count.total_cmp(&other.count));
+        let largest = largest.max_by_key(|(_, cell)| cell.count);
         let Some((place, _)) = largest.filter(|(_, cell)| cell.count > most) else { break };
         let cell = cells.get_mut(place).map(std::mem::take).unwrap_or_default();
         let opened = cell.open(store).await?;
@@ -95,7 +94,7 @@ async fn cut(store: &dyn Store, prefix: &str, parts: usize) -> Result<Vec<Key>> 
 struct Cell {
     prefix: String,
     /// How many keys it has, as far as is known.
-    count: f64,
+    count: u64,
     /// The first keys: all where it has no children.
     keys: Vec<Key>,
     /// What is below it where that is more than a page: the first key of each child.
@@ -113,7 +112,7 @@ impl Cell {
     async fn of(store: &dyn Store, prefix: String) -> Result<Self> {
         let page = page(store, &prefix, None, PAGE + 1).await?;
         if page.len() <= PAGE {
-            return Ok(Self { prefix, count: page.len() as f64, keys: page, children: None });
+            return Ok(Self { prefix, count: whole(page.len()), keys: page, children: None });
         }
         let children = children(store, &prefix, &page).await?;
         let ways = (0..WAYS.min(children.len())).map(|way| {
@@ -122,19 +121,19 @@ impl Cell {
             async move {
                 let child = dice.choice(children).map(|child| child.prefix.clone()).unwrap_or_default();
                 let below = below(store, child, dice).await?;
-                Ok::<f64, Error>(below * children.len() as f64)
+                Ok::<u64, Error>(below.saturating_mul(whole(children.len())))
             }
         });
-        let ways: Vec<Result<f64>> = stream::iter(ways).buffered(AT_A_TIME).collect().await;
-        let taken = ways.len().max(1) as f64;
-        let sum = ways.into_iter().sum::<Result<f64>>()?;
-        Ok(Self { prefix, count: (sum / taken).max(PAGE as f64), keys: page, children: Some(children) })
+        let ways: Vec<Result<u64>> = stream::iter(ways).buffered(AT_A_TIME).collect().await;
+        let taken = whole(ways.len().max(1));
+        let found = ways.into_iter().map(|way| way.map(|count| count / taken)).sum::<Result<u64>>()?;
+        Ok(Self { prefix, count: found.max(whole(PAGE)), keys: page, children: Some(children) })
     }
 
     /// The cells of its children, in order. A key that is the prefix itself is before them.
     async fn open(self, store: &dyn Store) -> Result<Vec<Self>> {
         let own = self.keys.into_iter().take(1).filter(|key| key.as_str() == self.prefix);
-        let own = own.map(|key| Self { count: 1.0, keys: vec![key], ..Self::default() });
+        let own = own.map(|key| Self { count: 1, keys: vec![key], ..Self::default() });
         let children = self.children.unwrap_or_default();
         let looks = children.into_iter().map(|child| async move {
             let mut cell = Self::of(store, child.prefix).await?;
@@ -151,15 +150,16 @@ impl Cell {
 }
 
 /// An estimate of how many keys are below a prefix: one random way down.
-fn below(store: &dyn Store, prefix: String, mut dice: fastrand::Rng) -> BoxFuture<'_, Result<f64>> {
+fn below(store: &dyn Store, prefix: String, mut dice: fastrand::Rng) -> BoxFuture<'_, Result<u64>> {
     async move {
         let page = page(store, &prefix, None, PAGE + 1).await?;
         if page.len() <= PAGE {
-            return Ok(page.len() as f64);
+            return Ok(whole(page.len()));
         }
         let children = children(store, &prefix, &page).await?;
-        let Some(child) = dice.choice(&children) else { return Ok(page.len() as f64) };
-        Ok(below(store, child.prefix.clone(), dice).await? * children.len() as f64)
+        let Some(child) = dice.choice(&children) else { return Ok(whole(page.len())) };
+        let below = below(store, child.prefix.clone(), dice).await?;
+        Ok(below.saturating_mul(whole(children.len())))
     }
     .boxed()
 }
@@ -219,22 +219,34 @@ fn seed(prefix: &str, way: usize) -> u64 {
 
 /// The keys with which parts end, each once.
 fn borders(cells: &[Cell], parts: usize) -> Vec<Key> {
-    let total: f64 = cells.iter().map(|cell| cell.count).sum();
+    let total = total(cells);
     let mut borders: Vec<Key> = Vec::new();
-    let (mut place, mut before) = (0, 0.0);
+    let (mut place, mut before) = (0, 0);
     for part in 1..parts {
-        let wanted = total * part as f64 / parts as f64;
-        while let Some(cell) = cells.get(place).filter(|cell| before + cell.count < wanted) {
-            before += cell.count;
+        let wanted = u128::from(total) * u128::from(whole(part)) / u128::from(whole(parts));
+        let wanted = u64::try_from(wanted).unwrap_or(total);
+        while let Some(cell) = cells.get(place).filter(|cell| cell.count < wanted.saturating_sub(before)) {
+            before = before.saturating_add(cell.count);
             place += 1;
         }
         let border = cells.get(place).and_then(|cell| match &cell.children {
             // Known exactly: the part ends within it.
-            None => cell.keys.get(((wanted - before).round() as usize).saturating_sub(1)),
+            None => {
+                let within = usize::try_from(wanted.saturating_sub(before)).unwrap_or(usize::MAX);
+                cell.keys.get(within.saturating_sub(1))
+            }
             // The first key of what follows, which is one more than belongs here.
             Some(_) => cells.get(place + 1).and_then(|next| next.keys.first()),
         });
         borders.extend(border.filter(|key| borders.last().is_none_or(|last| last < *key)).cloned());
     }
     borders
+}
+
+fn total(cells: &[Cell]) -> u64 {
+    cells.iter().fold(0, |sum, cell| sum.saturating_add(cell.count))
+}
+
+fn whole(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }

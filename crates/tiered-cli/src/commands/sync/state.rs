@@ -115,12 +115,11 @@ impl State {
     pub(super) async fn range(&self, source: &dyn Store) -> Result<Range, Failure> {
         const NAME: &str = ".parts";
         let Some(shard) = self.shard else { return Ok(Range::default()) };
-        let text = match self.kept.read(NAME).await? {
-            Some(text) => text,
-            None => {
-                let borders = split(source, &self.identity.prefix, shard.of).await?;
-                self.kept.write_first(NAME, self.text(Borders { borders })?).await?
-            }
+        let text = if let Some(text) = self.kept.read(NAME).await? {
+            text
+        } else {
+            let borders = split(source, &self.identity.prefix, shard.of).await?;
+            self.kept.write_first(NAME, self.text(Borders { borders })?).await?
         };
         let Borders { borders } = self.parse(NAME, &text)?;
         let first = shard.index - 1;
