@@ -2,6 +2,7 @@
 
 mod gc;
 mod sync;
+mod walk;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use tiered::ownership::Lease;
 
 pub(crate) use gc::{Gc, References};
 pub(crate) use sync::{Chosen, Patterns, Shard, Sync};
+pub(crate) use walk::Walk;
 
 /// A key-value store in tiers.
 #[derive(Parser)]
@@ -55,8 +57,8 @@ Exit codes
   3  a precondition failed, and nothing was written
   4  locked, unavailable, absent place, `create` of one that is there, any other failure
   5  damaged data
-  6  `check` or `sync --verify` found a difference, `list` or `check` met a damaged key, a
-     conformance case failed
+  6  `check` or `sync --verify` found a difference, `list` or `check` met a damaged key, `walk`
+     met a reference to a key that does not exist, a conformance case failed
 
 A key that begins with a dash follows two dashes: tiered --store URL get -- -key";
 
@@ -89,7 +91,7 @@ fn known(path: &[&str]) -> Vec<&'static [&'static str]> {
         ["flush"] | ["journal", "retry" | "drop"] => vec![STACK, DECLARED],
         ["journal", "list" | "verify"] => vec![&["journal", "store"], JSON],
         ["journal", "abandon"] => vec![&["journal", "store"]],
-        ["sync" | "check" | "conformance" | "replay"] => vec![JSON],
+        ["sync" | "walk" | "check" | "conformance" | "replay"] => vec![JSON],
         _ => Vec::new(),
     }
 }
@@ -327,6 +329,9 @@ pub(crate) enum Command {
     },
     /// Brings one store in step with another.
     Sync(Sync),
+    /// Copies what is reachable from roots, each key once and after all that it refers to: a walk that is stopped leaves no
+    /// root whose parts are missing, cycles excepted.
+    Walk(Walk),
     /// Compares two stores, and prints the keys that differ. Ends with 6 if there are any.
     Check {
         /// The store that says what should be there.

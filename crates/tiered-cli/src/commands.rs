@@ -10,6 +10,7 @@ mod lifecycle;
 mod list;
 mod replay;
 mod sync;
+mod walk;
 
 use crate::arguments::{Arguments, Command};
 use crate::demo;
@@ -32,6 +33,7 @@ pub(crate) async fn run(schemes: &Schemes, arguments: Arguments) -> Result<u8, F
             list::run(schemes, &place, json, prefix, start_after.as_deref(), limit).await
         }
         Command::Sync(order) => sync::run(schemes, &order, json).await,
+        Command::Walk(order) => walk::run(schemes, order, json).await,
         Command::Replay(order) => replay::run(schemes, &order, json).await,
         Command::Check { from, to, chosen, values } => {
             check::run(schemes, &from, &to, &chosen, values, json).await

@@ -10,6 +10,7 @@ mod exit;
 mod output;
 mod output_file;
 mod progress;
+mod references;
 mod stack;
 
 use std::ffi::OsString;

@@ -1,7 +1,5 @@
 //! `gc`.
 
-mod references;
-
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +15,7 @@ use super::closing;
 use crate::arguments::{Gc, Place};
 use crate::exit::{ABSENT, FAILED, Failure, OK};
 use crate::output::{self, Lines};
-use crate::stack;
+use crate::{references, stack};
 
 /// A key that is not live.
 #[derive(Debug, Serialize)]

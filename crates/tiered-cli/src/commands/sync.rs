@@ -58,7 +58,7 @@ pub(super) async fn run(schemes: &Schemes, order: &Sync, json: bool) -> Result<u
         },
         None => None,
     };
-    let to = target(schemes, order).await;
+    let to = target(schemes, &order.to, order.dry_run).await;
     let done = match &to {
         Ok(to) => {
             closing(&**to, between(order, strategy, patterns, &from, to, state.as_ref(), json).await).await
@@ -224,17 +224,16 @@ async fn verify(
 }
 
 /// A dry run makes nothing: a target that is absent, or empty still, counts as empty.
-async fn target(schemes: &Schemes, order: &Sync) -> Result<Arc<dyn Store>, Failure> {
-    if !order.dry_run {
-        return stack::open_alone(schemes, &order.to, Create::IfAbsent).await;
+pub(super) async fn target(schemes: &Schemes, url: &str, dry_run: bool) -> Result<Arc<dyn Store>, Failure> {
+    if !dry_run {
+        return stack::open_alone(schemes, url, Create::IfAbsent).await;
     }
-    match schemes.open(&order.to, Create::Never).await {
-        Ok(store) => Ok(stack::warned(store, Some(&order.to)).await),
+    match schemes.open(url, Create::Never).await {
+        Ok(store) => Ok(stack::warned(store, Some(url)).await),
         Err(error) => {
-            let path =
-                order.to.split_once(':').map_or("", |(_, rest)| rest.split('?').next().unwrap_or_default());
+            let path = url.split_once(':').map_or("", |(_, rest)| rest.split('?').next().unwrap_or_default());
             let empty_file = std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0);
-            let empty_folder = order.to.starts_with("rocksdb:")
+            let empty_folder = url.starts_with("rocksdb:")
                 && std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
             let empty = empty_file || empty_folder;
             let folder = std::path::Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty());

@@ -12,6 +12,7 @@ mod place;
 mod replay;
 mod schemes;
 mod sync;
+mod walk;
 
 use std::fs;
 use std::io::Write as _;

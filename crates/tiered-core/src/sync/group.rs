@@ -128,10 +128,9 @@ pub(super) struct Bounds {
 
 impl Bounds {
     pub(super) fn of(target: &dyn Target, options: &SyncOptions) -> Self {
-        let share = options.byte_budget / options.concurrency as u64;
         // Where bytes are slowed down, a batch goes at least four times a second.
-        let paced = options.bytes_per_second.map_or(u64::MAX, |rate| rate / 4);
-        Self { keys: if target.batches() { options.batch } else { 1 }, bytes: share.min(paced).max(1) }
+        let paced = options.bytes_per_second.map_or(u64::MAX, |rate| (rate / 4).max(1));
+        Self { keys: if target.batches() { options.batch } else { 1 }, bytes: options.share().min(paced) }
     }
 }
 

@@ -296,6 +296,11 @@ impl SyncOptions {
         self
     }
 
+    /// The bytes of a batch: all of them keep within the budget.
+    pub(super) fn share(&self) -> u64 {
+        (self.byte_budget / self.concurrency as u64).max(1)
+    }
+
     /// The key behind which the listings begin.
     pub(super) fn starts_after(&self) -> Option<&Key> {
         let settled = self.resume.as_ref().and_then(|checkpoint| checkpoint.after.as_ref());
@@ -379,7 +384,7 @@ impl SyncOptions {
     }
 
     /// At most so many bytes of values in a second, on average. A single larger value still moves, and the others wait.
-    /// Keys, listings and removals count nothing.
+    /// Keys, listings and removals count nothing. Named keys and walks are not slowed down.
     ///
     /// # Examples
     /// ```

@@ -132,6 +132,10 @@ impl Target for PlainTarget<'_> {
         self.batches.load(Ordering::Relaxed)
     }
 
+    fn adds_together(&self) -> bool {
+        self.batches()
+    }
+
     async fn carry_out(&self, tasks: &[Task]) -> Vec<Batched> {
         self.carry_out_together(tasks).await
     }

@@ -6,17 +6,20 @@ use async_trait::async_trait;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 
-use super::options::SyncOptions;
+use super::merge::{Seen, look_at};
+use super::options::{DryRun, SyncOptions};
 use super::plain::PlainTarget;
 use super::report::SyncReport;
 use super::run::copy_named;
 use super::strategy::Changes;
-use super::target::{Copied, Target};
+use super::target::{Attempt, Batched, Copied, Done, Target, Task};
+use crate::capability::Feature;
 use crate::claim::Scope;
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::key::Key;
-use crate::read::ReadOptions;
+use crate::list::{ListOptions, Listed};
+use crate::read::{Read, ReadOptions};
 use crate::store::{AsStore, Store};
 
 /// What a value refers to.
@@ -94,8 +97,9 @@ pub struct WalkReport {
 /// Copies from `source` to `target` what is reachable from `roots`, each key once, a parent only after all of its
 /// children, so that an interrupted walk never leaves a root whose parts are missing.
 ///
-/// Keys are visited concurrently, within the options' concurrency. Memory grows with the number of reachable keys
-/// (key, count of open children, parents), not with their values.
+/// Keys are visited concurrently, within the options' concurrency: many by one read, and many by one batch, where the
+/// stores handle them as one request. Memory grows with the number of reachable keys (key, count of open children,
+/// parents), not with their values.
 ///
 /// # Errors
 /// As [`sync`](super::sync) for the pair of stores. Entries that fail are counted.
@@ -149,6 +153,8 @@ struct Node {
     open: usize,
     /// The keys that refer to it.
     parents: Vec<usize>,
+    /// Bytes of its value.
+    size: u64,
     /// Whether it and everything below it is in the target.
     done: bool,
     /// Whether something below it, or it itself, cannot be copied.
@@ -208,7 +214,8 @@ pub(crate) async fn run_walk(
     report.reached = graph.nodes.len() as u64;
     let ready: VecDeque<usize> =
         (0..graph.nodes.len()).filter(|index| graph.nodes.get(*index).is_some_and(is_ready)).collect();
-    climb(target, options, &mut graph, ready, &mut report).await?;
+    let walked = Walked { source, target, options };
+    climb(&walked, &mut graph, ready, &mut report).await?;
     // What is left and not broken waits for itself: cycles, copied last and in any order.
     let left: VecDeque<usize> = (0..graph.nodes.len())
         .filter(|index| graph.nodes.get(*index).is_some_and(|node| !node.done && !node.broken))
@@ -219,14 +226,14 @@ pub(crate) async fn run_walk(
             node.open = 0;
         }
     }
-    climb(target, options, &mut graph, left, &mut report).await?;
+    climb(&walked, &mut graph, left, &mut report).await?;
     report.held_back = graph.nodes.iter().filter(|node| node.broken).count() as u64;
     Ok(report)
 }
 
 impl Graph {
-    /// Notes what a key refers to; those of its children that are new.
-    fn link(&mut self, index: usize, mut references: Vec<Key>) -> Vec<usize> {
+    /// Notes the size of a key's value and what it refers to; those of its children that are new.
+    fn link(&mut self, index: usize, size: u64, mut references: Vec<Key>) -> Vec<usize> {
         references.sort_unstable();
         references.dedup();
         let mut found = Vec::new();
@@ -244,6 +251,7 @@ impl Graph {
         }
         if let Some(node) = self.node(index) {
             node.visited = true;
+            node.size = size;
         }
         found
     }
@@ -252,6 +260,33 @@ impl Graph {
 fn is_ready(node: &Node) -> bool {
     node.open == 0 && node.visited && !node.broken
 }
+
+/// Keys that are looked at by one read: at most so many, and so few only where there are no more or their values are large.
+const LOOKED_AT: usize = 100;
+const LEAST: usize = 32;
+
+/// How large values are, as far as they were seen.
+#[derive(Debug, Default)]
+struct Sizes {
+    values: u64,
+    bytes: u64,
+}
+
+impl Sizes {
+    fn add(&mut self, size: u64) {
+        self.values += 1;
+        self.bytes = self.bytes.saturating_add(size);
+    }
+
+    /// How many values can be expected to fit in so many bytes. One until any was seen.
+    fn fit(&self, bytes: u64) -> usize {
+        let mean = self.bytes.checked_div(self.values).unwrap_or(bytes);
+        usize::try_from(bytes / mean.max(1)).unwrap_or(usize::MAX).max(1)
+    }
+}
+
+/// What was found under a key: the size of its value and what that refers to.
+type Found = Result<Option<(u64, Vec<Key>)>>;
 
 /// Reads every reachable value once, for its references.
 async fn visit(
@@ -262,40 +297,36 @@ async fn visit(
     mut queue: VecDeque<usize>,
     report: &mut WalkReport,
 ) -> Result<()> {
+    let together = source.capabilities().has(Feature::AtomicBatch);
     let mut running = FuturesUnordered::new();
     let mut broken = Vec::new();
+    let mut sizes = Sizes::default();
     loop {
-        while running.len() < options.concurrency {
-            let Some(index) = queue.pop_front() else { break };
-            let Some(key) = graph.key(index) else { continue };
-            running.push(
-                async move {
-                    let read = source.load(&key, &ReadOptions::new().authoritative()).await;
-                    let found = match read.map(crate::Read::into_entry) {
-                        Ok(Some(entry)) => walk.references(&key, &entry).await.map(Some),
-                        Ok(None) => Ok(None),
-                        Err(error) => Err(error),
-                    };
-                    (index, key, found)
-                }
-                .boxed(),
-            );
+        while running.len() < options.concurrency && !queue.is_empty() {
+            let fit = if together { sizes.fit(options.share()).min(LOOKED_AT) } else { 1 };
+            // Each reader has some, rather than one all.
+            let some = fit.min((queue.len() / options.concurrency).max(LEAST)).min(queue.len());
+            let keys = queue.drain(..some).filter_map(|index| Some((index, graph.key(index)?)));
+            running.push(look(source, walk, keys.collect()).boxed());
         }
-        let Some((index, key, found)) = running.next().await else { break };
-        match found {
-            Ok(Some(references)) => {
-                queue.extend(graph.link(index, references));
-            }
-            Ok(None) => {
-                report.missing += 1;
-                broken.push(index);
-            }
-            Err(error) => {
-                report.sync.fail(&key, &error);
-                if report.sync.failed > options.max_failures {
-                    return Err(error);
+        let Some(looked_at) = running.next().await else { break };
+        for (index, key, found) in looked_at {
+            match found {
+                Ok(Some((size, references))) => {
+                    sizes.add(size);
+                    queue.extend(graph.link(index, size, references));
                 }
-                broken.push(index);
+                Ok(None) => {
+                    report.missing += 1;
+                    broken.push(index);
+                }
+                Err(error) => {
+                    report.sync.fail(&key, &error);
+                    if report.sync.failed > options.max_failures {
+                        return Err(error);
+                    }
+                    broken.push(index);
+                }
             }
         }
     }
@@ -303,6 +334,35 @@ async fn visit(
         hold_back(graph, index);
     }
     Ok(())
+}
+
+/// Reads some keys, and asks what their values refer to.
+async fn look(source: &dyn Store, walk: &dyn Walk, keys: Vec<(usize, Key)>) -> Vec<(usize, Key, Found)> {
+    let fresh = ReadOptions::new().authoritative();
+    let reads = if let [(_, key)] = keys.as_slice() {
+        vec![source.load(key, &fresh).await]
+    } else {
+        let asked: Vec<Key> = keys.iter().map(|(_, key)| key.clone()).collect();
+        source.get_many(&asked, &fresh).await
+    };
+    let mut looked_at = Vec::with_capacity(keys.len());
+    let was_alone = keys.len() == 1;
+    for ((index, key), read) in keys.into_iter().zip(reads) {
+        let read = match read {
+            // It may be that all were out of reach for a moment.
+            Err(error) if !was_alone && error.kind() != ErrorKind::Corrupt => source.load(&key, &fresh).await,
+            read => read,
+        };
+        let found = match read.map(Read::into_entry) {
+            Ok(Some(entry)) => {
+                walk.references(&key, &entry).await.map(|references| Some((entry.size(), references)))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        };
+        looked_at.push((index, key, found));
+    }
+    looked_at
 }
 
 /// Marks a key and everything that refers to it, however far.
@@ -319,46 +379,69 @@ fn hold_back(graph: &mut Graph, index: usize) {
 
 /// Copies what is ready, and what becomes ready by that.
 async fn climb(
-    target: &dyn Target,
-    options: &SyncOptions,
+    walked: &Walked<'_>,
     graph: &mut Graph,
     mut ready: VecDeque<usize>,
     report: &mut WalkReport,
 ) -> Result<()> {
+    let options = walked.options;
     let mut running = FuturesUnordered::new();
     loop {
-        while running.len() < options.concurrency {
-            let Some(index) = ready.pop_front() else { break };
-            let Some(key) = graph.key(index) else { continue };
-            running.push(async move { (index, copy_named(target, &key).await, key) }.boxed());
+        while running.len() < options.concurrency && !ready.is_empty() {
+            let group = graph.group(&mut ready, walked.most(), options.share());
+            running.push(walked.copy(group).boxed());
         }
-        let Some((index, copied, key)) = running.next().await else { return Ok(()) };
-        match copied {
-            Ok(Copied::Vanished) => {
-                report.sync.vanished += 1;
-                hold_back(graph, index);
-                continue;
-            }
-            Ok(Copied::Done(bytes)) => {
-                report.sync.copied += 1;
-                report.sync.bytes += bytes;
-            }
-            Ok(Copied::Overtaken | Copied::Same) => report.sync.skipped += 1,
-            Err(error) => {
-                report.sync.fail(&key, &error);
-                if report.sync.failed > options.max_failures {
-                    return Err(error);
+        let Some(copied) = running.next().await else { return Ok(()) };
+        for (index, key, copied) in copied {
+            match copied {
+                Ok(Copied::Vanished) => {
+                    report.sync.vanished += 1;
+                    hold_back(graph, index);
+                    continue;
                 }
-                hold_back(graph, index);
-                continue;
+                Ok(Copied::Done(bytes)) => {
+                    report.sync.copied += 1;
+                    report.sync.bytes += bytes;
+                }
+                Ok(Copied::Overtaken | Copied::Same) => report.sync.skipped += 1,
+                Err(error) => {
+                    report.sync.fail(&key, &error);
+                    if report.sync.failed > options.max_failures {
+                        return Err(error);
+                    }
+                    hold_back(graph, index);
+                    continue;
+                }
             }
+            graph.settle(index, &mut ready);
         }
-        let parents = graph.node(index).map(|node| {
+    }
+}
+
+impl Graph {
+    /// Takes keys that are ready: at most so many, with at most so many bytes, and at least one.
+    fn group(&self, ready: &mut VecDeque<usize>, most: usize, bytes: u64) -> Vec<(usize, Key, u64)> {
+        let (mut group, mut weight) = (Vec::new(), 0_u64);
+        while let Some(index) = ready.front().copied() {
+            let size = self.nodes.get(index).map_or(0, |node| node.size);
+            weight = weight.saturating_add(size);
+            if group.len() >= most || (weight > bytes && !group.is_empty()) {
+                break;
+            }
+            ready.pop_front();
+            group.extend(self.key(index).map(|key| (index, key, size)));
+        }
+        group
+    }
+
+    /// Notes that a key is in the target; those that refer to it may be ready by that.
+    fn settle(&mut self, index: usize, ready: &mut VecDeque<usize>) {
+        let parents = self.node(index).map(|node| {
             node.done = true;
             std::mem::take(&mut node.parents)
         });
         for parent in parents.unwrap_or_default() {
-            if let Some(node) = graph.node(parent)
+            if let Some(node) = self.node(parent)
                 && node.open > 0
             {
                 node.open -= 1;
@@ -367,5 +450,60 @@ async fn climb(
                 }
             }
         }
+    }
+}
+
+/// The two sides of a walk.
+struct Walked<'a> {
+    source: &'a dyn Store,
+    target: &'a dyn Target,
+    options: &'a SyncOptions,
+}
+
+impl Walked<'_> {
+    /// How many keys are copied together.
+    fn most(&self) -> usize {
+        let together = self.target.adds_together() && self.options.dry_run == DryRun::No;
+        if together { self.options.batch } else { 1 }
+    }
+
+    /// Copies keys of which all that they refer to is in the target. Most are not there: they are added, and only one that
+    /// is there already is looked at.
+    async fn copy(&self, group: Vec<(usize, Key, u64)>) -> Vec<(usize, Key, Result<Copied>)> {
+        let added = if group.len() > 1 {
+            let tasks: Vec<Task> = group
+                .iter()
+                .map(|(_, key, size)| Task::Copy(Listed::new(key.clone(), *size), None))
+                .collect();
+            self.target.carry_out(&tasks).await
+        } else {
+            group.iter().map(|_| Batched::Alone(Attempt::First)).collect()
+        };
+        let mut copied = Vec::with_capacity(group.len());
+        for ((index, key, size), added) in group.into_iter().zip(added) {
+            let ended = match added {
+                Batched::Ended(Ok(Done::Copied(Copied::Overtaken))) | Batched::Alone(_) => {
+                    self.copy_alone(&key, size).await
+                }
+                Batched::Ended(Ok(Done::Copied(copied))) => Ok(copied),
+                Batched::Ended(Ok(Done::Removed(_))) => Ok(Copied::Overtaken),
+                Batched::Ended(Err(error)) => Err(error),
+            };
+            copied.push((index, key, ended));
+        }
+        copied
+    }
+
+    async fn copy_alone(&self, key: &Key, size: u64) -> Result<Copied> {
+        if self.options.dry_run == DryRun::No {
+            return copy_named(self.target, key).await;
+        }
+        let theirs = look_at(key, self.target.list(ListOptions::new().prefix(key.as_str()).limit(1))).await?;
+        let Some(Seen::Listed(Listed { version: Some(theirs), .. })) = theirs else {
+            return Ok(Copied::Done(size));
+        };
+        let ours = self.source.head(key, &ReadOptions::new().authoritative()).await?;
+        let is_same = ours.is_some_and(|ours| ours.version == theirs);
+        Ok(if is_same { Copied::Same } else { Copied::Done(size) })
     }
 }

@@ -176,6 +176,11 @@ impl Target for Frontend {
         None
     }
 
+    /// A fill must know what it replaces.
+    fn adds_together(&self) -> bool {
+        false
+    }
+
     fn batches(&self) -> bool {
         self.0.backend.capabilities().has(Feature::AtomicBatch)
     }

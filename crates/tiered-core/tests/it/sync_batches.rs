@@ -9,10 +9,11 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tiered_conformance::{Intercept, Interceptor};
 use tiered_core::adapter::{BatchOutcomes, Reads};
-use tiered_core::sync::{FullSync, Refresh, SyncOptions, SyncReport, sync};
+use tiered_core::sync::{FullSync, Refresh, SyncOptions, SyncReport, sync, walk_sync};
 use tiered_core::{
-    Action, Atomicity, Batch, Delete, Deleted, Error, ErrorKind, Feature, Key, ListOptions, ListStream,
-    MemoryStore, Outcome, Put, Read, ReadOptions, Result, Store, StoreExt as _, TieredStore, Written,
+    Action, Atomicity, Batch, Delete, Deleted, Entry, Error, ErrorKind, Feature, Key, ListOptions,
+    ListStream, MemoryStore, Outcome, Put, Read, ReadOptions, Result, Store, StoreExt as _, TieredStore,
+    Written,
 };
 
 use crate::scripted::key;
@@ -380,4 +381,32 @@ async fn a_filter_leaves_keys_out_on_both_sides() {
     let held = values(target.inner());
     assert_eq!((held.get(&name(1)), held.get(&name(2))), (Some(&"new".into()), Some(&"old".into())));
     assert_eq!((held.get(&name(31)), held.len()), (None, 38));
+}
+
+/// Reads and writes of a walk: many keys each, and no parent before its children.
+#[tokio::test]
+async fn a_walk_reads_and_copies_many_keys_at_once_and_no_root_before_its_parts() {
+    let source = filled(2_000, "").await;
+    let names: Vec<String> = (0..2_000).map(|index| name(index).as_str().to_owned()).collect();
+    for (root, some) in names.chunks(100).enumerate() {
+        let root = Key::new(format!("root-{root}")).expect("valid");
+        source.put(&root, Put::new(some.join(" "))).await.expect("written");
+    }
+    let roots: Vec<Key> = (0..20).map(|root| Key::new(format!("root-{root}")).expect("valid")).collect();
+    let references = |_: &Key, entry: &Entry| -> Result<Vec<Key>> {
+        String::from_utf8_lossy(entry.value()).split_whitespace().map(Key::new).collect()
+    };
+    let reading = Intercept::new(source.clone(), Reading::default());
+    let target = watched(MemoryStore::new(), &[]);
+    // One is there already, and is the same; one is older.
+    let there = source.get(&name(3)).await.expect("reads").expect("there");
+    target.inner().put(&name(3), tiered_core::adapter::verbatim(&there)).await.expect("written");
+    target.inner().put(&name(5), Put::new("old")).await.expect("written");
+    let report = walk_sync(&reading, &target, &roots, &references, &SyncOptions::new()).await.expect("walks");
+    assert_eq!((report.reached, report.sync.copied, report.sync.skipped), (2_020, 2_019, 1));
+    assert_eq!(source.snapshot(), target.inner().snapshot());
+    let asked = reading.asked.lock().clone();
+    assert!(asked.len() <= 60, "{asked:?}");
+    let batches = target.batches.lock().len();
+    assert!(batches <= 10, "{batches} batches");
 }

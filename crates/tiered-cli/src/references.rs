@@ -7,7 +7,7 @@ use tiered::{Entry, Error, ErrorKind, Key, Result};
 use crate::arguments::References;
 
 /// Reads references as the command line says.
-pub(super) fn walk(how: References) -> impl Walk + 'static {
+pub(crate) fn walk(how: References) -> impl Walk + 'static {
     move |_: &Key, entry: &Entry| -> Result<Vec<Key>> {
         match &how {
             References::Lines => in_lines(entry.value()),

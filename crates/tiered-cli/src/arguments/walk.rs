@@ -1,0 +1,35 @@
+//! The options of `walk`.
+
+use clap::Args;
+
+use super::References;
+
+/// What is copied, and how references are read.
+#[derive(Args)]
+pub(crate) struct Walk {
+    /// The source, which is only read.
+    #[arg(long, value_name = "URL")]
+    pub(crate) from: String,
+    /// The target, which is created if it is absent.
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: String,
+    /// A key to begin with. May be given several times.
+    #[arg(long, value_name = "KEY", required = true, allow_hyphen_values = true)]
+    pub(crate) root: Vec<String>,
+    /// How a value names the keys that it refers to: lines, one key a line; json, a text or an array of texts; json=POINTER,
+    /// such a text or array at this JSON Pointer, if there is anything.
+    #[arg(long, value_name = "HOW", default_value = "lines")]
+    pub(crate) references: References,
+    /// Keys that begin with this refer to nothing. May be given several times.
+    #[arg(long, value_name = "PREFIX", allow_hyphen_values = true)]
+    pub(crate) leaves_under: Vec<String>,
+    /// Only counts what it would do; writes nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// So many reads or batches of copies at a time.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub(crate) concurrency: usize,
+    /// Ends when more keys than this have failed.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) max_failures: u64,
+}

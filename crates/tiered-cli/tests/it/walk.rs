@@ -1,0 +1,92 @@
+//! `walk`: what is reachable, by lines and by JSON, and what is not there.
+
+use serde_json::Value;
+
+use crate::place::Place;
+
+fn walk(from: &str, to: &str, more: &[&str]) -> Vec<String> {
+    let walk = ["walk", "--from", from, "--to", to, "--json"];
+    walk.iter().chain(more).map(|word| (*word).to_owned()).collect()
+}
+
+/// Runs a walk that ends with `code`; what it counted.
+fn run(place: &Place, arguments: &[String], code: i32) -> Value {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    serde_json::from_str(place.run(&arguments).ends(code).text().trim()).expect("JSON")
+}
+
+fn count(counts: &Value, name: &str) -> u64 {
+    counts.get(name).and_then(Value::as_u64).expect("a count")
+}
+
+#[test]
+fn what_a_root_reaches_is_copied_and_nothing_else() {
+    let place = Place::new();
+    let (from, to) = (place.url("from.redb"), place.url("to.redb"));
+    for (key, value) in [
+        ("roots/1", "trees/1\ntrees/2\n"),
+        ("trees/1", "leaves/1\nleaves/2"),
+        ("trees/2", "leaves/2\n"),
+        ("leaves/1", "no text of keys:\t1"),
+        ("leaves/2", "2"),
+        ("roots/2", "leaves/3"),
+        ("leaves/3", "3"),
+    ] {
+        place.put(&from, key, value.as_bytes());
+    }
+    let leaves = ["--root", "roots/1", "--leaves-under", "leaves/"];
+    let dry = run(&place, &walk(&from, &to, &[&leaves[..], &["--dry-run"]].concat()), 0);
+    assert_eq!((count(&dry, "reachable"), count(&dry, "copied")), (5, 5));
+    assert!(!place.path("to.redb").exists(), "a dry run makes nothing");
+    let done = run(&place, &walk(&from, &to, &leaves), 0);
+    let counted =
+        ["roots", "reachable", "copied", "skipped", "missing", "failed"].map(|name| count(&done, name));
+    assert_eq!(counted, [1, 5, 5, 0, 0, 0]);
+    let listed = place.run(&["--store", &to, "list"]).ends(0).text();
+    assert_eq!(listed, "leaves/1\nleaves/2\nroots/1\ntrees/1\ntrees/2\n");
+    let again = run(&place, &walk(&from, &to, &leaves), 0);
+    assert_eq!((count(&again, "copied"), count(&again, "skipped")), (0, 5));
+    // A dry run looks at what is there.
+    place.put(&from, "leaves/2", b"newer");
+    let dry = run(&place, &walk(&from, &to, &[&leaves[..], &["--dry-run"]].concat()), 0);
+    assert_eq!((count(&dry, "copied"), count(&dry, "skipped")), (1, 4));
+}
+
+#[test]
+fn references_can_be_json_and_what_is_missing_holds_back_what_refers_to_it() {
+    let place = Place::new();
+    let (from, to) = (place.url("from.redb"), place.url("to.redb"));
+    for (key, value) in [
+        ("a", r#"{"parts": ["b", "c"]}"#),
+        ("b", r#"{"parts": null}"#),
+        ("c", r#"{"parts": "gone"}"#),
+        ("cycle", r#"{"parts": ["cycle", "b"]}"#),
+        ("broken", "no JSON"),
+    ] {
+        place.put(&from, key, value.as_bytes());
+    }
+    let json = ["--references", "json=/parts"];
+    let counts =
+        run(&place, &walk(&from, &to, &[&json[..], &["--root", "a", "--root", "cycle"]].concat()), 6);
+    let counted =
+        ["roots", "reachable", "copied", "missing", "held_back", "cycles"].map(|name| count(&counts, name));
+    assert_eq!(counted, [2, 5, 2, 1, 3, 1]);
+    let listed = place.run(&["--store", &to, "list"]).ends(0).text();
+    assert_eq!(listed, "b\ncycle\n");
+    let broken = run(&place, &walk(&from, &to, &[&json[..], &["--root", "broken"]].concat()), 4);
+    assert_eq!(count(&broken, "failed"), 1);
+    place.run(&["walk", "--from", &from, "--to", &to]).ends(2).says("--root");
+    place.run(&["walk", "--from", &from, "--to", &from, "--root", "a"]).ends(2).says("two stores");
+}
+
+#[test]
+fn ten_thousand_keys_of_a_wide_tree_are_walked_in_batches() {
+    let place = Place::new();
+    place.fill("from.redb", 10_000);
+    let (from, to) = (place.url("from.redb"), place.url("to.redb"));
+    let names: Vec<String> = (0..10_000).map(|number| format!("key-{number}")).collect();
+    place.put(&from, "root", names.join("\n").as_bytes());
+    let done = run(&place, &walk(&from, &to, &["--root", "root", "--leaves-under", "key-"]), 0);
+    assert_eq!((count(&done, "reachable"), count(&done, "copied")), (10_001, 10_001));
+    place.run(&["check", "--from", &from, "--to", &to, "--values"]).ends(0);
+}
