@@ -154,7 +154,9 @@ fn output(mut command: Command) -> Result<String, String> {
 fn counted_run(program: &Path, kind: &str, reads: u64) -> Result<u64, String> {
     let file = target().join("callgrind.out");
     let mut command = Command::new("valgrind");
-    command.args(["--tool=callgrind", "--quiet"]).arg(format!("--callgrind-out-file={}", file.display()));
+    command
+        .args(["--tool=callgrind", "--quiet", "--toggle-collect=*counted*"])
+        .arg(format!("--callgrind-out-file={}", file.display()));
     command.arg(program).args([kind, &reads.to_string()]).stderr(Stdio::inherit());
     output(command)?;
     let text = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;

@@ -7,6 +7,9 @@ use tempfile::TempDir;
 use tiered::moka::MokaConfig;
 use tiered::redb::{ReadMode, RedbConfig, RedbStore};
 use tiered::{Batch, Entry, Key, Put, ReadOptions, Store, TieredStore};
+use tokio::runtime::Runtime;
+
+use crate::counted;
 
 /// The reads that can be counted. The first is what the others are compared with. What reads many keys at once counts for
 /// each key.
@@ -69,45 +72,56 @@ impl Disk {
 /// Makes `number` reads of one kind.
 pub(crate) fn read(kind: &str, number: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("starts");
-    runtime.block_on(async {
-        let disk = Disk::new().await;
-        let keys = black_box(disk.keys.get(..number).expect("as many keys"));
-        match kind {
-            "redb" => keys.chunks(1).for_each(|keys| disk.read_raw(keys)),
-            "redb-many" => keys.chunks(MANY).for_each(|keys| disk.read_raw(keys)),
-            "load" => {
+    let disk = runtime.block_on(Disk::new());
+    let keys = black_box(disk.keys.get(..number).expect("as many keys"));
+    match kind {
+        "redb" => counted(|| keys.chunks(1).for_each(|keys| disk.read_raw(keys))),
+        "redb-many" => counted(|| keys.chunks(MANY).for_each(|keys| disk.read_raw(keys))),
+        "load" => counted(|| {
+            runtime.block_on(async {
                 for key in keys {
                     drop(black_box(disk.store.load(key, &ReadOptions::new()).await.expect("reads")));
                 }
-            }
-            "get-many" => {
+            });
+        }),
+        "get-many" => counted(|| {
+            runtime.block_on(async {
                 for keys in keys.chunks(MANY) {
                     drop(black_box(disk.store.get_many(keys, &ReadOptions::new()).await));
                 }
-            }
-            "insert" => insert(&disk, keys).await,
-            _ => miss(&disk, keys).await,
-        }
-    });
+            });
+        }),
+        "insert" => insert(&runtime, &disk, keys),
+        _ => miss(&runtime, &disk, keys),
+    }
 }
 
 /// Puts what a fill puts.
-async fn insert(disk: &Disk, keys: &[Key]) {
+fn insert(runtime: &Runtime, disk: &Disk, keys: &[Key]) {
     let frontend = MokaConfig::new(64 << 20).build().expect("builds");
     let first = keys.first().expect("some keys");
-    let read = disk.store.load(first, &ReadOptions::new()).await.expect("reads");
+    let read = runtime.block_on(disk.store.load(first, &ReadOptions::new())).expect("reads");
     let entry: Entry = read.into_entry().expect("found");
-    for key in keys {
-        frontend.put(key, Put::replacing(&entry, entry.value().clone())).await.expect("written");
-    }
+    counted(|| {
+        runtime.block_on(async {
+            for key in keys {
+                frontend.put(key, Put::replacing(&entry, entry.value().clone())).await.expect("written");
+            }
+        });
+    });
 }
 
-async fn miss(disk: &Disk, keys: &[Key]) {
+fn miss(runtime: &Runtime, disk: &Disk, keys: &[Key]) {
     let frontend = MokaConfig::new(64 << 20).build().expect("builds");
-    let store = TieredStore::builder(frontend, disk.store.clone()).build().await.expect("builds");
-    for key in keys {
-        drop(black_box(store.load(key, &ReadOptions::new()).await.expect("reads")));
-    }
-    tokio::task::yield_now().await;
+    let building = async { TieredStore::builder(frontend, disk.store.clone()).build().await };
+    let store = runtime.block_on(building).expect("builds");
+    counted(|| {
+        runtime.block_on(async {
+            for key in keys {
+                drop(black_box(store.load(key, &ReadOptions::new()).await.expect("reads")));
+            }
+            tokio::task::yield_now().await;
+        });
+    });
     assert_eq!(store.stats().fills, keys.len() as u64, "each miss fills");
 }

@@ -14,7 +14,7 @@ use tiered::{
 };
 use tiered_conformance::{Intercept, Interceptor};
 
-use crate::ready;
+use crate::{counted, ready};
 
 /// The hits that can be counted. The first is what the others are compared with.
 pub(crate) const KINDS: [&str; 6] =
@@ -103,9 +103,7 @@ pub(crate) fn hit(kind: &str, number: usize) {
     let runtime = Runtime::new().expect("starts");
     let hits = runtime.wait(Hits::new()).expect("builds");
     assert!(hits.raw.get(&hits.key).is_some() && hits.pending.stats().pending >= 1_000);
-    for _ in 0..number {
-        hits.hit(kind);
-    }
+    counted(|| (0..number).for_each(|_| hits.hit(kind)));
     // The backend answers no write, so nothing could be closed.
     std::process::exit(0);
 }

@@ -504,3 +504,18 @@ fn a_frontend_is_trusted_only_where_no_other_process_writes() {
     let clear = TieredSettings { reopen: Reopen::Clear, ..TieredSettings::default() };
     Plan::of(clear, Declared::default(), &front(), &back(Sharing::Shared)).expect("nothing is trusted");
 }
+
+#[test]
+fn what_is_put_without_an_expiry_expires_as_the_longest_prefix_or_else_the_default_says() {
+    let hour = Duration::from_hours(1);
+    let settings = TieredSettings {
+        default_ttl: hour.into(),
+        prefix_ttl: [("a/".to_owned(), MINUTE.into()), ("a/forever/".to_owned(), DefaultTtl::Never)].into(),
+        ..settings(WritePolicy::WriteThrough, ReadPolicy::FrontendFirst)
+    };
+    let plan = Plan::of(settings, Declared::default(), &front(), &back(Sharing::Shared)).expect("a plan");
+    let expiry = |key: &str| plan.default_expiry(&Key::new(key).expect("valid"));
+    assert_eq!(expiry("b"), Expiry::After(hour));
+    assert_eq!(expiry("a/1"), Expiry::After(MINUTE));
+    assert_eq!(expiry("a/forever/1"), Expiry::Never);
+}
