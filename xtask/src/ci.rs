@@ -97,7 +97,7 @@ fn features() -> Stage {
     Stage {
         name: "features",
         what: "combinations of features",
-        estimate: Estimate { compiled: 160, nothing: 280 },
+        estimate: Estimate { compiled: 100, nothing: 220 },
         vital: false,
         run: |session| {
             for (package, features) in FEATURES {
@@ -149,7 +149,7 @@ fn long() -> [Stage; 5] {
         Stage {
             name: "instructions",
             what: "hits and reads take no more of them than they did",
-            estimate: Estimate::always(60),
+            estimate: Estimate::always(80),
             vital: false,
             run: instructions::guard,
         },

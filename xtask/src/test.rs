@@ -60,7 +60,7 @@ pub(crate) const fn every_stack() -> Stage {
     Stage {
         name: "stacks",
         what: "every combination of adapters under every policy, each through the conformance suite",
-        estimate: Estimate::always(690),
+        estimate: Estimate::always(420),
         vital: false,
         run: |session| stacks(session, "all", STACKS),
     }
@@ -71,7 +71,7 @@ const fn combinations() -> Stage {
     Stage {
         name: "stacks",
         what: "every combination of adapters, each through the conformance suite",
-        estimate: Estimate::always(310),
+        estimate: Estimate::always(150),
         vital: false,
         run: |session| stacks(session, "combinations", COMBINATIONS),
     }
@@ -90,28 +90,28 @@ pub(crate) fn stages(stacks: Stage) -> [Stage; 7] {
         Stage {
             name: "compile",
             what: "all crates with all features, RocksDB included",
-            estimate: Estimate { compiled: 420, nothing: 1_300 },
+            estimate: Estimate { compiled: 170, nothing: 1_200 },
             vital: true,
             run: compile,
         },
         Stage {
             name: "servers",
             what: "Postgres, PgBouncer and two S3 servers, in containers or as processes",
-            estimate: Estimate { compiled: 10, nothing: 260 },
+            estimate: Estimate { compiled: 10, nothing: 290 },
             vital: true,
             run: servers,
         },
         Stage {
             name: "tests",
             what: "the tests of every crate",
-            estimate: Estimate::always(420),
+            estimate: Estimate::always(300),
             vital: false,
             run: tests,
         },
         Stage {
             name: "documentation tests",
             what: "every example of the documentation",
-            estimate: Estimate::always(60),
+            estimate: Estimate::always(30),
             vital: false,
             run: |session| {
                 session.quiet(cargo(&["test", "--quiet", "--workspace", "--all-features", "--doc"]))
@@ -121,7 +121,7 @@ pub(crate) fn stages(stacks: Stage) -> [Stage; 7] {
         Stage {
             name: "examples",
             what: "an adapter and a service outside of the workspace",
-            estimate: Estimate { compiled: 120, nothing: 140 },
+            estimate: Estimate { compiled: 60, nothing: 90 },
             vital: false,
             run: examples,
         },

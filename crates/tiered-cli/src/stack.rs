@@ -1,6 +1,6 @@
 //! The store that the command line names.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tiered::adapter::url::StoreUrl;
@@ -163,8 +163,17 @@ fn place(url: &str) -> Option<(String, PathBuf, Vec<String>)> {
         let parameters = parameters.into_iter().chain([prefix]).collect();
         return Some((parsed.scheme().to_owned(), path.into(), parameters));
     }
-    let real = std::fs::canonicalize(parsed.path()).unwrap_or_else(|_| parsed.path().into());
+    let real = real_path(parsed.path().as_ref());
     Some((parsed.scheme().to_owned(), real, vec![prefix]))
+}
+
+/// A path without links, the same before and after what it names is made: of what is not there, the folder's.
+fn real_path(path: &Path) -> PathBuf {
+    let of_folder = || {
+        let path = std::path::absolute(path).ok()?;
+        Some(std::fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?))
+    };
+    std::fs::canonicalize(path).ok().or_else(of_folder).unwrap_or_else(|| path.to_owned())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! store use [`TieredStore::sync`](crate::TieredStore::sync), which is fenced against its reads and writes.
 
 mod checkpoint;
+mod cycles;
 mod decide;
 mod group;
 mod merge;

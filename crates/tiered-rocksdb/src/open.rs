@@ -123,13 +123,16 @@ fn foreign(message: &str) -> Error {
 }
 
 /// Inspects the folder. Another process that is opening it replaces files meanwhile, which looks like damage for a
-/// moment; the error is then RocksDB's lock.
+/// moment, or like a folder of something else where it was made between two looks; the error is then RocksDB's lock.
 pub(crate) fn inspect_patiently(path: &Path) -> Result<Found> {
     const ATTEMPTS: u32 = 3;
     for _ in 1..ATTEMPTS {
         match inspect(path) {
             Err(error)
-                if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unavailable | ErrorKind::Other) =>
+                if matches!(
+                    error.kind(),
+                    ErrorKind::Corrupt | ErrorKind::Foreign | ErrorKind::Unavailable | ErrorKind::Other
+                ) =>
             {
                 std::thread::sleep(Duration::from_millis(10));
             }

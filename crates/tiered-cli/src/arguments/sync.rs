@@ -28,8 +28,8 @@ pub(crate) struct Sync {
     /// one that ended begins anew.
     #[arg(long, value_name = "FILE|URL", allow_hyphen_values = true)]
     pub(crate) resume: Option<String>,
-    /// Only part I of N, such as 2/8: a range of keys. The parts are of about the same size, and kept beside what
-    /// --resume names, which all N processes share.
+    /// Only shard I of N, such as 2/8: a range of keys. The shards are of about the same size. Where they end is kept beside
+    /// what --resume names, which all N processes share.
     #[arg(long, value_name = "I/N", requires = "resume")]
     pub(crate) shard: Option<Shard>,
     /// Compares both sides afterwards, as `check` does. Ends with 6 if they differ where they should not.
@@ -103,7 +103,7 @@ impl Patterns {
     }
 }
 
-/// A part of a sync, counted from 1.
+/// A shard of a sync, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shard {
     pub(crate) index: usize,
@@ -124,7 +124,7 @@ impl FromStr for Shard {
 }
 
 impl Shard {
-    /// How many parts a sync can have.
+    /// How many shards a sync can have.
     const MOST: usize = 10_000;
 }
 

@@ -50,6 +50,12 @@ pub(super) async fn run(schemes: &Schemes, order: &Sync, json: bool) -> Result<u
             stack::without_secrets(&order.from)
         )));
     }
+    if let Some(place) = &order.resume
+        && [&order.from, &order.to].into_iter().any(|store| stack::same(store, place))
+    {
+        let why = "--resume names a store that is synchronised; what is kept needs a place of its own";
+        return Err(Failure::Usage(why.to_owned()));
+    }
     let from = stack::read_alone(schemes, &order.from).await?;
     let state = match &order.resume {
         Some(place) => match State::open(schemes, place, order).await {
@@ -99,20 +105,22 @@ async fn between(
     let (options, progress) = options.progress();
     let strategy_of_it = strategy.strategy();
     let syncing = async move { sync(from, to, strategy_of_it.as_ref(), &options).await };
-    let (report, kept) = tokio::join!(syncing, watch(progress, state));
+    let (report, last) = tokio::join!(syncing, watch(progress, state, &range));
     let seconds = clock.uptime().saturating_sub(started).as_secs_f64();
-    let last = kept?;
-    let report = report.map_err(Failure::from);
-    if let (Some(state), Ok(report)) = (state, &report) {
+    let checkpoint = last.map(|last| last.checkpoint).unwrap_or_default();
+    let kept = match state {
         // A sync of nothing has had no progress.
-        let checkpoint = last.map(|last| last.checkpoint).unwrap_or_default();
-        state.keep(&checkpoint, report.failed == 0).await?;
-    }
+        Some(state) if report.is_ok() || checkpoint.after.is_some() => {
+            state.keep(&range, &checkpoint, report.is_ok()).await
+        }
+        _ => Ok(()),
+    };
     let report = report?;
     for failure in &report.failures {
         output::complain(&format!("failed: {}: {}", failure.key, failure.error));
     }
     print(&report, seconds, json)?;
+    kept?;
     match report.failed {
         0 if order.verify => verify(order, strategy, patterns, range, &**from, &**to, json).await,
         0 => Ok(OK),
@@ -136,9 +144,9 @@ async fn options(
     options.through.clone_from(&range.through);
     options.bytes_per_second = order.limit_rate;
     if let Some(state) = state {
-        let found = state.checkpoint().await?;
+        let found = state.checkpoint(range).await?;
         // Now rather than after the first copies: the place may not be writable.
-        state.keep(found.as_ref().unwrap_or(&Checkpoint::default()), false).await?;
+        state.keep(range, found.as_ref().unwrap_or(&Checkpoint::default()), false).await?;
         if let Some(checkpoint) = found {
             let settled = checkpoint.report.copied + checkpoint.report.skipped + checkpoint.report.removed;
             let after = checkpoint.after.as_ref().map_or("", |key| key.as_str());
@@ -157,14 +165,13 @@ fn with(options: SyncOptions, patterns: &Patterns) -> SyncOptions {
     options.filter(move |key| patterns.admit(key.as_str()))
 }
 
-/// Shows how far a sync is, and keeps it now and then, to its end; the last that it told.
-async fn watch(mut stream: ProgressStream, state: Option<&State>) -> Result<Option<SyncProgress>, Failure> {
+/// Shows how far a sync is, and keeps it now and then, to its end; the last that it told. Where it cannot be kept the sync goes
+/// on: the next time may be better, and the last time decides.
+async fn watch(mut stream: ProgressStream, state: Option<&State>, range: &Range) -> Option<SyncProgress> {
     let shown = Progress::new("");
     let clock = SystemClock::new();
     let begun = clock.uptime();
     let (mut last, mut kept, mut bytes_before) = (None, None, None);
-    let mut failed = Ok(());
-    // It goes on after a failure: the sync is not stopped for it.
     while let Some(progress) = stream.next().await {
         let now = clock.uptime();
         let bytes = progress.report.bytes;
@@ -173,16 +180,15 @@ async fn watch(mut stream: ProgressStream, state: Option<&State>) -> Result<Opti
         if let Some(state) = state
             && kept.is_none_or(|kept| now.saturating_sub(kept) >= KEEP_EACH)
         {
-            failed = failed.and(state.keep(&progress.checkpoint, false).await);
+            if let Err(error) = state.keep(range, &progress.checkpoint, false).await {
+                output::complain(&format!("how far the sync is cannot be kept: {error}"));
+            }
             kept = Some(clock.uptime());
         }
         last = Some(progress);
     }
     shown.end();
-    if let (Some(state), Some(last)) = (state, &last) {
-        failed = failed.and(state.keep(&last.checkpoint, false).await);
-    }
-    failed.map(|()| last)
+    last
 }
 
 fn in_words(report: &SyncReport, bytes: u64, elapsed: Duration) -> String {

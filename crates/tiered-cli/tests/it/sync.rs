@@ -1,4 +1,4 @@
-//! `sync`: which keys, how fast, in parts, and going on where an earlier run was stopped.
+//! `sync`: which keys, how fast, in shards, and going on where an earlier run was stopped.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -101,29 +101,42 @@ fn a_sync_that_was_killed_goes_on_where_it_was_and_counts_every_key_once() {
 }
 
 #[test]
-fn keys_that_failed_are_tried_again_by_the_next_run() {
+fn a_key_that_failed_keeps_no_later_run_from_what_is_new() {
+    let place = Place::new();
+    let (from, to) = (place.url("from.redb"), place.url("to.redb"));
+    for key in ["b", "c", "d"] {
+        place.put(&from, key, if key == "c" { b"too long for it" } else { b"v" });
+    }
+    let sync = |to: &str| {
+        let sync =
+            ["sync", "--from", &from, "--to", to, "--strategy", "refresh", "--resume", "state", "--json"];
+        place.run(&sync)
+    };
+    let narrow = format!("{to}?max_value=4");
+    let first = counts(&sync(&narrow).ends(4).says("failed: c").text());
+    assert_eq!((count(&first, "copied"), count(&first, "failed")), (2, 1));
+    // It came to the end: the next run begins anew, and finds what was put before the key that fails.
+    place.put(&from, "a", b"v");
+    let second = counts(&sync(&narrow).ends(4).text());
+    assert_eq!((count(&second, "copied"), count(&second, "skipped"), count(&second, "failed")), (1, 2, 1));
+    let third = counts(&sync(&to).ends(0).text());
+    assert_eq!((count(&third, "listed_from"), count(&third, "copied"), count(&third, "failed")), (4, 1, 0));
+}
+
+#[test]
+fn a_sync_that_stopped_at_its_bound_of_failures_names_them_and_tries_them_again() {
     let place = Place::new();
     let (from, to) = (place.url("from.redb"), place.url("to.redb"));
     for key in ["a", "b", "c"] {
         place.put(&from, key, if key == "b" { b"too long for it" } else { b"v" });
     }
-    let narrow = format!("{to}?max_value=4");
     let sync = |to: &str| {
-        place.run(&[
-            "sync",
-            "--from",
-            &from,
-            "--to",
-            to,
-            "--strategy",
-            "refresh",
-            "--resume",
-            "state",
-            "--json",
-        ])
+        // Made by the first run, and named without its folder.
+        let sync =
+            ["sync", "--from", "redb:from.redb", "--to", to, "--strategy", "refresh", "--resume", "state"];
+        place.run(&[&sync[..], &["--json", "--max-failures", "0"]].concat())
     };
-    let first = counts(&sync(&narrow).ends(4).says("failed: b").text());
-    assert_eq!((count(&first, "copied"), count(&first, "failed")), (2, 1));
+    sync("redb:to.redb?max_value=4").ends(4).says("more than 0 entries failed");
     let kept = fs::read_to_string(place.path("state")).expect("kept");
     assert!(kept.contains("\"failed\": [\n      \"b\"\n    ]"), "{kept}");
     let second = counts(&sync(&to).ends(0).says("goes on after \"c\"").text());
@@ -153,12 +166,14 @@ fn a_checkpoint_of_another_sync_or_form_is_refused_with_the_difference() {
     place
         .run(&["sync", "--from", &from, "--to", &to, "--strategy", "refresh", "--resume", "no/state"])
         .ends(4);
+    let same = ["sync", "--from", &from, "--to", &to, "--strategy", "refresh", "--resume", &to];
+    place.run(&same).ends(2).says("a place of its own");
     let lost = ["sync", "--from", &from, "--to", &to, "--strategy", "refresh", "--resume", "memory:"];
     place.run(&lost).ends(2).says("lasting store");
 }
 
 #[test]
-fn parts_are_ranges_that_one_process_decided_and_together_the_whole() {
+fn shards_are_ranges_that_one_process_decided_and_together_the_whole() {
     let place = Place::new();
     place.fill("from.redb", 5_000);
     place.fill("extra.redb", 6_000);
@@ -166,7 +181,7 @@ fn parts_are_ranges_that_one_process_decided_and_together_the_whole() {
     let (from, to, state) = (place.url("from.redb"), place.url("to.redb"), place.url("state.redb"));
     for keeps in [state.as_str(), "state"] {
         let (mut copied, mut removed, mut listed) = (0, 0, Vec::new());
-        for part in ["3/4", "1/4", "4/4", "2/4"] {
+        for shard in ["3/4", "1/4", "4/4", "2/4"] {
             let report = place.run(&[
                 "sync",
                 "--from",
@@ -178,7 +193,7 @@ fn parts_are_ranges_that_one_process_decided_and_together_the_whole() {
                 "--resume",
                 keeps,
                 "--shard",
-                part,
+                shard,
                 "--json",
                 "--verify",
             ]);
@@ -192,17 +207,38 @@ fn parts_are_ranges_that_one_process_decided_and_together_the_whole() {
         let expected = if keeps == "state" { (0, 0) } else { (5_000, 1_000) };
         assert_eq!((copied, removed), expected);
     }
-    for file in ["state.parts", "state.1-of-4", "state.4-of-4"] {
+    // Split anew while a shard was under way: it belongs to another range.
+    let text = fs::read_to_string(place.path("state.2-of-4"))
+        .expect("kept")
+        .replace("\"ended\": true", "\"ended\": false");
+    fs::write(place.path("state.2-of-4"), text).expect("written");
+    let borders = fs::read_to_string(place.path("state.shards")).expect("kept");
+    fs::write(place.path("state.shards"), borders.replacen("\"key-", "\"key-0", 1)).expect("written");
+    let sync = [
+        "sync",
+        "--from",
+        &from,
+        "--to",
+        &to,
+        "--strategy",
+        "full-sync",
+        "--resume",
+        "state",
+        "--shard",
+        "2/4",
+    ];
+    place.run(&sync).ends(2).says("another range of keys");
+    for file in ["state.shards", "state.1-of-4", "state.4-of-4"] {
         assert!(place.path(file).exists(), "{file}");
     }
     place.run(&["check", "--from", &from, "--to", &to]).ends(0);
     let sync = ["sync", "--from", &from, "--to", &to, "--strategy", "refresh"];
     place.run(&[&sync[..], &["--shard", "1/2"]].concat()).ends(2).says("--resume");
     place.run(&[&sync[..], &["--resume", "x", "--shard", "3/2"]].concat()).ends(2).says("such as 2/8");
-    // More parts than keys: some have nothing to do.
+    // More shards than keys: some have nothing to do.
     place.put(&place.url("few.redb"), "only", b"v");
     let few = place.url("few.redb");
-    for part in ["1/3", "2/3", "3/3"] {
+    for shard in ["1/3", "2/3", "3/3"] {
         let target = place.url("few-to.redb");
         let sync = [
             "sync",
@@ -216,7 +252,7 @@ fn parts_are_ranges_that_one_process_decided_and_together_the_whole() {
             "few",
             "--shard",
         ];
-        place.run(&[&sync[..], &[part]].concat()).ends(0);
+        place.run(&[&sync[..], &[shard]].concat()).ends(0);
     }
     place.run(&["check", "--from", &few, "--to", &place.url("few-to.redb")]).ends(0);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::checkpoint::Checkpoint;
 use super::report::SyncReport;
@@ -296,9 +296,19 @@ impl SyncOptions {
         self
     }
 
+    /// Batches at a time. The field may have been set to anything.
+    pub(super) fn at_a_time(&self) -> usize {
+        self.concurrency.clamp(1, Semaphore::MAX_PERMITS)
+    }
+
+    /// Keys of a batch.
+    pub(super) fn in_a_batch(&self) -> usize {
+        self.batch.max(1)
+    }
+
     /// The bytes of a batch: all of them keep within the budget.
     pub(super) fn share(&self) -> u64 {
-        (self.byte_budget / self.concurrency as u64).max(1)
+        (self.byte_budget / self.at_a_time() as u64).max(1)
     }
 
     /// The key behind which the listings begin.

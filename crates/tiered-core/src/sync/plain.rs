@@ -72,7 +72,7 @@ impl<'s> PlainTarget<'s> {
             puts,
             deletes,
             races: options.races,
-            reads: Semaphore::new(options.concurrency),
+            reads: Semaphore::new(options.at_a_time()),
             batches: AtomicBool::new(batches),
         })
     }
@@ -132,8 +132,10 @@ impl Target for PlainTarget<'_> {
         self.batches.load(Ordering::Relaxed)
     }
 
-    fn adds_together(&self) -> bool {
-        self.batches()
+    async fn lacks(&self, keys: &[Key]) -> Vec<bool> {
+        let shown = ReadOptions::new().authoritative().range(0..0).tombstones(Tombstones::Show);
+        let heads = self.target.get_many(keys, &shown).await;
+        heads.into_iter().map(|head| head.is_ok_and(|head| head.entry().is_none())).collect()
     }
 
     async fn carry_out(&self, tasks: &[Task]) -> Vec<Batched> {

@@ -32,7 +32,7 @@ pub(crate) async fn run(
     theirs.start_after = options.starts_after().cloned();
     let mut ours = theirs.clone();
     ours.values = target.takes_listed_values().filter(|_| options.dry_run == DryRun::No);
-    let alone = Semaphore::new(options.concurrency);
+    let alone = Semaphore::new(options.at_a_time());
     let mut run =
         Run { target, options, alone: &alone, window: Window::new(options), group: Group::default() };
     for key in options.failed_before() {

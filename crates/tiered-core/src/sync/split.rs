@@ -18,13 +18,13 @@ use crate::store::{AsStore, Store};
 const PAGE: usize = 1_000;
 
 /// How many random ways down an estimate takes.
-const WAYS: usize = 4;
+const WAYS: usize = 2;
 
 /// Requests at a time.
 const AT_A_TIME: usize = 16;
 
 /// No prefix has more than this share of a part in the end, as far as is known.
-const PIECES: u64 = 16;
+const PIECES: u64 = 8;
 
 /// So many prefixes are opened for each part at most.
 const OPENED: usize = 64;
@@ -39,8 +39,8 @@ const LAST: char = char::MAX;
 /// number of keys: for [`SyncOptions::after`](super::SyncOptions::after) and
 /// [`through`](super::SyncOptions::through). Fewer than `parts - 1` keys come back where there are not enough keys.
 ///
-/// Up to a thousand keys are counted exactly. For more it lists samples: some thousand requests for any number of keys, of
-/// which 16 are under way. The parts then differ, by a few percent where keys are alike. The same keys give the same
+/// Up to a thousand keys are counted exactly. For more it lists samples, some thousand requests for each part, of which 16
+/// are under way. The parts then differ, by a few percent where keys are alike. The same keys give the same
 /// answer; where keys come and go meanwhile, two processes can get different ones, so one of them must decide for all.
 ///
 /// # Errors
@@ -111,6 +111,7 @@ impl Cell {
     /// Looks below a prefix, and estimates how much there is.
     async fn of(store: &dyn Store, prefix: String) -> Result<Self> {
         let page = page(store, &prefix, None, PAGE + 1).await?;
+        let prefix = common(store, prefix, &page).await?;
         if page.len() <= PAGE {
             return Ok(Self { prefix, count: whole(page.len()), keys: page, children: None });
         }
@@ -156,12 +157,30 @@ fn below(store: &dyn Store, prefix: String, mut dice: fastrand::Rng) -> BoxFutur
         if page.len() <= PAGE {
             return Ok(whole(page.len()));
         }
+        let prefix = common(store, prefix, &page).await?;
         let children = children(store, &prefix, &page).await?;
         let Some(child) = dice.choice(&children) else { return Ok(whole(page.len())) };
         let below = below(store, child.prefix.clone(), dice).await?;
         Ok(below.saturating_mul(whole(children.len())))
     }
     .boxed()
+}
+
+/// The prefix that all keys below `prefix` have in common, where the first page of them has a longer one and there are no
+/// others: long names are not gone down a character at a time.
+async fn common(store: &dyn Store, prefix: String, page: &[Key]) -> Result<String> {
+    let (Some(first), Some(last)) = (page.first(), page.last()) else { return Ok(prefix) };
+    let alike = first.as_str().char_indices().zip(last.as_str().chars());
+    let differs = alike.clone().find(|((_, one), other)| one != other).map(|((place, _), _)| place);
+    let shorter = first.as_str().len().min(last.as_str().len());
+    let longer = first.as_str().get(..differs.unwrap_or(shorter)).unwrap_or_default();
+    if page.len() <= PAGE || longer.len() <= prefix.len() {
+        return Ok(prefix);
+    }
+    let Ok(behind) = Key::new(format!("{longer}{LAST}")) else { return Ok(prefix) };
+    let others = self::page(store, &prefix, Some(behind), 1).await?;
+    let is_alike = others.first().is_none_or(|other| other.as_str().starts_with(longer));
+    Ok(if is_alike { longer.to_owned() } else { prefix })
 }
 
 /// The children of a prefix: those that its first page has, then one after the other by skipping what is below the last.

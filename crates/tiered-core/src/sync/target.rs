@@ -140,9 +140,8 @@ pub(crate) trait Target: Send + Sync {
     fn takes_listed_values(&self) -> Option<u64>;
     /// Whether it carries out many tasks at once better than one by one.
     fn batches(&self) -> bool;
-    /// Whether it carries out many copies at once of keys that nobody has looked for in it: one that is there refuses its
-    /// copy alone.
-    fn adds_together(&self) -> bool;
+    /// Of each key, whether it surely has nothing under it, a tombstone included.
+    async fn lacks(&self, keys: &[Key]) -> Vec<bool>;
     /// Carries out what it can at once; one answer for each task.
     async fn carry_out(&self, tasks: &[Task]) -> Vec<Batched>;
     /// Copies `key` from the source, as that listed it where it did, over what the target has.

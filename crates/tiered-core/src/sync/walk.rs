@@ -6,20 +6,21 @@ use async_trait::async_trait;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 
+use super::cycles::components;
 use super::merge::{Seen, look_at};
 use super::options::{DryRun, SyncOptions};
 use super::plain::PlainTarget;
 use super::report::SyncReport;
 use super::run::copy_named;
 use super::strategy::Changes;
-use super::target::{Attempt, Batched, Copied, Done, Target, Task};
+use super::target::{Batched, Copied, Done, Target, Task};
 use crate::capability::Feature;
 use crate::claim::Scope;
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::key::Key;
 use crate::list::{ListOptions, Listed};
-use crate::read::{Read, ReadOptions};
+use crate::read::{Read, ReadOptions, Reads};
 use crate::store::{AsStore, Store};
 
 /// What a value refers to.
@@ -86,7 +87,8 @@ pub struct WalkReport {
     pub reached: u64,
     /// Keys that were referred to and do not exist. An entry that refers to one is not copied.
     pub missing: u64,
-    /// References that close a cycle. The entries of a cycle are copied after everything else they refer to.
+    /// References within cycles. The entries of a cycle are copied in any order, after what they refer to outside of it where
+    /// that is in no cycle, and before what refers to them from outside.
     pub cycles: u64,
     /// Keys that were not copied since something they refer to could not be.
     pub held_back: u64,
@@ -96,6 +98,9 @@ pub struct WalkReport {
 
 /// Copies from `source` to `target` what is reachable from `roots`, each key once, a parent only after all of its
 /// children, so that an interrupted walk never leaves a root whose parts are missing.
+///
+/// Values that others change while they are walked are the exception: each is read for its references, and again when it is
+/// copied. What was written in between may refer to keys that were not walked; walk again then.
 ///
 /// Keys are visited concurrently, within the options' concurrency: many by one read, and many by one batch, where the
 /// stores handle them as one request. Memory grows with the number of reachable keys (key, count of open children,
@@ -151,8 +156,10 @@ pub async fn walk_sync(
 struct Node {
     /// Children that are not copied yet.
     open: usize,
-    /// The keys that refer to it.
+    /// The keys that refer to it, and must wait for it.
     parents: Vec<usize>,
+    /// Those of its cycle, which do not wait.
+    fellows: Vec<usize>,
     /// Bytes of its value.
     size: u64,
     /// Whether it and everything below it is in the target.
@@ -216,17 +223,13 @@ pub(crate) async fn run_walk(
         (0..graph.nodes.len()).filter(|index| graph.nodes.get(*index).is_some_and(is_ready)).collect();
     let walked = Walked { source, target, options };
     climb(&walked, &mut graph, ready, &mut report).await?;
-    // What is left and not broken waits for itself: cycles, copied last and in any order.
-    let left: VecDeque<usize> = (0..graph.nodes.len())
+    // What is left and not broken waits for itself, or for what does: cycles.
+    let left: Vec<usize> = (0..graph.nodes.len())
         .filter(|index| graph.nodes.get(*index).is_some_and(|node| !node.done && !node.broken))
         .collect();
-    for index in &left {
-        if let Some(node) = graph.node(*index) {
-            report.cycles += node.open as u64;
-            node.open = 0;
-        }
-    }
-    climb(&walked, &mut graph, left, &mut report).await?;
+    report.cycles = graph.open_cycles(&left);
+    let ready = left.into_iter().filter(|index| graph.nodes.get(*index).is_some_and(is_ready)).collect();
+    climb(&walked, &mut graph, ready, &mut report).await?;
     report.held_back = graph.nodes.iter().filter(|node| node.broken).count() as u64;
     Ok(report)
 }
@@ -261,29 +264,9 @@ fn is_ready(node: &Node) -> bool {
     node.open == 0 && node.visited && !node.broken
 }
 
-/// Keys that are looked at by one read: at most so many, and so few only where there are no more or their values are large.
+/// Keys that are looked at by one read: at most so many, and fewer than [`LEAST`] only where there are no more.
 const LOOKED_AT: usize = 100;
 const LEAST: usize = 32;
-
-/// How large values are, as far as they were seen.
-#[derive(Debug, Default)]
-struct Sizes {
-    values: u64,
-    bytes: u64,
-}
-
-impl Sizes {
-    fn add(&mut self, size: u64) {
-        self.values += 1;
-        self.bytes = self.bytes.saturating_add(size);
-    }
-
-    /// How many values can be expected to fit in so many bytes. One until any was seen.
-    fn fit(&self, bytes: u64) -> usize {
-        let mean = self.bytes.checked_div(self.values).unwrap_or(bytes);
-        usize::try_from(bytes / mean.max(1)).unwrap_or(usize::MAX).max(1)
-    }
-}
 
 /// What was found under a key: the size of its value and what that refers to.
 type Found = Result<Option<(u64, Vec<Key>)>>;
@@ -300,20 +283,18 @@ async fn visit(
     let together = source.capabilities().has(Feature::AtomicBatch);
     let mut running = FuturesUnordered::new();
     let mut broken = Vec::new();
-    let mut sizes = Sizes::default();
     loop {
-        while running.len() < options.concurrency && !queue.is_empty() {
-            let fit = if together { sizes.fit(options.share()).min(LOOKED_AT) } else { 1 };
+        while running.len() < options.at_a_time() && !queue.is_empty() {
             // Each reader has some, rather than one all.
-            let some = fit.min((queue.len() / options.concurrency).max(LEAST)).min(queue.len());
-            let keys = queue.drain(..some).filter_map(|index| Some((index, graph.key(index)?)));
-            running.push(look(source, walk, keys.collect()).boxed());
+            let some = (queue.len() / options.at_a_time()).clamp(LEAST, LOOKED_AT).min(queue.len());
+            let keys = queue.drain(..if together { some } else { 1 });
+            let keys = keys.filter_map(|index| Some((index, graph.key(index)?)));
+            running.push(look(source, walk, keys.collect(), options.share()).boxed());
         }
         let Some(looked_at) = running.next().await else { break };
         for (index, key, found) in looked_at {
             match found {
                 Ok(Some((size, references))) => {
-                    sizes.add(size);
                     queue.extend(graph.link(index, size, references));
                 }
                 Ok(None) => {
@@ -336,33 +317,64 @@ async fn visit(
     Ok(())
 }
 
-/// Reads some keys, and asks what their values refer to.
-async fn look(source: &dyn Store, walk: &dyn Walk, keys: Vec<(usize, Key)>) -> Vec<(usize, Key, Found)> {
-    let fresh = ReadOptions::new().authoritative();
-    let reads = if let [(_, key)] = keys.as_slice() {
-        vec![source.load(key, &fresh).await]
-    } else {
-        let asked: Vec<Key> = keys.iter().map(|(_, key)| key.clone()).collect();
-        source.get_many(&asked, &fresh).await
-    };
+/// Reads some keys, and asks what their values refer to. At most so many bytes of values at a time, or one larger value.
+async fn look(
+    source: &dyn Store,
+    walk: &dyn Walk,
+    keys: Vec<(usize, Key)>,
+    bytes: u64,
+) -> Vec<(usize, Key, Found)> {
     let mut looked_at = Vec::with_capacity(keys.len());
-    let was_alone = keys.len() == 1;
-    for ((index, key), read) in keys.into_iter().zip(reads) {
-        let read = match read {
-            // It may be that all were out of reach for a moment.
-            Err(error) if !was_alone && error.kind() != ErrorKind::Corrupt => source.load(&key, &fresh).await,
-            read => read,
-        };
-        let found = match read.map(Read::into_entry) {
-            Ok(Some(entry)) => {
-                walk.references(&key, &entry).await.map(|references| Some((entry.size(), references)))
-            }
-            Ok(None) => Ok(None),
-            Err(error) => Err(error),
-        };
-        looked_at.push((index, key, found));
+    let sizes = sizes_of(source, &keys).await;
+    let mut rest = keys.into_iter().zip(sizes).peekable();
+    while rest.peek().is_some() {
+        let (mut some, mut weight) = (Vec::new(), 0_u64);
+        while let Some((key, size)) = rest.next_if(|(_, size)| some.is_empty() || weight + size <= bytes) {
+            weight = weight.saturating_add(size);
+            some.push(key);
+        }
+        let reads = read(source, &some).await;
+        for ((index, key), read) in some.into_iter().zip(reads) {
+            let found = match read.map(Read::into_entry) {
+                Ok(Some(entry)) => {
+                    walk.references(&key, &entry).await.map(|references| Some((entry.size(), references)))
+                }
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
+            };
+            looked_at.push((index, key, found));
+        }
     }
     looked_at
+}
+
+/// How large the values are: of one key alone it does not matter, and of one that cannot be told it is seen later.
+async fn sizes_of(source: &dyn Store, keys: &[(usize, Key)]) -> Vec<u64> {
+    if keys.len() <= 1 {
+        return vec![0; keys.len()];
+    }
+    let asked: Vec<Key> = keys.iter().map(|(_, key)| key.clone()).collect();
+    let heads = source.get_many(&asked, &ReadOptions::new().authoritative().range(0..0)).await;
+    let size =
+        |head: Result<Read>| head.ok().and_then(Read::into_entry).map_or(0, |entry| entry.metadata().size);
+    heads.into_iter().map(size).collect()
+}
+
+/// Reads keys together, and alone what could not be read together.
+async fn read(source: &dyn Store, keys: &[(usize, Key)]) -> Reads {
+    let fresh = ReadOptions::new().authoritative();
+    if let [(_, key)] = keys {
+        return vec![source.load(key, &fresh).await];
+    }
+    let asked: Vec<Key> = keys.iter().map(|(_, key)| key.clone()).collect();
+    let mut reads = source.get_many(&asked, &fresh).await;
+    for (read, key) in reads.iter_mut().zip(&asked) {
+        // It may be that all were out of reach for a moment.
+        if read.as_ref().is_err_and(|error| error.kind() != ErrorKind::Corrupt) {
+            *read = source.load(key, &fresh).await;
+        }
+    }
+    reads
 }
 
 /// Marks a key and everything that refers to it, however far.
@@ -372,7 +384,7 @@ fn hold_back(graph: &mut Graph, index: usize) {
         if let Some(node) = graph.node(index)
             && !std::mem::replace(&mut node.broken, true)
         {
-            stack.extend(node.parents.iter().copied());
+            stack.extend(node.parents.iter().chain(&node.fellows).copied());
         }
     }
 }
@@ -387,7 +399,7 @@ async fn climb(
     let options = walked.options;
     let mut running = FuturesUnordered::new();
     loop {
-        while running.len() < options.concurrency && !ready.is_empty() {
+        while running.len() < options.at_a_time() && !ready.is_empty() {
             let group = graph.group(&mut ready, walked.most(), options.share());
             running.push(walked.copy(group).boxed());
         }
@@ -419,6 +431,31 @@ async fn climb(
 }
 
 impl Graph {
+    /// Lets the keys of a cycle wait for each other no longer: only for what is outside of it. How many references are within
+    /// cycles.
+    fn open_cycles(&mut self, left: &[usize]) -> u64 {
+        let nodes = &self.nodes;
+        // References backwards.
+        let component =
+            components(nodes.len(), left, |index, nth| nodes.get(index)?.parents.get(nth).copied());
+        let is_same = |one: usize, other: usize| component.get(one) == component.get(other);
+        let mut within = 0;
+        for child in left {
+            let Some(node) = self.node(*child) else { continue };
+            let (fellows, parents): (Vec<usize>, Vec<usize>) =
+                std::mem::take(&mut node.parents).into_iter().partition(|parent| is_same(*parent, *child));
+            node.parents = parents;
+            node.fellows.clone_from(&fellows);
+            for fellow in fellows {
+                within += 1;
+                if let Some(fellow) = self.node(fellow) {
+                    fellow.open -= 1;
+                }
+            }
+        }
+        within
+    }
+
     /// Takes keys that are ready: at most so many, with at most so many bytes, and at least one.
     fn group(&self, ready: &mut VecDeque<usize>, most: usize, bytes: u64) -> Vec<(usize, Key, u64)> {
         let (mut group, mut weight) = (Vec::new(), 0_u64);
@@ -463,31 +500,26 @@ struct Walked<'a> {
 impl Walked<'_> {
     /// How many keys are copied together.
     fn most(&self) -> usize {
-        let together = self.target.adds_together() && self.options.dry_run == DryRun::No;
-        if together { self.options.batch } else { 1 }
+        let together = self.target.batches() && self.options.dry_run == DryRun::No;
+        if together { self.options.in_a_batch() } else { 1 }
     }
 
-    /// Copies keys of which all that they refer to is in the target. Most are not there: they are added, and only one that
-    /// is there already is looked at.
+    /// Copies keys of which all that they refer to is in the target: together those that it lacks. What it has, a tombstone or
+    /// something damaged among it, is looked at by itself.
     async fn copy(&self, group: Vec<(usize, Key, u64)>) -> Vec<(usize, Key, Result<Copied>)> {
-        let added = if group.len() > 1 {
-            let tasks: Vec<Task> = group
-                .iter()
-                .map(|(_, key, size)| Task::Copy(Listed::new(key.clone(), *size), None))
-                .collect();
-            self.target.carry_out(&tasks).await
-        } else {
-            group.iter().map(|_| Batched::Alone(Attempt::First)).collect()
-        };
+        let keys: Vec<Key> = group.iter().map(|(_, key, _)| key.clone()).collect();
+        let lacks = if keys.len() > 1 { self.target.lacks(&keys).await } else { vec![false; keys.len()] };
+        let lacking = group.iter().zip(&lacks).filter(|(_, lacks)| **lacks);
+        let tasks: Vec<Task> =
+            lacking.map(|((_, key, size), _)| Task::Copy(Listed::new(key.clone(), *size), None)).collect();
+        let added = if tasks.is_empty() { Vec::new() } else { self.target.carry_out(&tasks).await };
+        let mut added = added.into_iter();
         let mut copied = Vec::with_capacity(group.len());
-        for ((index, key, size), added) in group.into_iter().zip(added) {
-            let ended = match added {
-                Batched::Ended(Ok(Done::Copied(Copied::Overtaken))) | Batched::Alone(_) => {
-                    self.copy_alone(&key, size).await
-                }
-                Batched::Ended(Ok(Done::Copied(copied))) => Ok(copied),
-                Batched::Ended(Ok(Done::Removed(_))) => Ok(Copied::Overtaken),
-                Batched::Ended(Err(error)) => Err(error),
+        for ((index, key, size), lacks) in group.into_iter().zip(lacks) {
+            let ended = match if lacks { added.next() } else { None } {
+                Some(Batched::Ended(Ok(Done::Copied(done)))) if done != Copied::Overtaken => Ok(done),
+                Some(Batched::Ended(Err(error))) if error.kind() != ErrorKind::Corrupt => Err(error),
+                _ => self.copy_alone(&key, size).await,
             };
             copied.push((index, key, ended));
         }

@@ -47,7 +47,7 @@ impl<'a> Window<'a> {
 
     /// Begins a group that moves so many bytes, once there is room for it and its time has come.
     pub(super) async fn begin(&mut self, weight: u64, group: BoxFuture<'a, Ended>) -> Result<()> {
-        while self.running.len() >= self.options.concurrency
+        while self.running.len() >= self.options.at_a_time()
             || (!self.is_idle() && self.bytes.saturating_add(weight) > self.options.byte_budget)
         {
             self.settle_one().await?;

@@ -176,9 +176,10 @@ impl Target for Frontend {
         None
     }
 
-    /// A fill must know what it replaces.
-    fn adds_together(&self) -> bool {
-        false
+    async fn lacks(&self, keys: &[Key]) -> Vec<bool> {
+        let shown = ReadOptions::new().range(0..0).tombstones(Tombstones::Show);
+        let heads = self.0.frontend.tier().past_breaker().get_many(keys, &shown).await;
+        heads.into_iter().map(|head| head.is_ok_and(|head| head.entry().is_none())).collect()
     }
 
     fn batches(&self) -> bool {

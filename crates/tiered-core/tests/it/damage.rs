@@ -19,15 +19,15 @@ use tiered_core::{
 use crate::scripted::key;
 
 /// A memory store some of whose entries are damaged.
-type Torn = Intercept<Damage, MemoryStore>;
+pub(crate) type Torn = Intercept<Damage, MemoryStore>;
 
 #[derive(Debug)]
-struct Damage {
+pub(crate) struct Damage {
     damaged: Mutex<BTreeSet<Key>>,
 }
 
 /// A store with an entry for each of `names`, of which those of `damaged` cannot be read.
-async fn torn(names: &[&str], damaged: &[&str]) -> Torn {
+pub(crate) async fn torn(names: &[&str], damaged: &[&str]) -> Torn {
     let inner = MemoryStore::new()
         .declaring(|all| all.named("torn").with(Feature::DetectsCorruption).without(Feature::Peeks));
     for name in names {

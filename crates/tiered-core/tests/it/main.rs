@@ -25,3 +25,4 @@ mod sync_batches;
 mod synchronisation;
 mod tiering;
 mod ttl;
+mod walks;

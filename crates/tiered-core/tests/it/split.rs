@@ -1,7 +1,10 @@
 //! Splitting keys into ranges: how even the parts are, and that they are ranges of all keys.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tiered_conformance::{Intercept, Interceptor};
 use tiered_core::sync::{FullSync, SyncOptions, split, sync};
-use tiered_core::{Key, MemoryStore, Put, Store};
+use tiered_core::{Key, ListOptions, ListStream, MemoryStore, Put, Store};
 
 use crate::scripted::key;
 
@@ -72,6 +75,9 @@ async fn few_keys_are_split_exactly_and_fewer_than_parts_into_as_many_as_there_a
     let store = store_of((0..1_000).map(|number| format!("{number:03}"))).await;
     let borders = split(&store, "", 4).await.expect("splits");
     assert_eq!(sizes(&store, "", &borders), [250; 4]);
+    let counted = Intercept::new(store.clone(), Requests::default());
+    split(&counted, "", 4).await.expect("splits");
+    assert_eq!(counted.lists.load(Ordering::Relaxed), 1);
     assert_eq!(split(&store, "", 1).await.expect("one part"), []);
     assert_eq!(split(&store, "nothing/", 4).await.expect("no keys"), []);
     let three = store_of(["a", "b", "c"].map(str::to_owned)).await;
@@ -83,11 +89,39 @@ async fn few_keys_are_split_exactly_and_fewer_than_parts_into_as_many_as_there_a
 #[tokio::test]
 async fn a_prefix_that_is_a_key_and_names_without_order_are_counted_as_well() {
     let names = (0..5_000_u64).flat_map(|number| [format!("a{number:05}"), format!("a{number:05}/x")]);
-    let store =
-        store_of(names.chain(["a".to_owned(), "b".to_owned(), "\u{10ffff}\u{10ffff}".to_owned()])).await;
+    let store = store_of(names.chain([
+        "a".to_owned(),
+        "b".to_owned(),
+        "a\u{10ffff}\u{10ffff}".to_owned(),
+        "a\u{10ffff}b".to_owned(),
+    ]))
+    .await;
     let borders = split(&store, "a", 5).await.expect("splits");
     assert!(are_even(&sizes(&store, "a", &borders)));
     assert!(borders.iter().all(|border| border.as_str().starts_with('a')));
+}
+
+#[tokio::test]
+async fn names_that_are_long_and_alike_are_split_as_well_and_cost_few_requests() {
+    let store = store_of((0..5_000).map(|number| format!("{}/{number:05}", "x".repeat(300)))).await;
+    let counted = Intercept::new(store.clone(), Requests::default());
+    let borders = split(&counted, "", 2).await.expect("splits");
+    assert!(borders.len() == 1 && are_even(&sizes(&store, "", &borders)), "{borders:?}");
+    let requests = counted.lists.load(Ordering::Relaxed);
+    assert!(requests < 500, "{requests} requests");
+}
+
+/// Counts listings.
+#[derive(Debug, Default)]
+struct Requests {
+    lists: AtomicU64,
+}
+
+impl Interceptor for Requests {
+    fn list(&self, inner: &dyn Store, options: ListOptions) -> ListStream {
+        self.lists.fetch_add(1, Ordering::Relaxed);
+        inner.list(options)
+    }
 }
 
 #[tokio::test]

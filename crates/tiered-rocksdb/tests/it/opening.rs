@@ -177,6 +177,23 @@ async fn racing_creators_open_the_same_database_in_turn() {
     }
 }
 
+/// A look reads names and markers one after the other, while another makes the database.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_being_made_is_never_taken_for_something_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for round in 0..30 {
+        let config = RocksdbConfig::new(folder.path().join(round.to_string()));
+        let making = tokio::spawn(config.clone().open());
+        let mut looks = 0;
+        while !making.is_finished() || looks == 0 {
+            let seen = config.clone().exists().await;
+            assert!(seen.is_ok(), "{}", seen.expect_err("refused").chain());
+            looks += 1;
+        }
+        making.await.expect("ended").expect("opens").close().await.expect("closes");
+    }
+}
+
 #[tokio::test]
 async fn unsynced_writes_survive_a_clean_close() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,4 +1,4 @@
-//! The state of a sync between two runs: its checkpoint, and where its parts end.
+//! The state of a sync between two runs: its checkpoint, and where its shards end.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -22,8 +22,8 @@ struct Identity {
     prefix: String,
     include: Vec<String>,
     exclude: Vec<String>,
-    /// Of how many parts it is, where it is split.
-    parts: Option<usize>,
+    /// Of how many shards it is, where it is split.
+    shards: Option<usize>,
 }
 
 impl Identity {
@@ -35,7 +35,7 @@ impl Identity {
             prefix: order.chosen.prefix.clone(),
             include: order.chosen.include.clone(),
             exclude: order.chosen.exclude.clone(),
-            parts: order.shard.map(|shard| shard.of),
+            shards: order.shard.map(|shard| shard.of),
         }
     }
 
@@ -60,23 +60,26 @@ struct Document<T> {
 /// How far a run is.
 #[derive(Serialize, Deserialize)]
 struct Reached {
-    /// Whether it ended with nothing left to do.
+    /// Whether it came to the end of the listings.
     ended: bool,
+    /// The keys that it is about.
+    range: Range,
     checkpoint: Checkpoint,
 }
 
-/// The last key of each part but the last.
+/// The last key of each shard but the last.
 #[derive(Serialize, Deserialize)]
 struct Borders {
     borders: Vec<Key>,
 }
 
 /// A range of keys.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Range {
     pub(super) after: Option<Key>,
     pub(super) through: Option<Key>,
-    /// There are fewer keys than parts, and this part has none.
+    /// There are fewer keys than shards, and this one has none.
+    #[serde(skip)]
     pub(super) is_empty: bool,
 }
 
@@ -98,22 +101,34 @@ impl State {
         Ok(Self { kept, identity, name, shard: order.shard })
     }
 
-    /// What an earlier run had reached that did not end.
-    pub(super) async fn checkpoint(&self) -> Result<Option<Checkpoint>, Failure> {
+    /// What an earlier run over this range had reached that did not end.
+    pub(super) async fn checkpoint(&self, range: &Range) -> Result<Option<Checkpoint>, Failure> {
         let Some(text) = self.kept.read(&self.name).await? else { return Ok(None) };
         let reached: Reached = self.parse(&self.name, &text)?;
-        Ok(if reached.ended { None } else { Some(reached.checkpoint) })
+        if reached.ended {
+            return Ok(None);
+        }
+        if reached.range != *range {
+            let why = "the shards were split anew meanwhile, and it belongs to another range of keys";
+            return Err(self.unusable(&self.name, &why));
+        }
+        Ok(Some(reached.checkpoint))
     }
 
     /// Keeps how far the sync is.
-    pub(super) async fn keep(&self, checkpoint: &Checkpoint, ended: bool) -> Result<(), Failure> {
-        let text = self.text(Reached { ended, checkpoint: checkpoint.clone() })?;
-        self.kept.write(&self.name, text).await
+    pub(super) async fn keep(
+        &self,
+        range: &Range,
+        checkpoint: &Checkpoint,
+        ended: bool,
+    ) -> Result<(), Failure> {
+        let reached = Reached { ended, range: range.clone(), checkpoint: checkpoint.clone() };
+        self.kept.write(&self.name, self.text(reached)?).await
     }
 
-    /// The keys of this process's part. The first process decides for all where the parts end.
+    /// The keys of this process's shard. The first process decides for all where the shards end.
     pub(super) async fn range(&self, source: &dyn Store) -> Result<Range, Failure> {
-        const NAME: &str = ".parts";
+        const NAME: &str = ".shards";
         let Some(shard) = self.shard else { return Ok(Range::default()) };
         let text = if let Some(text) = self.kept.read(NAME).await? {
             text
@@ -169,7 +184,7 @@ impl State {
 
 /// In what two syncs differ first.
 fn difference(theirs: &Identity, ours: &Identity) -> String {
-    let parts = |parts: Option<usize>| parts.map_or("none".to_owned(), |parts| parts.to_string());
+    let count = |shards: Option<usize>| shards.map_or("none".to_owned(), |shards| shards.to_string());
     let pairs = [
         ("--from", theirs.from.clone(), ours.from.clone()),
         ("--to", theirs.to.clone(), ours.to.clone()),
@@ -177,7 +192,7 @@ fn difference(theirs: &Identity, ours: &Identity) -> String {
         ("--prefix", theirs.prefix.clone(), ours.prefix.clone()),
         ("--include", theirs.include.join(" "), ours.include.join(" ")),
         ("--exclude", theirs.exclude.join(" "), ours.exclude.join(" ")),
-        ("parts", parts(theirs.parts), parts(ours.parts)),
+        ("number of shards", count(theirs.shards), count(ours.shards)),
     ];
     let found = pairs.into_iter().find(|(_, theirs, ours)| theirs != ours);
     found.map_or_else(String::new, |(what, theirs, ours)| {
