@@ -90,7 +90,7 @@ pub(crate) fn stages(stacks: Stage) -> [Stage; 7] {
         Stage {
             name: "compile",
             what: "all crates with all features, RocksDB included",
-            estimate: Estimate { compiled: 170, nothing: 1_200 },
+            estimate: Estimate { compiled: 300, nothing: 1_200 },
             vital: true,
             run: compile,
         },
