@@ -280,6 +280,17 @@ mod tests {
     }
 
     #[test]
+    fn a_mint_counts_below_its_prefix() {
+        let mint = VersionMint::seeded(7);
+        assert_eq!([mint.mint(), mint.mint()], [1, 2].map(|count| Version::from_u128((7 << 64) + count)));
+    }
+
+    #[test]
+    fn a_validator_is_debugged_as_its_text() {
+        assert_eq!(format!("{:?}", Validator::new("etag").expect("valid")), "\"etag\"");
+    }
+
+    #[test]
     fn a_precondition_holds_exactly_for_its_versions() {
         let (a, b) = (Version::from_u128(1), Version::from_u128(2));
         assert!(Precondition::None.holds(Some(&a)) && Precondition::None.holds(None));

@@ -178,19 +178,21 @@ async fn racing_creators_open_the_same_database_in_turn() {
 }
 
 /// A look reads names and markers one after the other, while another makes the database.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_database_that_is_being_made_is_never_taken_for_something_else() {
     let folder = tempfile::tempdir().expect("a folder");
     for round in 0..30 {
         let config = RocksdbConfig::new(folder.path().join(round.to_string()));
-        let making = tokio::spawn(config.clone().open());
-        let mut looks = 0;
-        while !making.is_finished() || looks == 0 {
-            let seen = config.clone().exists().await;
-            assert!(seen.is_ok(), "{}", seen.expect_err("refused").chain());
-            looks += 1;
-        }
-        making.await.expect("ended").expect("opens").close().await.expect("closes");
+        let mut making = std::pin::pin!(config.clone().open());
+        let store = loop {
+            tokio::select! {
+                made = &mut making => break made.expect("opens"),
+                seen = config.clone().exists() => {
+                    assert!(seen.is_ok(), "{}", seen.expect_err("refused").chain());
+                }
+            }
+        };
+        store.close().await.expect("closes");
     }
 }
 
