@@ -152,6 +152,8 @@ async fn options(
             let after = checkpoint.after.as_ref().map_or("", |key| key.as_str());
             output::complain(&format!("goes on after {after:?}: {settled} keys are settled"));
             options = options.resume(checkpoint);
+        } else {
+            output::complain("begins anew: nothing is kept of an earlier run that did not end");
         }
     }
     Ok(with(options, patterns))
