@@ -183,7 +183,7 @@ impl Places {
         assert_eq!(sum("listed_from"), KEYS, "each key is counted once: {done:?}");
         assert_eq!(sum("copied") + sum("skipped"), KEYS, "{done:?}");
         assert_eq!(sum("failed") + sum("vanished"), 0, "{done:?}");
-        // What a run removed just before it was killed, nobody lists any more.
+        // A run may remove keys just before it is killed. No later run lists these, so none counts them.
         assert!((EXTRA / 2..=EXTRA).contains(&sum("removed")), "{done:?}");
         for shard in done {
             let listed = shard.count("listed_from");

@@ -85,8 +85,8 @@ pub struct SyncProgress {
     pub checkpoint: Checkpoint,
 }
 
-/// The progress of a sync, as a stream of the latest state: what nobody looked at in time is left out. It ends with the
-/// options that it belongs to, after it has given the last state.
+/// The progress of a sync, as a stream. It gives the latest state each time: a slow reader misses those in between. After
+/// the last state it ends, when the options that it belongs to are dropped.
 ///
 /// # Cancel safety
 /// Dropping it, or one wait for the next item, changes nothing for the sync.

@@ -329,7 +329,9 @@ async fn look(
     let mut rest = keys.into_iter().zip(sizes).peekable();
     while rest.peek().is_some() {
         let (mut some, mut weight) = (Vec::new(), 0_u64);
-        while let Some((key, size)) = rest.next_if(|(_, size)| some.is_empty() || weight + size <= bytes) {
+        while let Some((key, size)) =
+            rest.next_if(|(_, size)| some.is_empty() || weight.saturating_add(*size) <= bytes)
+        {
             weight = weight.saturating_add(size);
             some.push(key);
         }
@@ -348,7 +350,8 @@ async fn look(
     looked_at
 }
 
-/// How large the values are: of one key alone it does not matter, and of one that cannot be told it is seen later.
+/// How large the values are. For one key alone it does not matter. One whose size cannot be told counts as empty: what is wrong
+/// with it shows when it is read.
 async fn sizes_of(source: &dyn Store, keys: &[(usize, Key)]) -> Vec<u64> {
     if keys.len() <= 1 {
         return vec![0; keys.len()];
