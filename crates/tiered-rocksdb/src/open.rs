@@ -125,9 +125,14 @@ fn foreign(message: &str) -> Error {
 /// Inspects the folder. Another process that is opening it replaces files meanwhile, which looks like damage for a
 /// moment, or like a folder of something else where it was made between two looks; the error is then RocksDB's lock.
 pub(crate) fn inspect_patiently(path: &Path) -> Result<Found> {
+    patiently(|| inspect(path))
+}
+
+/// Looks up to three times.
+fn patiently(mut look: impl FnMut() -> Result<Found>) -> Result<Found> {
     const ATTEMPTS: u32 = 3;
     for _ in 1..ATTEMPTS {
-        match inspect(path) {
+        match look() {
             Err(error)
                 if matches!(
                     error.kind(),
@@ -139,7 +144,7 @@ pub(crate) fn inspect_patiently(path: &Path) -> Result<Found> {
             seen => return seen,
         }
     }
-    inspect(path)
+    look()
 }
 
 /// Looks at the folder without touching it.
@@ -243,5 +248,17 @@ mod tests {
             let refused = open_found(&config, create, &found).map(drop).expect_err("half removed");
             assert_eq!(refused.kind(), ErrorKind::Corrupt, "{create:?}");
         }
+    }
+
+    #[test]
+    fn what_looks_foreign_for_a_moment_is_looked_at_again_and_what_stays_so_is_refused() {
+        let mut looks = 0;
+        let seen = patiently(|| {
+            looks += 1;
+            if looks == 1 { Err(foreign("half made")) } else { Ok(Found::Ours) }
+        });
+        assert!(matches!(seen, Ok(Found::Ours)) && looks == 2);
+        let refused = patiently(|| Err(foreign("something else"))).err().expect("refused");
+        assert_eq!(refused.kind(), ErrorKind::Foreign);
     }
 }
