@@ -116,6 +116,8 @@ async fn parts(store: &TieredStore) -> Ended<Vec<String>> {
 
 /// Does everything at once until the process ends.
 async fn work(store: &TieredStore) -> Ended {
+    // Before a writer of this process begins: its record must stay.
+    forget_the_dead(&sweep(store)?).await?;
     let (one, two) = (append(store), append(store));
     tokio::try_join!(one, two, increment(store), publish(store), collect(store))?;
     Ok(())
@@ -171,7 +173,6 @@ async fn publish(store: &TieredStore) -> Ended {
 /// Sweeps again and again.
 async fn collect(store: &TieredStore) -> Ended {
     let sweep = sweep(store)?;
-    forget_the_dead(&sweep).await?;
     // Without a root everything would be garbage.
     while store.get(ROOT).await?.is_none() {
         tokio::task::yield_now().await;
@@ -186,7 +187,7 @@ async fn collect(store: &TieredStore) -> Ended {
     }
 }
 
-/// Removes the records of writers that were killed. No other process uses the store.
+/// Removes the records of writers that were killed: all that there are, so no writer may be under way.
 async fn forget_the_dead(sweep: &Sweep) -> Ended {
     for writer in sweep.writers().await? {
         sweep.forget_writer(writer.id).await?;
