@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use tiered::sync::{PopulateMissing, SyncOptions, sync, walk_sync};
+use tiered::sync::{PopulateMissing, SyncOptions, WalkOptions, sync, walk_sync};
 use tiered::{Entry, Key, Put, Store, StoreExt as _};
 
 use super::{Bench, Findings, Group};
@@ -97,7 +97,7 @@ async fn walked(from: Arc<dyn Store>, path: PathBuf, keys: usize) -> Result<Samp
     let to = redb(&path).await?;
     let begun = Instant::now();
     let root = Name::of(0).key;
-    let report = walk_sync(&from, &to, &[root], &children, &SyncOptions::new()).await?;
+    let report = walk_sync(&from, &to, &[root], &children, &WalkOptions::new()).await?;
     ensure!(report.reached == keys as u64, "{} of {keys} keys were reached", report.reached);
     let sample = rate(keys, begun);
     to.close().await?;

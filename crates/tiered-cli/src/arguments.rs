@@ -1,6 +1,7 @@
 //! The command line.
 
 mod gc;
+mod rate;
 mod sync;
 mod walk;
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use comfy_table::Table;
-use tiered::sync::{FullSync, PopulateMissing, SyncOptions, Walk};
+use tiered::sync::{FullSync, PopulateMissing, SyncOptions, Walk, WalkOptions};
 use tiered::{
     CommitLevel, Create, Entry, Key, Put, Result as StoreResult, Store, TieredBuilder, TieredStore,
     VolatileJournal, WritePolicy,
@@ -262,7 +262,7 @@ async fn synchronise(backend: &Arc<dyn Store>, files: &[SourceFile]) -> Result<(
     drop(store);
     let walked = tiered_over(backend).await?;
     let watch = Watch::start();
-    let report = walked.walk_sync(&[root], &Index, &SyncOptions::new()).await?;
+    let report = walked.walk_sync(&[root], &Index, &WalkOptions::new()).await?;
     row("walk from index/demo, fresh frontend", &report.sync, watch.elapsed().as_secs_f64());
     table(
         "4. Synchronising a frontend from the backend",

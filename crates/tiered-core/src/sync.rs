@@ -5,7 +5,6 @@
 //! store use [`TieredStore::sync`](crate::TieredStore::sync), which is fenced against its reads and writes.
 
 mod checkpoint;
-mod cycles;
 mod decide;
 mod group;
 mod merge;
@@ -30,7 +29,7 @@ pub use options::{DryRun, ProgressStream, Races, SyncOptions, SyncProgress};
 pub use report::{Failure, SyncReport};
 pub use split::split;
 pub use strategy::{Decision, FullSync, PopulateMissing, Refresh, StrategyName, SyncStrategy};
-pub use walk::{Walk, WalkReport, walk_sync};
+pub use walk::{Present, Walk, WalkOptions, WalkReport, walk_sync};
 
 pub(crate) use plain::PlainTarget;
 pub(crate) use run::{run, run_keys};

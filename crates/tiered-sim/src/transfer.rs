@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tiered_conformance::{Dice, Fault, FaultStore, Faults};
-use tiered_core::sync::{FullSync, SyncOptions, sync, sync_keys, walk_sync};
-use tiered_core::{Entry, Error, Key, MemoryStore, Put, Result, Store, StoreExt as _, Version};
+use tiered_core::sync::{FullSync, SyncOptions, WalkOptions, sync, sync_keys, walk_sync};
+use tiered_core::{Entry, Error, Feature, Key, MemoryStore, Put, Result, Store, StoreExt as _, Version};
 
 /// Keys of a transfer.
 const KEYS: u64 = 24;
@@ -194,7 +194,11 @@ async fn by_name(dice: &mut Dice) -> Checked {
 
 /// Whenever a walk ends, each key in the target has all that it refers to.
 async fn walk(dice: &mut Dice) -> Checked {
-    let (source, target) = (MemoryStore::new(), MemoryStore::new());
+    let source = MemoryStore::new();
+    // Batches with parents and children, or one key after the other.
+    let one_by_one = dice.below(2) == 0;
+    let target =
+        MemoryStore::new().declaring(|all| if one_by_one { all.without(Feature::AtomicBatch) } else { all });
     let keys = keys();
     for key in &keys {
         source.put(key, Put::new(key.as_str().to_owned())).await?;
@@ -204,7 +208,11 @@ async fn walk(dice: &mut Dice) -> Checked {
         references(number(key)).map(|child| Key::new(format!("node-{child:02}"))).collect()
     };
     let root = keys.get(..1).unwrap_or_default();
-    let options = options(dice);
+    let batch = usize::try_from(1 + dice.below(8)).unwrap_or(1);
+    let mut options = WalkOptions::new().concurrency(4).batch(batch).max_failures(KEYS);
+    if dice.below(2) == 0 {
+        options = options.workspace(MemoryStore::new());
+    }
     let walking = walk_sync(&from, &to, root, &follow, &options);
     // Most are dropped before they are done.
     tokio::time::timeout(Duration::from_millis(dice.below(700)), walking).await.ok();

@@ -49,8 +49,8 @@ const CONTRACT: [&str; 9] = [
 ];
 
 /// Enums that are complete.
-const COMPLETE: [&str; 8] =
-    ["Before", "DryRun", "Existed", "Outcome", "Races", "Sharing", "Tombstones", "Unflushed"];
+const COMPLETE: [&str; 9] =
+    ["Before", "DryRun", "Existed", "Outcome", "Present", "Races", "Sharing", "Tombstones", "Unflushed"];
 
 pub(super) fn check(faults: &mut Vec<String>) -> Result<(), String> {
     for name in CRATES {

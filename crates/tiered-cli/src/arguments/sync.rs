@@ -4,7 +4,8 @@ use std::str::FromStr;
 
 use clap::Args;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use tiered::adapter::url::parse_bytes;
+
+use super::rate::bytes_per_second;
 
 /// What is brought in step with what, and how.
 #[derive(Args)]
@@ -36,7 +37,7 @@ pub(crate) struct Sync {
     #[arg(long)]
     pub(crate) verify: bool,
     /// At most so many bytes of values a second, such as 10MiB.
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = bytes_per_second)]
     pub(crate) limit_rate: Option<u64>,
     /// So many batches of copies at a time.
     #[arg(long, value_name = "N", default_value_t = 16)]
@@ -126,11 +127,6 @@ impl FromStr for Shard {
 impl Shard {
     /// How many shards a sync can have.
     const MOST: usize = 10_000;
-}
-
-fn bytes(text: &str) -> Result<u64, String> {
-    let parsed = parse_bytes(text).map_err(|error| error.message().to_owned())?;
-    if parsed == 0 { Err("nothing would ever be copied".to_owned()) } else { Ok(parsed) }
 }
 
 #[cfg(test)]

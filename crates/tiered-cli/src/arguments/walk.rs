@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::References;
+use super::rate::bytes_per_second;
 
 /// What is copied, and how references are read.
 #[derive(Args)]
@@ -23,9 +24,20 @@ pub(crate) struct Walk {
     /// Keys that begin with this refer to nothing. May be given several times.
     #[arg(long, value_name = "PREFIX", allow_hyphen_values = true)]
     pub(crate) leaves_under: Vec<String>,
+    /// Takes what the target has already, with the version of the source, for complete, and does not look into it. So an
+    /// interrupted walk goes on. For targets that only walks write to.
+    #[arg(long)]
+    pub(crate) trust_present: bool,
+    /// An empty store for what is known of the keys, about 200 bytes each; memory: for none. Without it a temporary file, which is
+    /// removed afterwards.
+    #[arg(long, value_name = "URL")]
+    pub(crate) workspace: Option<String>,
     /// Only counts what it would do; writes nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// At most so many bytes of values a second are copied, such as 10MiB.
+    #[arg(long, value_name = "BYTES", value_parser = bytes_per_second)]
+    pub(crate) limit_rate: Option<u64>,
     /// So many reads or batches of copies at a time.
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub(crate) concurrency: usize,

@@ -90,3 +90,27 @@ fn ten_thousand_keys_of_a_wide_tree_are_walked_in_batches() {
     assert_eq!((count(&done, "reachable"), count(&done, "copied")), (10_001, 10_001));
     place.run(&["check", "--from", &from, "--to", &to, "--values"]).ends(0);
 }
+
+#[test]
+fn the_next_release_copies_only_what_is_new_where_the_target_is_trusted() {
+    let place = Place::new();
+    let (from, to) = (place.url("from.redb"), place.url("to.redb"));
+    for (key, value) in [("releases/1", "parts/1\nparts/2"), ("parts/1", ""), ("parts/2", "")] {
+        place.put(&from, key, value.as_bytes());
+    }
+    let workspace = place.url("workspace.redb");
+    let first = ["--root", "releases/1", "--workspace", &workspace];
+    assert_eq!(count(&run(&place, &walk(&from, &to, &first), 0), "copied"), 3);
+    // A workspace serves one walk.
+    place.run(&walk(&from, &to, &first).iter().map(String::as_str).collect::<Vec<_>>()).ends(2);
+    for (key, value) in [("releases/2", "releases/1\nparts/3"), ("parts/3", "")] {
+        place.put(&from, key, value.as_bytes());
+    }
+    let second =
+        ["--root", "releases/2", "--trust-present", "--limit-rate", "1MiB", "--workspace", "memory:"];
+    let done = run(&place, &walk(&from, &to, &second), 0);
+    let counted = ["reachable", "trusted", "copied", "skipped"].map(|name| count(&done, name));
+    assert_eq!(counted, [3, 1, 2, 0]);
+    let listed = place.run(&["--store", &to, "list"]).ends(0).text();
+    assert_eq!(listed, "parts/1\nparts/2\nparts/3\nreleases/1\nreleases/2\n");
+}

@@ -132,6 +132,19 @@ impl Target for PlainTarget<'_> {
         self.batches.load(Ordering::Relaxed)
     }
 
+    fn takes_entries(&self) -> bool {
+        true
+    }
+
+    async fn versions(&self, keys: &[Key]) -> Vec<Option<Version>> {
+        let heads = self.target.get_many(keys, &ReadOptions::new().authoritative().range(0..0)).await;
+        heads.into_iter().map(|head| Some(head.ok()?.entry()?.version().clone())).collect()
+    }
+
+    async fn add_together(&self, entries: Vec<(Key, Entry)>) -> Option<Vec<Copied>> {
+        self.copy_together(entries).await
+    }
+
     async fn lacks(&self, keys: &[Key]) -> Vec<bool> {
         let shown = ReadOptions::new().authoritative().range(0..0).tombstones(Tombstones::Show);
         let heads = self.target.get_many(keys, &shown).await;
@@ -164,8 +177,12 @@ impl Target for PlainTarget<'_> {
             let put = copy_of(empty).precondition(condition);
             (metadata, self.target.put_stream(key, put, body).await)
         } else {
-            let Some(entry) = self.source.load(key, &fresh).await?.into_entry() else {
-                return Ok(Copied::Vanished);
+            let entry = match ours.and_then(listed_entry) {
+                Some(entry) => entry,
+                None => match self.source.load(key, &fresh).await?.into_entry() {
+                    Some(entry) => entry,
+                    None => return Ok(Copied::Vanished),
+                },
             };
             let metadata = Arc::clone(entry.metadata());
             let put = copy_of(entry).precondition(condition);
@@ -205,6 +222,14 @@ impl Target for PlainTarget<'_> {
 /// Whether the condition asks for this version: what has it already needs no copy.
 fn is_of(condition: &Precondition, version: &Version) -> bool {
     matches!(condition, Precondition::Matches(theirs) if theirs == version)
+}
+
+/// The source's entry, where the listing has all of it. A value that differs from its checksum is read again: the store
+/// says what is wrong with it.
+fn listed_entry(listed: &Listed) -> Option<Entry> {
+    let (value, metadata) = listed.value.clone().zip(listed.metadata.as_ref())?;
+    let entry = Entry::from_parts(value, Arc::clone(metadata));
+    entry.verify().is_ok().then_some(entry)
 }
 
 /// A put that copies `entry`, without what a frontend noted beside it.

@@ -146,7 +146,7 @@ pub(crate) async fn run_keys(
                     .head(&key, &ReadOptions::new())
                     .await
                     .map(|head| head.map_or(Copied::Vanished, |metadata| Copied::Done(metadata.size))),
-                DryRun::No => copy_named(target, &key).await,
+                DryRun::No => copy_named(target, &key, None).await,
             };
             Ended::copy(place, key, copied)
         };
@@ -155,8 +155,8 @@ pub(crate) async fn run_keys(
     window.finish().await
 }
 
-/// Copies a key over whatever the target has, as listed now.
-pub(super) async fn copy_named(target: &dyn Target, key: &Key) -> Result<Copied> {
+/// Copies a key over whatever the target has, as listed now. `ours`: the entry to copy; without one, what the source has now.
+pub(super) async fn copy_named(target: &dyn Target, key: &Key, ours: Option<&Listed>) -> Result<Copied> {
     loop {
         let mut listing = target.list(ListOptions::new().prefix(key.as_str()).limit(1));
         let listed = match listing.next().await {
@@ -164,7 +164,7 @@ pub(super) async fn copy_named(target: &dyn Target, key: &Key) -> Result<Copied>
             None => None,
             Some(Err(error)) if error.damaged_key().is_some() => {
                 if error.key() == Some(key) {
-                    return target.copy(key, None, Theirs::Damaged, Attempt::First).await;
+                    return target.copy(key, ours, Theirs::Damaged, Attempt::First).await;
                 }
                 None
             }
@@ -174,7 +174,7 @@ pub(super) async fn copy_named(target: &dyn Target, key: &Key) -> Result<Copied>
             return Ok(Copied::Overtaken);
         }
         let theirs = listed.as_ref().map_or(Theirs::Nothing, Theirs::Listed);
-        match target.copy(key, None, theirs, Attempt::First).await? {
+        match target.copy(key, ours, theirs, Attempt::First).await? {
             // Another process wrote in between: look again, as the caller asked for this key.
             Copied::Overtaken => {}
             done => return Ok(done),

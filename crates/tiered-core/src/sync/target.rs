@@ -3,10 +3,11 @@
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 
-use crate::entry::Origin;
+use crate::entry::{Entry, Origin};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::list::{ListOptions, ListStream, Listed};
+use crate::version::Version;
 
 /// How copying one entry ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +141,13 @@ pub(crate) trait Target: Send + Sync {
     fn takes_listed_values(&self) -> Option<u64>;
     /// Whether it carries out many tasks at once better than one by one.
     fn batches(&self) -> bool;
+    /// Whether a copy takes the entry that a task carries. Otherwise it reads the source itself.
+    fn takes_entries(&self) -> bool;
+    /// The version that the target has of each key; `None` where that is not known.
+    async fn versions(&self, keys: &[Key]) -> Vec<Option<Version>>;
+    /// Copies entries over what the target has, all or nothing. `None` where it cannot, or where it is not known whether it
+    /// did: each is to be copied by itself.
+    async fn add_together(&self, entries: Vec<(Key, Entry)>) -> Option<Vec<Copied>>;
     /// Of each key, whether it surely has nothing under it, a tombstone included.
     async fn lacks(&self, keys: &[Key]) -> Vec<bool>;
     /// Carries out what it can at once; one answer for each task.

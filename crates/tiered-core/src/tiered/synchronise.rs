@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::{Rooms, TieredStore};
 use crate::capability::Feature;
-use crate::entry::Tombstones;
+use crate::entry::{Entry, Tombstones};
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::frontend::{Changed, Replaceable};
 use crate::key::Key;
@@ -19,7 +19,7 @@ use crate::slot::{Gate, Glance};
 use crate::store::Store;
 use crate::sync::{
     self, Attempt, Batched, Copied, Done, Removed, SyncOptions, SyncReport, SyncStrategy, Target, Task,
-    Theirs, Walk, WalkReport, without_absences,
+    Theirs, Walk, WalkOptions, WalkReport, without_absences,
 };
 use crate::version::Version;
 
@@ -119,7 +119,7 @@ impl TieredStore {
     /// # Examples
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-    /// use tiered_core::sync::SyncOptions;
+    /// use tiered_core::sync::WalkOptions;
     /// use tiered_core::{Entry, Key, MemoryStore, Result, StoreExt, TieredStore};
     ///
     /// let backend = MemoryStore::new();
@@ -129,7 +129,7 @@ impl TieredStore {
     /// let references = |_: &Key, entry: &Entry| -> Result<Vec<Key>> {
     ///     String::from_utf8_lossy(entry.value()).split_whitespace().map(Key::new).collect()
     /// };
-    /// let report = store.walk_sync(&[Key::new("root")?], &references, &SyncOptions::new()).await?;
+    /// let report = store.walk_sync(&[Key::new("root")?], &references, &WalkOptions::new()).await?;
     /// assert_eq!(report.sync.copied, 2);
     /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
     /// ```
@@ -137,7 +137,7 @@ impl TieredStore {
         &self,
         roots: &[Key],
         walk: &dyn Walk,
-        options: &SyncOptions,
+        options: &WalkOptions,
     ) -> Result<WalkReport> {
         self.rooms.door.check(Operation::Sync)?;
         let target = Frontend(Arc::clone(&self.rooms));
@@ -173,6 +173,20 @@ impl Target for Frontend {
 
     /// A fill reads the backend after it got its token: what was listed before is too old.
     fn takes_listed_values(&self) -> Option<u64> {
+        None
+    }
+
+    fn takes_entries(&self) -> bool {
+        false
+    }
+
+    async fn versions(&self, keys: &[Key]) -> Vec<Option<Version>> {
+        let heads =
+            self.0.frontend.tier().past_breaker().get_many(keys, &ReadOptions::new().range(0..0)).await;
+        heads.into_iter().map(|head| Some(head.ok()?.entry()?.version().clone())).collect()
+    }
+
+    async fn add_together(&self, _: Vec<(Key, Entry)>) -> Option<Vec<Copied>> {
         None
     }
 

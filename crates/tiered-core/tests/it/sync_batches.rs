@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tiered_conformance::{Intercept, Interceptor};
 use tiered_core::adapter::{BatchOutcomes, Reads};
-use tiered_core::sync::{FullSync, Refresh, SyncOptions, SyncReport, sync, walk_sync};
+use tiered_core::sync::{FullSync, Refresh, SyncOptions, SyncReport, WalkOptions, sync, walk_sync};
 use tiered_core::{
     Action, Atomicity, Batch, Delete, Deleted, Entry, Error, ErrorKind, Feature, Key, ListOptions,
     ListStream, MemoryStore, Outcome, Put, Read, ReadOptions, Result, Store, StoreExt as _, TieredStore,
@@ -37,6 +37,8 @@ enum Meets {
 #[derive(Debug, Default)]
 struct Watch {
     meets: Mutex<VecDeque<Meets>>,
+    /// Whether a walk writes to it.
+    is_of_walk: bool,
     /// Operations and bytes of each batch.
     batches: Mutex<Vec<(usize, u64)>>,
     /// Writes of one key.
@@ -64,7 +66,12 @@ fn bytes(action: &Action) -> u64 {
 #[async_trait]
 impl Interceptor for Watch {
     async fn apply(&self, inner: &dyn Store, batch: Batch) -> Result<BatchOutcomes> {
-        assert_eq!(batch.atomicity(), Atomicity::PerItem, "one refusal must not sink the rest");
+        let judged = if self.is_of_walk { Atomicity::Required } else { Atomicity::PerItem };
+        assert_eq!(
+            batch.atomicity(),
+            judged,
+            "a refusal sinks what may refer to the refused, and nothing else"
+        );
         let size = batch.operations().iter().map(|(_, action)| bytes(action)).sum();
         self.batches.lock().push((batch.len(), size));
         self.most.fetch_max(self.under_way.fetch_add(size, Ordering::Relaxed) + size, Ordering::Relaxed);
@@ -397,12 +404,12 @@ async fn a_walk_reads_and_copies_many_keys_at_once_and_no_root_before_its_parts(
         String::from_utf8_lossy(entry.value()).split_whitespace().map(Key::new).collect()
     };
     let reading = Intercept::new(source.clone(), Reading::default());
-    let target = watched(MemoryStore::new(), &[]);
+    let target = Intercept::new(MemoryStore::new(), Watch { is_of_walk: true, ..Watch::default() });
     // One is there already, and is the same; one is older.
     let there = source.get(&name(3)).await.expect("reads").expect("there");
     target.inner().put(&name(3), tiered_core::adapter::verbatim(&there)).await.expect("written");
     target.inner().put(&name(5), Put::new("old")).await.expect("written");
-    let report = walk_sync(&reading, &target, &roots, &references, &SyncOptions::new()).await.expect("walks");
+    let report = walk_sync(&reading, &target, &roots, &references, &WalkOptions::new()).await.expect("walks");
     assert_eq!((report.reached, report.sync.copied, report.sync.skipped), (2_020, 2_019, 1));
     assert_eq!(source.snapshot(), target.inner().snapshot());
     let asked = reading.asked.lock().clone();
@@ -420,6 +427,7 @@ async fn bounds_of_nothing_count_as_one() {
     assert_eq!(full(&source, &target, &options).await.copied, 20);
     let roots: Vec<Key> = (0..20).map(name).collect();
     let none = |_: &Key, _: &Entry| -> Result<Vec<Key>> { Ok(Vec::new()) };
-    let walked = walk_sync(&source, &MemoryStore::new(), &roots, &none, &options).await.expect("walks");
+    let nothing = WalkOptions::new().concurrency(0).batch(0).byte_budget(0);
+    let walked = walk_sync(&source, &MemoryStore::new(), &roots, &none, &nothing).await.expect("walks");
     assert_eq!(walked.sync.copied, 20);
 }

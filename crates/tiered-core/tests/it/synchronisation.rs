@@ -6,8 +6,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use tiered_conformance::{DerivedReads, Intercept, Interceptor};
 use tiered_core::sync::{
-    Decision, DryRun, FullSync, PopulateMissing, Refresh, StrategyName, SyncOptions, SyncStrategy, sync,
-    sync_keys, walk_sync,
+    Decision, DryRun, FullSync, PopulateMissing, Refresh, StrategyName, SyncOptions, SyncStrategy,
+    WalkOptions, sync, sync_keys, walk_sync,
 };
 use tiered_core::{Entry, ErrorKind, Feature, Key, Listed, MemoryStore, Put, Result, Store, TieredStore};
 
@@ -166,7 +166,7 @@ async fn a_walk_copies_reachable_keys_and_no_root_before_its_parts() {
         source.put(&key(k), Put::new(v)).await.expect("written");
     }
     let roots = [key("root"), key("torn"), key("a"), key("root")];
-    let report = walk_sync(&shared(&source), &shared(&target), &roots, &references, &SyncOptions::new())
+    let report = walk_sync(&shared(&source), &shared(&target), &roots, &references, &WalkOptions::new())
         .await
         .expect("walks");
     let copied: Vec<String> = values(&target).into_keys().collect();

@@ -5,11 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tiered_conformance::{Intercept, Interceptor};
+use tiered_core::adapter::BatchOutcomes;
 use tiered_core::adapter::{Note, Origin, Reads, Stamp, Tombstones, verbatim};
-use tiered_core::sync::{SyncOptions, WalkReport, walk_sync};
+use tiered_core::sync::{Present, Walk, WalkOptions, WalkReport, walk_sync};
 use tiered_core::{
-    Entry, Key, ListOptions, MemoryStore, Put, ReadOptions, Result, Sharing, Store, StoreExt as _,
+    Atomicity, Batch, Entry, Feature, Key, ListOptions, MemoryStore, Put, ReadOptions, Result, Sharing,
+    Store, StoreExt as _, Written,
 };
 
 use crate::scripted::{Trouble, key, over};
@@ -62,7 +65,10 @@ async fn what_a_walk_left_in_the_target_has_all_that_it_refers_to_but_for_its_cy
         let mut dice = fastrand::Rng::with_seed(seed);
         let graph = graph(&mut dice);
         let ways = reaches(&graph);
-        let (source, target) = (MemoryStore::new(), over(MemoryStore::new(), Sharing::Exclusive));
+        let one_by_one = seed % 3 == 0;
+        let target = MemoryStore::new()
+            .declaring(|all| if one_by_one { all.without(Feature::AtomicBatch) } else { all });
+        let (source, target) = (MemoryStore::new(), over(target, Sharing::Exclusive));
         for (index, to) in graph.iter().enumerate() {
             let value: Vec<String> = to.iter().map(|to| node(*to).as_str().to_owned()).collect();
             source.put(&node(index), Put::new(value.join(" "))).await.expect("written");
@@ -73,9 +79,12 @@ async fn what_a_walk_left_in_the_target_has_all_that_it_refers_to_but_for_its_cy
             }
         }
         let roots = [node(0), node(1), node(5)];
-        let options = SyncOptions::new().concurrency(dice.usize(1..4)).batch(dice.usize(1..5));
+        let mut options = WalkOptions::new().concurrency(dice.usize(1..4)).batch(dice.usize(1..5));
+        if dice.bool() {
+            options = options.workspace(MemoryStore::new());
+        }
         let walking = walk_sync(&source, &target, &roots, &references, &options);
-        let patience = if seed % 2 == 0 { Duration::from_millis(dice.u64(0..120)) } else { Duration::MAX };
+        let patience = if seed % 2 == 0 { Duration::from_millis(dice.u64(0..80)) } else { Duration::MAX };
         let report = tokio::time::timeout(patience, walking).await;
         let there: BTreeMap<Key, Entry> = target.inner().snapshot();
         let has = |index: usize| there.contains_key(&node(index));
@@ -118,7 +127,7 @@ async fn a_walk_leaves_local_deletes_and_repairs_what_is_damaged_whatever_else_i
     let note = Note::default().with_origin(Origin::Tombstone);
     let tombstone = Stamp::system().entry(&Put::new("")).with_note(note);
     target.put(deleted, verbatim(&tombstone)).await.expect("written");
-    let report = walk_sync(&source, &target, &names, &references, &SyncOptions::new()).await.expect("walks");
+    let report = walk_sync(&source, &target, &names, &references, &WalkOptions::new()).await.expect("walks");
     assert_eq!((report.sync.copied, report.sync.skipped), (19, 1));
     assert!(!target.contains(deleted).await.expect("looks"), "the delete was undone");
     let shown = ReadOptions::new().tombstones(Tombstones::Show);
@@ -129,7 +138,7 @@ async fn a_walk_leaves_local_deletes_and_repairs_what_is_damaged_whatever_else_i
         source.put(&key(name), Put::new("")).await.expect("written");
     }
     let roots = ["a", "b", "c", "d", "e"].map(key);
-    let report = walk_sync(&source, &torn, &roots, &references, &SyncOptions::new()).await.expect("walks");
+    let report = walk_sync(&source, &torn, &roots, &references, &WalkOptions::new()).await.expect("walks");
     assert_eq!((report.sync.copied, report.sync.failed, report.held_back), (5, 0, 0));
     assert_eq!(source.snapshot(), torn.inner().snapshot());
 }
@@ -160,7 +169,7 @@ async fn a_walk_keeps_within_its_bytes_where_small_values_come_before_large_ones
         source.put(&key(name), Put::new(vec![b' '; 10 << 10])).await.expect("written");
     }
     let weighed = Intercept::new(source, Weighed::default());
-    let options = SyncOptions::new().concurrency(4).byte_budget(160 << 10);
+    let options = WalkOptions::new().concurrency(4).byte_budget(160 << 10);
     let target = MemoryStore::new();
     let report: WalkReport =
         walk_sync(&weighed, &target, &[key("root")], &references, &options).await.expect("walks");
@@ -169,4 +178,215 @@ async fn a_walk_keeps_within_its_bytes_where_small_values_come_before_large_ones
     assert_eq!(listed, 201);
     let most = weighed.most.load(Ordering::Relaxed);
     assert!((20 << 10..=40 << 10).contains(&most), "{most} bytes at once");
+}
+
+/// A source whose entry under a key is replaced once its values were read for the `n`th time.
+#[derive(Debug)]
+struct Replaced {
+    key: Key,
+    by: &'static str,
+    reads: AtomicU64,
+}
+
+#[async_trait]
+impl Interceptor for Replaced {
+    async fn get_many(&self, inner: &dyn Store, keys: &[Key], options: &ReadOptions) -> Reads {
+        let reads = inner.get_many(keys, options).await;
+        let is_whole = options.range.is_none() && keys.contains(&self.key);
+        if is_whole && self.reads.fetch_add(1, Ordering::Relaxed) == 0 {
+            inner.put(&self.key, Put::new(self.by)).await.expect("written");
+        }
+        reads
+    }
+}
+
+/// The root is replaced after it was walked.
+async fn replaced(by: &'static str) -> (WalkReport, BTreeMap<Key, Entry>) {
+    let source = MemoryStore::new();
+    for (name, value) in [("root", "left right"), ("left", ""), ("right", ""), ("new", "")] {
+        source.put(&key(name), Put::new(value)).await.expect("written");
+    }
+    let source = Intercept::new(source, Replaced { key: key("root"), by, reads: AtomicU64::new(0) });
+    let target = MemoryStore::new();
+    // Two roots: they are read together.
+    let roots = [key("root"), key("left")];
+    let report = walk_sync(&source, &target, &roots, &references, &WalkOptions::new()).await.expect("walks");
+    (report, target.snapshot())
+}
+
+#[tokio::test]
+async fn a_value_that_changes_while_it_is_walked_is_copied_only_if_all_that_it_then_refers_to_was_walked() {
+    let (report, there) = replaced("left new").await;
+    assert_eq!((report.changed, report.held_back, report.sync.copied), (1, 1, 2));
+    assert!(!there.contains_key(&key("root")), "it refers to what was not walked");
+    let (report, there) = replaced("right").await;
+    assert_eq!((report.changed, report.held_back, report.sync.copied), (0, 0, 3));
+    assert_eq!(there.get(&key("root")).expect("there").value(), "right");
+}
+
+#[tokio::test]
+async fn leaves_are_read_once_and_what_is_trusted_is_not_read() {
+    struct Follow;
+    #[async_trait]
+    impl Walk for Follow {
+        async fn references(&self, key: &Key, entry: &Entry) -> Result<Vec<Key>> {
+            assert!(!self.is_leaf(key), "{key} is a leaf");
+            references(key, entry)
+        }
+        fn is_leaf(&self, key: &Key) -> bool {
+            key.as_str().starts_with("leaf")
+        }
+    }
+    let source = MemoryStore::new();
+    for (name, value) in [
+        ("root", "one two"),
+        ("one", "leaf-1 leaf-2"),
+        ("two", "leaf-2 gone"),
+        ("leaf-1", "x"),
+        ("leaf-2", "y"),
+    ] {
+        source.put(&key(name), Put::new(value)).await.expect("written");
+    }
+    let weighed = Intercept::new(source, Weighed::default());
+    let target = MemoryStore::new();
+    let report = walk_sync(&weighed, &target, &[key("root"), key("one")], &Follow, &WalkOptions::new())
+        .await
+        .expect("walks");
+    assert_eq!((report.reached, report.missing, report.held_back, report.sync.copied), (6, 1, 3, 3));
+    // The target has "one" and its leaves. Trusted, it is not looked into.
+    weighed.inner().delete(&key("leaf-1"), tiered_core::Delete::new()).await.expect("deleted");
+    let options = WalkOptions::new().present(Present::Trust);
+    let report = walk_sync(&weighed, &target, &[key("one")], &Follow, &options).await.expect("walks");
+    assert_eq!((report.reached, report.trusted, report.missing, report.sync.copied), (1, 1, 0, 0));
+    let report =
+        walk_sync(&weighed, &target, &[key("one")], &Follow, &WalkOptions::new()).await.expect("walks");
+    assert_eq!((report.reached, report.trusted, report.missing, report.held_back), (3, 0, 1, 2));
+}
+
+/// A target that notes its batches and single writes, each of which takes a while.
+#[derive(Debug, Default)]
+struct Noted {
+    takes: Duration,
+    batches: Mutex<Vec<(Atomicity, Vec<Key>)>>,
+    singles: AtomicU64,
+}
+
+#[async_trait]
+impl Interceptor for Noted {
+    async fn apply(&self, inner: &dyn Store, batch: Batch) -> Result<BatchOutcomes> {
+        let keys = batch.operations().iter().map(|(key, _)| key.clone()).collect();
+        self.batches.lock().push((batch.atomicity(), keys));
+        tokio::time::sleep(self.takes).await;
+        inner.apply(batch).await
+    }
+
+    async fn put(&self, inner: &dyn Store, key: &Key, put: Put) -> Result<Written> {
+        self.singles.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(self.takes).await;
+        inner.put(key, put).await
+    }
+}
+
+#[tokio::test]
+async fn the_keys_of_a_cycle_become_visible_together() {
+    let source = MemoryStore::new();
+    for (name, value) in [("a", "b"), ("b", "c leaf"), ("c", "a"), ("leaf", "")] {
+        source.put(&key(name), Put::new(value)).await.expect("written");
+    }
+    let target = Intercept::new(MemoryStore::new(), Noted::default());
+    // Smaller batches than the cycle.
+    let options = WalkOptions::new().batch(1);
+    let report = walk_sync(&source, &target, &[key("a")], &references, &options).await.expect("walks");
+    assert_eq!((report.cycles, report.sync.copied), (3, 4));
+    let batches = target.batches.lock().clone();
+    let [(atomicity, mut cycle)] = <[_; 1]>::try_from(batches).expect("one batch");
+    cycle.sort();
+    assert_eq!((atomicity, cycle), (Atomicity::Required, ["a", "b", "c"].map(key).to_vec()));
+    assert_eq!(target.singles.load(Ordering::Relaxed), 1, "the leaf");
+}
+
+/// A source of which each read takes 20 ms.
+#[derive(Debug)]
+struct Far;
+
+#[async_trait]
+impl Interceptor for Far {
+    async fn load(&self, inner: &dyn Store, key: &Key, options: &ReadOptions) -> Result<tiered_core::Read> {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        inner.load(key, options).await
+    }
+
+    async fn get_many(&self, inner: &dyn Store, keys: &[Key], options: &ReadOptions) -> Reads {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        inner.get_many(keys, options).await
+    }
+}
+
+/// The store that reads one key a request.
+fn without_batches() -> MemoryStore {
+    MemoryStore::new().declaring(|all| all.without(Feature::AtomicBatch))
+}
+
+const CHAIN: usize = 100;
+
+async fn chain(of: &MemoryStore) {
+    for index in 0..CHAIN {
+        let next = if index + 1 == CHAIN { String::new() } else { node(index + 1).as_str().to_owned() };
+        of.put(&node(index), Put::new(next)).await.expect("written");
+    }
+}
+
+#[tokio::test]
+async fn parents_and_children_of_a_chain_are_one_batch() {
+    let source = MemoryStore::new();
+    chain(&source).await;
+    let target = Intercept::new(MemoryStore::new(), Noted::default());
+    let options = WalkOptions::new().batch(25);
+    let report = walk_sync(&source, &target, &[node(0)], &references, &options).await.expect("walks");
+    assert_eq!(report.sync.copied, 100);
+    let batches = target.batches.lock().clone();
+    let sizes: Vec<usize> = batches.iter().map(|(_, keys)| keys.len()).collect();
+    assert_eq!((sizes, target.singles.load(Ordering::Relaxed)), (vec![25; 4], 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_publication_of_a_chain_is_in_order_not_its_reads() {
+    let source = without_batches();
+    chain(&source).await;
+    let source = Intercept::new(source, Far);
+    let takes = Duration::from_millis(5);
+    let target = Intercept::new(without_batches(), Noted { takes, ..Noted::default() });
+    let begun = tokio::time::Instant::now();
+    let report =
+        walk_sync(&source, &target, &[node(0)], &references, &WalkOptions::new()).await.expect("walks");
+    assert_eq!((report.sync.copied, target.singles.load(Ordering::Relaxed)), (100, 100));
+    // To find it takes 100 reads, one after the other; to publish it 100 writes, and reads beside them.
+    let publishing = begun.elapsed().checked_sub(Duration::from_secs(2)).expect("found first");
+    assert!(publishing < Duration::from_millis(100 * 5 + 100), "{publishing:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn sixteen_readers_are_more_than_ten_times_as_fast_as_one() {
+    let source = without_batches();
+    // A tree.
+    for index in 0..2_000 {
+        let children: Vec<String> = (1..=10)
+            .map(|nth| 10 * index + nth)
+            .filter(|child| *child < 2_000)
+            .map(|child| node(child).as_str().to_owned())
+            .collect();
+        source.put(&node(index), Put::new(children.join(" "))).await.expect("written");
+    }
+    let source = Intercept::new(source, Far);
+    let mut times = Vec::new();
+    for readers in [1, 16] {
+        let begun = tokio::time::Instant::now();
+        let options = WalkOptions::new().concurrency(readers);
+        let report =
+            walk_sync(&source, &MemoryStore::new(), &[node(0)], &references, &options).await.expect("walks");
+        assert_eq!(report.sync.copied, 2_000);
+        times.push(begun.elapsed());
+    }
+    let [one, many] = <[Duration; 2]>::try_from(times).expect("two");
+    assert!(one > 10 * many, "{one:?} with one reader, {many:?} with 16");
 }

@@ -1,7 +1,7 @@
 //! What tiered stores have beyond other stores.
 
 use tiered_core::adapter::journal::Sequence;
-use tiered_core::sync::{SyncOptions, SyncReport, SyncStrategy, Walk, WalkReport};
+use tiered_core::sync::{SyncOptions, SyncReport, SyncStrategy, Walk, WalkOptions, WalkReport};
 use tiered_core::{AsKey, Key, Result, TieredStore};
 
 use super::{BlockingStore, Events};
@@ -9,7 +9,7 @@ use super::{BlockingStore, Events};
 /// # Examples
 /// ```
 /// use tiered::blocking::{BlockingStore, Runtime};
-/// use tiered::sync::{FullSync, SyncOptions, Walk};
+/// use tiered::sync::{FullSync, SyncOptions, Walk, WalkOptions};
 /// use tiered::{Entry, Event, Key, MemoryStore, Result, TieredStore};
 ///
 /// let runtime = Runtime::new()?;
@@ -28,7 +28,7 @@ use super::{BlockingStore, Events};
 ///     let text = String::from_utf8_lossy(entry.value());
 ///     text.split_whitespace().map(Key::new).collect()
 /// };
-/// assert_eq!(store.walk_sync(&["root".parse()?], &walk, &SyncOptions::new())?.reached, 2);
+/// assert_eq!(store.walk_sync(&["root".parse()?], &walk, &WalkOptions::new())?.reached, 2);
 ///
 /// // Writes that a backend refused, under write-behind.
 /// for parked in store.inner().parked() {
@@ -64,7 +64,7 @@ impl BlockingStore<TieredStore> {
     }
 
     /// [`TieredStore::walk_sync`].
-    pub fn walk_sync(&self, roots: &[Key], walk: &dyn Walk, options: &SyncOptions) -> Result<WalkReport> {
+    pub fn walk_sync(&self, roots: &[Key], walk: &dyn Walk, options: &WalkOptions) -> Result<WalkReport> {
         self.runtime().wait(self.inner().walk_sync(roots, walk, options))
     }
 }

@@ -1,19 +1,17 @@
 //! Many copies and removals as one batch, in which each is judged alone.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures_util::StreamExt as _;
 use futures_util::future::join;
 use futures_util::stream::FuturesOrdered;
 
-use super::{PlainTarget, STREAM_FROM, copy_of, is_of};
+use super::{PlainTarget, STREAM_FROM, copy_of, is_of, listed_entry};
 use crate::batch::{Action, Applied, Atomicity, Batch};
 use crate::capability::Feature;
-use crate::entry::Entry;
+use crate::entry::{Entry, Origin, Tombstones};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::key::Key;
-use crate::list::Listed;
 use crate::read::{Read, ReadOptions, Reads};
 use crate::sync::target::{Attempt, Batched, Copied, Done, Removed, Task};
 use crate::version::Precondition;
@@ -174,6 +172,32 @@ impl PlainTarget<'_> {
         reads.collect().await
     }
 
+    /// Copies entries, all or nothing. `None` where one of them is to be looked at by itself, or the batch failed.
+    pub(super) async fn copy_together(&self, entries: Vec<(Key, Entry)>) -> Option<Vec<Copied>> {
+        let keys: Vec<Key> = entries.iter().map(|(key, _)| key.clone()).collect();
+        let shown = ReadOptions::new().authoritative().range(0..0).tombstones(Tombstones::Show);
+        let heads = self.target.get_many(&keys, &shown).await;
+        let (mut copied, mut batch) = (Vec::with_capacity(keys.len()), Batch::new());
+        for ((key, entry), head) in entries.into_iter().zip(heads) {
+            let condition = match head.ok()?.into_entry() {
+                None => Precondition::Absent,
+                Some(theirs) if theirs.metadata().note.origin != Origin::Backend => return None,
+                Some(theirs) => Precondition::Matches(theirs.version().clone()),
+            };
+            if is_of(&condition, entry.version()) {
+                copied.push(Copied::Same);
+                continue;
+            }
+            copied.push(Copied::Done(entry.size()));
+            batch.push(key, copy_of(entry).precondition(condition).into());
+        }
+        if !batch.is_empty() {
+            let outcomes = self.target.apply(batch).await.ok()?;
+            outcomes.iter().all(Result::is_ok).then_some(())?;
+        }
+        Some(copied)
+    }
+
     /// Writes the batch. Where it fails as a whole, each of its keys is tried by itself.
     async fn apply(&self, work: &mut Work) {
         let writes = std::mem::take(&mut work.writes);
@@ -198,14 +222,6 @@ impl PlainTarget<'_> {
             }
         }
     }
-}
-
-/// The source's entry, where the listing has all of it. A value that differs from its checksum is read again: the store
-/// says what is wrong with it.
-fn listed_entry(listed: &Listed) -> Option<Entry> {
-    let (value, metadata) = listed.value.clone().zip(listed.metadata.as_ref())?;
-    let entry = Entry::from_parts(value, Arc::clone(metadata));
-    entry.verify().is_ok().then_some(entry)
 }
 
 /// How a task ended whose write had this outcome.
