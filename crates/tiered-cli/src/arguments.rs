@@ -1,6 +1,7 @@
 //! The command line.
 
 mod gc;
+mod import;
 mod rate;
 mod sync;
 mod walk;
@@ -17,6 +18,9 @@ use tiered::ownership::JournalId;
 use tiered::ownership::Lease;
 
 pub(crate) use gc::{Gc, References};
+#[cfg(feature = "git")]
+pub(crate) use import::Git;
+pub(crate) use import::Import;
 pub(crate) use sync::{Chosen, Patterns, Shard, Sync};
 pub(crate) use walk::Walk;
 
@@ -92,7 +96,7 @@ fn known(path: &[&str]) -> Vec<&'static [&'static str]> {
         ["flush"] | ["journal", "retry" | "drop"] => vec![STACK, DECLARED],
         ["journal", "list" | "verify"] => vec![&["journal", "store"], JSON],
         ["journal", "abandon"] => vec![&["journal", "store"]],
-        ["sync" | "walk" | "check" | "conformance" | "replay"] => vec![JSON],
+        ["import", "git"] | ["sync" | "walk" | "check" | "conformance" | "replay"] => vec![JSON],
         _ => Vec::new(),
     }
 }
@@ -333,6 +337,9 @@ pub(crate) enum Command {
     /// Copies what is reachable from roots, each key once and after all that it refers to: a walk that is stopped leaves no
     /// root whose parts are missing, cycles excepted.
     Walk(Walk),
+    /// Brings what another program keeps into a store.
+    #[command(subcommand)]
+    Import(Import),
     /// Compares two stores, and prints the keys that differ. Ends with 6 if there are any.
     Check {
         /// The store that says what should be there.

@@ -4,6 +4,7 @@ mod check;
 mod conformance;
 mod entry;
 mod gc;
+mod import;
 #[cfg(feature = "journal")]
 mod journal;
 mod lifecycle;
@@ -34,6 +35,7 @@ pub(crate) async fn run(schemes: &Schemes, arguments: Arguments) -> Result<u8, F
         }
         Command::Sync(order) => sync::run(schemes, &order, json).await,
         Command::Walk(order) => walk::run(schemes, order, json).await,
+        Command::Import(what) => import::run(schemes, what, json).await,
         Command::Replay(order) => replay::run(schemes, &order, json).await,
         Command::Check { from, to, chosen, values } => {
             check::run(schemes, &from, &to, &chosen, values, json).await

@@ -12,6 +12,7 @@ pub(crate) fn walk(how: References) -> impl Walk + 'static {
         match &how {
             References::Lines => in_lines(entry.value()),
             References::Json(pointer) => in_json(entry.value(), pointer),
+            References::Git => crate::git::references(entry.value()),
         }
     }
 }

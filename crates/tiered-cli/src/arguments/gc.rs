@@ -29,7 +29,7 @@ pub(crate) struct Gc {
     #[arg(long, requires = "roots_under")]
     pub(crate) allow_empty: bool,
     /// How a value names the keys that it refers to: lines (default), one key a line; json, a text or an array of texts;
-    /// json=POINTER, such a text or array at this JSON Pointer, if there is anything.
+    /// json=POINTER, such a text or array at this JSON Pointer, if there is anything; git, as `import git` stores it.
     #[arg(long, value_name = "HOW", requires = "named_roots")]
     pub(crate) references: Option<References>,
     /// Keys that begin with this refer to nothing, and are not read. May be given several times.
@@ -63,6 +63,8 @@ pub(crate) enum References {
     Lines,
     /// A text, or an array of texts, at this JSON Pointer.
     Json(String),
+    /// An object or a reference of git.
+    Git,
 }
 
 impl FromStr for References {
@@ -72,10 +74,11 @@ impl FromStr for References {
         match text.split_once('=') {
             None if text == "lines" => Ok(Self::Lines),
             None if text == "json" => Ok(Self::Json(String::new())),
+            None if text == "git" => Ok(Self::Git),
             Some(("json", pointer)) if pointer.is_empty() || pointer.starts_with('/') => {
                 Ok(Self::Json(pointer.to_owned()))
             }
-            _ => Err("use lines, json or json=/POINTER".to_owned()),
+            _ => Err("use lines, json, json=/POINTER or git".to_owned()),
         }
     }
 }

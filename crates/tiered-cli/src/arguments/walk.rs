@@ -14,12 +14,12 @@ pub(crate) struct Walk {
     /// The target, which is created if it is absent.
     #[arg(long, value_name = "URL")]
     pub(crate) to: String,
-    /// A key to begin with. May be given several times.
+    /// A key to begin with; for git also the short name of a branch or tag. May be given several times.
     #[arg(long, value_name = "KEY", required = true, allow_hyphen_values = true)]
     pub(crate) root: Vec<String>,
     /// How a value names the keys that it refers to: lines, one key a line; json, a text or an array of texts; json=POINTER,
-    /// such a text or array at this JSON Pointer, if there is anything.
-    #[arg(long, value_name = "HOW", default_value = "lines")]
+    /// such a text or array at this JSON Pointer, if there is anything; git, objects and references as `import git` stores them.
+    #[arg(long, visible_alias = "format", value_name = "HOW", default_value = "lines")]
     pub(crate) references: References,
     /// Keys that begin with this refer to nothing. May be given several times.
     #[arg(long, value_name = "PREFIX", allow_hyphen_values = true)]

@@ -8,14 +8,14 @@ use tiered::adapter::url::format_bytes;
 use tiered::adapter::{Clock as _, SystemClock};
 
 use tiered::sync::{DryRun, Present, Walk as Follow, WalkOptions, WalkReport, walk_sync};
-use tiered::{Create, Entry, Key, Result as Stored, Schemes, Store};
+use tiered::{Create, Entry, Key, ReadOptions, Result as Stored, Schemes, Store};
 
 use super::closing;
 use super::sync::target;
-use crate::arguments::Walk;
+use crate::arguments::{References, Walk};
 use crate::exit::{CORRUPT, DIFFERENT, FAILED, Failure, OK};
 use crate::progress::Progress;
-use crate::{output, references, stack};
+use crate::{git, output, references, stack};
 
 #[derive(Debug, Serialize)]
 struct Line {
@@ -96,7 +96,6 @@ fn in_words(report: &WalkReport) -> String {
 }
 
 pub(super) async fn run(schemes: &Schemes, order: Walk, json: bool) -> Result<u8, Failure> {
-    let roots: Vec<Key> = order.root.iter().map(Key::new).collect::<Stored<_>>()?;
     if stack::same(&order.from, &order.to) {
         return Err(Failure::Usage(format!(
             "{} is source and target; name two stores",
@@ -104,6 +103,10 @@ pub(super) async fn run(schemes: &Schemes, order: Walk, json: bool) -> Result<u8
         )));
     }
     let from = stack::read_alone(schemes, &order.from).await?;
+    let roots = match roots(&*from, &order).await {
+        Ok(roots) => roots,
+        Err(error) => return closing(&*from, Err(error)).await,
+    };
     let to = match target(schemes, &order.to, order.dry_run).await {
         Ok(to) => to,
         Err(error) => return closing(&*from, Err(error)).await,
@@ -117,6 +120,31 @@ pub(super) async fn run(schemes: &Schemes, order: Walk, json: bool) -> Result<u8
     };
     let done = closing(&*to, done).await;
     closing(&*from, done).await
+}
+
+/// The keys to begin with. Git's names may be short.
+async fn roots(from: &dyn Store, order: &Walk) -> Result<Vec<Key>, Failure> {
+    if order.references != References::Git {
+        return Ok(order.root.iter().map(Key::new).collect::<Stored<_>>()?);
+    }
+    let mut roots = Vec::new();
+    for name in &order.root {
+        roots.push(if git::is_id(name) { Key::new(name)? } else { named(from, name).await? });
+    }
+    Ok(roots)
+}
+
+/// The reference of this name.
+async fn named(from: &dyn Store, name: &str) -> Result<Key, Failure> {
+    for name in git::names(name) {
+        let key = Key::new(name)?;
+        if from.head(&key, &ReadOptions::new().authoritative()).await?.is_some() {
+            return Ok(key);
+        }
+    }
+    Err(Failure::Usage(format!(
+        "{name} is no reference in the source, and no whole id of an object; see list refs/"
+    )))
 }
 
 async fn between(

@@ -4,6 +4,8 @@
 mod damage;
 mod files;
 mod gc;
+#[cfg(feature = "git")]
+mod git;
 mod help;
 mod journals;
 mod lifecycle;
