@@ -87,8 +87,8 @@ pub(super) async fn discover(
             let waiting = (ledger.reached() - next) as usize;
             // Each reader has some, rather than one all.
             let some = if together { (waiting / at_a_time).clamp(LEAST, MOST).min(waiting) } else { 1 };
-            let ids: Vec<Id> = (next..).take(some).collect();
-            next += ids.len() as Id;
+            let ids: Vec<Id> = (next..ledger.reached()).take(some).collect();
+            next = ids.last().map_or(next, |last| last + 1);
             let keys = ledger.keys(&ids).await?;
             running.push(look(sides, ids.into_iter().zip(keys).collect()).boxed());
         }
@@ -164,12 +164,11 @@ async fn look(sides: Sides<'_>, keys: Vec<(Id, Key)>) -> Vec<(Id, Key, Result<Fo
         while let Some(head) = heads.next_if(|head| {
             some.is_empty() || weight.saturating_add(head.size) <= sides.options.sync().share()
         }) {
-            match head.found {
-                Some(found) => looked_at.push((head.id, head.key, Ok(found))),
-                None => {
-                    weight = weight.saturating_add(head.size);
-                    some.push((head.id, head.key));
-                }
+            if let Some(found) = head.found {
+                looked_at.push((head.id, head.key, Ok(found)));
+            } else {
+                weight = weight.saturating_add(head.size);
+                some.push((head.id, head.key));
             }
         }
         let asked: Vec<Key> = some.iter().map(|(_, key)| key.clone()).collect();

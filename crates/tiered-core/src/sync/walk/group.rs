@@ -110,7 +110,7 @@ impl Group<Item> {
     pub(super) fn cycles(&self) -> u64 {
         let within = |component: &Vec<Item>| {
             let members: HashSet<Id> = component.iter().map(Item::id).collect();
-            let children = component.iter().flat_map(|item| item.children());
+            let children = component.iter().flat_map(Item::children);
             children.filter(|child| members.contains(child)).count() as u64
         };
         self.components.iter().map(within).sum()
@@ -210,9 +210,8 @@ impl Group<Parcel> {
 
     /// Copies many as one, if the target can: how they ended, as far as they did.
     async fn at_once(&self, target: &dyn Target, taking: Taking) -> Option<HashMap<Id, Result<Copied>>> {
-        if self.iter().nth(1).is_none() {
-            return None;
-        }
+        // One key is no batch.
+        self.iter().nth(1)?;
         let ids = self.iter().map(|parcel| parcel.item.id);
         match taking {
             Taking::Singly => None,

@@ -156,16 +156,14 @@ impl Ledger {
                         Some(mut id) => Some(id.try_get_u32_le().map_err(|_| foreign())?),
                         None => new.get(key).copied(),
                     };
-                    let id = match known {
-                        Some(id) => id,
-                        None => {
-                            let id = next()?;
-                            new.insert(key, id);
-                            batch.push(name, Put::new(Bytes::copy_from_slice(&id.to_le_bytes())).into());
-                            batch.push(name_of_key(id)?, Put::new(key.as_str().to_owned()).into());
-                            id
-                        }
-                    };
+                    if let Some(id) = known {
+                        found.push(id);
+                        continue;
+                    }
+                    let id = next()?;
+                    new.insert(key, id);
+                    batch.push(name, Put::new(Bytes::copy_from_slice(&id.to_le_bytes())).into());
+                    batch.push(name_of_key(id)?, Put::new(key.as_str().to_owned()).into());
                     found.push(id);
                 }
                 put(&**store, batch).await?;

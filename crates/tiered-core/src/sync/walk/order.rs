@@ -107,7 +107,9 @@ impl Order {
         }
         let first = self.open.iter().rposition(|open| *open == id)?;
         let closed = self.open.split_off(first);
-        closed.iter().for_each(|id| self.set(*id, CLOSED));
+        for id in &closed {
+            self.set(*id, CLOSED);
+        }
         Some(closed)
     }
 }
@@ -164,7 +166,7 @@ mod tests {
         ledger.note((0..count).map(ring).collect()).await.expect("noted");
         let mut order = Order::new(count);
         let found = order.next(&ledger, &Marks::default()).await.expect("searched").expect("one");
-        assert_eq!(found.len() as u32, count);
+        assert_eq!(found.len(), count as usize);
         assert_eq!(order.next(&ledger, &Marks::default()).await.expect("searched"), None);
     }
 }

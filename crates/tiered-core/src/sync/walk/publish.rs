@@ -173,7 +173,7 @@ impl<'a> Publisher<'a> {
         let number = self.next;
         self.next += 1;
         self.group_of.extend(group.iter().map(|item| (item.id(), number)));
-        let children = group.iter().flat_map(|item| item.children());
+        let children = group.iter().flat_map(Item::children);
         let waits_for: BTreeSet<u64> = children
             .filter_map(|child| self.group_of.get(child))
             .copied()
