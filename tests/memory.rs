@@ -1,4 +1,7 @@
-//! A sync of any size takes the same memory: a million keys pass through less than a megabyte.
+//! A sync of any size takes the same memory: a million keys pass through less than a megabyte. A walk with a workspace takes some
+//! bytes a key.
+//!
+//! `TIERED_WALK_KEYS` walks more keys.
 
 use std::alloc::System;
 use std::sync::Arc;
@@ -7,11 +10,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tiered::adapter::Stamp;
-use tiered::sync::{Refresh, SyncOptions, sync};
+use tiered::sync::{Refresh, SyncOptions, WalkOptions, sync, walk_sync};
 use tiered::{
-    Capabilities, Delete, Deleted, Durability, Feature, Key, ListOptions, ListStream, Listed, Put, Read,
-    ReadOptions, Result, Sharing, Store, Written,
+    Capabilities, Delete, Deleted, Durability, Entry, Feature, Key, ListOptions, ListStream, Listed, Put,
+    Read, ReadOptions, Result, Sharing, Store, Written,
 };
+use tokio::sync::Mutex;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -20,6 +24,9 @@ const KEYS: u64 = 1_000_000;
 
 /// Bytes of a value: a window of copies is some tens of them.
 const VALUE: usize = 1000;
+
+/// What the process holds is what one test holds.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// Bytes that a sync may take at most: its window of values, and the report.
 const MOST: usize = 1 << 20;
@@ -59,6 +66,41 @@ impl Store for Endless {
     }
 }
 
+/// A tree of so many keys, none of which it holds: each refers to ten others.
+#[derive(Debug)]
+struct Tree(Capabilities, Stamp, u64);
+
+fn node(number: u64) -> Key {
+    Key::new(format!("nodes/of/a/tree/{number:016}")).expect("a key")
+}
+
+#[async_trait]
+impl Store for Tree {
+    fn capabilities(&self) -> &Capabilities {
+        &self.0
+    }
+    async fn claim(&self, scope: &tiered::adapter::Scope) -> Result<tiered::adapter::Claim> {
+        let _ = scope;
+        Ok(tiered::adapter::Claim::shared())
+    }
+    async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+        let number =
+            key.as_str().rsplit('/').next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
+        let children = (1..=10).map(|nth| 10 * number + nth).filter(|child| *child < self.2);
+        let value: Vec<u8> = children.flat_map(u64::to_le_bytes).collect();
+        Read::answer(Some(self.1.entry(&Put::new(value))), options)
+    }
+    async fn put(&self, _: &Key, put: Put) -> Result<Written> {
+        Ok(Written::committed(self.1.entry(&put).version().clone()))
+    }
+    async fn delete(&self, _: &Key, _: Delete) -> Result<Deleted> {
+        Ok(Deleted::committed(false))
+    }
+    fn list(&self, _: ListOptions) -> ListStream {
+        Box::pin(futures_util::stream::empty())
+    }
+}
+
 /// Takes everything, keeps nothing, and notes how much the process holds when it does.
 #[derive(Debug)]
 struct Void(Capabilities, Stamp, Arc<AtomicUsize>);
@@ -89,13 +131,46 @@ impl Store for Void {
     }
 }
 
+fn declared(name: &'static str) -> Capabilities {
+    Capabilities::new(name, Durability::Volatile, Sharing::Exclusive)
+        .with(Feature::ConditionalPut)
+        .with(Feature::ConditionalDelete)
+}
+
+/// What a walk of so many keys holds at its peak. What it knows of them is in a file.
+async fn walked(keys: u64) -> usize {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("redb:{}/keys.redb?durability=buffer&cache=1MiB", folder.path().display());
+    let workspace = tiered::open(&url, tiered::Create::IfAbsent).await.expect("made");
+    let peak = Arc::new(AtomicUsize::new(0));
+    let from = Tree(declared("tree"), Stamp::system(), keys);
+    let to = Void(declared("void"), Stamp::system(), Arc::clone(&peak));
+    let follow = |_: &Key, entry: &Entry| -> Result<Vec<Key>> {
+        let (children, _) = entry.value().as_chunks::<8>();
+        Ok(children.iter().map(|child| node(u64::from_le_bytes(*child))).collect())
+    };
+    let before = held();
+    let options = WalkOptions::new().workspace(Arc::clone(&workspace));
+    let report = walk_sync(&from, &to, &[node(0)], &follow, &options).await.expect("walks");
+    assert_eq!((report.reached, report.sync.copied), (keys, keys));
+    workspace.close().await.expect("closes");
+    peak.load(Ordering::Relaxed).saturating_sub(before)
+}
+
+#[tokio::test]
+async fn a_walk_with_a_workspace_takes_some_bytes_a_key() {
+    let _alone = ALONE.lock().await;
+    let few = 10_000;
+    let many = std::env::var("TIERED_WALK_KEYS").ok().and_then(|keys| keys.parse().ok()).unwrap_or(60_000);
+    let (less, more) = (walked(few).await, walked(many).await);
+    println!("{few} keys: {less} bytes; {many} keys: {more} bytes");
+    let each = more.saturating_sub(less) / usize::try_from(many - few).expect("fits");
+    assert!(each < 16, "each of {many} keys took {each} bytes");
+}
+
 #[tokio::test]
 async fn a_sync_of_a_million_keys_takes_less_than_a_megabyte() {
-    let declared = |name: &'static str| {
-        Capabilities::new(name, Durability::Volatile, Sharing::Exclusive)
-            .with(Feature::ConditionalPut)
-            .with(Feature::ConditionalDelete)
-    };
+    let _alone = ALONE.lock().await;
     let peak = Arc::new(AtomicUsize::new(0));
     let from: Arc<dyn Store> = Arc::new(Endless(declared("endless"), Stamp::system()));
     let to: Arc<dyn Store> = Arc::new(Void(declared("void"), Stamp::system(), Arc::clone(&peak)));

@@ -149,10 +149,16 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    /// A copy of one key that was in no group.
-    pub(super) fn copy(place: Place, key: Key, copied: Result<Copied>) -> Self {
-        let counts = Counts::listed(matches!(place, Place::Up(_)), false);
-        let tasks = vec![TaskEnded { key, repairs: false, result: copied.map(Done::Copied) }];
+    /// Copies of named keys.
+    pub(super) fn copies(place: Place, copied: Vec<(Key, Result<Copied>)>) -> Self {
+        let mut counts = Counts::default();
+        if matches!(place, Place::Up(_)) {
+            counts.listed_from = copied.len() as u64;
+        }
+        let tasks = copied
+            .into_iter()
+            .map(|(key, copied)| TaskEnded { key, repairs: false, result: copied.map(Done::Copied) })
+            .collect();
         Self { tasks, is_whole: true, counts, weight: 0, place }
     }
 

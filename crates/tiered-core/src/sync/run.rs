@@ -11,10 +11,11 @@ use super::report::SyncReport;
 use super::strategy::SyncStrategy;
 use super::target::{Attempt, Copied, Target, Task, Theirs};
 use super::window::Window;
+use crate::capability::Feature;
 use crate::error::Result;
 use crate::key::Key;
 use crate::list::{ListOptions, Listed};
-use crate::read::ReadOptions;
+use crate::read::{Read, ReadOptions};
 use crate::store::Store;
 
 fn is_local(listed: &Listed) -> bool {
@@ -124,7 +125,7 @@ impl Run<'_> {
     }
 }
 
-/// Copies named keys.
+/// Copies named keys: together those that the target lacks, where both stores take many as one request.
 pub(crate) async fn run_keys(
     source: &dyn Store,
     target: &dyn Target,
@@ -132,27 +133,79 @@ pub(crate) async fn run_keys(
     options: &SyncOptions,
 ) -> Result<SyncReport> {
     let mut window = Window::new(options);
+    for key in options.failed_before() {
+        let copying =
+            copy_keys(source, target, Place::Again(key.clone()), std::slice::from_ref(key), options);
+        window.begin(0, copying.boxed()).await?;
+    }
     // Behind the checkpoint, where that is one of them.
     let after = options.resume.as_ref().and_then(|checkpoint| checkpoint.after.as_ref());
     let done = after.and_then(|after| keys.iter().position(|key| key == after)).map_or(0, |place| place + 1);
-    let again = options.failed_before().iter().map(|key| Place::Again(key.clone()));
-    let rest = keys.iter().skip(done).map(|key| Place::Up(key.clone()));
-    for place in again.chain(rest) {
-        let (Place::Again(key) | Place::Up(key)) = &place else { continue };
-        let key = key.clone();
-        let copying = async move {
-            let copied = match options.dry_run {
-                DryRun::Yes => source
-                    .head(&key, &ReadOptions::new())
-                    .await
-                    .map(|head| head.map_or(Copied::Vanished, |metadata| Copied::Done(metadata.size))),
-                DryRun::No => copy_named(target, &key, None).await,
-            };
-            Ended::copy(place, key, copied)
-        };
+    let together = target.batches() && source.capabilities().has(Feature::AtomicBatch);
+    let rest = keys.get(done..).unwrap_or_default();
+    for some in rest.chunks(if together { options.in_a_batch() } else { 1 }) {
+        let Some(last) = some.last() else { continue };
+        let copying = copy_keys(source, target, Place::Up(last.clone()), some, options);
         window.begin(0, copying.boxed()).await?;
     }
     window.finish().await
+}
+
+/// Copies some keys, at most so many bytes of values at a time, or one larger value.
+async fn copy_keys(
+    source: &dyn Store,
+    target: &dyn Target,
+    place: Place,
+    keys: &[Key],
+    options: &SyncOptions,
+) -> Ended {
+    if let ([key], DryRun::No) = (keys, options.dry_run) {
+        return Ended::copies(place, vec![(key.clone(), copy_named(target, key, None).await)]);
+    }
+    let heads = source.get_many(keys, &ReadOptions::new().authoritative().range(0..0)).await;
+    let found = |head: Result<Read>| head.map(|head| head.into_entry().map(|entry| entry.metadata().size));
+    let sizes: Vec<Result<Option<u64>>> = heads.into_iter().map(found).collect();
+    let mut copied = Vec::with_capacity(keys.len());
+    if options.dry_run == DryRun::Yes {
+        let pretended = |size: Result<Option<u64>>| Ok(size?.map_or(Copied::Vanished, Copied::Done));
+        copied.extend(keys.iter().cloned().zip(sizes.into_iter().map(pretended)));
+        return Ended::copies(place, copied);
+    }
+    let mut lacks = target.lacks(keys).await.into_iter();
+    let (mut tasks, mut weight) = (Vec::new(), 0_u64);
+    for (key, size) in keys.iter().zip(sizes) {
+        let lacks = lacks.next().unwrap_or_default();
+        match size {
+            Ok(Some(size)) if lacks => {
+                if weight.saturating_add(size) > options.share() {
+                    copy_lacking(target, std::mem::take(&mut tasks), &mut copied).await;
+                    weight = 0;
+                }
+                weight = weight.saturating_add(size);
+                tasks.push(Task::Copy(Listed::new(key.clone(), size), None));
+            }
+            Ok(None) => copied.push((key.clone(), Ok(Copied::Vanished))),
+            // What is wrong with it, if anything, shows when it is copied by itself.
+            _ => copied.push((key.clone(), copy_named(target, key, None).await)),
+        }
+    }
+    copy_lacking(target, tasks, &mut copied).await;
+    Ended::copies(place, copied)
+}
+
+/// Copies keys that the target lacked, and by themselves those whose copy as one did not end.
+async fn copy_lacking(target: &dyn Target, tasks: Vec<Task>, copied: &mut Vec<(Key, Result<Copied>)>) {
+    if tasks.is_empty() {
+        return;
+    }
+    let answers = target.carry_out(&tasks).await;
+    for (task, answer) in tasks.iter().zip(answers) {
+        let ended = match answer.copied() {
+            Some(copied) => copied,
+            None => copy_named(target, task.key(), None).await,
+        };
+        copied.push((task.key().clone(), ended));
+    }
 }
 
 /// Copies a key over whatever the target has, as listed now. `ours`: the entry to copy; without one, what the source has now.

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt as _;
 
 use crate::entry::{Entry, Origin};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::list::{ListOptions, ListStream, Listed};
 use crate::version::Version;
@@ -130,6 +130,17 @@ pub(crate) enum Batched {
     Ended(Result<Done>),
     /// It is to be carried out by itself.
     Alone(Attempt),
+}
+
+impl Batched {
+    /// How the copy of a key that the target lacked has ended; `None` where the key is to be looked at by itself.
+    pub(crate) fn copied(self) -> Option<Result<Copied>> {
+        match self {
+            Self::Ended(Ok(Done::Copied(copied))) if copied != Copied::Overtaken => Some(Ok(copied)),
+            Self::Ended(Err(error)) if error.kind() != ErrorKind::Corrupt => Some(Err(error)),
+            _ => None,
+        }
+    }
 }
 
 /// What a sync writes to: a plain store, or the frontend of a live tiered store.

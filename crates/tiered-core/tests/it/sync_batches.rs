@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tiered_conformance::{Intercept, Interceptor};
 use tiered_core::adapter::{BatchOutcomes, Reads};
-use tiered_core::sync::{FullSync, Refresh, SyncOptions, SyncReport, WalkOptions, sync, walk_sync};
+use tiered_core::sync::{
+    FullSync, Refresh, SyncOptions, SyncReport, WalkOptions, sync, sync_keys, walk_sync,
+};
 use tiered_core::{
     Action, Atomicity, Batch, Delete, Deleted, Entry, Error, ErrorKind, Feature, Key, ListOptions,
     ListStream, MemoryStore, Outcome, Put, Read, ReadOptions, Result, Store, StoreExt as _, TieredStore,
@@ -417,6 +419,32 @@ async fn a_walk_reads_and_copies_many_keys_at_once_and_no_root_before_its_parts(
     assert!(asked.len() <= 100, "{asked:?}");
     let batches = target.batches.lock().len();
     assert!(batches <= 10, "{batches} batches");
+}
+
+#[tokio::test]
+async fn named_keys_are_read_and_copied_many_at_once() {
+    let source = filled(2_000, "new").await;
+    let reading = Intercept::new(source.clone(), Reading::default());
+    let target = watched(MemoryStore::new(), &[]);
+    let there = source.get(&name(3)).await.expect("reads").expect("there");
+    target.inner().put(&name(3), tiered_core::adapter::verbatim(&there)).await.expect("written");
+    target.inner().put(&name(5), Put::new("old")).await.expect("written");
+    let keys: Vec<Key> = (0..1_990).chain([5_000]).map(name).collect();
+    let options = SyncOptions::new().batch(100);
+    let report = sync_keys(&reading, &target, &keys, &options).await.expect("syncs");
+    assert_eq!((report.copied, report.skipped, report.vanished, report.failed), (1_989, 1, 1, 0));
+    assert_eq!(values(target.inner()).len(), 1_990);
+    assert_eq!(values(target.inner()).get(&name(5)), Some(&"new".into()));
+    assert_eq!(target.batches.lock().len(), 20);
+    // Twice for each batch: how large the values are, then these. And the two that the target had.
+    let asked = reading.asked.lock().len();
+    assert!(asked <= 2 * 20 + 4, "{asked} reads");
+    // The bound on bytes holds within a batch.
+    let target = watched(MemoryStore::new(), &[]);
+    let options = SyncOptions::new().byte_budget(16 * 30);
+    sync_keys(&source, &target, &keys, &options).await.expect("syncs");
+    let most = target.batches.lock().iter().map(|(_, bytes)| *bytes).max();
+    assert_eq!(most, Some(30), "of a share of 30 bytes, ten values of 3");
 }
 
 #[tokio::test]

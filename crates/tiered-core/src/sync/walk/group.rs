@@ -5,13 +5,13 @@ use std::collections::{HashMap, HashSet};
 use super::discover::{Sides, read};
 use super::ledger::{Id, Ledger, Node};
 use crate::entry::Entry;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::list::Listed;
 use crate::read::{Read, ReadOptions};
 use crate::sync::options::DryRun;
 use crate::sync::run::copy_named;
-use crate::sync::target::{Batched, Copied, Done, Target, Task};
+use crate::sync::target::{Copied, Target, Task};
 
 /// How a target takes keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,15 +234,8 @@ impl Group<Parcel> {
                 let tasks: Vec<Task> =
                     lacking.iter().map(|parcel| Task::Copy(parcel.listed(), None)).collect();
                 let answers = if tasks.is_empty() { Vec::new() } else { target.carry_out(&tasks).await };
-                let ended = lacking.iter().zip(answers).filter_map(|(parcel, answer)| match answer {
-                    Batched::Ended(Ok(Done::Copied(done))) if done != Copied::Overtaken => {
-                        Some((parcel.item.id, Ok(done)))
-                    }
-                    Batched::Ended(Err(error)) if error.kind() != ErrorKind::Corrupt => {
-                        Some((parcel.item.id, Err(error)))
-                    }
-                    _ => None,
-                });
+                let ended = lacking.iter().zip(answers);
+                let ended = ended.filter_map(|(parcel, answer)| Some((parcel.item.id, answer.copied()?)));
                 Some(ended.collect())
             }
         }
