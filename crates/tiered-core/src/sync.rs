@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod decide;
+mod follow;
 mod group;
 mod merge;
 mod options;
@@ -84,6 +85,54 @@ pub async fn sync(
     let _claim = target.claim(&Scope::prefix(&options.prefix)).await?;
     let target = plain(source, target, options, strategy.changes())?;
     run(source, &target, strategy, options).await.map_err(|error| error.during(Operation::Sync))
+}
+
+/// Keeps `target` in step with `source`: a sync, and then what the source's feed tells ([`Store::changes`]), until the feed
+/// ends because the source is closed.
+///
+/// The feed begins before the sync, so nothing that is written meanwhile is missed. What changes while others are compared waits and goes
+/// together, in batches as in a sync; of more than 100,000 keys that wait, all are compared instead, and so they are when the feed says
+/// that it may have missed some. A key that failed is tried again after a second, then ever more rarely, down to once a minute. So
+/// are all that were due when a store could not be reached. Each pass reports its own progress.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] where the source has no feed ([`Feature::Changes`](crate::Feature::Changes)): sync again now and then
+/// instead. As [`sync`], except for errors that are retryable.
+///
+/// # Cancel safety
+/// As [`sync`].
+///
+/// # Examples
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use tiered_core::sync::{FullSync, SyncOptions, follow};
+/// use tiered_core::{ErrorKind, MemoryStore};
+///
+/// let (source, target) = (MemoryStore::new(), MemoryStore::new());
+/// // Memory tells of nothing; Postgres does.
+/// let refused = follow(&source, &target, &FullSync, &SyncOptions::new()).await.unwrap_err();
+/// assert_eq!(refused.kind(), ErrorKind::Unsupported);
+/// # });
+/// ```
+pub async fn follow(
+    source: &(impl AsStore + ?Sized),
+    target: &(impl AsStore + ?Sized),
+    strategy: &dyn SyncStrategy,
+    options: &SyncOptions,
+) -> Result<()> {
+    let (source, target) = (source.as_store(), target.as_store());
+    let _claim = target.claim(&Scope::prefix(&options.prefix)).await?;
+    let target = plain(source, target, options, strategy.changes())?;
+    let changes = source.changes().ok_or_else(|| {
+        let message = format!(
+            "{} has no feed of changes; sync again now and then instead",
+            source.capabilities().name()
+        );
+        Error::new(ErrorKind::Unsupported, message).during(Operation::Sync)
+    })?;
+    follow::run_follow(source, changes, &target, strategy, options)
+        .await
+        .map_err(|error| error.during(Operation::Sync))
 }
 
 /// Copies the named keys from `source` to `target`, replacing what is there.

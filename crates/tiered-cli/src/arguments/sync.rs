@@ -36,6 +36,10 @@ pub(crate) struct Sync {
     /// Compares both sides afterwards, as `check` does. Ends with 6 if they differ where they should not.
     #[arg(long)]
     pub(crate) verify: bool,
+    /// Goes on afterwards with what the source tells of, until it is stopped. For sources with a feed of changes, such as
+    /// Postgres. What fails is tried again.
+    #[arg(long, conflicts_with_all = ["resume", "verify", "dry_run"])]
+    pub(crate) follow: bool,
     /// At most so many bytes of values a second, such as 10MiB.
     #[arg(long, value_name = "BYTES", value_parser = bytes_per_second)]
     pub(crate) limit_rate: Option<u64>,

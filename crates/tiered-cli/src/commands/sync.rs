@@ -11,9 +11,9 @@ use serde::Serialize;
 use tiered::adapter::url::format_bytes;
 use tiered::adapter::{Clock as _, SystemClock};
 use tiered::sync::{
-    Checkpoint, DryRun, ProgressStream, StrategyName, SyncOptions, SyncProgress, SyncReport, sync,
+    Checkpoint, DryRun, ProgressStream, StrategyName, SyncOptions, SyncProgress, SyncReport, follow, sync,
 };
-use tiered::{Create, ErrorKind, MemoryStore, Schemes, Store};
+use tiered::{Create, ErrorKind, Feature, MemoryStore, Schemes, Store};
 
 use self::state::{Range, State};
 use super::check::{self, compare};
@@ -57,6 +57,13 @@ pub(super) async fn run(schemes: &Schemes, order: &Sync, json: bool) -> Result<u
         return Err(Failure::Usage(why.to_owned()));
     }
     let from = stack::read_alone(schemes, &order.from).await?;
+    if order.follow && !from.capabilities().has(Feature::Changes) {
+        let why = format!(
+            "{} has no feed of changes; sync again now and then instead of --follow",
+            stack::without_secrets(&order.from)
+        );
+        return closing(&*from, Err(Failure::Usage(why))).await;
+    }
     let state = match &order.resume {
         Some(place) => match State::open(schemes, place, order).await {
             Ok(state) => Some(state),
@@ -104,6 +111,12 @@ async fn between(
     let started = clock.uptime();
     let (options, progress) = options.progress();
     let strategy_of_it = strategy.strategy();
+    if order.follow {
+        let following = async move { follow(from, to, strategy_of_it.as_ref(), &options).await };
+        let (ended, _) = tokio::join!(following, watch(progress, None, &range));
+        ended?;
+        return Ok(OK);
+    }
     let syncing = async move { sync(from, to, strategy_of_it.as_ref(), &options).await };
     let (report, last) = tokio::join!(syncing, watch(progress, state, &range));
     let seconds = clock.uptime().saturating_sub(started).as_secs_f64();

@@ -271,3 +271,13 @@ fn the_rate_is_a_limit() {
     assert!(seconds >= 0.9, "{report}");
     place.run(&[&sync[..], &["0B"]].concat()).ends(2).says("nothing would ever be copied");
 }
+
+#[test]
+fn a_source_that_tells_of_no_changes_cannot_be_followed() {
+    let place = Place::new();
+    let (from, to) = (place.url("from.redb"), place.url("to.redb"));
+    place.put(&from, "k", b"v");
+    let follow = ["sync", "--from", &from, "--to", &to, "--strategy", "full-sync", "--follow"];
+    place.run(&follow).ends(2).says("has no feed of changes");
+    assert!(!place.path("to.redb").exists(), "nothing is made");
+}

@@ -227,6 +227,12 @@ impl SyncOptions {
         self
     }
 
+    /// Whether a sync with these options looks at the key.
+    pub(super) fn covers(&self, key: &Key) -> bool {
+        let is_behind = self.after.as_ref().is_none_or(|after| key > after);
+        key.as_str().starts_with(&self.prefix) && is_behind && !self.is_beyond(key) && self.admits(key)
+    }
+
     pub(super) fn admits(&self, key: &Key) -> bool {
         self.filter.as_ref().is_none_or(|keep| keep(key))
     }

@@ -1,5 +1,8 @@
 //! Carrying decisions out: the two listings are read while groups of keys are copied and removed.
 
+use std::collections::BTreeSet;
+
+use futures_util::stream::FuturesOrdered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::Semaphore;
 
@@ -29,6 +32,16 @@ pub(crate) async fn run(
     strategy: &dyn SyncStrategy,
     options: &SyncOptions,
 ) -> Result<SyncReport> {
+    Ok(run_naming(source, target, strategy, options).await?.0)
+}
+
+/// The same, with the keys that failed.
+pub(super) async fn run_naming(
+    source: &dyn Store,
+    target: &dyn Target,
+    strategy: &dyn SyncStrategy,
+    options: &SyncOptions,
+) -> Result<(SyncReport, Vec<Key>)> {
     let mut theirs = ListOptions::new().prefix(options.prefix.clone());
     theirs.start_after = options.starts_after().cloned();
     let mut ours = theirs.clone();
@@ -50,6 +63,39 @@ pub(crate) async fn run(
     run.window.finish().await
 }
 
+/// Runs a strategy over these keys, as both sides list them now.
+pub(super) async fn run_changed(
+    source: &dyn Store,
+    target: &dyn Target,
+    strategy: &dyn SyncStrategy,
+    options: &SyncOptions,
+    keys: &BTreeSet<Key>,
+) -> Result<(SyncReport, Vec<Key>)> {
+    let alone = Semaphore::new(options.at_a_time());
+    let mut run =
+        Run { target, options, alone: &alone, window: Window::new(options), group: Group::default() };
+    let (mut rest, mut looks) = (keys.iter(), FuturesOrdered::new());
+    loop {
+        for key in rest.by_ref().take(options.at_a_time() - looks.len()) {
+            looks.push_back(look_at_both(source, target, key));
+        }
+        let Some(sides) = looks.next().await else { break };
+        run.take(strategy, Pair::of(sides?)).await?;
+    }
+    run.begin().await?;
+    run.window.finish().await
+}
+
+/// What both sides list of a key now.
+async fn look_at_both(
+    source: &dyn Store,
+    target: &dyn Target,
+    key: &Key,
+) -> Result<(Option<Seen>, Option<Seen>)> {
+    let one = || ListOptions::new().prefix(key.as_str()).limit(1);
+    Ok((look_at(key, source.list(one())).await?, look_at(key, target.list(one())).await?))
+}
+
 struct Run<'a> {
     target: &'a dyn Target,
     options: &'a SyncOptions,
@@ -63,8 +109,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// Looks anew at a key that failed in an earlier run.
     async fn again(&mut self, source: &dyn Store, strategy: &dyn SyncStrategy, key: &Key) -> Result<()> {
-        let one = || ListOptions::new().prefix(key.as_str()).limit(1);
-        let sides = (look_at(key, source.list(one())).await?, look_at(key, self.target.list(one())).await?);
+        let sides = look_at_both(source, self.target, key).await?;
         let is_local = matches!(&sides.1, Some(Seen::Listed(listed)) if is_local(listed));
         let pair = Pair::of(sides);
         let is_gone = pair.key().is_none();
@@ -148,7 +193,7 @@ pub(crate) async fn run_keys(
         let copying = copy_keys(source, target, Place::Up(last.clone()), some, options);
         window.begin(0, copying.boxed()).await?;
     }
-    window.finish().await
+    Ok(window.finish().await?.0)
 }
 
 /// Copies some keys, at most so many bytes of values at a time, or one larger value.

@@ -74,12 +74,13 @@ impl<'a> Window<'a> {
         Ok(())
     }
 
-    /// Waits for all groups, and ends the sync.
-    pub(super) async fn finish(mut self) -> Result<SyncReport> {
+    /// Waits for all groups, and ends the sync: what was counted, and the keys that failed. Of more than
+    /// [`Checkpoint::MAX_FAILED`] these are the first ones, one more than that.
+    pub(super) async fn finish(mut self) -> Result<(SyncReport, Vec<Key>)> {
         while !self.is_idle() {
             self.settle_one().await?;
         }
-        Ok(self.report)
+        Ok((self.report, self.failed))
     }
 
     /// Waits for the first group under way. Dropped, it has changed nothing.

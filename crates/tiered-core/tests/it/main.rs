@@ -8,6 +8,7 @@ mod claims;
 mod damage;
 mod entries;
 mod feed;
+mod following;
 mod forms;
 mod hooks;
 mod invalidation;
