@@ -19,7 +19,7 @@ const FEATURES: [(&str, &str); 25] = [
     ("tiered", "postgres"),
     ("tiered", "s3"),
     ("tiered", "quick,redb"),
-    ("tiered", "moka,quick,redb,journal,postgres,s3,git"),
+    ("tiered", "moka,quick,redb,journal,postgres,s3"),
     ("tiered-cli", ""),
     ("tiered-cli", "journal"),
     ("tiered-cli", "moka,quick,redb,journal,postgres,s3,git"),
