@@ -46,6 +46,13 @@ impl Due {
         }
     }
 
+    fn merge(&mut self, other: Self) {
+        match other {
+            Self::Everything => *self = Self::Everything,
+            Self::Keys(keys) => keys.into_iter().for_each(|key| self.add(key)),
+        }
+    }
+
     fn tell(&mut self, change: Change, options: &SyncOptions) {
         match change {
             Change::Resync => *self = Self::Everything,
@@ -69,10 +76,7 @@ impl Again {
 
     /// Sets what failed apart.
     fn later(&mut self, failed: Due) {
-        match failed {
-            Due::Everything => self.due = Due::Everything,
-            Due::Keys(keys) => keys.into_iter().for_each(|key| self.due.add(key)),
-        }
+        self.due.merge(failed);
         if self.timer.is_none() {
             self.timer = Some(time::sleep(self.after).boxed());
             self.after = (self.after * 2).min(RETRY.1);
@@ -143,6 +147,10 @@ pub(super) async fn run_follow(
                     None => has_ended = true,
                 },
             }
+        }
+        // What failed has its turn, however much is told.
+        if let Some(failed) = again.wait().now_or_never() {
+            due.merge(failed);
         }
         // What is told at once goes together.
         while !has_ended && let Some(change) = changes.next().now_or_never() {

@@ -206,7 +206,7 @@ impl SyncOptions {
     }
 
     /// Only keys for which `keep` is true. The others are as if neither side had them: they are not copied, not removed,
-    /// and not counted. Named keys and walks are not filtered.
+    /// and not counted. Named keys are not filtered.
     ///
     /// # Examples
     /// ```
@@ -273,7 +273,7 @@ impl SyncOptions {
     /// report counts what both runs did. The other options must be those of the earlier run, and the stores the same ones:
     /// a checkpoint does not know them.
     ///
-    /// For named keys it is the same order of the same keys. Walks begin anew.
+    /// For named keys it is the same order of the same keys.
     ///
     /// # Examples
     /// ```
@@ -400,7 +400,7 @@ impl SyncOptions {
     }
 
     /// At most so many bytes of values in a second, on average. A single larger value still moves, and the others wait.
-    /// Keys, listings and removals count nothing. Named keys and walks are not slowed down.
+    /// Keys, listings and removals count nothing. Named keys are not slowed down.
     ///
     /// # Examples
     /// ```

@@ -70,6 +70,8 @@ impl Interceptor for Refusing {
     }
 
     async fn apply(&self, inner: &dyn Store, batch: Batch) -> Result<BatchOutcomes> {
+        // More can be told while it is under way.
+        tokio::time::sleep(Duration::from_millis(2)).await;
         for (key, _) in batch.operations() {
             self.check(key)?;
         }
@@ -180,6 +182,23 @@ async fn what_fails_is_tried_again_and_holds_up_nothing_else() {
     *pair.target.0.lock() = None;
     assert_eq!(pair.target_after(Duration::from_mins(1)).await, pairs(&[("k1", "2"), ("k2", "2")]));
     assert_eq!(pair.listings().0, 2, "the key alone is looked at again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_has_its_turn_while_the_feed_never_rests() {
+    let pair = Pair::new();
+    *pair.target.0.lock() = Some(key("k1"));
+    pair.writes("k1", "1").await;
+    let _following = pair.follow();
+    assert_eq!(pair.target_after(SOON).await, [], "refused");
+    *pair.target.0.lock() = None;
+    for _ in 0..3_000 {
+        // In step at each pass, which begins while the one before is under way.
+        pair.writes("k2", "2").await;
+        pair.tells("k2");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(pair.target.inner().contains("k1").await.expect("looks"), "tried again after a second");
 }
 
 #[tokio::test]

@@ -11,8 +11,8 @@ use tiered_core::adapter::BatchOutcomes;
 use tiered_core::adapter::{Note, Origin, Reads, Stamp, Tombstones, verbatim};
 use tiered_core::sync::{Present, Walk, WalkOptions, WalkReport, walk_sync};
 use tiered_core::{
-    Atomicity, Batch, Entry, Feature, Key, ListOptions, MemoryStore, Put, ReadOptions, Result, Sharing,
-    Store, StoreExt as _, Written,
+    Atomicity, Batch, Entry, Error, ErrorKind, Feature, Key, ListOptions, MemoryStore, Put, ReadOptions,
+    Result, Sharing, Store, StoreExt as _, TieredStore, Written,
 };
 
 use crate::scripted::{Trouble, key, over};
@@ -261,6 +261,48 @@ async fn leaves_are_read_once_and_what_is_trusted_is_not_read() {
     let report =
         walk_sync(&weighed, &target, &[key("one")], &Follow, &WalkOptions::new()).await.expect("walks");
     assert_eq!((report.reached, report.trusted, report.missing, report.held_back), (3, 0, 1, 2));
+}
+
+/// A backend of which a value can be read once.
+#[derive(Debug)]
+struct Fading {
+    key: Key,
+    reads: AtomicU64,
+}
+
+#[async_trait]
+impl Interceptor for Fading {
+    async fn load(&self, inner: &dyn Store, key: &Key, options: &ReadOptions) -> Result<tiered_core::Read> {
+        let is_whole = *key == self.key && options.range.is_none();
+        if is_whole && self.reads.fetch_add(1, Ordering::Relaxed) > 0 {
+            return Err(Error::new(ErrorKind::Corrupt, "damaged").for_key(key));
+        }
+        inner.load(key, options).await
+    }
+
+    async fn get_many(&self, inner: &dyn Store, keys: &[Key], options: &ReadOptions) -> Reads {
+        let mut reads = Reads::new();
+        for key in keys {
+            reads.push(self.load(inner, key, options).await);
+        }
+        reads
+    }
+}
+
+/// The frontend of a live store takes many keys at once, each by itself.
+#[tokio::test]
+async fn no_key_comes_to_a_live_frontend_without_what_it_refers_to() {
+    let back = MemoryStore::new();
+    for (name, value) in [("root", "left right"), ("left", "leaf"), ("right", ""), ("leaf", "")] {
+        back.put(&key(name), Put::new(value)).await.expect("written");
+    }
+    let back = Intercept::new(back, Fading { key: key("leaf"), reads: AtomicU64::new(0) });
+    let front = MemoryStore::new();
+    let store = TieredStore::builder(front.clone(), back).build().await.expect("builds");
+    let report = store.walk_sync(&[key("root")], &references, &WalkOptions::new()).await.expect("walks");
+    assert_eq!((report.reached, report.sync.failed, report.held_back), (4, 1, 3));
+    let held: Vec<Key> = front.snapshot().into_keys().collect();
+    assert_eq!(held, [key("right")]);
 }
 
 /// A target that notes its batches and single writes, each of which takes a while.
