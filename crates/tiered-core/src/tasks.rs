@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -48,20 +49,23 @@ impl Tasks {
     /// The caller is no part of it: a panic is that of a task, and a hook's caller does not make it a call of the hook.
     pub(crate) fn begin(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut task = Box::pin(task);
-        let first = {
-            let _runtime = self.runtime.enter();
-            // The task polls it again, so that it needs no waker yet.
-            let poll = || task.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-            hooks::outside(|| catch_unwind(AssertUnwindSafe(poll)))
-        };
-        match first {
+        match hooks::outside(|| self.poll(task.as_mut())) {
             Ok(Poll::Ready(())) => {}
             Ok(Poll::Pending) => self.spawn(task),
             Err(panic) => self.spawn(async move { resume_unwind(panic) }),
         }
     }
 
-    /// Runs `operation` in a task that only its own end stops, and waits for it. Closing waits for it as well.
+    /// Polls a task of the store's runtime once, here and now.
+    fn poll<F: Future>(&self, task: Pin<&mut F>) -> std::thread::Result<Poll<F::Output>> {
+        let _runtime = self.runtime.enter();
+        // A task polls it again, so that it needs no waker yet.
+        catch_unwind(AssertUnwindSafe(|| task.poll(&mut Context::from_waker(Waker::noop()))))
+    }
+
+    /// Runs `operation` to its end, and waits for it. It is polled once here and now, which is all that memory takes; only what
+    /// has to wait goes on in a task of the store's runtime, so that nothing but its own end stops it. Closing waits for it as
+    /// well.
     ///
     /// # Cancel safety
     /// Dropping this leaves the task running.
@@ -71,19 +75,33 @@ impl Tasks {
     ) -> impl Future<Output = Result<T>> + Send {
         // Boxed at once: it is kilobytes, and whatever is around it would move all of them.
         let (operation, held) = (Box::pin(operation), self.hold());
-        self.join(async move {
-            let result = operation.await;
-            drop(held);
-            result
-        })
+        async move {
+            let mut task = Box::pin(hooks::inherited(async move {
+                let result = operation.await;
+                drop(held);
+                result
+            }));
+            match self.poll(task.as_mut()) {
+                Ok(Poll::Ready(result)) => result,
+                Ok(Poll::Pending) => self.spawned(task).await,
+                Err(panic) => self.spawned(async move { resume_unwind(panic) }).await,
+            }
+        }
     }
 
-    /// As [`run_to_end`](Self::run_to_end), for a task that closing does not wait for.
+    /// Runs `task` in a task that only its own end stops, and waits for it. Closing does not wait for it.
     pub(crate) async fn join<T: Send + 'static>(
         &self,
         task: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        self.runtime.spawn(hooks::inherited(task)).await.unwrap_or_else(|error| {
+        self.spawned(hooks::inherited(task)).await
+    }
+
+    async fn spawned<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.runtime.spawn(task).await.unwrap_or_else(|error| {
             let message = if error.is_panic() { "a store panicked" } else { "the runtime shut down" };
             Err(Error::new(ErrorKind::Other, message).with_source(error).outcome_is(Outcome::Unknown))
         })
@@ -98,6 +116,11 @@ impl Tasks {
     pub(crate) async fn idle(&self) {
         self.under_way.close();
         self.under_way.wait().await;
+    }
+
+    /// Lets calls hold closing up again, after [`idle`](Self::idle).
+    pub(crate) fn go_on(&self) {
+        self.under_way.reopen();
     }
 
     /// Ends the loops.
