@@ -3,6 +3,8 @@
 use super::*;
 use crate::capability::Durability;
 use crate::error::ErrorKind;
+use crate::ownership::JournalsSeen;
+use crate::plan::guarantee::Requirement;
 use crate::settings::{BreakerSettings, OnOverdue, Reopen};
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -518,4 +520,35 @@ fn what_is_put_without_an_expiry_expires_as_the_longest_prefix_or_else_the_defau
     assert_eq!(expiry("b"), Expiry::After(hour));
     assert_eq!(expiry("a/1"), Expiry::After(MINUTE));
     assert_eq!(expiry("a/forever/1"), Expiry::Never);
+}
+
+#[test]
+fn a_stack_meets_a_requirement_that_it_just_meets() {
+    use Durability::{CleanClose, PowerLoss, ProcessKill};
+
+    let lasting = |durability| back(Sharing::Exclusive).with_durability(durability);
+    let of = |durability| {
+        let settings = settings(WritePolicy::WriteThrough, ReadPolicy::FrontendFirst);
+        let plan = Plan::of(settings, Declared::default(), &front(), &lasting(durability)).expect("a plan");
+        plan.guarantees().clone()
+    };
+    for (has, strict, survives_kill) in
+        [(CleanClose, false, false), (ProcessKill, true, true), (PowerLoss, true, true)]
+    {
+        let guarantees = of(has);
+        assert_eq!(guarantees.require(Requirement::Strict).is_ok(), strict, "{has:?}");
+        let survives = guarantees.require(Requirement::Survives(ProcessKill)).is_ok();
+        assert_eq!(survives, survives_kill, "{has:?}");
+        assert!(guarantees.require(Requirement::Survives(has)).is_ok(), "{has:?}");
+    }
+}
+
+#[test]
+fn a_stack_says_which_journals_it_sees() {
+    let settings = settings(WritePolicy::WriteThrough, ReadPolicy::FrontendFirst);
+    let plan = Plan::of(settings, Declared::default(), &front(), &back(Sharing::Exclusive)).expect("a plan");
+    let mut guarantees = plan.guarantees().clone();
+    assert_eq!(guarantees.journals, JournalsSeen::All);
+    guarantees.see(JournalsSeen::NotAll);
+    assert_eq!(guarantees.journals, JournalsSeen::NotAll);
 }

@@ -201,6 +201,30 @@ mod tests {
     }
 
     #[test]
+    fn a_look_at_a_key_finds_that_key_alone() {
+        let seen = |names: &[&str]| {
+            look_at(&key("b"), listing(names))
+                .now_or_never()
+                .expect("nothing to wait for")
+                .map(|seen| seen.map(|seen| (seen.key().to_string(), matches!(seen, Seen::Damaged(..)))))
+        };
+        assert_eq!(seen(&["b", "c"]).expect("listed"), Some(("b".to_owned(), false)));
+        assert_eq!(seen(&["!b"]).expect("listed"), Some(("b".to_owned(), true)));
+        assert_eq!(seen(&["c"]).expect("listed"), None);
+        assert_eq!(seen(&[]).expect("listed"), None);
+        assert_eq!(seen(&["?"]).expect_err("gone").kind(), ErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn a_pair_has_the_key_of_either_side() {
+        let seen = |name: &str| Some(Seen::Listed(Listed::new(key(name), 1)));
+        assert_eq!(Pair::of((seen("a"), None)).key(), Some(&key("a")));
+        assert_eq!(Pair::of((None, seen("b"))).key(), Some(&key("b")));
+        assert_eq!(Pair::of((seen("c"), seen("c"))).key(), Some(&key("c")));
+        assert_eq!(Pair::of((None, None)).key(), None);
+    }
+
+    #[test]
     fn a_listing_out_of_order_or_with_a_key_twice_is_an_error_that_names_the_side() {
         for wrong in [&["b", "a"][..], &["a", "a"], &["a", "!a"]] {
             for (side, merged) in [("source", merged(wrong, &[])), ("target", merged(&[], wrong))] {
