@@ -21,7 +21,7 @@ const FEATURES: [(&str, usize); 13] = [
     ("blocking", 2),
     ("encryption", 20),
     ("journal", 6),
-    ("lz4", 3),
+    ("lz4", 4),
     ("moka", 12),
     ("msgpack", 10),
     ("postcard", 12),
@@ -29,8 +29,8 @@ const FEATURES: [(&str, usize); 13] = [
     ("redb", 8),
     ("toml", 8),
     ("values", 8),
-    ("wrap", 2),
-    ("zstd", 10),
+    ("wrap", 3),
+    ("zstd", 11),
 ];
 
 pub(crate) fn run() -> Result<(), String> {

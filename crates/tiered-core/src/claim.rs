@@ -1,5 +1,6 @@
 //! Claims: an exclusive store is lent to one owner per scope.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,7 +146,7 @@ impl Claims {
         let id = held.next;
         held.next += 1;
         held.scopes.push(Lent { id, scope: scope.clone(), leaving: false });
-        Ok(Claim(Some((Arc::clone(&self.0), id))))
+        Ok(Claim { lent: Some((Arc::clone(&self.0), id)), holds: None })
     }
 }
 
@@ -158,17 +159,45 @@ impl fmt::Debug for Claims {
 
 /// A scope that is lent. Dropping it gives the scope back.
 #[must_use = "dropping it gives the scope back"]
-pub struct Claim(Option<(Arc<Registry>, u64)>);
+pub struct Claim {
+    lent: Option<(Arc<Registry>, u64)>,
+    /// Dropped after what is lent.
+    holds: Option<Box<dyn Any + Send + Sync>>,
+}
 
 impl Claim {
     /// A claim on a store that others may write to at any time: it keeps none of them out.
     pub const fn shared() -> Self {
-        Self(None)
+        Self { lent: None, holds: None }
+    }
+
+    /// Keeps `guard` for as long as the scope is lent, and drops it right after: for a store that claims another one
+    /// beneath it. What the claim kept before goes on being kept.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// use tiered_core::adapter::{Claims, Scope};
+    ///
+    /// let (above, beneath) = (Claims::new(), Claims::new());
+    /// let inner = beneath.claim("engine", &Scope::Whole).await?;
+    /// let outer = above.claim("wrapper", &Scope::Whole).await?.holding(inner);
+    /// assert!(beneath.claim("engine", &Scope::Whole).await.is_err());
+    /// drop(outer);
+    /// assert!(beneath.claim("engine", &Scope::Whole).await.is_ok());
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    pub fn holding(mut self, guard: impl Any + Send + Sync) -> Self {
+        self.holds = Some(match self.holds.take() {
+            Some(before) => Box::new((before, guard)),
+            None => Box::new(guard),
+        });
+        self
     }
 
     /// Says that the holder is about to give it back: a caller that asks for it waits a moment.
     pub fn leave(&self) {
-        if let Some((registry, id)) = &self.0
+        if let Some((registry, id)) = &self.lent
             && let Some(lent) = registry.held.lock().scopes.iter_mut().find(|lent| lent.id == *id)
         {
             lent.leaving = true;
@@ -178,7 +207,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if let Some((registry, id)) = self.0.take() {
+        if let Some((registry, id)) = self.lent.take() {
             registry.held.lock().scopes.retain(|lent| lent.id != id);
             registry.released.send_modify(|count| *count += 1);
         }
@@ -187,6 +216,6 @@ impl Drop for Claim {
 
 impl fmt::Debug for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Claim" } else { "Claim(shared)" })
+        f.write_str(if self.lent.is_some() { "Claim" } else { "Claim(shared)" })
     }
 }

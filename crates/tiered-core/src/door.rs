@@ -91,6 +91,16 @@ impl Door {
         if was_closed { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
     }
 
+    /// Opens it again, after [`close`](Self::close): the store is as before.
+    pub(crate) fn reopen(&self) {
+        self.closed.store(false, Ordering::Release);
+        self.state.fetch_and(!SHUT, Ordering::AcqRel);
+        // One that does not own its backend any more stays shut, whichever of the two came first.
+        if self.lost.get().is_some() {
+            self.state.fetch_or(SHUT, Ordering::AcqRel);
+        }
+    }
+
     /// Shuts out every call: the backend belongs to another store. The first reason counts.
     pub(crate) fn lose(&self, why: Error) {
         self.lost.set(why.outcome_is(Outcome::NotApplied)).ok();

@@ -29,6 +29,7 @@ mod claim;
 mod clock;
 mod door;
 mod effect;
+mod ending;
 mod entry;
 mod error;
 mod frontend;

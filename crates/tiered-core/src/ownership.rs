@@ -8,6 +8,7 @@
 //! The mark is a set: a stack over a stack has a journal of its own. Its id stands in the lowest backend with a `+` for
 //! each tiered store in between. Under a lease the record of the owner says the same.
 
+mod hand_over;
 mod lease;
 
 use std::collections::BTreeSet;
@@ -22,6 +23,7 @@ use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::marks::{IDENTITY, JOURNALS, OF_PREFIXES, within_prefix};
 use crate::store::{AsStore, Store};
 
+pub use hand_over::hand_over;
 pub use lease::Lease;
 pub(crate) use lease::{Attempt, Held, OWNER, Tenure, Verdict};
 

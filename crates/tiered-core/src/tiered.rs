@@ -16,13 +16,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use tokio_util::sync::CancellationToken;
 
 use crate::adapter::all_failed;
 use crate::batch::{Batch, BatchOutcomes};
 use crate::capability::{Capabilities, Sharing};
 use crate::claim::{Claim, Claims, Scope};
 use crate::door::Door;
+use crate::ending::Ending;
 use crate::entry::{Entry, Metadata};
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::frontend::Frontend;
@@ -69,8 +69,7 @@ struct Rooms {
     claims: Claims,
     /// What the sync on connecting did.
     connected: OnceLock<SyncReport>,
-    /// Cancelled when the call of `close` that closes the store has ended.
-    closed: CancellationToken,
+    ending: Ending,
 }
 
 /// Dropped with the last handle of a store.
@@ -257,6 +256,52 @@ impl TieredStore {
     /// ```
     pub fn subscribe(&self) -> Events {
         self.rooms.recorder.subscribe()
+    }
+
+    /// Takes the stack apart while its backend stays open, and returns the backend. What is pending is flushed first, while
+    /// calls go on. Then new calls are refused as by a closed store, those under way end, the rest is flushed, and the
+    /// frontend and the journal are closed. From then on the backend alone has everything that was acknowledged, and both
+    /// tiers can be part of another stack.
+    ///
+    /// To exchange the tiers of a store that others go on using, do this inside `Swappable` of `tiered-wrap`, where calls
+    /// wait meanwhile.
+    ///
+    /// Nothing in a frontend that outlives the process is trusted later, even with [`Reopen::Trust`](crate::settings::Reopen::Trust),
+    /// because the backend is written without it from then on. A feed of changes goes on, since it is the backend's.
+    ///
+    /// # Durability
+    /// Every acknowledged write is in the backend, as durable as the backend makes it.
+    ///
+    /// # Errors
+    /// The store is open as before after any of them: those of [`flush`](Store::flush), a parked write among them;
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) where calls under way did not end within
+    /// [`close_deadline`](TieredSettings::close_deadline);
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where writes stay in the frontend;
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) where it was closed or detached already.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way it goes on to its end, or has not begun.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, StoreExt, TieredStore, VolatileJournal, WritePolicy};
+    ///
+    /// let store = TieredStore::builder(MemoryStore::new(), MemoryStore::new())
+    ///     .write_policy(WritePolicy::WriteBehind)
+    ///     .journal(VolatileJournal::new())
+    ///     .build()
+    ///     .await?;
+    /// store.set("users/42", "Ada").await?;
+    /// let backend = store.detach().await?;
+    /// assert!(backend.contains("users/42").await?);
+    /// assert!(store.get("users/42").await.is_err());
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    pub async fn detach(&self) -> Result<Arc<dyn Store>> {
+        self.rooms.door.refuse_hooks(Operation::Close)?;
+        self.rooms.detach().await.map_err(|error| error.during(Operation::Close))?;
+        Ok(Arc::clone(self.backend()))
     }
 
     /// Adds a [hook](crate::hooks), which sees the writes that begin from now on. Several run in the order in which they
@@ -522,7 +567,7 @@ impl Rooms {
             recorder: parts.recorder(),
             claims: Claims::new(),
             connected: OnceLock::new(),
-            closed: CancellationToken::new(),
+            ending: Ending::default(),
         })
     }
 

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`Prefix`] | | a namespace: the keys that begin with a prefix |
 //! | [`ReadOnly`] | | refuses every write |
+//! | [`Swappable`] | | can be exchanged for another store while it is used |
 //! | `Compressed` | `lz4` (default), `zstd` (builds C) | keeps values compressed |
 //! | `Encrypted` | `encryption` (default) | keeps values encrypted; keys and attributes stay readable |
 //!
@@ -37,6 +38,7 @@ mod prefix;
 mod read_only;
 #[cfg(any(feature = "lz4", feature = "zstd", feature = "encryption"))]
 mod sealed;
+mod swappable;
 
 use tiered_core::{Atomicity, Batch, Capabilities, Feature};
 
@@ -46,6 +48,7 @@ pub use compressed::{Compressed, Compression};
 pub use encrypted::{Encrypted, EncryptionKey, KeyProvider, Keys, Rotated};
 pub use prefix::Prefix;
 pub use read_only::ReadOnly;
+pub use swappable::{MoveOptions, Moved, Swappable};
 
 /// A batch of which the operations that a wrapper refuses fail alone where those that the store inside refuses would.
 fn alike(capabilities: &Capabilities, batch: Batch) -> Batch {

@@ -15,7 +15,7 @@
 //! | `s3` | the S3 tier |
 //! | `values` | typed values, JSON documents, append logs and a garbage sweep, in the module `values` |
 //! | `msgpack`, `postcard` | codecs of typed values, beside JSON |
-//! | `wrap` | a prefix of a store, and stores that are only read |
+//! | `wrap` | a prefix of a store, stores that are only read, and stores that are exchanged while they are used |
 //! | `lz4`, `zstd`, `encryption` | values that are compressed or encrypted; `zstd` builds C |
 //! | `toml` | stacks that a TOML file describes (`Stack::from_toml`) |
 //! | `test-util` | test doubles, in the module `testing`; for dev-dependencies alone |
@@ -74,6 +74,10 @@ struct Lifecycle;
 #[cfg(all(doctest, feature = "quick", feature = "lz4", feature = "encryption", feature = "toml"))]
 #[doc = include_str!("../../../docs/src/wrappers.md")]
 struct Wrappers;
+/// The page on changing tiers.
+#[cfg(all(doctest, feature = "quick", feature = "wrap"))]
+#[doc = include_str!("../../../docs/src/changing-tiers.md")]
+struct ChangingTiers;
 
 /// Values are [`bytes::Bytes`].
 pub use bytes;

@@ -6,6 +6,7 @@ mod calls;
 mod checkpoints;
 mod claims;
 mod damage;
+mod detaching;
 mod entries;
 mod feed;
 mod following;

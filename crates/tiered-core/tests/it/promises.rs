@@ -246,6 +246,17 @@ async fn trust_is_not_given_after_a_crash() {
     assert_eq!(store.get(&key("k")).await.expect("reads").expect("found").value(), "theirs");
 }
 
+#[tokio::test]
+async fn trust_is_not_given_to_a_frontend_that_was_detached() {
+    let (front, back) = (lasting(), moody());
+    let store = over(&front, &back).build().await.expect("builds");
+    store.put(&key("k"), Put::new("ours")).await.expect("written");
+    store.detach().await.expect("detached");
+    back.inner().put(&key("k"), Put::new("theirs")).await.expect("written without the frontend");
+    let store = over(&front, &back).reopen(Reopen::Trust).build().await.expect("builds");
+    assert_eq!(store.get(&key("k")).await.expect("reads").expect("found").value(), "theirs");
+}
+
 /// A frontend that missed a write is not trusted after a clean close: whether the key was in quarantine, or the bound of
 /// quarantines had put everything in doubt.
 #[tokio::test]

@@ -8,3 +8,4 @@ mod prefix;
 mod read_only;
 mod stacks;
 mod suites;
+mod swappable;

@@ -1,10 +1,12 @@
 //! The conformance suite over each wrapper, and over nested ones.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tiered_core::adapter::Stamp;
-use tiered_core::{Result, Store};
-use tiered_wrap::{Compressed, Compression, Encrypted, EncryptionKey, Keys, Prefix};
+use tiered_core::{Feature, MemoryStore, Result, Store, TieredStore};
+use tiered_wrap::{Compressed, Compression, Encrypted, EncryptionKey, Keys, Prefix, Swappable};
+use tokio::runtime::Handle;
 
 use crate::places::{Inside, Wrapped};
 use crate::read_only::reads;
@@ -37,6 +39,32 @@ fn zstd(inside: Shared, _: &Stamp) -> Result<Shared> {
 fn encrypted(inside: Shared, stamp: &Stamp) -> Result<Shared> {
     let keys = Keys::new(EncryptionKey::new("suite", [7; 32])?);
     Ok(Arc::new(Encrypted::with_stamp(inside, keys, stamp.clone())?))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "other wrappers can refuse a store")]
+fn swappable(inside: Shared, _: &Stamp) -> Result<Shared> {
+    Ok(Arc::new(Swappable::new(inside)))
+}
+
+/// A frontend comes and goes for as long as the store is open.
+fn restless(inside: Shared, stamp: &Stamp) -> Result<Shared> {
+    // A frontend that has just come finds nothing in memory.
+    let store = Swappable::declaring(inside, |all| all.without(Feature::Peeks))?;
+    let (restless, stamp) = (store.clone(), stamp.clone());
+    Handle::current().spawn(async move {
+        loop {
+            let frontend = MemoryStore::with_stamp(stamp.clone());
+            let stamp = stamp.clone();
+            let attach = |backend| TieredStore::builder(frontend, backend).stamp(stamp).build();
+            let Ok(stack) = restless.swap(attach).await else { return };
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            if restless.swap(|_| async move { stack.detach().await }).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    Ok(Arc::new(store))
 }
 
 /// Prefix over compressed over encrypted.
@@ -77,6 +105,11 @@ suites! {
     encrypted_bare: Bare, encrypted;
     encrypted_moka: Moka, encrypted;
     encrypted_redb: Redb, encrypted;
+    swappable_memory: Memory, swappable;
+    swappable_plain: Plain, swappable;
+    swappable_redb: Redb, swappable;
+    restless_memory: Memory, restless;
+    restless_plain: Plain, restless;
     nested_memory: Memory, nested;
     nested_bare: Bare, nested;
     nested_moka: Moka, nested;

@@ -1,0 +1,210 @@
+//! Moving to another backend while calls go on.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tiered_conformance::{Intercept, Interceptor};
+use tiered_core::adapter::BatchOutcomes;
+use tiered_core::{
+    Attributes, Batch, Delete, Error, ErrorKind, Feature, Key, MemoryStore, Put, ReadOptions, Result,
+    Sharing, Store, StoreExt as _, TieredStore, ownership,
+};
+use tiered_wrap::{MoveOptions, Swappable};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use super::{attach, key};
+
+/// Everything that a store holds, with versions.
+async fn all(store: &dyn Store) -> Vec<(Key, String, String)> {
+    let mut all = Vec::new();
+    for key in store.keys("").await.expect("lists") {
+        let entry =
+            store.load(&key, &ReadOptions::new()).await.expect("reads").into_entry().expect("is there");
+        let value = String::from_utf8_lossy(entry.value()).into_owned();
+        all.push((key, value, entry.version().to_string()));
+    }
+    all
+}
+
+async fn filled(entries: usize) -> MemoryStore {
+    let memory = MemoryStore::new();
+    for index in 0..entries {
+        memory.put(&key(&format!("k{index:05}")), Put::new(index.to_string())).await.expect("stored");
+    }
+    memory
+}
+
+/// Tells of each batch before it is applied, and waits for the test to answer.
+#[derive(Debug)]
+struct Watched {
+    batches: mpsc::Sender<tokio::sync::oneshot::Sender<()>>,
+    /// So many writes succeed.
+    writes: AtomicI64,
+}
+
+#[async_trait]
+impl Interceptor for Watched {
+    async fn before_write(&self) -> Result<()> {
+        match self.writes.fetch_sub(1, Ordering::AcqRel) {
+            ..=0 => Err(Error::new(ErrorKind::PermissionDenied, "the disk is read-only")),
+            _ => Ok(()),
+        }
+    }
+
+    async fn apply(&self, inner: &dyn Store, batch: Batch) -> Result<BatchOutcomes> {
+        self.before_write().await?;
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        if self.batches.send(answer).await.is_ok() {
+            answered.await.ok();
+        }
+        inner.apply(batch).await
+    }
+}
+
+fn watched(
+    memory: &MemoryStore,
+) -> (Intercept<Watched, MemoryStore>, mpsc::Receiver<tokio::sync::oneshot::Sender<()>>) {
+    let (batches, told) = mpsc::channel(1);
+    (Intercept::new(memory.clone(), Watched { batches, writes: AtomicI64::new(i64::MAX) }), told)
+}
+
+#[tokio::test]
+async fn everything_moves_with_its_version_attributes_and_expiry() {
+    let from = filled(2_500).await;
+    let attributes = Attributes::new().with("kind", "person").expect("valid");
+    let put = Put::new("Ada").attributes(attributes.clone()).expires_in(Duration::from_hours(1));
+    from.put(&key("users/42"), put).await.expect("stored");
+    let before = all(&from).await;
+    let to = MemoryStore::new();
+    let store = Swappable::new(from.clone());
+    let moved = store.move_to(to.clone(), &MoveOptions::new().batch(100)).await.expect("moved");
+    assert_eq!((moved.copied, moved.copied_again), (2_501, 0));
+    assert_eq!(all(&to).await, before);
+    assert_eq!(all(&*moved.before).await, before);
+    let metadata = |store: MemoryStore| async move {
+        store.head(&key("users/42"), &ReadOptions::new()).await.expect("reads").expect("is there")
+    };
+    assert_eq!(metadata(to).await, metadata(from).await);
+}
+
+#[tokio::test]
+async fn what_is_written_and_deleted_meanwhile_moves_as_well() {
+    let from = filled(2_000).await;
+    let to = MemoryStore::new();
+    let (watched, mut told) = watched(&to);
+    let store = Swappable::new(from.clone());
+    let mut moving = Handle::current().spawn({
+        let store = store.clone();
+        async move { store.move_to(watched, &MoveOptions::new().batch(100).concurrency(2)).await }
+    });
+    // Behind what was copied already, and before it.
+    let mut batches = 0;
+    let moved = loop {
+        let answer = tokio::select! {
+            moved = &mut moving => break moved.expect("runs").expect("moved"),
+            Some(answer) = told.recv() => answer,
+        };
+        if batches == 10 {
+            store.set("k00000", "new").await.expect("stored");
+            store.set("k01999", "new").await.expect("stored");
+            store.set("a-new-one", "new").await.expect("stored");
+            store.delete(&key("k00001"), Delete::new()).await.expect("deleted");
+            store.delete(&key("k01998"), Delete::new()).await.expect("deleted");
+            store
+                .apply(Batch::new().best_effort().put(key("k00002"), Put::new("new")))
+                .await
+                .expect("applied");
+        }
+        batches += 1;
+        answer.send(()).ok();
+    };
+    assert!(moved.copied_again >= 3, "{moved:?}");
+    assert_eq!(all(&to).await, all(&from).await);
+    assert!(all(&to).await.iter().any(|(key, value, _)| key.as_str() == "k00002" && value == "new"));
+    assert!(!to.contains("k00001").await.expect("reads"));
+}
+
+#[tokio::test]
+async fn a_move_that_fails_changes_nothing_and_goes_on_when_it_is_called_again() {
+    let from = filled(2_000).await;
+    let to = MemoryStore::new();
+    let (failing, mut told) = watched(&to);
+    failing.writes.store(8, Ordering::Release);
+    Handle::current().spawn(async move {
+        while let Some(answer) = told.recv().await {
+            answer.send(()).ok();
+        }
+    });
+    let store = Swappable::new(from.clone());
+    store.move_to(failing, &MoveOptions::new().batch(100)).await.expect_err("fails half-way");
+    assert_eq!(store.inside().capabilities().name(), "memory");
+    let part = to.keys("").await.expect("lists").len();
+    assert!(part > 0 && part < 2_000, "{part}");
+    store.set("k00000", "new").await.expect("stored");
+    store.delete(&key("k00001"), Delete::new()).await.expect("deleted");
+    let moved = store.move_to(to.clone(), &MoveOptions::new()).await.expect("goes on");
+    assert!(moved.copied < 2_000, "{moved:?}");
+    assert_eq!(all(&to).await, all(&from).await);
+}
+
+#[tokio::test]
+async fn a_target_that_holds_something_else_is_refused() {
+    let store = Swappable::new(filled(10).await);
+    let other = filled(1).await;
+    let error = store.move_to(other.clone(), &MoveOptions::new()).await.expect_err("not empty");
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("k00000"), "{error}");
+    assert_eq!(other.keys("").await.expect("lists").len(), 1);
+    let inside = store.inside();
+    assert!(store.move_to(inside, &MoveOptions::new()).await.is_err());
+    let less = MemoryStore::new().declaring(|all| all.without(Feature::AtomicBatch));
+    assert_eq!(store.move_to(less, &MoveOptions::new()).await.expect_err("lacks").kind(), ErrorKind::Config);
+}
+
+#[tokio::test]
+async fn a_store_that_others_may_write_moves_only_where_that_is_ruled_out() {
+    let shared = || MemoryStore::new().declaring(|all| all.with_sharing(Sharing::Shared));
+    let store = Swappable::new(shared());
+    store.set("a", "1").await.expect("stored");
+    let error = store.move_to(shared(), &MoveOptions::new()).await.expect_err("others may write");
+    assert!(error.to_string().contains("declare_sole_writer"), "{error}");
+    let moved = store.move_to(shared(), &MoveOptions::new().declare_sole_writer()).await.expect("moved");
+    assert_eq!(moved.copied, 1);
+}
+
+#[tokio::test]
+async fn the_new_store_stands_in_for_the_old_one_by_its_id() {
+    let (from, to) = (filled(3).await, MemoryStore::new());
+    let id = ownership::ensure_id(&from).await.expect("marks");
+    ownership::ensure_id(&to).await.expect("marks");
+    let store = Swappable::new(from.clone());
+    let stack = TieredStore::builder(MemoryStore::new(), store.clone()).build().await.expect("builds");
+    store.move_to(to.clone(), &MoveOptions::new()).await.expect("moved");
+    assert_eq!(ownership::id(&to).await.expect("marks"), id);
+    assert_ne!(ownership::id(&from).await.expect("marks"), id);
+    assert_eq!(to.mark("tiered.moving").await.expect("marks"), None);
+    stack.set("k00003", "new").await.expect("stored");
+    assert!(to.contains("k00003").await.expect("reads") && !from.contains("k00003").await.expect("reads"));
+    // And back again.
+    store.move_to(MemoryStore::new(), &MoveOptions::new()).await.expect("moved");
+    assert_eq!(ownership::id(&store).await.expect("marks"), id);
+}
+
+#[tokio::test]
+async fn no_exchange_comes_between_while_data_moves() {
+    let from = filled(500).await;
+    let to = MemoryStore::new();
+    let (watched, mut told) = watched(&to);
+    let store = Swappable::new(from);
+    let moving = Handle::current().spawn({
+        let store = store.clone();
+        async move { store.move_to(watched, &MoveOptions::new().batch(100)).await }
+    });
+    let answer = told.recv().await.expect("a batch");
+    assert_eq!(attach(&store).await.expect_err("data moves").kind(), ErrorKind::Locked);
+    drop((answer, told));
+    moving.await.expect("runs").expect("moved");
+    attach(&store).await.expect("attached");
+}
