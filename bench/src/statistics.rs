@@ -55,7 +55,8 @@ impl Default for Waits {
 impl Waits {
     /// Adds a wait.
     pub fn record(&mut self, wait: Duration) {
-        self.0.saturating_record(wait.as_nanos() as u64);
+        // It grows by itself, so that every wait fits. `saturating_record` would not let it grow.
+        self.0.record(wait.as_nanos() as u64).ok();
     }
 
     /// Adds all waits of `other`.

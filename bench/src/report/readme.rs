@@ -46,14 +46,16 @@ fn section(report: &Report) -> String {
             group.rows.iter().filter(|row| row.panel == panel && row.case == case).collect();
         rows.extend(shown.iter().map(|row| cells(&group.title, row)));
         if !shown.is_empty() {
-            let effort = if group.quick { " (a quick look)" } else { "" };
-            runs.push(format!("`{}`, {}{effort}", group.command, group.machine.processor));
+            let (effort, note) = if group.quick { (" --quick", ", a quick look") } else { ("", "") };
+            let run = format!("`cargo xtask bench{effort}` on an {}{note}", group.machine.processor);
+            if !runs.contains(&run) {
+                runs.push(run);
+            }
         }
     }
     if rows.is_empty() {
         return "No run of `cargo xtask bench` is recorded yet.\n".to_owned();
     }
-    runs.dedup();
     let overview = Overview { columns: columns.map(str::to_owned).to_vec(), rows };
     format!("{}\nMeasured by {}.\n", markdown::table(&overview), runs.join("; "))
 }
