@@ -1,5 +1,7 @@
 //! Making one store stand in for another.
 
+use bytes::Bytes;
+
 use crate::clock::Stamp;
 use crate::error::Result;
 use crate::marks::{IDENTITY, JOURNALS};
@@ -44,7 +46,12 @@ pub async fn hand_over(from: &(impl AsStore + ?Sized), to: &(impl AsStore + ?Siz
     to.flush().await?;
     if marks.iter().any(|name| name == IDENTITY) {
         let fresh = Stamp::system().versions().mint().to_string();
-        from.set_mark(IDENTITY, Some(fresh.into())).await?;
+        let fresh = Bytes::from(fresh);
+        if let Err(error) = from.set_mark(IDENTITY, Some(fresh.clone())).await
+            && from.mark(IDENTITY).await? != Some(fresh)
+        {
+            return Err(error);
+        }
     }
     if marks.iter().any(|name| name == JOURNALS) {
         // `to` waits for them. Left behind, it would only keep others from writing `from`.

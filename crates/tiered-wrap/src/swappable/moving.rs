@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::calls::Quiet;
 use super::options::{MoveOptions, Moved};
 use super::swap::{check_capabilities, run_to_end};
-use super::writes::{Noted, Noting};
+use super::writes::{Noting, Written};
 use super::{Shared, Swappable, refused};
 
 /// Of a store that data moves to: the id of the store where it comes from.
@@ -102,8 +102,8 @@ impl Shared {
         let (streams, noting);
         {
             streams = self.calls.without_streams().await?;
-            let _quiet = self.quiet(&streams).await?;
-            noting = self.writes.note();
+            let quiet = self.quiet(&streams).await?;
+            noting = self.writes.note(&quiet);
         }
         drop(streams);
         let mut moving =
@@ -181,19 +181,19 @@ impl Move<'_> {
     async fn rounds(&mut self) -> Result<Vec<Key>> {
         for _ in 0..ROUNDS {
             match self.noting.take() {
-                Noted::TooMany => self.whole().await?,
-                Noted::These(keys) if keys.len() <= LAST => return Ok(keys.into_iter().collect()),
-                Noted::These(keys) => self.again(&keys.into_iter().collect::<Vec<_>>()).await?,
+                Written::TooMany => self.whole().await?,
+                Written::These(keys) if keys.len() <= LAST => return Ok(keys.into_iter().collect()),
+                Written::These(keys) => self.again(&keys.into_iter().collect::<Vec<_>>()).await?,
             }
         }
         Ok(Vec::new())
     }
 
     /// Copies the rest, and gives the target what makes it stand in.
-    async fn finish(mut self, mut rest: Vec<Key>, target: &Arc<dyn Store>, _: &Quiet) -> Result<Moved> {
-        match self.noting.take() {
-            Noted::TooMany => self.whole().await?,
-            Noted::These(keys) => {
+    async fn finish(mut self, mut rest: Vec<Key>, target: &Arc<dyn Store>, quiet: &Quiet) -> Result<Moved> {
+        match self.noting.take_all(quiet) {
+            Written::TooMany => self.whole().await?,
+            Written::These(keys) => {
                 rest.extend(keys);
                 self.again(&rest).await?;
             }

@@ -2,12 +2,15 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tiered_core::adapter::BatchOutcomes;
 use tiered_core::{Error, Key, Outcome, Result, Store};
 use tokio::time::Instant;
+
+use super::calls::Quiet;
 
 /// Keys that are noted while data moves. With more of them everything is compared again.
 const NOTED: usize = 1_000_000;
@@ -17,19 +20,32 @@ const NOTED: usize = 1_000_000;
 pub(super) struct Writes {
     /// Until when one of them may take effect although it has ended.
     late_until: Mutex<Option<Instant>>,
-    noted: Mutex<Option<Noted>>,
+    /// Whether keys are noted.
+    moving: AtomicBool,
+    noted: Mutex<Noted>,
+}
+
+/// Keys that were written.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    These(HashSet<Key>),
+    TooMany,
 }
 
 /// What was written since data moves.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Noted {
-    These(HashSet<Key>),
-    TooMany,
+#[derive(Debug, Default)]
+struct Noted {
+    /// By writes that have ended. One that is under way may take effect after its key was copied.
+    ended: Written,
+    /// By writes that have ended and may take effect yet.
+    open: Written,
 }
 
 /// A write that is under way. Dropped before it has ended it may take effect later.
 pub(super) struct Write<'w> {
     writes: &'w Writes,
+    /// Empty where no data move.
+    keys: Vec<Key>,
     lifetime: Duration,
     is_definite: bool,
 }
@@ -41,11 +57,14 @@ impl Writes {
         store: &Arc<dyn Store>,
         keys: impl IntoIterator<Item = &'k Key>,
     ) -> Write<'w> {
-        if let Some(noted) = &mut *self.noted.lock() {
-            noted.add(keys);
-        }
+        // Data begin to move while no write is under way, so that this stays as it is until the write has ended.
+        let keys = if self.moving.load(Ordering::Acquire) {
+            keys.into_iter().cloned().collect()
+        } else {
+            Vec::new()
+        };
         let lifetime = store.capabilities().request_lifetime();
-        Write { writes: self, lifetime, is_definite: false }
+        Write { writes: self, keys, lifetime, is_definite: false }
     }
 
     /// How long one that has ended may still take effect.
@@ -54,9 +73,10 @@ impl Writes {
         until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
-    /// Notes the keys of writes that begin from now on. Dropping what it returns ends that.
-    pub(super) fn note(&self) -> Noting<'_> {
-        *self.noted.lock() = Some(Noted::none());
+    /// Notes the keys of writes that begin from now on, while none is under way. Dropping what it returns ends that.
+    pub(super) fn note(&self, _: &Quiet) -> Noting<'_> {
+        *self.noted.lock() = Noted::default();
+        self.moving.store(true, Ordering::Release);
         Noting(self)
     }
 }
@@ -84,6 +104,14 @@ fn is_open(error: &Error) -> bool {
 
 impl Drop for Write<'_> {
     fn drop(&mut self) {
+        if !self.keys.is_empty() {
+            let keys = std::mem::take(&mut self.keys);
+            let mut noted = self.writes.noted.lock();
+            if !self.is_definite {
+                noted.open.add(keys.iter().cloned());
+            }
+            noted.ended.add(keys);
+        }
         if !self.is_definite {
             let until = Some(Instant::now() + self.lifetime);
             let mut late = self.writes.late_until.lock();
@@ -96,26 +124,39 @@ impl Drop for Write<'_> {
 pub(super) struct Noting<'w>(&'w Writes);
 
 impl Noting<'_> {
-    /// What was written since the last call.
-    pub(super) fn take(&self) -> Noted {
-        self.0.noted.lock().replace(Noted::none()).unwrap_or_else(Noted::none)
+    /// What was written by writes that have ended since the last call.
+    pub(super) fn take(&self) -> Written {
+        std::mem::take(&mut self.0.noted.lock().ended)
+    }
+
+    /// All that is left, once no write can take effect any more.
+    pub(super) fn take_all(&self, _: &Quiet) -> Written {
+        let Noted { mut ended, open } = std::mem::take(&mut *self.0.noted.lock());
+        match open {
+            Written::These(open) => ended.add(open),
+            Written::TooMany => ended = Written::TooMany,
+        }
+        ended
     }
 }
 
 impl Drop for Noting<'_> {
     fn drop(&mut self) {
-        *self.0.noted.lock() = None;
+        self.0.moving.store(false, Ordering::Release);
+        *self.0.noted.lock() = Noted::default();
     }
 }
 
-impl Noted {
-    fn none() -> Self {
+impl Default for Written {
+    fn default() -> Self {
         Self::These(HashSet::new())
     }
+}
 
-    fn add<'k>(&mut self, keys: impl IntoIterator<Item = &'k Key>) {
+impl Written {
+    fn add(&mut self, keys: impl IntoIterator<Item = Key>) {
         let Self::These(these) = self else { return };
-        these.extend(keys.into_iter().cloned());
+        these.extend(keys);
         if these.len() > NOTED {
             *self = Self::TooMany;
         }

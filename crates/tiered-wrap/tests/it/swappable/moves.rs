@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use tiered_conformance::{Intercept, Interceptor};
 use tiered_core::adapter::BatchOutcomes;
 use tiered_core::{
-    Attributes, Batch, Delete, Error, ErrorKind, Feature, Key, MemoryStore, Put, ReadOptions, Result,
-    Sharing, Store, StoreExt as _, TieredStore, ownership,
+    Attributes, Batch, Capabilities, Delete, Entry, Error, ErrorKind, Feature, Key, MemoryStore, Put,
+    ReadOptions, Result, Sharing, Store, StoreExt as _, TieredStore, Written, ownership,
 };
 use tiered_wrap::{MoveOptions, Swappable};
 use tokio::runtime::Handle;
@@ -34,6 +34,33 @@ async fn filled(entries: usize) -> MemoryStore {
         memory.put(&key(&format!("k{index:05}")), Put::new(index.to_string())).await.expect("stored");
     }
     memory
+}
+
+/// Its puts take effect after a while, whether or not their callers wait.
+#[derive(Debug)]
+struct Late {
+    memory: MemoryStore,
+    capabilities: Capabilities,
+}
+
+#[async_trait]
+impl Interceptor for Late {
+    fn capabilities<'s>(&'s self, _: &'s dyn Store) -> &'s Capabilities {
+        &self.capabilities
+    }
+
+    fn peek(&self, _: &dyn Store, _: &Key) -> Option<Entry> {
+        None
+    }
+
+    async fn put(&self, _: &dyn Store, key: &Key, put: Put) -> Result<Written> {
+        let (memory, key) = (self.memory.clone(), key.clone());
+        let late = async move {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            memory.put(&key, put).await
+        };
+        Handle::current().spawn(late).await.expect("runs")
+    }
 }
 
 /// Tells of each batch before it is applied, and waits for the test to answer.
@@ -124,6 +151,39 @@ async fn what_is_written_and_deleted_meanwhile_moves_as_well() {
     assert_eq!(all(&to).await, all(&from).await);
     assert!(all(&to).await.iter().any(|(key, value, _)| key.as_str() == "k00002" && value == "new"));
     assert!(!to.contains("k00001").await.expect("reads"));
+}
+
+/// A write that is under way while its key is copied takes effect afterwards, before calls wait.
+#[tokio::test]
+async fn a_write_that_takes_effect_after_its_key_was_copied_is_copied_again() {
+    for is_dropped in [false, true] {
+        let memory = filled(200).await;
+        let lifetime = Duration::from_millis(if is_dropped { 300 } else { 0 });
+        let capabilities =
+            memory.capabilities().clone().without(Feature::Peeks).with_request_lifetime(lifetime);
+        let from = Intercept::new(memory.clone(), Late { memory: memory.clone(), capabilities });
+        let to = MemoryStore::new();
+        let (watched, mut told) = watched(&to);
+        let store = Swappable::new(from);
+        let moving = Handle::current().spawn({
+            let store = store.clone();
+            async move { store.move_to(watched, &MoveOptions::new().batch(100)).await }
+        });
+        let answer = told.recv().await.expect("a batch");
+        let write = Handle::current().spawn({
+            let store = store.clone();
+            async move { store.set("k00150", "new").await.map(drop) }
+        });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if is_dropped {
+            write.abort();
+        }
+        drop((answer, told));
+        moving.await.expect("runs").expect("moved");
+        assert_eq!(memory.get("k00150").await.expect("reads").expect("is there").value(), "new");
+        assert_eq!(to.get("k00150").await.expect("reads").expect("is there").value(), "new");
+        assert_eq!(all(&to).await, all(&memory).await);
+    }
 }
 
 #[tokio::test]
