@@ -36,7 +36,7 @@ async fn filled(entries: usize) -> MemoryStore {
     memory
 }
 
-/// Its puts take effect after a while, whether or not their callers wait.
+/// Puts of the key `late` take effect after a while, whether or not their callers wait.
 #[derive(Debug)]
 struct Late {
     memory: MemoryStore,
@@ -56,7 +56,9 @@ impl Interceptor for Late {
     async fn put(&self, _: &dyn Store, key: &Key, put: Put) -> Result<Written> {
         let (memory, key) = (self.memory.clone(), key.clone());
         let late = async move {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            if key.as_str() == "late" {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
             memory.put(&key, put).await
         };
         Handle::current().spawn(late).await.expect("runs")
@@ -158,6 +160,7 @@ async fn what_is_written_and_deleted_meanwhile_moves_as_well() {
 async fn a_write_that_takes_effect_after_its_key_was_copied_is_copied_again() {
     for is_dropped in [false, true] {
         let memory = filled(200).await;
+        memory.set("late", "old").await.expect("stored");
         let lifetime = Duration::from_millis(if is_dropped { 300 } else { 0 });
         let capabilities =
             memory.capabilities().clone().without(Feature::Peeks).with_request_lifetime(lifetime);
@@ -172,16 +175,20 @@ async fn a_write_that_takes_effect_after_its_key_was_copied_is_copied_again() {
         let answer = told.recv().await.expect("a batch");
         let write = Handle::current().spawn({
             let store = store.clone();
-            async move { store.set("k00150", "new").await.map(drop) }
+            async move { store.set("late", "new").await.map(drop) }
         });
         tokio::time::sleep(Duration::from_millis(20)).await;
         if is_dropped {
             write.abort();
         }
+        // So many that they are copied in a round of their own, while calls go on.
+        for index in 0..1_500 {
+            store.set(format!("more{index}").as_str(), "new").await.expect("stored");
+        }
         drop((answer, told));
         moving.await.expect("runs").expect("moved");
-        assert_eq!(memory.get("k00150").await.expect("reads").expect("is there").value(), "new");
-        assert_eq!(to.get("k00150").await.expect("reads").expect("is there").value(), "new");
+        assert_eq!(memory.get("late").await.expect("reads").expect("is there").value(), "new");
+        assert_eq!(to.get("late").await.expect("reads").expect("is there").value(), "new");
         assert_eq!(all(&to).await, all(&memory).await);
     }
 }
