@@ -29,7 +29,6 @@ mod claim;
 mod clock;
 mod door;
 mod effect;
-mod ending;
 mod entry;
 mod error;
 mod frontend;

@@ -343,6 +343,18 @@ pub(crate) async fn set_mark_from_above(backend: &dyn Store, value: Option<&Byte
     Named::read(backend).await?.with_above(&theirs).write(backend).await
 }
 
+/// Refuses to take away the tiered store over `backend` while journals of stacks above it count it in: over the backend alone
+/// they would not find their names.
+pub(crate) async fn refuse_above(backend: &impl Store) -> Result<()> {
+    let Some((_, id)) = Named::read(backend).await?.0.into_iter().find(|(above, _)| *above > 0) else {
+        return Ok(());
+    };
+    let message = format!(
+        "the journal {id} of a stack above counts this store in, and would not be known without it; close that stack first, or keep this store"
+    );
+    Err(Error::new(ErrorKind::Locked, message).in_tier(backend.capabilities().name()))
+}
+
 /// The journals that a store tolerates, although it does not see what they hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tolerates {

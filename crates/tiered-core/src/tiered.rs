@@ -22,7 +22,6 @@ use crate::batch::{Batch, BatchOutcomes};
 use crate::capability::{Capabilities, Sharing};
 use crate::claim::{Claim, Claims, Scope};
 use crate::door::Door;
-use crate::ending::Ending;
 use crate::entry::{Entry, Metadata};
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::frontend::Frontend;
@@ -69,7 +68,8 @@ struct Rooms {
     claims: Claims,
     /// What the sync on connecting did.
     connected: OnceLock<SyncReport>,
-    ending: Ending,
+    /// Held by whoever ends the store.
+    ending: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Dropped with the last handle of a store.
@@ -277,6 +277,7 @@ impl TieredStore {
     /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) where calls under way did not end within
     /// [`close_deadline`](TieredSettings::close_deadline);
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where writes stay in the frontend;
+    /// [`ErrorKind::Locked`](crate::ErrorKind::Locked) where a stack above has a durable journal, which counts this one in;
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) where it was closed or detached already.
     ///
     /// # Cancel safety
@@ -567,7 +568,7 @@ impl Rooms {
             recorder: parts.recorder(),
             claims: Claims::new(),
             connected: OnceLock::new(),
-            ending: Ending::default(),
+            ending: Arc::default(),
         })
     }
 

@@ -36,7 +36,7 @@ pub use options::{MoveOptions, Moved};
 /// | to | do |
 /// |---|---|
 /// | attach a frontend | [`swap`](Self::swap) the store inside for a [`TieredStore`](tiered_core::TieredStore) over it, then warm it up with [`TieredStore::sync`](tiered_core::TieredStore::sync) |
-/// | detach a frontend | [`swap`](Self::swap) with [`TieredStore::detach`](tiered_core::TieredStore::detach), which drains it first |
+/// | detach a frontend | [`detach`](Self::detach) the stack inside, which is drained first |
 /// | replace a backend | [`move_to`](Self::move_to), which copies everything while calls go on |
 ///
 /// Put it wherever that is to happen: around the whole stack, or as the backend of another one, to attach a disk tier between
@@ -47,8 +47,8 @@ pub use options::{MoveOptions, Moved};
 ///   [`declaring`](Self::declaring).
 /// * **Calls** that are under way end at the store that they began at. A write whose outcome stayed unknown, or that was
 ///   dropped, may take effect later ([`Capabilities::request_lifetime`]): an exchange waits for that too, while calls go on.
-/// * **Streams** in both directions are waited for, for as long as [`patience`](Self::patience) lasts, and new ones wait
-///   meanwhile. After that nothing is exchanged.
+/// * **Streams** in both directions are waited for, for as long as [`patience`](Self::patience) lasts. After that nothing is
+///   exchanged.
 /// * **Listings** go on at the new store, behind the last key.
 /// * **The feed of changes** goes on at the new store, after [`Change::Resync`](tiered_core::adapter::Change::Resync).
 /// * **Claims** stand: an exclusive store inside is claimed for as long as this one is, and the next one after it.
@@ -71,7 +71,7 @@ pub use options::{MoveOptions, Moved};
 /// assert_eq!(stack.stats().hits, 1);
 ///
 /// // And detached again.
-/// store.swap(|_| async move { stack.detach().await }).await?;
+/// store.detach(&stack).await?;
 /// assert_eq!(store.get("users/42").await?.expect("still there").value(), "Ada");
 /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
 /// ```
@@ -282,7 +282,9 @@ impl Store for Swappable {
     }
 
     async fn close(&self) -> Result<()> {
-        self.0.calls.begin().await.store.close().await
+        let inside = self.0.calls.begin().await;
+        self.0.calls.close();
+        inside.store.close().await
     }
 }
 

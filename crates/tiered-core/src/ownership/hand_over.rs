@@ -18,7 +18,8 @@ use crate::store::AsStore;
 /// have the same id at most, and calling it again completes it.
 ///
 /// # Errors
-/// Those of the stores. After one `from` is as before, or both stores have its id.
+/// Those of the stores. After one `from` is as before, or both stores have its id. Where its last write is of unknown outcome, `from`
+/// may have a new id already: then `to` is the store to go on with.
 ///
 /// # Cancel safety
 /// Dropped half-way it is as after an error.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::Rooms;
-use crate::ending::Ended;
 use crate::error::{Error, ErrorKind, Operation, Result};
+use crate::ownership;
 use crate::plan::Side;
 use crate::quantity::format_duration;
 use crate::store::{Store as _, closed};
@@ -23,18 +23,16 @@ impl Rooms {
     /// Refuses new calls, lets those under way end, drains what is pending, and closes both tiers. A second call waits for
     /// the first.
     pub(super) async fn close(self: &Arc<Self>) -> Result<()> {
-        while self.door.close().is_break() {
-            // The first call learns how that ended. One that takes the store apart may open it again.
-            if self.ending.ended().await == Ended::ForGood {
-                return Ok(());
-            }
+        let turn = Arc::clone(&self.ending).lock_owned().await;
+        if self.door.close().is_break() {
+            // The first call learnt how that ended.
+            return Ok(());
         }
         let rooms = Arc::clone(self);
         // In a task of its own: dropped half-way it would leave the tiers open, and no later call closes them.
-        let ending = self.ending.begin();
         self.tasks
             .join(async move {
-                let _ending = ending;
+                let _turn = turn;
                 rooms.close_down().await
             })
             .await
@@ -74,17 +72,17 @@ impl Rooms {
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
         self.flush().await?;
+        let turn = Arc::clone(&self.ending).lock_owned().await;
         if self.door.close().is_break() {
             return Err(closed(Operation::Close));
         }
         let rooms = Arc::clone(self);
-        let ending = self.ending.begin();
         self.tasks
             .join(async move {
+                let _turn = turn;
                 let Err(error) = rooms.take_apart().await else { return Ok(()) };
                 rooms.tasks.go_on();
                 rooms.door.reopen();
-                ending.in_vain();
                 Err(error)
             })
             .await
@@ -100,6 +98,7 @@ impl Rooms {
             );
             Err(Error::new(ErrorKind::TimedOut, message))
         })?;
+        ownership::refuse_above(self.backend.past_breaker()).await?;
         self.tasks.leave();
         // The backend has everything: what fails from here on loses nothing.
         if let Some(behind) = self.writes.behind()

@@ -155,6 +155,19 @@ async fn closing_is_no_part_of_an_attempt_to_detach_that_fails() {
 }
 
 #[tokio::test]
+async fn a_store_that_the_journal_of_a_stack_above_counts_in_is_not_detached() {
+    let back = MemoryStore::new();
+    let above = "+000000000000000000000000000000ff";
+    back.set_mark("tiered.journals", Some(above.into())).await.expect("set");
+    let builder = TieredStore::builder(MemoryStore::new(), back.clone()).beneath_journal();
+    let store = builder.build().await.expect("builds");
+    assert_eq!(store.detach().await.expect_err("counted in").kind(), ErrorKind::Locked);
+    store.set("a", "1").await.expect("open");
+    back.set_mark("tiered.journals", None).await.expect("set");
+    store.detach().await.expect("detached");
+}
+
+#[tokio::test]
 async fn a_store_that_keeps_writes_in_its_frontend_is_not_detached() {
     let builder = TieredStore::builder(MemoryStore::new(), MemoryStore::new());
     let store = builder.write_policy(WritePolicy::FrontendOnly).build().await.expect("builds");

@@ -2,13 +2,15 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
-use tiered_core::{ErrorKind, Result, Store};
+use tiered_core::adapter::closed;
+use tiered_core::{ErrorKind, Operation, Result, Store};
 use tokio::sync::{MutexGuard, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, RwLockReadGuard, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::refused;
 
@@ -32,6 +34,7 @@ pub(super) struct Calls {
     patience: Mutex<Duration>,
     /// Held by an exchange from its begin to its end.
     exchange: tokio::sync::Mutex<()>,
+    closed: AtomicBool,
 }
 
 /// A call that is under way: the store that it began at.
@@ -65,6 +68,7 @@ impl Calls {
             streams: Arc::default(),
             patience: Mutex::new(Self::PATIENCE),
             exchange: tokio::sync::Mutex::default(),
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -99,10 +103,20 @@ impl Calls {
         })
     }
 
-    /// Waits until no stream is under way, while calls go on, and lets no new one begin.
+    /// Waits until no stream is under way, while calls go on and streams begin, and lets no new one begin from then on.
     pub(super) async fn without_streams(&self) -> Result<WithoutStreams> {
+        /// How often it looks. It does not stand in line: a caller that reads one stream into another would wait for it.
+        const LOOK: Duration = Duration::from_millis(5);
         let patience = self.patience();
-        match timeout(patience, Arc::clone(&self.streams).write_owned()).await {
+        let none = async {
+            loop {
+                match Arc::clone(&self.streams).try_write_owned() {
+                    Ok(streams) => return streams,
+                    Err(_) => sleep(LOOK).await,
+                }
+            }
+        };
+        match timeout(patience, none).await {
             Ok(streams) => Ok(WithoutStreams(streams)),
             Err(_) => Err(refused(
                 ErrorKind::TimedOut,
@@ -123,6 +137,16 @@ impl Calls {
         let number = self.inside.load().number + 1;
         self.inside.store(Arc::new(Inside { store, number }));
         self.number.send_replace(number);
+    }
+
+    /// Says that the store was closed: nothing is exchanged any more.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Refuses an exchange of a store that was closed.
+    pub(super) fn check_open(&self, _: &Quiet) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) { Err(closed(Operation::Open)) } else { Ok(()) }
     }
 
     /// Tells of exchanges from now on.

@@ -37,7 +37,7 @@ impl Feed {
         let change = tokio::select! {
             biased;
             // This feed holds the sender: the wait cannot fail.
-            _ = self.exchanges.wait_for(|now| *now != number) => None,
+            _ = self.exchanges.wait_for(|now| *now > number) => None,
             change = self.changes.next() => change,
         };
         if change.is_some() {

@@ -13,7 +13,7 @@ use tiered_core::{
     AsStore, Delete, Error, ErrorKind, Feature, Key, ListOptions, ReadOptions, Result, Sharing, Store,
     ownership,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::calls::Quiet;
 use super::options::{MoveOptions, Moved};
@@ -38,6 +38,8 @@ impl Swappable {
     /// Entries keep their versions. `target` takes over the id and the marks of the store inside, so that journals and frontends
     /// of stacks above stay in step with it. The store before gets a new id, so that none of them is opened over it by
     /// mistake. From then on open `target` in its place: **also when the program starts again.**
+    ///
+    /// A store that keeps marks is recognised when the move goes on after an error; any other target must be emptied first.
     ///
     /// `target` must be empty, or hold what an earlier call copied that did not end.
     ///
@@ -109,14 +111,18 @@ impl Shared {
         let mut moving =
             Move { shared: self, from, to: &to, options, noting, copied: 0, copied_again: 0, bytes: 0 };
         moving.whole().await?;
-        let rest = moving.rounds().await?;
+        let mut rest = moving.rounds().await?;
         let streams = self.calls.without_streams().await?;
+        // More may have come while streams were waited for.
+        rest.extend(moving.rounds().await?);
         let quiet = self.quiet(&streams).await?;
+        self.calls.check_open(&quiet)?;
         let begun = Instant::now();
         let mut moved = moving.finish(rest, &target, &quiet).await?;
         if let Some(lent) = self.lent.give_back().await {
             lent.hold(claimed.take());
         }
+        drop(claimed);
         self.calls.exchange(Arc::clone(&target), &quiet);
         moved.paused = begun.elapsed();
         if self.capabilities.has(Feature::KeepsMarks)
@@ -137,6 +143,10 @@ impl Shared {
             return Err(refused(ErrorKind::Config, "this is the store inside already; name another one"));
         }
         check_capabilities(target.capabilities(), &self.capabilities)?;
+        if from.capabilities().has(Feature::PartialListings) {
+            let message = "the store inside lists only a part of what it holds, as a stack that keeps writes in its frontend does, and the rest would be left behind; move its backend instead";
+            return Err(refused(ErrorKind::Unsupported, message));
+        }
         if from.capabilities().sharing() == Sharing::Shared && !options.is_sole_writer {
             let message = "other processes may write the store inside, and what they write while it moves would be left behind; stop them, and say so with declare_sole_writer()";
             return Err(refused(ErrorKind::Config, message));
@@ -174,7 +184,15 @@ impl Move<'_> {
     /// Copies everything.
     async fn whole(&mut self) -> Result<()> {
         let report = sync(&self.from, self.to, &FullSync, &self.options.sync).await?;
-        self.count(&report)
+        self.count(&report)?;
+        self.settle().await;
+        Ok(())
+    }
+
+    /// Waits until no write to the target can take effect any more that was tried and did not end well: it would come on top of
+    /// what is copied later.
+    async fn settle(&self) {
+        sleep(self.to.0.writes.late_for()).await;
     }
 
     /// Copies what is written meanwhile, until little of it is left, which it returns.
@@ -222,6 +240,7 @@ impl Move<'_> {
                 self.remove_absent(some).await?;
             }
         }
+        self.settle().await;
         Ok(())
     }
 

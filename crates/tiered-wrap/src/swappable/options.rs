@@ -38,7 +38,7 @@ impl MoveOptions {
     /// As fast as the stores are, in batches as [`SyncOptions::new`] has them.
     pub fn new() -> Self {
         // Nobody else has the store that is moved to.
-        Self { sync: SyncOptions::new().races(Races::Allow).max_failures(0), is_sole_writer: false }
+        Self { sync: SyncOptions::new().races(Races::Allow).max_failures(u64::MAX), is_sole_writer: false }
     }
 
     /// So many batches at a time.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tiered_core::{AsStore, Capabilities, ErrorKind, Feature, Result, Store, ownership};
+use tiered_core::{AsStore, Capabilities, ErrorKind, Feature, Result, Store, TieredStore, ownership};
 use tokio::time::{sleep, timeout};
 
 use super::calls::{Quiet, WithoutStreams};
@@ -14,12 +14,13 @@ use super::{Shared, Swappable, refused};
 
 impl Swappable {
     /// Exchanges the store inside for the one that `make` makes of it, and returns that one. Calls wait meanwhile, so `make` is
-    /// to be quick: build a stack over the store that it is given, or take that one apart.
+    /// to be quick: build a stack over the store that it is given.
     ///
     /// Both must hold the same data. Where both have an id ([`ownership::id`]), it must be the same: for another store use
     /// [`move_to`](Self::move_to).
     ///
-    /// `make` must not call this store, whose calls wait for it.
+    /// `make` must not call this store, whose calls wait for it, and must leave the store that it is given as it is: to take a
+    /// stack apart use [`detach`](Self::detach).
     ///
     /// # Errors
     /// The store inside is the one before after any of them: that of `make`; [`ErrorKind::Config`] where the new store lacks what this
@@ -58,6 +59,43 @@ impl Swappable {
     }
 }
 
+impl Swappable {
+    /// Exchanges `stack`, which is the store inside, for its backend. What is pending in it is flushed first, while calls go on. Then
+    /// calls wait until it is taken apart ([`TieredStore::detach`]). Returns the backend.
+    ///
+    /// # Errors
+    /// The stack is inside and open as before after any of them: those of [`TieredStore::detach`], a parked write among them; and as
+    /// [`swap`](Self::swap).
+    ///
+    /// # Cancel safety
+    /// Dropped while it flushes it has no effect. After that it goes on to its end, in a task of the runtime that it was called
+    /// in.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, StoreExt, TieredStore};
+    /// use tiered_wrap::Swappable;
+    ///
+    /// let store = Swappable::new(MemoryStore::new());
+    /// let stack = store.swap(|backend| TieredStore::builder(MemoryStore::new(), backend).build()).await?;
+    /// store.set("users/42", "Ada").await?;
+    /// store.detach(&stack).await?;
+    /// assert!(store.contains("users/42").await?);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    pub async fn detach(&self, stack: &TieredStore) -> Result<Arc<dyn Store>> {
+        // Before anything is closed: a backend that may not stand in is refused.
+        check_capabilities(stack.backend().capabilities(), &self.0.capabilities)?;
+        stack.flush().await?;
+        let (shared, stack) = (Arc::clone(&self.0), stack.clone());
+        run_to_end(async move { shared.detach(&stack).await }).await
+    }
+}
+
 /// Runs `task` to its end, whether or not its caller waits for it.
 pub(super) async fn run_to_end<T: Send + 'static>(
     task: impl Future<Output = Result<T>> + Send + 'static,
@@ -77,6 +115,7 @@ impl Shared {
         let _exchange = self.calls.begin_exchange()?;
         let streams = self.calls.without_streams().await?;
         let quiet = self.quiet(&streams).await?;
+        self.calls.check_open(&quiet)?;
         let before = Arc::clone(&self.calls.inside().store);
         let id = match self.id(&before).await {
             // Someone closed it behind this store's back; another can still take its place.
@@ -112,18 +151,50 @@ impl Shared {
         }
     }
 
+    async fn detach(&self, stack: &TieredStore) -> Result<Arc<dyn Store>> {
+        let _exchange = self.calls.begin_exchange()?;
+        let streams = self.calls.without_streams().await?;
+        let quiet = self.quiet(&streams).await?;
+        self.calls.check_open(&quiet)?;
+        let (inside, backend) = (Arc::clone(&self.calls.inside().store), Arc::clone(stack.backend()));
+        let id = self.id(&inside).await?;
+        self.check_id(&backend, id.as_deref()).await?;
+        let patience = self.calls.patience();
+        let late = |_| {
+            Err(refused(
+                ErrorKind::TimedOut,
+                "the stack could not be flushed in time, and stays; try again when its backend is faster",
+            ))
+        };
+        timeout(patience, stack.flush()).await.unwrap_or_else(late)?;
+        let claimed = self.lent.give_back().await;
+        // From its end on the stack is closed, so its backend is inside whatever else fails.
+        let detached = stack.detach().await;
+        let now = if detached.is_ok() { &backend } else { &inside };
+        if let Some(claimed) = &claimed
+            && let Err(lost) = claimed.claim_again(now).await
+        {
+            tracing::warn!(error = %lost.chain(), "after a stack was detached its backend is claimed by someone else");
+        }
+        detached?;
+        self.calls.exchange(Arc::clone(&backend), &quiet);
+        Ok(backend)
+    }
+
     /// Waits until no call is under way and no write can still take effect, which it waits for while calls go on.
     pub(super) async fn quiet(&self, streams: &WithoutStreams) -> Result<Quiet> {
         let patience = self.calls.patience();
         let waited = timeout(patience, async {
             loop {
-                let late = self.writes.late_for();
-                if !late.is_zero() {
-                    sleep(late).await;
-                    continue;
+                if self.writes.take_unsettled() {
+                    // A stack inside carries a write out although its caller left, and flushing waits for that. Whether
+                    // something is parked there is no matter here.
+                    let inside = Arc::clone(&self.calls.inside().store);
+                    inside.flush().await.ok();
                 }
+                sleep(self.writes.late_for()).await;
                 let quiet = self.calls.quiet(streams).await;
-                if self.writes.late_for().is_zero() {
+                if self.writes.are_settled() {
                     return quiet;
                 }
             }

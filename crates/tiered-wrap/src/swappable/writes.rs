@@ -20,6 +20,8 @@ const NOTED: usize = 1_000_000;
 pub(super) struct Writes {
     /// Until when one of them may take effect although it has ended.
     late_until: Mutex<Option<Instant>>,
+    /// Whether one has ended that the store inside may still be carrying out.
+    unsettled: AtomicBool,
     /// Whether keys are noted.
     moving: AtomicBool,
     noted: Mutex<Noted>,
@@ -65,6 +67,16 @@ impl Writes {
         };
         let lifetime = store.capabilities().request_lifetime();
         Write { writes: self, keys, lifetime, is_definite: false }
+    }
+
+    /// Whether the store inside may be carrying out a write that has ended here. It forgets that.
+    pub(super) fn take_unsettled(&self) -> bool {
+        self.unsettled.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether no write that has ended can take effect any more.
+    pub(super) fn are_settled(&self) -> bool {
+        self.late_for().is_zero() && !self.unsettled.load(Ordering::Acquire)
     }
 
     /// How long one that has ended may still take effect.
@@ -113,6 +125,7 @@ impl Drop for Write<'_> {
             noted.ended.add(keys);
         }
         if !self.is_definite {
+            self.writes.unsettled.store(true, Ordering::Release);
             let until = Some(Instant::now() + self.lifetime);
             let mut late = self.writes.late_until.lock();
             *late = until.max(*late);

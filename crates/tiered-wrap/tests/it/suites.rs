@@ -58,7 +58,7 @@ fn restless(inside: Shared, stamp: &Stamp) -> Result<Shared> {
             let attach = |backend| TieredStore::builder(frontend, backend).stamp(stamp).build();
             let Ok(stack) = restless.swap(attach).await else { return };
             tokio::time::sleep(Duration::from_millis(2)).await;
-            if restless.swap(|_| async move { stack.detach().await }).await.is_err() {
+            if restless.detach(&stack).await.is_err() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -24,7 +24,7 @@ pub(crate) async fn attach(store: &Swappable) -> Result<TieredStore> {
 }
 
 pub(crate) async fn detach(store: &Swappable, stack: TieredStore) -> Result<Arc<dyn Store>> {
-    store.swap(|_| async move { stack.detach().await }).await
+    store.detach(&stack).await
 }
 
 /// Memory whose writes wait for a permit, and whose `peek` finds nothing.

@@ -136,6 +136,43 @@ async fn an_exchange_waits_for_what_a_dropped_write_may_still_do() {
     assert!(begun.elapsed() >= LIFETIME, "{:?}", begun.elapsed());
 }
 
+/// A stack carries a write out although its caller left, for as long as its backend takes.
+#[tokio::test(start_paused = true)]
+async fn an_exchange_waits_for_what_a_stack_inside_still_carries_out() {
+    let memory = held();
+    memory.0.add_permits(1);
+    let inside = TieredStore::builder(MemoryStore::new(), memory.clone()).build().await.expect("builds");
+    let store = Swappable::new(inside);
+    store.set("a", "old").await.expect("stored");
+    assert!(timeout(A_WHILE, store.set("a", "new")).await.is_err(), "it waits");
+    let exchange = Handle::current().spawn({
+        let store = store.clone();
+        async move { attach(&store).await }
+    });
+    sleep(A_WHILE).await;
+    assert!(!exchange.is_finished(), "the write is under way");
+    memory.0.add_permits(100);
+    exchange.await.expect("runs").expect("attached");
+    assert_eq!(store.get("a").await.expect("reads").expect("is there").value(), "new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_copied_into_another_does_not_wait_for_an_exchange_that_waits_for_it() {
+    let store = Swappable::new(MemoryStore::new());
+    store.set("a", "12345").await.expect("stored");
+    let (_, body) =
+        store.read_stream(&key("a"), &ReadOptions::new()).await.expect("reads").expect("is there");
+    let exchange = Handle::current().spawn({
+        let store = store.clone();
+        async move { attach(&store).await }
+    });
+    sleep(A_WHILE).await;
+    let copied = timeout(A_WHILE, store.put_stream(&key("b"), Put::new(Bytes::new()), body)).await;
+    copied.expect("in time").expect("stored");
+    exchange.await.expect("runs").expect("attached");
+    assert_eq!(store.get("b").await.expect("reads").expect("is there").value(), "12345");
+}
+
 #[tokio::test(start_paused = true)]
 async fn streams_are_waited_for_and_calls_go_on_meanwhile() {
     let store = Swappable::new(MemoryStore::new()).patience(Duration::from_mins(1));

@@ -8,7 +8,7 @@ use tiered_conformance::{Intercept, Interceptor};
 use tiered_core::adapter::BatchOutcomes;
 use tiered_core::{
     Attributes, Batch, Capabilities, Delete, Entry, Error, ErrorKind, Feature, Key, MemoryStore, Put,
-    ReadOptions, Result, Sharing, Store, StoreExt as _, TieredStore, Written, ownership,
+    ReadOptions, Result, Sharing, Store, StoreExt as _, TieredStore, WritePolicy, Written, ownership,
 };
 use tiered_wrap::{MoveOptions, Swappable};
 use tokio::runtime::Handle;
@@ -228,6 +228,17 @@ async fn a_target_that_holds_something_else_is_refused() {
     assert!(store.move_to(inside, &MoveOptions::new()).await.is_err());
     let less = MemoryStore::new().declaring(|all| all.without(Feature::AtomicBatch));
     assert_eq!(store.move_to(less, &MoveOptions::new()).await.expect_err("lacks").kind(), ErrorKind::Config);
+}
+
+#[tokio::test]
+async fn a_store_that_lists_only_a_part_is_not_moved() {
+    let builder = TieredStore::builder(MemoryStore::new(), filled(3).await);
+    let stack = builder.write_policy(WritePolicy::FrontendOnly).build().await.expect("builds");
+    let store = Swappable::new(stack);
+    let target = MemoryStore::new();
+    let error = store.move_to(target.clone(), &MoveOptions::new()).await.expect_err("would lose the rest");
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert!(target.keys("").await.expect("lists").is_empty());
 }
 
 #[tokio::test]

@@ -106,6 +106,25 @@ async fn a_stack_that_cannot_be_detached_stays() {
     store.set("a", "1").await.expect("stored");
 }
 
+#[tokio::test]
+async fn a_stack_whose_backend_may_not_stand_in_is_not_detached() {
+    let backend = MemoryStore::new().declaring(|all| all.without(Feature::Peeks));
+    let stack = TieredStore::builder(MemoryStore::new(), backend).build().await.expect("builds");
+    let store = Swappable::new(stack.clone());
+    let error = store.detach(&stack).await.expect_err("the stack answers peeks");
+    assert!(error.to_string().contains("Peeks"), "{error}");
+    store.set("a", "1").await.expect("the stack is open");
+}
+
+#[tokio::test]
+async fn a_store_that_was_closed_is_not_exchanged() {
+    let store = Swappable::new(MemoryStore::new());
+    store.close().await.expect("closes");
+    let other = MemoryStore::new();
+    assert_eq!(store.swap(|_| async { Ok(other) }).await.expect_err("closed").kind(), ErrorKind::Closed);
+    assert!(store.set("a", "1").await.is_err());
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_exchange_at_a_time() {
     let store = Swappable::new(MemoryStore::new());
