@@ -263,11 +263,9 @@ impl TieredStore {
     /// frontend and the journal are closed. From then on the backend alone has everything that was acknowledged, and both
     /// tiers can be part of another stack.
     ///
-    /// To exchange the tiers of a store that others go on using, do this inside `Swappable` of `tiered-wrap`, where calls
-    /// wait meanwhile.
+    /// To exchange the tiers of a store that others go on using, take `Swappable` of `tiered-wrap`: there calls wait meanwhile.
     ///
-    /// Nothing in a frontend that outlives the process is trusted later, even with [`Reopen::Trust`](crate::settings::Reopen::Trust),
-    /// because the backend is written without it from then on. A feed of changes goes on, since it is the backend's.
+    /// Nothing in a frontend that outlives the process is trusted later ([`Reopen::Trust`](crate::settings::Reopen::Trust)).
     ///
     /// # Durability
     /// Every acknowledged write is in the backend, as durable as the backend makes it.
