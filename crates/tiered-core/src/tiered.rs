@@ -68,7 +68,7 @@ struct Rooms {
     claims: Claims,
     /// What the sync on connecting did.
     connected: OnceLock<SyncReport>,
-    /// Held by whoever ends the store.
+    /// Held by the call that closes or detaches the store.
     ending: Arc<tokio::sync::Mutex<()>>,
 }
 

@@ -43,7 +43,7 @@ impl Lent {
         Ok(claimed)
     }
 
-    /// Gives the store inside back, for an exchange. `None` where nobody has claimed it.
+    /// Releases the claim on the store inside, for an exchange. `None` where nothing is claimed.
     pub(super) async fn give_back(&self) -> Option<Arc<Beneath>> {
         let claimed = self.beneath.lock().await.upgrade()?;
         drop(claimed.0.lock().take());

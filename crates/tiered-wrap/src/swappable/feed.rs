@@ -43,7 +43,7 @@ impl Feed {
         if change.is_some() {
             return change;
         }
-        // Exchanged, or closed for an exchange, or closed for good.
+        // The store was exchanged, or it is closed. Only an exchange changes the number.
         let inside = self.shared.calls.begin().await;
         if inside.number == number {
             return None;

@@ -46,7 +46,8 @@ impl Swappable {
     /// # Errors
     /// The store inside is the one before after any of them, and `target` holds a part: [`ErrorKind::Config`] where `target` lacks what
     /// this store declares, where it holds other entries, or where other processes may write the store inside
-    /// ([`declare_sole_writer`](MoveOptions::declare_sole_writer)); [`ErrorKind::Locked`] where `target` is claimed by someone
+    /// ([`declare_sole_writer`](MoveOptions::declare_sole_writer)); [`ErrorKind::Unsupported`] where the store inside lists only a part
+    /// of what it holds; [`ErrorKind::Locked`] where `target` is claimed by someone
     /// else; [`ErrorKind::Corrupt`] where the store inside holds a damaged entry, which it names: repair it or delete it;
     /// those of the stores; and as [`swap`](Self::swap) for calls that do not end.
     ///

@@ -84,8 +84,8 @@ impl MoveOptions {
         self
     }
 
-    /// Declares that nobody writes the store inside but through this one, where other processes could: a write that goes past it
-    /// while data moves would be left behind.
+    /// Declares that the store inside is written through this one alone. A shared store needs it: what other processes write while
+    /// data moves would be left behind.
     #[must_use]
     pub fn declare_sole_writer(mut self) -> Self {
         self.is_sole_writer = true;

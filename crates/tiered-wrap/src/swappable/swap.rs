@@ -200,6 +200,8 @@ impl Shared {
             }
         });
         waited.await.map_err(|_| {
+            // What was not waited for to its end is still to be waited for.
+            self.writes.unsettle();
             refused(
                 ErrorKind::TimedOut,
                 format!(

@@ -74,6 +74,11 @@ impl Writes {
         self.unsettled.swap(false, Ordering::AcqRel)
     }
 
+    /// Undoes [`take_unsettled`](Self::take_unsettled).
+    pub(super) fn unsettle(&self) {
+        self.unsettled.store(true, Ordering::Release);
+    }
+
     /// Whether no write that has ended can take effect any more.
     pub(super) fn are_settled(&self) -> bool {
         self.late_for().is_zero() && !self.unsettled.load(Ordering::Acquire)
@@ -125,7 +130,7 @@ impl Drop for Write<'_> {
             noted.ended.add(keys);
         }
         if !self.is_definite {
-            self.writes.unsettled.store(true, Ordering::Release);
+            self.writes.unsettle();
             let until = Some(Instant::now() + self.lifetime);
             let mut late = self.writes.late_until.lock();
             *late = until.max(*late);

@@ -145,6 +145,10 @@ async fn an_exchange_waits_for_what_a_stack_inside_still_carries_out() {
     let store = Swappable::new(inside);
     store.set("a", "old").await.expect("stored");
     assert!(timeout(A_WHILE, store.set("a", "new")).await.is_err(), "it waits");
+    // An exchange that gives up does not forget it.
+    let store = store.patience(A_WHILE);
+    assert_eq!(attach(&store).await.expect_err("still under way").kind(), ErrorKind::TimedOut);
+    let store = store.patience(Duration::from_mins(1));
     let exchange = Handle::current().spawn({
         let store = store.clone();
         async move { attach(&store).await }
