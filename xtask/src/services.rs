@@ -6,32 +6,52 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::thread;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::session;
 use crate::stage::{self, cargo, target};
 
+/// Names and values of variables.
+type Variables = Vec<(String, String)>;
+
 /// The servers of one run. They end when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Services {
-    /// The variables that tests look at.
-    variables: Vec<(String, String)>,
+    /// The variables that tests look at; empty until they are ready.
+    variables: Variables,
+    /// Reads what the program says until all servers answer.
+    starting: Option<JoinHandle<Result<Variables, String>>>,
     program: Child,
     /// The program stops what it started when this ends, even where this process is killed.
     lifeline: Option<ChildStdin>,
 }
 
 impl Services {
-    /// Starts what is not given by URL. What the program does goes to `errors`.
+    /// Starts what is not given by URL, and waits until it serves. What the program does goes to `errors`.
     pub(crate) fn start(errors: Stdio) -> Result<Self, String> {
+        let mut services = Self::begin(errors)?;
+        services.wait_until_ready()?;
+        Ok(services)
+    }
+
+    /// Begins to start what is not given by URL, which goes on beside other work.
+    pub(crate) fn begin(errors: Stdio) -> Result<Self, String> {
         let mut command = Command::new(build()?);
         command.arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
         let mut program = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
-        let lifeline = program.stdin.take();
-        let variables = read(&mut program)?;
-        Ok(Self { variables, program, lifeline })
+        let (lifeline, output) = (program.stdin.take(), program.stdout.take());
+        let starting = Some(thread::spawn(move || read(output.ok_or("tiered-services has no output")?)));
+        Ok(Self { variables: Vec::new(), starting, program, lifeline })
+    }
+
+    /// Waits until all servers answer.
+    pub(crate) fn wait_until_ready(&mut self) -> Result<(), String> {
+        if let Some(starting) = self.starting.take() {
+            self.variables = starting.join().map_err(|_| "the thread that waits for servers panicked")??;
+        }
+        Ok(())
     }
 
     /// Lets `command` find them.
@@ -64,7 +84,8 @@ pub(crate) fn up() -> Result<(), String> {
     // Not stopped with this process.
     command.process_group(0);
     let mut program = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
-    let variables = read(&mut program)?;
+    let variables = read(program.stdout.take().ok_or("tiered-services has no output")?);
+    let variables = variables.inspect_err(|_| drop(program.wait()))?;
     println!("# Set these, then run any test by hand; stop the servers with `cargo xtask services down`.");
     for (name, value) in variables {
         println!("export {name}='{value}'");
@@ -125,8 +146,7 @@ fn build() -> Result<PathBuf, String> {
 }
 
 /// Reads what the program says until all servers answer.
-fn read(program: &mut Child) -> Result<Vec<(String, String)>, String> {
-    let output = program.stdout.take().ok_or("tiered-services has no output")?;
+fn read(output: ChildStdout) -> Result<Variables, String> {
     let mut variables = Vec::new();
     for line in BufReader::new(output).lines().map_while(Result::ok) {
         if line == "ready" {
@@ -136,6 +156,5 @@ fn read(program: &mut Child) -> Result<Vec<(String, String)>, String> {
             variables.push((name.to_owned(), value.to_owned()));
         }
     }
-    program.wait().ok();
     Err("the servers for tests cannot be started; see above".to_owned())
 }

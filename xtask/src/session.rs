@@ -78,11 +78,6 @@ impl Session {
         self.progress.as_ref().map(Progress::detail).unwrap_or_default()
     }
 
-    /// The log of the stage that runs.
-    pub(crate) fn log(&self) -> &Path {
-        &self.log
-    }
-
     /// Adds to what is not run.
     pub(crate) fn miss(&mut self, what: String) {
         self.missing.push(what);
@@ -94,6 +89,11 @@ impl Session {
 
     pub(crate) fn serve(&mut self, services: Services) {
         self.services = Some(services);
+    }
+
+    /// Waits until the servers answer that were begun.
+    pub(crate) fn wait_for_servers(&mut self) -> Result<(), String> {
+        self.services.as_mut().ok_or("no servers were begun")?.wait_until_ready()
     }
 
     /// Whether the server of this variable is there.

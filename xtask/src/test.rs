@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every test, and every combination of adapters.
 
 use std::fs::{self, File};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread::available_parallelism;
 
@@ -89,7 +90,7 @@ pub(crate) fn stages(stacks: Stage) -> [Stage; 7] {
         },
         Stage {
             name: "compile",
-            what: "all crates with all features, RocksDB included",
+            what: "all crates with all features, RocksDB included; beside it the servers start",
             estimate: Estimate { compiled: 300, nothing: 1_200 },
             vital: true,
             run: compile,
@@ -97,7 +98,7 @@ pub(crate) fn stages(stacks: Stage) -> [Stage; 7] {
         Stage {
             name: "servers",
             what: "Postgres, PgBouncer and two S3 servers, in containers or as processes",
-            estimate: Estimate { compiled: 10, nothing: 290 },
+            estimate: Estimate { compiled: 10, nothing: 60 },
             vital: true,
             run: servers,
         },
@@ -128,17 +129,24 @@ pub(crate) fn stages(stacks: Stage) -> [Stage; 7] {
     ]
 }
 
+/// Compiles everything. The servers start beside it: their images are mostly fetched, and the compiler mostly computes.
 fn compile(session: &mut Session) -> Result<Counts, String> {
+    let log = servers_log(session);
+    let file = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
+    session.serve(Services::begin(Stdio::from(file))?);
     session.programs = programs::compile(session)?;
     Ok(Counts::default())
 }
 
+/// What the servers say.
+fn servers_log(session: &Session) -> PathBuf {
+    session.logs().join("servers.log")
+}
+
 fn servers(session: &mut Session) -> Result<Counts, String> {
-    let log = session.log().to_owned();
-    let file = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
-    let started = Services::start(Stdio::from(file));
-    let services = started.inspect_err(|_| print(&fs::read_to_string(&log).unwrap_or_default()))?;
-    session.serve(services);
+    let log = servers_log(session);
+    let ready = session.wait_for_servers();
+    ready.inspect_err(|_| print(&fs::read_to_string(&log).unwrap_or_default()))?;
     for (adapter, variables) in REMOTE {
         if !variables.iter().all(|variable| session.has(variable)) {
             session.miss(format!(
