@@ -54,13 +54,16 @@ pub(crate) fn read_value(
     record: Record,
     range: Option<&Range<u64>>,
 ) -> Result<Entry> {
-    let metadata = Arc::new(record.metadata);
+    let Record { metadata, inline } = record;
+    let metadata = Arc::new(metadata);
     let wanted = match range {
         Some(range) => clamp_range(range, metadata.size)?,
         None => 0..metadata.size,
     };
-    let value = match &record.inline {
-        Some(inline) => slice(inline, &wanted, key)?,
+    let value = match inline {
+        // The whole: a slice of it would be another allocation.
+        Some(inline) if wanted == (0..inline.len() as u64) => inline,
+        Some(inline) => slice(&inline, &wanted, key)?,
         None => read_chunks(view, key, &metadata, &wanted)?,
     };
     let entry = Entry::from_parts(value, metadata);

@@ -53,7 +53,7 @@ fn key(number: usize) -> Key {
 
 #[tokio::test]
 async fn many_updates_of_few_keys_reach_a_backend_that_was_away_as_few_operations() {
-    const ROUNDS: usize = 2;
+    const ROUNDS: usize = 10;
     const UPDATES: usize = 100_000;
     const KEYS: usize = 1_000;
     for backend in backends() {
