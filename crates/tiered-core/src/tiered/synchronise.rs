@@ -334,8 +334,8 @@ impl Rooms {
     /// The same for several keys, under their closed gates.
     async fn remove_extras(&self, extras: Vec<Extra>) -> Vec<Batched> {
         let keys: Vec<Key> = extras.iter().map(|(key, _)| key.clone()).collect();
-        let head = ReadOptions::new().range(0..0);
-        let (there, held) = (head.clone().authoritative(), head.tombstones(Tombstones::Show));
+        let empty = ReadOptions::new().range(0..0);
+        let (there, held) = (empty.clone().authoritative(), empty.tombstones(Tombstones::Show));
         let there = self.backend.past_breaker().get_many(&keys, &there);
         let held = self.frontend.tier().past_breaker().get_many(&keys, &held);
         let (there, held) = join(there, held).await;

@@ -207,8 +207,8 @@ impl Interceptor for OwnVersions {
         let mut own = Batch::of(batch.atomicity());
         for (key, action) in batch.into_operations() {
             let action = match action {
-                tiered_core::Action::Put(put) => stripped(put).into(),
-                delete => delete,
+                tiered_core::Action::Put(put) => stripped(&put).into(),
+                tiered_core::Action::Delete(delete) => delete.into(),
             };
             own.push(key, action);
         }
@@ -216,11 +216,11 @@ impl Interceptor for OwnVersions {
     }
 
     async fn put(&self, inner: &dyn Store, key: &Key, put: Put) -> Result<Written> {
-        inner.put(key, stripped(put)).await
+        inner.put(key, stripped(&put)).await
     }
 }
 
-fn stripped(put: Put) -> Put {
+fn stripped(put: &Put) -> Put {
     Put::new(put.value.clone()).precondition(put.precondition.clone())
 }
 

@@ -42,7 +42,8 @@ impl Interceptor for Asked {
         let store = self.store.lock().take();
         if let Some(store) = store {
             // Its gate is closed: it is written once the removal has ended.
-            tokio::spawn(async move { store.put(&extra(7), Put::new("new")).await });
+            let writes = async move { store.put(&extra(7), Put::new("new")).await };
+            drop(tokio::runtime::Handle::current().spawn(writes));
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         if self.is_down_once.swap(0, Ordering::Relaxed) > 0 {
