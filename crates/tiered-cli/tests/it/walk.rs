@@ -192,16 +192,16 @@ fn shards_walk_from_their_roots_and_copy_what_they_share_once() {
     place.fill("from.redb", 3_000);
     let (from, to) = (place.url("from.redb"), place.url("to.redb"));
     // Each root shares half of its keys with the next one.
-    let mut named = Vec::new();
+    let mut options = Vec::new();
     for root in 0..6 {
-        let names: Vec<String> =
+        let parts: Vec<String> =
             (root * 400..(root + 2) * 400).map(|number| format!("key-{number}")).collect();
-        place.put(&from, &format!("root-{root}"), names.join("\n").as_bytes());
-        named.extend(["--root".to_owned(), format!("root-{root}")]);
+        place.put(&from, &format!("root-{root}"), parts.join("\n").as_bytes());
+        options.extend(["--root".to_owned(), format!("root-{root}")]);
     }
-    let all: String = (0..6).map(|root| format!("root-{root}\n")).collect();
-    place.put(&from, "top", all.as_bytes());
-    let named: Vec<&str> = named.iter().map(String::as_str).collect();
+    let all: Vec<String> = (0..6).map(|root| format!("root-{root}")).collect();
+    place.put(&from, "top", all.join("\n").as_bytes());
+    let named: Vec<&str> = options.iter().map(String::as_str).collect();
     for (roots, new) in [(&named[..], 2_806), (&["--roots-under", "root-"][..], 0)] {
         let (mut copied, mut of_roots) = (0, 0);
         for shard in ["2/3", "3/3", "1/3"] {
