@@ -23,6 +23,9 @@ use crate::version::Version;
 const MOST: usize = 100;
 const LEAST: usize = 32;
 
+/// After so many keys what was found is made to last: a later walk looks at no more than these again.
+const KEPT_EVERY: usize = 4_096;
+
 /// The two sides of a walk.
 #[derive(Clone, Copy)]
 pub(super) struct Sides<'a> {
@@ -102,7 +105,7 @@ pub(super) async fn discover(
     let at_a_time = sides.options.sync().at_a_time();
     let together = sides.source.capabilities().has(Feature::AtomicBatch);
     let mut running = FuturesUnordered::new();
-    let mut next: Id = 0;
+    let (mut next, mut not_kept): (Id, usize) = (0, 0);
     report.reached = ledger.reached().into();
     loop {
         while running.len() < at_a_time && next < ledger.reached() {
@@ -119,7 +122,12 @@ pub(super) async fn discover(
             running.push(look(sides, ids.into_iter().zip(keys).collect()).boxed());
         }
         let Some(looked_at) = running.next().await else { return Ok(()) };
+        not_kept += looked_at.len();
         take(looked_at, sides.options, ledger, marks, report).await?;
+        if not_kept >= KEPT_EVERY {
+            ledger.keep().await?;
+            not_kept = 0;
+        }
         report.reached = ledger.reached().into();
         sides.options.report_progress(report);
     }
