@@ -7,6 +7,7 @@ mod arguments;
 mod commands;
 mod demo;
 mod exit;
+mod fingerprint;
 mod git;
 mod output;
 mod output_file;

@@ -1,5 +1,6 @@
 //! The options of `gc`.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -79,6 +80,17 @@ impl FromStr for References {
                 Ok(Self::Json(pointer.to_owned()))
             }
             _ => Err("use lines, json, json=/POINTER or git".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for References {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lines => f.write_str("lines"),
+            Self::Json(pointer) if pointer.is_empty() => f.write_str("json"),
+            Self::Json(pointer) => write!(f, "json={pointer}"),
+            Self::Git => f.write_str("git"),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::References;
 use super::rate::bytes_per_second;
+use super::{References, Shard};
 
 /// What is copied, and how references are read.
 #[derive(Args)]
@@ -15,8 +15,11 @@ pub(crate) struct Walk {
     #[arg(long, value_name = "URL")]
     pub(crate) to: String,
     /// A key to begin with; for git also the short name of a branch or tag. May be given several times.
-    #[arg(long, value_name = "KEY", required = true, allow_hyphen_values = true)]
+    #[arg(long, value_name = "KEY", required_unless_present = "roots_under", allow_hyphen_values = true)]
     pub(crate) root: Vec<String>,
+    /// Begins with all keys of the source that begin with this, of which there must be some. May be given several times.
+    #[arg(long, value_name = "PREFIX", allow_hyphen_values = true)]
+    pub(crate) roots_under: Vec<String>,
     /// How a value names the keys that it refers to: lines, one key a line; json, a text or an array of texts; json=POINTER,
     /// such a text or array at this JSON Pointer, if there is anything; git, objects and references as `import git` stores them.
     #[arg(long, visible_alias = "format", value_name = "HOW", default_value = "lines")]
@@ -32,6 +35,14 @@ pub(crate) struct Walk {
     /// removed afterwards.
     #[arg(long, value_name = "URL")]
     pub(crate) workspace: Option<String>,
+    /// Keeps what is known of the keys in this file or empty store (a URL), and goes on from there if an earlier run did not end.
+    /// The file is removed when the walk has come to its end.
+    #[arg(long, value_name = "FILE|URL", allow_hyphen_values = true, conflicts_with_all = ["workspace", "dry_run"])]
+    pub(crate) resume: Option<String>,
+    /// Only from the roots of shard I of N, such as 2/8, for N processes with the same roots. What several of them reach is copied
+    /// by one of them.
+    #[arg(long, value_name = "I/N")]
+    pub(crate) shard: Option<Shard>,
     /// Only counts what it would do; writes nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -1,26 +1,30 @@
 //! `walk`.
 
+mod roots;
+mod workspace;
+
 use std::sync::Arc;
 
 use serde::Serialize;
-use tempfile::TempDir;
 use tiered::adapter::url::format_bytes;
 use tiered::adapter::{Clock as _, SystemClock};
-
 use tiered::sync::{DryRun, Present, Walk as Follow, WalkOptions, WalkReport, walk_sync};
-use tiered::{Create, Entry, Key, ReadOptions, Result as Stored, Schemes, Store};
+use tiered::{Entry, Key, Result as Stored, Schemes, Store};
 
+use self::roots::roots;
+use self::workspace::Workspace;
 use super::closing;
 use super::sync::target;
-use crate::arguments::{References, Walk};
+use crate::arguments::Walk;
 use crate::exit::{CORRUPT, DIFFERENT, FAILED, Failure, OK};
 use crate::progress::Progress;
-use crate::{git, output, references, stack};
+use crate::{output, references, stack};
 
 #[derive(Debug, Serialize)]
 struct Line {
     roots: u64,
     reachable: u64,
+    resumed: u64,
     trusted: u64,
     copied: u64,
     skipped: u64,
@@ -52,43 +56,6 @@ impl<F: Follow> Follow for Followed<F> {
     }
 }
 
-/// Where the walk keeps what it knows.
-struct Workspace {
-    store: Option<Arc<dyn Store>>,
-    /// Removed with it.
-    _folder: Option<TempDir>,
-}
-
-impl Workspace {
-    /// What `url` names; without one, a file in a temporary folder, or memory where redb is not compiled in.
-    async fn open(schemes: &Schemes, url: Option<&str>) -> Result<Self, Failure> {
-        let (url, folder) = match url {
-            Some("memory:") => return Ok(Self { store: None, _folder: None }),
-            Some(url) => (url.to_owned(), None),
-            None if !cfg!(feature = "redb") => return Ok(Self { store: None, _folder: None }),
-            None => {
-                let folder = tempfile::Builder::new().prefix("tiered-walk-").tempdir();
-                let folder =
-                    folder.map_err(|error| Failure::Io(std::env::temp_dir().display().to_string(), error))?;
-                let url = format!(
-                    "redb:{}?durability=buffer&cache=64MiB",
-                    folder.path().join("keys.redb").display()
-                );
-                (url, Some(folder))
-            }
-        };
-        let store = stack::open_alone(schemes, &url, Create::IfAbsent).await?;
-        Ok(Self { store: Some(store), _folder: folder })
-    }
-
-    async fn close(self, done: Result<u8, Failure>) -> Result<u8, Failure> {
-        match &self.store {
-            Some(store) => closing(&**store, done).await,
-            None => done,
-        }
-    }
-}
-
 /// Progress in words.
 fn in_words(report: &WalkReport) -> String {
     let (reached, copied, skipped) = (report.reached, report.sync.copied, report.sync.skipped);
@@ -102,6 +69,13 @@ pub(super) async fn run(schemes: &Schemes, order: Walk, json: bool) -> Result<u8
             stack::without_secrets(&order.from)
         )));
     }
+    if let Some(place) = order.resume.as_ref().or(order.workspace.as_ref())
+        && [&order.from, &order.to].into_iter().any(|store| stack::same(store, place))
+    {
+        let why =
+            "what is known of the keys needs a place of its own, which is neither the source nor the target";
+        return Err(Failure::Usage(why.to_owned()));
+    }
     let from = stack::read_alone(schemes, &order.from).await?;
     let roots = match roots(&*from, &order).await {
         Ok(roots) => roots,
@@ -111,7 +85,7 @@ pub(super) async fn run(schemes: &Schemes, order: Walk, json: bool) -> Result<u8
         Ok(to) => to,
         Err(error) => return closing(&*from, Err(error)).await,
     };
-    let done = match Workspace::open(schemes, order.workspace.as_deref()).await {
+    let done = match Workspace::open(schemes, &order).await {
         Ok(workspace) => {
             let done = between(order, &roots, &from, &to, &workspace, json).await;
             workspace.close(done).await
@@ -120,31 +94,6 @@ pub(super) async fn run(schemes: &Schemes, order: Walk, json: bool) -> Result<u8
     };
     let done = closing(&*to, done).await;
     closing(&*from, done).await
-}
-
-/// The keys to begin with. Git's names may be short.
-async fn roots(from: &dyn Store, order: &Walk) -> Result<Vec<Key>, Failure> {
-    if order.references != References::Git {
-        return Ok(order.root.iter().map(Key::new).collect::<Stored<_>>()?);
-    }
-    let mut roots = Vec::new();
-    for name in &order.root {
-        roots.push(if git::is_id(name) { Key::new(name)? } else { named(from, name).await? });
-    }
-    Ok(roots)
-}
-
-/// The reference of this name.
-async fn named(from: &dyn Store, name: &str) -> Result<Key, Failure> {
-    for name in git::names(name) {
-        let key = Key::new(name)?;
-        if from.head(&key, &ReadOptions::new().authoritative()).await?.is_some() {
-            return Ok(key);
-        }
-    }
-    Err(Failure::Usage(format!(
-        "{name} is no reference in the source, and no whole id of an object; see list refs/"
-    )))
 }
 
 async fn between(
@@ -166,9 +115,7 @@ async fn between(
     if let Some(rate) = order.limit_rate {
         options = options.bytes_per_second(rate);
     }
-    if let Some(store) = &workspace.store {
-        options = options.workspace(Arc::clone(store));
-    }
+    options = workspace.options(options);
     let followed = Followed { references: references::walk(order.references), leaves: order.leaves_under };
     let clock = SystemClock::new();
     let started = clock.uptime();
@@ -203,6 +150,7 @@ fn print(report: &WalkReport, seconds: f64, json: bool) -> Result<(), Failure> {
     let line = Line {
         roots: report.roots,
         reachable: report.reached,
+        resumed: report.resumed,
         trusted: report.trusted,
         copied: report.sync.copied,
         skipped: report.sync.skipped,
@@ -220,9 +168,10 @@ fn print(report: &WalkReport, seconds: f64, json: bool) -> Result<(), Failure> {
         return output::json(&line);
     }
     let text = format!(
-        "{} roots, {} keys reachable, {} trusted; copied {} ({} bytes), skipped {}, missing {}, changed {}, held back {}, vanished {}, failed {} ({} damaged), {} references in cycles; {seconds:.1} s\n",
+        "{} roots, {} keys reachable, {} known from an earlier run, {} trusted; copied {} ({} bytes), skipped {}, missing {}, changed {}, held back {}, vanished {}, failed {} ({} damaged), {} references in cycles; {seconds:.1} s\n",
         line.roots,
         line.reachable,
+        line.resumed,
         line.trusted,
         line.copied,
         line.bytes,

@@ -101,6 +101,14 @@ impl Pair {
         self.target.as_ref()
     }
 
+    /// Without the version that the target lists.
+    pub(super) fn without_version(mut self) -> Self {
+        if let Some(Seen::Listed(listed)) = &mut self.target {
+            listed.version = None;
+        }
+        self
+    }
+
     /// The source's side and the target's.
     pub(super) fn into_sides(self) -> (Option<Seen>, Option<Seen>) {
         (self.source, self.target)

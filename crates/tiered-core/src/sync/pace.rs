@@ -26,9 +26,18 @@ impl Pace {
 
     /// Counts bytes that go now.
     pub(super) fn spend(&mut self, bytes: u64) {
-        let Some(rate) = self.bytes_per_second else { return };
+        self.due = self.due.max(self.begun.elapsed()).saturating_add(self.taken(bytes));
+    }
+
+    /// Counts bytes that were to go and did not.
+    pub(super) fn give_back(&mut self, bytes: u64) {
+        self.due = self.due.saturating_sub(self.taken(bytes));
+    }
+
+    /// How long so many bytes take.
+    fn taken(&self, bytes: u64) -> Duration {
+        let Some(rate) = self.bytes_per_second else { return Duration::ZERO };
         let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1));
-        let taken = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        self.due = self.due.max(self.begun.elapsed()).saturating_add(taken);
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }

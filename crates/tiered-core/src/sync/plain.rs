@@ -132,6 +132,10 @@ impl Target for PlainTarget<'_> {
         self.batches.load(Ordering::Relaxed)
     }
 
+    fn keeps_versions(&self) -> bool {
+        self.target.capabilities().has(Feature::KeepsMetadata)
+    }
+
     fn takes_entries(&self) -> bool {
         true
     }

@@ -12,7 +12,7 @@ use super::merge::{Merge, Pair, Seen, look_at};
 use super::options::{DryRun, SyncOptions};
 use super::report::SyncReport;
 use super::strategy::SyncStrategy;
-use super::target::{Attempt, Copied, Target, Task, Theirs};
+use super::target::{Attempt, Copied, Target, Task, Theirs, add_lacking};
 use super::window::Window;
 use crate::capability::Feature;
 use crate::error::Result;
@@ -113,7 +113,7 @@ impl Run<'_> {
         let is_local = matches!(&sides.1, Some(Seen::Listed(listed)) if is_local(listed));
         let pair = Pair::of(sides);
         let is_gone = pair.key().is_none();
-        let task = if is_local || is_gone { None } else { decide(strategy, pair)? };
+        let task = if is_local || is_gone { None } else { self.decide(strategy, pair)? };
         self.group = Group::again(key.clone(), task);
         self.begin().await
     }
@@ -150,13 +150,19 @@ impl Run<'_> {
     async fn gather(&mut self, strategy: &dyn SyncStrategy, pair: Pair, key: Key) -> Result<()> {
         let is_local = matches!(pair.target(), Some(Seen::Listed(listed)) if is_local(listed));
         let counts = Counts::listed(pair.source().is_some(), pair.target().is_some() && !is_local);
-        let task = if is_local { None } else { decide(strategy, pair)? };
+        let task = if is_local { None } else { self.decide(strategy, pair)? };
         let weight = task.as_ref().map_or(0, Task::weight);
         if !self.group.has_room(weight, Bounds::of(self.target, self.options)) {
             self.begin().await?;
         }
         self.group.push(key, counts, task);
         Ok(())
+    }
+
+    /// What is to be done about a key. A target that gives copies versions of its own is judged by sizes and checksums.
+    fn decide(&self, strategy: &dyn SyncStrategy, pair: Pair) -> Result<Option<Task>> {
+        let pair = if self.target.keeps_versions() { pair } else { pair.without_version() };
+        decide(strategy, pair)
     }
 
     /// Begins what has been gathered.
@@ -216,40 +222,38 @@ async fn copy_keys(
         copied.extend(keys.iter().cloned().zip(sizes.into_iter().map(pretended)));
         return Ended::copies(place, copied);
     }
-    let mut lacks = target.lacks(keys).await.into_iter();
-    let (mut tasks, mut weight) = (Vec::new(), 0_u64);
+    let (mut some, mut weight) = (Vec::new(), 0_u64);
     for (key, size) in keys.iter().zip(sizes) {
-        let lacks = lacks.next().unwrap_or_default();
         match size {
-            Ok(Some(size)) if lacks => {
+            Ok(Some(size)) => {
                 if weight.saturating_add(size) > options.share() {
-                    copy_lacking(target, std::mem::take(&mut tasks), &mut copied).await;
+                    copy_together(target, std::mem::take(&mut some), &mut copied).await;
                     weight = 0;
                 }
                 weight = weight.saturating_add(size);
-                tasks.push(Task::Copy(Listed::new(key.clone(), size), None));
+                some.push(Listed::new(key.clone(), size));
             }
             Ok(None) => copied.push((key.clone(), Ok(Copied::Vanished))),
             // What is wrong with it, if anything, shows when it is copied by itself.
-            _ => copied.push((key.clone(), copy_named(target, key, None).await)),
+            Err(_) => copied.push((key.clone(), copy_named(target, key, None).await)),
         }
     }
-    copy_lacking(target, tasks, &mut copied).await;
+    copy_together(target, some, &mut copied).await;
     Ended::copies(place, copied)
 }
 
-/// Copies keys that the target lacked, and by themselves those whose copy as one did not end.
-async fn copy_lacking(target: &dyn Target, tasks: Vec<Task>, copied: &mut Vec<(Key, Result<Copied>)>) {
-    if tasks.is_empty() {
+/// Copies keys together that the target lacks, and the others by themselves.
+async fn copy_together(target: &dyn Target, some: Vec<Listed>, copied: &mut Vec<(Key, Result<Copied>)>) {
+    if some.is_empty() {
         return;
     }
-    let answers = target.carry_out(&tasks).await;
-    for (task, answer) in tasks.iter().zip(answers) {
-        let ended = match answer.copied() {
-            Some(copied) => copied,
-            None => copy_named(target, task.key(), None).await,
+    let keys: Vec<Key> = some.iter().map(|listed| listed.key.clone()).collect();
+    for (key, ended) in keys.into_iter().zip(add_lacking(target, some).await) {
+        let ended = match ended {
+            Some(ended) => ended,
+            None => copy_named(target, &key, None).await,
         };
-        copied.push((task.key().clone(), ended));
+        copied.push((key, ended));
     }
 }
 

@@ -207,6 +207,11 @@ impl SyncStrategy for FullSync {
 
 /// Copies what is missing or differs; extras stay.
 ///
+/// Two entries are the same if they have the same version. Where a side lists no versions, as S3 does, or the target gives copies
+/// versions of its own ([`Feature::KeepsMetadata`](crate::Feature::KeepsMetadata) is missing), they are the same if both list the same size
+/// and checksum; otherwise the source is asked for its version before a value is read. A version that a server gave, such as an
+/// `ETag`, is kept like any other, and is never the same as one of this library.
+///
 /// # Examples
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {

@@ -40,6 +40,16 @@ pub(crate) enum Theirs<'l> {
     Damaged,
 }
 
+impl Theirs<'_> {
+    /// The size of the value, where it is listed.
+    pub(crate) const fn size(&self) -> Option<u64> {
+        match self {
+            Self::Listed(listed) => Some(listed.size),
+            Self::Nothing | Self::Damaged => None,
+        }
+    }
+}
+
 /// What was tried before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attempt {
@@ -134,7 +144,7 @@ pub(crate) enum Batched {
 
 impl Batched {
     /// How the copy of a key that the target lacked has ended; `None` where the key is to be looked at by itself.
-    pub(crate) fn copied(self) -> Option<Result<Copied>> {
+    fn copied(self) -> Option<Result<Copied>> {
         match self {
             Self::Ended(Ok(Done::Copied(copied))) if copied != Copied::Overtaken => Some(Ok(copied)),
             Self::Ended(Err(error)) if error.kind() != ErrorKind::Corrupt => Some(Err(error)),
@@ -152,6 +162,8 @@ pub(crate) trait Target: Send + Sync {
     fn takes_listed_values(&self) -> Option<u64>;
     /// Whether it carries out many tasks at once better than one by one.
     fn batches(&self) -> bool;
+    /// Whether an entry has the version of its copy. Otherwise its version says nothing about what it was copied from.
+    fn keeps_versions(&self) -> bool;
     /// Whether a copy takes the entry that a task carries. Otherwise it reads the source itself.
     fn takes_entries(&self) -> bool;
     /// The version that the target has of each key; `None` where that is not known.
@@ -173,6 +185,28 @@ pub(crate) trait Target: Send + Sync {
     ) -> Result<Copied>;
     /// Removes what the target has.
     async fn remove(&self, key: &Key, theirs: Theirs<'_>, attempt: Attempt) -> Result<Removed>;
+}
+
+/// Copies together those of some entries that the target surely lacks: how they ended. `None` for an entry that is to be copied by
+/// itself.
+pub(crate) async fn add_lacking(target: &dyn Target, entries: Vec<Listed>) -> Vec<Option<Result<Copied>>> {
+    let keys: Vec<Key> = entries.iter().map(|listed| listed.key.clone()).collect();
+    let lacks = target.lacks(&keys).await;
+    let (mut places, mut tasks) = (Vec::with_capacity(keys.len()), Vec::with_capacity(keys.len()));
+    for (place, (listed, lacks)) in entries.into_iter().zip(lacks).enumerate() {
+        if lacks {
+            places.push(place);
+            tasks.push(Task::Copy(listed, None));
+        }
+    }
+    let answers = if tasks.is_empty() { Vec::new() } else { target.carry_out(&tasks).await };
+    let mut ended: Vec<Option<Result<Copied>>> = keys.iter().map(|_| None).collect();
+    for (place, answer) in places.into_iter().zip(answers) {
+        if let Some(ended) = ended.get_mut(place) {
+            *ended = answer.copied();
+        }
+    }
+    ended
 }
 
 /// A listing with tombstones, but without notes of absence: those are as good as nothing.

@@ -2,6 +2,7 @@
 
 mod discover;
 mod group;
+mod header;
 mod ledger;
 mod marks;
 mod options;
@@ -9,9 +10,12 @@ mod order;
 mod publish;
 mod references;
 mod report;
+mod workspace;
 
-use discover::{Sides, discover};
-use ledger::Ledger;
+use std::collections::BTreeSet;
+
+use discover::{Sides, discover, recall};
+use ledger::{Id, Ledger};
 use marks::Marks;
 use publish::Publisher;
 
@@ -40,7 +44,11 @@ pub use report::WalkReport;
 /// reads its backend itself.
 ///
 /// Memory grows with the number of reachable keys, about 200 bytes each, not with their values.
-/// [`WalkOptions::workspace`] keeps what is known of them in a store: then it is 6 bytes a key.
+/// [`WalkOptions::workspace`] keeps what is known of them in a store: then it is 6 bytes a key. With [`WalkOptions::resumable`] a later
+/// walk goes on from there.
+///
+/// Several walks, of different roots, may copy to one target at the same time, each in a process of its own. What they have in common is
+/// copied by one of them, and the others find it there. A parent waits for all of its children, whichever walk copies these.
 ///
 /// # Errors
 /// As [`sync`](super::sync) for the pair of stores; those of the workspace. Entries that fail are counted.
@@ -98,10 +106,13 @@ pub(crate) async fn run_walk(
 ) -> Result<WalkReport> {
     let sides = Sides::new(source, target, walk, options);
     let (mut report, mut marks) = (WalkReport::default(), Marks::default());
-    let mut ledger = Ledger::new(options.working_store()).await?;
-    ledger.reach(roots).await?;
-    report.roots = ledger.reached().into();
+    let mut ledger = Ledger::open(options.working_place()).await?;
+    report.resumed = recall(&ledger, &mut marks).await?;
+    let roots: BTreeSet<Id> = ledger.reach(roots).await?.into_iter().collect();
+    report.roots = roots.len() as u64;
     discover(sides, &mut ledger, &mut marks, &mut report).await?;
+    ledger.keep().await?;
     Publisher::new(sides, &ledger, marks).run(&mut report).await?;
+    ledger.end().await?;
     Ok(report)
 }

@@ -4,6 +4,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use futures_util::future::join;
+use futures_util::stream::FuturesOrdered;
 
 use super::{Rooms, TieredStore};
 use crate::capability::Feature;
@@ -162,6 +165,12 @@ impl Rooms {
     }
 }
 
+/// Removals whose gates are closed together: reads of these keys go to the backend meanwhile.
+const REMOVALS: usize = 128;
+
+/// A key that the frontend has and the backend did not list, with the version in the frontend's listing.
+type Extra = (Key, Option<Version>);
+
 /// The frontend of a live store as the target of a sync from its backend.
 struct Frontend(Arc<Rooms>);
 
@@ -174,6 +183,10 @@ impl Target for Frontend {
     /// A fill reads the backend after it got its token: what was listed before is too old.
     fn takes_listed_values(&self) -> Option<u64> {
         None
+    }
+
+    fn keeps_versions(&self) -> bool {
+        true
     }
 
     fn takes_entries(&self) -> bool {
@@ -200,16 +213,22 @@ impl Target for Frontend {
         self.0.backend.capabilities().has(Feature::AtomicBatch)
     }
 
-    /// Copies by one read of the backend; each is a fill of its own. A removal waits for the gate of its key.
+    /// Copies by one read of the backend; each is a fill of its own. Removals wait for the gates of their keys, and look at both
+    /// sides by one read each.
     async fn carry_out(&self, tasks: &[Task]) -> Vec<Batched> {
         let copies = tasks.iter().filter_map(|task| {
             let (_, theirs) = task.copies().filter(|_| !self.0.plan.reserves(task.key()))?;
             Some((task.key().clone(), replaced(theirs)))
         });
         let mut refilled = self.0.reader.refill_many(copies.collect()).await.into_iter();
+        let extras =
+            tasks.iter().filter_map(|task| Some((task.key().clone(), listed_version(task.removes()?))));
+        let mut removed = self.remove_together(extras.collect()).await.into_iter();
         let mut ended = Vec::with_capacity(tasks.len());
         for task in tasks {
-            ended.push(if task.copies().is_none() {
+            ended.push(if task.removes().is_some() {
+                removed.next().unwrap_or(Batched::Alone(Attempt::First))
+            } else if task.copies().is_none() {
                 Batched::Alone(Attempt::First)
             } else if self.0.plan.reserves(task.key()) {
                 Batched::Ended(Ok(Done::Copied(Copied::Same)))
@@ -232,10 +251,7 @@ impl Target for Frontend {
     }
 
     async fn remove(&self, key: &Key, theirs: Theirs<'_>, _: Attempt) -> Result<Removed> {
-        let listed = match theirs {
-            Theirs::Listed(listed) => listed.version.clone(),
-            Theirs::Nothing | Theirs::Damaged => None,
-        };
+        let listed = listed_version(theirs);
         let gate = Gate::close(&self.0.slots, key).await;
         let (rooms, key) = (Arc::clone(&self.0), key.clone());
         let remove = async move {
@@ -255,7 +271,38 @@ const fn replaced(theirs: Theirs<'_>) -> Replaceable {
     }
 }
 
+/// The version in the frontend's listing.
+fn listed_version(theirs: Theirs<'_>) -> Option<Version> {
+    match theirs {
+        Theirs::Listed(listed) => listed.version.clone(),
+        Theirs::Nothing | Theirs::Damaged => None,
+    }
+}
+
 impl Frontend {
+    /// Removes what the frontend has and the backend does not, under the gates of some keys at a time. Those whose removal did not
+    /// begin are left to be removed by themselves.
+    async fn remove_together(&self, mut extras: Vec<Extra>) -> Vec<Batched> {
+        let mut ended = Vec::with_capacity(extras.len());
+        while !extras.is_empty() {
+            let some: Vec<Extra> = extras.drain(..extras.len().min(REMOVALS)).collect();
+            let count = some.len();
+            let keys = some.iter().map(|(key, _)| key.clone()).collect();
+            let gates = Gate::close_all(&self.0.slots, keys).await;
+            let rooms = Arc::clone(&self.0);
+            let removing = async move {
+                let removed = rooms.remove_extras(some).await;
+                drop(gates);
+                Ok(removed)
+            };
+            match self.0.tasks.run_to_end(removing).await {
+                Ok(removed) => ended.extend(removed),
+                Err(_) => ended.extend((0..count).map(|_| Batched::Alone(Attempt::First))),
+            }
+        }
+        ended
+    }
+
     /// How a copy ended, from the answer of its load. Without one, a write that is under way or pending brings the
     /// frontend in step itself.
     fn copied(&self, key: &Key, answer: Option<Result<Lookup>>) -> Result<Copied> {
@@ -279,17 +326,55 @@ impl Rooms {
         }
         // A local write after the listing is not extra either.
         let shown = ReadOptions::new().tombstones(Tombstones::Show);
-        let is_listed = match self.frontend.tier().past_breaker().head(key, &shown).await {
-            Ok(held) => held.is_some_and(|held| listed.is_none_or(|listed| *listed == held.version)),
-            Err(error) if error.kind() == ErrorKind::Corrupt => listed.is_none(),
-            Err(error) => return Err(error),
-        };
-        if !is_listed {
-            return Ok(Removed::Overtaken);
+        let held = self.frontend.tier().past_breaker().head(key, &shown).await;
+        let held = held.map(|held| held.map(|held| held.version.clone()));
+        if is_still(held, listed)? { self.drop_extra(key).await } else { Ok(Removed::Overtaken) }
+    }
+
+    /// The same for several keys, under their closed gates.
+    async fn remove_extras(&self, extras: Vec<Extra>) -> Vec<Batched> {
+        let keys: Vec<Key> = extras.iter().map(|(key, _)| key.clone()).collect();
+        let empty = ReadOptions::new().range(0..0);
+        let (there, held) = (empty.clone().authoritative(), empty.tombstones(Tombstones::Show));
+        let there = self.backend.past_breaker().get_many(&keys, &there);
+        let held = self.frontend.tier().past_breaker().get_many(&keys, &held);
+        let (there, held) = join(there, held).await;
+        let mut running = FuturesOrdered::new();
+        for ((key, listed), (there, held)) in extras.into_iter().zip(there.into_iter().zip(held)) {
+            running.push_back(async move {
+                let held = held.map(|held| held.entry().map(|entry| entry.version().clone()));
+                let is_pending = !matches!(self.slots.glance(&key), Glance::Gated | Glance::Clear);
+                let is_there = match there {
+                    Ok(there) => there.entry().is_some(),
+                    Err(error) if error.kind() == ErrorKind::Corrupt => true,
+                    // It may be that all were out of reach for a moment.
+                    Err(_) => return Batched::Alone(Attempt::First),
+                };
+                let removed = match is_still(held, listed.as_ref()) {
+                    _ if is_pending || is_there => Ok(Removed::Overtaken),
+                    Ok(true) => self.drop_extra(&key).await,
+                    Ok(false) => Ok(Removed::Overtaken),
+                    Err(_) => return Batched::Alone(Attempt::First),
+                };
+                Batched::Ended(removed.map(Done::Removed))
+            });
         }
+        running.collect().await
+    }
+
+    async fn drop_extra(&self, key: &Key) -> Result<Removed> {
         if self.frontend.update_unreserved(key, None).await == Changed::Done {
             return Ok(Removed::Done);
         }
         Err(Error::new(ErrorKind::Unavailable, "the frontend did not drop the key").for_key(key))
+    }
+}
+
+/// Whether the frontend has what it listed, or still something that is damaged.
+fn is_still(held: Result<Option<Version>>, listed: Option<&Version>) -> Result<bool> {
+    match held {
+        Ok(held) => Ok(held.is_some_and(|held| listed.is_none_or(|listed| *listed == held))),
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(listed.is_none()),
+        Err(error) => Err(error),
     }
 }

@@ -17,18 +17,18 @@ use tiered_core::{
 
 use crate::scripted::{Trouble, key, over};
 
-const NODES: usize = 14;
+pub(crate) const NODES: usize = 14;
 
-fn references(_: &Key, entry: &Entry) -> Result<Vec<Key>> {
+pub(crate) fn references(_: &Key, entry: &Entry) -> Result<Vec<Key>> {
     String::from_utf8_lossy(entry.value()).split_whitespace().map(Key::new).collect()
 }
 
-fn node(index: usize) -> Key {
+pub(crate) fn node(index: usize) -> Key {
     key(&format!("node-{index:02}"))
 }
 
 /// The references of a random graph: a node refers to later ones, and now and then to any.
-fn graph(dice: &mut fastrand::Rng) -> Vec<Vec<usize>> {
+pub(crate) fn graph(dice: &mut fastrand::Rng) -> Vec<Vec<usize>> {
     let to = |from: usize, dice: &mut fastrand::Rng| {
         if dice.u8(0..4) == 0 { dice.usize(0..NODES) } else { dice.usize(from..NODES) }
     };
@@ -36,7 +36,7 @@ fn graph(dice: &mut fastrand::Rng) -> Vec<Vec<usize>> {
 }
 
 /// Whether there is a way from one node to another.
-fn reaches(graph: &[Vec<usize>]) -> Vec<Vec<bool>> {
+pub(crate) fn reaches(graph: &[Vec<usize>]) -> Vec<Vec<bool>> {
     let mut reaches = vec![vec![false; NODES]; NODES];
     for (from, to) in graph.iter().enumerate() {
         for to in to {

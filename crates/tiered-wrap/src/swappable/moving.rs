@@ -48,7 +48,8 @@ impl Swappable {
     /// this store declares, where it holds other entries, or where other processes may write the store inside
     /// ([`declare_sole_writer`](MoveOptions::declare_sole_writer)); [`ErrorKind::Unsupported`] where the store inside lists only a part
     /// of what it holds; [`ErrorKind::Locked`] where `target` is claimed by someone
-    /// else; [`ErrorKind::Corrupt`] where the store inside holds a damaged entry, which it names: repair it or delete it;
+    /// else; [`ErrorKind::Corrupt`] where the store inside holds a damaged entry, which it names: repair it or delete it, and call
+    /// again ([`max_failures`](MoveOptions::max_failures) says after how many it stops);
     /// those of the stores; and as [`swap`](Self::swap) for calls that do not end.
     ///
     /// # Cancel safety
@@ -184,7 +185,7 @@ async fn begin_at(from: Option<&Arc<dyn Store>>, target: &Arc<dyn Store>) -> Res
 impl Move<'_> {
     /// Copies everything.
     async fn whole(&mut self) -> Result<()> {
-        let report = sync(&self.from, self.to, &FullSync, &self.options.sync).await?;
+        let report = sync(&self.from, self.to, &FullSync, &self.options.sync).await.map_err(stopped)?;
         self.count(&report)?;
         self.settle().await;
         Ok(())
@@ -234,7 +235,7 @@ impl Move<'_> {
     /// Brings these keys in step.
     async fn again(&mut self, keys: &[Key]) -> Result<()> {
         for some in keys.chunks(self.options.sync.batch.max(1)) {
-            let report = sync_keys(&self.from, self.to, some, &self.options.sync).await?;
+            let report = sync_keys(&self.from, self.to, some, &self.options.sync).await.map_err(stopped)?;
             self.copied_again += report.copied;
             self.count(&report)?;
             if report.vanished > 0 {
@@ -273,4 +274,15 @@ impl Move<'_> {
         );
         Err(Error::new(kind, message).for_key(&first.key))
     }
+}
+
+/// A copy that was stopped by an entry is as damaged as that.
+fn stopped(error: Error) -> Error {
+    let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<Error>());
+    let Some(key) = error.key().cloned().filter(|_| error.kind() == ErrorKind::Other) else { return error };
+    let is_damaged = cause.is_some_and(|cause| cause.kind() == ErrorKind::Corrupt);
+    let kind = if is_damaged { ErrorKind::Corrupt } else { ErrorKind::Other };
+    let message =
+        format!("too many entries could not be copied, and nothing was exchanged; the last is {key:?}");
+    Error::new(kind, message).for_key(&key).with_source(error)
 }

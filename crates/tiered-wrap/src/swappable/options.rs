@@ -19,6 +19,7 @@ use tiered_core::sync::{Races, SyncOptions, SyncProgress};
 ///     .batch(100)
 ///     .byte_budget(4 << 20)
 ///     .bytes_per_second(8 << 20)
+///     .max_failures(10)
 ///     .declare_sole_writer();
 /// # let _ = options;
 /// ```
@@ -35,10 +36,10 @@ impl Default for MoveOptions {
 }
 
 impl MoveOptions {
-    /// As fast as the stores are, in batches as [`SyncOptions::new`] has them.
+    /// As fast as the stores are, in batches as [`SyncOptions::new`] has them, until 100 entries could not be copied.
     pub fn new() -> Self {
         // Nobody else has the store that is moved to.
-        Self { sync: SyncOptions::new().races(Races::Allow).max_failures(u64::MAX), is_sole_writer: false }
+        Self { sync: SyncOptions::new().races(Races::Allow), is_sole_writer: false }
     }
 
     /// So many batches at a time.
@@ -66,6 +67,23 @@ impl MoveOptions {
     #[must_use]
     pub fn bytes_per_second(mut self, bytes: u64) -> Self {
         self.sync = self.sync.bytes_per_second(bytes);
+        self
+    }
+
+    /// Stops when more entries than this could not be copied. One alone keeps the store from being exchanged: the bound says how much
+    /// is copied for a later call all the same.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_wrap::MoveOptions;
+    ///
+    /// // At the first damaged entry.
+    /// let options = MoveOptions::new().max_failures(0);
+    /// # let _ = options;
+    /// ```
+    #[must_use]
+    pub fn max_failures(mut self, failures: u64) -> Self {
+        self.sync = self.sync.max_failures(failures);
         self
     }
 

@@ -8,7 +8,7 @@ use tiered::{Key, Schemes, Store};
 use super::kept::Kept;
 use crate::arguments::{Shard, Sync};
 use crate::exit::Failure;
-use crate::stack;
+use crate::{fingerprint, stack};
 
 /// The form of the documents.
 const FORMAT: u32 = 1;
@@ -39,13 +39,10 @@ impl Identity {
         }
     }
 
-    /// A short name that no other sync has: FNV-1a of it as text, the same in every version of this program.
+    /// A short name that no other sync has: of it as text, the same in every version of this program.
     fn label(&self) -> String {
         let text = serde_json::to_string(self).unwrap_or_default();
-        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        format!("{hash:016x}")
+        format!("{:016x}", fingerprint::of(&text))
     }
 }
 

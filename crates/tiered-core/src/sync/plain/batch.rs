@@ -34,6 +34,8 @@ struct Write {
 /// What becomes of the tasks of a batch.
 struct Work {
     answers: Vec<Batched>,
+    /// Entries whose version the source does not list, and which may be those that the target has.
+    looks: Vec<Wanted>,
     /// Entries to read from the source.
     copies: Vec<Wanted>,
     /// Keys that the source must still lack.
@@ -46,6 +48,7 @@ impl Work {
     fn of(tasks: &[Task]) -> Self {
         Self {
             answers: tasks.iter().map(|_| Batched::Alone(Attempt::First)).collect(),
+            looks: Vec::new(),
             copies: Vec::new(),
             removals: Vec::new(),
             writes: Vec::with_capacity(tasks.len()),
@@ -75,6 +78,26 @@ impl Work {
         }
         let done = Done::Copied(Copied::Done(entry.size()));
         self.write(index, key, copy_of(entry).precondition(condition).into(), done);
+    }
+
+    /// Takes what the source has of an entry whose version it did not list.
+    fn take_look(&mut self, wanted: Wanted, read: Result<Read>) {
+        match read {
+            Ok(read) => match read.entry() {
+                None => self.copied(wanted.index, Copied::Vanished),
+                Some(ours) if is_of(&wanted.condition, ours.version()) => {
+                    self.copied(wanted.index, Copied::Same);
+                }
+                // A large one is copied by itself.
+                Some(ours) if ours.metadata().size >= STREAM_FROM => {}
+                Some(_) => self.copies.push(wanted),
+            },
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                self.end(wanted.index, Batched::Ended(Err(error)));
+            }
+            // It is looked at by itself.
+            Err(_) => {}
+        }
     }
 
     /// Takes what the source has of an entry that is to be copied.
@@ -113,9 +136,13 @@ impl PlainTarget<'_> {
         for (index, task) in tasks.iter().enumerate() {
             self.prepare(&mut work, index, task);
         }
-        let (copies, removals) = (std::mem::take(&mut work.copies), std::mem::take(&mut work.removals));
         let whole = ReadOptions::new().authoritative();
         let head = whole.clone().range(0..0);
+        let looks = std::mem::take(&mut work.looks);
+        for (read, wanted) in self.read(&looks, &head).await.into_iter().zip(looks) {
+            work.take_look(wanted, read);
+        }
+        let (copies, removals) = (std::mem::take(&mut work.copies), std::mem::take(&mut work.removals));
         // The source may have got a key after its listing passed it.
         let (entries, heads) = join(self.read(&copies, &whole), self.read(&removals, &head)).await;
         for (wanted, read) in copies.into_iter().zip(entries) {
@@ -140,11 +167,12 @@ impl PlainTarget<'_> {
         let Some(ours) = ours else {
             return work.removals.push(Wanted { index, key, condition });
         };
-        let may_have_it = matches!(condition, Precondition::Matches(_));
+        let may_have_it = matches!(condition, Precondition::Matches(_))
+            && theirs.size().is_none_or(|theirs| theirs == ours.size);
         match &ours.version {
             Some(version) if is_of(&condition, version) => work.copied(index, Copied::Same),
-            None if may_have_it => {}
             _ if ours.size >= STREAM_FROM => {}
+            None if may_have_it => work.looks.push(Wanted { index, key, condition }),
             _ => match listed_entry(ours) {
                 Some(entry) => work.copy(index, key, entry, condition),
                 None => work.copies.push(Wanted { index, key, condition }),

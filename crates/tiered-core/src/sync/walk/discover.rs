@@ -9,6 +9,7 @@ use super::marks::Marks;
 use super::options::WalkOptions;
 use super::references::Walk;
 use super::report::WalkReport;
+use super::workspace::TOGETHER;
 use crate::capability::Feature;
 use crate::entry::{Entry, Metadata};
 use crate::error::{ErrorKind, Result};
@@ -21,6 +22,9 @@ use crate::version::Version;
 /// Keys that are looked at together: at most so many, and fewer than [`LEAST`] only where there are no more.
 const MOST: usize = 100;
 const LEAST: usize = 32;
+
+/// After so many keys what was found is made to last: a later walk looks at no more than these again.
+const KEPT_EVERY: usize = 4_096;
 
 /// The two sides of a walk.
 #[derive(Clone, Copy)]
@@ -71,6 +75,26 @@ enum Found {
     Missing,
 }
 
+/// Takes over what an earlier walk found, and counts the keys that it has looked at. Those that were missing, that it trusted, or that
+/// failed are looked at again.
+pub(super) async fn recall(ledger: &Ledger, marks: &mut Marks) -> Result<u64> {
+    let mut recalled = 0;
+    let mut next: Id = 0;
+    while next < ledger.reached() {
+        let ids: Vec<Id> = (next..ledger.reached()).take(TOGETHER).collect();
+        next = ids.last().map_or(next, |last| last + 1);
+        for (id, node) in ids.iter().zip(ledger.visited(&ids).await?) {
+            let Some(node) = node else { continue };
+            recalled += 1;
+            marks.recall(*id);
+            if node.children().is_empty() {
+                marks.leaf(*id);
+            }
+        }
+    }
+    Ok(recalled)
+}
+
 /// Visits everything that is reachable from what the ledger has.
 pub(super) async fn discover(
     sides: Sides<'_>,
@@ -81,19 +105,29 @@ pub(super) async fn discover(
     let at_a_time = sides.options.sync().at_a_time();
     let together = sides.source.capabilities().has(Feature::AtomicBatch);
     let mut running = FuturesUnordered::new();
-    let mut next: Id = 0;
+    let (mut next, mut not_kept): (Id, usize) = (0, 0);
+    report.reached = ledger.reached().into();
     loop {
         while running.len() < at_a_time && next < ledger.reached() {
             let waiting = (ledger.reached() - next) as usize;
             // Each reader has some, rather than one all.
             let some = if together { (waiting / at_a_time).clamp(LEAST, MOST).min(waiting) } else { 1 };
-            let ids: Vec<Id> = (next..ledger.reached()).take(some).collect();
-            next = ids.last().map_or(next, |last| last + 1);
+            let new = (next..ledger.reached()).filter(|id| !marks.is_recalled(*id));
+            let ids: Vec<Id> = new.take(some).collect();
+            next = ids.last().map_or(ledger.reached(), |last| last + 1);
+            if ids.is_empty() {
+                break;
+            }
             let keys = ledger.keys(&ids).await?;
             running.push(look(sides, ids.into_iter().zip(keys).collect()).boxed());
         }
         let Some(looked_at) = running.next().await else { return Ok(()) };
+        not_kept += looked_at.len();
         take(looked_at, sides.options, ledger, marks, report).await?;
+        if not_kept >= KEPT_EVERY {
+            ledger.keep().await?;
+            not_kept = 0;
+        }
         report.reached = ledger.reached().into();
         sides.options.report_progress(report);
     }
@@ -108,7 +142,7 @@ async fn take(
     report: &mut WalkReport,
 ) -> Result<()> {
     let mut nodes = Vec::with_capacity(looked_at.len());
-    let mut all = Vec::new();
+    let (mut all, mut one_too_many) = (Vec::new(), None);
     for (id, key, found) in looked_at {
         match found {
             Ok(Found::Node { size, version, mut references }) => {
@@ -128,10 +162,10 @@ async fn take(
             }
             Err(error) => {
                 report.sync.fail(&key, &error);
-                if report.sync.failed > options.sync().max_failures {
-                    return Err(error);
-                }
                 marks.break_off(id);
+                if report.sync.failed > options.sync().max_failures {
+                    one_too_many.get_or_insert(error);
+                }
             }
         }
     }
@@ -143,7 +177,9 @@ async fn take(
         }
         noted.push((id, Node::new(size, version, children.by_ref().take(count).collect())));
     }
-    ledger.note(noted).await
+    ledger.note(noted).await?;
+    // What was found beside it is kept for a later walk.
+    one_too_many.map_or(Ok(()), Err)
 }
 
 /// What is known of a key before its value is read.

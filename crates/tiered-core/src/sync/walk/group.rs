@@ -11,7 +11,8 @@ use crate::list::Listed;
 use crate::read::{Read, ReadOptions};
 use crate::sync::options::DryRun;
 use crate::sync::run::copy_named;
-use crate::sync::target::{Copied, Target, Task};
+use crate::sync::target::{Copied, Target, add_lacking};
+use crate::version::Version;
 
 /// How a target takes keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,13 @@ impl Taking {
             (false, _, DryRun::No) => Self::Singly,
         }
     }
+}
+
+/// Whether the target is asked for what it has before values are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    First,
+    No,
 }
 
 /// A key, and what was found under it.
@@ -66,6 +74,8 @@ pub(super) enum Fetched {
     Entry(Entry),
     /// The target reads it itself, or it is a leaf, which may be large.
     Unread,
+    /// The target has what was walked.
+    Present,
     Vanished,
     /// It refers to something that was not walked.
     Changed,
@@ -116,10 +126,16 @@ impl Group<Item> {
         self.components.iter().map(within).sum()
     }
 
-    /// Reads the values. One of another version than was walked must not refer to more.
-    pub(super) async fn fetch(self, sides: Sides<'_>, ledger: &Ledger) -> Result<Group<Parcel>> {
+    /// Reads the values. One of another version than was walked must not refer to more. With [`Look::First`], those that the
+    /// target has are not read.
+    pub(super) async fn fetch(self, sides: Sides<'_>, ledger: &Ledger, look: Look) -> Result<Group<Parcel>> {
+        let present = match look {
+            Look::First => self.present(sides, ledger).await,
+            Look::No => HashSet::new(),
+        };
         let is_read = |item: &Item| {
-            sides.options().sync().dry_run == DryRun::No
+            !present.contains(&item.id)
+                && sides.options().sync().dry_run == DryRun::No
                 && sides.target().takes_entries()
                 && !(sides.walk().is_leaf(&item.key) && item.size() >= sides.options().sync().share())
         };
@@ -131,6 +147,7 @@ impl Group<Item> {
             for item in component {
                 let read = if is_read(&item) { reads.next() } else { None };
                 let fetched = match read.map(|read| read.map(Read::into_entry)) {
+                    None if present.contains(&item.id) => Fetched::Present,
                     None => Fetched::Unread,
                     Some(Ok(None)) => Fetched::Vanished,
                     Some(Err(error)) => Fetched::Failed(error),
@@ -141,6 +158,18 @@ impl Group<Item> {
             components.push(parcels);
         }
         Ok(Group { components })
+    }
+}
+
+impl Group<Item> {
+    /// The keys that the target has as they were walked. Their children are there as well once those of this walk have ended.
+    async fn present(&self, sides: Sides<'_>, ledger: &Ledger) -> HashSet<Id> {
+        let keys: Vec<Key> = self.iter().map(|item| item.key.clone()).collect();
+        let theirs = sides.target().versions(&keys).await;
+        let is_walked = |(item, theirs): (&Item, Option<Version>)| {
+            theirs.is_some_and(|theirs| ledger.fingerprint(&theirs) == item.node.version()).then_some(item.id)
+        };
+        self.iter().zip(theirs).filter_map(is_walked).collect()
     }
 }
 
@@ -160,6 +189,11 @@ async fn as_walked(sides: Sides<'_>, ledger: &Ledger, item: &Item, entry: Entry)
 impl Parcel {
     pub(super) const fn item(&self) -> &Item {
         &self.item
+    }
+
+    /// Whether the target has what was walked.
+    pub(super) const fn is_present(&self) -> bool {
+        matches!(self.fetched, Fetched::Present)
     }
 
     fn listed(&self) -> Listed {
@@ -203,40 +237,27 @@ impl Group<Parcel> {
             whole.at_once(sides.target(), taking).await.unwrap_or_default()
         };
         for component in whole.components {
-            publish_rest(component, sides.target(), &done, &mut lost, &mut ended).await;
+            publish_rest(component, sides.target(), taking, &done, &mut lost, &mut ended).await;
         }
         ended
     }
 
     /// Copies many as one, if the target can: how they ended, as far as they did.
     async fn at_once(&self, target: &dyn Target, taking: Taking) -> Option<HashMap<Id, Result<Copied>>> {
+        let is_absent = |parcel: &&Parcel| !parcel.is_present();
         // One key is no batch.
-        self.iter().nth(1)?;
-        let ids = self.iter().map(|parcel| parcel.item.id);
+        self.iter().filter(is_absent).nth(1)?;
         match taking {
             Taking::Singly => None,
             Taking::Together => {
-                let entries: Option<Vec<(Key, Entry)>> = self
-                    .iter()
-                    .map(|parcel| match &parcel.fetched {
-                        Fetched::Entry(entry) => Some((parcel.item.key.clone(), entry.clone())),
-                        _ => None,
-                    })
-                    .collect();
-                let copied = target.add_together(entries?).await?;
-                Some(ids.zip(copied.into_iter().map(Ok)).collect())
+                let absent: Vec<&Parcel> = self.iter().filter(is_absent).collect();
+                add_together(&absent, target, GROUP_ATTEMPTS).await
             }
             Taking::Apart => {
-                let keys: Vec<Key> = self.iter().map(|parcel| parcel.item.key.clone()).collect();
-                let lacks = target.lacks(&keys).await;
-                let lacking: Vec<&Parcel> =
-                    self.iter().zip(lacks).filter(|(_, lacks)| *lacks).map(|(parcel, _)| parcel).collect();
-                let tasks: Vec<Task> =
-                    lacking.iter().map(|parcel| Task::Copy(parcel.listed(), None)).collect();
-                let answers = if tasks.is_empty() { Vec::new() } else { target.carry_out(&tasks).await };
-                let ended = lacking.iter().zip(answers);
-                let ended = ended.filter_map(|(parcel, answer)| Some((parcel.item.id, answer.copied()?)));
-                Some(ended.collect())
+                let (ids, entries): (Vec<Id>, Vec<Listed>) =
+                    self.iter().filter(is_absent).map(|parcel| (parcel.item.id, parcel.listed())).unzip();
+                let ended = ids.into_iter().zip(add_lacking(target, entries).await);
+                Some(ended.filter_map(|(id, ended)| Some((id, ended?))).collect())
             }
         }
     }
@@ -264,7 +285,8 @@ fn unbroken(
     lost: &mut Lost,
     ended: &mut Vec<(Id, Key, Ended)>,
 ) -> Option<Vec<Parcel>> {
-    let is_there = |parcel: &Parcel| matches!(parcel.fetched, Fetched::Entry(_) | Fetched::Unread);
+    let is_there =
+        |parcel: &Parcel| matches!(parcel.fetched, Fetched::Entry(_) | Fetched::Unread | Fetched::Present);
     let is_whole = component.iter().all(|parcel| is_there(parcel) && !lost.has_any(parcel.item.children()));
     if is_whole {
         return Some(component);
@@ -272,7 +294,7 @@ fn unbroken(
     for Parcel { item, fetched } in component {
         lost.0.insert(item.id);
         let how = match fetched {
-            Fetched::Entry(_) | Fetched::Unread => Ended::HeldBack,
+            Fetched::Entry(_) | Fetched::Unread | Fetched::Present => Ended::HeldBack,
             Fetched::Vanished => Ended::Copied(Copied::Vanished),
             Fetched::Changed => Ended::Changed,
             Fetched::Failed(error) => Ended::Failed(error),
@@ -282,19 +304,53 @@ fn unbroken(
     None
 }
 
-/// Copies what is not done, key by key. Once one has failed, those that refer to it are held back, and so is the rest of its
+/// How often a group is tried as one. Another walk may write one of its keys at the same moment, and then the second time finds it.
+const GROUP_ATTEMPTS: usize = 2;
+/// How often the keys of a cycle are. They become visible one by one only where nothing else is possible.
+const CYCLE_ATTEMPTS: usize = 5;
+
+/// Copies keys all or nothing: how they ended, unless none of the attempts did.
+async fn add_together(
+    parcels: &[&Parcel],
+    target: &dyn Target,
+    attempts: usize,
+) -> Option<HashMap<Id, Result<Copied>>> {
+    let entry = |parcel: &&Parcel| match &parcel.fetched {
+        Fetched::Entry(entry) => Some((parcel.item.key.clone(), entry.clone())),
+        _ => None,
+    };
+    for _ in 0..attempts {
+        let entries: Option<Vec<(Key, Entry)>> = parcels.iter().map(entry).collect();
+        if let Some(copied) = target.add_together(entries?).await {
+            let ids = parcels.iter().map(|parcel| parcel.item.id);
+            return Some(ids.zip(copied.into_iter().map(Ok)).collect());
+        }
+    }
+    None
+}
+
+/// Copies what is not done: the keys of a cycle together where the target can, otherwise key by key. Once one has failed, those that refer to it are held back, and so is the rest of its
 /// cycle.
 async fn publish_rest(
     component: Vec<Parcel>,
     target: &dyn Target,
+    taking: Taking,
     done: &HashMap<Id, Result<Copied>>,
     lost: &mut Lost,
     ended: &mut Vec<(Id, Key, Ended)>,
 ) {
     let mut is_held = component.iter().any(|parcel| lost.has_any(parcel.item.children()));
+    let is_done = component.iter().all(|parcel| parcel.is_present() || done.contains_key(&parcel.item.id));
+    let is_cycle = component.len() > 1 && taking == Taking::Together;
+    let mut together = HashMap::new();
+    if is_cycle && !is_done && !is_held {
+        let absent: Vec<&Parcel> = component.iter().filter(|parcel| !parcel.is_present()).collect();
+        together = add_together(&absent, target, CYCLE_ATTEMPTS).await.unwrap_or_default();
+    }
     for parcel in component {
-        let how = match done.get(&parcel.item.id) {
+        let how = match done.get(&parcel.item.id).or_else(|| together.get(&parcel.item.id)) {
             Some(copied) => copied.clone(),
+            None if parcel.is_present() => Ok(Copied::Same),
             None if is_held => {
                 lost.0.insert(parcel.item.id);
                 ended.push((parcel.item.id, parcel.item.key, Ended::HeldBack));

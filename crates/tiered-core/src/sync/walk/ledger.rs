@@ -2,26 +2,19 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::hash::{BuildHasher as _, RandomState};
-use std::sync::Arc;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use futures_util::StreamExt as _;
 
+use super::header::{Digests, Header};
+use super::workspace::{TOGETHER, Workspace, foreign};
 use crate::batch::Batch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
-use crate::list::ListOptions;
-use crate::read::{Read, ReadOptions};
-use crate::store::Store;
 use crate::version::Version;
 use crate::write::Put;
 
 /// The number of a key: they are counted as they are reached.
 pub(super) type Id = u32;
-
-/// Reads and writes of the store that are sent as one request.
-const TOGETHER: usize = 1_000;
 
 /// What was found under a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,34 +67,51 @@ impl Node {
 pub(super) struct Ledger {
     pages: Pages,
     reached: Id,
-    hashers: [RandomState; 2],
+    digests: Digests,
 }
 
 enum Pages {
     Memory { keys: Vec<Key>, ids: HashMap<Key, Id>, nodes: Vec<Node> },
-    Store(Arc<dyn Store>),
+    Store(Workspace),
 }
 
 impl Ledger {
-    /// In memory, or in `workspace`.
+    /// In memory, or in a workspace: then with what an earlier walk left there, where a later one may go on from it.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] where the store has entries, or a limit on keys below 40 bytes; those of the listing.
-    pub(super) async fn new(workspace: Option<Arc<dyn Store>>) -> Result<Self> {
-        let pages = match workspace {
-            None => Pages::Memory { keys: Vec::new(), ids: HashMap::new(), nodes: Vec::new() },
-            Some(store) => {
-                let found = store.list(ListOptions::new().limit(1)).next().await.transpose();
-                if found.map_err(in_workspace)?.is_some() {
-                    return Err(Error::new(
-                        ErrorKind::Config,
-                        "the workspace of the walk has entries; give it an empty store, which nothing else uses",
-                    ));
-                }
-                Pages::Store(store)
-            }
+    /// [`ErrorKind::Config`] where the store has entries that are not of such a walk, or a limit on keys below 40 bytes; those of
+    /// the store.
+    pub(super) async fn open(workspace: Option<&Workspace>) -> Result<Self> {
+        let Some(workspace) = workspace else {
+            let pages = Pages::Memory { keys: Vec::new(), ids: HashMap::new(), nodes: Vec::new() };
+            return Ok(Self { pages, reached: 0, digests: Digests::random() });
         };
-        Ok(Self { pages, reached: 0, hashers: [RandomState::new(), RandomState::new()] })
+        let pages = Pages::Store(workspace.clone());
+        let Some(label) = workspace.label() else {
+            workspace.check_empty().await?;
+            return Ok(Self { pages, reached: 0, digests: Digests::random() });
+        };
+        let digests = Header::take_up(workspace, label).await?.digests();
+        Ok(Self { pages, reached: count(workspace).await?, digests })
+    }
+
+    /// Makes what was noted so far last, where a later walk may go on from it.
+    pub(super) async fn keep(&self) -> Result<()> {
+        match &self.pages {
+            Pages::Store(workspace) if workspace.label().is_some() => workspace.flush().await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes that the walk came to its end: the next one with this workspace begins anew.
+    pub(super) async fn end(&self) -> Result<()> {
+        match &self.pages {
+            Pages::Store(workspace) => match workspace.label() {
+                Some(label) => Header::ended(self.digests, label).write(workspace).await,
+                None => Ok(()),
+            },
+            Pages::Memory { .. } => Ok(()),
+        }
     }
 
     /// How many keys were reached.
@@ -111,8 +121,7 @@ impl Ledger {
 
     /// A fingerprint of 64 bits, under a random key.
     pub(super) fn fingerprint(&self, version: &Version) -> u64 {
-        let [hasher, _] = &self.hashers;
-        hasher.hash_one(version)
+        self.digests.of_version(version)
     }
 
     /// The numbers of these keys. Those that were not reached before get the next ones, in their order.
@@ -146,9 +155,8 @@ impl Ledger {
                 }
             }
             Pages::Store(store) => {
-                let names =
-                    asked.iter().map(|key| name_of(&self.hashers, key)).collect::<Result<Vec<_>>>()?;
-                let known = get(&**store, &names).await?;
+                let names = asked.iter().map(|key| name_of(self.digests, key)).collect::<Result<Vec<_>>>()?;
+                let known = store.get(&names).await?;
                 let mut new: HashMap<&Key, Id> = HashMap::new();
                 let mut batch = Batch::new().best_effort();
                 for ((key, name), known) in asked.iter().zip(names).zip(known) {
@@ -166,7 +174,7 @@ impl Ledger {
                     batch.push(name_of_key(id)?, Put::new(key.as_str().to_owned()).into());
                     found.push(id);
                 }
-                put(&**store, batch).await?;
+                store.put(batch).await?;
             }
         }
         Ok(())
@@ -182,7 +190,7 @@ impl Ledger {
                 let mut found = Vec::with_capacity(ids.len());
                 for ids in ids.chunks(TOGETHER) {
                     let names = ids.iter().map(|id| name_of_key(*id)).collect::<Result<Vec<_>>>()?;
-                    for text in get(&**store, &names).await? {
+                    for text in store.get(&names).await? {
                         let text = text.ok_or_else(foreign)?;
                         found.push(Key::new(std::str::from_utf8(&text).map_err(|_| foreign())?)?);
                     }
@@ -205,7 +213,7 @@ impl Ledger {
                 for (id, node) in visited {
                     batch.push(name_of_node(id)?, Put::new(node.encode()).into());
                 }
-                put(&**store, batch).await?;
+                store.put(batch).await?;
             }
         }
         Ok(())
@@ -213,19 +221,21 @@ impl Ledger {
 
     /// What was found under these keys; nothing for one that was not visited.
     pub(super) async fn nodes(&self, ids: &[Id]) -> Result<Vec<Node>> {
+        Ok(self.visited(ids).await?.into_iter().map(Option::unwrap_or_default).collect())
+    }
+
+    /// The same; `None` for one that was not visited.
+    pub(super) async fn visited(&self, ids: &[Id]) -> Result<Vec<Option<Node>>> {
         match &self.pages {
             Pages::Memory { nodes, .. } => {
-                ids.iter().map(|id| nodes.get(*id as usize).cloned().ok_or_else(foreign)).collect()
+                ids.iter().map(|id| nodes.get(*id as usize).cloned().map(Some).ok_or_else(foreign)).collect()
             }
             Pages::Store(store) => {
                 let mut found = Vec::with_capacity(ids.len());
                 for ids in ids.chunks(TOGETHER) {
                     let names = ids.iter().map(|id| name_of_node(*id)).collect::<Result<Vec<_>>>()?;
-                    for bytes in get(&**store, &names).await? {
-                        found
-                            .push(bytes.map_or(Ok(Node::default()), |node| {
-                                Node::decode(node).ok_or_else(foreign)
-                            })?);
+                    for bytes in store.get(&names).await? {
+                        found.push(bytes.map(|node| Node::decode(node).ok_or_else(foreign)).transpose()?);
                     }
                 }
                 Ok(found)
@@ -244,22 +254,24 @@ fn too_many() -> Error {
     )
 }
 
-fn foreign() -> Error {
-    Error::new(
-        ErrorKind::Foreign,
-        "the workspace of the walk has lost entries, or others wrote to it; give it an empty store, which nothing else uses and which does not evict",
-    )
-}
-
-fn in_workspace(error: Error) -> Error {
-    Error::new(error.kind(), "the workspace of the walk failed").with_source(error)
+/// How many keys a workspace has: their numbers have no gaps, since each batch is all or nothing.
+async fn count(workspace: &Workspace) -> Result<Id> {
+    let (mut there, mut not_there) = (0, MOST);
+    while there < not_there {
+        let middle = there + (not_there - there) / 2;
+        if workspace.get(&[name_of_key(middle)?]).await?.iter().any(Option::is_some) {
+            there = middle + 1;
+        } else {
+            not_there = middle;
+        }
+    }
+    Ok(there)
 }
 
 /// Where the number of `key` is kept: under its fingerprint of 128 bits, under random keys. Of ten billion keys two have the
 /// same with a probability of 10⁻¹⁹.
-fn name_of(hashers: &[RandomState; 2], key: &Key) -> Result<Key> {
-    let [high, low] = hashers.each_ref().map(|hasher| hasher.hash_one(key));
-    named('k', 32, u128::from(high) << 64 | u128::from(low))
+fn name_of(digests: Digests, key: &Key) -> Result<Key> {
+    named('k', 32, digests.of_key(key))
 }
 
 fn name_of_key(id: Id) -> Result<Key> {
@@ -276,28 +288,17 @@ fn named(kind: char, digits: usize, number: u128) -> Result<Key> {
     Key::new(name)
 }
 
-async fn get(store: &dyn Store, names: &[Key]) -> Result<Vec<Option<Bytes>>> {
-    let reads = store.get_many(names, &ReadOptions::new()).await;
-    reads
-        .into_iter()
-        .map(|read| Ok(read.map(Read::into_entry).map_err(in_workspace)?.map(|entry| entry.value().clone())))
-        .collect()
-}
-
-async fn put(store: &dyn Store, batch: Batch) -> Result<()> {
-    if batch.is_empty() {
-        return Ok(());
-    }
-    for outcome in store.apply(batch).await.map_err(in_workspace)? {
-        outcome.map_err(in_workspace)?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::memory::MemoryStore;
+    use crate::store::Store as _;
+
+    fn of(store: MemoryStore, label: Option<&str>) -> Workspace {
+        Workspace::new(Arc::new(store), label.map(str::to_owned))
+    }
 
     fn key(text: &str) -> Key {
         Key::new(text).expect("a key")
@@ -305,8 +306,8 @@ mod tests {
 
     #[tokio::test]
     async fn keys_are_counted_once_in_memory_and_in_a_store() {
-        for workspace in [None, Some(Arc::new(MemoryStore::new()) as Arc<dyn Store>)] {
-            let mut ledger = Ledger::new(workspace).await.expect("empty");
+        for workspace in [None, Some(of(MemoryStore::new(), None))] {
+            let mut ledger = Ledger::open(workspace.as_ref()).await.expect("empty");
             let keys = ["a", "b", "a"].map(key);
             assert_eq!(ledger.reach(&keys).await.expect("reached"), [0, 1, 0]);
             assert_eq!(ledger.reach(&[key("c"), key("b")]).await.expect("reached"), [2, 1]);
@@ -323,7 +324,29 @@ mod tests {
     async fn a_workspace_that_is_not_empty_is_refused() {
         let store = MemoryStore::new();
         store.put(&key("a"), Put::new("1")).await.expect("written");
-        let refused = Ledger::new(Some(Arc::new(store))).await.err().expect("refused");
-        assert_eq!(refused.kind(), ErrorKind::Config);
+        for label in [None, Some("a walk")] {
+            let workspace = of(store.clone(), label);
+            let refused = Ledger::open(Some(&workspace)).await.err().expect("refused");
+            assert_eq!(refused.kind(), ErrorKind::Config);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_one_walk_noted_the_next_one_finds_until_it_has_ended() {
+        let workspace = of(MemoryStore::new(), Some("a walk"));
+        let mut first = Ledger::open(Some(&workspace)).await.expect("empty");
+        assert_eq!(first.reach(&["a", "b", "c"].map(key)).await.expect("reached"), [0, 1, 2]);
+        let version = Version::from_u128(7);
+        let node = Node::new(1, first.fingerprint(&version), vec![2]);
+        first.note(vec![(0, node.clone())]).await.expect("noted");
+        first.keep().await.expect("kept");
+        let mut next = Ledger::open(Some(&workspace)).await.expect("goes on");
+        assert_eq!((next.reached(), next.fingerprint(&version)), (3, node.version()));
+        assert_eq!(next.visited(&[0, 1]).await.expect("there"), [Some(node), None]);
+        assert_eq!(next.reach(&["d", "b"].map(key)).await.expect("reached"), [3, 1]);
+        next.end().await.expect("noted");
+        let anew = Ledger::open(Some(&workspace)).await.expect("begins anew");
+        assert_eq!(anew.reached(), 0);
+        assert_ne!(anew.fingerprint(&version), next.fingerprint(&version));
     }
 }

@@ -8,6 +8,8 @@ const LEAF: u8 = 1;
 const BROKEN: u8 = 2;
 /// It and everything that it refers to is in the target.
 const SETTLED: u8 = 4;
+/// An earlier walk, from which this one goes on, has looked at it.
+const RECALLED: u8 = 8;
 
 #[derive(Debug, Default)]
 pub(super) struct Marks {
@@ -47,6 +49,14 @@ impl Marks {
 
     pub(super) fn settle(&mut self, id: Id) {
         self.set(id, SETTLED);
+    }
+
+    pub(super) fn recall(&mut self, id: Id) {
+        self.set(id, RECALLED);
+    }
+
+    pub(super) fn is_recalled(&self, id: Id) -> bool {
+        self.has(id, RECALLED)
     }
 
     /// Whether nothing is left to do about it.

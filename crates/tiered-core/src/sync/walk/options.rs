@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::report::WalkReport;
-use crate::store::{AsStore, Store};
+use super::workspace::Workspace;
+use crate::store::AsStore;
 use crate::sync::options::{DryRun, Races, SyncOptions};
 
 /// What a walk makes of keys that the target has already.
@@ -63,7 +64,7 @@ type OnProgress = Arc<dyn Fn(&WalkReport) + Send + Sync>;
 pub struct WalkOptions {
     sync: SyncOptions,
     present: Present,
-    workspace: Option<Arc<dyn Store>>,
+    workspace: Option<Workspace>,
     progress: Option<OnProgress>,
 }
 
@@ -106,7 +107,46 @@ impl WalkOptions {
     /// ```
     #[must_use]
     pub fn workspace(mut self, store: impl AsStore) -> Self {
-        self.workspace = Some(store.into_store());
+        self.workspace = Some(Workspace::new(store.into_store(), None));
+        self
+    }
+
+    /// As [`workspace`](Self::workspace), and a later walk with the same store and `label` goes on from what this one has there, if it
+    /// is stopped or fails. It looks at no key twice for its references, and skips what the target has as it was found. Keys that were
+    /// missing or failed are tried again. Where a walk came to its end, the next one begins anew.
+    ///
+    /// `label` says all that must be the same: the stores, the roots, how references are read. Another one is refused. The store
+    /// needs atomic batches ([`Feature::AtomicBatch`](crate::Feature::AtomicBatch)).
+    ///
+    /// What was found is not looked for again: a value that others changed since is copied if all that it then refers to was walked,
+    /// and counted as changed otherwise.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::sync::{WalkOptions, walk_sync};
+    /// use tiered_core::{Entry, Key, MemoryStore, Result, StoreExt};
+    ///
+    /// let (source, target) = (MemoryStore::new(), MemoryStore::new());
+    /// source.set("root", "leaf").await?;
+    /// source.set("leaf", "gone").await?;
+    /// let follow = |_: &Key, entry: &Entry| -> Result<Vec<Key>> {
+    ///     String::from_utf8_lossy(entry.value()).split_whitespace().map(Key::new).collect()
+    /// };
+    /// // A file, which outlives the process.
+    /// let kept = MemoryStore::new();
+    /// let options = WalkOptions::new().resumable(kept, "root of a, to b");
+    /// let first = walk_sync(&source, &target, &[Key::new("root")?], &follow, &options).await?;
+    /// assert_eq!((first.missing, first.resumed), (1, 0));
+    /// // It came to its end: this one begins anew.
+    /// source.set("leaf", "").await?;
+    /// let second = walk_sync(&source, &target, &[Key::new("root")?], &follow, &options).await?;
+    /// assert_eq!((second.sync.copied, second.resumed), (2, 0));
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn resumable(mut self, store: impl AsStore, label: impl Into<String>) -> Self {
+        self.workspace = Some(Workspace::new(store.into_store(), Some(label.into())));
         self
     }
 
@@ -183,8 +223,8 @@ impl WalkOptions {
         matches!(self.present, Present::Trust)
     }
 
-    pub(super) fn working_store(&self) -> Option<Arc<dyn Store>> {
-        self.workspace.clone()
+    pub(super) const fn working_place(&self) -> Option<&Workspace> {
+        self.workspace.as_ref()
     }
 
     pub(super) fn report_progress(&self, report: &WalkReport) {

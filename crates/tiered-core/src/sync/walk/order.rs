@@ -122,7 +122,7 @@ mod tests {
 
     /// The components of these edges in the order in which they are given out, each sorted.
     async fn order(count: Id, edges: &[(Id, Id)], marks: &Marks) -> Vec<Vec<Id>> {
-        let mut ledger = Ledger::new(None).await.expect("empty");
+        let mut ledger = Ledger::open(None).await.expect("empty");
         let keys: Vec<Key> = (0..count).map(|id| Key::new(format!("{id}")).expect("a key")).collect();
         ledger.reach(&keys).await.expect("reached");
         let to = |from| edges.iter().filter(|(one, _)| *one == from).map(|(_, to)| *to).collect();
@@ -159,7 +159,7 @@ mod tests {
     #[tokio::test]
     async fn a_long_way_takes_no_stack() {
         let count = 50_000;
-        let mut ledger = Ledger::new(None).await.expect("empty");
+        let mut ledger = Ledger::open(None).await.expect("empty");
         let keys: Vec<Key> = (0..count).map(|id| Key::new(format!("{id}")).expect("a key")).collect();
         ledger.reach(&keys).await.expect("reached");
         let ring = |id: Id| (id, Node::new(0, 0, vec![(id + 1) % count]));

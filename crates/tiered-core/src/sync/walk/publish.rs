@@ -8,13 +8,14 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
 use super::discover::Sides;
-use super::group::{Ended, Group, Item, Parcel, Taking};
+use super::group::{Ended, Group, Item, Look, Parcel, Taking};
 use super::ledger::{Id, Ledger};
 use super::marks::Marks;
 use super::order::Order;
 use super::report::WalkReport;
 use crate::error::Result;
 use crate::key::Key;
+use crate::sync::options::DryRun;
 use crate::sync::pace::Pace;
 use crate::sync::target::Copied;
 
@@ -43,13 +44,25 @@ enum Stage {
 enum Step {
     Fetched(u64, Result<Group<Parcel>>),
     Published(u64, Vec<(Id, Key, Ended)>),
-    /// More bytes may go.
-    Paced,
 }
 
 /// Bytes of the values. A size may be anything that a source says.
 fn total<'i>(items: impl IntoIterator<Item = &'i Item>) -> u64 {
     items.into_iter().fold(0, |sum, item| sum.saturating_add(item.size()))
+}
+
+/// Whether it is of use to look at the target first. A frontend is filled anew all the same, which validates what it has.
+fn look(sides: Sides<'_>) -> Look {
+    let is_of_use = sides.target().takes_entries() && sides.options().sync().dry_run == DryRun::No;
+    if is_of_use { Look::First } else { Look::No }
+}
+
+/// Waits for the end of a pause.
+async fn pass(pause: &mut Option<BoxFuture<'_, ()>>) {
+    if let Some(running) = pause {
+        running.await;
+    }
+    *pause = None;
 }
 
 /// Publishes in the order that the graph asks for.
@@ -59,6 +72,8 @@ pub(super) struct Publisher<'a> {
     marks: Marks,
     order: Order,
     taking: Taking,
+    /// First, while the last group that ended had keys which the target has: so it is where a walk goes on, or is one of several.
+    look: Look,
     pace: Pace,
     /// Components that are in no group yet.
     upcoming: VecDeque<Vec<Item>>,
@@ -71,8 +86,8 @@ pub(super) struct Publisher<'a> {
     to_publish: VecDeque<u64>,
     /// Bytes of the values that were read, or are being read.
     bytes: u64,
-    /// Whether it waits until more bytes may go.
-    is_paced: bool,
+    /// Ends when more bytes may go, where they must wait.
+    pause: Option<BoxFuture<'a, ()>>,
     running: FuturesUnordered<BoxFuture<'a, Step>>,
 }
 
@@ -80,6 +95,7 @@ impl<'a> Publisher<'a> {
     pub(super) fn new(sides: Sides<'a>, ledger: &'a Ledger, marks: Marks) -> Self {
         let options = sides.options().sync();
         Self {
+            look: look(sides),
             sides,
             ledger,
             marks,
@@ -94,7 +110,7 @@ impl<'a> Publisher<'a> {
             to_fetch: VecDeque::new(),
             to_publish: VecDeque::new(),
             bytes: 0,
-            is_paced: false,
+            pause: None,
             running: FuturesUnordered::new(),
         }
     }
@@ -107,11 +123,16 @@ impl<'a> Publisher<'a> {
                 self.add(group, report);
             }
             self.begin();
-            let Some(step) = self.running.next().await else { break };
+            let step = tokio::select! {
+                biased;
+                step = self.running.next(), if !self.running.is_empty() => step,
+                () = pass(&mut self.pause), if self.pause.is_some() => continue,
+                else => break,
+            };
             match step {
-                Step::Fetched(number, group) => self.fetched(number, group?),
-                Step::Paced => self.is_paced = false,
-                Step::Published(number, ended) => {
+                None => {}
+                Some(Step::Fetched(number, group)) => self.fetched(number, group?),
+                Some(Step::Published(number, ended)) => {
                     self.ended(number, ended, report)?;
                     self.sides.options().report_progress(report);
                 }
@@ -206,18 +227,15 @@ impl<'a> Publisher<'a> {
                 return;
             }
             if let Some(waits) = self.pace.waits() {
-                if !self.is_paced {
-                    self.is_paced = true;
-                    self.running.push(waits.map(|()| Step::Paced).boxed());
-                }
+                self.pause.get_or_insert_with(|| waits.boxed());
                 return;
             }
             self.pace.spend(bytes);
             self.bytes = self.bytes.saturating_add(bytes);
             self.to_fetch.pop_front();
             if let Stage::Formed(group) = std::mem::replace(&mut waiting.stage, Stage::Fetching) {
-                let (sides, ledger) = (self.sides, self.ledger);
-                let fetch = async move { Step::Fetched(number, group.fetch(sides, ledger).await) };
+                let (sides, ledger, look) = (self.sides, self.ledger, self.look);
+                let fetch = async move { Step::Fetched(number, group.fetch(sides, ledger, look).await) };
                 self.running.push(fetch.boxed());
             }
         }
@@ -228,6 +246,11 @@ impl Publisher<'_> {
     /// The values of a group were read.
     fn fetched(&mut self, number: u64, group: Group<Parcel>) {
         let Some(waiting) = self.groups.get_mut(&number) else { return };
+        let present = total(group.iter().filter(|parcel| parcel.is_present()).map(Parcel::item));
+        if present > 0 {
+            self.pace.give_back(present);
+            self.pause = None;
+        }
         waiting.stage = Stage::Fetched(group);
         if waiting.waits_for.is_empty() {
             self.to_publish.push_back(number);
@@ -247,6 +270,8 @@ impl Publisher<'_> {
 
     /// Counts how the copies of a group ended, and lets go what waited for it.
     fn ended(&mut self, number: u64, ended: Vec<(Id, Key, Ended)>, report: &mut WalkReport) -> Result<()> {
+        let is_present = |(.., ended): &(Id, Key, Ended)| matches!(ended, Ended::Copied(Copied::Same));
+        self.look = if ended.iter().any(is_present) { look(self.sides) } else { Look::No };
         for (id, key, ended) in ended {
             self.group_of.remove(&id);
             let is_there = match ended {

@@ -22,6 +22,9 @@ pub struct WalkReport {
     pub roots: u64,
     /// Keys reached, the roots among them.
     pub reached: u64,
+    /// Of these, keys whose references are known from an earlier walk, from which this one goes on
+    /// ([`WalkOptions::resumable`](super::WalkOptions::resumable)). What that one copied is counted as skipped.
+    pub resumed: u64,
     /// Keys that the target had already and that were taken for complete ([`Present::Trust`](super::Present::Trust)).
     pub trusted: u64,
     /// Keys that were referred to and do not exist. An entry that refers to one is not copied.

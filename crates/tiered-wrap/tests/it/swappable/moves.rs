@@ -286,3 +286,76 @@ async fn no_exchange_comes_between_while_data_moves() {
     moving.await.expect("runs").expect("moved");
     attach(&store).await.expect("attached");
 }
+
+/// A store some of whose entries are damaged until they are repaired.
+#[derive(Debug, Default)]
+struct Damaged(std::sync::atomic::AtomicBool);
+
+impl Damaged {
+    /// Every third entry.
+    fn is_damaged(&self, key: &Key) -> bool {
+        let number = key.as_str().trim_start_matches('k').parse::<usize>().unwrap_or(1);
+        number.is_multiple_of(3) && !self.0.load(Ordering::Relaxed)
+    }
+
+    fn damage(&self, key: &Key) -> Result<()> {
+        if self.is_damaged(key) {
+            return Err(Error::new(ErrorKind::Corrupt, "its record is damaged").for_key(key));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Interceptor for Damaged {
+    async fn load(&self, inner: &dyn Store, key: &Key, options: &ReadOptions) -> Result<tiered_core::Read> {
+        self.damage(key)?;
+        inner.load(key, options).await
+    }
+
+    fn derived_reads(&self) -> tiered_conformance::DerivedReads {
+        tiered_conformance::DerivedReads::Load
+    }
+
+    fn list(&self, inner: &dyn Store, options: tiered_core::ListOptions) -> tiered_core::ListStream {
+        let now = Self(self.0.load(Ordering::Relaxed).into());
+        let all = inner.list(options);
+        Box::pin(futures_util::StreamExt::map(all, move |listed| {
+            let listed = listed?;
+            now.damage(&listed.key)?;
+            Ok(listed)
+        }))
+    }
+}
+
+#[tokio::test]
+async fn a_move_stops_after_so_many_damaged_entries_and_names_one_and_goes_on_once_they_are_repaired() {
+    for (most, copied) in [(0, 0..=20), (40, 60..=100), (u64::MAX, 200..=200)] {
+        let inside = Intercept::new(
+            filled(300).await.declaring(|all| all.with(Feature::DetectsCorruption).without(Feature::Peeks)),
+            Damaged::default(),
+        );
+        let inside = std::sync::Arc::new(inside);
+        let shared: std::sync::Arc<dyn Store> =
+            std::sync::Arc::<Intercept<Damaged, MemoryStore>>::clone(&inside);
+        let store = Swappable::new(shared);
+        let target =
+            MemoryStore::new().declaring(|all| all.with(Feature::DetectsCorruption).without(Feature::Peeks));
+        let options = MoveOptions::new().batch(10).concurrency(1).max_failures(most);
+        let error = store.move_to(target.clone(), &options).await.expect_err("damaged");
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{}", error.chain());
+        let named = error.key().expect("names one");
+        assert!(inside.is_damaged(named), "{named}: {}", error.chain());
+        assert!(error.message().contains("nothing was exchanged"), "{}", error.chain());
+        let there = target.keys("").await.expect("lists").len();
+        assert!(copied.contains(&there), "{there} were copied until more than {most} had failed");
+        store.set("k00001", "written since").await.expect("the store inside is the one before");
+        assert_eq!(inside.get("k00001").await.expect("reads").expect("there").value(), "written since");
+        inside.0.store(true, Ordering::Relaxed);
+        let moved = store.move_to(target.clone(), &options).await.expect("repaired");
+        assert_eq!(target.keys("").await.expect("lists").len(), 300);
+        let copied = usize::try_from(moved.copied).expect("few");
+        assert_eq!(copied, 300 - there + usize::from(there > 0), "what was copied is skipped");
+        assert_eq!(all(&target).await, all(&*moved.before).await);
+    }
+}
