@@ -11,13 +11,14 @@ use bytes::Bytes;
 use tiered_core::adapter::{BatchOutcomes, Claim, Claims, Reads, Scope, Tombstones, check_mark, closed};
 use tiered_core::{
     Action, Applied, Atomicity, Batch, ByteStream, Capabilities, Delete, Deleted, Error, ErrorKind, Feature,
-    Key, ListOptions, ListStream, Metadata, Operation, Outcome, Put, Read, ReadOptions, Result, Sharing,
-    Slices, Store, Timestamp, Written,
+    Key, ListOptions, ListStream, Lookup, Metadata, Operation, Outcome, Put, Read, ReadOptions, Result,
+    Sharing, Slices, Store, Timestamp, Written,
 };
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::access::Access;
 use crate::answer::{answer, head_of, mark_of, slices};
+use crate::bound::{self, Usage};
 use crate::engine::{Engine, Opening, Table, View};
 use crate::inline::{Inlining, LARGEST};
 use crate::layout::{chunk_bytes, read_record};
@@ -98,7 +99,8 @@ impl EmbeddedStore {
         settings: Settings,
         open: impl Fn(Opening) -> Result<Box<dyn Engine>> + Send + Sync + 'static,
     ) -> Result<Self> {
-        let Settings { name, durability, max_value, executor, reads, .. } = settings;
+        let Settings { name, durability, executor, reads, capacity, .. } = settings;
+        let max_value = settings.max_value.min(capacity.map_or(u64::MAX, bound::largest));
         let failed = move |error: Error| error.during(Operation::Open).in_tier(name);
         let opening = move || Shared::new(settings, Box::new(open)).map(Arc::new);
         let shared = match executor {
@@ -125,6 +127,7 @@ impl EmbeddedStore {
         .into_iter()
         .fold(Capabilities::new(name, durability, Sharing::Exclusive), Capabilities::with)
         .with_max_value(max_value);
+        let capabilities = if shared.evicts { capabilities.with(Feature::Evicts) } else { capabilities };
         Ok(Self(Arc::new(Inner {
             name,
             shared,
@@ -134,6 +137,30 @@ impl EmbeddedStore {
             readers: Semaphore::new(READERS),
             claims: Claims::new(),
         })))
+    }
+
+    /// What it holds, and what has left it since it was opened; `None` for a store without a
+    /// [capacity](Settings::capacity).
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # fn watch(store: &tiered_embedded::EmbeddedStore) {
+    /// if let Some(usage) = store.usage() {
+    ///     println!("{} of {} bytes, {} evictions", usage.bytes, usage.capacity, usage.evictions);
+    /// }
+    /// # }
+    /// ```
+    pub fn usage(&self) -> Option<Usage> {
+        self.0.shared.bound.as_ref().map(bound::Bound::usage)
+    }
+
+    /// An entry was used, if this read found it.
+    pub(crate) fn note_use<T>(&self, key: &Key, read: &Read<T>) {
+        if let Some(bound) = &self.0.shared.bound
+            && matches!(read.lookup, Lookup::Found(_) | Lookup::Unchanged)
+        {
+            bound.touch(key);
+        }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -264,13 +291,16 @@ impl Store for EmbeddedStore {
             answer(view, key, record, options, now).map(Some)
         });
         if let Some(read) = here.await.map_err(|error| error.for_key(key))? {
+            self.note_use(key, &read);
             return Ok(read);
         }
         let (owned, options) = (key.clone(), options.clone());
         let read = self.read(Operation::Load, move |view| {
             answer(view, &owned, read_record(view, &owned)?, &options, now)
         });
-        read.await.map_err(|error| error.for_key(key))
+        let read = read.await.map_err(|error| error.for_key(key))?;
+        self.note_use(key, &read);
+        Ok(read)
     }
 
     async fn put(&self, key: &Key, put: Put) -> Result<Written> {
@@ -304,7 +334,13 @@ impl Store for EmbeddedStore {
 
     /// Many keys are read in pieces, each on one view.
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
-        self.read_many(keys, options).await
+        let reads = self.read_many(keys, options).await;
+        for (key, read) in keys.iter().zip(&reads) {
+            if let Ok(read) = read {
+                self.note_use(key, read);
+            }
+        }
+        reads
     }
 
     /// All ranges on one view.
@@ -326,9 +362,12 @@ impl Store for EmbeddedStore {
             if bytes > LARGEST { Ok(None) } else { asked(view).map(Some) }
         });
         if let Some(read) = here.await.map_err(|error| error.for_key(key))? {
+            self.note_use(key, &read);
             return Ok(read);
         }
-        self.read(Operation::Load, answer).await.map_err(|error| error.for_key(key))
+        let read = self.read(Operation::Load, answer).await.map_err(|error| error.for_key(key))?;
+        self.note_use(key, &read);
+        Ok(read)
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
@@ -417,6 +456,9 @@ impl Store for EmbeddedStore {
             let mut names = Vec::new();
             let end = tiered_core::adapter::prefix_end(&prefix);
             view.scan(Table::Marks, Bound::Included(&prefix), end.as_deref(), &mut |name, _| {
+                if !bound::is_mark(name) {
+                    return Ok(ControlFlow::Continue(()));
+                }
                 let name = std::str::from_utf8(name).map_err(|_| {
                     Error::new(ErrorKind::Corrupt, "the name of a mark is damaged; restore it from a backup")
                 })?;

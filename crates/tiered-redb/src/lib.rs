@@ -39,7 +39,7 @@ mod system;
 pub use config::{RedbConfig, Verify};
 pub use tiered_core::{Create, WriteDurability};
 use tiered_embedded::EmbeddedStore;
-pub use tiered_embedded::{Access, Executor, ReadMode};
+pub use tiered_embedded::{Access, Executor, ReadMode, Usage};
 
 /// A store in one redb file. Cloning shares it.
 pub type RedbStore = EmbeddedStore;

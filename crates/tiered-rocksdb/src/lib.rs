@@ -46,7 +46,7 @@ mod seal;
 pub use config::RocksdbConfig;
 pub use tiered_core::{Create, WriteDurability};
 use tiered_embedded::EmbeddedStore;
-pub use tiered_embedded::{Access, ReadMode};
+pub use tiered_embedded::{Access, ReadMode, Usage};
 
 /// A store in one folder of RocksDB. Cloning shares it.
 pub type RocksdbStore = EmbeddedStore;

@@ -19,12 +19,12 @@ pub const SCHEMES: &[(&str, Option<&str>, &str)] = &[
     (
         "redb",
         Some("redb"),
-        "redb:FILE?cache=64MiB&durability=sync|buffer&verify=auto|always|never&access=read-write|read-only&reads=adaptive|inline|threads&max_value=…",
+        "redb:FILE?cache=64MiB&durability=sync|buffer&verify=auto|always|never&access=read-write|read-only&reads=adaptive|inline|threads&capacity=10GiB&max_value=…",
     ),
     (
         "rocksdb",
         Some("rocksdb"),
-        "rocksdb:DIR?cache=64MiB&write_buffer=64MiB&durability=sync|buffer&access=read-write|read-only&reads=adaptive|inline|threads&max_value=…",
+        "rocksdb:DIR?cache=64MiB&write_buffer=64MiB&durability=sync|buffer&access=read-write|read-only&reads=adaptive|inline|threads&capacity=10GiB&max_value=…",
     ),
     (
         "postgres",
