@@ -8,6 +8,7 @@ use std::ops::{Bound as End, ControlFlow};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
+use tiered_core::adapter::Stamp;
 use tiered_core::{Error, ErrorKind, Key, Outcome, Result, Timestamp};
 
 use crate::access::Access;
@@ -71,6 +72,7 @@ pub struct Usage {
 /// What the bound is made of.
 pub(crate) struct Bound {
     capacity: u64,
+    seed: u64,
     state: RwLock<State>,
     /// The count may differ from what is on disk.
     doubtful: AtomicBool,
@@ -110,7 +112,7 @@ pub(crate) fn check(capacity: Option<u64>, access: Access) -> Result<()> {
 }
 
 /// Finds out whether the database evicts, and counts it where it has a capacity. Blocks.
-pub(crate) fn open(engine: &dyn Engine, capacity: Option<u64>, now: Timestamp) -> Result<Bounded> {
+pub(crate) fn open(engine: &dyn Engine, capacity: Option<u64>, stamp: &Stamp) -> Result<Bounded> {
     let mut evicts = false;
     engine.read(&mut |view| {
         evicts = view.get(Table::Marks, EVICTS, &mut |_| Ok(()))?;
@@ -124,9 +126,12 @@ pub(crate) fn open(engine: &dyn Engine, capacity: Option<u64>, now: Timestamp) -
         }
         engine.write(true, &mut |transaction| transaction.put(Table::Marks, EVICTS, b"1"))?;
     }
-    let bound = Bound::new(capacity);
+    // Random, and in a simulation the same for the same seed.
+    let id = stamp.versions().mint().as_u128().unwrap_or_default();
+    let seed = u64::try_from((id ^ (id >> 64)) & u128::from(u64::MAX)).unwrap_or_default();
+    let bound = Bound::new(capacity, seed);
     bound.ensure_counted(engine)?;
-    bound.trim(engine, now)?;
+    bound.trim(engine, stamp.now())?;
     Ok(Bounded { evicts: true, bound: Some(bound) })
 }
 
@@ -136,10 +141,10 @@ pub(crate) fn is_mark(name: &[u8]) -> bool {
 }
 
 impl Bound {
-    fn new(capacity: u64) -> Self {
+    fn new(capacity: u64, seed: u64) -> Self {
         let usage = Usage { capacity, ..Usage::default() };
-        let state = State { policy: Policy::new(), draining: false, usage, leaving: Usage::default() };
-        Self { capacity, state: RwLock::new(state), doubtful: AtomicBool::new(true) }
+        let state = State { policy: Policy::new(seed), draining: false, usage, leaving: Usage::default() };
+        Self { capacity, seed, state: RwLock::new(state), doubtful: AtomicBool::new(true) }
     }
 
     /// An entry was used. Not counted where that would have to wait.
@@ -165,7 +170,7 @@ impl Bound {
         if !self.doubtful.load(Ordering::Acquire) {
             return Ok(());
         }
-        let mut policy = Policy::new();
+        let mut policy = Policy::new(self.seed);
         engine
             .read(&mut |view| {
                 view.scan(Table::Meta, End::Unbounded, None, &mut |name, bytes| {
@@ -283,7 +288,7 @@ mod tests {
     }
 
     fn state() -> State {
-        Bound::new(1).state.into_inner()
+        Bound::new(1, 1).state.into_inner()
     }
 
     const NOW: Timestamp = Timestamp::from_millis(0);

@@ -56,7 +56,7 @@ impl Shared {
             Some(path) => open_patiently(path, || open(Opening::First))?,
             None => open(Opening::First)?,
         };
-        let Bounded { evicts, bound } = match bound::open(&*engine, capacity, stamp.now()) {
+        let Bounded { evicts, bound } = match bound::open(&*engine, capacity, &stamp) {
             Ok(bounded) => bounded,
             Err(error) => {
                 // The refusal matters more than how the engine ended.

@@ -231,6 +231,27 @@ impl EmbeddedStore {
         answered.and_then(|answer| answer).map_err(|error| error.during(operation).in_tier(self.0.name))
     }
 
+    /// Reads one key, which does not count as its use.
+    async fn load_unnoted(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+        let now = self.now();
+        let here = self.read_here(Operation::Load, |view| {
+            let record = read_record(view, key)?;
+            let bytes = record.as_ref().map_or(0, |record| chunk_bytes(key, record, options.range.as_ref()));
+            if bytes > LARGEST {
+                return Ok(None);
+            }
+            answer(view, key, record, options, now).map(Some)
+        });
+        if let Some(read) = here.await.map_err(|error| error.for_key(key))? {
+            return Ok(read);
+        }
+        let (owned, options) = (key.clone(), options.clone());
+        let read = self.read(Operation::Load, move |view| {
+            answer(view, &owned, read_record(view, &owned)?, &options, now)
+        });
+        read.await.map_err(|error| error.for_key(key))
+    }
+
     async fn apply_one(&self, operation: Operation, key: &Key, action: Action) -> Result<Applied> {
         let run = async {
             self.check_open(operation)?;
@@ -281,24 +302,7 @@ impl Store for EmbeddedStore {
     }
 
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
-        let now = self.now();
-        let here = self.read_here(Operation::Load, |view| {
-            let record = read_record(view, key)?;
-            let bytes = record.as_ref().map_or(0, |record| chunk_bytes(key, record, options.range.as_ref()));
-            if bytes > LARGEST {
-                return Ok(None);
-            }
-            answer(view, key, record, options, now).map(Some)
-        });
-        if let Some(read) = here.await.map_err(|error| error.for_key(key))? {
-            self.note_use(key, &read);
-            return Ok(read);
-        }
-        let (owned, options) = (key.clone(), options.clone());
-        let read = self.read(Operation::Load, move |view| {
-            answer(view, &owned, read_record(view, &owned)?, &options, now)
-        });
-        let read = read.await.map_err(|error| error.for_key(key))?;
+        let read = self.load_unnoted(key, options).await?;
         self.note_use(key, &read);
         Ok(read)
     }
@@ -401,6 +405,9 @@ impl Store for EmbeddedStore {
         const PART: u64 = 1 << 20;
         let name = self.0.name;
         let Some(metadata) = self.head(key, options).await? else { return Ok(None) };
+        if let Some(bound) = &self.0.shared.bound {
+            bound.touch(key);
+        }
         let range = match &options.range {
             Some(range) => tiered_core::adapter::clamp_range(range, metadata.size)
                 .map_err(|error| error.during(Operation::Load).in_tier(name).for_key(key))?,
@@ -415,7 +422,8 @@ impl Store for EmbeddedStore {
                 let part = range.start..range.end.min(range.start + PART);
                 let rest = part.end..range.end;
                 let options = ReadOptions::new().range(part).tombstones(Tombstones::Show);
-                let read = match store.load(&key, &options).await.map(Read::into_entry) {
+                // The stream is one use, whatever its length.
+                let read = match store.load_unnoted(&key, &options).await.map(Read::into_entry) {
                     Ok(Some(entry)) if *entry.version() == metadata.version => Ok(entry.into_value()),
                     Ok(_) => Err(Error::new(
                         ErrorKind::Unavailable,

@@ -23,6 +23,12 @@
 //!
 //! With [`Access::ReadOnly`] a write-protected file, or one on a read-only mount, can be read.
 //!
+//! # Capacity
+//! With [`RedbConfig::capacity`] the store is a cache that evicts: what is counted is at most the capacity after each
+//! commit. The file is longer. redb rounds chunks to powers of two, leaves room in its pages, keeps what a transaction
+//! replaces until the next one is on disk, and lets the file grow in steps. FILE_SIZE_REDB What has
+//! become free is used again; the file shrinks only when it is compacted, or [destroyed](RedbConfig::destroy) and made anew.
+//!
 //! # Reads
 //! A read of up to 64 KiB runs on the caller's thread: from redb's cache or the page cache it takes a few microseconds. redb
 //! has no read that refuses to wait for the disk, so a read that took more than 100 µs sends those after it to threads for

@@ -34,12 +34,12 @@ fn evicted(policy: &mut Policy) -> String {
 
 #[test]
 fn a_slot_is_small() {
-    assert_eq!(size_of::<Slot>(), 64);
+    assert_eq!(size_of::<Slot>(), 56);
 }
 
 #[test]
 fn what_was_never_used_leaves_in_the_order_it_came() {
-    let mut policy = Policy::new();
+    let mut policy = Policy::new(1);
     (0..5).for_each(|number| policy.insert(&key(number), 10, None));
     let order: Vec<_> = (0..5).map(|_| evicted(&mut policy)).collect();
     assert_eq!(order, ["k0", "k1", "k2", "k3", "k4"]);
@@ -48,7 +48,7 @@ fn what_was_never_used_leaves_in_the_order_it_came() {
 
 #[test]
 fn what_was_used_stays_and_has_to_be_used_again() {
-    let mut policy = Policy::new();
+    let mut policy = Policy::new(1);
     (0..4).for_each(|number| policy.insert(&key(number), 10, None));
     policy.touch(&key(0));
     assert_eq!(evicted(&mut policy), "k1");
@@ -62,7 +62,7 @@ fn what_was_used_stays_and_has_to_be_used_again() {
 
 #[test]
 fn what_comes_back_soon_is_not_pushed_out_by_what_is_new() {
-    let mut policy = Policy::new();
+    let mut policy = Policy::new(1);
     (0..10).for_each(|number| policy.insert(&key(number), 10, None));
     assert_eq!(evicted(&mut policy), "k0");
     policy.insert(&key(0), 10, None);
@@ -74,7 +74,7 @@ fn what_comes_back_soon_is_not_pushed_out_by_what_is_new() {
 
 #[test]
 fn what_has_expired_leaves_first_and_an_overwritten_time_is_forgotten() {
-    let mut policy = Policy::new();
+    let mut policy = Policy::new(1);
     let at = |millis| Some(Timestamp::from_millis(millis));
     policy.insert(&key(0), 10, None);
     policy.insert(&key(1), 10, at(900));
@@ -93,7 +93,7 @@ fn what_has_expired_leaves_first_and_an_overwritten_time_is_forgotten() {
 
 #[test]
 fn an_eviction_ends_also_where_everything_is_used() {
-    let mut policy = Policy::new();
+    let mut policy = Policy::new(1);
     for number in 0..10_000 {
         policy.insert(&key(number), 10, None);
         (0..4).for_each(|_| policy.touch(&key(number)));
@@ -107,7 +107,7 @@ fn an_eviction_ends_also_where_everything_is_used() {
 
 #[test]
 fn sums_and_links_agree_after_any_calls() {
-    let (mut policy, mut model) = (Policy::new(), BTreeMap::new());
+    let (mut policy, mut model) = (Policy::new(1), BTreeMap::new());
     let mut random = Random(1);
     for step in 0..40_000_u64 {
         let key = key(random.below(if step < 20_000 { 3_000 } else { 40 }));
@@ -182,7 +182,7 @@ fn weights(keys: u32, exponent: f64) -> Vec<f64> {
 /// Hits in a hundred of a cache of so many entries, by this policy and by first in, first out. The first part is not counted.
 fn hit_ratios(trace: &[u64], entries: usize) -> (f64, f64) {
     let keys: HashMap<u64, Key> = trace.iter().map(|number| (*number, key(*number))).collect();
-    let (mut policy, mut held) = (Policy::new(), HashMap::new());
+    let (mut policy, mut held) = (Policy::new(1), HashMap::new());
     let (mut queue, mut fifo) = (VecDeque::new(), HashMap::new());
     let (mut hits, mut fifo_hits, mut counted) = (0_u32, 0_u32, 0_u32);
     for (step, number) in trace.iter().enumerate() {
