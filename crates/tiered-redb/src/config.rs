@@ -46,7 +46,7 @@ pub struct RedbConfig {
     pub(crate) stamp: Stamp,
     executor: Executor,
     reads: ReadMode,
-    capacity: Option<u64>,
+    pub(crate) capacity: Option<u64>,
 }
 
 impl RedbConfig {

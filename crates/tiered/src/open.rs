@@ -174,7 +174,8 @@ mod tests {
             let toml = format!("[frontend]\nurl = {frontend:?}\n[backend]\nurl = {backend:?}\n");
             crate::Stack::from_toml(&toml).expect("reads")
         };
-        let refused = stack("memory:", &bounded).open(Create::IfAbsent).await.map(drop).expect_err("no backend");
+        let refused =
+            stack("memory:", &bounded).open(Create::IfAbsent).await.map(drop).expect_err("no backend");
         assert!(refused.to_string().contains("make it the frontend"), "{refused}");
         let stack = stack(&bounded, "memory:").open(Create::IfAbsent).await.expect("opens");
         stack.close().await.expect("closes");

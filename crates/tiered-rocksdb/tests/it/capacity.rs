@@ -74,7 +74,8 @@ async fn it_keeps_within_its_capacity_and_counts_the_same_after_each_opening() {
         assert!(store.capabilities().has(Feature::Evicts));
         for size in [100, 1_000, 5_000, 70_000, 300_000].into_iter().cycle().take(100) {
             number += 1;
-            let name = Key::new(format!("{:016x}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15))).expect("valid");
+            let name =
+                Key::new(format!("{:016x}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15))).expect("valid");
             store.put(&name, Put::new(vec![7; size])).await.expect("written");
             assert!(store.usage().expect("it has a capacity").bytes <= CAPACITY);
         }
