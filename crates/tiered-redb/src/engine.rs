@@ -23,16 +23,19 @@ const MARKS: Definition = TableDefinition::new("marks");
 /// Without durability, one commit in this many goes to disk: only then can freed pages be reused.
 const BUFFERED_COMMITS: u32 = 256;
 
-/// Where the file must not grow much beyond a capacity, so does the commit after this part of it, in bytes; within limits below
-/// which syncs would be most of the work, and above which nothing is gained.
+/// With a capacity, so does the commit after as many new bytes as this part of it, and the file grows little beyond. Below the
+/// limits syncs would be most of the work, and above them nothing is gained.
 const PART: u64 = 16;
 const LEAST_BUFFERED: u64 = 1 << 20;
 const MOST_BUFFERED: u64 = 64 << 20;
 
+/// Bytes of a page.
+const PAGE: u64 = 4096;
+
 /// An open database of ours.
 pub(crate) struct RedbEngine {
     database: Database,
-    /// Commits since the last that went to disk, and the bytes that they put.
+    /// Commits since the last that went to disk, and the bytes that they wrote anew.
     buffered: AtomicU32,
     buffered_bytes: AtomicU64,
     /// As many of these are enough for a commit that goes to disk.
@@ -98,10 +101,11 @@ impl<T> Tables<T> {
     }
 }
 
-/// A transaction, and the bytes of the pairs that it put.
+/// A transaction, and the bytes that it has written anew.
 struct Writing<'t> {
     tables: Tables<redb::Table<'t, &'static [u8], &'static [u8]>>,
-    put: u64,
+    /// Those of the pairs, and a page for each: a change of a pair makes a new page of the one it lies in.
+    dirty: u64,
 }
 
 impl View for Writing<'_> {
@@ -182,12 +186,13 @@ fn scan(
 
 impl Transaction for Writing<'_> {
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<()> {
-        self.put += (key.len() + value.len()) as u64;
+        self.dirty += PAGE + (key.len() + value.len()) as u64;
         self.tables.table_mut(table).insert(key, value).map_err(map)?;
         Ok(())
     }
 
     fn delete(&mut self, table: Table, key: &[u8]) -> Result<()> {
+        self.dirty += PAGE;
         self.tables.table_mut(table).remove(key).map_err(map)?;
         Ok(())
     }
@@ -202,7 +207,7 @@ impl Engine for RedbEngine {
         let buffered = self.buffered.load(Ordering::Relaxed);
         let bytes = self.buffered_bytes.load(Ordering::Relaxed);
         let durable = durable || buffered >= BUFFERED_COMMITS || bytes >= self.most_buffered;
-        let mut put = 0;
+        let mut dirty = 0;
         contained(|| {
             let mut before = || -> Result<WriteTransaction> {
                 let mut transaction = self.database.begin_write().map_err(map)?;
@@ -211,9 +216,9 @@ impl Engine for RedbEngine {
                 // After a crash a torn commit can be told from a damaged one.
                 transaction.set_two_phase_commit(durable);
                 let tables = Tables::open(|table| transaction.open_table(table).map_err(map))?;
-                let mut writing = Writing { tables, put: 0 };
+                let mut writing = Writing { tables, dirty: 0 };
                 run(&mut writing)?;
-                put = writing.put;
+                dirty = writing.dirty;
                 drop(writing);
                 Ok(transaction)
             };
@@ -222,7 +227,7 @@ impl Engine for RedbEngine {
             transaction.commit().map_err(|error| map(error).outcome_is(Outcome::Unknown))
         })?;
         self.buffered.store(if durable { 0 } else { buffered + 1 }, Ordering::Relaxed);
-        self.buffered_bytes.store(if durable { 0 } else { bytes + put }, Ordering::Relaxed);
+        self.buffered_bytes.store(if durable { 0 } else { bytes + dirty }, Ordering::Relaxed);
         Ok(())
     }
 

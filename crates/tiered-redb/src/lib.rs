@@ -25,9 +25,11 @@
 //!
 //! # Capacity
 //! With [`RedbConfig::capacity`] the store is a cache that evicts: what is counted is at most the capacity after each
-//! commit. The file is longer. redb rounds chunks to powers of two, leaves room in its pages, keeps what a transaction
-//! replaces until the next one is on disk, and lets the file grow in steps. FILE_SIZE_REDB What has
-//! become free is used again; the file shrinks only when it is compacted, or [destroyed](RedbConfig::destroy) and made anew.
+//! commit. The file is longer: redb rounds chunks to powers of two, leaves room in its pages, keeps what a transaction
+//! replaces until the next one is on disk, and lets the file grow in steps. It stays below four times the capacity and
+//! eight times what is written at once. With [`WriteDurability::Buffer`] commits go to disk more often for this. What has
+//! become free is used again. The file shrinks only when it is compacted, or [destroyed](RedbConfig::destroy) and made
+//! anew.
 //!
 //! # Reads
 //! A read of up to 64 KiB runs on the caller's thread: from redb's cache or the page cache it takes a few microseconds. redb

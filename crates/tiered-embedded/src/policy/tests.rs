@@ -1,6 +1,6 @@
 //! The order in which entries leave, and what it is worth.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::*;
 
@@ -165,7 +165,7 @@ impl Random {
 /// Keys by their rank, more or less as often as Zipf says.
 fn zipf(random: &mut Random, weights: &[f64]) -> u64 {
     let total = weights.last().copied().unwrap_or_default();
-    let at = u32::try_from(random.below(1 << 32)).expect("below") as f64 / f64::from(u32::MAX) * total;
+    let at = f64::from(u32::try_from(random.below(1 << 32)).expect("below")) / f64::from(u32::MAX) * total;
     weights.partition_point(|weight| *weight < at) as u64
 }
 
@@ -182,26 +182,26 @@ fn weights(keys: u32, exponent: f64) -> Vec<f64> {
 /// Hits in a hundred of a cache of so many entries, by this policy and by first in, first out. The first part is not counted.
 fn hit_ratios(trace: &[u64], entries: usize) -> (f64, f64) {
     let keys: HashMap<u64, Key> = trace.iter().map(|number| (*number, key(*number))).collect();
-    let (mut policy, mut held) = (Policy::new(1), HashMap::new());
-    let (mut queue, mut fifo) = (VecDeque::new(), HashMap::new());
+    let (mut policy, mut held) = (Policy::new(1), HashSet::new());
+    let (mut queue, mut fifo) = (VecDeque::new(), HashSet::new());
     let (mut hits, mut fifo_hits, mut counted) = (0_u32, 0_u32, 0_u32);
     for (step, number) in trace.iter().enumerate() {
         let (name, counts) = (&keys[number], step > trace.len() / 4);
         counted += u32::from(counts);
-        if held.contains_key(name) {
+        if held.contains(name) {
             policy.touch(name);
             hits += u32::from(counts);
         } else {
             policy.insert(name, 1, None);
-            held.insert(name.clone(), ());
+            held.insert(name.clone());
             while policy.len() > entries {
                 held.remove(&policy.evict(NOW).expect("not empty").key);
             }
         }
-        if fifo.contains_key(number) {
+        if fifo.contains(number) {
             fifo_hits += u32::from(counts);
         } else {
-            fifo.insert(*number, ());
+            fifo.insert(*number);
             queue.push_back(*number);
             if queue.len() > entries {
                 fifo.remove(&queue.pop_front().expect("not empty"));
@@ -217,9 +217,9 @@ fn it_hits_more_often_than_first_in_first_out() {
     let weights = weights(20_000, 0.9);
     let mut random = Random(7);
     let skewed: Vec<u64> = (0..200_000).map(|_| zipf(&mut random, &weights)).collect();
+    // 57.3 and 43.1 %.
     let (ours, fifo) = hit_ratios(&skewed, 1_000);
-    println!("Zipf 0.9, a twentieth of the keys: {ours:.1} % and {fifo:.1} %");
-    assert!(ours > fifo + 8.0, "{ours} {fifo}");
+    assert!(ours > fifo + 12.0, "{ours} {fifo}");
     // Every fourth access is one of a scan, which reads each key once.
     let mut scanned = 1_000_000;
     let scanning: Vec<u64> = skewed
@@ -230,9 +230,9 @@ fn it_hits_more_often_than_first_in_first_out() {
             if step % 4 == 0 { scanned } else { *number }
         })
         .collect();
+    // 43.1 and 28.4 %.
     let (ours, fifo) = hit_ratios(&scanning, 1_000);
-    println!("the same beside a scan: {ours:.1} % and {fifo:.1} %");
-    assert!(ours > fifo + 8.0, "{ours} {fifo}");
+    assert!(ours > fifo + 12.0, "{ours} {fifo}");
     // A scan of twenty times what is held, now and then.
     let mut bursts = Vec::new();
     for part in skewed.chunks(20_000) {
@@ -242,7 +242,7 @@ fn it_hits_more_often_than_first_in_first_out() {
             scanned
         }));
     }
+    // 26.8 and 19.9 %.
     let (ours, fifo) = hit_ratios(&bursts, 1_000);
-    println!("with scans in between: {ours:.1} % and {fifo:.1} %");
-    assert!(ours > fifo + 4.0, "{ours} {fifo}");
+    assert!(ours > fifo + 5.0, "{ours} {fifo}");
 }

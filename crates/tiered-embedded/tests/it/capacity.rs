@@ -213,7 +213,7 @@ async fn an_eviction_never_brings_an_older_value_and_never_removes_a_newer_one()
     let mut present = 0;
     let tasks = (0..4_u32).map(|writer| {
         let store = bounded.store.clone();
-        tokio::spawn(async move {
+        tokio::runtime::Handle::current().spawn(async move {
             let (name, mut present) = (key(&format!("busy/{writer}")), 0);
             for round in 0..300_u32 {
                 let value = format!("{round:08}{}", "x".repeat(round as usize % 1_200));

@@ -62,6 +62,7 @@ impl Maps {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000_000_000)));
         let disk = Arc::new(Disk::default());
         let store = open_reading(&disk, &clock, executor, reads).await.expect("opens");
+        disk.take_readers();
         Self { disk, clock, executor, store }
     }
 }
