@@ -25,6 +25,23 @@ const UNSEEN: usize = 8 << 20;
 /// claim any number.
 const COUNTED: u32 = 1 << 16;
 
+/// What a pair takes beside its bytes, as an engine's tables need it: lengths, its share of the pages above, and room that
+/// pages leave free.
+const AROUND: u64 = 64;
+
+/// What an entry takes by the count that a capacity bounds: its key, its record, its chunks with their names, and what is
+/// around each pair. `chunked` is the size of a value in chunks.
+pub(crate) fn footprint(key: &Key, record: usize, chunked: Option<u64>) -> u64 {
+    let name = key.len() as u64;
+    let chunks = chunked.map_or(0, |size| size.div_ceil(chunk_size(key) as u64));
+    let around_chunks = chunks.saturating_mul(name + CHUNK_NUMBER + CHUNK_SEAL + AROUND);
+    (name + record as u64 + AROUND).saturating_add(around_chunks).saturating_add(chunked.unwrap_or(0))
+}
+
+/// What a chunk's name has behind the key, and what the chunk has before its content.
+const CHUNK_NUMBER: u64 = 5;
+const CHUNK_SEAL: u64 = 4;
+
 fn chunk_size(key: &Key) -> usize {
     PAIR - HEADER - key.len()
 }
@@ -130,8 +147,17 @@ fn too_large(key: &Key) -> Error {
     Error::new(ErrorKind::TooLarge, "the value does not fit this machine's memory").for_key(key)
 }
 
-/// Stores an entry, replacing what is there. Whether its value is in chunks.
-pub(crate) fn write_entry(transaction: &mut dyn Transaction, key: &Key, entry: &Entry) -> Result<bool> {
+/// How an entry was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stored {
+    /// Whether its value is in chunks.
+    pub(crate) in_chunks: bool,
+    /// Its [`footprint`].
+    pub(crate) bytes: u64,
+}
+
+/// Stores an entry, replacing what is there.
+pub(crate) fn write_entry(transaction: &mut dyn Transaction, key: &Key, entry: &Entry) -> Result<Stored> {
     let inline = entry.value().len() <= INLINE;
     let name = key.as_str().as_bytes();
     let record = record::encode(key, entry.metadata(), inline.then_some(entry.value()));
@@ -152,7 +178,8 @@ pub(crate) fn write_entry(transaction: &mut dyn Transaction, key: &Key, entry: &
             transaction.put(Table::Chunks, &chunk_key(key, index), &sealed)?;
         }
     }
-    Ok(!inline)
+    let chunked = (!inline).then_some(entry.value().len() as u64);
+    Ok(Stored { in_chunks: !inline, bytes: footprint(key, record.len(), chunked) })
 }
 
 /// Removes an entry, whatever state it is in.

@@ -18,10 +18,13 @@
 //! * **Access.** With [`Access::ReadOnly`] every write is refused before it reaches the engine.
 //! * **Locks.** An opening waits for a place that its own process is releasing, never for one that another process
 //!   holds.
+//! * **Capacity.** A store with a [capacity](Settings::capacity) keeps its entries within so many bytes: each commit removes
+//!   what it makes room for, by S3-FIFO over a table in memory. A use sets a counter there and writes nothing.
 //! * **Failure.** An engine that reports a failing disk is closed, and reopened by the next use.
 
 mod access;
 mod answer;
+mod bound;
 mod disk;
 mod engine;
 mod gather;
@@ -29,6 +32,7 @@ mod inline;
 mod layout;
 mod list;
 mod many;
+mod policy;
 mod reading;
 mod record;
 mod request;
@@ -41,6 +45,7 @@ mod unused;
 mod writer;
 
 pub use access::Access;
+pub use bound::Usage;
 pub use disk::{io_error, io_kind};
 pub use engine::{Engine, Opening, Table, Transaction, View, Visit};
 pub use inline::ReadMode;

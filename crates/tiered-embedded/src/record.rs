@@ -12,7 +12,7 @@
 use bytes::Bytes;
 
 use tiered_core::adapter::codec::{decode_metadata, encode_metadata};
-use tiered_core::{Error, ErrorKind, Key, Metadata, Result, Version};
+use tiered_core::{Error, ErrorKind, Key, Metadata, Result, Timestamp, Version};
 
 const MAGIC: [u8; 2] = *b"tR";
 const FORMAT: u8 = 2;
@@ -66,6 +66,28 @@ pub(crate) fn size_in_chunks(key: &Key, bytes: &[u8]) -> Result<Option<u64>> {
         decode_metadata(&mut body).map(|metadata| Some(metadata.size))
     };
     size().ok_or_else(|| damaged(key))
+}
+
+/// What a record says of its entry, without the value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outline {
+    /// The size of the value that its chunks hold; `None` where the value lies in the record.
+    pub(crate) chunked: Option<u64>,
+    pub(crate) expires: Option<Timestamp>,
+}
+
+/// The outline of the record of `key`.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn outline(key: &Key, bytes: &[u8]) -> Result<Outline> {
+    let read = || {
+        let (flags, mut body) = open(key, bytes)?;
+        let metadata = decode_metadata(&mut body)?;
+        let chunked = (flags & FLAG_INLINE == 0).then_some(metadata.size);
+        Some(Outline { chunked, expires: metadata.expires_at })
+    };
+    read().ok_or_else(|| damaged(key))
 }
 
 fn parse(key: &Key, bytes: &[u8]) -> Option<Record> {
@@ -149,7 +171,7 @@ fn crc_of(parts: &[&[u8]]) -> u32 {
 mod tests {
     use super::*;
     use tiered_core::adapter::{Note, Origin, Stamp, Validator};
-    use tiered_core::{Attributes, Put, Timestamp};
+    use tiered_core::{Attributes, Put};
 
     fn sample() -> (Key, Metadata) {
         let attributes = Attributes::new().with("content-type", "text/plain").expect("valid");

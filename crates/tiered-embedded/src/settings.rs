@@ -42,6 +42,7 @@ pub struct Settings {
     pub(crate) stamp: Stamp,
     pub(crate) executor: Executor,
     pub(crate) reads: ReadMode,
+    pub(crate) capacity: Option<u64>,
 }
 
 impl Settings {
@@ -58,6 +59,7 @@ impl Settings {
             stamp: Stamp::system(),
             executor: Executor::default(),
             reads: ReadMode::default(),
+            capacity: None,
         }
     }
 
@@ -107,6 +109,28 @@ impl Settings {
     #[must_use]
     pub fn reads(mut self, reads: ReadMode) -> Self {
         self.reads = reads;
+        self
+    }
+
+    /// At most so many bytes of entries: beyond it those leave that are used least. Without it nothing leaves.
+    ///
+    /// What an entry takes is the bytes of its key, its record and its chunks, and 64 more for each pair in a table. What is
+    /// counted is at most the capacity after each commit. A value has at most a quarter of it.
+    ///
+    /// The store declares [`Feature::Evicts`](tiered_core::Feature::Evicts), and so does each later opening of the database,
+    /// with a capacity or without. A database takes a capacity when it is made, or while it was never used: what it holds
+    /// may be the only copy otherwise, and the opening is refused.
+    ///
+    /// # Examples
+    /// ```
+    /// use tiered_core::Durability;
+    /// use tiered_embedded::Settings;
+    ///
+    /// let settings = Settings::new("lmdb", "cache.lmdb", Durability::PowerLoss).capacity(10 << 30);
+    /// ```
+    #[must_use]
+    pub fn capacity(mut self, bytes: u64) -> Self {
+        self.capacity = Some(bytes);
         self
     }
 }

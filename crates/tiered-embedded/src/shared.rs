@@ -10,6 +10,7 @@ use tiered_core::adapter::opening::{Held, PlaceId, open_patiently};
 use tiered_core::{Durability, Error, ErrorKind, Outcome, Result};
 
 use crate::access::Access;
+use crate::bound::{self, Bound, Bounded};
 use crate::engine::{Engine, Opening};
 use crate::settings::Settings;
 
@@ -23,6 +24,10 @@ pub(crate) struct Shared {
     /// Whether every commit goes to disk.
     pub(crate) durable: bool,
     pub(crate) access: Access,
+    /// Whether entries may vanish.
+    pub(crate) evicts: bool,
+    /// What the entries are kept within, if anything.
+    pub(crate) bound: Option<Bound>,
     /// The file or folder that the engine locks, if any.
     path: Option<PathBuf>,
     open: Box<Open>,
@@ -45,16 +50,27 @@ struct Current {
 impl Shared {
     /// Opens the engine. If the path is known, waits for a lock that this process is releasing. Blocks.
     pub(crate) fn new(settings: Settings, open: Box<Open>) -> Result<Self> {
-        let Settings { place, path, durability, stamp, access, .. } = settings;
+        let Settings { place, path, durability, stamp, access, capacity, .. } = settings;
+        bound::check(capacity, access).map_err(|error| error.at_place(&place))?;
         let engine = match &path {
             Some(path) => open_patiently(path, || open(Opening::First))?,
             None => open(Opening::First)?,
+        };
+        let Bounded { evicts, bound } = match bound::open(&*engine, capacity, &stamp) {
+            Ok(bounded) => bounded,
+            Err(error) => {
+                // The refusal matters more than how the engine ended.
+                engine.close().ok();
+                return Err(error.at_place(&place));
+            }
         };
         let shared = Self {
             place,
             stamp,
             durable: durability == Durability::PowerLoss,
             access,
+            evicts,
+            bound,
             path,
             open,
             current: RwLock::new(Current { engine: Some(engine), reopened: 0 }),
@@ -137,6 +153,9 @@ impl Shared {
         current.engine =
             Some((self.open)(Opening::Again).map_err(|error| error.outcome_is(Outcome::NotApplied))?);
         current.reopened += 1;
+        if let Some(bound) = &self.bound {
+            bound.doubt();
+        }
         self.list_as_held();
         tracing::warn!(place = %self.place, "the database is open again");
         Ok(())

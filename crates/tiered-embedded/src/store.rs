@@ -11,13 +11,14 @@ use bytes::Bytes;
 use tiered_core::adapter::{BatchOutcomes, Claim, Claims, Reads, Scope, Tombstones, check_mark, closed};
 use tiered_core::{
     Action, Applied, Atomicity, Batch, ByteStream, Capabilities, Delete, Deleted, Error, ErrorKind, Feature,
-    Key, ListOptions, ListStream, Metadata, Operation, Outcome, Put, Read, ReadOptions, Result, Sharing,
-    Slices, Store, Timestamp, Written,
+    Key, ListOptions, ListStream, Lookup, Metadata, Operation, Outcome, Put, Read, ReadOptions, Result,
+    Sharing, Slices, Store, Timestamp, Written,
 };
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::access::Access;
 use crate::answer::{answer, head_of, mark_of, slices};
+use crate::bound::{self, Usage};
 use crate::engine::{Engine, Opening, Table, View};
 use crate::inline::{Inlining, LARGEST};
 use crate::layout::{chunk_bytes, read_record};
@@ -98,7 +99,8 @@ impl EmbeddedStore {
         settings: Settings,
         open: impl Fn(Opening) -> Result<Box<dyn Engine>> + Send + Sync + 'static,
     ) -> Result<Self> {
-        let Settings { name, durability, max_value, executor, reads, .. } = settings;
+        let Settings { name, durability, executor, reads, capacity, .. } = settings;
+        let max_value = settings.max_value.min(capacity.map_or(u64::MAX, bound::largest));
         let failed = move |error: Error| error.during(Operation::Open).in_tier(name);
         let opening = move || Shared::new(settings, Box::new(open)).map(Arc::new);
         let shared = match executor {
@@ -125,6 +127,7 @@ impl EmbeddedStore {
         .into_iter()
         .fold(Capabilities::new(name, durability, Sharing::Exclusive), Capabilities::with)
         .with_max_value(max_value);
+        let capabilities = if shared.evicts { capabilities.with(Feature::Evicts) } else { capabilities };
         Ok(Self(Arc::new(Inner {
             name,
             shared,
@@ -134,6 +137,30 @@ impl EmbeddedStore {
             readers: Semaphore::new(READERS),
             claims: Claims::new(),
         })))
+    }
+
+    /// What it holds, and what has left it since it was opened; `None` for a store without a
+    /// [capacity](Settings::capacity).
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # fn watch(store: &tiered_embedded::EmbeddedStore) {
+    /// if let Some(usage) = store.usage() {
+    ///     println!("{} of {} bytes, {} evictions", usage.bytes, usage.capacity, usage.evictions);
+    /// }
+    /// # }
+    /// ```
+    pub fn usage(&self) -> Option<Usage> {
+        self.0.shared.bound.as_ref().map(bound::Bound::usage)
+    }
+
+    /// An entry was used, if this read found it.
+    pub(crate) fn note_use<T>(&self, key: &Key, read: &Read<T>) {
+        if let Some(bound) = &self.0.shared.bound
+            && matches!(read.lookup, Lookup::Found(_) | Lookup::Unchanged)
+        {
+            bound.touch(key);
+        }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -204,6 +231,27 @@ impl EmbeddedStore {
         answered.and_then(|answer| answer).map_err(|error| error.during(operation).in_tier(self.0.name))
     }
 
+    /// Reads one key, which does not count as its use.
+    async fn load_unnoted(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
+        let now = self.now();
+        let here = self.read_here(Operation::Load, |view| {
+            let record = read_record(view, key)?;
+            let bytes = record.as_ref().map_or(0, |record| chunk_bytes(key, record, options.range.as_ref()));
+            if bytes > LARGEST {
+                return Ok(None);
+            }
+            answer(view, key, record, options, now).map(Some)
+        });
+        if let Some(read) = here.await.map_err(|error| error.for_key(key))? {
+            return Ok(read);
+        }
+        let (owned, options) = (key.clone(), options.clone());
+        let read = self.read(Operation::Load, move |view| {
+            answer(view, &owned, read_record(view, &owned)?, &options, now)
+        });
+        read.await.map_err(|error| error.for_key(key))
+    }
+
     async fn apply_one(&self, operation: Operation, key: &Key, action: Action) -> Result<Applied> {
         let run = async {
             self.check_open(operation)?;
@@ -254,23 +302,9 @@ impl Store for EmbeddedStore {
     }
 
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
-        let now = self.now();
-        let here = self.read_here(Operation::Load, |view| {
-            let record = read_record(view, key)?;
-            let bytes = record.as_ref().map_or(0, |record| chunk_bytes(key, record, options.range.as_ref()));
-            if bytes > LARGEST {
-                return Ok(None);
-            }
-            answer(view, key, record, options, now).map(Some)
-        });
-        if let Some(read) = here.await.map_err(|error| error.for_key(key))? {
-            return Ok(read);
-        }
-        let (owned, options) = (key.clone(), options.clone());
-        let read = self.read(Operation::Load, move |view| {
-            answer(view, &owned, read_record(view, &owned)?, &options, now)
-        });
-        read.await.map_err(|error| error.for_key(key))
+        let read = self.load_unnoted(key, options).await?;
+        self.note_use(key, &read);
+        Ok(read)
     }
 
     async fn put(&self, key: &Key, put: Put) -> Result<Written> {
@@ -304,7 +338,13 @@ impl Store for EmbeddedStore {
 
     /// Many keys are read in pieces, each on one view.
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Reads {
-        self.read_many(keys, options).await
+        let reads = self.read_many(keys, options).await;
+        for (key, read) in keys.iter().zip(&reads) {
+            if let Ok(read) = read {
+                self.note_use(key, read);
+            }
+        }
+        reads
     }
 
     /// All ranges on one view.
@@ -326,9 +366,12 @@ impl Store for EmbeddedStore {
             if bytes > LARGEST { Ok(None) } else { asked(view).map(Some) }
         });
         if let Some(read) = here.await.map_err(|error| error.for_key(key))? {
+            self.note_use(key, &read);
             return Ok(read);
         }
-        self.read(Operation::Load, answer).await.map_err(|error| error.for_key(key))
+        let read = self.read(Operation::Load, answer).await.map_err(|error| error.for_key(key))?;
+        self.note_use(key, &read);
+        Ok(read)
     }
 
     async fn apply(&self, batch: Batch) -> Result<BatchOutcomes> {
@@ -362,6 +405,9 @@ impl Store for EmbeddedStore {
         const PART: u64 = 1 << 20;
         let name = self.0.name;
         let Some(metadata) = self.head(key, options).await? else { return Ok(None) };
+        if let Some(bound) = &self.0.shared.bound {
+            bound.touch(key);
+        }
         let range = match &options.range {
             Some(range) => tiered_core::adapter::clamp_range(range, metadata.size)
                 .map_err(|error| error.during(Operation::Load).in_tier(name).for_key(key))?,
@@ -376,7 +422,8 @@ impl Store for EmbeddedStore {
                 let part = range.start..range.end.min(range.start + PART);
                 let rest = part.end..range.end;
                 let options = ReadOptions::new().range(part).tombstones(Tombstones::Show);
-                let read = match store.load(&key, &options).await.map(Read::into_entry) {
+                // The stream is one use, whatever its length.
+                let read = match store.load_unnoted(&key, &options).await.map(Read::into_entry) {
                     Ok(Some(entry)) if *entry.version() == metadata.version => Ok(entry.into_value()),
                     Ok(_) => Err(Error::new(
                         ErrorKind::Unavailable,
@@ -417,6 +464,9 @@ impl Store for EmbeddedStore {
             let mut names = Vec::new();
             let end = tiered_core::adapter::prefix_end(&prefix);
             view.scan(Table::Marks, Bound::Included(&prefix), end.as_deref(), &mut |name, _| {
+                if !bound::is_mark(name) {
+                    return Ok(ControlFlow::Continue(()));
+                }
                 let name = std::str::from_utf8(name).map_err(|_| {
                     Error::new(ErrorKind::Corrupt, "the name of a mark is damaged; restore it from a backup")
                 })?;

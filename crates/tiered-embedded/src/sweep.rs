@@ -34,13 +34,14 @@ impl Sweep {
         self.rests = false;
     }
 
-    /// Looks at the next `most` records and removes those that have expired. Where the sweep stands then, if the transaction
-    /// is committed.
+    /// Looks at the next `most` records and removes those that have expired, and tells `removed` of each. Where the sweep
+    /// stands then, if the transaction is committed.
     pub(crate) fn go_on(
         mut self,
         transaction: &mut dyn Transaction,
         most: usize,
         stamp: &Stamp,
+        removed: &mut dyn FnMut(&Key),
     ) -> Result<Self> {
         if most == 0 || self.rests {
             return Ok(self);
@@ -69,6 +70,7 @@ impl Sweep {
             let record = read_record(transaction, &key)?;
             if record.and_then(|record| record.metadata.expires_at).is_some_and(has_expired) {
                 remove_entry(transaction, &key)?;
+                removed(&key);
             }
         }
         self.cursor = last.filter(|_| seen == most);
@@ -139,7 +141,7 @@ mod tests {
         fn shown(&mut self, sweep: &mut Sweep, commits: usize, stamp: &Stamp) -> usize {
             self.shown.set(0);
             for _ in 0..commits {
-                *sweep = sweep.clone().go_on(self, RECORDS, stamp).expect("a map fails never");
+                *sweep = sweep.clone().go_on(self, RECORDS, stamp, &mut |_| ()).expect("a map fails never");
             }
             self.shown.get()
         }

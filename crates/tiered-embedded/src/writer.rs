@@ -13,9 +13,10 @@ use tiered_core::{
 use tokio::sync::oneshot;
 
 use crate::access::Access;
+use crate::bound::Change;
 use crate::engine::{Table, Transaction};
 use crate::gather::Gatherer;
-use crate::layout::{read_record, read_value, remove_entry, write_entry};
+use crate::layout::{Stored, read_record, read_value, remove_entry, write_entry};
 use crate::record::Record;
 use crate::request::{Judging, Request};
 use crate::shared::Shared;
@@ -71,6 +72,27 @@ struct CarriedOut {
     chunked: BTreeSet<Key>,
     /// Whether something was written that can expire.
     expires: bool,
+    /// What the count of a bounded store has to learn, in order; `None` where nothing counts.
+    changes: Option<Vec<Change>>,
+}
+
+impl CarriedOut {
+    fn wrote(&mut self, key: &Key, entry: &Entry, stored: Stored) {
+        let expires = entry.metadata().expires_at;
+        self.expires |= expires.is_some();
+        if stored.in_chunks {
+            self.chunked.insert(key.clone());
+        }
+        if let Some(changes) = &mut self.changes {
+            changes.push(Change::Written { key: key.clone(), bytes: stored.bytes, expires });
+        }
+    }
+
+    fn removed(&mut self, key: &Key) {
+        if let Some(changes) = &mut self.changes {
+            changes.push(Change::Removed(key.clone()));
+        }
+    }
 }
 
 impl Writer {
@@ -101,13 +123,17 @@ impl Writer {
         let durable = shared.durable || group.iter().any(|request| !matches!(request, Request::Apply(..)));
         let records = sweep::RECORDS * group.iter().filter(|request| request.puts()).count();
         let mut group = Some(group);
-        let mut carried_out = CarriedOut::default();
+        let changes = shared.bound.as_ref().map(|_| Vec::new());
+        let mut carried_out = CarriedOut { changes, ..CarriedOut::default() };
         let mut swept = None;
         let read_only = shared.access == Access::ReadOnly;
         let committed = shared.with_engine(|engine| {
             if read_only {
                 // Only the end is asked for.
                 return Ok(());
+            }
+            if let Some(bound) = &shared.bound {
+                bound.ensure_counted(engine)?;
             }
             engine.write(durable, &mut |transaction| {
                 let Some(group) = group.take() else { return Err(broken()) };
@@ -123,10 +149,17 @@ impl Writer {
                 if carried_out.expires {
                     sweep.wake();
                 }
-                swept = Some(sweep.clone().go_on(transaction, records, &shared.stamp)?);
-                Ok(())
+                let mut removed = |key: &Key| carried_out.removed(key);
+                swept = Some(sweep.clone().go_on(transaction, records, &shared.stamp, &mut removed)?);
+                match (&shared.bound, &carried_out.changes) {
+                    (Some(bound), Some(changes)) => bound.keep(transaction, changes, shared.stamp.now()),
+                    _ => Ok(()),
+                }
             })
         });
+        if let Some(bound) = &shared.bound {
+            bound.ended(committed.is_ok());
+        }
         if committed.is_ok()
             && let Some(swept) = swept
         {
@@ -160,20 +193,13 @@ fn carry_out(
     stamp: &Stamp,
     carried_out: &mut CarriedOut,
 ) -> Result<()> {
-    let CarriedOut { answers, chunked, expires } = carried_out;
     match request {
         Request::Apply(operations, judging, reply) => {
-            match judge(transaction, &operations, judging, stamp, chunked) {
+            match judge(transaction, &operations, judging, stamp, &carried_out.chunked) {
                 Ok(judged) => {
-                    let outcomes =
-                        apply(transaction, &operations, judged, stamp, |key, entry, is_chunked| {
-                            *expires |= entry.metadata().expires_at.is_some();
-                            if is_chunked {
-                                chunked.insert(key.clone());
-                            }
-                        });
+                    let outcomes = apply(transaction, &operations, judged, stamp, carried_out);
                     let failed = outcomes.as_ref().err().cloned();
-                    answers.push(Answer::Applied(outcomes.unwrap_or_default(), reply));
+                    carried_out.answers.push(Answer::Applied(outcomes.unwrap_or_default(), reply));
                     return failed.map_or(Ok(()), Err);
                 }
                 // The transaction goes on without it.
@@ -181,19 +207,19 @@ fn carry_out(
                     reply.send(Err(error.outcome_is(Outcome::NotApplied))).ok();
                 }
                 Err(Refusal::Broken(error)) => {
-                    answers.push(Answer::Applied(Vec::new(), reply));
+                    carried_out.answers.push(Answer::Applied(Vec::new(), reply));
                     return Err(error);
                 }
             }
         }
         Request::Mark(name, value, reply) => {
-            answers.push(Answer::Done(reply));
+            carried_out.answers.push(Answer::Done(reply));
             match value {
                 Some(value) => transaction.put(Table::Marks, name.as_bytes(), &value)?,
                 None => transaction.delete(Table::Marks, name.as_bytes())?,
             }
         }
-        Request::Flush(reply) | Request::Close(reply) => answers.push(Answer::Done(reply)),
+        Request::Flush(reply) | Request::Close(reply) => carried_out.answers.push(Answer::Done(reply)),
     }
     Ok(())
 }
@@ -279,7 +305,7 @@ fn apply(
     operations: &[(Key, Action)],
     judged: Vec<Result<Existed>>,
     stamp: &Stamp,
-    mut wrote: impl FnMut(&Key, &Entry, bool),
+    carried_out: &mut CarriedOut,
 ) -> Result<BatchOutcomes> {
     let mut outcomes = Vec::with_capacity(operations.len());
     for ((key, action), judged) in operations.iter().zip(judged) {
@@ -293,12 +319,13 @@ fn apply(
         outcomes.push(Ok(match action {
             Action::Put(put) => {
                 let entry = stamp.entry(put);
-                let is_chunked = write_entry(transaction, key, &entry)?;
-                wrote(key, &entry, is_chunked);
+                let stored = write_entry(transaction, key, &entry)?;
+                carried_out.wrote(key, &entry, stored);
                 Applied::Put(Written::committed(entry.version().clone()))
             }
             Action::Delete(_) => {
                 remove_entry(transaction, key)?;
+                carried_out.removed(key);
                 Applied::Delete(Deleted::committed(existed))
             }
         }));

@@ -46,6 +46,7 @@ pub struct RedbConfig {
     pub(crate) stamp: Stamp,
     executor: Executor,
     reads: ReadMode,
+    pub(crate) capacity: Option<u64>,
 }
 
 impl RedbConfig {
@@ -65,6 +66,7 @@ impl RedbConfig {
             stamp: Stamp::system(),
             executor: Executor::default(),
             reads: ReadMode::default(),
+            capacity: None,
         }
     }
 
@@ -160,13 +162,45 @@ impl RedbConfig {
         self
     }
 
+    /// At most so many bytes of entries: a cache that cannot fill the disk. Beyond it those leave that are used least. Without
+    /// it nothing leaves.
+    ///
+    /// The count is of keys, records and values as they are stored, and at most `bytes` after each commit. The file has more:
+    /// see [the crate](crate#capacity). A value has at most a quarter of the capacity.
+    ///
+    /// The store declares [`Feature::Evicts`](tiered_core::Feature::Evicts), and so does each later opening of the file, with a
+    /// capacity or without: it can be a frontend, and a durable backend it cannot be. A file takes a capacity when it is
+    /// made, or while it was never used.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> tiered_core::Result<()> {
+    /// # let folder = tempfile::tempdir().expect("a folder");
+    /// # let path = folder.path().join("cache.redb");
+    /// use tiered_core::{Feature, MemoryStore, Store, StoreExt, TieredStore};
+    /// use tiered_redb::RedbConfig;
+    ///
+    /// let cache = RedbConfig::new(&path).capacity(10 << 30).open().await?; // 10 GiB
+    /// assert!(cache.capabilities().has(Feature::Evicts));
+    /// let store = TieredStore::builder(cache.clone(), MemoryStore::new()).build().await?;
+    /// store.set("users/42", "Ada").await?;
+    /// assert_eq!(cache.usage().expect("it has a capacity").entries, 1);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn capacity(mut self, bytes: u64) -> Self {
+        self.capacity = Some(bytes);
+        self
+    }
+
     /// Opens the database, and creates it first if the configuration says so.
     ///
     /// # Errors
     /// `NotFound` if there is none (or no folder for it), `AlreadyExists` if there is one and it was to be
     /// [new](Create::New), `Foreign` if the file is not a database of this adapter,
     /// `Locked` if it is open elsewhere, `Corrupt` if it is damaged, `PermissionDenied`, `Full`, `Unavailable`,
-    /// `Config` outside a tokio runtime. A creation that failed leaves no file behind.
+    /// `Config` outside a tokio runtime, for a capacity of zero or with read-only access, and for a capacity over a database
+    /// that was used without one. A creation that failed leaves no file behind.
     ///
     /// # Cancel safety
     /// If dropped, it may leave an empty database, which the next opening uses. [`Create::New`] fails then: destroy it before.
@@ -307,7 +341,9 @@ impl RedbConfig {
             WriteDurability::Sync => Durability::PowerLoss,
             WriteDurability::Buffer => Durability::CleanClose,
         };
-        Settings::new("redb", self.path.display().to_string(), durability)
+        let settings = Settings::new("redb", self.path.display().to_string(), durability);
+        let settings = self.capacity.into_iter().fold(settings, Settings::capacity);
+        settings
             .access(self.access)
             .max_value(self.max_value)
             .stamp(self.stamp.clone())

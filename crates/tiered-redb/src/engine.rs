@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use redb::{
     Database, Durability, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
@@ -23,16 +23,35 @@ const MARKS: Definition = TableDefinition::new("marks");
 /// Without durability, one commit in this many goes to disk: only then can freed pages be reused.
 const BUFFERED_COMMITS: u32 = 256;
 
+/// With a capacity, so does the commit after as many new bytes as this part of it, and the file grows little beyond. Below the
+/// limits syncs would be most of the work, and above them nothing is gained.
+const PART: u64 = 16;
+const LEAST_BUFFERED: u64 = 1 << 20;
+const MOST_BUFFERED: u64 = 64 << 20;
+
+/// Bytes of a page.
+const PAGE: u64 = 4096;
+
 /// An open database of ours.
 pub(crate) struct RedbEngine {
     database: Database,
-    /// Commits since the last that went to disk.
+    /// Commits since the last that went to disk, and the bytes that they wrote anew.
     buffered: AtomicU32,
+    buffered_bytes: AtomicU64,
+    /// As many of these are enough for a commit that goes to disk.
+    most_buffered: u64,
 }
 
 impl RedbEngine {
-    pub(crate) fn new(database: Database) -> Self {
-        Self { database, buffered: AtomicU32::new(0) }
+    /// With a capacity, commits go to disk before their pages are a large part of it.
+    pub(crate) fn new(database: Database, capacity: Option<u64>) -> Self {
+        let part = |capacity: u64| (capacity / PART).clamp(LEAST_BUFFERED, MOST_BUFFERED);
+        Self {
+            database,
+            buffered: AtomicU32::new(0),
+            buffered_bytes: AtomicU64::new(0),
+            most_buffered: capacity.map_or(u64::MAX, part),
+        }
     }
 }
 
@@ -82,13 +101,20 @@ impl<T> Tables<T> {
     }
 }
 
-impl View for Tables<redb::Table<'_, &'static [u8], &'static [u8]>> {
+/// A transaction, and the bytes that it has written anew.
+struct Writing<'t> {
+    tables: Tables<redb::Table<'t, &'static [u8], &'static [u8]>>,
+    /// Those of the pairs, and a page for each: a change of a pair makes a new page of the one it lies in.
+    dirty: u64,
+}
+
+impl View for Writing<'_> {
     fn get(&self, table: Table, key: &[u8], visit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<bool> {
-        get(self.table(table), key, visit)
+        get(self.tables.table(table), key, visit)
     }
 
     fn scan(&self, table: Table, from: Bound<&[u8]>, to: Option<&[u8]>, visit: &mut Visit<'_>) -> Result<()> {
-        scan(self.table(table), from, to, visit)
+        scan(self.tables.table(table), from, to, visit)
     }
 }
 
@@ -158,14 +184,16 @@ fn scan(
     Ok(())
 }
 
-impl Transaction for Tables<redb::Table<'_, &'static [u8], &'static [u8]>> {
+impl Transaction for Writing<'_> {
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<()> {
-        self.table_mut(table).insert(key, value).map_err(map)?;
+        self.dirty += PAGE + (key.len() + value.len()) as u64;
+        self.tables.table_mut(table).insert(key, value).map_err(map)?;
         Ok(())
     }
 
     fn delete(&mut self, table: Table, key: &[u8]) -> Result<()> {
-        self.table_mut(table).remove(key).map_err(map)?;
+        self.dirty += PAGE;
+        self.tables.table_mut(table).remove(key).map_err(map)?;
         Ok(())
     }
 }
@@ -177,7 +205,9 @@ impl Engine for RedbEngine {
 
     fn write(&self, durable: bool, run: &mut dyn FnMut(&mut dyn Transaction) -> Result<()>) -> Result<()> {
         let buffered = self.buffered.load(Ordering::Relaxed);
-        let durable = durable || buffered >= BUFFERED_COMMITS;
+        let bytes = self.buffered_bytes.load(Ordering::Relaxed);
+        let durable = durable || buffered >= BUFFERED_COMMITS || bytes >= self.most_buffered;
+        let mut dirty = 0;
         contained(|| {
             let mut before = || -> Result<WriteTransaction> {
                 let mut transaction = self.database.begin_write().map_err(map)?;
@@ -185,7 +215,11 @@ impl Engine for RedbEngine {
                 transaction.set_durability(durability).map_err(map)?;
                 // After a crash a torn commit can be told from a damaged one.
                 transaction.set_two_phase_commit(durable);
-                run(&mut Tables::open(|table| transaction.open_table(table).map_err(map))?)?;
+                let tables = Tables::open(|table| transaction.open_table(table).map_err(map))?;
+                let mut writing = Writing { tables, dirty: 0 };
+                run(&mut writing)?;
+                dirty = writing.dirty;
+                drop(writing);
                 Ok(transaction)
             };
             // Nothing is written before the commit: a failure until then leaves no trace.
@@ -193,6 +227,7 @@ impl Engine for RedbEngine {
             transaction.commit().map_err(|error| map(error).outcome_is(Outcome::Unknown))
         })?;
         self.buffered.store(if durable { 0 } else { buffered + 1 }, Ordering::Relaxed);
+        self.buffered_bytes.store(if durable { 0 } else { bytes + dirty }, Ordering::Relaxed);
         Ok(())
     }
 

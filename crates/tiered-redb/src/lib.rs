@@ -23,6 +23,14 @@
 //!
 //! With [`Access::ReadOnly`] a write-protected file, or one on a read-only mount, can be read.
 //!
+//! # Capacity
+//! With [`RedbConfig::capacity`] the store is a cache that evicts: what is counted is at most the capacity after each
+//! commit. The file is longer: redb rounds chunks to powers of two, leaves room in its pages, keeps what a transaction
+//! replaces until the next one is on disk, and lets the file grow in steps. It stays below four times the capacity and
+//! eight times what is written at once. With [`WriteDurability::Buffer`] commits go to disk more often for this. What has
+//! become free is used again. The file shrinks only when it is compacted, or [destroyed](RedbConfig::destroy) and made
+//! anew.
+//!
 //! # Reads
 //! A read of up to 64 KiB runs on the caller's thread: from redb's cache or the page cache it takes a few microseconds. redb
 //! has no read that refuses to wait for the disk, so a read that took more than 100 µs sends those after it to threads for
@@ -39,7 +47,7 @@ mod system;
 pub use config::{RedbConfig, Verify};
 pub use tiered_core::{Create, WriteDurability};
 use tiered_embedded::EmbeddedStore;
-pub use tiered_embedded::{Access, Executor, ReadMode};
+pub use tiered_embedded::{Access, Executor, ReadMode, Usage};
 
 /// A store in one redb file. Cloning shares it.
 pub type RedbStore = EmbeddedStore;

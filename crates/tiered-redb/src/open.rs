@@ -54,7 +54,7 @@ pub(crate) fn open_on(config: &RedbConfig, backend: impl StorageBackend) -> Resu
         }
         Ok(database)
     });
-    Ok(Box::new(RedbEngine::new(database?)))
+    Ok(Box::new(RedbEngine::new(database?, config.capacity)))
 }
 
 fn open_file(config: &RedbConfig, create_it: Create) -> Result<Box<dyn Engine>> {
@@ -130,7 +130,7 @@ fn open_existing(config: &RedbConfig, check: bool) -> Result<Box<dyn Engine>> {
         Access::ReadWrite => {
             let database = builder.open(&config.path).map_err(map)?;
             check_marker(&database)?;
-            Ok(Box::new(RedbEngine::new(database)))
+            Ok(Box::new(RedbEngine::new(database, config.capacity)))
         }
         Access::ReadOnly => {
             let database = builder.open_read_only(&config.path).map_err(unrepaired)?;

@@ -29,6 +29,7 @@ pub struct RocksdbConfig {
     pub(crate) create: Create,
     pub(crate) access: Access,
     reads: ReadMode,
+    capacity: Option<u64>,
     max_value: u64,
     stamp: Stamp,
 }
@@ -53,6 +54,7 @@ impl RocksdbConfig {
             create: Create::default(),
             access: Access::default(),
             reads: ReadMode::default(),
+            capacity: None,
             max_value: Capabilities::DEFAULT_MAX_VALUE,
             stamp: Stamp::system(),
         }
@@ -136,12 +138,37 @@ impl RocksdbConfig {
         self
     }
 
+    /// At most so many bytes of entries: a cache that cannot fill the disk. Beyond it those leave that are used least. Without
+    /// it nothing leaves.
+    ///
+    /// The count is of keys, records and values as they are stored, before compression, and at most `bytes` after each
+    /// commit. The folder has more or less: see [the crate](crate#capacity). A value has at most a quarter of the capacity.
+    ///
+    /// The store declares [`Feature::Evicts`](tiered_core::Feature::Evicts), and so does each later opening of the folder,
+    /// with a capacity or without: it can be a frontend, and a durable backend it cannot be. A folder takes a capacity when
+    /// the database is made, or while it was never used.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn open() -> tiered_core::Result<()> {
+    /// use tiered_rocksdb::RocksdbConfig;
+    ///
+    /// let cache = RocksdbConfig::new("cache.rocksdb").capacity(100 << 30).open().await?; // 100 GiB
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn capacity(mut self, bytes: u64) -> Self {
+        self.capacity = Some(bytes);
+        self
+    }
+
     /// Opens the database, and creates it first if the configuration says so.
     ///
     /// # Errors
     /// `NotFound` if there is none (or no folder for it), `Foreign` if the folder holds something else, `Locked` if it
     /// is open elsewhere, `Corrupt` if it is damaged, `PermissionDenied`, `Full`, `Unavailable`, `Config` outside a
-    /// tokio runtime; `AlreadyExists` if there is one and it was to be [new](Create::New).
+    /// tokio runtime, for a capacity of zero or with read-only access, and for a capacity over a database that was used
+    /// without one; `AlreadyExists` if there is one and it was to be [new](Create::New).
     ///
     /// # Cancel safety
     /// If dropped, it may leave an empty database, which the next opening uses.
@@ -150,7 +177,11 @@ impl RocksdbConfig {
             WriteDurability::Sync => Durability::PowerLoss,
             WriteDurability::Buffer => Durability::ProcessKill,
         };
-        let settings = Settings::new("rocksdb", self.path.display().to_string(), durability)
+        let settings = Settings::new("rocksdb", self.path.display().to_string(), durability);
+        let settings = self
+            .capacity
+            .into_iter()
+            .fold(settings, Settings::capacity)
             .path(&self.path)
             .access(self.access)
             .reads(self.reads)

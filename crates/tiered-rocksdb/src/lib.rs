@@ -30,6 +30,11 @@
 //! With [`Access::ReadOnly`] a write-protected folder, or one on a read-only mount, can be read. RocksDB takes no lock
 //! then: nothing else must write to the folder meanwhile.
 //!
+//! # Capacity
+//! With [`RocksdbConfig::capacity`] the store is a cache that evicts: what is counted is at most the capacity after each
+//! commit. What has left takes room in the folder until a compaction drops it, and in blob files until their garbage is
+//! collected. On the other hand tables and blobs are compressed, which the count does not see.
+//!
 //! # Reads
 //! A read of up to 64 KiB runs on the caller's thread: from memory or the page cache it takes a few microseconds. A read that
 //! took more than 100 µs sends those after it to threads for blocking work for a while; meanwhile only what is in memory
@@ -46,7 +51,7 @@ mod seal;
 pub use config::RocksdbConfig;
 pub use tiered_core::{Create, WriteDurability};
 use tiered_embedded::EmbeddedStore;
-pub use tiered_embedded::{Access, ReadMode};
+pub use tiered_embedded::{Access, ReadMode, Usage};
 
 /// A store in one folder of RocksDB. Cloning shares it.
 pub type RocksdbStore = EmbeddedStore;

@@ -74,6 +74,8 @@ pub(crate) enum Journaling {
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) front: Front,
+    /// What a frontend on a disk may hold, in bytes.
+    pub(crate) front_capacity: Option<u64>,
     /// A second memory tier between frontend and backend.
     pub(crate) middle: bool,
     pub(crate) back: Back,
@@ -159,8 +161,14 @@ impl Config {
             back_faults.retain(|(fault, _)| *fault != Fault::Refuse);
             back_faults.push((Fault::Refuse, 3));
         }
+        // Not drawn, so that a seed chooses the rest as it did before. A few small entries, or one or two larger ones; what a
+        // local cache loses is lost.
+        let bounded =
+            front == Front::Redb && settings.write_policy != WritePolicy::FrontendOnly && keys % 3 != 0;
+        let front_capacity = bounded.then_some(if keys % 3 == 1 { 700 } else { 13_000 });
         Self {
             front,
+            front_capacity,
             middle: dice.below(6) == 0,
             back,
             settings,

@@ -160,10 +160,11 @@ impl World {
         self.journal.heal();
     }
 
-    async fn redb(&self, name: &str, disk: &Disk) -> Result<Arc<dyn Store>> {
+    async fn redb(&self, name: &str, disk: &Disk, capacity: Option<u64>) -> Result<Arc<dyn Store>> {
         let process = disk.process();
         let config =
             RedbConfig::new(name).cache(1 << 20).stamp(self.stamp.clone()).executor(Executor::Inline);
+        let config = capacity.into_iter().fold(config, RedbConfig::capacity);
         Ok(Arc::new(config.open_on(move || process.attach()).await?))
     }
 
@@ -183,7 +184,7 @@ impl World {
 
     async fn bare_backend(&self) -> Result<Arc<dyn Store>> {
         Ok(match self.config.back {
-            Back::Redb => self.redb("back", &self.back).await?,
+            Back::Redb => self.redb("back", &self.back, None).await?,
             // Each life is a process of its own: the claims of a process end with it.
             Back::Atomic | Back::OneByOne => Arc::new(self.server.in_another_process()),
         })
@@ -223,7 +224,7 @@ impl World {
         let front: Arc<dyn Store> = match self.config.front {
             Front::Peeking => Arc::new(memory(true)),
             Front::Asked => Arc::new(memory(false)),
-            Front::Redb => self.redb("front", &self.front).await?,
+            Front::Redb => self.redb("front", &self.front, self.config.front_capacity).await?,
         };
         let back = self.bare_backend().await?;
         let faults = [self.faults(1, &self.config.front_faults), self.faults(2, &self.config.back_faults)];

@@ -19,12 +19,12 @@ pub const SCHEMES: &[(&str, Option<&str>, &str)] = &[
     (
         "redb",
         Some("redb"),
-        "redb:FILE?cache=64MiB&durability=sync|buffer&verify=auto|always|never&access=read-write|read-only&reads=adaptive|inline|threads&max_value=…",
+        "redb:FILE?cache=64MiB&durability=sync|buffer&verify=auto|always|never&access=read-write|read-only&reads=adaptive|inline|threads&capacity=10GiB&max_value=…",
     ),
     (
         "rocksdb",
         Some("rocksdb"),
-        "rocksdb:DIR?cache=64MiB&write_buffer=64MiB&durability=sync|buffer&access=read-write|read-only&reads=adaptive|inline|threads&max_value=…",
+        "rocksdb:DIR?cache=64MiB&write_buffer=64MiB&durability=sync|buffer&access=read-write|read-only&reads=adaptive|inline|threads&capacity=10GiB&max_value=…",
     ),
     (
         "postgres",
@@ -148,6 +148,37 @@ mod tests {
             let text = refused(url).await;
             assert!(text.contains(hint), "{text}");
         }
+    }
+
+    #[cfg(all(feature = "redb", feature = "toml"))]
+    #[tokio::test]
+    async fn a_disk_tier_with_a_capacity_is_a_cache_and_no_backend() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("redb:{}", folder.path().join("cache.redb").display());
+        let bounded = format!("{url}?capacity=1MiB");
+        let store = open(&bounded, Create::IfAbsent).await.expect("opens");
+        assert!(store.capabilities().has(tiered_core::Feature::Evicts));
+        assert_eq!(store.capabilities().max_value(), 256 << 10);
+        store.close().await.expect("closes");
+        // It was given an id, and stays a cache.
+        open(&bounded, Create::Never).await.expect("opens").close().await.expect("closes");
+        for (parameters, hint) in [
+            ("capacity=0", "more than nothing"),
+            ("capacity=much", "bytes"),
+            ("capacity=1MiB&access=read-only", "leave out capacity"),
+        ] {
+            let text = refused(&format!("{url}?{parameters}")).await;
+            assert!(text.contains(hint), "{text}");
+        }
+        let stack = |frontend: &str, backend: &str| {
+            let toml = format!("[frontend]\nurl = {frontend:?}\n[backend]\nurl = {backend:?}\n");
+            crate::Stack::from_toml(&toml).expect("reads")
+        };
+        let refused =
+            stack("memory:", &bounded).open(Create::IfAbsent).await.map(drop).expect_err("no backend");
+        assert!(refused.to_string().contains("make it the frontend"), "{refused}");
+        let stack = stack(&bounded, "memory:").open(Create::IfAbsent).await.expect("opens");
+        stack.close().await.expect("closes");
     }
 
     #[cfg(feature = "postgres")]

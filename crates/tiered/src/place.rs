@@ -290,7 +290,10 @@ fn redb(mut url: StoreUrl) -> Result<Place> {
     if let Some(reads) = url.take("reads") {
         config = config.reads(read_mode(&reads)?);
     }
-    url.finish(&["cache", "durability", "verify", "access", "reads", "max_value"])?;
+    if let Some(capacity) = url.take("capacity") {
+        config = config.capacity(parse_bytes(&capacity)?);
+    }
+    url.finish(&["cache", "durability", "verify", "access", "reads", "capacity", "max_value"])?;
     Ok(Place::Redb(Box::new(config)))
 }
 
@@ -326,7 +329,10 @@ fn rocksdb(mut url: StoreUrl) -> Result<Place> {
     if let Some(reads) = url.take("reads") {
         config = config.reads(read_mode(&reads)?);
     }
-    url.finish(&["cache", "write_buffer", "durability", "access", "reads", "max_value"])?;
+    if let Some(capacity) = url.take("capacity") {
+        config = config.capacity(parse_bytes(&capacity)?);
+    }
+    url.finish(&["cache", "write_buffer", "durability", "access", "reads", "capacity", "max_value"])?;
     Ok(Place::Rocksdb(Box::new(config)))
 }
 

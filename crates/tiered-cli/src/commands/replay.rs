@@ -109,12 +109,18 @@ fn capacities(order: &Replay, summary: &Summary) -> Result<Vec<u64>, Failure> {
 /// Opens a tier of this capacity. Only tiers in memory: others would be written to.
 async fn open(schemes: &Schemes, tier: &str, capacity: u64) -> Result<Arc<dyn Store>, Failure> {
     let separator = if tier.contains('?') { '&' } else { '?' };
-    // What is not in memory is never made by this, and knows no capacity.
+    let refused = || Failure::Usage(format!("--tier {tier}: not a tier in memory; use quick: or moka:"));
+    // A database on disk takes a capacity as well, and would be a cache from then on.
+    let scheme = tier.split(':').next().and_then(|schemes| schemes.rsplit('+').next());
+    if matches!(scheme, Some("redb" | "rocksdb")) {
+        return Err(refused());
+    }
+    // What else is not in memory is never made by this, and knows no capacity.
     let store = schemes.open(&format!("{tier}{separator}capacity={capacity}"), Create::Never).await?;
     let capabilities = store.capabilities();
     let peeks = capabilities.has(Feature::Peeks) && capabilities.durability() == Durability::Volatile;
     if !peeks {
-        return Err(Failure::Usage(format!("--tier {tier}: not a tier in memory; use quick: or moka:")));
+        return Err(refused());
     }
     Ok(store)
 }

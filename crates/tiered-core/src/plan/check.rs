@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::capability::{Capabilities, Feature, Sharing};
+use crate::capability::{Capabilities, Durability, Feature, Sharing};
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::policy::{ReadPolicy, WritePolicy};
 use crate::settings::{DefaultTtl, OnOverdue, OnUnknown, Reopen, TieredSettings};
@@ -17,6 +17,7 @@ pub(super) fn check(
     backend: &Capabilities,
 ) -> Result<()> {
     let refusal = frontend_refusal(declared, frontend)
+        .or_else(|| backend_refusal(settings, backend))
         .or_else(|| journal_refusal(settings, declared, backend))
         .or_else(|| retry_refusal(settings, backend))
         .or_else(|| value_refusal(settings))
@@ -40,6 +41,20 @@ fn frontend_refusal(declared: Declared, frontend: &Capabilities) -> Option<Strin
         ));
     }
     None
+}
+
+/// A store in memory loses everything with its process, and says so. One that lasts is taken for the place where data is
+/// safe. A stack that shows its frontend alone evicts as well, but what it is given is in its backend.
+fn backend_refusal(settings: &TieredSettings, backend: &Capabilities) -> Option<String> {
+    let loses = backend.has(Feature::Evicts)
+        && !backend.has(Feature::PartialListings)
+        && backend.durability() > Durability::Volatile;
+    (loses && settings.write_policy != WritePolicy::FrontendOnly).then(|| {
+        format!(
+            "{} evicts entries to keep within its capacity, and a backend has the only copy of what it holds; make it the frontend, or give a backend that was made without a capacity",
+            backend.name()
+        )
+    })
 }
 
 fn journal_refusal(settings: &TieredSettings, declared: Declared, backend: &Capabilities) -> Option<String> {

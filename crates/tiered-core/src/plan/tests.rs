@@ -314,6 +314,29 @@ fn a_stack_declares_what_its_tiers_together_can_do() {
 }
 
 #[test]
+fn a_backend_that_lasts_and_evicts_is_refused_unless_it_is_never_written() {
+    for (write, read) in POLICIES {
+        let backend = back(Sharing::Exclusive).with(Feature::Evicts);
+        let built =
+            |backend: &Capabilities| Plan::of(settings(write, read), declared(write), &front(), backend);
+        if write == WritePolicy::FrontendOnly {
+            built(&backend).expect("a cache of a cache");
+            continue;
+        }
+        let error = built(&backend).expect_err("it loses what it is given");
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.message().contains("make it the frontend"), "{error}");
+        for backend in [
+            backend.clone().with_durability(Durability::Volatile),
+            // A stack whose frontend evicts.
+            backend.with(Feature::PartialListings),
+        ] {
+            built(&backend).expect("nothing is lost, or nothing was to be kept");
+        }
+    }
+}
+
+#[test]
 fn a_stack_evicts_where_what_it_shows_may_vanish() {
     for (write, read) in POLICIES {
         let (local, alone) = (write == WritePolicy::FrontendOnly, read == ReadPolicy::FrontendOnly);
@@ -329,7 +352,8 @@ fn a_stack_evicts_where_what_it_shows_may_vanish() {
         let exclusive = back(Sharing::Exclusive);
         assert!(!evicts(front(), exclusive.clone(), false), "{what}");
         assert_eq!(evicts(front().with(Feature::Evicts), exclusive.clone(), false), local || alone, "{what}");
-        assert_eq!(evicts(front(), exclusive.with(Feature::Evicts), false), !local, "{what}");
+        let forgetful = exclusive.with(Feature::Evicts).with_durability(Durability::Volatile);
+        assert_eq!(evicts(front(), forgetful, false), !local, "{what}");
         // The owner of a lease is the only writer, as far as it can tell.
         let never_had = alone && !local && write != WritePolicy::WriteBehind;
         assert_eq!(evicts(front(), back(Sharing::Shared), true), never_had, "{what}");

@@ -22,6 +22,8 @@ pub(crate) struct Disk {
     pub(crate) openings: AtomicU64,
     /// Commits that will fail, before anything is stored.
     pub(crate) failures: AtomicU64,
+    /// The most bytes of keys and values, marks apart, that a commit has left.
+    pub(crate) largest: AtomicU64,
     /// How long a commit takes, and closing, in milliseconds.
     pub(crate) slowness: AtomicU64,
     /// How long each look-up of a record takes, in milliseconds.
@@ -138,6 +140,9 @@ impl Engine for MapEngine {
             self.0.failures.store(failures - 1, Ordering::Relaxed);
             return Err(Error::new(ErrorKind::Unavailable, "the disk failed").outcome_is(Outcome::Unknown));
         }
+        let of_entries = tables.0.iter().filter(|((number, _), _)| *number != id(Table::Marks));
+        let bytes: usize = of_entries.map(|((_, key), value)| key.len() + value.len()).sum();
+        self.0.largest.fetch_max(bytes as u64, Ordering::Relaxed);
         *self.0.tables.lock() = tables.0;
         self.0.commits.fetch_add(1, Ordering::Relaxed);
         Ok(())

@@ -1,5 +1,6 @@
 //! What the shared part of embedded adapters does itself, over an engine of maps.
 
+mod capacity;
 mod engine;
 mod reads;
 
@@ -35,17 +36,19 @@ async fn open(disk: &Arc<Disk>, clock: &Arc<ManualClock>, executor: Executor) ->
     open_reading(disk, clock, executor, ReadMode::default()).await
 }
 
+fn settings(clock: &Arc<ManualClock>) -> Settings {
+    Settings::new("maps", "memory", Durability::PowerLoss)
+        .max_value(4 << 20)
+        .stamp(Stamp::new(clock.clone(), Arc::new(VersionMint::from_entropy())))
+}
+
 async fn open_reading(
     disk: &Arc<Disk>,
     clock: &Arc<ManualClock>,
     executor: Executor,
     reads: ReadMode,
 ) -> Result<EmbeddedStore> {
-    let settings = Settings::new("maps", "memory", Durability::PowerLoss)
-        .max_value(4 << 20)
-        .stamp(Stamp::new(clock.clone(), Arc::new(VersionMint::from_entropy())))
-        .executor(executor)
-        .reads(reads);
+    let settings = settings(clock).executor(executor).reads(reads);
     let disk = Arc::clone(disk);
     EmbeddedStore::open(settings, move |opening| disk.open(opening)).await
 }
@@ -59,6 +62,7 @@ impl Maps {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000_000_000)));
         let disk = Arc::new(Disk::default());
         let store = open_reading(&disk, &clock, executor, reads).await.expect("opens");
+        disk.take_readers();
         Self { disk, clock, executor, store }
     }
 }

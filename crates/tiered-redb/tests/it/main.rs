@@ -1,5 +1,6 @@
 //! The redb tier: the conformance suite, opening and refusing, damage.
 
+mod capacity;
 mod damage;
 mod disk;
 mod letting_go;

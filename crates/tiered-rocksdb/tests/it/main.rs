@@ -1,5 +1,6 @@
 //! The RocksDB tier: the conformance suite, opening and refusing, damage.
 
+mod capacity;
 mod damage;
 mod lifecycle;
 mod opening;
