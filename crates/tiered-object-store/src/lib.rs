@@ -38,4 +38,4 @@ pub mod v0_13;
 pub mod v0_14;
 
 pub use answer::Answer;
-pub use options::{Conditional, Order};
+pub use options::{Conditional, Keys, Order};

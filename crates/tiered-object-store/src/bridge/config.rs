@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tiered_core::adapter::{Stamp, opening};
-use tiered_core::{Capabilities, Durability, Error, ErrorKind, Operation, Result};
+use tiered_core::{Capabilities, Durability, Error, ErrorKind, Key, Operation, Result};
 
 use super::object_store::ObjectStore;
 use super::object_store::path::Path;
 use super::tier::ObjectTier;
-use crate::{Conditional, Order};
+use crate::{Conditional, Keys, Order};
 
 /// How long a request may still take effect after its call failed: the retries of `object_store`'s own clients, and a
 /// delay on the way.
@@ -24,7 +24,7 @@ const REQUEST_LIFETIME: Duration = Duration::from_secs(200);
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 /// use std::time::Duration;
 /// use tiered_core::{Durability, Feature, Store, StoreExt};
-/// use tiered_object_store::{Conditional, Order};
+/// use tiered_object_store::{Conditional, Keys, Order};
 /// use tiered_object_store::v0_14::ObjectTierConfig;
 /// use tiered_object_store::v0_14::object_store::memory::InMemory;
 ///
@@ -32,6 +32,8 @@ const REQUEST_LIFETIME: Duration = Duration::from_secs(200);
 ///     .prefix("settings/")
 ///     .conditional(Conditional::Probe)
 ///     .order(Order::Checked)
+///     .keys(Keys::Flat)
+///     .max_key(200)
 ///     .durability(Durability::Volatile)
 ///     .request_lifetime(Duration::ZERO)
 ///     .max_value(64 << 20)
@@ -47,6 +49,8 @@ pub struct ObjectTierConfig {
     pub(super) prefix: String,
     pub(super) conditional: Conditional,
     pub(super) order: Order,
+    pub(super) keys: Keys,
+    pub(super) max_key: usize,
     pub(super) durability: Durability,
     pub(super) request_lifetime: Duration,
     pub(super) max_value: u64,
@@ -61,6 +65,8 @@ impl ObjectTierConfig {
             prefix: String::new(),
             conditional: Conditional::default(),
             order: Order::default(),
+            keys: Keys::default(),
+            max_key: Key::MAX_LEN,
             durability: Durability::PowerLoss,
             request_lifetime: REQUEST_LIFETIME,
             max_value: Capabilities::DEFAULT_MAX_VALUE,
@@ -86,6 +92,21 @@ impl ObjectTierConfig {
     #[must_use]
     pub fn order(mut self, order: Order) -> Self {
         self.order = order;
+        self
+    }
+
+    /// How keys are written as paths.
+    #[must_use]
+    pub fn keys(mut self, keys: Keys) -> Self {
+        self.keys = keys;
+        self
+    }
+
+    /// The longest key, in bytes; what is left of 1,024 beside the prefix by default, and the half of it where keys are
+    /// [flat](Keys::Flat).
+    #[must_use]
+    pub fn max_key(mut self, bytes: usize) -> Self {
+        self.max_key = bytes;
         self
     }
 
@@ -154,6 +175,7 @@ impl fmt::Debug for ObjectTierConfig {
             .field("prefix", &self.prefix)
             .field("conditional", &self.conditional)
             .field("order", &self.order)
+            .field("keys", &self.keys)
             .finish_non_exhaustive()
     }
 }

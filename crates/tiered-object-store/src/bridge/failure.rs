@@ -7,10 +7,14 @@ use tiered_core::{Error, ErrorKind, Outcome};
 
 use super::object_store;
 
+const BOTH: &str = "a file system cannot hold a and a/b; use flat keys, or another key";
+
 /// A request that failed.
 pub(super) enum Failed {
     /// There is no such object.
     Missing,
+    /// A file stands where a folder would have to be: there is no such object, and there can be none.
+    Blocked(Error),
     /// The condition does not hold.
     Condition,
     /// Anything else.
@@ -21,7 +25,7 @@ impl Failed {
     /// As an error, where the special cases cannot be.
     pub(super) fn into_error(self) -> Error {
         match self {
-            Self::Error(error) => error,
+            Self::Error(error) | Self::Blocked(error) => error,
             Self::Missing | Self::Condition => Error::new(
                 ErrorKind::Other,
                 "the object store's answer does not fit the request; look at what stands before it",
@@ -59,8 +63,10 @@ impl From<object_store::Error> for Failed {
             }
             Driver::UnknownConfigurationKey { .. } => undone(ErrorKind::Config, "there is no such setting"),
             _ => match io_kind(&error) {
-                // A file stands where a folder would have to be.
-                Some(io::ErrorKind::NotADirectory) => return Self::Missing,
+                Some(io::ErrorKind::NotADirectory) => {
+                    return Self::Blocked(undone(ErrorKind::Unsupported, BOTH).with_source(error));
+                }
+                Some(io::ErrorKind::IsADirectory) => undone(ErrorKind::Unsupported, BOTH),
                 Some(io::ErrorKind::InvalidFilename) => {
                     undone(ErrorKind::InvalidKey, "the file system takes no such name; use a shorter key")
                 }
@@ -114,6 +120,6 @@ mod tests {
             assert_eq!((error.kind(), error.write_outcome()), (kind, outcome), "{text}");
         }
         let missing = generic(io::Error::from(io::ErrorKind::NotADirectory));
-        assert!(matches!(Failed::from(missing), Failed::Missing));
+        assert!(matches!(Failed::from(missing), Failed::Blocked(_)));
     }
 }

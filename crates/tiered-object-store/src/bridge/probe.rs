@@ -90,6 +90,6 @@ fn refused(answer: Result<PutResult, Failed>) -> Result<bool> {
         Err(Failed::Condition) => Ok(true),
         Ok(_) | Err(Failed::Missing) => Ok(false),
         Err(Failed::Error(error)) if error.kind() == ErrorKind::Unsupported => Ok(false),
-        Err(Failed::Error(error)) => Err(error),
+        Err(Failed::Error(error) | Failed::Blocked(error)) => Err(error),
     }
 }

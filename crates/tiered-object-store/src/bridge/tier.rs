@@ -21,15 +21,15 @@ use super::object_store::path::Path;
 use super::object_store::{ObjectStore, ObjectStoreExt as _};
 use super::probe;
 use crate::names::RESERVED;
-use crate::{Conditional, Order};
+use crate::{Conditional, Keys, Order};
 
 /// Ranges that are at most so many bytes apart are one request.
 const NEAR: u64 = 1 << 20;
 
 /// An `ObjectStore` as a [`Store`]: a backend. Cloning it shares the object store.
 ///
-/// * A key is a path. Keys that are no path (`a//b`, `a/`, `/a`, a part `.` or `..`) are
-///   [`ErrorKind::InvalidKey`], and objects below `.tiered/` are the tier's own.
+/// * A key is a path: as it stands, where keys that are no path are [`ErrorKind::InvalidKey`], or [flat](Keys::Flat).
+///   Objects below `.tiered/` are the tier's own.
 /// * Where the object store keeps attributes, version, time, expiry, attributes and checksum of an entry stand in one of
 ///   them, `tiered`. Elsewhere, and for objects that other programs wrote, the e-tag is the version; then an entry can have
 ///   neither an expiry nor attributes.
@@ -64,6 +64,7 @@ struct Inner {
     objects: Arc<dyn ObjectStore>,
     prefix: String,
     order: Order,
+    keys: Keys,
     capabilities: Capabilities,
     stamp: Stamp,
     runtime: Handle,
@@ -87,18 +88,19 @@ impl ObjectTier {
             .map_err(|error| Failed::from(super::object_store::Error::from(error)).into_error())?;
         let abilities =
             probe::probe(&config.objects, &path, config.conditional == Conditional::Probe).await?;
+        let room = Key::MAX_LEN.saturating_sub(config.prefix.len()).max(1);
+        let longest = match config.keys {
+            Keys::Paths => room,
+            Keys::Flat => room / 2,
+        };
         let mut capabilities = Capabilities::new("object-store", config.durability, Sharing::Shared)
             .with(Feature::KeepsMarks)
-            .with_max_key(Key::MAX_LEN - config.prefix.len().min(Key::MAX_LEN - 1))
+            .with_max_key(config.max_key.min(longest))
             .with_max_value(config.max_value)
             .with_request_lifetime(config.request_lifetime);
-        for (feature, has) in [
-            (Feature::KeepsMetadata, abilities.attributes),
-            // A listing tells what there is to be known, and nothing expires.
-            (Feature::ListsMetadata, !abilities.attributes),
-            (Feature::ListsExpiry, !abilities.attributes),
-            (Feature::ConditionalPut, abilities.conditional),
-        ] {
+        for (feature, has) in
+            [(Feature::KeepsMetadata, abilities.attributes), (Feature::ConditionalPut, abilities.conditional)]
+        {
             if has {
                 capabilities = capabilities.with(feature);
             }
@@ -107,6 +109,7 @@ impl ObjectTier {
             objects: config.objects,
             prefix: config.prefix,
             order: config.order,
+            keys: config.keys,
             capabilities,
             stamp: config.stamp,
             runtime,
@@ -116,10 +119,6 @@ impl ObjectTier {
 
     pub(super) fn objects(&self) -> &Arc<dyn ObjectStore> {
         &self.0.objects
-    }
-
-    pub(super) fn prefix(&self) -> &str {
-        &self.0.prefix
     }
 
     pub(super) fn order(&self) -> Order {
@@ -157,14 +156,22 @@ impl ObjectTier {
             let message = "keys that begin with .tiered/ are reserved in this store; use another key";
             return Err(Error::new(ErrorKind::InvalidKey, message));
         }
-        let text = format!("{}{key}", self.0.prefix);
-        match Path::parse(&text) {
-            Ok(path) if path.as_ref() == text => Ok(path),
-            _ => Err(Error::new(
+        self.whole(&self.written(key.as_str())).ok_or_else(|| {
+            Error::new(
                 ErrorKind::InvalidKey,
-                "the key is no path of an object store: it has an empty part, or one that is . or ..; use another key",
-            )),
-        }
+                "the key is no path: it has an empty part, or one that is . or ..; use another key, or flat keys",
+            )
+        })
+    }
+
+    /// What a path begins with whose key begins with this.
+    pub(super) fn written(&self, key: &str) -> String {
+        format!("{}{}", self.0.prefix, self.0.keys.write(key))
+    }
+
+    /// The path of this text, where it is one as it stands.
+    pub(super) fn whole(&self, text: &str) -> Option<Path> {
+        Path::parse(text).ok().filter(|path| path.as_ref() == text)
     }
 
     /// The key of a path; `None` for what is no key of this store.
@@ -173,7 +180,7 @@ impl ObjectTier {
         if text.starts_with(RESERVED) {
             return None;
         }
-        Key::new(text).ok()
+        Key::new(self.0.keys.read(text)?).ok()
     }
 
     /// The path of an object of the tier's own.
@@ -185,7 +192,7 @@ impl ObjectTier {
     async fn read_mark(&self, name: &str) -> Result<Option<Bytes>, Failed> {
         match self.0.objects.get(&self.own_path(&format!("marks/{name}"))?).await.map_err(Failed::from) {
             Ok(got) => Ok(Some(got.bytes().await?)),
-            Err(Failed::Missing) => Ok(None),
+            Err(Failed::Missing | Failed::Blocked(_)) => Ok(None),
             Err(failed) => Err(failed),
         }
     }

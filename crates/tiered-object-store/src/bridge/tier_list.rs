@@ -8,7 +8,6 @@ use tiered_core::{Error, ErrorKind, Key, ListOptions, ListStream, Listed, Operat
 
 use super::failure::Failed;
 use super::head::Head;
-use super::object_store::path::Path;
 use super::object_store::{Attributes, ObjectMeta, ObjectStore as _};
 use super::tier::ObjectTier;
 use crate::Order;
@@ -41,17 +40,14 @@ impl ObjectTier {
 
     /// All objects that may be asked for: those in the folder that the prefix leads to.
     fn find(&self, options: &ListOptions) -> Found {
-        let begin = format!("{}{}", self.prefix(), options.prefix);
+        let begin = self.written(&options.prefix);
         let folder = begin.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let Some(folder) = Path::parse(folder).ok().filter(|path| path.as_ref() == folder) else {
+        let Some(folder) = self.whole(folder) else {
             // No object is there.
             return stream::empty().boxed();
         };
         let prefix = Some(&folder).filter(|folder| !folder.is_root());
-        let after = options.start_after.as_ref().and_then(|key| {
-            let text = format!("{}{key}", self.prefix());
-            Path::parse(&text).ok().filter(|path| path.as_ref() == text)
-        });
+        let after = options.start_after.as_ref().and_then(|key| self.whole(&self.written(key.as_str())));
         match after.filter(|_| self.order() == Order::Checked) {
             Some(after) => self.objects().list_with_offset(prefix, &after),
             None => self.objects().list(prefix),

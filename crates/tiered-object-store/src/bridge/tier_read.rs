@@ -28,7 +28,7 @@ impl ObjectTier {
         let options = GetOptions { head: true, ..GetOptions::default() };
         match self.objects().get_opts(path, options).await.map_err(Failed::from) {
             Ok(got) => Head::of(&got.meta, &got.attributes).map(Some).map_err(Failed::into_error),
-            Err(Failed::Missing) => Ok(None),
+            Err(Failed::Missing | Failed::Blocked(_)) => Ok(None),
             Err(failed) => Err(failed.into_error()),
         }
     }
@@ -85,7 +85,7 @@ impl ObjectTier {
         let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
         let got = match self.objects().get_opts(path, options).await.map_err(Failed::from) {
             Ok(got) => got,
-            Err(Failed::Missing) => return Ok(None),
+            Err(Failed::Missing | Failed::Blocked(_)) => return Ok(None),
             Err(failed) => return Err(failed.into_error()),
         };
         let head = Head::of(&got.meta, &got.attributes).map_err(Failed::into_error)?;

@@ -132,7 +132,9 @@ impl ObjectTier {
                 Ok(version) => return Ok(version),
                 // Another writer was faster: read again.
                 Err(Failed::Condition | Failed::Missing) => {}
-                Err(Failed::Error(error)) => return self.find_out(path, entry, error).await,
+                Err(Failed::Error(error) | Failed::Blocked(error)) => {
+                    return self.find_out(path, entry, error).await;
+                }
             }
         }
         let message = "other writers of the key are faster each time; try again";
@@ -151,7 +153,7 @@ impl ObjectTier {
         }
         match self.objects().delete(&path).await.map_err(Failed::from) {
             Ok(()) => Ok(Deleted::committed(existed)),
-            Err(Failed::Missing) => Ok(Deleted::committed(false)),
+            Err(Failed::Missing | Failed::Blocked(_)) => Ok(Deleted::committed(false)),
             Err(failed) => Err(failed.into_error()),
         }
     }

@@ -1,6 +1,7 @@
 //! The tests that both versions have.
 
 mod integration;
+mod odd;
 mod tier;
 mod view;
 
