@@ -145,6 +145,7 @@ fn trees(faults: &mut Vec<String>) -> Result<(), String> {
     println!();
     let adapters = [
         "tiered-moka",
+        "tiered-object-store",
         "tiered-quick",
         "tiered-redb",
         "tiered-rocksdb",

@@ -39,3 +39,8 @@ pub mod v0_14;
 
 pub use answer::Answer;
 pub use options::{Conditional, Keys, Order};
+
+/// The programs of the book.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/src/object-store.md")]
+struct Book;
