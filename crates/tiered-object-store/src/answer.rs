@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tiered_core::{Read, Source};
 
-/// Which tier answered a read, and how old the answer is. On object_store 0.14 it stands among the `extensions` of a
+/// Which tier answered a read, and how old the answer is. On `object_store` 0.14 it stands among the `extensions` of a
 /// `GetResult`. A value that is streamed has none, since nothing tells which tier it comes from.
 ///
 /// # Examples

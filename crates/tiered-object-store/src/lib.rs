@@ -2,15 +2,15 @@
 //!
 //! | direction | type | use it for |
 //! |---|---|---|
-//! | a [`Store`](tiered_core::Store) as an `ObjectStore` | `ObjectView` | a stack below DataFusion, parquet, Lance, SlateDB |
-//! | an `ObjectStore` as a [`Store`](tiered_core::Store) | `ObjectTier` | a tier in Google Cloud Storage, Azure, WebDAV, a folder |
+//! | a [`Store`](tiered_core::Store) as an `ObjectStore` | `ObjectView` | a stack below `DataFusion`, parquet, Lance, `SlateDB` |
+//! | an `ObjectStore` as a [`Store`](tiered_core::Store) | `ObjectTier` | a tier in Google Cloud Storage, Azure, `WebDAV`, a folder |
 //!
 //! Both exist for two versions of the trait, which are the same source: [`v0_14`] and [`v0_13`].
 //!
 //! # Features
 //!
-//! * `v0_14` (default): the module [`v0_14`], for object_store 0.14.
-//! * `v0_13`: the module [`v0_13`], for object_store 0.13.
+//! * `v0_14` (default): the module [`v0_14`], for `object_store` 0.14.
+//! * `v0_13`: the module [`v0_13`], for `object_store` 0.13.
 //!
 //! # Examples
 //! ```

@@ -33,7 +33,7 @@ pub enum Order {
     /// Cloud Storage, Azure and memory.
     #[default]
     Checked,
-    /// The whole listing is taken into memory and sorted. For folders and WebDAV.
+    /// The whole listing is taken into memory and sorted. For folders and `WebDAV`.
     Sorted,
 }
 

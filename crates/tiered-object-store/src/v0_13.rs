@@ -1,4 +1,4 @@
-//! For object_store 0.13, whose results have no extensions: which tier answered is not told.
+//! For `object_store` 0.13, whose results have no extensions: which tier answered is not told.
 
 #[allow(clippy::duplicate_mod, reason = "one source for two versions of a crate")]
 #[path = "bridge/mod.rs"]

@@ -39,7 +39,7 @@ impl ObjectView {
         if mode == CopyMode::Create {
             self.require(Feature::ConditionalPut, "a copy to what must not exist")?;
         }
-        Ok(Move { from: (from, self.key(from)?), to: (to, self.key(to)?), mode })
+        Ok(Move { from: (from, Self::key(from)?), to: (to, Self::key(to)?), mode })
     }
 
     pub(super) async fn copy_object(&self, from: &Path, to: &Path, options: &CopyOptions) -> Result<()> {

@@ -34,7 +34,7 @@ impl ObjectView {
             .into_iter()
             .map(|location| {
                 let location = location?;
-                let key = self.key(&location)?;
+                let key = Self::key(&location)?;
                 Ok((location, key))
             })
             .collect();

@@ -42,7 +42,7 @@ fn single(condition: Option<&String>) -> Option<Known> {
 
 impl ObjectView {
     pub(super) async fn get_object(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let key = self.key(location)?;
+        let key = Self::key(location)?;
         if options.version.is_some() {
             return Err(error::unsupported("the store keeps no older versions of an object"));
         }
@@ -75,7 +75,7 @@ impl ObjectView {
         options: &GetOptions,
         asked: &ReadOptions,
     ) -> Result<Option<GetResult>> {
-        let key = self.key(location)?;
+        let key = Self::key(location)?;
         let store = self.store();
         let failed = |failed| error::of(failed, location);
         // Of an object whose size does not matter nothing is to be known before it is read.
@@ -135,7 +135,7 @@ impl ObjectView {
         options: &GetOptions,
         asked: &ReadOptions,
     ) -> Result<GetResult> {
-        let key = self.key(location)?;
+        let key = Self::key(location)?;
         let read =
             self.store().read_stream(&key, asked).await.map_err(|failed| error::of(failed, location))?;
         let (metadata, body) = read.ok_or_else(|| error::not_found(location))?;
@@ -165,7 +165,7 @@ impl ObjectView {
     }
 
     pub(super) async fn get_parts(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        let key = self.key(location)?;
+        let key = Self::key(location)?;
         if ranges.is_empty() {
             return Ok(Vec::new());
         }

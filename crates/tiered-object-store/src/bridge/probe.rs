@@ -36,20 +36,16 @@ pub(super) async fn probe(objects: &dyn ObjectStore, path: &Path, conditions: bo
 
 async fn ask(objects: &dyn ObjectStore, path: &Path, conditions: bool) -> Result<Abilities> {
     let attributes = Attributes::from_iter([(Attribute::Metadata(RECORD.into()), "v=probe&a.b=%20")]);
-    let put = |mode: PutMode, attributes: Attributes| {
-        let options = PutOptions { mode, attributes, ..PutOptions::default() };
-        async move { objects.put_opts(path, "probe".into(), options).await.map_err(Failed::from) }
-    };
     let mut abilities = Abilities::default();
-    let first = match put(PutMode::Overwrite, attributes.clone()).await {
+    let first = match put(objects, path, PutMode::Overwrite, attributes.clone()).await {
         Ok(_) => {
             let got = objects.get(path).await.map_err(|error| Failed::from(error).into_error())?;
             abilities.attributes = got.attributes.get(&Attribute::Metadata(RECORD.into()))
                 == attributes.get(&Attribute::Metadata(RECORD.into()));
-            put(PutMode::Overwrite, Attributes::new()).await
+            put(objects, path, PutMode::Overwrite, Attributes::new()).await
         }
         Err(Failed::Error(error)) if error.kind() == ErrorKind::Unsupported => {
-            put(PutMode::Overwrite, Attributes::new()).await
+            put(objects, path, PutMode::Overwrite, Attributes::new()).await
         }
         Err(failed) => return Err(failed.into_error()),
     };
@@ -62,26 +58,33 @@ async fn ask(objects: &dyn ObjectStore, path: &Path, conditions: bool) -> Result
         ));
     }
     if conditions {
-        abilities.conditional = judges(&put, &first).await?;
+        abilities.conditional = judges(objects, path, &first).await?;
     }
     Ok(abilities)
 }
 
-/// Whether conditions are judged: each of the four requests is answered as it must be.
-async fn judges<Put, Putting>(put: &Put, first: &PutResult) -> Result<bool>
-where
-    Put: Fn(PutMode, Attributes) -> Putting,
-    Putting: Future<Output = Result<PutResult, Failed>>,
-{
+async fn put(
+    objects: &dyn ObjectStore,
+    path: &Path,
+    mode: PutMode,
+    attributes: Attributes,
+) -> Result<PutResult, Failed> {
+    let options = PutOptions { mode, attributes, ..PutOptions::default() };
+    Ok(objects.put_opts(path, "probe".into(), options).await?)
+}
+
+/// Whether conditions are judged: each of the three requests is answered as it must be.
+async fn judges(objects: &dyn ObjectStore, path: &Path, first: &PutResult) -> Result<bool> {
+    let put = |mode| put(objects, path, mode, Attributes::new());
     let update = |etag: Option<String>| PutMode::Update(UpdateVersion { e_tag: etag, version: None });
-    if !refused(put(PutMode::Create, Attributes::new()).await)? {
+    if !refused(put(PutMode::Create).await)? {
         return Ok(false);
     }
     let wrong = "\"00000000000000000000000000000000\"".to_owned();
-    if !refused(put(update(Some(wrong)), Attributes::new()).await)? {
+    if !refused(put(update(Some(wrong))).await)? {
         return Ok(false);
     }
-    Ok(put(update(first.e_tag.clone()), Attributes::new()).await.is_ok())
+    Ok(put(update(first.e_tag.clone())).await.is_ok())
 }
 
 /// Whether a request was refused because its condition does not hold.

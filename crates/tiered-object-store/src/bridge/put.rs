@@ -24,7 +24,7 @@ impl ObjectView {
         payload: PutPayload,
         opts: PutOptions,
     ) -> Result<PutResult> {
-        let key = self.key(location)?;
+        let key = Self::key(location)?;
         check_tags(&opts.tags)?;
         let put = Put::new(Bytes::from(payload)).attributes(attributes::to_entry(&opts.attributes)?);
         let put = match &opts.mode {

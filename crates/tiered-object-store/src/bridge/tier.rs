@@ -156,7 +156,7 @@ impl ObjectTier {
             let message = "keys that begin with .tiered/ are reserved in this store; use another key";
             return Err(Error::new(ErrorKind::InvalidKey, message));
         }
-        self.whole(&self.written(key.as_str())).ok_or_else(|| {
+        Self::whole(&self.written(key.as_str())).ok_or_else(|| {
             Error::new(
                 ErrorKind::InvalidKey,
                 "the key is no path: it has an empty part, or one that is . or ..; use another key, or flat keys",
@@ -170,7 +170,7 @@ impl ObjectTier {
     }
 
     /// The path of this text, where it is one as it stands.
-    pub(super) fn whole(&self, text: &str) -> Option<Path> {
+    pub(super) fn whole(text: &str) -> Option<Path> {
         Path::parse(text).ok().filter(|path| path.as_ref() == text)
     }
 

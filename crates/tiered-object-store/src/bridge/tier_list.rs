@@ -42,12 +42,12 @@ impl ObjectTier {
     fn find(&self, options: &ListOptions) -> Found {
         let begin = self.written(&options.prefix);
         let folder = begin.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let Some(folder) = self.whole(folder) else {
+        let Some(folder) = Self::whole(folder) else {
             // No object is there.
             return stream::empty().boxed();
         };
         let prefix = Some(&folder).filter(|folder| !folder.is_root());
-        let after = options.start_after.as_ref().and_then(|key| self.whole(&self.written(key.as_str())));
+        let after = options.start_after.as_ref().and_then(|key| Self::whole(&self.written(key.as_str())));
         match after.filter(|_| self.order() == Order::Checked) {
             Some(after) => self.objects().list_with_offset(prefix, &after),
             None => self.objects().list(prefix),

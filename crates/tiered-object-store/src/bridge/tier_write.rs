@@ -34,7 +34,7 @@ impl ObjectTier {
     /// Refuses what would be forgotten where metadata are not kept.
     fn check_kept(&self, put: &Put) -> Result<()> {
         let expires = matches!(put.expiry, Expiry::At(_) | Expiry::After(_));
-        if self.keeps() || !(expires || !put.attributes.is_empty()) {
+        if self.keeps() || !expires && put.attributes.is_empty() {
             return Ok(());
         }
         let message =
@@ -110,22 +110,21 @@ impl ObjectTier {
         let not_sent = |error: Error| error.outcome_is(Outcome::NotApplied);
         let mut mode = matches!(condition, Precondition::Absent).then_some(PutMode::Create);
         for _ in 0..CONFLICTS {
-            let mode = match mode.take() {
-                Some(mode) => mode,
-                None => {
-                    let head = self.look(path).await.map_err(not_sent)?;
-                    let live = head.as_ref().filter(|head| head.is_live(self.stamp().now()));
-                    if self.keeps() && live.is_some_and(|head| head.is_of(entry)) {
-                        // Our own: the answer was lost, and the client sent it again.
-                        return Ok(entry.version().clone());
-                    }
-                    if !condition.holds(live.map(|head| &head.version)) {
-                        return Err(precondition_failed(key));
-                    }
-                    match head {
-                        None => PutMode::Create,
-                        Some(head) => PutMode::Update(UpdateVersion { e_tag: head.etag, version: None }),
-                    }
+            let mode = if let Some(mode) = mode.take() {
+                mode
+            } else {
+                let head = self.look(path).await.map_err(not_sent)?;
+                let live = head.as_ref().filter(|head| head.is_live(self.stamp().now()));
+                if self.keeps() && live.is_some_and(|head| head.is_of(entry)) {
+                    // Our own: the answer was lost, and the client sent it again.
+                    return Ok(entry.version().clone());
+                }
+                if !condition.holds(live.map(|head| &head.version)) {
+                    return Err(precondition_failed(key));
+                }
+                match head {
+                    None => PutMode::Create,
+                    Some(head) => PutMode::Update(UpdateVersion { e_tag: head.etag, version: None }),
                 }
             };
             match self.send(path, entry, mode).await {

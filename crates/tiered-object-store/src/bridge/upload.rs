@@ -49,11 +49,11 @@ struct Parts {
 }
 
 impl ObjectView {
-    pub(super) fn begin_upload(&self, location: &Path, opts: PutMultipartOptions) -> Result<Upload> {
+    pub(super) fn begin_upload(&self, location: &Path, opts: &PutMultipartOptions) -> Result<Upload> {
         check_tags(&opts.tags)?;
         Ok(Upload {
             location: location.clone(),
-            key: self.key(location)?,
+            key: Self::key(location)?,
             attributes: attributes::to_entry(&opts.attributes)?,
             view: self.clone(),
             stage: Stage::new(self, &self.mint()),
@@ -97,7 +97,9 @@ fn held(parts: &[Part]) -> Option<Bytes> {
         [one] => Some(one.clone()),
         several => {
             let mut value = BytesMut::with_capacity(several.iter().map(Bytes::len).sum());
-            several.iter().for_each(|part| value.extend_from_slice(part));
+            for part in several {
+                value.extend_from_slice(part);
+            }
             Some(value.freeze())
         }
     }
@@ -192,7 +194,7 @@ impl Drop for Upload {
 /// Uploads that several processes may carry on: all of an upload is in the store.
 impl ObjectView {
     pub(crate) async fn create_upload(&self, path: &Path, opts: &PutMultipartOptions) -> Result<MultipartId> {
-        self.key(path)?;
+        Self::key(path)?;
         check_tags(&opts.tags)?;
         let attributes = attributes::to_entry(&opts.attributes)?;
         let id = self.mint();
@@ -218,7 +220,7 @@ impl ObjectView {
     }
 
     pub(crate) async fn complete_upload(&self, path: &Path, id: &str, ids: Vec<PartId>) -> Result<PutResult> {
-        let (key, stage) = (self.key(path)?, Stage::new(self, id));
+        let (key, stage) = (Self::key(path)?, Stage::new(self, id));
         let failed = |failed| error::of(failed, path);
         let attributes = stage.begun(path.as_ref()).await.map_err(failed)?;
         let mut parts = Vec::with_capacity(ids.len());

@@ -26,7 +26,7 @@ const WHOLE: u64 = 8 << 20;
 const HELD: u64 = 16 << 20;
 
 /// How long the parts of an upload are kept that is neither completed nor aborted.
-const UPLOADS_LAST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const UPLOADS_LAST: Duration = Duration::from_hours(7 * 24);
 
 /// A [`Store`] as an `ObjectStore`, a `MultipartStore` and a `PaginatedListStore`. Cloning it shares the store.
 ///
@@ -86,7 +86,7 @@ struct Inner {
 /// let objects = ObjectView::new(MemoryStore::new())
 ///     .whole_up_to(1 << 20)
 ///     .held_up_to(64 << 20)
-///     .uploads_last(Duration::from_secs(24 * 60 * 60));
+///     .uploads_last(Duration::from_hours(24));
 /// assert_eq!(objects.store().capabilities().name(), "memory");
 /// # }
 /// ```
@@ -178,7 +178,7 @@ impl ObjectView {
     }
 
     /// The key of a path.
-    pub(super) fn key(&self, location: &Path) -> Result<Key> {
+    pub(super) fn key(location: &Path) -> Result<Key> {
         if location.as_ref().starts_with(UPLOADS) {
             return Err(error::unsupported(
                 "paths that begin with .tiered-uploads/ are reserved; use another",
@@ -231,7 +231,7 @@ impl ObjectStore for ObjectView {
         location: &Path,
         opts: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        Ok(Box::new(self.begin_upload(location, opts)?))
+        Ok(Box::new(self.begin_upload(location, &opts)?))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {

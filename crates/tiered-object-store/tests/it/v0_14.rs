@@ -1,4 +1,4 @@
-//! For object_store 0.14.
+//! For `object_store` 0.14.
 
 #[allow(clippy::duplicate_mod, reason = "one source for two versions of a crate")]
 #[path = "both/mod.rs"]

@@ -198,7 +198,7 @@ async fn a_folder_cannot_hold_a_key_below_another() {
     }
     assert_eq!(tier.get("a").await.expect("reads").expect("there").value(), "file");
     let attributes = tiered_core::Attributes::new().with("a", "b").expect("valid");
-    let expiring = Put::new("x").expires_in(Duration::from_secs(60));
+    let expiring = Put::new("x").expires_in(Duration::from_mins(1));
     for put in [Put::new("x").attributes(attributes), expiring, Put::new("x").if_absent()] {
         let error = tier.set("new", put).await.expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");

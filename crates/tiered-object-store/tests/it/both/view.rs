@@ -88,12 +88,12 @@ async fn a_rename_loses_no_write_of_its_source() {
                     }
                 }
             };
-            let mover = view.clone();
+            let renaming = view.clone();
             let moving = async move {
                 let mut moved = Vec::new();
                 while moved.len() < 40 {
-                    match mover.rename(&Path::from("from"), &Path::from("to")).await {
-                        Ok(()) => moved.push(text(&mover, "to").await),
+                    match renaming.rename(&Path::from("from"), &Path::from("to")).await {
+                        Ok(()) => moved.push(text(&renaming, "to").await),
                         Err(Error::NotFound { .. }) => tokio::task::yield_now().await,
                         Err(error) => panic!("{error}"),
                     }
@@ -101,7 +101,7 @@ async fn a_rename_loses_no_write_of_its_source() {
                 moved
             };
             let both = async { tokio::join!(writing, moving) };
-            let ((), moved) = tokio::time::timeout(Duration::from_secs(60), both).await.expect("in time");
+            let ((), moved) = tokio::time::timeout(Duration::from_mins(1), both).await.expect("in time");
             let expected: Vec<String> = (0..40).map(|number: u32| number.to_string()).collect();
             assert_eq!(moved, expected);
         }
