@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tiered_core::adapter::{Stamp, opening};
-use tiered_core::{Capabilities, Durability, Error, ErrorKind, Key, Operation, Result};
+use tiered_core::{Capabilities, Create, Durability, Error, ErrorKind, Key, Operation, Result};
 
 use super::object_store::ObjectStore;
-use super::object_store::path::Path;
-use super::tier::ObjectTier;
+use super::tier::{ObjectTier, whole};
 use crate::{Conditional, Keys, Order};
 
 /// How long a request may still take effect after its call failed: the retries of `object_store`'s own clients, and a
@@ -23,7 +22,7 @@ const REQUEST_LIFETIME: Duration = Duration::from_secs(200);
 /// # #[cfg(feature = "v0_14")]
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 /// use std::time::Duration;
-/// use tiered_core::{Durability, Feature, Store, StoreExt};
+/// use tiered_core::{Create, Durability, Feature, Store, StoreExt};
 /// use tiered_object_store::{Conditional, Keys, Order};
 /// use tiered_object_store::v0_14::ObjectTierConfig;
 /// use tiered_object_store::v0_14::object_store::memory::InMemory;
@@ -34,6 +33,7 @@ const REQUEST_LIFETIME: Duration = Duration::from_secs(200);
 ///     .order(Order::Checked)
 ///     .keys(Keys::Flat)
 ///     .max_key(200)
+///     .create(Create::New)
 ///     .durability(Durability::Volatile)
 ///     .request_lifetime(Duration::ZERO)
 ///     .max_value(64 << 20)
@@ -51,6 +51,7 @@ pub struct ObjectTierConfig {
     pub(super) order: Order,
     pub(super) keys: Keys,
     pub(super) max_key: usize,
+    pub(super) create: Create,
     pub(super) durability: Durability,
     pub(super) request_lifetime: Duration,
     pub(super) max_value: u64,
@@ -67,6 +68,7 @@ impl ObjectTierConfig {
             order: Order::default(),
             keys: Keys::default(),
             max_key: Key::MAX_LEN,
+            create: Create::default(),
             durability: Durability::PowerLoss,
             request_lifetime: REQUEST_LIFETIME,
             max_value: Capabilities::DEFAULT_MAX_VALUE,
@@ -139,11 +141,21 @@ impl ObjectTierConfig {
         self
     }
 
+    /// What to do where there is no key and no mark below the prefix, and so no store. With [`Create::IfAbsent`], the
+    /// default, that is not asked.
+    #[must_use]
+    pub fn create(mut self, create: Create) -> Self {
+        self.create = create;
+        self
+    }
+
     /// Opens the tier. It writes and removes a small object of its own, to find out what the object store can do.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a prefix that is no folder, and outside a tokio runtime;
-    /// [`ErrorKind::Unsupported`] for an object store that gives neither attributes nor e-tags; else its own.
+    /// [`ErrorKind::Unsupported`] for an object store that gives neither attributes nor e-tags;
+    /// [`ErrorKind::NotFound`] where there is no store under [`Create::Never`], [`ErrorKind::AlreadyExists`] where there is
+    /// under [`Create::New`]; else its own.
     ///
     /// # Cancel safety
     /// Dropped half-way it may leave the small object, below `.tiered/`.
@@ -151,15 +163,22 @@ impl ObjectTierConfig {
         let opened = async {
             let runtime = opening::runtime()?;
             self.check()?;
-            ObjectTier::open(self, runtime).await
+            self.look().await?;
+            let is_new = self.create == Create::New;
+            let tier = ObjectTier::open(self, runtime).await?;
+            if is_new {
+                tier.note_created().await?;
+            }
+            Ok(tier)
         };
-        opened.await.map_err(|error| error.during(Operation::Open).in_tier("object-store"))
+        opened.await.map_err(|error: Error| error.during(Operation::Open).in_tier("object-store"))
     }
 
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         let folder = self.prefix.strip_suffix('/');
-        let is_folder = |folder: &str| Path::parse(folder).is_ok_and(|path| path.as_ref() == folder);
-        if self.prefix.is_empty() || folder.is_some_and(|folder| !folder.is_empty() && is_folder(folder)) {
+        if self.prefix.is_empty()
+            || folder.is_some_and(|folder| !folder.is_empty() && whole(folder).is_some())
+        {
             return Ok(());
         }
         let message = "the prefix must be folders with a slash at the end, such as settings/ or a/b/";

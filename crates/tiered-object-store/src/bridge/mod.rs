@@ -10,6 +10,7 @@ mod get;
 mod head;
 mod level;
 mod list;
+mod place;
 mod probe;
 mod put;
 mod staged;

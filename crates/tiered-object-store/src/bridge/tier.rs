@@ -18,7 +18,8 @@ use tokio::runtime::Handle;
 use super::config::ObjectTierConfig;
 use super::failure::Failed;
 use super::object_store::path::Path;
-use super::object_store::{ObjectStore, ObjectStoreExt as _};
+use super::object_store::{ObjectStore, ObjectStoreExt as _, PutMode};
+use super::place::MARKS;
 use super::probe;
 use crate::names::RESERVED;
 use crate::{Conditional, Keys, Order};
@@ -79,6 +80,11 @@ impl fmt::Debug for ObjectTier {
             .field("capabilities", &self.0.capabilities)
             .finish_non_exhaustive()
     }
+}
+
+/// The path of this text, where it is one as it stands.
+pub(super) fn whole(text: &str) -> Option<Path> {
+    Path::parse(text).ok().filter(|path| path.as_ref() == text)
 }
 
 impl ObjectTier {
@@ -156,7 +162,7 @@ impl ObjectTier {
             let message = "keys that begin with .tiered/ are reserved in this store; use another key";
             return Err(Error::new(ErrorKind::InvalidKey, message));
         }
-        Self::whole(&self.written(key.as_str())).ok_or_else(|| {
+        whole(&self.written(key.as_str())).ok_or_else(|| {
             Error::new(
                 ErrorKind::InvalidKey,
                 "the key is no path: it has an empty part, or one that is . or ..; use another key, or flat keys",
@@ -167,11 +173,6 @@ impl ObjectTier {
     /// What a path begins with whose key begins with this.
     pub(super) fn written(&self, key: &str) -> String {
         format!("{}{}", self.0.prefix, self.0.keys.write(key))
-    }
-
-    /// The path of this text, where it is one as it stands.
-    pub(super) fn whole(text: &str) -> Option<Path> {
-        Path::parse(text).ok().filter(|path| path.as_ref() == text)
     }
 
     /// The key of a path; `None` for what is no key of this store.
@@ -190,15 +191,20 @@ impl ObjectTier {
     }
 
     async fn read_mark(&self, name: &str) -> Result<Option<Bytes>, Failed> {
-        match self.0.objects.get(&self.own_path(&format!("marks/{name}"))?).await.map_err(Failed::from) {
+        match self.0.objects.get(&self.own_path(&format!("{MARKS}{name}"))?).await.map_err(Failed::from) {
             Ok(got) => Ok(Some(got.bytes().await?)),
             Err(Failed::Missing | Failed::Blocked(_)) => Ok(None),
             Err(failed) => Err(failed),
         }
     }
 
+    pub(super) async fn put_own(&self, rest: &str, value: Bytes, mode: PutMode) -> Result<(), Failed> {
+        let path = self.own_path(rest)?;
+        Ok(self.0.objects.put_opts(&path, value.into(), mode.into()).await.map(drop)?)
+    }
+
     async fn write_mark(&self, name: &str, value: Option<Bytes>) -> Result<(), Failed> {
-        let path = self.own_path(&format!("marks/{name}"))?;
+        let path = self.own_path(&format!("{MARKS}{name}"))?;
         let written = match value {
             Some(value) => self.0.objects.put(&path, value.into()).await.map(drop),
             None => self.0.objects.delete(&path).await,
@@ -210,7 +216,7 @@ impl ObjectTier {
     }
 
     async fn list_marks(&self, prefix: &str) -> Result<Vec<String>, Failed> {
-        let folder = self.own_path("marks")?;
+        let folder = self.own_path(MARKS)?;
         let found: Vec<_> = self.0.objects.list(Some(&folder)).try_collect().await?;
         let names = found.iter().filter_map(|object| object.location.filename());
         let mut names: Vec<String> =

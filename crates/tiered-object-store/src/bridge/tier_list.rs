@@ -9,7 +9,7 @@ use tiered_core::{Error, ErrorKind, Key, ListOptions, ListStream, Listed, Operat
 use super::failure::Failed;
 use super::head::Head;
 use super::object_store::{Attributes, ObjectMeta, ObjectStore as _};
-use super::tier::ObjectTier;
+use super::tier::{ObjectTier, whole};
 use crate::Order;
 
 type Found = BoxStream<'static, super::object_store::Result<ObjectMeta>>;
@@ -42,12 +42,12 @@ impl ObjectTier {
     fn find(&self, options: &ListOptions) -> Found {
         let begin = self.written(&options.prefix);
         let folder = begin.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let Some(folder) = Self::whole(folder) else {
+        let Some(folder) = whole(folder) else {
             // No object is there.
             return stream::empty().boxed();
         };
         let prefix = Some(&folder).filter(|folder| !folder.is_root());
-        let after = options.start_after.as_ref().and_then(|key| Self::whole(&self.written(key.as_str())));
+        let after = options.start_after.as_ref().and_then(|key| whole(&self.written(key.as_str())));
         match after.filter(|_| self.order() == Order::Checked) {
             Some(after) => self.objects().list_with_offset(prefix, &after),
             None => self.objects().list(prefix),

@@ -9,8 +9,8 @@ use tiered_conformance::{Factory, Place};
 use tiered_core::adapter::{Stamp, VersionMint, async_trait};
 use tiered_core::testing::ManualClock;
 use tiered_core::{
-    Durability, Error, ErrorKind, Feature, Key, ListOptions, Outcome, Put, Result, Store, StoreExt as _,
-    Timestamp,
+    Create, Durability, Error, ErrorKind, Feature, Key, ListOptions, Outcome, Put, Result, Store,
+    StoreExt as _, Timestamp,
 };
 use tiered_object_store::{Conditional, Keys, Order};
 
@@ -60,7 +60,11 @@ impl Kind {
                 let folder = tempfile::tempdir().expect("a folder");
                 Objects(files(&folder), Some(folder))
             },
-            |config| config.keys(Keys::Flat).max_key(120).order(Order::Sorted),
+            // A write that is dropped goes on in a thread.
+            |config| {
+                let lifetime = Duration::from_secs(10);
+                config.keys(Keys::Flat).max_key(120).order(Order::Sorted).request_lifetime(lifetime)
+            },
         )
     }
 
@@ -250,4 +254,30 @@ async fn a_listing_out_of_order_is_an_error_or_sorted() {
     let sorted =
         ObjectTierConfig::new(Odd::listing_backwards()).order(Order::Sorted).open().await.expect("opens");
     assert_eq!(listed(sorted).await.expect("sorted"), ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn a_place_is_made_once_and_found_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = format!("file://{}/a b", folder.path().display());
+    let config = || ObjectTierConfig::at(&place).expect("a place").keys(Keys::Flat).max_key(120);
+    assert!(!config().exists().await.expect("looks"));
+    let error = config().create(Create::Never).open().await.map(drop).expect_err("absent");
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert!(!folder.path().join("a b").exists(), "nothing was made");
+    config().create(Create::New).open().await.expect("makes").set("a/b", "x").await.expect("puts");
+    assert!(folder.path().join("a b/a.~b").exists() && config().exists().await.expect("looks"));
+    let error = config().create(Create::New).open().await.map(drop).expect_err("there");
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+    let found = config().create(Create::Never).open().await.expect("opens");
+    assert_eq!(found.get("a/b").await.expect("reads").expect("there").value(), "x");
+}
+
+#[test]
+fn urls_of_object_stores_say_what_is_wrong_and_show_no_secret() {
+    for place in ["", "here", "file://host/a", "ftp://host/a", "https://me:hunter2@host/a", "gs://bucket/a"] {
+        let error = ObjectTierConfig::at(place).expect_err(place);
+        assert_eq!(error.kind(), ErrorKind::Config, "{place}");
+        assert!(!format!("{} {error:?}", error.chain()).contains("hunter2"), "{error:?}");
+    }
 }
