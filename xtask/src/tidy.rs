@@ -24,7 +24,7 @@ const FEATURES: [(&str, usize); 14] = [
     ("lz4", 4),
     ("moka", 12),
     ("msgpack", 10),
-    ("object-store", 70),
+    ("object-store", 48),
     ("postcard", 12),
     ("quick", 8),
     ("redb", 8),

@@ -45,7 +45,7 @@ impl Crate {
                 // Of a file beside `lib.rs`, whose modules are in a folder of its name. It is as a `mod.rs`.
                 let file =
                     if module.is_empty() { folder } else { folder.parent().unwrap_or(folder) }.join(named);
-                let content = parsed(&[file.clone()])?;
+                let content = parsed(std::slice::from_ref(&file))?;
                 self.add(path, content, file.parent().unwrap_or(folder))?;
                 continue;
             }

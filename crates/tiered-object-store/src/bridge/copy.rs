@@ -1,13 +1,16 @@
 //! Copies and renames.
 
 use tiered_core::{
-    Batch, Delete, Entry, Existed, Feature, Key, Metadata, Precondition, Put, Version, Written,
+    Batch, Delete, Entry, Existed, Feature, Key, Metadata, Precondition, Put, ReadOptions, Version, Written,
 };
 
 use super::error;
 use super::object_store::path::Path;
-use super::object_store::{CopyMode, CopyOptions, Extensions, RenameOptions, RenameTargetMode, Result};
-use super::view::ObjectView;
+use super::object_store::{CopyMode, CopyOptions, RenameOptions, RenameTargetMode, Result};
+use super::view::{ObjectView, replaced};
+
+/// How often a rename begins anew whose source was replaced meanwhile.
+const ATTEMPTS: usize = 20;
 
 /// From where to where, and whether another object may be replaced.
 struct Move<'p> {
@@ -44,22 +47,21 @@ impl ObjectView {
 
     pub(super) async fn copy_object(&self, from: &Path, to: &Path, options: &CopyOptions) -> Result<()> {
         let moving = self.moving(from, to, options.mode)?;
-        self.copy(&moving, &options.extensions).await.map(drop)
+        self.copy(&moving, &self.options(&options.extensions)).await.map(drop)
     }
 
     /// The version that was copied.
-    async fn copy(&self, moving: &Move<'_>, extensions: &Extensions) -> Result<Version> {
+    async fn copy(&self, moving: &Move<'_>, options: &ReadOptions) -> Result<Version> {
         let (from, key) = &moving.from;
-        let options = self.options(extensions);
-        let head = self.store().head(key, &options).await.map_err(|failed| error::of(failed, from))?;
+        let head = self.store().head(key, options).await.map_err(|failed| error::of(failed, from))?;
         let head = head.ok_or_else(|| error::not_found(from))?;
         if head.size <= self.whole() {
-            let entry = self.entry(moving, extensions).await?;
+            let entry = self.entry(moving, options).await?;
             let put = moving.put(Put::replacing(&entry, entry.value().clone()));
             self.store().put(&moving.to.1, put).await.map_err(|failed| moving.failed(failed))?;
             return Ok(entry.version().clone());
         }
-        let streamed = self.store().read_stream(key, &options).await;
+        let streamed = self.store().read_stream(key, options).await;
         let streamed = streamed.map_err(|failed| error::of(failed, from))?;
         let (metadata, body) = streamed.ok_or_else(|| error::not_found(from))?;
         let put = moving.put(kept(&metadata));
@@ -68,9 +70,9 @@ impl ObjectView {
         Ok(metadata.version.clone())
     }
 
-    async fn entry(&self, moving: &Move<'_>, extensions: &Extensions) -> Result<Entry> {
+    async fn entry(&self, moving: &Move<'_>, options: &ReadOptions) -> Result<Entry> {
         let (from, key) = &moving.from;
-        let read = self.store().load(key, &self.options(extensions)).await;
+        let read = self.store().load(key, options).await;
         let read = read.map_err(|failed| error::of(failed, from))?;
         read.into_entry().ok_or_else(|| error::not_found(from))
     }
@@ -84,21 +86,23 @@ impl ObjectView {
         };
         self.require(Feature::ConditionalDelete, "a rename")?;
         let moving = self.moving(from, to, mode)?;
+        // What a cache still has, and the backend has not, is not to be moved.
+        let asked = self.options(&options.extensions).authoritative();
         if from == to {
             // Copied onto itself it would then be removed.
-            self.entry(&moving, &options.extensions).await?;
+            self.entry(&moving, &asked).await?;
             return match mode {
                 CopyMode::Overwrite => Ok(()),
                 CopyMode::Create => Err(error::exists(to, "it is the object itself")),
             };
         }
         let is_atomic = self.store().capabilities().has(Feature::AtomicBatch);
-        let head = self.store().head(&moving.from.1, &self.options(&options.extensions)).await;
+        let head = self.store().head(&moving.from.1, &asked).await;
         let head = head.map_err(|failed| error::of(failed, from))?.ok_or_else(|| error::not_found(from))?;
         if is_atomic && head.size <= self.whole() {
-            return self.rename_at_once(&moving, &options.extensions).await;
+            return self.rename_at_once(&moving, &asked).await;
         }
-        let version = self.copy(&moving, &options.extensions).await?;
+        let version = self.copy(&moving, &asked).await?;
         match self.store().delete(&moving.from.1, Delete::new().if_version(version)).await {
             Ok(_) => Ok(()),
             Err(refused) if error::is_refusal(&refused) => Ok(()),
@@ -106,9 +110,9 @@ impl ObjectView {
         }
     }
 
-    async fn rename_at_once(&self, moving: &Move<'_>, extensions: &Extensions) -> Result<()> {
-        loop {
-            let entry = self.entry(moving, extensions).await?;
+    async fn rename_at_once(&self, moving: &Move<'_>, options: &ReadOptions) -> Result<()> {
+        for _ in 0..ATTEMPTS {
+            let entry = self.entry(moving, options).await?;
             let put = moving.put(Put::replacing(&entry, entry.value().clone()));
             let delete = Delete::new().if_version(entry.version().clone());
             let batch = Batch::new().put(moving.to.1.clone(), put).delete(moving.from.1.clone(), delete);
@@ -121,6 +125,7 @@ impl ObjectView {
                 return Err(error::exists(moving.to.0, failed));
             }
         }
+        Err(replaced(moving.from.0))
     }
 
     /// Whether there is an object at the target, as the authority has it.

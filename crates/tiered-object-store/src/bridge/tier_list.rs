@@ -48,6 +48,10 @@ impl ObjectTier {
         };
         let prefix = Some(&folder).filter(|folder| !folder.is_root());
         let after = options.start_after.as_ref().and_then(|key| whole(&self.written(key.as_str())));
+        // What lies behind this begins with the prefix soon.
+        let mut start = begin.clone();
+        start.pop();
+        let after = after.max(whole(&start).filter(|_| start.len() > folder.as_ref().len()));
         match after.filter(|_| self.order() == Order::Checked) {
             Some(after) => self.objects().list_with_offset(prefix, &after),
             None => self.objects().list(prefix),

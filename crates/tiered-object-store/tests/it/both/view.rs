@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use tiered_core::{
     Capabilities, Error as StoreError, ErrorKind, Feature, ListOptions, MemoryStore, Store, StoreExt as _,
+    TieredStore,
 };
 
 use super::bridge::ObjectView;
@@ -105,6 +106,24 @@ async fn a_rename_loses_no_write_of_its_source() {
             let expected: Vec<String> = (0..40).map(|number: u32| number.to_string()).collect();
             assert_eq!(moved, expected);
         }
+    }
+}
+
+/// A cache may be behind its backend: what it has is not what is moved.
+#[tokio::test]
+async fn a_rename_moves_what_the_backend_has() {
+    for whole in [8 << 20, 0] {
+        let backend = MemoryStore::new();
+        let stack = TieredStore::builder(MemoryStore::new(), backend.clone()).build().await.expect("builds");
+        let view = ObjectView::new(stack).whole_up_to(whole);
+        view.put(&path("a"), "old".into()).await.expect("puts");
+        backend.set("a", "of another process").await.expect("puts");
+        assert_eq!(text(&view, "a").await, "old", "the cache is behind");
+        view.rename(&path("a"), &path("b")).await.expect("renames");
+        assert_eq!(
+            (listed(&view).await, text(&view, "b").await),
+            (vec!["b".to_owned()], "of another process".to_owned())
+        );
     }
 }
 
