@@ -10,7 +10,7 @@ use crate::test;
 
 /// Features of crates, alone and together, without the default ones. `rocksdb`, which would be built again for each, is
 /// compiled with all of them. The command has a choice of its own for one feature; it passes the others on.
-const FEATURES: [(&str, &str); 25] = [
+const FEATURES: [(&str, &str); 29] = [
     ("tiered", ""),
     ("tiered", "journal"),
     ("tiered", "moka"),
@@ -18,6 +18,7 @@ const FEATURES: [(&str, &str); 25] = [
     ("tiered", "redb"),
     ("tiered", "postgres"),
     ("tiered", "s3"),
+    ("tiered", "object-store"),
     ("tiered", "quick,redb"),
     ("tiered", "moka,quick,redb,journal,postgres,s3"),
     ("tiered-cli", ""),
@@ -30,6 +31,9 @@ const FEATURES: [(&str, &str); 25] = [
     ("tiered", "wrap"),
     ("tiered", "lz4"),
     ("tiered", "encryption"),
+    ("tiered-object-store", ""),
+    ("tiered-object-store", "v0_13"),
+    ("tiered-object-store", "v0_14"),
     ("tiered-core", ""),
     ("tiered-core", "test-util"),
     ("tiered-values", ""),

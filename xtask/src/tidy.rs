@@ -17,13 +17,14 @@ const MAX_LINES: usize = 600;
 const TREES: [(&str, usize); 2] = [("tiered-core", 40), ("tiered", 90)];
 
 /// What each feature of `tiered` costs at most, by itself: crates beside those of a build without features.
-const FEATURES: [(&str, usize); 13] = [
+const FEATURES: [(&str, usize); 14] = [
     ("blocking", 2),
     ("encryption", 20),
     ("journal", 6),
     ("lz4", 4),
     ("moka", 12),
     ("msgpack", 10),
+    ("object-store", 48),
     ("postcard", 12),
     ("quick", 8),
     ("redb", 8),
@@ -145,6 +146,7 @@ fn trees(faults: &mut Vec<String>) -> Result<(), String> {
     println!();
     let adapters = [
         "tiered-moka",
+        "tiered-object-store",
         "tiered-quick",
         "tiered-redb",
         "tiered-rocksdb",

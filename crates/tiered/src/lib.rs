@@ -105,6 +105,9 @@ pub use tiered_journal as journal;
 /// A memory tier over moka.
 #[cfg(feature = "moka")]
 pub use tiered_moka as moka;
+/// The bridge to the crate `object_store`, in both directions.
+#[cfg(feature = "object-store")]
+pub use tiered_object_store as object_store;
 /// The Postgres tier.
 #[cfg(feature = "postgres")]
 pub use tiered_postgres as postgres;

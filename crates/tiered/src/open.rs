@@ -36,6 +36,11 @@ pub const SCHEMES: &[(&str, Option<&str>, &str)] = &[
         Some("s3"),
         "s3://BUCKET/PREFIX?region=…&endpoint=https://…&profile=…&layout=raw|enveloped&conditional=probe|off&bulk_delete=auto|crc|md5|single&addressing=auto|path|host&timeout=10s&multipart=16MiB&tls=required|optional&credentials=environment|none&max_value=…",
     ),
+    (
+        "object",
+        Some("object-store"),
+        "object:file:///FOLDER?order=checked|sorted&keys=paths|flat&conditional=probe|off&max_key=…&max_value=… — or gs://, az://, https:// … with the features of object_store",
+    ),
 ];
 
 /// Opens the store that `url` names: one of [`SCHEMES`], in [wrappers](Schemes#wrappers) where it names some.
@@ -233,6 +238,30 @@ mod tests {
             let error = opened.map(drop).expect_err(&url);
             assert_eq!(error.kind(), ErrorKind::Config, "{}", error.chain());
             assert!(error.to_string().contains("runtime"), "{error}");
+        }
+    }
+
+    #[cfg(feature = "object-store")]
+    #[tokio::test]
+    async fn an_object_store_is_opened_by_its_url() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("object:file://{}?keys=flat&max_key=120", folder.path().display());
+        let schemes = Schemes::standard();
+        assert!(!schemes.exists(&url).await.expect("looks"));
+        let store = open(&url, Create::IfAbsent).await.expect("opens");
+        tiered_core::StoreExt::set(&*store, "a/", "x").await.expect("puts");
+        store.close().await.expect("closes");
+        assert!(schemes.exists(&url).await.expect("looks"));
+        for (url, hint) in [
+            ("object:", "file:///FOLDER"),
+            ("object:ftp://u:hunter2@host/a", "password"),
+            ("object:memory:///?order=random", "checked, sorted"),
+            ("object:memory:///?keys=short", "paths, flat"),
+            ("object:memory:///?max_key=few", "digits only"),
+            ("object:memory:///?prefix=a", "conditional"),
+        ] {
+            let text = refused(url).await;
+            assert!(text.contains(hint), "{text}");
         }
     }
 

@@ -32,6 +32,8 @@ pub(crate) enum Place {
     Postgres(Box<tiered_postgres::PostgresConfig>),
     #[cfg(feature = "s3")]
     S3(Box<tiered_s3::S3Config>),
+    #[cfg(feature = "object-store")]
+    Objects(Box<tiered_object_store::v0_14::ObjectTierConfig>),
 }
 
 impl Place {
@@ -51,6 +53,8 @@ impl Place {
             "postgres" | "postgresql" => postgres(url),
             #[cfg(feature = "s3")]
             "s3" => s3(url),
+            #[cfg(feature = "object-store")]
+            "object" => objects(url),
             other => Err(unknown(other)),
         }
     }
@@ -74,6 +78,8 @@ impl Place {
             Self::Postgres(config) => Arc::new(config.create(create).open().await?),
             #[cfg(feature = "s3")]
             Self::S3(config) => Arc::new(config.create(create).open().await?),
+            #[cfg(feature = "object-store")]
+            Self::Objects(config) => Arc::new(config.create(create).open().await?),
         })
     }
 
@@ -85,7 +91,13 @@ impl Place {
             Self::Moka(_) => false,
             #[cfg(feature = "quick")]
             Self::Quick(_) => false,
-            #[cfg(any(feature = "redb", feature = "rocksdb", feature = "postgres", feature = "s3"))]
+            #[cfg(any(
+                feature = "redb",
+                feature = "rocksdb",
+                feature = "postgres",
+                feature = "s3",
+                feature = "object-store"
+            ))]
             _ => true,
         }
     }
@@ -120,6 +132,8 @@ impl Place {
             Self::Postgres(config) => config.exists().await,
             #[cfg(feature = "s3")]
             Self::S3(config) => config.exists().await,
+            #[cfg(feature = "object-store")]
+            Self::Objects(config) => config.exists().await,
         }
     }
 
@@ -139,6 +153,12 @@ impl Place {
             Self::Postgres(config) => config.destroy().await,
             #[cfg(feature = "s3")]
             Self::S3(config) => config.destroy().await,
+            #[cfg(feature = "object-store")]
+            Self::Objects(_) => Err(Error::new(
+                ErrorKind::Unsupported,
+                "object: removes no store; remove the objects below its prefix by other means",
+            )
+            .during(Operation::Destroy)),
         }
     }
 }
@@ -232,7 +252,7 @@ fn write_durability(text: &str) -> Result<WriteDurability> {
 }
 
 /// A number.
-#[cfg(any(feature = "quick", feature = "postgres"))]
+#[cfg(any(feature = "quick", feature = "postgres", feature = "object-store"))]
 fn number<N: std::str::FromStr>(name: &str, text: &str) -> Result<N> {
     text.parse().map_err(|_| {
         Error::new(ErrorKind::Config, format!("{name} is not a number; write digits only"))
@@ -252,7 +272,14 @@ fn read_mode(text: &str) -> Result<ReadMode> {
 }
 
 /// Refuses a value that is none of `choices`.
-#[cfg(any(feature = "moka", feature = "redb", feature = "rocksdb", feature = "postgres", feature = "s3"))]
+#[cfg(any(
+    feature = "moka",
+    feature = "redb",
+    feature = "rocksdb",
+    feature = "postgres",
+    feature = "s3",
+    feature = "object-store"
+))]
 fn choice(name: &str, given: &str, choices: &str) -> Error {
     Error::new(ErrorKind::Config, format!("{name}={given} is unknown; use one of {choices}"))
         .during(Operation::Open)
@@ -391,6 +418,39 @@ fn postgres(mut url: StoreUrl) -> Result<Place> {
     }
     url.finish(&KNOWN)?;
     Ok(Place::Postgres(Box::new(config)))
+}
+
+#[cfg(feature = "object-store")]
+fn objects(mut url: StoreUrl) -> Result<Place> {
+    use tiered_object_store::v0_14::ObjectTierConfig;
+    use tiered_object_store::{Conditional, Keys, Order};
+    let mut config = ObjectTierConfig::at(url.path())?.max_value(max_value(&mut url)?);
+    if let Some(order) = url.take("order") {
+        config = config.order(match order.as_str() {
+            "checked" => Order::Checked,
+            "sorted" => Order::Sorted,
+            other => return Err(choice("order", other, "checked, sorted")),
+        });
+    }
+    if let Some(keys) = url.take("keys") {
+        config = config.keys(match keys.as_str() {
+            "paths" => Keys::Paths,
+            "flat" => Keys::Flat,
+            other => return Err(choice("keys", other, "paths, flat")),
+        });
+    }
+    if let Some(conditional) = url.take("conditional") {
+        config = config.conditional(match conditional.as_str() {
+            "probe" => Conditional::Probe,
+            "off" => Conditional::Off,
+            other => return Err(choice("conditional", other, "probe, off")),
+        });
+    }
+    if let Some(max_key) = url.take("max_key") {
+        config = config.max_key(number("max_key", &max_key)?);
+    }
+    url.finish(&["order", "keys", "conditional", "max_key", "max_value"])?;
+    Ok(Place::Objects(Box::new(config)))
 }
 
 #[cfg(feature = "s3")]

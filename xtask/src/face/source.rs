@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use quote::ToTokens as _;
-use syn::{Attribute, Item, ItemImpl, Type, UseTree};
+use syn::{Attribute, Expr, ExprLit, Item, ItemImpl, Lit, Meta, MetaNameValue, Type, UseTree};
 
 /// Where an item is defined.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,14 @@ impl Crate {
             let mut path = module.clone();
             path.push(name.clone());
             let inside = folder.join(&name);
+            if let Some(named) = named_file(&inner.attrs) {
+                // Of a file beside `lib.rs`, whose modules are in a folder of its name. It is as a `mod.rs`.
+                let file =
+                    if module.is_empty() { folder } else { folder.parent().unwrap_or(folder) }.join(named);
+                let content = parsed(std::slice::from_ref(&file))?;
+                self.add(path, content, file.parent().unwrap_or(folder))?;
+                continue;
+            }
             let content = match inner.content.take() {
                 Some((_, items)) => items,
                 None => parsed(&[folder.join(format!("{name}.rs")), inside.join("mod.rs")])?,
@@ -137,6 +145,17 @@ fn parsed(files: &[PathBuf]) -> Result<Vec<Item>, String> {
         }
     }
     Err(format!("no file of the module {files:?}"))
+}
+
+/// The file that `#[path = "…"]` names.
+fn named_file(attributes: &[Attribute]) -> Option<String> {
+    let path = attributes.iter().find(|attribute| attribute.path().is_ident("path"))?;
+    let Meta::NameValue(MetaNameValue { value: Expr::Lit(ExprLit { lit: Lit::Str(text), .. }), .. }) =
+        &path.meta
+    else {
+        return None;
+    };
+    Some(text.value())
 }
 
 fn is_for_tests(attributes: &[Attribute]) -> bool {

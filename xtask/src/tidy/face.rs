@@ -9,7 +9,7 @@ use crate::face::{self, Crate, Offer, Public};
 use crate::stage::root;
 
 /// The published libraries.
-const CRATES: [&str; 15] = [
+const CRATES: [&str; 16] = [
     "tiered",
     "tiered-cli",
     "tiered-conformance",
@@ -18,6 +18,7 @@ const CRATES: [&str; 15] = [
     "tiered-journal",
     "tiered-memory",
     "tiered-moka",
+    "tiered-object-store",
     "tiered-postgres",
     "tiered-quick",
     "tiered-redb",

@@ -55,7 +55,10 @@ async fn close(first: Bench, second: Bench) -> Verdict {
 async fn told(bench: &Bench, key: &Key) -> Verdict<Read> {
     let read = bench.store.load(key, &ReadOptions::new().authoritative()).await?;
     let head = bench.store.head(key, &ReadOptions::new().authoritative()).await?;
-    let agree = head.as_ref() == read.entry().map(tiered_core::Entry::metadata);
+    let agree = match (&head, read.entry()) {
+        (Some(head), Some(entry)) => head.agrees_with(entry.metadata()),
+        (head, entry) => head.is_none() && entry.is_none(),
+    };
     check("read.head", agree, || format!("expected head to agree with {read:?}, saw {head:?}"))?;
     Ok(read)
 }
