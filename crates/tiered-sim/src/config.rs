@@ -163,8 +163,9 @@ impl Config {
         }
         // Not drawn, so that a seed chooses the rest as it did before. A few small entries, or one or two larger ones; what a
         // local cache loses is lost.
-        let bounded =
-            front == Front::Redb && settings.write_policy != WritePolicy::FrontendOnly && keys % 3 != 0;
+        let bounded = front == Front::Redb
+            && settings.write_policy != WritePolicy::FrontendOnly
+            && !keys.is_multiple_of(3);
         let front_capacity = bounded.then_some(if keys % 3 == 1 { 700 } else { 13_000 });
         Self {
             front,
