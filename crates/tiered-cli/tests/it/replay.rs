@@ -61,7 +61,7 @@ fn a_table_is_printed_and_what_is_wrong_is_said() {
     let text = place.run(&["replay", &trace]).ends(0).text();
     assert!(text.contains("3 accesses to 2 keys") && text.contains("33.3"), "{text}");
     for (arguments, hint) in [
-        (["--tier", "redb:x"], "capacity"),
+        (["--tier", "redb:x"], "not a tier in memory"),
         (["--tier", "memory:"], "capacity"),
         (["--capacity", "much"], "64MiB"),
         (["--value-size", "much"], "64MiB"),

@@ -14,6 +14,10 @@ fn url(scheme: &str, folder: &std::path::Path) -> Option<(String, bool)> {
         "rocksdb" => (file(scheme), cfg!(feature = "rocksdb")),
         "postgres" => ("postgres://user@localhost/database".to_owned(), cfg!(feature = "postgres")),
         "s3" => ("s3://bucket/prefix?region=us-east-1".to_owned(), cfg!(feature = "s3")),
+        "object" => {
+            let folder = folder.join("object");
+            (format!("object:file://{}", folder.display()), cfg!(feature = "object-store"))
+        }
         _ => return None,
     })
 }
