@@ -1,6 +1,7 @@
 //! The groups of measurements. Each is a file; a new one is a line in [`GROUPS`].
 
 pub mod durable;
+pub mod engines;
 pub mod get_many;
 pub mod hit;
 pub mod listing;
@@ -88,6 +89,7 @@ pub const GROUPS: &[Group] = &[
     get_many::GROUP,
     writes::GROUP,
     durable::GROUP,
+    engines::GROUP,
     stampede::GROUP,
     listing::GROUP,
     sync::GROUP,

@@ -5,8 +5,19 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 /// Peers and what they stand on, whose versions a report names.
-const COMPARED: [&str; 9] =
-    ["cachet", "foyer", "moka", "multi-tier-cache", "quick_cache", "redb", "redis", "rocksdb", "tokio"];
+const COMPARED: [&str; 11] = [
+    "aws-sdk-s3",
+    "cachet",
+    "foyer",
+    "moka",
+    "multi-tier-cache",
+    "quick_cache",
+    "redb",
+    "redis",
+    "rocksdb",
+    "sqlx",
+    "tokio",
+];
 
 /// What the figures depend on beside the code.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]

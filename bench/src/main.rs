@@ -101,6 +101,11 @@ async fn run(arguments: &Arguments, chosen: &[&Group]) -> Result<()> {
 fn command(arguments: &Arguments, group: &str) -> String {
     let mut words = vec!["cargo xtask bench".to_owned()];
     words.extend(arguments.quick.then(|| "--quick".to_owned()));
+    let features = [("rocksdb", cfg!(feature = "rocksdb")), ("servers", cfg!(feature = "servers"))];
+    let built = features.iter().filter(|(_, built)| *built).map(|(feature, _)| *feature);
+    if group == "engines" && features.iter().any(|(_, built)| *built) {
+        words.push(format!("--with {}", built.collect::<Vec<_>>().join(",")));
+    }
     if group == "ratio" {
         let name = |path: &PathBuf| path.file_name().unwrap_or(Path::new("").as_os_str()).to_owned();
         words.extend(arguments.traces.iter().map(|path| format!("--trace {}", name(path).to_string_lossy())));

@@ -9,7 +9,14 @@ pub mod group_commit;
 pub mod moka;
 pub mod multi_tier;
 pub mod quick;
+#[cfg(feature = "servers")]
+pub mod raw_postgres;
 pub mod raw_redb;
+#[cfg(feature = "rocksdb")]
+pub mod raw_rocksdb;
+#[cfg(feature = "servers")]
+pub mod raw_s3;
+pub mod record;
 pub mod redis;
 pub mod source;
 pub mod tiered;
@@ -23,7 +30,6 @@ use bytes::Bytes;
 
 use crate::peers::drive::Drive;
 use crate::peers::source::Source;
-use crate::report::Missing;
 use crate::workload::{Name, Workload};
 
 /// A cache or a store, as the groups drive it. Clones share the data.
@@ -166,17 +172,4 @@ pub async fn caches_over(source: &Source, room: Room, folder: &Path) -> Result<V
     all.push(Contender::theirs("foyer hybrid", foyer::Hybrid::open(room, folder, source()).await?));
     all.push(Contender::theirs("multi-tier-cache", multi_tier::MultiTier::new(room, source())?));
     Ok(all)
-}
-
-/// Peers that this program does not have yet.
-pub fn not_here() -> Vec<Missing> {
-    let missing = |what: &str, why: &str| Missing { what: what.to_owned(), why: why.to_owned() };
-    vec![
-        missing("raw sqlx", "needs a Postgres server; not written yet"),
-        missing("aws-sdk-s3", "needs an S3 server; not written yet"),
-        missing(
-            "raw RocksDB",
-            "not written yet; it builds C++ for many minutes and is to be behind a feature",
-        ),
-    ]
 }

@@ -84,6 +84,20 @@ pub const WRITE_THROUGH: Target = Target {
 /// Writes that the journal has when they are acknowledged, beside a bare log.
 pub const WRITE_BEHIND: Target =
     Target { bound: Bound::Ratio(1.0 / 0.9), source: "docs/src/performance.md: at least 0.9 of a bare log" };
+/// A read of an embedded engine beside the same by hand.
+pub const ENGINE_READ: Target =
+    Target { bound: Bound::Ratio(2.0), source: "docs/src/performance.md: at most 2 of the engine" };
+/// Many keys of an embedded engine by one call, beside the same by hand.
+pub const ENGINE_READ_MANY: Target =
+    Target { bound: Bound::Ratio(1.5), source: "docs/src/performance.md: at most 1.5 of a loop" };
+/// A request to a server beside the same by hand.
+pub const SERVER: Target = Target {
+    bound: Bound::Ratio(1.0 / 0.95),
+    source: "docs/src/performance.md: at least 0.95 of the client",
+};
+/// What reaches a server of acknowledged writes, beside a loop by hand.
+pub const DRAIN: Target =
+    Target { bound: Bound::Ratio(1.0 / 0.9), source: "docs/src/performance.md: at least 0.9 of a loop" };
 /// Durable writes beside those of Redis with a sync for each.
 pub const DURABLE: Target = parity();
 /// From opening to serving, with a million records.
@@ -92,7 +106,8 @@ pub const RECOVERY: Target = parity();
 pub const STAMPEDE: Target = parity();
 /// Listing beside the engine by itself.
 pub const LISTING: Target = parity();
-/// A sync or a walk beside a copy by the engine itself.
-pub const SYNC: Target = parity();
+/// A sync or a walk beside a loop by hand that writes the same records.
+pub const SYNC: Target =
+    Target { bound: Bound::Ratio(1.0 / 0.8), source: "docs/src/sync.md: at least 0.8 of a loop by hand" };
 /// The first hit after a restart.
 pub const RESTART: Target = parity();

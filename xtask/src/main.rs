@@ -29,7 +29,7 @@ commands
   test   every test, every documentation test and every combination of adapters; says first how long it takes
   ci     the same, and formatting, lints, features, documentation, dependencies, and the long tests
   services up|down   the servers for tests, for work by hand
-  bench  tiered beside its peers, into docs/benchmarks: [--quick] [--trace FILE] [--output DIR] [--list] [GROUP…]
+  bench  tiered beside its peers, into docs/benchmarks: [--quick] [--with rocksdb,servers] [--trace FILE] [--output DIR] [--list] [GROUP…]
   images the images of those servers, where no registry can be reached
   crash  processes that are killed, over real engines: [--cycles N] [--stack NAME] [--seed S] [--step NAME]
   sim    the simulation: [--seeds N] [--ops N] [--seed S] [--careless NAME] [--trace]

@@ -9,11 +9,11 @@ use tiered::{Store as _, TieredStore};
 
 use super::{Bench, Findings, Group, recovery};
 use crate::measure::{self, Side};
+use crate::peers::Contender;
 use crate::peers::behind::{self, Log};
 use crate::peers::drive::{Figure, Operation, Work};
 use crate::peers::raw_redb::RawRedb;
 use crate::peers::redis::{self, AppendFsync, Server};
-use crate::peers::{self, Contender};
 use crate::report::{Case, Missing, Overview, Row, markdown};
 use crate::statistics::Summary;
 use crate::targets;
@@ -50,7 +50,7 @@ struct Writer {
 }
 
 async fn run(bench: &Bench) -> Result<Findings> {
-    let mut findings = Findings { missing: peers::not_here(), ..Findings::default() };
+    let mut findings = Findings::default();
     let (writers, _servers) = writers(bench, &mut findings.missing).await?;
     for (tasks, case) in WRITERS {
         findings.rows.extend(rates(bench, &writers, tasks, case).await?);

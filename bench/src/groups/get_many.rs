@@ -27,7 +27,7 @@ const CALL: usize = 100;
 const HELD: [(&str, u64); 2] = [("all in memory", 8 * KEYS as u64), ("none in memory", KEYS as u64 / 100)];
 
 async fn run(bench: &Bench) -> Result<Findings> {
-    let mut findings = Findings { missing: peers::not_here(), ..Findings::default() };
+    let mut findings = Findings::default();
     let workload = Workload::new(KEYS, 100, Skew::InOrder);
     let source = source_in_redb(bench, "get_many").await?;
     source.fill(&workload).await?;

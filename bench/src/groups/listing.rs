@@ -8,7 +8,6 @@ use tiered::{ListOptions, Store};
 
 use super::{Bench, Findings, Group};
 use crate::measure::{self, Sample, Side};
-use crate::peers;
 use crate::peers::behind::{self, Log};
 use crate::peers::raw_redb::RawRedb;
 use crate::peers::source::Source;
@@ -30,7 +29,7 @@ pub const GROUP: Group = Group {
 const RAW: &str = "raw redb";
 
 async fn run(bench: &Bench) -> Result<Findings> {
-    let mut findings = Findings { missing: peers::not_here(), ..Findings::default() };
+    let mut findings = Findings::default();
     let keys = bench.effort.pick(20_000, 200_000);
     let workload = Workload::new(keys, 100, Skew::InOrder);
     let folder = bench.room("listing")?;

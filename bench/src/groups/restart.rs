@@ -11,11 +11,11 @@ use tiered::{Store as _, TieredStore};
 
 use super::{Bench, Findings, Group};
 use crate::measure::{self, Measured, Sample, Side};
+use crate::peers::Room;
 use crate::peers::drive::Drive;
 use crate::peers::foyer::Hybrid;
 use crate::peers::source::Source;
 use crate::peers::tiered::{Stack, redb};
-use crate::peers::{self, Room};
 use crate::report::{Case, Row};
 use crate::targets;
 use crate::workload::{Skew, Workload};
@@ -70,7 +70,7 @@ enum Until {
 }
 
 async fn run(bench: &Bench) -> Result<Findings> {
-    let mut findings = Findings { missing: peers::not_here(), ..Findings::default() };
+    let mut findings = Findings::default();
     let workload = Workload::new(KEYS, 1000, Skew::Uniform);
     for (name, wait) in BACKENDS {
         let folder = bench.room("restart")?;

@@ -7,12 +7,12 @@ use tiered::{MemoryStore, TieredStore, WritePolicy};
 
 use super::{Bench, Findings, Group, sides};
 use crate::measure;
+use crate::peers::Contender;
 use crate::peers::behind::{self, Log};
 use crate::peers::drive::{Figure, Operation, Work};
 use crate::peers::group_commit::GroupCommit;
 use crate::peers::raw_redb::RawRedb;
 use crate::peers::tiered::{DEFAULT, Plain, Stack, redb};
-use crate::peers::{self, Contender};
 use crate::report::Case;
 use crate::targets::{self, Target};
 use crate::workload::{Skew, Workload};
@@ -40,7 +40,7 @@ struct Panel {
 }
 
 async fn run(bench: &Bench) -> Result<Findings> {
-    let mut findings = Findings { missing: peers::not_here(), ..Findings::default() };
+    let mut findings = Findings::default();
     let workload = Workload::new(10_000, 100, Skew::Uniform);
     for panel in [through(bench).await?, behind(bench).await?] {
         for (tasks, case) in [(1, "1 task"), (8, "8 tasks"), (64, "64 tasks")] {

@@ -1,14 +1,13 @@
 //! Group commit, written by hand over what lies beneath: what a careful user of an engine, or of a file, would build.
 //!
-//! One thread takes what has queued, writes it in one piece, syncs once and answers everybody. Each entry is a record as a
-//! store needs it: version, time, value, and a CRC-32C over the key and all of it.
+//! One thread takes what has queued, writes it in one piece, syncs once and answers everybody. Each entry is a
+//! [record](super::record) as a store needs it.
 
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use ::redb::{Database, Durability};
 use anyhow::{Context as _, Result, bail};
@@ -17,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::Peer;
 use super::raw_redb::TABLE;
+use super::record;
 use crate::workload::Name;
 
 /// At most so many writes in one piece.
@@ -83,6 +83,22 @@ impl GroupCommit {
         }))
     }
 
+    /// Over a RocksDB folder: a batch and a sync of its log for each group.
+    #[cfg(feature = "rocksdb")]
+    pub fn over_rocksdb(path: &Path) -> Result<Self> {
+        let database = super::raw_rocksdb::open(path)?;
+        Ok(Self::start(move |group| {
+            let mut batch = ::rocksdb::WriteBatch::default();
+            for request in group {
+                batch.put(request.key.as_bytes(), &request.record);
+            }
+            let mut options = ::rocksdb::WriteOptions::default();
+            options.set_sync(true);
+            database.write_opt(batch, &options)?;
+            Ok(())
+        }))
+    }
+
     fn start(mut commit: impl FnMut(&[Request]) -> Result<()> + Send + 'static) -> Self {
         let (requests, queue) = mpsc::channel::<Request>();
         thread::spawn(move || {
@@ -100,21 +116,6 @@ impl GroupCommit {
     }
 }
 
-/// A record: version, time and value behind a checksum of the key and all of them.
-fn record(key: &str, value: &[u8]) -> Result<Vec<u8>> {
-    let time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
-    let mut record = vec![0; 4];
-    record.extend_from_slice(&fastrand::u128(..).to_le_bytes());
-    record.extend_from_slice(&time.to_le_bytes());
-    record.extend_from_slice(value);
-    let body = record.get(4..).unwrap_or_default();
-    let crc = crc32c::crc32c_append(crc32c::crc32c(key.as_bytes()), body).to_le_bytes();
-    for (place, byte) in record.iter_mut().zip(crc) {
-        *place = byte;
-    }
-    Ok(record)
-}
-
 impl Peer for GroupCommit {
     async fn get(&self, _: &Name) -> Result<Option<usize>> {
         bail!("it is only written to")
@@ -122,7 +123,7 @@ impl Peer for GroupCommit {
 
     async fn put(&self, name: &Name, value: Bytes) -> Result<()> {
         let (reply, answer) = oneshot::channel();
-        let record = record(&name.text, &value)?;
+        let record = record::write(&name.text, &value)?;
         self.0
             .send(Request { key: name.text.clone(), record, reply })
             .ok()

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ::redb::{Database, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use bytes::Bytes;
 
-use super::Peer;
+use super::{Peer, record};
 use crate::workload::{Name, Workload};
 
 /// The one table.
@@ -98,5 +98,103 @@ impl Peer for RawRedb {
             Ok(())
         });
         written.await?
+    }
+}
+
+/// A database of [records](record), which is only read. Many keys are read in one transaction.
+#[derive(Clone, Debug)]
+pub struct Records(Arc<Database>);
+
+impl Records {
+    /// A new database with every key of the workload.
+    pub fn filled(path: &Path, workload: &Workload) -> Result<Self> {
+        let database = Database::create(path)?;
+        for names in workload.names.chunks(1000) {
+            let write = database.begin_write()?;
+            {
+                let mut table = write.open_table(TABLE)?;
+                for name in names {
+                    table.insert(name.text.as_str(), &*record::write(&name.text, &workload.value)?)?;
+                }
+            }
+            write.commit()?;
+        }
+        Ok(Self(Arc::new(database)))
+    }
+
+    /// An empty database.
+    pub fn create(path: &Path) -> Result<Self> {
+        Ok(Self(Arc::new(Database::create(path)?)))
+    }
+
+    /// Copies every entry into `other`, in transactions of 1,000 keys: what is read is checked, and written as a record anew.
+    pub fn copy_to(&self, other: &Self) -> Result<u64> {
+        let read = self.0.begin_read()?;
+        let table = read.open_table(TABLE)?;
+        let mut entries = table.iter()?.peekable();
+        let mut writer = other.writer();
+        while entries.peek().is_some() {
+            let some = entries.by_ref().take(1000).map(|entry| {
+                let (key, record) = entry?;
+                Ok((key.value().to_owned(), record::read(key.value(), record.value())?))
+            });
+            writer.write(some)?;
+        }
+        Ok(writer.count)
+    }
+
+    /// Writes records in transactions.
+    pub fn writer(&self) -> RecordWriter {
+        RecordWriter { database: Arc::clone(&self.0), count: 0 }
+    }
+}
+
+/// Writes records, and counts them.
+#[derive(Debug)]
+pub struct RecordWriter {
+    database: Arc<Database>,
+    /// Records that were written.
+    pub count: u64,
+}
+
+impl RecordWriter {
+    /// Writes some in one transaction, as durable as the adapter of tiered writes a batch.
+    pub fn write(&mut self, entries: impl IntoIterator<Item = Result<(String, Bytes)>>) -> Result<()> {
+        let mut write = self.database.begin_write()?;
+        write.set_durability(Durability::Immediate)?;
+        write.set_two_phase_commit(true);
+        {
+            let mut table = write.open_table(TABLE)?;
+            for entry in entries {
+                let (key, value) = entry?;
+                table.insert(key.as_str(), &*record::write(&key, &value)?)?;
+                self.count += 1;
+            }
+        }
+        write.commit()?;
+        Ok(())
+    }
+}
+
+impl Peer for Records {
+    async fn get(&self, name: &Name) -> Result<Option<usize>> {
+        let value = self.0.begin_read()?.open_table(TABLE)?.get(name.text.as_str())?;
+        Ok(value.map(|value| record::read(&name.text, value.value())).transpose()?.map(|value| value.len()))
+    }
+
+    async fn put(&self, _: &Name, _: Bytes) -> Result<()> {
+        bail!("it is only read")
+    }
+
+    async fn get_many(&self, names: &[&Name]) -> Result<usize> {
+        let table = self.0.begin_read()?.open_table(TABLE)?;
+        let mut found = 0;
+        for name in names {
+            if let Some(value) = table.get(name.text.as_str())? {
+                std::hint::black_box(record::read(&name.text, value.value())?);
+                found += 1;
+            }
+        }
+        Ok(found)
     }
 }

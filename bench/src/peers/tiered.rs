@@ -74,13 +74,18 @@ impl Peer for Stack {
     }
 
     async fn get_many(&self, names: &[&Name]) -> Result<usize> {
-        let keys: Vec<Key> = names.iter().map(|name| name.key.clone()).collect();
-        let mut found = 0;
-        for read in self.0.get_many(&keys, &ReadOptions::new()).await {
-            found += usize::from(read?.entry().is_some());
-        }
-        Ok(found)
+        many(&self.0, names).await
     }
+}
+
+/// Asks for several keys by one call; how many were there.
+async fn many(store: &impl Store, names: &[&Name]) -> Result<usize> {
+    let keys: Vec<Key> = names.iter().map(|name| name.key.clone()).collect();
+    let mut found = 0;
+    for read in store.get_many(&keys, &ReadOptions::new()).await {
+        found += usize::from(read?.entry().is_some());
+    }
+    Ok(found)
 }
 
 /// A store without tiers.
@@ -95,5 +100,9 @@ impl Peer for Plain {
     async fn put(&self, name: &Name, value: Bytes) -> Result<()> {
         self.0.put(&name.key, Put::new(value)).await?;
         Ok(())
+    }
+
+    async fn get_many(&self, names: &[&Name]) -> Result<usize> {
+        many(&self.0, names).await
     }
 }
