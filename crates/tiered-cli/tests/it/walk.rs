@@ -159,7 +159,7 @@ fn a_walk_that_was_killed_goes_on_with_what_it_knew_and_reads_no_reference_again
     assert!(count(&done, "skipped") > 1_000, "{done}");
     place.run(&["check", "--from", &from, "--to", &to, "--values"]).ends(0);
     // It has ended: nothing is kept, and the next run begins anew.
-    assert!(!place.path("state").exists(), "the file is of no use any more");
+    assert!(!place.path("state").exists(), "the file is removed once the walk has ended");
     let anew = run(&place, &resumed, 0);
     assert_eq!(["resumed", "copied", "skipped"].map(|name| count(&anew, name)), [0, 0, 20_020]);
 }

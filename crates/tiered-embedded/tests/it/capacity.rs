@@ -96,7 +96,7 @@ mod suite {
 }
 
 #[tokio::test]
-async fn what_a_commit_leaves_is_within_the_capacity_whoever_writes() {
+async fn each_commit_leaves_the_store_within_its_capacity() {
     let bounded = Bounded::new(CAPACITY).await;
     let store = &bounded.store;
     let largest = usize::try_from(store.capabilities().max_value()).expect("small");

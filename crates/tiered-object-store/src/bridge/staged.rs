@@ -58,7 +58,7 @@ impl Stage {
         self.key(&format!("{number:010}"))
     }
 
-    /// Expires by itself where the store keeps that: what a killed writer leaves is nobody's.
+    /// Adds an expiry where the store keeps one: nothing else removes the parts of a writer that was killed.
     fn lasting(&self, put: Put) -> Put {
         if self.store().capabilities().has(Feature::KeepsMetadata) {
             put.expires_in(self.view.lifetime_of_uploads())
