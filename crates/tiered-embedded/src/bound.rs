@@ -325,6 +325,18 @@ mod tests {
     }
 
     #[test]
+    fn what_a_failed_transaction_has_changed_is_counted_again() {
+        let bound = Bound::new(1_000, 1);
+        for (committed, doubtful) in [(true, false), (false, true)] {
+            bound.doubtful.store(false, Ordering::Release);
+            bound.state.write().leave(1_000, &[written(1, 600), written(2, 600)], NOW);
+            bound.ended(committed);
+            assert_eq!(bound.doubtful.load(Ordering::Acquire), doubtful);
+            assert_eq!(bound.usage().evictions, 1, "those of the failed transaction are none");
+        }
+    }
+
+    #[test]
     fn a_change_of_nothing_removes_nothing() {
         let mut state = state();
         state.leave(1_000, &[written(1, 500), written(2, 501)], NOW);
