@@ -313,6 +313,18 @@ mod tests {
     }
 
     #[test]
+    fn a_prefix_has_so_many_writes_at_most_however_few_keys_they_have() {
+        let of = |first: Sequence, writes: Sequence| {
+            Unit::new((first..first + writes).map(|sequence| write(sequence, "k", 0)).collect(), 0, None)
+        };
+        let most = MAX_WRITES as u64;
+        let mut exact = queue([of(0, most - 1), of(most, 1), of(most + 1, 1)]);
+        assert_eq!(firsts(&exact.take_prefix(None)), [0, most], "exactly as many");
+        let mut over = queue([of(0, most - 1), of(most, 2)]);
+        assert_eq!(firsts(&over.take_prefix(None)), [0], "one more would be too many");
+    }
+
+    #[test]
     fn what_was_recovered_is_taken_in_one_piece_and_told_apart_until_it_is_flushed() {
         let whole = OPERATIONS as u64;
         let mut queue = Queue::default();
