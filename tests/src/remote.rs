@@ -8,7 +8,7 @@ use tiered::{Error, ErrorKind, Result, Store};
 use tiered_services::Service;
 
 /// Largest value of the stacks, in bytes.
-const MAX_VALUE: u64 = 4 << 20;
+pub(crate) const MAX_VALUE: u64 = 4 << 20;
 
 /// The URL of a server.
 fn url(service: Service) -> Result<String> {
@@ -40,11 +40,11 @@ pub(crate) async fn postgres(folder: &Path, name: &str) -> Result<Arc<dyn Store>
 
 /// Opens a prefix of its own.
 #[cfg(feature = "s3")]
-pub(crate) async fn s3(folder: &Path, name: &str) -> Result<Arc<dyn Store>> {
+pub(crate) async fn s3(folder: &Path, name: &str, max_value: u64) -> Result<Arc<dyn Store>> {
     let (access, secret) = tiered_services::S3_CREDENTIALS;
     let config = tiered::s3::S3Config::new(tiered_services::S3_BUCKET).endpoint(&url(Service::S3)?);
     let config = config.prefix(&format!("matrix/{}/", id(folder, name))).credentials(access, secret, None);
-    Ok(Arc::new(config.max_value(MAX_VALUE).open().await?))
+    Ok(Arc::new(config.max_value(max_value).open().await?))
 }
 
 /// Makes the bucket, where it is not there.
@@ -52,7 +52,7 @@ pub(crate) async fn s3(folder: &Path, name: &str) -> Result<Arc<dyn Store>> {
 /// # Errors
 /// The server's.
 #[cfg(feature = "s3")]
-pub(crate) async fn prepare_s3() -> Result<()> {
+pub async fn prepare_s3() -> Result<()> {
     use tiered::s3::aws_sdk_s3;
     let (access, secret) = tiered_services::S3_CREDENTIALS;
     let config = aws_sdk_s3::Config::builder()

@@ -111,7 +111,7 @@ impl Tier {
             #[cfg(feature = "postgres")]
             Self::Postgres => return crate::remote::postgres(folder, name).await,
             #[cfg(feature = "s3")]
-            Self::S3 => return crate::remote::s3(folder, name).await,
+            Self::S3 => return crate::remote::s3(folder, name, crate::remote::MAX_VALUE).await,
         };
         tiered::open(&url, Create::IfAbsent).await
     }

@@ -55,7 +55,17 @@ pub(crate) fn run() -> Result<(), String> {
     let [set_up, mut compile, rest @ ..] = test::stages(test::every_stack());
     // The lints have built RocksDB.
     compile.estimate.nothing = 600;
-    let first = [set_up, formatting(), tidy(), lints(), features(), documentation(), dependencies(), compile];
+    let first = [
+        set_up,
+        formatting(),
+        tidy(),
+        lints(),
+        benchmarks(),
+        features(),
+        documentation(),
+        dependencies(),
+        compile,
+    ];
     let pipeline = Pipeline {
         title: "cargo xtask ci: every check and every test, the long ones included",
         stages: first.into_iter().chain(rest).chain(long()).collect(),
@@ -92,6 +102,20 @@ fn lints() -> Stage {
         vital: true,
         run: |session| {
             let lints = ["clippy", "--quiet", "--workspace", "--all-features", "--all-targets"];
+            session.quiet(cargo(&[&lints[..], &["--", "--deny", "warnings"]].concat()))
+        },
+    }
+}
+
+fn benchmarks() -> Stage {
+    Stage {
+        name: "benchmarks",
+        what: "clippy over the benchmark program, whose peers are no part of the workspace; it is not run",
+        estimate: Estimate { compiled: 20, nothing: 150 },
+        vital: false,
+        run: |session| {
+            let lints =
+                ["clippy", "--quiet", "--locked", "--manifest-path", "bench/Cargo.toml", "--all-targets"];
             session.quiet(cargo(&[&lints[..], &["--", "--deny", "warnings"]].concat()))
         },
     }
@@ -152,7 +176,7 @@ fn long() -> [Stage; 5] {
     [
         Stage {
             name: "instructions",
-            what: "hits and reads take no more of them than they did",
+            what: "hits, writes and reads take no more of them than they did",
             estimate: Estimate::always(80),
             vital: false,
             run: instructions::guard,

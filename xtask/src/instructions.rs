@@ -1,4 +1,4 @@
-//! `cargo xtask instructions`: what hits and reads of a disk cost, in instructions, by valgrind's callgrind. Unlike times they are the
+//! `cargo xtask instructions`: what hits, writes and reads of a disk cost, in instructions, by callgrind. Unlike times they are the
 //! same on a busy machine.
 
 use std::fmt::Write as _;
@@ -86,7 +86,8 @@ fn tables() -> Result<(), String> {
     setup::package("valgrind", "valgrind")?;
     let program = built()?;
     let kinds = output(Command::new(&program))?;
-    for (title, kinds) in ["a hit", "over quick_cache", "a read of 1 KB"].into_iter().zip(kinds.lines()) {
+    let titles = ["a hit", "over quick_cache", "a read of 1 KB", "a write of 100 B"];
+    for (title, kinds) in titles.into_iter().zip(kinds.lines()) {
         let mut counted = Vec::new();
         for kind in kinds.split_whitespace() {
             counted.push((kind, each(&program, kind, READS)?));

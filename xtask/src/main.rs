@@ -36,7 +36,7 @@ commands
   planted  deliberate bugs, and what caught each: [NAME…] [--engine] [--sample N] [--seed S] [--ops N]
   interleavings  the engine under shuttle: [--schedules N]
   fuzz   the fuzz targets, one after the other: [TARGET] [--seconds N]
-  instructions  what hits and reads cost, counted by valgrind; [--check] that none costs more than before
+  instructions  what hits, writes and reads cost, counted by valgrind; [--check] that none costs more than before
   tidy   the rules of ARCHITECTURE.md that a machine can check";
 
 fn main() -> ExitCode {

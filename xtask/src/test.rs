@@ -25,7 +25,7 @@ const REMOTE: [(&str, &[&str]); 2] = [
 ];
 
 /// Programs of the workspace's tests that need servers.
-const NEED_SERVERS: [&str; 2] = ["feed", "shards"];
+const NEED_SERVERS: [&str; 4] = ["amazon", "feed", "judge", "shards"];
 
 /// Programs that have stages of their own, by the name of their test.
 const OWN_STAGE: [&str; 3] = ["matrix", "crash", "instructions"];

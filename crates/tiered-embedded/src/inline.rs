@@ -319,7 +319,11 @@ mod tests {
         }
         rule.was_slow(Permit::Open, MOST_CREDIT + 1, 20);
         assert_eq!(rule.permit(21), None);
-        assert_eq!(rule.credit.load(Ordering::Relaxed), MOST_CREDIT, "a read that it does not cover takes nothing of it");
+        assert_eq!(
+            rule.credit.load(Ordering::Relaxed),
+            MOST_CREDIT,
+            "a read that it does not cover takes nothing of it"
+        );
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! Hits and reads of a disk, to be counted in instructions: `cargo xtask instructions` runs this program under callgrind, which
-//! counts the same on a busy machine. `KIND NUMBER` makes so many reads of one kind; without arguments it lists the kinds.
+//! Hits, writes and reads of a disk, to be counted in instructions: `cargo xtask instructions` runs this program under callgrind, which
+//! counts the same on a busy machine. `KIND NUMBER` makes so many calls of one kind; without arguments it lists the kinds.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 mod disk;
 mod quick;
+mod writes;
 
 use std::future::Future;
 use std::hint::black_box;
@@ -110,7 +111,10 @@ const HITS: [&str; 7] = ["store", "moka", "dyn", "text", "blocking", "typed", "d
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let [kind, number] = arguments.as_slice() else {
-        println!("{}\n{}\n{}", HITS.join(" "), quick::KINDS.join(" "), disk::KINDS.join(" "));
+        let kinds: [&[&str]; 4] = [&HITS, &quick::KINDS, &disk::KINDS, &writes::KINDS];
+        for kinds in kinds {
+            println!("{}", kinds.join(" "));
+        }
         return;
     };
     let number = number.parse().unwrap_or(0);
@@ -119,6 +123,9 @@ fn main() {
     }
     if disk::KINDS.contains(&kind.as_str()) {
         return disk::read(kind, number);
+    }
+    if writes::KINDS.contains(&kind.as_str()) {
+        return writes::write(kind, number);
     }
     let hits = Hits::new();
     counted(|| {

@@ -26,7 +26,14 @@ type Raw = quick_cache::sync::Cache<Key, Entry, quick_cache::UnitWeighter, foldh
 
 /// A backend that stops answering writes.
 #[derive(Debug, Default)]
-struct Stuck(Arc<AtomicBool>);
+pub(crate) struct Stuck(Arc<AtomicBool>);
+
+impl Stuck {
+    /// A backend that stops when `stuck` is set.
+    pub(crate) fn new(stuck: &Arc<AtomicBool>) -> Self {
+        Self(Arc::clone(stuck))
+    }
+}
 
 #[async_trait]
 impl Interceptor for Stuck {
@@ -57,7 +64,7 @@ impl Hits {
             .build()
             .await?;
         let stuck = Arc::new(AtomicBool::new(false));
-        let backend = Intercept::new(MemoryStore::new(), Stuck(Arc::clone(&stuck)));
+        let backend = Intercept::new(MemoryStore::new(), Stuck::new(&stuck));
         let pending = TieredStore::builder(frontend().await?, backend)
             .write_policy(WritePolicy::WriteBehind)
             .journal(VolatileJournal::new())

@@ -207,6 +207,7 @@ impl Queue {
 
     /// Puts a unit where its sequence belongs.
     pub(super) fn insert(&mut self, unit: Unit) {
+        // Two units never have the same sequence.
         let at = self.units.partition_point(|before| before.first() < unit.first());
         self.units.insert(at, unit);
     }
