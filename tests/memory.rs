@@ -1,11 +1,13 @@
 //! A sync of any size takes the same memory: a million keys pass through less than a megabyte. A walk with a workspace takes some
 //! bytes a key.
 //!
-//! `TIERED_WALK_KEYS` walks more keys.
+//! `TIERED_SYNC_KEYS` and `TIERED_WALK_KEYS` take more keys. With `--nocapture` both print their figures.
+#![allow(clippy::print_stdout, reason = "the figures of a long run are of interest")]
 
 use std::alloc::System;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
@@ -20,7 +22,9 @@ use tokio::sync::Mutex;
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-const KEYS: u64 = 1_000_000;
+/// Keys of a short sync, and of a long one.
+const FEW: u64 = 100_000;
+const MANY: u64 = 1_000_000;
 
 /// Bytes of a value: a window of copies is some tens of them.
 const VALUE: usize = 1000;
@@ -36,9 +40,9 @@ fn held() -> usize {
     stats.bytes_allocated.saturating_sub(stats.bytes_deallocated)
 }
 
-/// Lists a million keys and holds none of them.
+/// Lists so many keys and holds none of them.
 #[derive(Debug)]
-struct Endless(Capabilities, Stamp);
+struct Endless(Capabilities, Stamp, u64);
 
 #[async_trait]
 impl Store for Endless {
@@ -59,7 +63,7 @@ impl Store for Endless {
         Ok(Deleted::committed(false))
     }
     fn list(&self, _: ListOptions) -> ListStream {
-        Box::pin(futures_util::stream::iter((0..KEYS).map(|index| {
+        Box::pin(futures_util::stream::iter((0..self.2).map(|index| {
             let key = Key::new(format!("{index:08}"))?;
             Ok(Listed::new(key, VALUE as u64))
         })))
@@ -157,26 +161,46 @@ async fn walked(keys: u64) -> usize {
     peak.load(Ordering::Relaxed).saturating_sub(before)
 }
 
+/// So many keys, or as many as a variable says.
+fn keys_of(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|keys| keys.parse().ok()).unwrap_or(otherwise)
+}
+
 #[tokio::test]
 async fn a_walk_with_a_workspace_takes_some_bytes_a_key() {
     let _alone = ALONE.lock().await;
     // More than wait for their turn at a time, which takes the same however many there are.
     let few = 20_000;
-    let many = std::env::var("TIERED_WALK_KEYS").ok().and_then(|keys| keys.parse().ok()).unwrap_or(80_000);
-    let (less, more) = (walked(few).await, walked(many).await);
+    let many = keys_of("TIERED_WALK_KEYS", 80_000);
+    let less = walked(few).await;
+    let began = Instant::now();
+    let more = walked(many).await;
+    println!("walk: {many} keys, {more} bytes at the peak, {:.1} s", began.elapsed().as_secs_f64());
     let each = more.saturating_sub(less) / usize::try_from(many - few).expect("fits");
     assert!(each < 16, "{few} keys took {less} bytes, and {many} keys {more}: {each} each");
 }
 
-#[tokio::test]
-async fn a_sync_of_a_million_keys_takes_less_than_a_megabyte() {
-    let _alone = ALONE.lock().await;
+/// What a sync of so many keys holds at its peak.
+async fn synced(keys: u64) -> usize {
     let peak = Arc::new(AtomicUsize::new(0));
-    let from: Arc<dyn Store> = Arc::new(Endless(declared("endless"), Stamp::system()));
+    let from: Arc<dyn Store> = Arc::new(Endless(declared("endless"), Stamp::system(), keys));
     let to: Arc<dyn Store> = Arc::new(Void(declared("void"), Stamp::system(), Arc::clone(&peak)));
     let before = held();
+    let began = Instant::now();
     let report = sync(&from, &to, &Refresh, &SyncOptions::new()).await.expect("syncs");
-    assert_eq!((report.listed_from, report.copied, report.bytes), (KEYS, KEYS, KEYS * VALUE as u64));
+    let seconds = began.elapsed().as_secs_f64();
+    assert_eq!((report.listed_from, report.copied, report.bytes), (keys, keys, keys * VALUE as u64));
     let taken = peak.load(Ordering::Relaxed).saturating_sub(before);
-    assert!(taken > VALUE && taken < MOST, "the sync of {KEYS} keys took {taken} bytes at its peak");
+    println!("sync: {keys} keys, {taken} bytes at the peak, {seconds:.1} s");
+    taken
+}
+
+#[tokio::test]
+async fn a_sync_takes_less_than_a_megabyte_and_no_more_for_ten_times_as_many_keys() {
+    let _alone = ALONE.lock().await;
+    let few = synced(FEW).await;
+    assert!(few > VALUE && few < MOST, "the sync of {FEW} keys took {few} bytes at its peak");
+    let keys = keys_of("TIERED_SYNC_KEYS", MANY);
+    let many = synced(keys).await;
+    assert!(many * 10 < few * 11, "{FEW} keys took {few} bytes, and {keys} keys {many}");
 }
