@@ -6,16 +6,18 @@ mod listing;
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tiered_conformance::Dice;
 use tiered_core::sync::{FullSync, PopulateMissing, Refresh, SyncOptions, SyncStrategy};
 use tiered_core::{
-    Delete, Entry, Error, ErrorKind, Key, Outcome, Precondition, Put, Read, ReadOptions, Result, Store,
-    StoreExt as _, TieredStore, Version, adapter,
+    Delete, Entry, Error, ErrorKind, Key, Lookup, Metadata, Outcome, Precondition, Put, Read, ReadOptions,
+    Result, Store, StoreExt as _, TieredStore, Version, adapter,
 };
 
 use crate::checker::MAX_EVENTS;
@@ -26,7 +28,8 @@ use crate::trace::Trace;
 use crate::value;
 
 pub(crate) use events::Told;
-use events::{Answers, version_of};
+pub(crate) use events::version_of;
+use events::{Answers, value_of};
 
 /// Writes of unknown outcome that a key may have in an epoch: each doubles the checker's work.
 const MAX_OPEN: usize = 8;
@@ -227,9 +230,9 @@ impl Clients {
         let kind = self.below(if careful { 50 } else { 100 });
         self.trace.note(&format!("{kind} on {name}"));
         match kind {
-            0..30 => self.read(store, key, name).await,
-            30..34 => self.read_many(store).await,
-            34..36 => self.read_range(store, key, name).await,
+            0..18 => self.read(store, key, name).await,
+            18..32 => self.read_range(store, key, name).await,
+            32..36 => self.read_many(store).await,
             36..43 => self.list(store).await,
             // It would take what only a local cache has.
             43..46 if self.config.is_local() => self.read(store, key, name).await,
@@ -276,10 +279,53 @@ impl Clients {
 
     async fn read_range(&self, store: &TieredStore, key: usize, name: &Key) {
         let begun = self.tick();
-        let end = 16 + self.below(4_000);
-        if let Ok(read) = store.load(name, &ReadOptions::new().range(0..end)).await {
-            self.end_read(key, Some(begun), read.into_entry().as_ref());
+        let ranges: Vec<Range<u64>> = (0..1 + self.below(3)).map(|_| self.some_range()).collect();
+        let read = if let [range] = ranges.as_slice() {
+            let read = store.load(name, &ReadOptions::new().range(range.clone())).await;
+            read.map(|read| {
+                read.into_entry().map(|entry| (Arc::clone(entry.metadata()), vec![entry.into_value()]))
+            })
+        } else {
+            let read = store.get_ranges(name, &ranges, &ReadOptions::new()).await;
+            read.map(|read| match read.lookup {
+                Lookup::Found(slices) => Some((slices.metadata, slices.values)),
+                Lookup::Unchanged | Lookup::Changed | Lookup::Absent => None,
+            })
+        };
+        if let Ok(found) = read {
+            self.end_read_of_parts(key, begun, &ranges, found);
         }
+    }
+
+    /// Often the beginning, or all there is.
+    fn some_range(&self) -> Range<u64> {
+        let start = if self.below(3) == 0 { 0 } else { self.below(2_800) };
+        let len = if self.below(4) == 0 { 200_000 } else { 1 + self.below(1_500) };
+        start..start + len
+    }
+
+    /// I14: ends a read of parts, all of which must be of the one version that the answer names.
+    fn end_read_of_parts(
+        &self,
+        key: usize,
+        begun: u64,
+        ranges: &[Range<u64>],
+        found: Option<(Arc<Metadata>, Vec<Bytes>)>,
+    ) {
+        let mut seen = 0;
+        if let Some((metadata, parts)) = found {
+            let Some(number) = value_of(&metadata.version) else {
+                return self.fault(key, &format!("the version {} was never written", metadata.version));
+            };
+            seen = number;
+            for (range, part) in ranges.iter().zip(&parts) {
+                if let Err(why) = value::judge_part(number, part, metadata.size, range) {
+                    return self.fault(key, &why);
+                }
+            }
+        }
+        let event = self.histories.lock().get_mut(key).map_or(0, |h| h.begin(begun, Effect::Read(seen)));
+        self.end(Begun { key, event }, Effect::Read(seen));
     }
 
     async fn head(&self, store: &TieredStore, key: usize, name: &Key) {

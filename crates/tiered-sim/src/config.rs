@@ -248,6 +248,9 @@ fn draw_settings(dice: &mut Dice) -> TieredSettings {
     };
     settings.write_deadline = one_of(dice, None, &[None, None, Some(ms(40))]);
     settings.frontend_patience = one_of(dice, ms(2_000), &[ms(30)]);
+    // Blocks of which most values have several, and some that hold each value as a whole.
+    settings.block_size = one_of(dice, Some(1 << 10), &[Some(1 << 10), Some(2_000), Some(64 << 10), None]);
+    settings.fill_whole = one_of(dice, 1 << 10, &[0, 2 << 10, 1 << 20]);
     settings.negative_ttl = one_of(dice, None, &[Some(ms(20)), Some(ms(60_000))]);
     let stale = [ServeStale::Unlimited, ServeStale::AtMost(ms(300))];
     settings.serve_stale = one_of(dice, ServeStale::Never, &stale);
