@@ -42,7 +42,6 @@ use crate::tier::Tier;
 
 use kept::Kept;
 
-pub(crate) use fill::Filled;
 pub(crate) use session::{Sessions, fresh_seed};
 
 /// What the frontend has for a read.
@@ -74,6 +73,17 @@ pub(crate) enum Changed {
     Done,
     /// It failed or has not returned: the key is in quarantine.
     Quarantined,
+}
+
+/// How a fill ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// The frontend has changed.
+    Done,
+    /// The fill token was revoked, or something else was in the way.
+    Revoked,
+    /// The frontend is as it was, or failed.
+    Not,
 }
 
 /// The frontend.

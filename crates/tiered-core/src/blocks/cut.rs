@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Grid, Names};
+use super::grid::Grid;
+use super::name::Names;
 use crate::entry::{Entry, Metadata, Note, Origin};
 use crate::error::Result;
 use crate::key::Key;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Changed, Frontend, Replaceable};
+use super::{Changed, Filled, Frontend, Replaceable};
 use crate::blocks::Stub;
 use crate::entry::{Entry, Origin};
 use crate::key::Key;
@@ -20,17 +20,6 @@ pub(crate) enum Fill {
     Install(Entry),
     /// A removal.
     Remove,
-}
-
-/// How a fill ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Filled {
-    /// The frontend has changed.
-    Done,
-    /// The fill token was revoked, or something else was in the way.
-    Revoked,
-    /// The frontend is as it was, or failed.
-    Not,
 }
 
 impl Frontend {

@@ -76,6 +76,7 @@ pub enum Staleness {
 /// assert_eq!(guarantees.durability, Durability::Volatile);
 /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
 /// ```
+#[expect(clippy::struct_excessive_bools, reason = "promises that have nothing to do with each other")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Guarantees {

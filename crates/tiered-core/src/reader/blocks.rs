@@ -111,17 +111,19 @@ impl Reader {
             }
         };
         let early = self.plan.settings().fill == FillTiming::AfterAnswer;
-        let announce = |index: &u64, block: &Bytes| {
-            if let Some(leading) = led.get(index) {
-                leading.announce(Fetched::Block(block.clone()));
+        let announce = || {
+            for (index, block) in &blocks {
+                if let Some(leading) = led.get(index) {
+                    leading.announce(Fetched::Block(block.clone()));
+                }
             }
         };
         if early {
-            blocks.iter().for_each(|(index, block)| announce(index, block));
+            announce();
         }
         self.keep_blocks(cut, &blocks).await;
         if !early {
-            blocks.iter().for_each(|(index, block)| announce(index, block));
+            announce();
         }
     }
 

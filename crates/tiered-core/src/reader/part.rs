@@ -224,13 +224,11 @@ impl Reader {
         let lookup = entry.clone().map_or(Lookup::Absent, Lookup::Found);
         let answer = Ok(Read { lookup, source: Source::Backend, age, stale });
         let fill = async {
-            match entry {
-                Some(entry) => self.keep_part(&leader, &key, &entry, &asked, &replaces).await,
-                None => {
-                    let fill = self.frontend.fill_with_absence(sent, &replaces);
-                    self.frontend.fill(&leader, &key, fill).await;
-                }
+            if let Some(entry) = entry {
+                return self.keep_part(&leader, &key, &entry, &asked, &replaces).await;
             }
+            let fill = self.frontend.fill_with_absence(sent, &replaces);
+            self.frontend.fill(&leader, &key, fill).await;
         };
         match self.plan.settings().fill {
             FillTiming::AfterAnswer => {

@@ -312,7 +312,7 @@ async fn a_stub_is_never_the_value() {
     assert!(front.peek(&k).is_none() && front.get(&k).await.expect("reads").is_none());
     assert!(store.peek(&k).is_none());
     assert_eq!(front.keys("").await.expect("lists"), []);
-    assert_eq!(store.keys("").await.expect("lists"), [k.clone()]);
+    assert_eq!(store.keys("").await.expect("lists"), [key("k")]);
     back.taken();
     // Reads of the whole ask the backend, and keep what they get.
     let many = store.get_many(&[k.clone(), key("none")], &ReadOptions::new()).await;
@@ -660,7 +660,7 @@ impl Leave for TieredStore {
 async fn a_stub_is_compared_again_once_it_is_older_than_it_may_be() {
     let (lasting, large) = (Lasting::new(), value(1, SIZE));
     lasting.back.inner().set("k", large.clone()).await.expect("written");
-    let store = lasting.open(|builder| builder.max_stale(Duration::from_secs(60))).await;
+    let store = lasting.open(|builder| builder.max_stale(Duration::from_mins(1))).await;
     range_of(&store, 0..3 * BLOCK).await;
     assert_eq!(lasting.back.taken().len(), 1);
     lasting.clock.advance(Duration::from_secs(59));
@@ -685,9 +685,8 @@ async fn a_stub_is_compared_again_once_it_is_older_than_it_may_be() {
 async fn a_stale_range_is_served_from_complete_blocks_alone() {
     let (lasting, large) = (Lasting::new(), value(1, SIZE));
     lasting.back.inner().set("k", large.clone()).await.expect("written");
-    let stale = |builder: TieredBuilder| {
-        builder.max_stale(Duration::from_secs(60)).serve_stale(ServeStale::Unlimited)
-    };
+    let stale =
+        |builder: TieredBuilder| builder.max_stale(Duration::from_mins(1)).serve_stale(ServeStale::Unlimited);
     let store = lasting.open(stale).await;
     range_of(&store, 2 * BLOCK..5 * BLOCK).await;
     lasting.clock.advance(Duration::from_secs(100));
