@@ -187,7 +187,9 @@ impl Clients {
     }
 
     pub(crate) fn next_value(&self) -> Value {
-        self.values.fetch_add(1, Ordering::Relaxed)
+        let number = self.values.fetch_add(1, Ordering::Relaxed);
+        // Those are large.
+        if self.config.blocks { number * value::LARGE } else { number }
     }
 
     /// A client's work for an epoch.
@@ -231,8 +233,10 @@ impl Clients {
         self.trace.note(&format!("{kind} on {name}"));
         match kind {
             0..18 => self.read(store, key, name).await,
-            18..32 => self.read_range(store, key, name).await,
-            32..36 => self.read_many(store).await,
+            18..30 if self.config.blocks => self.read_ranges(store, key, name).await,
+            18..30 => self.read(store, key, name).await,
+            30..34 => self.read_many(store).await,
+            34..36 => self.read_range(store, key, name, vec![0..16 + self.below(4_000)]).await,
             36..43 => self.list(store).await,
             // It would take what only a local cache has.
             43..46 if self.config.is_local() => self.read(store, key, name).await,
@@ -277,9 +281,16 @@ impl Clients {
         }
     }
 
-    async fn read_range(&self, store: &TieredStore, key: usize, name: &Key) {
+    /// Reads ranges one after the other, as a reader of a file does: the first leaves blocks, which the others find.
+    async fn read_ranges(&self, store: &TieredStore, key: usize, name: &Key) {
+        for _ in 0..1 + self.below(4) {
+            let ranges = (0..1 + self.below(3)).map(|_| self.some_range()).collect();
+            self.read_range(store, key, name, ranges).await;
+        }
+    }
+
+    async fn read_range(&self, store: &TieredStore, key: usize, name: &Key, ranges: Vec<Range<u64>>) {
         let begun = self.tick();
-        let ranges: Vec<Range<u64>> = (0..1 + self.below(3)).map(|_| self.some_range()).collect();
         let read = if let [range] = ranges.as_slice() {
             let read = store.load(name, &ReadOptions::new().range(range.clone())).await;
             read.map(|read| {

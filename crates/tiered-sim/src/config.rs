@@ -80,6 +80,8 @@ pub(crate) struct Config {
     pub(crate) middle: bool,
     pub(crate) back: Back,
     pub(crate) settings: TieredSettings,
+    /// Whether values are large and read by ranges, of which the frontend keeps blocks.
+    pub(crate) blocks: bool,
     pub(crate) journaling: Journaling,
     /// Whether write-behind owns its backend by a lease.
     pub(crate) leased: bool,
@@ -132,7 +134,8 @@ impl Config {
             Back::Atomic,
             &[Back::Atomic, Back::OneByOne, Back::OneByOne, Back::OneByOne, Back::Redb],
         );
-        let settings = draw_settings(dice);
+        let mut settings = draw_settings(dice);
+        let blocks = draw_blocks(&mut dice.clone(), &mut settings);
         // Preloaded, and never written: a server is enough.
         let back = if settings.write_policy == WritePolicy::FrontendOnly { Back::OneByOne } else { back };
         let durable = |rarity| Journaling::Durable { rarity };
@@ -173,6 +176,7 @@ impl Config {
             middle: dice.below(6) == 0,
             back,
             settings,
+            blocks,
             journaling,
             leased,
             keys,
@@ -221,6 +225,19 @@ const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
+/// Whether the frontend keeps blocks, and how. By dice of their own: what else a seed draws does not depend on it.
+fn draw_blocks(dice: &mut Dice, settings: &mut TieredSettings) -> bool {
+    if settings.write_policy == WritePolicy::FrontendOnly || dice.below(3) > 0 {
+        settings.block_size = None;
+        return false;
+    }
+    settings.block_size = one_of(dice, Some(1 << 10), &[Some(2_000)]);
+    settings.fill_whole = one_of(dice, 0, &[0, 2_000]);
+    // What is written is not in the frontend as a whole either, but for some seeds.
+    settings.max_fill = one_of(dice, Some(1_000), &[Some(1_000), None]);
+    true
+}
+
 fn draw_settings(dice: &mut Dice) -> TieredSettings {
     let policies = [
         WritePolicy::WriteAround,
@@ -248,9 +265,6 @@ fn draw_settings(dice: &mut Dice) -> TieredSettings {
     };
     settings.write_deadline = one_of(dice, None, &[None, None, Some(ms(40))]);
     settings.frontend_patience = one_of(dice, ms(2_000), &[ms(30)]);
-    // Blocks of which most values have several, and some that hold each value as a whole.
-    settings.block_size = one_of(dice, Some(1 << 10), &[Some(1 << 10), Some(2_000), Some(64 << 10), None]);
-    settings.fill_whole = one_of(dice, 1 << 10, &[0, 2 << 10, 1 << 20]);
     settings.negative_ttl = one_of(dice, None, &[Some(ms(20)), Some(ms(60_000))]);
     let stale = [ServeStale::Unlimited, ServeStale::AtMost(ms(300))];
     settings.serve_stale = one_of(dice, ServeStale::Never, &stale);

@@ -10,11 +10,14 @@ use crate::history::Value;
 /// Digits that begin a value.
 const DIGITS: usize = 16;
 
+/// Values with a multiple of this number are large.
+pub(crate) const LARGE: Value = 13;
+
 /// The bytes of value number `number`: most are small, some take several chunks of a disk tier.
 pub(crate) fn encode(number: Value) -> Bytes {
     let size = match number {
         n if n % 97 == 0 => 150_000,
-        n if n % 13 == 0 || n % 7 == 3 => 3_000,
+        n if n % LARGE == 0 => 3_000,
         _ => 40,
     };
     let mut value = format!("{number:0DIGITS$}").into_bytes();
