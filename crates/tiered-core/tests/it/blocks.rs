@@ -601,7 +601,9 @@ impl Lasting {
                 all.named(name).with_durability(Durability::PowerLoss).without(Feature::Peeks)
             })
         };
-        let (front, back) = (declared("front"), Intercept::new(declared("back"), Watch::default()));
+        // A frontend that lasts has blocks only within a capacity.
+        let front = declared("front").declaring(|all| all.with(Feature::Evicts));
+        let back = Intercept::new(declared("back"), Watch::default());
         Self { front, back, stamp, clock }
     }
 
@@ -738,7 +740,9 @@ async fn conditional_ranges_are_answered_by_blocks_of_their_version_alone() {
 async fn no_blocks_are_kept_where_they_could_be_wrong_or_are_not_wanted() {
     let repeats = MemoryStore::new().declaring(|all| all.with(Feature::RepeatsVersions));
     let (front, plain) = (MemoryStore::new(), MemoryStore::new());
+    let endless = MemoryStore::new().declaring(|all| all.with_durability(Durability::PowerLoss));
     let builders = [
+        (TieredStore::builder(endless, MemoryStore::new()), "they would fill the disk"),
         (TieredStore::builder(MemoryStore::new(), repeats), "a version can come again"),
         (TieredStore::builder(front, plain.clone()).block_size(None), "not wanted"),
         (
