@@ -53,6 +53,9 @@ pub enum Feature {
     DetectsCorruption,
     /// [`Store::changes`](crate::Store::changes) yields what others wrote.
     Changes,
+    /// A version can come back with other bytes: it is made of a time and a size, say. Range reads of large values leave no
+    /// blocks behind then. A store whose versions are written with its entries never declares it.
+    RepeatsVersions,
     /// Listings may lack keys that reads find. A tiered store declares it where its frontend lists: under the write policy or
     /// the read policy `frontend-only`. An adapter never does.
     PartialListings,
@@ -74,6 +77,7 @@ impl Feature {
         Self::UniqueValidators,
         Self::DetectsCorruption,
         Self::Changes,
+        Self::RepeatsVersions,
         Self::PartialListings,
     ];
 }

@@ -50,12 +50,14 @@ pub enum Origin {
     Tombstone,
     /// The backend had no such entry: an empty one that spares asking again for a while.
     Absence,
+    /// A part of what the backend has: the metadata of a large value without the value (a *stub*), or one of its blocks.
+    Part,
 }
 
 impl Origin {
     /// Whether reads and listings hide the entry unless asked.
     pub const fn is_hidden(self) -> bool {
-        matches!(self, Self::Tombstone | Self::Absence)
+        matches!(self, Self::Tombstone | Self::Absence | Self::Part)
     }
 
     /// Whether the entry was made locally, and is not what the backend has.

@@ -9,8 +9,10 @@
 //! | [`quarantine`](Frontend::quarantine) | serves no hits of a key until a removal has succeeded |
 //! | [`doubt_all`](Frontend::doubt_all) | compares every entry with the backend before its next use |
 
+mod blocks;
 mod change;
 mod fill;
+mod kept;
 mod local;
 mod quarantine;
 mod session;
@@ -19,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::adapter::all_failed;
+use crate::blocks::{Stub, is_block};
 use crate::clock::Stamp;
 use crate::effect::Effect;
 use crate::entry::{Entry, Metadata, Origin, Tombstones};
@@ -37,6 +40,8 @@ use crate::sync_primitives::time;
 use crate::tasks::Tasks;
 use crate::tier::Tier;
 
+use kept::Kept;
+
 pub(crate) use session::{Sessions, fresh_seed};
 
 /// What the frontend has for a read.
@@ -44,6 +49,8 @@ pub(crate) use session::{Sessions, fresh_seed};
 pub(crate) enum Found {
     /// An entry that may be served, a tombstone, or a fresh note of absence.
     Fresh(Entry),
+    /// The metadata of a value that may be served, without the value.
+    Stub(Stub),
     /// Something that does not answer the read.
     Stale(Replaceable),
 }
@@ -56,6 +63,8 @@ pub(crate) enum Replaceable {
     Damaged,
     /// An entry that must be compared with the backend first.
     Doubtful(Entry),
+    /// The metadata of a value without the value, to be compared first or not.
+    Stub(Stub),
 }
 
 /// How a change of the frontend ended.
@@ -66,12 +75,25 @@ pub(crate) enum Changed {
     Quarantined,
 }
 
+/// How a fill ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// The frontend has changed.
+    Done,
+    /// The fill token was revoked, or something else was in the way.
+    Revoked,
+    /// The frontend is as it was, or failed.
+    Not,
+}
+
 /// The frontend.
 #[derive(Debug)]
 pub(crate) struct Frontend {
     tier: Tier,
     slots: Arc<Slots>,
     sessions: Sessions,
+    /// The blocks that are known to be in the frontend.
+    kept: Kept,
     plan: Arc<Plan>,
     stamp: Stamp,
     tasks: Tasks,
@@ -84,6 +106,7 @@ impl Frontend {
             tier,
             slots: parts.slots(),
             sessions,
+            kept: Kept::new(),
             plan: parts.plan(),
             stamp: parts.stamp(),
             tasks: parts.tasks(),
@@ -150,7 +173,7 @@ impl Frontend {
     pub(crate) fn fits(&self, key: &Key, size: u64) -> bool {
         let limits = self.tier.capabilities();
         let max_fill = self.plan.settings().max_fill.unwrap_or(u64::MAX);
-        key.len() <= limits.max_key() && size <= limits.max_value().min(max_fill)
+        key.len() <= limits.max_key() && size <= limits.max_value().min(max_fill) && !is_block(key)
     }
 
     /// Whether an entry may be served without asking the backend; `max_stale` in milliseconds.
@@ -161,6 +184,8 @@ impl Frontend {
             Origin::Absence => max_stale.min(self.plan.max_age_of_absence()),
             Origin::Backend if self.plan.revalidates() => max_stale,
             Origin::Backend | Origin::Local | Origin::Tombstone => return true,
+            // Neither is an entry.
+            Origin::Part => return false,
         };
         if note.session != self.sessions.current() {
             return false;
@@ -183,6 +208,9 @@ impl Frontend {
             },
             None => self.load(key, options).await,
         };
+        if let Some(stub) = self.stub_in(key, options, &asked).await {
+            return Ok(self.judge_stub(stub, options.freshness));
+        }
         match asked {
             Ok(found) => Ok(self.judge(found, self.plan.max_stale_millis(options.freshness))),
             Err(error)
@@ -219,6 +247,12 @@ impl Frontend {
             let reads = self.load_many(&asked, options).await;
             for ((index, key), read) in indexes.into_iter().zip(&asked).zip(reads) {
                 let judged = match read {
+                    // A stub, which is read by itself.
+                    Ok(read)
+                        if read.entry().is_some_and(|entry| entry.metadata().note.origin == Origin::Part) =>
+                    {
+                        None
+                    }
                     Ok(read) => Some(self.judge(read.into_entry(), max_stale)),
                     Err(error) if error.kind() == ErrorKind::InvalidRange => None,
                     Err(error) => self.after_failed_look(key, options.freshness, error).ok(),
@@ -237,7 +271,8 @@ impl Frontend {
         let (origin, fresh) = (entry.metadata().note.origin, self.is_fresh(entry.metadata(), max_stale));
         // Written under another policy: it is not the backend's, so a fill replaces it.
         let foreign = origin.is_local() && !self.plan.is_local();
-        if foreign || (origin == Origin::Absence && !fresh) {
+        let useless = origin == Origin::Part || (origin == Origin::Absence && !fresh);
+        if foreign || useless {
             return Found::Stale(Replaceable::Damaged);
         }
         if fresh { Found::Fresh(entry) } else { Found::Stale(Replaceable::Doubtful(entry)) }

@@ -23,6 +23,7 @@ pub mod adapter;
 mod attributes;
 mod backoff;
 mod batch;
+mod blocks;
 mod breaker;
 mod capability;
 mod claim;

@@ -259,6 +259,14 @@ pub struct Stats {
     pub joined: u64,
     /// Entries copied to the frontend on a miss.
     pub fills: u64,
+    /// Blocks of large values that the frontend had for a range read.
+    pub block_hits: u64,
+    /// Blocks of large values that were copied to the frontend.
+    pub block_fills: u64,
+    /// Blocks of large values that were read and not kept, because the frontend does not take their key.
+    pub blocks_refused_by_size: u64,
+    /// Loads of large values that were not kept, because a write came in between.
+    pub blocks_refused_by_token: u64,
     /// Reads answered by the frontend's note that the backend has no such entry.
     pub absence_hits: u64,
     /// Reads answered by an entry older than it should be, because the backend could not be asked.
@@ -340,6 +348,10 @@ counts! {
     BackendRead => backend_reads,
     Joined => joined,
     Fill => fills,
+    BlockHit => block_hits,
+    BlockFill => block_fills,
+    BlocksRefusedBySize => blocks_refused_by_size,
+    BlocksRefusedByToken => blocks_refused_by_token,
     AbsenceHit => absence_hits,
     StaleAnswer => stale_answers,
     RejectedByBreaker => rejected_by_breaker,

@@ -4,6 +4,7 @@
 //! what the tiers declare; it refuses what cannot keep its promises and derives the rest as data. No other module reads
 //! a policy.
 
+mod blocks;
 mod check;
 mod declared;
 mod derive;
@@ -13,6 +14,7 @@ mod tests;
 
 use std::time::Duration;
 
+use crate::blocks::{Grid, is_block};
 use crate::capability::{Capabilities, Feature, Sharing};
 use crate::error::Result;
 use crate::key::Key;
@@ -61,6 +63,8 @@ pub(crate) struct Plan {
     sharing: Sharing,
     /// Whether the backend's batches are atomic.
     atomic: bool,
+    /// How values are cut into blocks, where the frontend keeps some.
+    grid: Option<Grid>,
     capabilities: Capabilities,
     guarantees: Guarantees,
 }
@@ -87,7 +91,9 @@ impl Plan {
             MaxStale::Auto | MaxStale::Unlimited => None,
         };
         let staleness = staleness(&settings, declared, sharing, max_stale);
-        let guarantees = Guarantees::of(&settings, frontend, backend, declared.journaled(), staleness);
+        let grid = blocks::grid(&settings, frontend, backend);
+        let mut guarantees = Guarantees::of(&settings, frontend, backend, declared.journaled(), staleness);
+        guarantees.keep_blocks(grid.is_some());
         let others_write = declared.others_write(sharing);
         let capabilities = derive::capabilities(&settings, frontend, backend, &guarantees, others_write);
         let route = match settings.write_policy {
@@ -107,6 +113,7 @@ impl Plan {
             negative_ttl_millis,
             sharing,
             atomic,
+            grid,
             capabilities,
             guarantees,
         })
@@ -140,6 +147,21 @@ impl Plan {
     /// Whether the engine keeps this key of the backend for itself: the record of the lease.
     pub(crate) fn reserves(&self, key: &Key) -> bool {
         self.declared.leased().is_some() && key.as_str() == OWNER
+    }
+
+    /// How values are cut into blocks that the frontend keeps; `None` where it keeps none.
+    pub(crate) const fn grid(&self) -> Option<Grid> {
+        self.grid
+    }
+
+    /// Values of at most this many bytes are kept as a whole, also where a range is read.
+    pub(crate) fn fill_whole(&self) -> u64 {
+        self.settings.fill_whole.min(self.settings.max_fill.unwrap_or(u64::MAX))
+    }
+
+    /// Whether no one may write this key: the engine keeps something of its own under it.
+    pub(crate) fn refuses(&self, key: &Key) -> bool {
+        self.reserves(key) || is_block(key)
     }
 
     /// The tier that holds what is written, in the end.

@@ -1,8 +1,10 @@
 //! Reads: the key's slot first, then the frontend, then one backend read for all who wait.
 
+mod blocks;
 mod list;
 mod load;
 mod many;
+mod part;
 mod stale;
 mod stream;
 
@@ -18,7 +20,7 @@ use crate::observe::{Count, Recorder};
 use crate::parts::Parts;
 use crate::plan::Plan;
 use crate::read::{Lookup, Read, ReadOptions, Source};
-use crate::slot::{Gate, Glance, Slots};
+use crate::slot::{Fetches, Gate, Glance, Slots};
 use crate::store::answer;
 use crate::tasks::Tasks;
 use crate::tier::Tier;
@@ -28,6 +30,7 @@ use crate::tier::Tier;
 pub(crate) struct Reader {
     plan: Arc<Plan>,
     slots: Arc<Slots>,
+    fetches: Arc<Fetches>,
     frontend: Arc<Frontend>,
     backend: Arc<Tier>,
     stamp: Stamp,
@@ -40,6 +43,7 @@ impl Reader {
         Arc::new(Self {
             plan: parts.plan(),
             slots: parts.slots(),
+            fetches: Fetches::new(),
             frontend,
             backend,
             stamp: parts.stamp(),
@@ -105,12 +109,17 @@ impl Reader {
 
     /// One attempt; `None` when the key's state changed under it.
     async fn load_once(self: &Arc<Self>, key: &Key, options: &ReadOptions) -> Result<Option<Read>> {
+        if let Some(grid) = self.grid_for(key, options) {
+            return self.load_part(key, options, grid).await;
+        }
         let replaces = match self.frontend.look(key, options).await? {
             // A copy of another version than the one that is asked for does not tell what the backend has.
             Found::Fresh(entry) if options.excludes(entry.version()) && !self.is_last_word(&entry) => {
                 Replaceable::Nothing
             }
             Found::Fresh(entry) => return Ok(Some(self.answer_hit(entry, options))),
+            // The value is not there.
+            Found::Stub(stub) => Replaceable::Stub(stub),
             Found::Stale(replaces) => replaces,
         };
         self.recorder.count(Count::Miss);
@@ -189,6 +198,7 @@ impl Reader {
         match self.frontend.look(key, &options).await? {
             Found::Fresh(entry) if entry.metadata().note.origin.is_hidden() => Ok(None),
             Found::Fresh(entry) => Ok(Some(Arc::clone(entry.metadata()))),
+            Found::Stub(stub) => Ok(Some(Arc::clone(stub.metadata()))),
             Found::Stale(_) if self.plan.frontend_answers_alone(options.freshness) => Ok(None),
             Found::Stale(_) => {
                 let options = ReadOptions { range: None, tombstones: Tombstones::Hide, ..options };

@@ -408,6 +408,14 @@ pub struct TieredSettings {
     /// Values larger than this many bytes are not copied to the frontend; none means the frontend's own limit.
     #[serde(with = "quantity")]
     pub max_fill: Option<u64>,
+    /// Bytes of the blocks in which the frontend keeps large values that are read by ranges: from 1 KiB to 16 MiB, 256 KiB by
+    /// default. None means that range reads leave nothing behind.
+    #[serde(with = "quantity")]
+    pub block_size: Option<u64>,
+    /// Values of at most this many bytes are kept as a whole, once a range read asks for at least half of them; larger ones are
+    /// kept in blocks. 1 MiB by default, and never more than `max_fill`.
+    #[serde(with = "quantity")]
+    pub fill_whole: u64,
     /// At most so many acknowledged writes wait for the backend (write-behind). 10,000 by default: a few seconds
     /// of a fast writer, in memory that a process can spare.
     pub max_pending_operations: usize,
@@ -480,6 +488,8 @@ impl Default for TieredSettings {
             on_connect_failure: OnConnectFailure::default(),
             fill: FillTiming::default(),
             max_fill: None,
+            block_size: Some(256 << 10),
+            fill_whole: 1 << 20,
             max_pending_operations: 10_000,
             max_pending_bytes: 64 << 20,
             on_full: OnFull::default(),

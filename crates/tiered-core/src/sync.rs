@@ -11,6 +11,7 @@ mod group;
 mod merge;
 mod options;
 mod pace;
+mod past_blocks;
 mod plain;
 mod report;
 mod run;
@@ -32,9 +33,10 @@ pub use split::split;
 pub use strategy::{Decision, FullSync, PopulateMissing, Refresh, StrategyName, SyncStrategy};
 pub use walk::{Present, Walk, WalkOptions, WalkReport, walk_sync};
 
+pub(crate) use past_blocks::{list_past_blocks, without_parts};
 pub(crate) use plain::PlainTarget;
 pub(crate) use run::{run, run_keys};
-pub(crate) use target::{Attempt, Batched, Copied, Done, Removed, Target, Task, Theirs, without_absences};
+pub(crate) use target::{Attempt, Batched, Copied, Done, Removed, Target, Task, Theirs};
 pub(crate) use walk::run_walk;
 
 /// Brings `target` in step with `source`, under the prefix of the options.

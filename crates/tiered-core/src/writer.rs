@@ -146,10 +146,14 @@ impl Writes {
     }
 
     fn check_reserved(&self, key: &Key) -> Result<()> {
-        if !self.plan.reserves(key) {
+        if !self.plan.refuses(key) {
             return Ok(());
         }
-        let message = "the record of the lease is kept under this key; use another key";
+        let message = if self.plan.reserves(key) {
+            "the record of the lease is kept under this key; use another key"
+        } else {
+            "blocks of large values have the names that begin with .tiered/block/; use another key"
+        };
         Err(Error::new(ErrorKind::InvalidKey, message).outcome_is(Outcome::NotApplied))
     }
 

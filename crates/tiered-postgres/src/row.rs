@@ -72,6 +72,7 @@ impl Record {
                 Origin::Local => 1,
                 Origin::Tombstone => TOMBSTONE,
                 Origin::Absence => 3,
+                Origin::Part => 4,
             },
             validator: note.validator.as_ref().map(|validator| validator.as_str().to_owned()),
         }
@@ -109,6 +110,7 @@ fn beside_key(row: &PgRow) -> Result<Metadata> {
         1 => Origin::Local,
         TOMBSTONE => Origin::Tombstone,
         3 => Origin::Absence,
+        4 => Origin::Part,
         _ => return Err(damaged("origin")),
     };
     let validator = validator.map(Validator::new).transpose().map_err(|_| damaged("validator"))?;

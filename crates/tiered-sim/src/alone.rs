@@ -3,9 +3,9 @@
 
 use tiered_conformance::Dice;
 use tiered_core::adapter::Clock as _;
-use tiered_core::{Entry, ErrorKind, Put, Store, TieredStore, Timestamp, ownership};
+use tiered_core::{Entry, ErrorKind, Put, Store, TieredStore, Timestamp, adapter, ownership};
 
-use crate::client::{Clients, within};
+use crate::client::{Clients, version_of, within};
 use crate::epoch::{self, PROMPT, raw};
 use crate::value;
 use crate::world::{Life, World};
@@ -59,7 +59,8 @@ async fn write_alone(
     for name in &clients.keys {
         let before = raw(&**back, name).await?;
         if clients.below(2) == 0 {
-            let newer = Put::new(value::encode(clients.next_value()));
+            let number = clients.next_value();
+            let newer = adapter::with_version(Put::new(value::encode(number)), version_of(number));
             store.put(name, newer).await.map_err(told("a newer write"))?;
         }
         all.push([before, raw(&**back, name).await?]);

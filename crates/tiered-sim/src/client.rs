@@ -6,16 +6,18 @@ mod listing;
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tiered_conformance::Dice;
 use tiered_core::sync::{FullSync, PopulateMissing, Refresh, SyncOptions, SyncStrategy};
 use tiered_core::{
-    Delete, Entry, Error, ErrorKind, Key, Outcome, Precondition, Put, Read, ReadOptions, Result, Store,
-    StoreExt as _, TieredStore, Version, adapter,
+    Delete, Entry, Error, ErrorKind, Key, Lookup, Metadata, Outcome, Precondition, Put, Read, ReadOptions,
+    Result, Store, StoreExt as _, TieredStore, Version, adapter,
 };
 
 use crate::checker::MAX_EVENTS;
@@ -26,10 +28,14 @@ use crate::trace::Trace;
 use crate::value;
 
 pub(crate) use events::Told;
-use events::{Answers, version_of};
+pub(crate) use events::version_of;
+use events::{Answers, value_of};
 
 /// Writes of unknown outcome that a key may have in an epoch: each doubles the checker's work.
 const MAX_OPEN: usize = 8;
+
+/// The first of the numbers that stand for reads of ranges.
+const RANGES: u64 = 18;
 
 /// Longer than a run: entries expire by jumps of the clock only.
 pub(crate) const TTL: Duration = Duration::from_hours(24 * 365);
@@ -184,7 +190,9 @@ impl Clients {
     }
 
     pub(crate) fn next_value(&self) -> Value {
-        self.values.fetch_add(1, Ordering::Relaxed)
+        let number = self.values.fetch_add(1, Ordering::Relaxed);
+        // Those are large.
+        if self.config.blocks { number * value::LARGE } else { number }
     }
 
     /// A client's work for an epoch.
@@ -199,9 +207,10 @@ impl Clients {
             let key = usize::try_from(self.below(self.keys.len() as u64)).unwrap_or(0);
             let (full, careful) = {
                 let histories = self.histories.lock();
-                // A batch or a listing adds one to each.
+                // A batch or a listing adds one to each, and readers of ranges up to nine to one.
+                let most = if self.config.blocks { 9 } else { 2 };
                 let full = histories.iter().any(|h| {
-                    h.len() + 2 * usize::try_from(self.config.clients).unwrap_or(0) + 2 > MAX_EVENTS
+                    h.len() + most * usize::try_from(self.config.clients).unwrap_or(0) + 2 > MAX_EVENTS
                 });
                 (full, histories.iter().any(|history| history.open() >= MAX_OPEN + 2))
             };
@@ -225,11 +234,18 @@ impl Clients {
     async fn operate(&self, store: &TieredStore, key: usize, careful: bool) {
         let Some(name) = self.keys.get(key) else { return };
         let kind = self.below(if careful { 50 } else { 100 });
+        // Blocks are of one version: they are found only where a value is read more often than it is written.
+        let kind = if self.config.blocks && self.below(2) == 0 { RANGES } else { kind };
         self.trace.note(&format!("{kind} on {name}"));
         match kind {
-            0..30 => self.read(store, key, name).await,
+            0..RANGES => self.read(store, key, name).await,
+            RANGES..30 if self.config.blocks => self.read_ranges(store, key, name).await,
+            RANGES..30 => self.read(store, key, name).await,
             30..34 => self.read_many(store).await,
-            34..36 => self.read_range(store, key, name).await,
+            34..36 => {
+                let beginning = 0..16 + self.below(4_000);
+                self.read_range(store, key, name, vec![beginning]).await;
+            }
             36..43 => self.list(store).await,
             // It would take what only a local cache has.
             43..46 if self.config.is_local() => self.read(store, key, name).await,
@@ -274,12 +290,66 @@ impl Clients {
         }
     }
 
-    async fn read_range(&self, store: &TieredStore, key: usize, name: &Key) {
+    /// Several readers at the same time, each of some ranges one after the other: the first leave blocks, which the others find.
+    async fn read_ranges(&self, store: &TieredStore, key: usize, name: &Key) {
+        let reader = || async {
+            for _ in 0..=self.below(3) {
+                let ranges = (0..=self.below(3)).map(|_| self.some_range()).collect();
+                self.read_range(store, key, name, ranges).await;
+            }
+        };
+        let readers: Vec<_> = (0..=self.below(3)).map(|_| reader()).collect();
+        futures_util::future::join_all(readers).await;
+    }
+
+    async fn read_range(&self, store: &TieredStore, key: usize, name: &Key, ranges: Vec<Range<u64>>) {
         let begun = self.tick();
-        let end = 16 + self.below(4_000);
-        if let Ok(read) = store.load(name, &ReadOptions::new().range(0..end)).await {
-            self.end_read(key, Some(begun), read.into_entry().as_ref());
+        let read = if let [range] = ranges.as_slice() {
+            let read = store.load(name, &ReadOptions::new().range(range.clone())).await;
+            read.map(|read| {
+                read.into_entry().map(|entry| (Arc::clone(entry.metadata()), vec![entry.into_value()]))
+            })
+        } else {
+            let read = store.get_ranges(name, &ranges, &ReadOptions::new()).await;
+            read.map(|read| match read.lookup {
+                Lookup::Found(slices) => Some((slices.metadata, slices.values)),
+                Lookup::Unchanged | Lookup::Changed | Lookup::Absent => None,
+            })
+        };
+        if let Ok(found) = read {
+            self.end_read_of_parts(key, begun, &ranges, found);
         }
+    }
+
+    /// Often the beginning, or all there is.
+    fn some_range(&self) -> Range<u64> {
+        let start = if self.below(3) == 0 { 0 } else { self.below(2_800) };
+        let len = if self.below(4) == 0 { 200_000 } else { 1 + self.below(1_500) };
+        start..start + len
+    }
+
+    /// I14: ends a read of parts, all of which must be of the one version that the answer names.
+    fn end_read_of_parts(
+        &self,
+        key: usize,
+        begun: u64,
+        ranges: &[Range<u64>],
+        found: Option<(Arc<Metadata>, Vec<Bytes>)>,
+    ) {
+        let mut seen = 0;
+        if let Some((metadata, parts)) = found {
+            let Some(number) = value_of(&metadata.version) else {
+                return self.fault(key, &format!("the version {} was never written", metadata.version));
+            };
+            seen = number;
+            for (range, part) in ranges.iter().zip(&parts) {
+                if let Err(why) = value::judge_part(number, part, metadata.size, range) {
+                    return self.fault(key, &why);
+                }
+            }
+        }
+        let event = self.histories.lock().get_mut(key).map_or(0, |h| h.begin(begun, Effect::Read(seen)));
+        self.end(Begun { key, event }, Effect::Read(seen));
     }
 
     async fn head(&self, store: &TieredStore, key: usize, name: &Key) {

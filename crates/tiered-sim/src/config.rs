@@ -80,6 +80,8 @@ pub(crate) struct Config {
     pub(crate) middle: bool,
     pub(crate) back: Back,
     pub(crate) settings: TieredSettings,
+    /// Whether values are large and read by ranges, of which the frontend keeps blocks.
+    pub(crate) blocks: bool,
     pub(crate) journaling: Journaling,
     /// Whether write-behind owns its backend by a lease.
     pub(crate) leased: bool,
@@ -132,7 +134,8 @@ impl Config {
             Back::Atomic,
             &[Back::Atomic, Back::OneByOne, Back::OneByOne, Back::OneByOne, Back::Redb],
         );
-        let settings = draw_settings(dice);
+        let mut settings = draw_settings(dice);
+        let blocks = draw_blocks(&mut dice.clone(), &mut settings);
         // Preloaded, and never written: a server is enough.
         let back = if settings.write_policy == WritePolicy::FrontendOnly { Back::OneByOne } else { back };
         let durable = |rarity| Journaling::Durable { rarity };
@@ -166,13 +169,15 @@ impl Config {
         let bounded = front == Front::Redb
             && settings.write_policy != WritePolicy::FrontendOnly
             && !keys.is_multiple_of(3);
-        let front_capacity = bounded.then_some(if keys % 3 == 1 { 700 } else { 13_000 });
+        let few = keys % 3 == 1 && !blocks;
+        let front_capacity = bounded.then_some(if few { 700 } else { 13_000 });
         Self {
             front,
             front_capacity,
             middle: dice.below(6) == 0,
             back,
             settings,
+            blocks,
             journaling,
             leased,
             keys,
@@ -219,6 +224,19 @@ impl Config {
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
+}
+
+/// Whether the frontend keeps blocks, and how. By dice of their own: what else a seed draws does not depend on it.
+fn draw_blocks(dice: &mut Dice, settings: &mut TieredSettings) -> bool {
+    if settings.write_policy == WritePolicy::FrontendOnly || dice.below(3) > 0 {
+        settings.block_size = None;
+        return false;
+    }
+    settings.block_size = one_of(dice, Some(1 << 10), &[Some(2_000)]);
+    settings.fill_whole = one_of(dice, 0, &[0, 2_000]);
+    // What is written is not in the frontend as a whole either, but for some seeds.
+    settings.max_fill = one_of(dice, Some(1_000), &[Some(1_000), None]);
+    true
 }
 
 fn draw_settings(dice: &mut Dice) -> TieredSettings {

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tiered_conformance::Dice;
-use tiered_core::adapter::Clock as _;
+use tiered_core::adapter::{Clock as _, Origin, Tombstones};
 use tiered_core::{
     Action, Batch, Delete, Entry, ErrorKind, Expiry, Key, Outcome, Parked, Put, Read, ReadOptions, Store,
     StoreExt as _, Timestamp, WritePolicy,
@@ -329,6 +329,9 @@ async fn agree(world: &World, clients: &Clients, life: &Life, ending: Ending) ->
         if certain && front.is_some() && front != back {
             return Err(format!("{name}: at rest the frontend has {front:?}, the backend {back:?}"));
         }
+        if certain {
+            stub_agrees(life, name, back.as_ref()).await?;
+        }
         let answer =
             life.store.get(name).await.map_err(|error| format!("{name}: at rest: {}", error.chain()))?;
         if answer != back {
@@ -348,6 +351,20 @@ async fn agree(world: &World, clients: &Clients, life: &Life, ending: Ending) ->
         return Err("a local cache has changed its backend".to_owned());
     }
     Ok(())
+}
+
+/// I14: a stub in the frontend is of the version that the backend has.
+async fn stub_agrees(life: &Life, key: &Key, back: Option<&Entry>) -> Checked<()> {
+    let options = ReadOptions::new().tombstones(Tombstones::Show);
+    let read = life.front.load(key, &options).await;
+    let held = read.map_err(|error| format!("{key}: reading the frontend: {}", error.chain()))?.into_entry();
+    let stub = held.filter(|held| held.metadata().note.origin == Origin::Part);
+    match stub {
+        Some(stub) if back.map(Entry::version) != Some(stub.version()) => {
+            Err(format!("{key}: at rest the frontend has the stub {stub:?}, the backend {back:?}"))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Hundreds of entries that are about to expire, between two of the clients' keys: more than any page of a listing.

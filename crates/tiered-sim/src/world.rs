@@ -12,12 +12,13 @@ use tiered_core::adapter::{Clock, Stamp, VersionMint};
 use tiered_core::ownership::Lease;
 use tiered_core::{
     Entry, Events, Feature, Key, MemoryStore, Put, Result, Store, TieredStore, VolatileJournal, WritePolicy,
+    adapter,
 };
 use tiered_journal::{JournalConfig, MemoryFolder};
 use tiered_redb::{Executor, RedbConfig};
 
 use crate::careless::Careless;
-use crate::client::Told;
+use crate::client::{Told, version_of};
 use crate::clock::SimClock;
 use crate::config::{Back, Config, Front, Journaling, Sim};
 use crate::disk::Disk;
@@ -109,7 +110,8 @@ impl World {
         for (number, key) in (FIRST..).zip(keys) {
             let present = number % 2 == 0;
             if present {
-                self.server.put(key, Put::new(value::encode(number))).await?;
+                let put = adapter::with_version(Put::new(value::encode(number)), version_of(number));
+                self.server.put(key, put).await?;
             }
             values.push(if present { number } else { 0 });
         }

@@ -52,6 +52,7 @@ mod stack;
 #[doc = include_str!("../../../README.md")]
 #[doc = include_str!("../../../docs/src/errors.md")]
 #[doc = include_str!("../../../docs/src/hooks.md")]
+#[doc = include_str!("../../../docs/src/large-values.md")]
 struct Pages;
 
 #[cfg(all(doctest, feature = "quick", feature = "blocking", feature = "redb"))]

@@ -26,7 +26,7 @@ fn tombstone() -> Put {
 }
 
 async fn tombstone_hidden(bench: Bench) -> Verdict {
-    for origin in [Origin::Tombstone, Origin::Absence] {
+    for origin in [Origin::Tombstone, Origin::Absence, Origin::Part] {
         is_hidden(&bench, origin).await?;
     }
     Ok(())

@@ -247,7 +247,7 @@ pub(super) async fn put_metadata_refused(bench: Bench) -> Verdict {
 /// stand for an absence. It is a write either way: it replaces the entry that was there before.
 pub(super) async fn put_note_refused(bench: Bench) -> Verdict {
     let key = bench.key("k")?;
-    for origin in [Origin::Local, Origin::Tombstone, Origin::Absence] {
+    for origin in [Origin::Local, Origin::Tombstone, Origin::Absence, Origin::Part] {
         bench.put(&key, "old").await?;
         let validator = Some(Validator::new("\"v\"")?);
         let note = Note::default().with_session(7, 1).with_origin(origin).with_validator(validator);

@@ -48,6 +48,7 @@ pub fn encode_metadata(metadata: &Metadata, out: &mut Vec<u8>) {
         Origin::Local => 1,
         Origin::Tombstone => 2,
         Origin::Absence => 3,
+        Origin::Part => 4,
     });
     if let Some(validator) = &metadata.note.validator {
         put_text(validator.as_str(), out);
@@ -83,6 +84,7 @@ pub fn decode_metadata(rest: &mut &[u8]) -> Option<Metadata> {
         [1] => Origin::Local,
         [2] => Origin::Tombstone,
         [3] => Origin::Absence,
+        [4] => Origin::Part,
         _ => return None,
     };
     let validator = if flags & VALIDATOR == 0 { None } else { Some(Validator::new(take_text(rest)?).ok()?) };
@@ -162,9 +164,14 @@ mod tests {
     #[test]
     fn every_origin_is_kept_and_has_its_own_byte() {
         let plain = (**Stamp::system().entry(&Put::new("")).metadata()).clone();
-        for (byte, origin) in
-            [(0, Origin::Backend), (1, Origin::Local), (2, Origin::Tombstone), (3, Origin::Absence)]
-        {
+        let origins = [
+            (0, Origin::Backend),
+            (1, Origin::Local),
+            (2, Origin::Tombstone),
+            (3, Origin::Absence),
+            (4, Origin::Part),
+        ];
+        for (byte, origin) in origins {
             let metadata = Metadata { note: Note { origin, ..plain.note.clone() }, ..plain.clone() };
             let mut bytes = Vec::new();
             encode_metadata(&metadata, &mut bytes);
@@ -172,7 +179,7 @@ mod tests {
             let at = 1 + 16 + 8 + 8 + 4 + 8 + 8;
             assert_eq!(bytes.get(at), Some(&byte), "{origin:?}");
             assert_eq!(decode_metadata(&mut bytes.as_slice()).expect("decodes").note.origin, origin);
-            for unknown in 4..=255 {
+            for unknown in 5..=255 {
                 bytes[at] = unknown;
                 assert!(decode_metadata(&mut bytes.as_slice()).is_none(), "origin {unknown}");
             }

@@ -91,6 +91,9 @@ impl Frontend {
         let (frontend, owned) = (Arc::clone(self), key.clone());
         let mut running = Box::pin(async move {
             let result = frontend.tier.replace(&owned, copy.as_ref()).await;
+            if result.is_ok() {
+                frontend.retire_blocks(&owned, copy.as_ref());
+            }
             (result, call)
         });
         match time::timeout(self.plan.settings().frontend_patience, running.as_mut()).await {

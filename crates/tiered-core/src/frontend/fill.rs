@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Changed, Frontend, Replaceable};
+use super::{Changed, Filled, Frontend, Replaceable};
+use crate::blocks::Stub;
 use crate::entry::{Entry, Origin};
 use crate::key::Key;
 use crate::observe::{Count, Event};
@@ -24,7 +25,22 @@ pub(crate) enum Fill {
 impl Frontend {
     /// The fill for an entry that the backend has.
     pub(crate) fn fill_with(&self, key: &Key, entry: &Entry, replaces: &Replaceable) -> Fill {
-        if self.fits(key, entry.size()) { Fill::Install(entry.clone()) } else { removal(replaces) }
+        if self.fits(key, entry.size()) {
+            return Fill::Install(entry.clone());
+        }
+        match replaces {
+            // What does not fit as a whole is kept in blocks all the same.
+            Replaceable::Stub(_) => self.fill_with_stub(key, entry, replaces),
+            Replaceable::Nothing | Replaceable::Damaged | Replaceable::Doubtful(_) => removal(replaces),
+        }
+    }
+
+    /// The fill for a value that the frontend keeps in blocks. `entry` need not have the value.
+    pub(crate) fn fill_with_stub(&self, key: &Key, entry: &Entry, replaces: &Replaceable) -> Fill {
+        if self.plan.grid().is_none() || !self.fits(key, Stub::LEN) {
+            return removal(replaces);
+        }
+        Fill::Install(Stub::new(entry.metadata(), entry.metadata().note.clone()).entry())
     }
 
     /// The fill for a key that the backend does not have: a note of absence where that is wanted.
@@ -36,27 +52,31 @@ impl Frontend {
     }
 
     /// Changes the frontend as a load found it to be needed, if the load still has the fill token.
-    pub(crate) async fn fill(self: &Arc<Self>, leader: &Leader, key: &Key, fill: Fill) {
+    pub(crate) async fn fill(self: &Arc<Self>, leader: &Leader, key: &Key, fill: Fill) -> Filled {
         let copy = match fill {
-            Fill::Nothing => return,
+            Fill::Nothing => return Filled::Not,
             Fill::Install(entry) => Some(entry),
             Fill::Remove => None,
         };
-        let Some(call) = leader.begin_fill() else { return };
+        let Some(call) = leader.begin_fill() else { return Filled::Revoked };
         // While the call is held nothing else changes the key here.
         if self.keeps_locally(key).await.unwrap_or(true) {
-            return;
+            return Filled::Not;
         }
         // Last, since a breaker that lets one call through expects to hear of it. Without a fill the frontend stays in step
         // as well.
         if !self.tier.admits() {
-            return;
+            return Filled::Not;
         }
-        let filled = copy.as_ref().is_some_and(|copy| copy.metadata().note.origin != Origin::Absence);
-        if self.call(key, copy, call).await == Changed::Done && filled {
+        let filled = copy.as_ref().is_some_and(|copy| copy.metadata().note.origin == Origin::Backend);
+        if self.call(key, copy, call).await != Changed::Done {
+            return Filled::Not;
+        }
+        if filled {
             self.recorder.count(Count::Fill);
             self.recorder.send(|| Event::Filled { key: key.clone() });
         }
+        Filled::Done
     }
 }
 

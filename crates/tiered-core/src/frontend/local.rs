@@ -58,6 +58,7 @@ impl Frontend {
                 .in_tier(self.tier.name())
                 .outcome_is(Outcome::NotApplied));
         };
+        self.retire_blocks(key, None);
         let result = self.tier.replace(key, entry).await;
         if result.as_ref().is_err_and(|error| error.write_outcome() == Outcome::Unknown) {
             // The request may still take effect, and nothing may come between.

@@ -64,7 +64,10 @@ impl Frontend {
             // What is local is not a wrong copy, and has nothing behind it.
             let result = match frontend.keeps_locally(&owned).await {
                 Ok(true) => Ok(()),
-                Ok(false) => frontend.tier.replace(&owned, None).await,
+                Ok(false) => {
+                    frontend.retire_blocks(&owned, None);
+                    frontend.tier.replace(&owned, None).await
+                }
                 Err(error) => Err(error),
             };
             (result, call)

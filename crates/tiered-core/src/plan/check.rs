@@ -9,6 +9,10 @@ use crate::settings::{DefaultTtl, OnOverdue, OnUnknown, Reopen, TieredSettings};
 
 use super::declared::Declared;
 
+/// Sizes of blocks that make sense: a smaller one costs more for its name than for its bytes, and a larger one is more than a
+/// request brings.
+const BLOCK_SIZES: std::ops::RangeInclusive<u64> = 1 << 10..=16 << 20;
+
 /// Refuses a combination of settings, declarations and tiers that cannot keep its promises.
 pub(super) fn check(
     settings: &TieredSettings,
@@ -121,6 +125,11 @@ fn value_refusal(settings: &TieredSettings) -> Option<String> {
         return Some(
             "write-around with reads from the frontend alone never sees a write; read frontend-first"
                 .to_owned(),
+        );
+    }
+    if settings.block_size.is_some_and(|bytes| !BLOCK_SIZES.contains(&bytes)) {
+        return Some(
+            "block-size must be from 1KiB to 16MiB; set it to off (None) to keep no blocks".to_owned(),
         );
     }
     zero_refusal(settings)

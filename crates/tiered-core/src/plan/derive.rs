@@ -44,6 +44,7 @@ pub(super) fn capabilities(
             Feature::ListsMetadata | Feature::ListsExpiry => lists.has(feature),
             Feature::PartialListings => lists_front || lists.has(feature),
             Feature::UniqueValidators => back.has(feature),
+            Feature::RepeatsVersions => home.has(feature) || back.has(feature),
             // What vanishes with the process is not damaged on a disk.
             Feature::DetectsCorruption => {
                 back.has(feature) && (front.has(feature) || front.durability() == Durability::Volatile)

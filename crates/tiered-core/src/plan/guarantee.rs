@@ -76,6 +76,7 @@ pub enum Staleness {
 /// assert_eq!(guarantees.durability, Durability::Volatile);
 /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
 /// ```
+#[expect(clippy::struct_excessive_bools, reason = "promises that have nothing to do with each other")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Guarantees {
@@ -91,6 +92,8 @@ pub struct Guarantees {
     pub atomic_batches: bool,
     /// Whether preconditions are judged atomically with the write.
     pub conditional_writes: bool,
+    /// Whether range reads of large values leave blocks in the frontend, which later ones are answered from.
+    pub blocks: bool,
     /// Which acknowledged writes of the backend's journals it sees.
     pub journals: JournalsSeen,
 }
@@ -156,8 +159,14 @@ impl Guarantees {
             // groups, so that a crash keeps all of a batch or none, whatever the journal survives.
             atomic_batches: !local && backend.has(Feature::AtomicBatch),
             conditional_writes: decides || home.has(Feature::ConditionalPut),
+            blocks: false,
             journals: JournalsSeen::All,
         }
+    }
+
+    /// The frontend keeps blocks of large values, or none.
+    pub(crate) fn keep_blocks(&mut self, kept: bool) {
+        self.blocks = kept;
     }
 
     /// The stack sees these journals of its backend.

@@ -12,7 +12,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// A tier that can do everything, and lacks nothing.
 fn tier(name: &'static str, durability: Durability, sharing: Sharing) -> Capabilities {
     let able = Capabilities::new(name, durability, sharing);
-    let lacks = [Feature::Evicts, Feature::PartialListings];
+    let lacks = [Feature::Evicts, Feature::PartialListings, Feature::RepeatsVersions];
     Feature::ALL.iter().copied().filter(|feature| !lacks.contains(feature)).fold(able, Capabilities::with)
 }
 

@@ -4,7 +4,9 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use super::Reader;
+use crate::blocks::Stub;
 use crate::breaker::is_outage;
+use crate::entry::{Entry, clamp_range};
 use crate::error::{Error, ErrorKind, Result};
 use crate::frontend::{Found, Replaceable};
 use crate::key::Key;
@@ -69,6 +71,9 @@ impl Reader {
                 return None;
             }
             Found::Fresh(entry) => return Some(self.answer_hit(entry, options)),
+            Found::Stub(stub) | Found::Stale(Replaceable::Stub(stub)) => {
+                return self.stale_answer_by_blocks(key, &stub, options, oldest).await;
+            }
             Found::Stale(Replaceable::Doubtful(entry)) => entry,
             Found::Stale(Replaceable::Damaged | Replaceable::Nothing) => return None,
         };
@@ -76,6 +81,25 @@ impl Reader {
             return None;
         }
         self.recorder.count(Count::StaleAnswer);
+        Some(Read { stale: true, ..self.answer_from_frontend(entry, options) })
+    }
+
+    /// The same for a range of a value of which the frontend has the metadata: only where it has every block.
+    async fn stale_answer_by_blocks(
+        self: &Arc<Self>,
+        key: &Key,
+        stub: &Stub,
+        options: &ReadOptions,
+        oldest: u64,
+    ) -> Option<Read> {
+        let metadata = stub.metadata();
+        let range = clamp_range(options.range.as_ref()?, metadata.size).ok()?;
+        if options.excludes(&metadata.version) || !self.frontend.may_serve_stale(metadata, oldest) {
+            return None;
+        }
+        let value = self.blocks_at_hand(key, metadata, &range, self.plan.grid()?).await?;
+        self.recorder.count(Count::StaleAnswer);
+        let entry = Entry::from_parts(value, Arc::clone(metadata));
         Some(Read { stale: true, ..self.answer_from_frontend(entry, options) })
     }
 }

@@ -1,5 +1,6 @@
 //! The reader that leads a load: it reads the backend for all who follow, and may fill the frontend.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::call::Call;
@@ -84,10 +85,51 @@ impl Joined {
             if slot.is_being_written() {
                 return Self::LookAgain;
             }
-            if let Some(load) = slot.load().filter(|load| joining.admits(load)) {
+            let whole = slot.load().filter(|load| load.part().is_none());
+            if let Some(load) = whole.filter(|load| joining.admits(load)) {
                 return Self::Following(load.clone());
             }
-            let load = Load::new(sent);
+            let load = Load::new(sent, None);
+            slot.give_fill_token(load.clone());
+            let leader = Leader { slots: Arc::clone(slots), key: key.clone(), load: load.clone() };
+            Self::Leading(load, leader)
+        })
+    }
+}
+
+/// How a reader of a range gets its answer.
+#[derive(Debug)]
+pub(crate) enum JoinedPart {
+    /// As [`Joined::Leading`].
+    Leading(Load, Leader),
+    /// As [`Joined::Following`], a load of some part.
+    Following(Load),
+    /// The whole value is being loaded, and fills the frontend.
+    WholeUnderWay,
+    /// The state of the key has changed: look again.
+    LookAgain,
+}
+
+impl JoinedPart {
+    /// Joins the load of a part of `key`, or begins that of `part`, which is sent no earlier than `sent`. It does not take the
+    /// token of a load of the whole value over.
+    pub(crate) fn load_of(
+        slots: &Arc<Slots>,
+        key: &Key,
+        sent: Sent,
+        joining: Joining,
+        part: Range<u64>,
+    ) -> Self {
+        slots.with(key, |slot| {
+            if slot.is_being_written() {
+                return Self::LookAgain;
+            }
+            match slot.load() {
+                Some(load) if load.part().is_none() => return Self::WholeUnderWay,
+                Some(load) if joining.admits(load) => return Self::Following(load.clone()),
+                Some(_) | None => {}
+            }
+            let load = Load::new(sent, Some(part));
             slot.give_fill_token(load.clone());
             let leader = Leader { slots: Arc::clone(slots), key: key.clone(), load: load.clone() };
             Self::Leading(load, leader)

@@ -1,5 +1,6 @@
 //! Loads: one backend read for all readers of a key.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::latch::Latch;
@@ -7,7 +8,7 @@ use crate::error::{Error, ErrorKind};
 use crate::read::Read;
 use crate::sent::Sent;
 
-/// What a load brought: an entry or its absence, or why it failed.
+/// What a load brought: an entry (a part of one, where the load is of a part) or its absence, or why it failed.
 pub(crate) type Answer = Result<Read, Arc<Error>>;
 
 /// A load, as its followers see it. The one in a key's slot holds the key's fill token: the revocable right to fill the
@@ -15,18 +16,25 @@ pub(crate) type Answer = Result<Read, Arc<Error>>;
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
     sent: Sent,
+    /// The bytes that it reads, where that is not the whole value.
+    part: Option<Range<u64>>,
     latch: Arc<Latch<Answer>>,
 }
 
 impl Load {
-    /// A load that is sent no earlier than `sent`.
-    pub(super) fn new(sent: Sent) -> Self {
-        Self { sent, latch: Arc::new(Latch::new()) }
+    /// A load of the whole value, or of a part, that is sent no earlier than `sent`.
+    pub(super) fn new(sent: Sent, part: Option<Range<u64>>) -> Self {
+        Self { sent, part, latch: Arc::new(Latch::new()) }
     }
 
     /// Since when its answer is validated.
     pub(crate) const fn sent(&self) -> Sent {
         self.sent
+    }
+
+    /// The bytes that it reads, where that is not the whole value.
+    pub(crate) const fn part(&self) -> Option<&Range<u64>> {
+        self.part.as_ref()
     }
 
     /// Waits for the answer.

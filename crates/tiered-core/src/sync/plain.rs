@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
 use super::options::{Races, SyncOptions};
+use super::past_blocks::without_parts;
 use super::strategy::Changes;
-use super::target::{Attempt, Batched, Copied, Removed, Target, Task, Theirs, without_absences};
+use super::target::{Attempt, Batched, Copied, Removed, Target, Task, Theirs};
 use crate::capability::Feature;
 use crate::entry::{Entry, Note, Tombstones};
 use crate::error::{Error, ErrorKind, Result};
@@ -121,7 +122,7 @@ impl<'s> PlainTarget<'s> {
 #[async_trait]
 impl Target for PlainTarget<'_> {
     fn list(&self, options: ListOptions) -> ListStream {
-        without_absences(self.target.list(options.tombstones(Tombstones::Show)))
+        without_parts(self.target.list(options.tombstones(Tombstones::Show)))
     }
 
     fn takes_listed_values(&self) -> Option<u64> {

@@ -1,9 +1,8 @@
 //! What a sync writes to, and what it asks of it.
 
 use async_trait::async_trait;
-use futures_util::StreamExt as _;
 
-use crate::entry::{Entry, Origin};
+use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::list::{ListOptions, ListStream, Listed};
@@ -207,13 +206,4 @@ pub(crate) async fn add_lacking(target: &dyn Target, entries: Vec<Listed>) -> Ve
         }
     }
     ended
-}
-
-/// A listing with tombstones, but without notes of absence: those are as good as nothing.
-pub(crate) fn without_absences(listing: ListStream) -> ListStream {
-    Box::pin(listing.filter(|listed| {
-        let metadata = listed.as_ref().ok().and_then(|listed| listed.metadata.as_ref());
-        let is_absence = metadata.is_some_and(|metadata| metadata.note.origin == Origin::Absence);
-        futures_util::future::ready(!is_absence)
-    }))
 }

@@ -13,6 +13,7 @@ use crate::list::{ListOptions, Listed};
 use crate::observe::{Count, Event};
 use crate::slot::Gate;
 use crate::store::Store as _;
+use crate::sync::list_past_blocks;
 
 /// Keys that are dropped at the same time: enough to keep a frontend on disk busy.
 const CONCURRENTLY: usize = 16;
@@ -117,8 +118,9 @@ impl Rooms {
         // What is being filled may not be listed yet.
         self.slots.revoke_fills(prefix).await;
         let options = ListOptions::new().prefix(prefix).tombstones(Tombstones::Show);
-        let listing = self.frontend.tier().past_breaker().list(options);
-        let dropped = listing.map(|listed| async move {
+        let rooms = Arc::clone(self);
+        let list = move |options| rooms.frontend.tier().past_breaker().list(options);
+        let dropped = list_past_blocks(list, options).map(|listed| async move {
             let key = match listed {
                 Ok(listed) if is_local(&listed) => return Ok(0),
                 Ok(listed) => listed.key,
@@ -126,7 +128,14 @@ impl Rooms {
             };
             self.drop_key(&key, Drops::Copies).await
         });
-        dropped.buffer_unordered(CONCURRENTLY).try_fold(0, |sum, one| async move { Ok(sum + one) }).await
+        let dropped = dropped
+            .buffer_unordered(CONCURRENTLY)
+            .try_fold(0, |sum, one| async move { Ok(sum + one) })
+            .await?;
+        if prefix.is_empty() {
+            self.frontend.remove_all_blocks().await?;
+        }
+        Ok(dropped)
     }
 
     /// Drops a key; how many were dropped.

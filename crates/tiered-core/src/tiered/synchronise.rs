@@ -22,7 +22,7 @@ use crate::slot::{Gate, Glance};
 use crate::store::Store;
 use crate::sync::{
     self, Attempt, Batched, Copied, Done, Removed, SyncOptions, SyncReport, SyncStrategy, Target, Task,
-    Theirs, Walk, WalkOptions, WalkReport, without_absences,
+    Theirs, Walk, WalkOptions, WalkReport, list_past_blocks, without_parts,
 };
 use crate::version::Version;
 
@@ -177,7 +177,9 @@ struct Frontend(Arc<Rooms>);
 #[async_trait]
 impl Target for Frontend {
     fn list(&self, options: ListOptions) -> ListStream {
-        without_absences(self.0.frontend.tier().past_breaker().list(options.tombstones(Tombstones::Show)))
+        let rooms = Arc::clone(&self.0);
+        let list = move |options| rooms.frontend.tier().past_breaker().list(options);
+        without_parts(list_past_blocks(list, options.tombstones(Tombstones::Show)))
     }
 
     /// A fill reads the backend after it got its token: what was listed before is too old.

@@ -2,6 +2,7 @@
 
 mod backlog;
 mod batches;
+mod blocks;
 mod calls;
 mod checkpoints;
 mod claims;

@@ -88,7 +88,8 @@ async fn a_miss_fills_the_frontend_with_the_same_entry() {
 
 #[tokio::test]
 async fn a_range_read_of_a_cold_entry_is_not_cached_as_the_whole_value() {
-    let Stack { store, front, back } = stack(WritePolicy::WriteThrough).await;
+    let Stack { store, front, back } =
+        stack_with(WritePolicy::WriteThrough, |builder| builder.block_size(None)).await;
     let k = key("k");
     back.put(&k, Put::new("hello world")).await.expect("written");
     assert_eq!(store.get_range(&k, 0..5).await.expect("reads").expect("found").value(), "hello");

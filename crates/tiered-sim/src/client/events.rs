@@ -30,11 +30,12 @@ pub(crate) struct Told {
 }
 
 /// The version of the put with this value.
-pub(super) fn version_of(value: Value) -> Version {
+pub(crate) fn version_of(value: Value) -> Version {
     Version::from_u128(NAMED | u128::from(value))
 }
 
-fn value_of(version: &Version) -> Option<Value> {
+/// The value of the put that named this version.
+pub(super) fn value_of(version: &Version) -> Option<Value> {
     version.as_u128()?.checked_sub(NAMED).and_then(|value| Value::try_from(value).ok())
 }
 

@@ -136,6 +136,46 @@ impl TieredBuilder {
         self.change(move |settings| settings.max_fill = Some(bytes))
     }
 
+    /// Bytes of the blocks in which the frontend keeps large values that are read by ranges; `None` for no blocks.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, StoreExt, TieredStore};
+    ///
+    /// let backend = MemoryStore::new();
+    /// backend.set("film", vec![7; 4 << 20]).await?;
+    /// let store = TieredStore::builder(MemoryStore::new(), backend).block_size(64 << 10).build().await?;
+    /// store.get_range("film", 1_000_000..1_000_100).await?;
+    /// // Two more reads of the same block, which the frontend has by now.
+    /// store.get_range("film", 1_000_100..1_000_200).await?;
+    /// store.get_range("film", 1_000_200..1_000_300).await?;
+    /// assert_eq!(store.stats().backend_reads, 1);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn block_size(self, bytes: impl Into<Option<u64>>) -> Self {
+        let bytes = bytes.into();
+        self.change(move |settings| settings.block_size = bytes)
+    }
+
+    /// Values of at most this many bytes are kept as a whole, once a range read asks for at least half of them.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tiered_core::{MemoryStore, TieredStore};
+    ///
+    /// let builder = TieredStore::builder(MemoryStore::new(), MemoryStore::new());
+    /// let store = builder.fill_whole(4 << 20).build().await?;
+    /// assert_eq!(store.settings().fill_whole, 4 << 20);
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn fill_whole(self, bytes: u64) -> Self {
+        self.change(move |settings| settings.fill_whole = bytes)
+    }
+
     /// At most so many acknowledged writes wait for the backend (write-behind).
     ///
     /// # Examples
@@ -520,6 +560,8 @@ mod tests {
             .on_connect_failure(OnConnectFailure::Fail)
             .fill(FillTiming::BeforeAnswer)
             .max_fill(1)
+            .block_size(1 << 10)
+            .fill_whole(7)
             .max_pending_operations(2)
             .max_pending_bytes(3)
             .on_full(OnFull::Fail)
@@ -551,6 +593,8 @@ mod tests {
             on_connect_failure: OnConnectFailure::Fail,
             fill: FillTiming::BeforeAnswer,
             max_fill: Some(1),
+            block_size: Some(1 << 10),
+            fill_whole: 7,
             max_pending_operations: 2,
             max_pending_bytes: 3,
             on_full: OnFull::Fail,

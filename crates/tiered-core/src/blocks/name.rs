@@ -1,0 +1,114 @@
+//! The names of blocks in the frontend.
+
+use crate::error::Result;
+use crate::key::Key;
+use crate::version::Version;
+
+/// What the names of all blocks begin with, and no key of a user.
+const BLOCKS: &str = ".tiered/block/";
+
+/// Greater than each name: they go on with a hexadecimal digit.
+const AFTER: &str = ".tiered/block/~";
+
+/// Bytes of the longest name.
+pub(crate) const LONGEST: usize = BLOCKS.len() + 32 + 1 + 16;
+
+/// Whether this is the name of a block, which no user may write.
+pub(crate) fn is_block(key: &Key) -> bool {
+    key.as_str().starts_with(BLOCKS)
+}
+
+/// The key after which a listing goes on that has met a block: no block comes after it.
+pub(crate) fn past_blocks() -> Result<Key> {
+    Key::new(AFTER)
+}
+
+/// The names of the blocks of one version of a value.
+#[derive(Clone, Debug)]
+pub(crate) struct Names(String);
+
+impl Names {
+    /// What all of them begin with.
+    pub(crate) const PREFIX: &str = BLOCKS;
+
+    /// Those of `version` of `key`, cut into blocks of so many bytes.
+    ///
+    /// The hash is part of what is on disk. It need not resist an adversary: a block is used only if its version is the
+    /// value's, so that two values with one hash are a miss to each other.
+    pub(crate) fn of(key: &Key, version: &Version, block: u64) -> Self {
+        let hash = Fnv::new()
+            .with(key.as_str().as_bytes())
+            .with(&[0])
+            .with(version.to_string().as_bytes())
+            .with(&[0])
+            .with(&block.to_le_bytes());
+        Self(format!("{BLOCKS}{:032x}/", hash.0))
+    }
+
+    /// The name of one block.
+    ///
+    /// # Errors
+    /// None: a name is a valid key.
+    pub(crate) fn block(&self, index: u64) -> Result<Key> {
+        Key::new(format!("{}{index:x}", self.0))
+    }
+}
+
+/// FNV-1a of 128 bits.
+struct Fnv(u128);
+
+impl Fnv {
+    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+
+    const fn new() -> Self {
+        Self(Self::OFFSET)
+    }
+
+    fn with(self, bytes: &[u8]) -> Self {
+        let step = |hash: u128, byte: &u8| (hash ^ u128::from(*byte)).wrapping_mul(Self::PRIME);
+        Self(bytes.iter().fold(self.0, step))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(key: &str, version: u128, block: u64, index: u64) -> String {
+        let names = Names::of(&Key::new(key).expect("valid"), &Version::from_u128(version), block);
+        names.block(index).expect("valid").as_str().to_owned()
+    }
+
+    /// The published test vectors of the hash.
+    #[test]
+    fn the_hash_is_the_published_one() {
+        assert_eq!(Fnv::new().0, 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d);
+        assert_eq!(Fnv::new().with(b"a").0, 0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964);
+        assert_eq!(Fnv::new().with(b"foobar").0, 0x343e_1662_793c_64bf_6f0d_3597_ba44_6f18);
+    }
+
+    #[test]
+    fn names_differ_by_key_version_size_and_index() {
+        let names = [
+            name("k", 1, 10, 1),
+            name("l", 1, 10, 1),
+            name("k", 2, 10, 1),
+            name("k", 1, 20, 1),
+            name("k", 1, 10, 2),
+        ];
+        let distinct: std::collections::BTreeSet<&String> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len());
+        assert_eq!(name("k", 1, 10, 1), names[0]);
+    }
+
+    #[test]
+    fn all_names_lie_in_one_range_that_a_listing_can_pass() {
+        let longest = name(&"k".repeat(Key::MAX_LEN), u128::MAX, 10, u64::MAX);
+        assert_eq!(longest.len(), LONGEST);
+        let longest = Key::new(longest).expect("valid");
+        assert!(is_block(&longest) && longest < past_blocks().expect("valid"));
+        assert!(past_blocks().expect("valid") < Key::new(".tiered/block0").expect("valid"));
+        assert!(!is_block(&Key::new(".tiered/owner").expect("valid")));
+    }
+}
