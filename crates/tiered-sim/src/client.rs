@@ -34,6 +34,9 @@ use events::{Answers, value_of};
 /// Writes of unknown outcome that a key may have in an epoch: each doubles the checker's work.
 const MAX_OPEN: usize = 8;
 
+/// The first of the numbers that stand for reads of ranges.
+const RANGES: u64 = 18;
+
 /// Longer than a run: entries expire by jumps of the clock only.
 pub(crate) const TTL: Duration = Duration::from_hours(24 * 365);
 
@@ -204,9 +207,10 @@ impl Clients {
             let key = usize::try_from(self.below(self.keys.len() as u64)).unwrap_or(0);
             let (full, careful) = {
                 let histories = self.histories.lock();
-                // A batch or a listing adds one to each.
+                // A batch or a listing adds one to each, and readers of ranges up to nine to one.
+                let most = if self.config.blocks { 9 } else { 2 };
                 let full = histories.iter().any(|h| {
-                    h.len() + 2 * usize::try_from(self.config.clients).unwrap_or(0) + 2 > MAX_EVENTS
+                    h.len() + most * usize::try_from(self.config.clients).unwrap_or(0) + 2 > MAX_EVENTS
                 });
                 (full, histories.iter().any(|history| history.open() >= MAX_OPEN + 2))
             };
@@ -230,13 +234,18 @@ impl Clients {
     async fn operate(&self, store: &TieredStore, key: usize, careful: bool) {
         let Some(name) = self.keys.get(key) else { return };
         let kind = self.below(if careful { 50 } else { 100 });
+        // Blocks are of one version: they are found only where a value is read more often than it is written.
+        let kind = if self.config.blocks && self.below(2) == 0 { RANGES } else { kind };
         self.trace.note(&format!("{kind} on {name}"));
         match kind {
-            0..18 => self.read(store, key, name).await,
-            18..30 if self.config.blocks => self.read_ranges(store, key, name).await,
-            18..30 => self.read(store, key, name).await,
+            0..RANGES => self.read(store, key, name).await,
+            RANGES..30 if self.config.blocks => self.read_ranges(store, key, name).await,
+            RANGES..30 => self.read(store, key, name).await,
             30..34 => self.read_many(store).await,
-            34..36 => self.read_range(store, key, name, vec![0..16 + self.below(4_000)]).await,
+            34..36 => {
+                let beginning = 0..16 + self.below(4_000);
+                self.read_range(store, key, name, vec![beginning]).await;
+            }
             36..43 => self.list(store).await,
             // It would take what only a local cache has.
             43..46 if self.config.is_local() => self.read(store, key, name).await,
@@ -281,12 +290,16 @@ impl Clients {
         }
     }
 
-    /// Reads ranges one after the other, as a reader of a file does: the first leaves blocks, which the others find.
+    /// Several readers at the same time, each of some ranges one after the other: the first leave blocks, which the others find.
     async fn read_ranges(&self, store: &TieredStore, key: usize, name: &Key) {
-        for _ in 0..1 + self.below(4) {
-            let ranges = (0..1 + self.below(3)).map(|_| self.some_range()).collect();
-            self.read_range(store, key, name, ranges).await;
-        }
+        let reader = || async {
+            for _ in 0..=self.below(3) {
+                let ranges = (0..=self.below(3)).map(|_| self.some_range()).collect();
+                self.read_range(store, key, name, ranges).await;
+            }
+        };
+        let readers: Vec<_> = (0..=self.below(3)).map(|_| reader()).collect();
+        futures_util::future::join_all(readers).await;
     }
 
     async fn read_range(&self, store: &TieredStore, key: usize, name: &Key, ranges: Vec<Range<u64>>) {

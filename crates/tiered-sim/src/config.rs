@@ -169,7 +169,8 @@ impl Config {
         let bounded = front == Front::Redb
             && settings.write_policy != WritePolicy::FrontendOnly
             && !keys.is_multiple_of(3);
-        let front_capacity = bounded.then_some(if keys % 3 == 1 { 700 } else { 13_000 });
+        let few = keys % 3 == 1 && !blocks;
+        let front_capacity = bounded.then_some(if few { 700 } else { 13_000 });
         Self {
             front,
             front_capacity,

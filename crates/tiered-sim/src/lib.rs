@@ -24,6 +24,7 @@ pub mod history;
 mod journal;
 pub mod ledger;
 pub mod oracle;
+mod ranges;
 mod run;
 pub mod server;
 mod shared;

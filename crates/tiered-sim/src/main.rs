@@ -40,6 +40,9 @@ const SHORT: u64 = 200;
 /// In percent of the seeds, if there are enough of them: a fault that never fires tests nothing.
 const COVERAGE: u64 = 5;
 
+/// Blocks of large values that the frontends of a seed must have for its readers, on average.
+const BLOCKS: u64 = 20;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match simulate(&arguments) {
@@ -99,6 +102,9 @@ fn simulate(arguments: &Arguments) -> Result<(), String> {
         let mut sum = sum.lock();
         sum.epochs += outcome.epochs;
         sum.crashes += outcome.crashes;
+        for (sum, blocks) in sum.blocks.iter_mut().zip(outcome.blocks) {
+            *sum += blocks;
+        }
         for ((met, sum), fired) in met.lock().iter_mut().zip(&mut sum.fired).zip(outcome.fired) {
             *met += u64::from(fired > 0);
             *sum += fired;
@@ -116,6 +122,11 @@ fn simulate(arguments: &Arguments) -> Result<(), String> {
         if arguments.seeds >= 100 && share < COVERAGE {
             return Err(format!("{fault:?} happened in {share} % of the seeds; {COVERAGE} % is the least"));
         }
+    }
+    let [hits, fills] = sum.blocks;
+    println!("blocks of large values: {hits} found, {fills} copied to the frontend");
+    if arguments.seeds >= 100 && hits < BLOCKS * arguments.seeds {
+        return Err(format!("{hits} blocks were found; {BLOCKS} for each seed is the least"));
     }
     println!(
         "{} seeds of {} operations, {} epochs, {} crashes; {}: 0 violations",

@@ -3,10 +3,12 @@
 use std::fmt;
 
 use tiered_conformance::{Dice, Fault};
+use tiered_core::Stats;
 
 use crate::client::Clients;
 use crate::config::{Config, Ending, Sim};
 use crate::epoch;
+use crate::ranges;
 use crate::shared;
 use crate::transfer;
 use crate::world::{Life, World};
@@ -24,6 +26,16 @@ pub struct Outcome {
     pub crashes: u64,
     /// Operations that were asked for.
     pub operations: u64,
+    /// Blocks of large values that the frontend had, and those that were copied to it.
+    pub blocks: [u64; 2],
+}
+
+impl Outcome {
+    fn add_blocks(&mut self, stats: &Stats) {
+        let [hits, fills] = &mut self.blocks;
+        *hits += stats.block_hits;
+        *fills += stats.block_fills;
+    }
 }
 
 /// A promise that was broken.
@@ -88,6 +100,10 @@ async fn simulate(sim: Sim) -> Result<Outcome, Box<Violation>> {
         Ok(()) => shared::run(sim, &mut dice, &world.trace).await,
         Err(why) => Err(why),
     };
+    let ended = match ended {
+        Ok(()) => ranges::run(sim, &world.trace).await.map(|stats| outcome.add_blocks(&stats)),
+        Err(why) => Err(why),
+    };
     outcome.trace = world.trace.hash();
     ended.map(|()| outcome).map_err(|what| {
         let about = clients.keys.iter().map(tiered_core::Key::as_str).find(|key| what.starts_with(*key));
@@ -121,18 +137,19 @@ async fn epochs(
         clients.trace.note(&format!("epoch {}: {operations} operations, then {ending:?}", outcome.epochs));
         clients.allow(operations);
         epoch::work(clients, &life, ending).await;
-        let faults = life.faults.clone();
+        let (faults, stats) = (life.faults.clone(), life.store.stats());
         let ended = epoch::end(world, clients, life, ending, dice).await;
         // Each life has faults of its own.
-        count(&faults, &ended, outcome, left);
+        count(&faults, &stats, &ended, outcome, left);
         life = ended?;
     }
     Ok(())
 }
 
-/// Adds up the faults of a life that is over.
+/// Adds up the faults of a life that is over, and its blocks.
 fn count(
     faults: &[std::sync::Arc<tiered_conformance::Faults>; 2],
+    stats: &Stats,
     ended: &Result<Life, String>,
     outcome: &mut Outcome,
     left: u64,
@@ -141,6 +158,7 @@ fn count(
     if goes_on && left > 0 {
         return;
     }
+    outcome.add_blocks(stats);
     for (fault, fired) in Fault::ALL.iter().zip(&mut outcome.fired) {
         *fired += faults.iter().map(|faults| faults.fired(*fault)).sum::<u64>();
     }

@@ -5,7 +5,7 @@
 //! and nothing older than what the feed has told of. A seed under write-behind has the backend for itself: there the feed
 //! tells of the stack's own writes, while newer ones are pending.
 
-mod judge;
+pub(crate) mod judge;
 
 use std::sync::Arc;
 use std::time::Duration;

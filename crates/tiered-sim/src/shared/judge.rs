@@ -11,14 +11,14 @@ use crate::server::{Server, State};
 
 /// A read that has begun.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Begun {
+pub(crate) struct Begun {
     at: Instant,
     /// How many writes of the stack to the key had been acknowledged.
     own: usize,
 }
 
 /// Judges every read at once.
-pub(super) struct Judge {
+pub(crate) struct Judge {
     server: Server,
     max_stale: Duration,
     /// Whether this process is the only writer of the backend, and each key has one client.
@@ -38,22 +38,22 @@ struct Known {
 }
 
 impl Judge {
-    pub(super) fn new(server: Server, max_stale: Duration, exact: bool) -> Self {
+    pub(crate) fn new(server: Server, max_stale: Duration, exact: bool) -> Self {
         Self { server, max_stale, exact, state: Mutex::default() }
     }
 
     /// What was wrong first.
-    pub(super) fn verdict(&self) -> Result<(), String> {
+    pub(crate) fn verdict(&self) -> Result<(), String> {
         self.state.lock().wrong.clone().map_or(Ok(()), Err)
     }
 
     /// Whatever was written before now is not to be hidden by an entry of before: the stack is opened, or the feed ends.
-    pub(super) fn everything_is_told(&self) {
+    pub(crate) fn everything_is_told(&self) {
         self.state.lock().told.push(Instant::now());
     }
 
     /// A write of the stack ended.
-    pub(super) fn wrote(&self, key: &Key, id: Version, leaves: Option<Version>, outcome: Outcome) {
+    pub(crate) fn wrote(&self, key: &Key, id: Version, leaves: Option<Version>, outcome: Outcome) {
         let mut state = self.state.lock();
         let may_be = state.may_be.entry(key.clone()).or_insert_with(|| vec![None]);
         match outcome {
@@ -67,12 +67,12 @@ impl Judge {
     }
 
     /// A read of `key` begins.
-    pub(super) fn begin(&self, key: &Key) -> Begun {
+    pub(crate) fn begin(&self, key: &Key) -> Begun {
         Begun { at: Instant::now(), own: self.state.lock().own.get(key).map_or(0, Vec::len) }
     }
 
     /// A read answered `seen`.
-    pub(super) fn saw(&self, key: &Key, begun: Begun, seen: Option<&Version>) {
+    pub(crate) fn saw(&self, key: &Key, begun: Begun, seen: Option<&Version>) {
         let states = self.server.states(key);
         let mut state = self.state.lock();
         let wrong = if self.exact {
