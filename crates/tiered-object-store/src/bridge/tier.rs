@@ -34,6 +34,8 @@ const NEAR: u64 = 1 << 20;
 /// * Where the object store keeps attributes, version, time, expiry, attributes and checksum of an entry stand in one of
 ///   them, `tiered`. Elsewhere, and for objects that other programs wrote, the e-tag is the version; then an entry can have
 ///   neither an expiry nor attributes.
+/// * Where no attributes are kept, an e-tag may come back with other bytes (that of a file is made of its time and size). Such
+///   a tier declares [`Feature::RepeatsVersions`], and a stack keeps no blocks of its large values.
 /// * Conditional writes are declared where the object store turned out to judge them. There are no conditional deletes in
 ///   the trait.
 /// * A write whose answer was lost is looked for by its version, where attributes are kept.
@@ -104,9 +106,12 @@ impl ObjectTier {
             .with_max_key(config.max_key.min(longest))
             .with_max_value(config.max_value)
             .with_request_lifetime(config.request_lifetime);
-        for (feature, has) in
-            [(Feature::KeepsMetadata, abilities.attributes), (Feature::ConditionalPut, abilities.conditional)]
-        {
+        // Without attributes the version is an e-tag, which may be made of a time and a size.
+        for (feature, has) in [
+            (Feature::KeepsMetadata, abilities.attributes),
+            (Feature::ConditionalPut, abilities.conditional),
+            (Feature::RepeatsVersions, !abilities.attributes),
+        ] {
             if has {
                 capabilities = capabilities.with(feature);
             }

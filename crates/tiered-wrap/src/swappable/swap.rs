@@ -248,7 +248,7 @@ pub(super) fn check_capabilities(has: &Capabilities, declared: &Capabilities) ->
 /// What a store lacks of what is declared, in words.
 fn lacking(has: &Capabilities, declared: &Capabilities) -> Vec<String> {
     /// Declaring these promises less, not more.
-    const LESS: [Feature; 2] = [Feature::Evicts, Feature::PartialListings];
+    const LESS: [Feature; 3] = [Feature::Evicts, Feature::PartialListings, Feature::RepeatsVersions];
     let feature = |feature: &&Feature| {
         let (more, less) = if LESS.contains(feature) { (has, declared) } else { (declared, has) };
         more.has(**feature) && !less.has(**feature)

@@ -150,6 +150,9 @@ async fn what_an_object_store_can_do_is_found_out_and_nothing_is_left() {
     for feature in [Feature::ConditionalPut, Feature::KeepsMetadata, Feature::ConditionalDelete] {
         assert!(!plain.capabilities().has(feature), "{feature:?}");
     }
+    // The e-tag of a file is made of its time and size.
+    let repeats = |tier: &ObjectTier| tier.capabilities().has(Feature::RepeatsVersions);
+    assert_eq!((repeats(&tier), repeats(&plain)), (false, true));
     let left = |objects: Arc<dyn ObjectStore>| async move {
         objects.list(None).try_collect::<Vec<_>>().await.expect("lists").len()
     };

@@ -41,9 +41,10 @@ async fn a_store_that_lacks_something_is_refused_and_told_apart() {
     let memory = MemoryStore::new();
     let store = Swappable::new(memory.clone());
     let _claim = store.claim(&Scope::Whole).await.expect("free");
-    let lacking: [(&str, MemoryStore); 6] = [
+    let lacking: [(&str, MemoryStore); 7] = [
         ("ConditionalPut", MemoryStore::new().declaring(|all| all.without(Feature::ConditionalPut))),
         ("not Evicts", MemoryStore::new().declaring(|all| all.with(Feature::Evicts))),
+        ("not RepeatsVersions", MemoryStore::new().declaring(|all| all.with(Feature::RepeatsVersions))),
         ("sharing", MemoryStore::new().declaring(|all| all.with_sharing(Sharing::Shared))),
         ("max_key", MemoryStore::new().declaring(|all| all.with_max_key(100))),
         ("max_value", MemoryStore::new().declaring(|all| all.with_max_value(100))),
