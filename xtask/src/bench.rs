@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use crate::services::Services;
-use crate::stage::{cargo, root, target};
+use crate::stage::{cargo, root, succeed, target};
 
 /// Passes `arguments` on, but for `--with FEATURES`: `[--quick] [--with rocksdb,servers] [--trace FILE] [--output DIR] [GROUP…]`.
 /// Paths are relative to the project's root. Without `--output` the results go to `docs/benchmarks`, and the main figures into
@@ -40,9 +40,4 @@ fn take_features(arguments: &mut Vec<String>) -> Result<Option<String>, String> 
         Some(features) => Ok(Some(features)),
         None => Err("--with needs features: rocksdb, servers, or both with a comma between".to_owned()),
     }
-}
-
-fn succeed(command: &mut Command) -> Result<(), String> {
-    let status = command.status().map_err(|error| format!("{command:?}: {error}"))?;
-    if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}")) }
 }

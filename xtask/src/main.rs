@@ -1,9 +1,10 @@
-//! The project's own commands: `cargo xtask test | ci | bench | services | images | crash | sim | planted | interleavings | fuzz | instructions | tidy`.
+//! The project's own commands: `cargo xtask test | ci | bench | consumers | services | images | crash | sim | planted | interleavings | fuzz | instructions | tidy`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a build tool speaks on the terminal")]
 
 mod bench;
 mod ci;
+mod consumers;
 mod face;
 mod fuzz;
 mod instructions;
@@ -30,6 +31,7 @@ commands
   ci     the same, and formatting, lints, features, documentation, dependencies, and the long tests
   services up|down   the servers for tests, for work by hand
   bench  tiered beside its peers, into docs/benchmarks: [--quick] [--with rocksdb,servers] [--trace FILE] [--output DIR] [--list] [GROUP…]
+  consumers  programs that use tiered, over real servers: [--quick] [NAME…]
   images the images of those servers, where no registry can be reached
   crash  processes that are killed, over real engines: [--cycles N] [--stack NAME] [--seed S] [--step NAME]
   sim    the simulation: [--seeds N] [--ops N] [--seed S] [--careless NAME] [--trace]
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Some(("test", [])) => test::run(),
         Some(("ci", [])) => ci::run(),
         Some(("bench", rest)) => bench::run(rest),
+        Some(("consumers", rest)) => consumers::run(rest),
         Some(("images", [])) => services::images(),
         Some(("services", [what])) if what == "up" => services::up(),
         Some(("services", [what])) if what == "down" => services::down(),

@@ -98,6 +98,12 @@ pub(crate) fn run(name: &str, mut command: Command) -> Result<Counts, String> {
     if status.success() { Ok(counts) } else { Err(format!("{name} failed: {command:?}")) }
 }
 
+/// Runs a command to its end.
+pub(crate) fn succeed(command: &mut Command) -> Result<(), String> {
+    let status = command.status().map_err(|error| format!("{command:?}: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Counts;

@@ -248,7 +248,7 @@ fn stacks(session: &mut Session, which: &str, least: u64) -> Result<Counts, Stri
 
 fn examples(session: &mut Session) -> Result<Counts, String> {
     let mut counts = Counts::default();
-    for name in ["custom-adapter", "service"] {
+    for name in ["custom-adapter", "media", "service"] {
         let mut command = cargo(&["test", "--quiet", "--manifest-path"]);
         command.arg(root().join("examples").join(name).join("Cargo.toml"));
         // They are workspaces of their own; what they share with this one and with each other is compiled once.

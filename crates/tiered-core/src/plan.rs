@@ -91,7 +91,7 @@ impl Plan {
             MaxStale::Auto | MaxStale::Unlimited => None,
         };
         let staleness = staleness(&settings, declared, sharing, max_stale);
-        let grid = blocks::grid(&settings, frontend, backend);
+        let grid = blocks::grid(&settings, staleness, frontend, backend);
         let mut guarantees = Guarantees::of(&settings, frontend, backend, declared.journaled(), staleness);
         guarantees.keep_blocks(grid.is_some());
         let others_write = declared.others_write(sharing);

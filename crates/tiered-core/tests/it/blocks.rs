@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tiered_conformance::{Dice, Intercept, Interceptor};
 use tiered_core::adapter::{Stamp, Tombstones, VersionMint};
-use tiered_core::settings::{FillTiming, Reopen, ServeStale};
+use tiered_core::settings::{FillTiming, MaxStale, Reopen, ServeStale};
 use tiered_core::sync::{FullSync, PopulateMissing, SyncOptions};
 use tiered_core::testing::ManualClock;
 use tiered_core::{
@@ -741,7 +741,12 @@ async fn no_blocks_are_kept_where_they_could_be_wrong_or_are_not_wanted() {
     let repeats = MemoryStore::new().declaring(|all| all.with(Feature::RepeatsVersions));
     let (front, plain) = (MemoryStore::new(), MemoryStore::new());
     let endless = MemoryStore::new().declaring(|all| all.with_durability(Durability::PowerLoss));
+    let shared = MemoryStore::new().declaring(|all| all.with_sharing(Sharing::Shared));
     let builders = [
+        (
+            TieredStore::builder(MemoryStore::new(), shared).max_stale(MaxStale::Unlimited),
+            "a stub of what others have replaced would stay",
+        ),
         (TieredStore::builder(endless, MemoryStore::new()), "they would fill the disk"),
         (TieredStore::builder(MemoryStore::new(), repeats), "a version can come again"),
         (TieredStore::builder(front, plain.clone()).block_size(None), "not wanted"),
