@@ -1,13 +1,13 @@
 //! Write-behind: journal, pending writes, ordered flush.
 //!
-//! A write is acknowledged when its record is in the journal and readers see it as the pending write of its key. One task
-//! appends to the journal, in groups; one task flushes, in the journal's order. The order of completion of a flushed write
+//! A write is acknowledged when its record is in the journal and readers see it as the pending write of its key. One writer at a
+//! time appends to the journal, for all that wait, or a task does; one task flushes, in the journal's order. The order of completion of a flushed write
 //! is: the backend has it, the frontend is in step, the pending write is cleared if it is still that one, the journal
 //! forgets it. What the backend refuses definitely is parked: taken out of line and kept.
 //!
 //! | file | |
 //! |---|---|
-//! | `request`, `append` | acknowledging: what waits for the journal, and the task that appends |
+//! | `request`, `append`, `appender` | acknowledging: what waits for the journal, and who appends |
 //! | `queue`, `flusher` | what waits for the backend, and the task that flushes |
 //! | `parking`, `parked` | the list of parked writes, and what an operator does with them |
 //! | `recovery`, `late` | what an earlier session left; owning the backend, at once or when it answers |
@@ -15,6 +15,7 @@
 //! | `room` | the bounds on what is pending |
 
 mod append;
+mod appender;
 mod company;
 mod flusher;
 mod late;
@@ -57,6 +58,7 @@ use crate::turn::Turns;
 use crate::version::{Precondition, Version};
 use crate::write::{CommitLevel, Deleted, Existed, Receipt, Written};
 
+use appender::Appender;
 use parking::{Parking, Why};
 use queue::Queue;
 use request::Append;
@@ -76,9 +78,11 @@ pub(crate) struct WriteBehind {
     recorder: Arc<Recorder>,
     hooks: Arc<Hooks>,
     journal: Arc<dyn Journal>,
+    /// Held by whoever appends.
+    appender: tokio::sync::Mutex<Appender>,
+    /// What is handed over to the task that appends, and what wakes it.
     appends: mpsc::UnboundedSender<Append>,
-    /// Taken by the task that appends.
-    requests: Mutex<Option<mpsc::UnboundedReceiver<Append>>>,
+    handed_over: Notify,
     /// Cancelled when that task has ended: nothing more is appended.
     appends_ended: CancellationToken,
     queue: Mutex<Queue>,
@@ -157,8 +161,9 @@ impl WriteBehind {
             recorder: parts.recorder(),
             hooks: parts.hooks(),
             journal,
+            appender: tokio::sync::Mutex::new(Appender::new(requests)),
             appends,
-            requests: Mutex::new(Some(requests)),
+            handed_over: Notify::new(),
             appends_ended: CancellationToken::new(),
             queue: Mutex::default(),
             queued: Notify::new(),
@@ -178,10 +183,8 @@ impl WriteBehind {
 
     /// Starts the task that appends and the task that flushes.
     pub(crate) fn start(self: &Arc<Self>) {
-        if let Some(requests) = self.requests.lock().take() {
-            self.tasks.spawn(Arc::clone(self).append_loop(requests));
-            self.tasks.spawn(Arc::clone(self).flush_loop());
-        }
+        self.tasks.spawn(Arc::clone(self).append_loop());
+        self.tasks.spawn(Arc::clone(self).flush_loop());
     }
 
     /// Journals one write. Acknowledged when the record is durable and readers see it.
@@ -338,14 +341,14 @@ impl WriteBehind {
         }
     }
 
-    /// Hands writes to the task that appends and waits until they are durable and visible. Their keys may be read then, also
+    /// Appends writes, or hands them over, and waits until they are durable and visible. Their keys may be read then, also
     /// while their gates are closed: a pending write answers.
     async fn journal(&self, writes: Vec<Write>, room: Arc<Taken>) -> Result<Vec<Receipt>> {
         let (append, receipts, answer) = Append::new(writes, room);
-        let gone = || closed(Operation::Put);
-        self.appends.send(append).map_err(|_| gone())?;
-        // Without an answer the task has ended after it had the writes.
-        answer.wait().await.unwrap_or_else(|| Err(gone().outcome_is(Outcome::Unknown)))?;
+        self.take_turn_or_hand_over(append).await?;
+        // Without an answer who had the writes has ended before it had one.
+        let gone = || Err(closed(Operation::Put).outcome_is(Outcome::Unknown));
+        answer.wait().await.unwrap_or_else(gone)?;
         Ok(receipts)
     }
 

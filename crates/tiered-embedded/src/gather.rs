@@ -24,20 +24,25 @@ const PATIENCE: Duration = Duration::from_millis(2);
 /// So many groups do not wait after one that waited in vain.
 const SKIPPED: u32 = 32;
 
+/// A group of so many operations does not wait either: what a commit costs beside them is little already.
+const ENOUGH: usize = 256;
+
 /// Requests that are committed together.
 #[derive(Debug)]
 pub(crate) struct Group {
     requests: Vec<Request>,
     bytes: u64,
+    operations: usize,
 }
 
 impl Group {
     fn new(first: Request) -> Self {
-        Self { bytes: first.size(), requests: vec![first] }
+        Self { bytes: first.size(), operations: first.operations(), requests: vec![first] }
     }
 
     fn add(&mut self, request: Request) {
         self.bytes += request.size();
+        self.operations += request.operations();
         self.requests.push(request);
     }
 
@@ -90,7 +95,7 @@ impl Gatherer {
         self.take_waiting(&mut group);
         if self.skipped > 0 {
             self.skipped -= 1;
-        } else if group.len() < self.expected && now() < self.deadline {
+        } else if group.len() < self.expected && group.operations < ENOUGH && now() < self.deadline {
             self.wait(&mut group);
         }
         Some(group)
@@ -118,7 +123,7 @@ impl Gatherer {
 
     /// Waits for as many as are expected. If far fewer come the next groups do not wait: others than those before ask.
     fn wait(&mut self, group: &mut Group) {
-        while group.len() < self.expected && group.has_room() {
+        while group.len() < self.expected && group.operations < ENOUGH && group.has_room() {
             let left = self.deadline.saturating_duration_since(now());
             let Ok(request) = self.requests.recv_timeout(left) else {
                 let few = group.len() < self.expected - self.expected / 4;
@@ -136,9 +141,11 @@ mod tests {
     use std::sync::mpsc::{Sender, channel};
     use std::thread;
 
+    use tiered_core::{Action, Delete, Key};
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::request::Judging;
 
     fn ask(requests: &Sender<Request>) {
         requests.send(Request::Flush(oneshot::channel().0)).expect("the gatherer is there");
@@ -214,6 +221,27 @@ mod tests {
             assert_eq!(gatherer.next().map(|group| group.len()), Some(1));
             assert_eq!(gatherer.skipped, left);
         }
+    }
+
+    #[test]
+    fn a_large_batch_waits_for_no_company() {
+        let (requests, mut gatherer) = gatherer(10);
+        let operations = |count: usize| {
+            let action = Action::Delete(Delete::new());
+            let key = |number| Key::new(format!("k{number}")).expect("valid");
+            (0..count).map(|number| (key(number), action.clone())).collect::<Vec<_>>()
+        };
+        let apply = |count| {
+            let request = Request::Apply(operations(count), Judging::Alone, oneshot::channel().0);
+            requests.send(request).expect("the gatherer is there");
+        };
+        apply(ENOUGH);
+        assert_eq!(gatherer.next().map(|group| group.len()), Some(1));
+        assert_eq!(gatherer.skipped, 0, "it did not wait in vain: it did not wait");
+        gatherer.deadline = now() + Duration::from_millis(50);
+        apply(ENOUGH - 1);
+        assert_eq!(gatherer.next().map(|group| group.len()), Some(1));
+        assert_eq!(gatherer.skipped, SKIPPED, "a smaller one waits");
     }
 
     #[test]

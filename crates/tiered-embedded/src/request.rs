@@ -33,6 +33,12 @@ impl Request {
         operations.iter().any(|(_, action)| matches!(action, Action::Put(_)))
     }
 
+    /// How many operations it has.
+    pub(crate) fn operations(&self) -> usize {
+        let Self::Apply(operations, ..) = self else { return 0 };
+        operations.len()
+    }
+
     /// Bytes of its values.
     pub(crate) fn size(&self) -> u64 {
         let Self::Apply(operations, ..) = self else { return 0 };

@@ -1,6 +1,6 @@
 //! Batches: one statement where nothing is to be judged, else one transaction.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use sqlx::{Connection as _, PgConnection, Row as _};
@@ -33,49 +33,68 @@ struct Step {
     own: Option<Own>,
 }
 
-/// A batch, stamped and sorted by key: what is written in the end, and what is to be judged.
+/// A batch, stamped: what is judged, and what is written in the end.
 struct Plan {
     steps: Vec<Step>,
     /// Whether a refused operation fails alone.
     alone: bool,
-    /// The last operation on each key.
-    puts: BTreeMap<Key, Record>,
-    deletes: BTreeSet<Key>,
     now: i64,
-    announcements: Vec<String>,
     /// Where writes are announced.
     channel: Option<String>,
 }
 
+/// What a batch writes: of each key the last operation, in the order of the keys.
+struct Writes<'p> {
+    puts: Vec<&'p Record>,
+    deletes: Vec<&'p Key>,
+    announcements: Vec<String>,
+}
+
 impl Plan {
-    fn of(steps: Vec<Step>, alone: bool, now: i64, channel: Option<String>) -> Self {
-        let (mut puts, mut deletes, mut announced) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-        for step in &steps {
-            let version = step.own.as_ref().map(|(version, ..)| version);
-            if channel.is_some() {
-                announced.insert(step.key.clone(), announcement(&step.key, version));
+    /// The last step of each key, in the order of the keys.
+    fn last_steps(&self) -> Vec<&Step> {
+        let mut last: Vec<&Step> = self.steps.iter().rev().collect();
+        // Stable: of several steps on a key the last one stays the first here.
+        last.sort_by(|one, other| one.key.cmp(&other.key));
+        last.dedup_by(|later, kept| later.key == kept.key);
+        last
+    }
+
+    fn writes(&self) -> Writes<'_> {
+        let mut writes = Writes { puts: Vec::new(), deletes: Vec::new(), announcements: Vec::new() };
+        for step in self.last_steps() {
+            match &step.record {
+                Some(record) => writes.puts.push(record),
+                None => writes.deletes.push(&step.key),
             }
-            if let Some(record) = &step.record {
-                deletes.remove(&step.key);
-                puts.insert(step.key.clone(), record.clone());
-            } else {
-                puts.remove(&step.key);
-                deletes.insert(step.key.clone());
+            if self.channel.is_some() {
+                let version = step.own.as_ref().map(|(version, ..)| version);
+                writes.announcements.push(announcement(&step.key, version));
             }
         }
-        let announcements = announced.into_values().collect();
-        Self { steps, alone, puts, deletes, now, announcements, channel }
+        writes
     }
 
     /// The same batch without the steps at these places.
     fn without(&self, refused: &BTreeSet<usize>) -> Self {
         let kept = self.steps.iter().enumerate().filter(|(index, _)| !refused.contains(index));
-        let kept = kept.map(|(_, step)| step.clone()).collect();
-        Self::of(kept, self.alone, self.now, self.channel.clone())
+        let steps = kept.map(|(_, step)| step.clone()).collect();
+        Self { steps, alone: self.alone, now: self.now, channel: self.channel.clone() }
     }
 
     fn is_conditional(&self) -> bool {
         self.steps.iter().any(|step| step.precondition != Precondition::None)
+    }
+
+    /// Whether one statement does it: nothing is to be judged, it is small enough, and rows are taken in the order of their
+    /// keys, which one statement does only where all are put or all are deleted.
+    fn is_one_statement(&self) -> bool {
+        if self.is_conditional() || self.steps.len() > STATEMENT_OPERATIONS {
+            return false;
+        }
+        let writes = self.writes();
+        writes.puts.iter().map(|record| record.value.len()).sum::<usize>() <= STATEMENT_BYTES
+            && (writes.puts.is_empty() || writes.deletes.is_empty())
     }
 }
 
@@ -102,13 +121,9 @@ impl PostgresStore {
             return Ok(refused.among(Vec::new()));
         }
         let steps: Vec<Step> = batch.into_operations().into_iter().map(|op| self.step(op)).collect();
-        let plan = Plan::of(steps, alone, now(self.0.stamp.now()), self.0.channel.clone());
-        let small = plan.puts.values().map(|record| record.value.len()).sum::<usize>() <= STATEMENT_BYTES
-            && plan.steps.len() <= STATEMENT_OPERATIONS;
-        // In one statement the rows are taken in the order of their keys only where all are put or all are deleted.
-        let one_pass = plan.puts.is_empty() || plan.deletes.is_empty();
-        let plan = Arc::new(plan);
-        let (existed, failed) = if !plan.is_conditional() && small && one_pass {
+        let (now, channel) = (now(self.0.stamp.now()), self.0.channel.clone());
+        let plan = Arc::new(Plan { steps, alone, now, channel });
+        let (existed, failed) = if plan.is_one_statement() {
             (self.apply_at_once(Arc::clone(&plan)).await?, BTreeSet::new())
         } else {
             self.apply_in_transaction(Arc::clone(&plan)).await?
@@ -140,9 +155,10 @@ impl PostgresStore {
 
     /// One statement: atomic, one round trip. Which deleted keys existed.
     async fn apply_at_once(&self, plan: Arc<Plan>) -> Result<Existed> {
-        let announcements = Arc::from(plan.announcements.clone());
+        let announcements = Arc::from(plan.writes().announcements);
         let answer = self.write(&self.0.statements.apply, announcements, move |query| {
-            Columns::of(plan.puts.values()).bind(query, bytes(&plan.deletes), plan.now)
+            let writes = plan.writes();
+            Columns::of(writes.puts.into_iter()).bind(query, bytes(writes.deletes), plan.now)
         });
         let answer = answer.await?;
         Ok(keys(answer.row.try_get(2).unwrap_or_default()))
@@ -196,7 +212,7 @@ async fn transact(
     deadline: f64,
 ) -> Result<Ended, sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    let keys_of_all: BTreeSet<&Key> = plan.puts.keys().chain(&plan.deletes).collect();
+    let keys_of_all = plan.last_steps().into_iter().map(|step| &step.key);
     let locks = statements.lock.query().bind(deadline).bind("").bind(Vec::<String>::new());
     let locked = locks.bind(bytes(keys_of_all)).fetch_one(&mut *transaction).await?;
     if !locked.try_get(0)? {
@@ -218,9 +234,8 @@ async fn transact(
         }
     };
     let mut existed = Existed::new();
-    let mut parts = parts(plan).into_iter();
-    let mut deletes = bytes(&plan.deletes);
-    let mut announcements = plan.announcements.clone();
+    let Writes { puts, deletes, mut announcements } = plan.writes();
+    let (mut parts, mut deletes) = (parts(puts).into_iter(), bytes(deletes));
     loop {
         let puts = parts.next();
         if puts.is_none() && deletes.is_empty() && announcements.is_empty() {
@@ -242,10 +257,10 @@ async fn transact(
 }
 
 /// The puts, in parts that one statement takes.
-fn parts(plan: &Plan) -> Vec<Vec<&Record>> {
+fn parts(puts: Vec<&Record>) -> Vec<Vec<&Record>> {
     let mut parts: Vec<Vec<&Record>> = Vec::new();
     let mut bytes = usize::MAX;
-    for record in plan.puts.values() {
+    for record in puts {
         bytes = bytes.saturating_add(record.value.len());
         match parts.last_mut() {
             Some(part) if bytes <= STATEMENT_BYTES && part.len() < STATEMENT_OPERATIONS => part.push(record),

@@ -223,7 +223,7 @@ where
     Ok(done)
 }
 
-fn gone(error: tokio::task::JoinError) -> Error {
+pub(crate) fn gone(error: tokio::task::JoinError) -> Error {
     let message = if error.is_panic() {
         "the driver panicked; report it"
     } else {

@@ -23,6 +23,7 @@ mod client;
 mod config;
 mod error;
 mod feed;
+mod list;
 mod read;
 mod row;
 mod schema;

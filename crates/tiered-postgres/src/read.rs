@@ -1,17 +1,15 @@
-//! Reads and listings.
+//! Reads of one key, of many, and of marks.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
-use tiered_core::adapter::{Reads, Tombstones, clamp_range, prefix_end};
+use tiered_core::adapter::{Reads, clamp_range};
 use tiered_core::{
-    ByteStream, Entry, Error, ErrorKind, Key, ListOptions, ListStream, Listed, Lookup, Metadata, Operation,
-    Read, ReadOptions, Result, Slices,
+    ByteStream, Entry, Error, ErrorKind, Key, Lookup, Metadata, Operation, Read, ReadOptions, Result, Slices,
 };
 
 use crate::client::Purpose;
@@ -19,14 +17,8 @@ use crate::row::{self, now};
 use crate::sql::Statement;
 use crate::store::PostgresStore;
 
-/// Keys in a page of a listing: some hundred kilobytes, one round trip.
-const PAGE: usize = 1_000;
-
 /// A larger value is streamed in parts of this size, each a statement of its own.
 const PART: usize = 4 << 20;
-
-/// A larger value may lie outside of its row, in bytes: listing it would read it.
-const IN_ROW: i64 = 2_000;
 
 /// A position or a length in a value, as `substr` takes it.
 fn position(bytes: u64) -> i32 {
@@ -136,44 +128,41 @@ impl PostgresStore {
         let mut wanted: Vec<Key> = keys.to_vec();
         wanted.sort_unstable();
         wanted.dedup();
-        let (statement, wanted) = (self.0.statements.load_many.clone(), Arc::new(wanted));
-        let now = now(self.0.stamp.now());
-        let rows = self
-            .0
-            .client
-            .run(Purpose::Read, move |connection| {
-                let (statement, wanted) = (statement.clone(), Arc::clone(&wanted));
-                Box::pin(async move {
-                    let keys: Vec<&[u8]> = wanted.iter().map(|key| key.as_str().as_bytes()).collect();
-                    statement.query().bind(keys).bind(now).fetch_all(connection).await
-                })
-            })
-            .await?;
-        let mut found = HashMap::with_capacity(rows.len());
-        for row in &rows {
-            match row::entry(row) {
-                Ok((key, entry, _)) => found.insert(key, Ok(entry)),
-                Err(error) => {
-                    let key = error.key().cloned();
-                    found.insert(key.ok_or_else(|| error.clone())?, Err(error))
-                }
-            };
-        }
+        let wanted = Arc::new(wanted);
+        let found = self.find(Arc::clone(&wanted)).await?;
         let answer = |key: &Key| {
-            let read = |found: Option<&Result<Option<Entry>>>| {
-                let entry = match found {
-                    None => None,
-                    Some(Ok(entry)) => entry.clone(),
-                    Some(Err(error)) => return Err(error.clone()),
-                };
-                if let Some(entry) = &entry {
-                    entry.verify()?;
-                }
-                tiered_core::adapter::answer(entry, self.0.stamp.now(), options)
+            let entry = match wanted.binary_search(key).ok().and_then(|place| found.get(place)) {
+                Some(Ok(entry)) => entry.clone(),
+                Some(Err(error)) => return Err(error.clone().for_key(key)),
+                None => None,
             };
-            read(found.get(key)).map_err(|error| error.for_key(key))
+            let read = tiered_core::adapter::answer(entry, self.0.stamp.now(), options);
+            read.map_err(|error| error.for_key(key))
         };
         Ok(keys.iter().map(answer).collect())
+    }
+
+    /// The entries of keys that are all different, in their order. A row is read and checked while the server sends the next
+    /// ones.
+    async fn find(&self, wanted: Arc<Vec<Key>>) -> Result<Vec<Result<Option<Entry>>>> {
+        let (statement, now) = (self.0.statements.load_many.clone(), now(self.0.stamp.now()));
+        let found = self.0.client.run(Purpose::Read, move |connection| {
+            let (statement, wanted) = (statement.clone(), Arc::clone(&wanted));
+            Box::pin(async move {
+                let keys: Vec<&[u8]> = wanted.iter().map(|key| key.as_str().as_bytes()).collect();
+                let mut found: Vec<Result<Option<Entry>>> = wanted.iter().map(|_| Ok(None)).collect();
+                let mut rows = statement.query().bind(keys).bind(now).fetch(connection);
+                while let Some(row) = rows.try_next().await? {
+                    // Places are counted from 1.
+                    let place = usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(0);
+                    if let Some(found) = place.checked_sub(1).and_then(|place| found.get_mut(place)) {
+                        *found = row::entry_beside_key(&row).and_then(verified);
+                    }
+                }
+                Ok(found)
+            })
+        });
+        found.await
     }
 
     pub(crate) async fn stream_entry(
@@ -208,76 +197,6 @@ impl PostgresStore {
         Ok(Some((metadata, Box::pin(body))))
     }
 
-    pub(crate) fn list_entries(&self, options: ListOptions) -> ListStream {
-        let store = self.clone();
-        let pages = stream::unfold(Some(options), move |options| {
-            let store = store.clone();
-            async move {
-                let mut options = options?;
-                let size = options.limit.map_or(PAGE, |limit| limit.min(PAGE));
-                if size == 0 {
-                    return None;
-                }
-                let page = match store.page(&options, size).await {
-                    Ok(page) => page,
-                    Err(error) => return Some((vec![Err(store.failed(error, Operation::List))], None)),
-                };
-                let whole = page.len() == size;
-                // A row whose key is damaged ends the listing: the error could not name its key.
-                let page = up_to_unnamed(page);
-                let last = match page.last() {
-                    Some(Ok(listed)) => Some(listed.key.clone()),
-                    Some(Err(error)) => error.key().cloned(),
-                    None => None,
-                };
-                let next = last.filter(|_| whole).map(|last| {
-                    options.start_after = Some(last);
-                    options.limit = options.limit.map(|limit| limit - size);
-                    options
-                });
-                Some((page, next))
-            }
-        });
-        Box::pin(pages.flat_map(stream::iter::<Vec<Result<Listed>>>))
-    }
-
-    /// A page; what is damaged in it is an error in its place.
-    async fn page(&self, options: &ListOptions, size: usize) -> Result<Vec<Result<Listed>>> {
-        self.check_open(Operation::List)?;
-        let values = options.values.map_or(-1, |up_to| i64::try_from(up_to).unwrap_or(i64::MAX).min(IN_ROW));
-        let (statement, options, now) =
-            (self.0.statements.list.clone(), options.clone(), now(self.0.stamp.now()));
-        let rows = self
-            .0
-            .client
-            .run(Purpose::Read, move |connection| {
-                let (statement, options) = (statement.clone(), options.clone());
-                Box::pin(async move {
-                    statement
-                        .query()
-                        .bind(options.prefix.as_bytes())
-                        .bind(now)
-                        .bind(prefix_end(options.prefix.as_bytes()))
-                        .bind(options.start_after.as_ref().map(|key| key.as_str().as_bytes()))
-                        .bind(options.tombstones == Tombstones::Show)
-                        .bind(i64::try_from(size).unwrap_or(i64::MAX))
-                        .bind(values)
-                        .fetch_all(connection)
-                        .await
-                })
-            })
-            .await?;
-        let listed = |row: &PgRow| {
-            let read = row::entry(row).and_then(|(key, entry, metadata)| {
-                let value = entry.map(|entry| entry.verify().map(|()| entry.into_value())).transpose();
-                let value = value.map_err(|error| error.for_key(&key))?;
-                Ok(Listed::with_metadata(key, metadata).with_value(value))
-            });
-            read.map_err(|error| self.failed(error, Operation::List))
-        };
-        Ok(rows.iter().map(listed).collect())
-    }
-
     pub(crate) async fn list_marks(&self, prefix: &str) -> Result<Vec<String>> {
         let (statement, prefix) = (self.0.statements.list_marks.clone(), mark_row(prefix));
         let rows = self
@@ -302,13 +221,12 @@ impl PostgresStore {
     }
 }
 
-/// A page up to its first error that names no key.
-fn up_to_unnamed(mut page: Vec<Result<Listed>>) -> Vec<Result<Listed>> {
-    let unnamed = |listed: &Result<Listed>| listed.as_ref().is_err_and(|error| error.key().is_none());
-    if let Some(end) = page.iter().position(unnamed) {
-        page.truncate(end + 1);
+/// An entry whose value is as its checksum says.
+fn verified((entry, _): (Option<Entry>, Arc<Metadata>)) -> Result<Option<Entry>> {
+    if let Some(entry) = &entry {
+        entry.verify()?;
     }
-    page
+    Ok(entry)
 }
 
 /// The row of a mark. A mark's name has no colon, so it is never the schema's.
@@ -376,18 +294,5 @@ impl Query {
             }
             Self::Mark { statement, name } => statement.query().bind(name),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_ends_at_a_damaged_key() {
-        let damaged = || Error::new(ErrorKind::Corrupt, "damaged");
-        let key = Key::new("k").expect("valid");
-        let page = vec![Err(damaged().for_key(&key)), Err(damaged()), Err(damaged().for_key(&key))];
-        assert_eq!(up_to_unnamed(page).len(), 2);
     }
 }

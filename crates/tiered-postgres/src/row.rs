@@ -18,8 +18,8 @@ use sqlx::postgres::PgRow;
 use tiered_core::adapter::{Checksum, Note, Origin, Validator};
 use tiered_core::{Attributes, Entry, Error, ErrorKind, Key, Metadata, Result, Timestamp, Version, adapter};
 
-/// The columns of metadata, in the order that [`metadata`] reads them.
-pub(crate) const METADATA: &str = "key, version, modified, expires_at, attributes::text, checksum, octet_length(value)::bigint, session, validated, origin, validator";
+/// The columns of metadata, in the order that [`metadata`] reads them: behind a first one, which is the key.
+pub(crate) const METADATA: &str = "version, modified, expires_at, attributes::text, checksum, octet_length(value)::bigint, session, validated, origin, validator";
 
 /// `origin` of a tombstone; from here on entries are hidden.
 pub(crate) const TOMBSTONE: i16 = 2;
@@ -86,7 +86,7 @@ pub(crate) fn damaged(what: &str) -> Error {
     )
 }
 
-/// The key and the metadata of a row of [`METADATA`]. An error names the key if the key is valid.
+/// The key and the metadata of a row of the key and [`METADATA`]. An error names the key if the key is valid.
 pub(crate) fn metadata(row: &PgRow) -> Result<(Key, Metadata)> {
     let key: &[u8] = row.try_get(0).map_err(|_| damaged("key"))?;
     let key =
@@ -132,11 +132,21 @@ fn read_attributes(text: &str) -> Result<Attributes> {
     map.into_iter().try_fold(Attributes::new(), with).map_err(|_| damaged("attributes"))
 }
 
-/// The entry of a row of [`METADATA`] and then the value, or the part of it that was asked for.
+/// The entry of a row of the key, [`METADATA`] and then the value, or the part of it that was asked for.
 pub(crate) fn entry(row: &PgRow) -> Result<(Key, Option<Entry>, Arc<Metadata>)> {
     let (key, metadata) = metadata(row)?;
-    let metadata = Arc::new(metadata);
-    let value: Option<Vec<u8>> = row.try_get(11).map_err(|_| damaged("value").for_key(&key))?;
-    let entry = value.map(|value| Entry::from_parts(value.into(), Arc::clone(&metadata)));
+    let (entry, metadata) = with_value(row, metadata).map_err(|error| error.for_key(&key))?;
     Ok((key, entry, metadata))
+}
+
+/// As [`entry`], of a row whose key is known and whose first column is another one.
+pub(crate) fn entry_beside_key(row: &PgRow) -> Result<(Option<Entry>, Arc<Metadata>)> {
+    with_value(row, beside_key(row)?)
+}
+
+fn with_value(row: &PgRow, metadata: Metadata) -> Result<(Option<Entry>, Arc<Metadata>)> {
+    let metadata = Arc::new(metadata);
+    let value: Option<Vec<u8>> = row.try_get(11).map_err(|_| damaged("value"))?;
+    let entry = value.map(|value| Entry::from_parts(value.into(), Arc::clone(&metadata)));
+    Ok((entry, metadata))
 }

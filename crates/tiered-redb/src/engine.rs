@@ -191,6 +191,21 @@ impl Transaction for Writing<'_> {
         Ok(())
     }
 
+    /// The engine has the old value at hand when it writes the new one.
+    fn replace(
+        &mut self,
+        table: Table,
+        key: &[u8],
+        value: &[u8],
+        visit: &mut dyn FnMut(&[u8]),
+    ) -> Result<()> {
+        self.dirty += PAGE + (key.len() + value.len()) as u64;
+        if let Some(old) = self.tables.table_mut(table).insert(key, value).map_err(map)? {
+            visit(old.value());
+        }
+        Ok(())
+    }
+
     fn delete(&mut self, table: Table, key: &[u8]) -> Result<()> {
         self.dirty += PAGE;
         self.tables.table_mut(table).remove(key).map_err(map)?;

@@ -1,11 +1,13 @@
-//! The task that appends to the journal: concurrent acknowledgements share one append.
+//! Appending to the journal: concurrent acknowledgements share one append.
+//!
+//! A writer that finds nobody appending appends by itself, with what waits beside it: it needs no other task, and where the
+//! journal answers at once, nor does its acknowledgement. While it appends, others hand theirs over to the task, which takes
+//! them together.
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc::UnboundedReceiver;
-
 use super::WriteBehind;
-use super::company::Company;
+use super::appender::Appender;
 use super::request::Append;
 use crate::error::{Error, ErrorKind, Operation, Outcome, Result};
 use crate::journal::{JournalRecord, Sequence};
@@ -16,41 +18,68 @@ use crate::sync_primitives::atomic::Ordering;
 use crate::sync_primitives::time::Instant;
 
 impl WriteBehind {
-    /// Appends until the store is left.
-    pub(super) async fn append_loop(self: Arc<Self>, mut requests: UnboundedReceiver<Append>) {
+    /// Appends what was handed over, until the store is left.
+    pub(super) async fn append_loop(self: Arc<Self>) {
         let _ended = self.appends_ended.clone().drop_guard();
-        let mut poison: Option<Error> = None;
-        let mut company = Company::new();
-        loop {
-            let first = tokio::select! {
+        let mut is_left = false;
+        while !is_left {
+            tokio::select! {
                 biased;
-                request = requests.recv() => request,
-                () = self.tasks.left() => None,
-            };
-            let Some(first) = first else { return };
-            let group = company.group_of(first, &mut requests).await;
-            if let Some(error) = &poison {
-                refuse(group, error);
-                continue;
+                () = self.handed_over.notified() => {}
+                () = self.tasks.left() => is_left = true,
             }
-            if self.lost.get().is_some()
-                && let Err(error) = self.door.check(Operation::Put)
-            {
-                refuse(group, &error);
-                continue;
+            let mut appender = self.appender.lock().await;
+            while let Some(first) = appender.next() {
+                self.append_group(&mut appender, first).await;
             }
-            // What has waited here meanwhile may be behind one that is overdue now.
-            if let Err(error) = self.until_none_is_overdue().await {
-                refuse(group, &error);
-                continue;
+            if is_left {
+                appender.end();
             }
-            let (begun, count) = (Instant::now(), group.len());
-            let appended = self.append(&group).await;
-            company.appended(count, requests.len(), begun);
-            match appended {
-                Ok(first) => self.admit(group, first),
-                Err(error) => poison = self.appended_not(group, &error),
+        }
+    }
+
+    /// Has a request appended: by itself where nobody appends, else by the task.
+    pub(super) async fn take_turn_or_hand_over(&self, append: Append) -> Result<()> {
+        let gone = || closed(Operation::Put);
+        match self.appender.try_lock() {
+            Ok(appender) if appender.has_ended() => Err(gone()),
+            Ok(mut appender) => {
+                self.append_group(&mut appender, append).await;
+                Ok(())
             }
+            Err(_) => {
+                self.appends.send(append).map_err(|_| gone())?;
+                self.handed_over.notify_one();
+                Ok(())
+            }
+        }
+    }
+
+    /// Appends `first`, and what waits beside it.
+    async fn append_group(&self, appender: &mut Appender, first: Append) {
+        let group = appender.group_of(first).await;
+        if let Some(error) = appender.poison() {
+            return refuse(group, error);
+        }
+        if self.lost.get().is_some()
+            && let Err(error) = self.door.check(Operation::Put)
+        {
+            return refuse(group, &error);
+        }
+        // What has waited here meanwhile may be behind one that is overdue now.
+        if let Err(error) = self.until_none_is_overdue().await {
+            return refuse(group, &error);
+        }
+        let (begun, count) = (Instant::now(), group.len());
+        appender.begin();
+        self.poisoned.store(true, Ordering::Relaxed);
+        let ended = self.append(&group).await;
+        let poison = ended.as_ref().err().filter(|error| error.outcome() != Some(Outcome::NotApplied));
+        appender.appended(count, begun, poison);
+        self.poisoned.store(poison.is_some(), Ordering::Relaxed);
+        match ended {
+            Ok(first) => self.admit(group, first),
+            Err(error) => fail(group, &error),
         }
     }
 
@@ -58,21 +87,6 @@ impl WriteBehind {
     async fn append(&self, group: &[Append]) -> Result<Sequence> {
         let records: Vec<JournalRecord> = group.iter().flat_map(Append::records).collect();
         self.journal.append(&records).await
-    }
-
-    /// Answers a group that could not be appended. The error of all later appends, where the journal failed.
-    fn appended_not(&self, group: Vec<Append>, error: &Error) -> Option<Error> {
-        if error.outcome() == Some(Outcome::NotApplied) {
-            refuse(group, error);
-            return None;
-        }
-        tracing::error!(error = %error.chain(), "the journal failed; no write is accepted until it is reopened");
-        for append in group {
-            append.fail(error, Outcome::Unknown);
-        }
-        self.poisoned.store(true, Ordering::Relaxed);
-        let message = "the journal failed earlier; close the store and open it again";
-        Some(Error::new(ErrorKind::Unavailable, message).with_source(error.clone()))
     }
 
     /// Makes journaled writes visible and queues them, then acknowledges them.
@@ -128,6 +142,17 @@ impl WriteBehind {
             }
         }
         Ok(())
+    }
+}
+
+/// Answers a group that could not be appended.
+fn fail(group: Vec<Append>, error: &Error) {
+    if error.outcome() == Some(Outcome::NotApplied) {
+        return refuse(group, error);
+    }
+    tracing::error!(error = %error.chain(), "the journal failed; no write is accepted until it is reopened");
+    for append in group {
+        append.fail(error, Outcome::Unknown);
     }
 }
 

@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use futures_util::TryStreamExt as _;
+use futures_util::{FutureExt as _, TryStreamExt as _};
 use tiered_conformance::{Intercept, Interceptor};
 use tiered_core::adapter::BatchOutcomes;
 use tiered_core::{
-    Batch, Delete, Error, ErrorKind, Feature, Key, ListOptions, MemoryStore, Outcome, Put, Result, Store,
-    TieredStore, VolatileJournal, WritePolicy,
+    Batch, CommitLevel, Delete, Error, ErrorKind, Feature, Key, ListOptions, MemoryStore, Outcome, Put,
+    Result, Store, StoreExt as _, TieredStore, VolatileJournal, WritePolicy,
 };
 use tokio::sync::watch;
 
@@ -49,6 +49,26 @@ async fn behind(backend: &Backend, room: usize) -> TieredStore {
 
 fn key(number: usize) -> Key {
     Key::new(format!("k{number:06}")).expect("valid")
+}
+
+#[tokio::test]
+async fn a_writer_alone_waits_for_no_other_task_until_the_journal_has_its_write() {
+    for backend in backends() {
+        backend.is_there.send_replace(false);
+        let store = behind(&backend, 100).await;
+        for number in 0..10 {
+            let put = key(number);
+            let written = store.put(&put, Put::new("v")).now_or_never().expect("nothing to wait for");
+            assert_eq!(written.expect("there is room").level, CommitLevel::Journaled);
+            assert!(store.get(&put).await.expect("reads").is_some());
+        }
+        backend.is_there.send_replace(true);
+        store.flush().await.expect("the backend is there");
+        assert_eq!(backend.operations.load(Ordering::Relaxed), 10);
+        store.close().await.expect("closes");
+        let refused = store.put(&key(0), Put::new("v")).await.expect_err("it is closed");
+        assert_eq!((refused.kind(), refused.write_outcome()), (ErrorKind::Closed, Outcome::NotApplied));
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod feed;
 mod lifecycle;
+mod listings;
 mod opening;
 mod place;
 mod pooler;
