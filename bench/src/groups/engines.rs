@@ -107,6 +107,7 @@ async fn in_redb(bench: &Bench, findings: &mut Findings) -> Result<()> {
 }
 
 #[cfg(not(feature = "rocksdb"))]
+#[expect(clippy::unused_async, reason = "it is called as where it is built")]
 async fn in_rocksdb(_: &Bench, findings: &mut Findings) -> Result<()> {
     findings.missing.push(not_built("RocksDB", "rocksdb"));
     Ok(())
@@ -164,6 +165,7 @@ async fn rocksdb(path: &std::path::Path) -> Result<std::sync::Arc<dyn tiered::St
 }
 
 #[cfg(not(feature = "servers"))]
+#[expect(clippy::unused_async, reason = "it is called as where it is built")]
 async fn on_servers(_: &Bench, findings: &mut Findings) -> Result<()> {
     findings.missing.extend([not_built("sqlx", "servers"), not_built("aws-sdk-s3", "servers")]);
     Ok(())

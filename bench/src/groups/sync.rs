@@ -99,6 +99,7 @@ fn by_hand(from: &Records, path: &Path, keys: usize) -> Result<Sample> {
 }
 
 #[cfg(not(feature = "servers"))]
+#[expect(clippy::unused_async, reason = "it is called as where it is built")]
 async fn from_postgres(_: &Bench, findings: &mut Findings) -> Result<()> {
     findings.missing.push(crate::report::Missing {
         what: "Postgres to redb".to_owned(),
