@@ -172,8 +172,15 @@ fn dependencies() -> Stage {
 }
 
 /// What `test` leaves out because it takes long.
-fn long() -> [Stage; 5] {
+fn long() -> [Stage; 6] {
     [
+        Stage {
+            name: "object stores",
+            what: "the tests of the crate object_store over real stacks, and the suite over its S3 client",
+            estimate: Estimate::always(60),
+            vital: false,
+            run: test::object_stores,
+        },
         Stage {
             name: "instructions",
             what: "hits, writes and reads take no more of them than they did",

@@ -61,7 +61,7 @@ pub trait Cache: Send + Sync + 'static {
     fn remove(&self, key: &Key);
 
     /// Calls `visit` for every entry, in any order. No use of them. An entry that is inserted or removed meanwhile may be
-    /// missed or seen.
+    /// missed or seen, also twice.
     fn visit(&self, visit: &mut dyn FnMut(&Key, &Entry));
 
     /// Removes every entry.

@@ -37,8 +37,10 @@ impl Page {
             }
             smallest.push(ByKey(Listed::of_entry(key.clone(), entry, options)));
         });
-        let listed: Vec<Listed> =
+        let mut listed: Vec<Listed> =
             smallest.into_sorted_vec().into_iter().map(|ByKey(listed)| listed).collect();
+        // A key that was removed and inserted again during the walk may have been visited in two places.
+        listed.dedup_by(|one, other| one.key == other.key);
         let next = listed.last().filter(|_| full).map(|listed| listed.key.clone());
         Self { listed, next }
     }
@@ -64,5 +66,43 @@ impl PartialOrd for ByKey {
 impl Ord for ByKey {
     fn cmp(&self, other: &Self) -> Ordering {
         self.0.key.cmp(&other.0.key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tiered_core::adapter::Stamp;
+    use tiered_core::{Entry, Put};
+
+    use super::*;
+
+    /// A cache in which the walk meets these keys.
+    struct Walked(Vec<Key>);
+
+    impl Cache for Walked {
+        fn get(&self, _: &Key) -> Option<Entry> {
+            None
+        }
+        fn contains(&self, _: &Key) -> bool {
+            false
+        }
+        fn insert(&self, _: &Key, _: Entry) {}
+        fn remove(&self, _: &Key) {}
+        fn visit(&self, visit: &mut dyn FnMut(&Key, &Entry)) {
+            let entry = Stamp::system().entry(&Put::new("value"));
+            self.0.iter().for_each(|key| visit(key, &entry));
+        }
+        fn clear(&self) {}
+        fn used(&self) -> u64 {
+            0
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_met_twice_is_listed_once() {
+        let met = ["b", "a", "c", "b", "a"].map(|name| Key::new(name).expect("valid"));
+        let page = Page::of(&Walked(met.into()), &ListOptions::new(), Timestamp::from_millis(0));
+        let listed: Vec<&str> = page.listed.iter().map(|listed| listed.key.as_str()).collect();
+        assert_eq!((listed, page.next), (vec!["a", "b", "c"], None));
     }
 }
