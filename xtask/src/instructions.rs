@@ -46,9 +46,10 @@ pub(crate) fn guard(session: &mut Session) -> Result<Counts, String> {
         let (kind, expected) =
             line.split_once(' ').ok_or_else(|| format!("{EXPECTED}: what is {line:?}?"))?;
         let expected: u64 = expected.parse().map_err(|_| format!("{EXPECTED}: what is {line:?}?"))?;
-        let found = each(&program, kind, READS / 5)?;
+        let enough = expected * (100 + TOLERANCE) / 100;
+        let found = least(&program, kind, enough)?;
         writeln!(counted, "{kind} {found}").ok();
-        if found * 100 > expected * (100 + TOLERANCE) {
+        if found > enough {
             faults.push(format!("{kind} takes {found} instructions, {expected} before"));
         }
         session.detail().set(format!("{kind} {found}, {expected} before"));
@@ -75,6 +76,22 @@ fn without_debug_info(program: &Path) -> Result<PathBuf, String> {
     strip.arg("--strip-debug").arg("-o").arg(&copy).arg(program);
     output(strip)?;
     Ok(copy)
+}
+
+/// How often a kind is counted before it counts as slower.
+const TRIES: usize = 5;
+
+/// Instructions of one read of a kind, if possible at most `enough`. Hashes are seeded anew in each run: in one of eight a key meets
+/// a pending one, and its reads take longer.
+fn least(program: &Path, kind: &str, enough: u64) -> Result<u64, String> {
+    let mut least = u64::MAX;
+    for _ in 0..TRIES {
+        least = least.min(each(program, kind, READS / 5)?);
+        if least <= enough {
+            break;
+        }
+    }
+    Ok(least)
 }
 
 /// Instructions of one read of a kind.
