@@ -1,8 +1,8 @@
 //! Write-behind: journal, pending writes, ordered flush.
 //!
 //! A write is acknowledged when its record is in the journal and readers see it as the pending write of its key. One writer at a
-//! time appends to the journal, for all that wait, or a task does; one task flushes, in the journal's order. The order of completion of a flushed write
-//! is: the backend has it, the frontend is in step, the pending write is cleared if it is still that one, the journal
+//! time appends to the journal, for all that wait, or a task does. One task flushes, in the journal's order. The order of completion
+//! of a flushed write is: the backend has it, the frontend is in step, the pending write is cleared if it is still that one, the journal
 //! forgets it. What the backend refuses definitely is parked: taken out of line and kept.
 //!
 //! | file | |
@@ -78,7 +78,7 @@ pub(crate) struct WriteBehind {
     recorder: Arc<Recorder>,
     hooks: Arc<Hooks>,
     journal: Arc<dyn Journal>,
-    /// Held by whoever appends.
+    /// Who holds it appends.
     appender: tokio::sync::Mutex<Appender>,
     /// What is handed over to the task that appends, and what wakes it.
     appends: mpsc::UnboundedSender<Append>,

@@ -27,8 +27,11 @@ pub async fn start(store: TieredStore) -> anyhow::Result<SocketAddr> {
 async fn film(State(store): State<TieredStore>, Path(name): Path<String>, headers: HeaderMap) -> Response {
     match answer(&store, &name, &headers).await {
         Ok(response) => response,
-        // The error says what went wrong, but is not for a player's eyes.
-        Err(_) => StatusCode::BAD_GATEWAY.into_response(),
+        // What went wrong is for whoever runs the server.
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            StatusCode::BAD_GATEWAY.into_response()
+        }
     }
 }
 

@@ -1,8 +1,7 @@
 //! Appending to the journal: concurrent acknowledgements share one append.
 //!
-//! A writer that finds nobody appending appends by itself, with what waits beside it: it needs no other task, and where the
-//! journal answers at once, nor does its acknowledgement. While it appends, others hand theirs over to the task, which takes
-//! them together.
+//! If nobody appends, a writer appends its own write, and what waits beside it. So it waits for no other task. While it appends, other
+//! writers hand their writes over to a task, which appends them together.
 
 use std::sync::Arc;
 
@@ -29,16 +28,17 @@ impl WriteBehind {
                 () = self.tasks.left() => is_left = true,
             }
             let mut appender = self.appender.lock().await;
-            while let Some(first) = appender.next() {
-                self.append_group(&mut appender, first).await;
-            }
             if is_left {
+                // Before what was handed over is taken: what came in between would never be answered.
                 appender.end();
+            }
+            while let Some(first) = appender.next().await {
+                self.append_group(&mut appender, first).await;
             }
         }
     }
 
-    /// Has a request appended: by itself where nobody appends, else by the task.
+    /// Appends a request, or hands it over to the task if somebody appends already.
     pub(super) async fn take_turn_or_hand_over(&self, append: Append) -> Result<()> {
         let gone = || closed(Operation::Put);
         match self.appender.try_lock() {

@@ -23,9 +23,9 @@ impl Appender {
         Self { requests, company: Company::new(), poison: None, has_ended: false }
     }
 
-    /// The next request that was handed over.
-    pub(super) fn next(&mut self) -> Option<Append> {
-        self.requests.try_recv().ok()
+    /// The next request that was handed over. At the end it also waits for those that are just being handed over.
+    pub(super) async fn next(&mut self) -> Option<Append> {
+        if self.has_ended { self.requests.recv().await } else { self.requests.try_recv().ok() }
     }
 
     /// `first`, and what waits beside it.

@@ -15,6 +15,7 @@ mod foreign_versions;
 mod forms;
 mod hooks;
 mod invalidation;
+mod journal_panics;
 mod leasing;
 mod live_removals;
 mod lookups;
