@@ -35,7 +35,7 @@ impl Kept {
         Self::default()
     }
 
-    /// Remembers a block of `version` of `key`; those of another version of it, which are of no use any more.
+    /// Remembers a block of `version` of `key`. Returns the blocks of another version of `key`: they are of no use any more.
     pub(super) fn remember(&self, key: &Key, version: &Version, index: u64) -> Gone {
         let mut state = self.0.lock();
         let gone = state.take(key, Some(version));
