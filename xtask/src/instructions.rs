@@ -103,7 +103,7 @@ fn tables() -> Result<(), String> {
     setup::package("valgrind", "valgrind")?;
     let program = built()?;
     let kinds = output(Command::new(&program))?;
-    let titles = ["a hit", "over quick_cache", "a read of 1 KB", "a write of 100 B"];
+    let titles = ["a hit", "over quick_cache", "4 KiB", "a read of 1 KB", "a write of 100 B"];
     for (title, kinds) in titles.into_iter().zip(kinds.lines()) {
         let mut counted = Vec::new();
         for kind in kinds.split_whitespace() {

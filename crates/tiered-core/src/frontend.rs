@@ -16,6 +16,7 @@ mod kept;
 mod local;
 mod quarantine;
 mod session;
+mod sweep;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -582,6 +582,7 @@ impl Rooms {
         if let Some(behind) = self.writes.behind() {
             behind.start();
         }
+        self.frontend.begin_sweep();
     }
 
     /// The tier that holds what is written, in the end.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tiered_conformance::{Dice, Fault, FaultStore, Faults};
@@ -32,8 +33,9 @@ use crate::trace::Trace;
 const SHARE: u64 = 8;
 const CLIENTS: usize = 4;
 const KEYS: u64 = 2;
-/// Sizes of values. Two that are the same follow each other often: only their bytes tell them apart.
-const SIZES: [u64; 4] = [8_192, 8_192, 5_000, 700];
+/// Sizes of values. Two that are the same follow each other often: only their bytes tell them apart. The largest are several
+/// parts of a stream.
+const SIZES: [u64; 5] = [8_192, 8_192, 5_000, 700, 70_000];
 /// More than any value has.
 const WHOLE: Range<u64> = 0..u64::MAX;
 /// Longer than anything hangs, lives or backs off.
@@ -267,8 +269,9 @@ impl World {
             }
             let Some(key) = self.dice.lock().pick(&self.keys).cloned() else { return };
             match self.below(40) {
-                0..32 => self.crowd(store, &key).await,
-                32..36 => self.put(store, &key).await,
+                0..30 => self.crowd(store, &key).await,
+                30..33 => self.stream(store, &key).await,
+                33..36 => self.put(store, &key).await,
                 36 => self.delete(store, &key).await,
                 37 => drop(store.invalidate(&key).await),
                 38 => self.head(store, &key).await,
@@ -330,6 +333,30 @@ impl World {
             }
             Err(_) => {}
         }
+    }
+
+    /// A stream is of one version as well, or ends with an error.
+    async fn stream(&self, store: &TieredStore, key: &Key) {
+        let range = if self.below(2) == 0 { WHOLE } else { self.some_range() };
+        let begun = self.judge.begin(key);
+        let streamed = store.read_stream(key, &ReadOptions::new().range(range.clone())).await;
+        let Ok(streamed) = streamed else { return };
+        let Some((metadata, mut body)) = streamed else { return self.judge.saw(key, begun, None) };
+        self.judge.saw(key, begun, Some(&metadata.version));
+        let mut received = Vec::new();
+        loop {
+            sleep(Duration::from_millis(self.below(3))).await;
+            match body.next().await {
+                Some(Ok(part)) => received.extend_from_slice(&part),
+                Some(Err(error)) if error.kind() == ErrorKind::Other => {
+                    return self.fault(format!("{key}: a stream of {range:?}: {}", error.chain()));
+                }
+                Some(Err(_)) => return,
+                None => break,
+            }
+        }
+        self.trace.note(&format!("ranges: a stream of {range:?} of {key} was {}", metadata.version));
+        self.check_parts(key, &metadata, &[range], &[received.into()]);
     }
 
     /// I14: each part is that piece of the one version that the answer names.

@@ -1,22 +1,40 @@
-//! The bucket of the films.
+//! The S3 server, and the bucket of the films.
 
+use clap::Args;
+use tiered::s3::S3Config;
 use tiered::s3::aws_sdk_s3::Client;
 use tiered::s3::aws_sdk_s3::config::{BehaviorVersion, Builder, Credentials, Region};
 
-use crate::Arguments;
+/// An S3 server.
+#[derive(Debug, Args)]
+pub struct Server {
+    /// The S3 server.
+    #[arg(long, env = "TIERED_TEST_S3_FS")]
+    endpoint: String,
+    /// A bucket of it, which is made if it is absent.
+    #[arg(long, default_value = "media")]
+    bucket: String,
+    #[arg(long, default_value = "tiered-tests")]
+    access_key: String,
+    #[arg(long, default_value = "tiered-tests-secret")]
+    secret_key: String,
+}
 
-/// Makes the bucket, where it is not there.
-pub(crate) async fn make(arguments: &Arguments) -> anyhow::Result<()> {
-    let credentials = Credentials::new(&arguments.access_key, &arguments.secret_key, None, None, "media");
-    let config = Builder::new()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .endpoint_url(&arguments.endpoint)
-        .force_path_style(true)
-        .credentials_provider(credentials);
-    let client = Client::from_conf(config.build());
-    if client.head_bucket().bucket(&arguments.bucket).send().await.is_err() {
-        client.create_bucket().bucket(&arguments.bucket).send().await?;
+impl Server {
+    /// The bucket, which is made where it is not there.
+    pub async fn bucket(&self) -> anyhow::Result<S3Config> {
+        let credentials = Credentials::new(&self.access_key, &self.secret_key, None, None, "media");
+        let config = Builder::new()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .endpoint_url(&self.endpoint)
+            .force_path_style(true)
+            .credentials_provider(credentials);
+        let client = Client::from_conf(config.build());
+        if client.head_bucket().bucket(&self.bucket).send().await.is_err() {
+            client.create_bucket().bucket(&self.bucket).send().await?;
+        }
+        let config = S3Config::new(&self.bucket).endpoint(&self.endpoint);
+        Ok(config.credentials(&self.access_key, &self.secret_key, None))
     }
-    Ok(())
 }

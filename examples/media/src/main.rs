@@ -4,37 +4,27 @@
 //! byte that a player gets is checked. In the end it prints what the server asked of S3, and how much memory it took.
 #![allow(clippy::print_stdout, reason = "the table is what it is for")]
 
-mod bucket;
-mod memory;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use tiered::quick::QuickConfig;
-use tiered::s3::S3Config;
 use tiered::{Key, Put, Store, TieredStore};
 use tiered_conformance::Intercept;
 
+use media::bucket::Server;
 use media::film::Film;
+use media::memory;
 use media::player::{self, Played};
-use media::requests::{Counted, Requests};
+use media::requests::{Asked, Counted, Requests};
 use media::server;
 
 /// Serves and plays a film that is in S3.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The S3 server.
-    #[arg(long, env = "TIERED_TEST_S3_FS")]
-    endpoint: String,
-    /// A bucket of it, which is made if it is absent.
-    #[arg(long, default_value = "media")]
-    bucket: String,
-    #[arg(long, default_value = "tiered-tests")]
-    access_key: String,
-    #[arg(long, default_value = "tiered-tests-secret")]
-    secret_key: String,
+    #[command(flatten)]
+    server: Server,
     /// Size of the film, in MiB.
     #[arg(long, default_value_t = 1024)]
     mebibytes: u64,
@@ -55,14 +45,9 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let film = Film::new(arguments.mebibytes << 20);
-    let s3 = S3Config::new(&arguments.bucket)
-        .endpoint(&arguments.endpoint)
-        .credentials(&arguments.access_key, &arguments.secret_key, None)
-        .prefix("films/")
-        // A few parts of an upload are under way at a time.
-        .multipart(5 << 20);
-    bucket::make(&arguments).await?;
+    let film = Film::new(0, arguments.mebibytes << 20);
+    // A few parts of an upload are under way at a time.
+    let s3 = arguments.server.bucket().await?.prefix("films/").multipart(5 << 20);
     let before = memory::peak()?;
     let requests = Arc::new(Requests::default());
     let backend = Intercept::new(s3.open().await?, Counted(Arc::clone(&requests)));
@@ -88,7 +73,7 @@ async fn main() -> anyhow::Result<()> {
         played.add(&player.await??);
     }
     let stats = store.stats();
-    let (asked, bytes) = requests.so_far();
+    let Asked { requests: asked, bytes, .. } = requests.so_far();
     let grown = memory::peak()?.saturating_sub(before);
     let mebibytes = |bytes: u64| bytes >> 20;
     println!("| | |\n|---|---|");

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::Context as _;
 
 /// The most that it had in memory at a time, in bytes.
-pub(crate) fn peak() -> anyhow::Result<u64> {
+pub fn peak() -> anyhow::Result<u64> {
     let status =
         fs::read_to_string("/proc/self/status").context("only Linux tells how much memory it was")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;

@@ -1,6 +1,7 @@
 //! A player, which checks every byte.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
@@ -50,7 +51,7 @@ pub async fn play(
                 break;
             }
             let end = (at + ASKED).min(film.size());
-            request(&mut connection, &key, at, end, &mut buffer).await?;
+            request(&mut connection, &key, film, at..end, &mut buffer).await?;
             played.add(&Played { requests: 1, bytes: end - at });
             at = end;
         }
@@ -61,8 +62,8 @@ pub async fn play(
 async fn request(
     connection: &mut BufReader<TcpStream>,
     key: &Key,
-    start: u64,
-    end: u64,
+    film: Film,
+    Range { start, end }: Range<u64>,
     buffer: &mut [u8],
 ) -> anyhow::Result<()> {
     let request =
@@ -81,7 +82,7 @@ async fn request(
         let free = buffer.get_mut(..most).context("it fits")?;
         let count = connection.read(free).await?;
         ensure!(count > 0, "the answer ended {} bytes too early", end - at);
-        let wrong = Film::first_wrong(at, buffer.get(..count).context("was read")?);
+        let wrong = film.first_wrong(at, buffer.get(..count).context("was read")?);
         ensure!(wrong.is_none(), "byte {wrong:?} is wrong");
         at += count as u64;
     }

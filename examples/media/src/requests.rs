@@ -12,22 +12,40 @@ use tiered_conformance::Interceptor;
 #[derive(Debug, Default)]
 pub struct Requests {
     asked: AtomicU64,
+    data: AtomicU64,
     bytes: AtomicU64,
+}
+
+/// What the backend was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// All requests.
+    pub requests: u64,
+    /// Those that were answered with bytes. The others say that a version is still there, or that there is none.
+    pub data: u64,
+    /// Bytes of the answers.
+    pub bytes: u64,
 }
 
 impl Requests {
     pub fn begin_anew(&self) {
         self.asked.store(0, Ordering::Relaxed);
+        self.data.store(0, Ordering::Relaxed);
         self.bytes.store(0, Ordering::Relaxed);
     }
 
-    /// How many, and of how many bytes.
-    pub fn so_far(&self) -> (u64, u64) {
-        (self.asked.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    /// What was asked since it began.
+    pub fn so_far(&self) -> Asked {
+        Asked {
+            requests: self.asked.load(Ordering::Relaxed),
+            data: self.data.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
     }
 
     fn add(&self, bytes: usize) {
         self.asked.fetch_add(1, Ordering::Relaxed);
+        self.data.fetch_add(u64::from(bytes > 0), Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }

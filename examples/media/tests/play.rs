@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use media::film::Film;
-use media::requests::{Counted, Requests};
+use media::requests::{Asked, Counted, Requests};
 use media::{player, server};
 use tiered::quick::QuickConfig;
 use tiered::{Key, MemoryStore, Put, Store, TieredStore};
@@ -16,7 +16,7 @@ const SIZE: u64 = 8 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_many_players_read_is_read_of_the_backend_once() {
-    let (film, key) = (Film::new(SIZE), Key::new("film").expect("valid"));
+    let (film, key) = (Film::new(0, SIZE), Key::new("film").expect("valid"));
     let requests = Arc::new(Requests::default());
     let backend = Intercept::new(MemoryStore::new(), Counted(Arc::clone(&requests)));
     let frontend = QuickConfig::new(64 << 20).build().expect("opens");
@@ -32,7 +32,7 @@ async fn what_many_players_read_is_read_of_the_backend_once() {
     for player in players.collect::<Vec<_>>() {
         requested += player.await.expect("ends").expect("plays").requests;
     }
-    let (asked, bytes) = requests.so_far();
+    let Asked { requests: asked, bytes, .. } = requests.so_far();
     assert!(requested > 8, "{requested} requests in two seconds");
     // Each block at most once, and at most one request each.
     assert!(bytes <= SIZE, "{bytes} bytes were read of a film of {SIZE}");

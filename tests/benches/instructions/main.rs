@@ -1,9 +1,10 @@
-//! Hits, writes and reads of a disk, to be counted in instructions: `cargo xtask instructions` runs this program under callgrind, which
+//! Hits, ranges, writes and reads of a disk, to be counted in instructions: `cargo xtask instructions` runs this program under callgrind, which
 //! counts the same on a busy machine. `KIND NUMBER` makes so many calls of one kind; without arguments it lists the kinds.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 mod disk;
 mod quick;
+mod ranges;
 mod writes;
 
 use std::future::Future;
@@ -111,7 +112,7 @@ const HITS: [&str; 7] = ["store", "moka", "dyn", "text", "blocking", "typed", "d
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let [kind, number] = arguments.as_slice() else {
-        let kinds: [&[&str]; 4] = [&HITS, &quick::KINDS, &disk::KINDS, &writes::KINDS];
+        let kinds: [&[&str]; 5] = [&HITS, &quick::KINDS, &ranges::KINDS, &disk::KINDS, &writes::KINDS];
         for kinds in kinds {
             println!("{}", kinds.join(" "));
         }
@@ -120,6 +121,9 @@ fn main() {
     let number = number.parse().unwrap_or(0);
     if quick::KINDS.contains(&kind.as_str()) {
         return quick::hit(kind, number);
+    }
+    if ranges::KINDS.contains(&kind.as_str()) {
+        return ranges::hit(kind, number);
     }
     if disk::KINDS.contains(&kind.as_str()) {
         return disk::read(kind, number);

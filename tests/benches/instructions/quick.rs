@@ -1,5 +1,5 @@
 //! Hits over `quick_cache`, beside the raw cache: of an idle store, by reference to any store, while a thousand other keys wait
-//! for the backend, and where entries get old.
+//! for the backend, where entries get old, and through a store that can be exchanged.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tiered::blocking::Runtime;
+use tiered::wrap::Swappable;
 use tiered::{
     Create, Entry, Key, MemoryStore, Put, Result, Store, StoreExt as _, TieredStore, VolatileJournal,
     WritePolicy,
@@ -17,8 +18,8 @@ use tiered_conformance::{Intercept, Interceptor};
 use crate::{counted, ready};
 
 /// The hits that can be counted. The first is what the others are compared with.
-pub(crate) const KINDS: [&str; 6] =
-    ["quick", "quick-store", "quick-dyn", "quick-text", "quick-pending", "quick-max-stale"];
+pub(crate) const KINDS: [&str; 7] =
+    ["quick", "quick-store", "quick-dyn", "quick-text", "quick-pending", "quick-max-stale", "quick-seam"];
 
 const KEY: &str = "users/42/profile";
 
@@ -52,6 +53,7 @@ struct Hits {
     shared: Arc<dyn Store>,
     pending: TieredStore,
     bounded: TieredStore,
+    seam: Swappable,
 }
 
 impl Hits {
@@ -79,6 +81,7 @@ impl Hits {
             pending.put(&Key::new(format!("users/{index}/visits"))?, Put::new("one more")).await?;
         }
         let shared: Arc<dyn Store> = Arc::new(plain.clone());
+        let seam = Swappable::new(plain.clone());
         let raw = Raw::with(
             1 << 16,
             1 << 16,
@@ -88,7 +91,7 @@ impl Hits {
         );
         let entry = plain.get(&key).await?.expect("just written");
         raw.insert(key.clone(), entry);
-        Ok(Self { key, raw, plain, shared, pending, bounded })
+        Ok(Self { key, raw, plain, shared, pending, bounded, seam })
     }
 
     fn hit(&self, kind: &str) {
@@ -100,6 +103,7 @@ impl Hits {
             "quick-text" => drop(black_box(ready(self.plain.get(black_box(KEY))))),
             "quick-pending" => drop(black_box(ready(self.pending.get(key)))),
             "quick-max-stale" => drop(black_box(ready(self.bounded.get(key)))),
+            "quick-seam" => drop(black_box(ready(self.seam.get(key)))),
             _ => unreachable!("no such hit: {kind}"),
         }
     }

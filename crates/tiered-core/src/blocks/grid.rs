@@ -8,6 +8,9 @@ use bytes::Bytes;
 /// to hold several of them in memory.
 pub(crate) const MOST: u64 = 16 << 20;
 
+/// Blocks of a part of a stream: 4 MiB of the usual size, so that a reader who reads two at a time holds 8 MiB.
+const PART: u64 = 16;
+
 /// Cuts values at the multiples of a block's size. The last block of a value is as long as what is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Grid {
@@ -85,6 +88,19 @@ impl Grid {
         let within = |at: u64| at.saturating_sub(start).min(self.block);
         within(range.start)..within(range.end)
     }
+
+    /// Where the part of a stream ends that holds the byte at `at`.
+    pub(crate) const fn end_of_part(self, at: u64) -> u64 {
+        let part = self.block.saturating_mul(PART);
+        (at / part).saturating_add(1).saturating_mul(part)
+    }
+
+    /// `range` cut into parts of a stream, in order. The first and the last may be shorter.
+    pub(crate) fn parts(self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + Send + use<> {
+        let next =
+            move |start: u64| (start < range.end).then(|| start..range.end.min(self.end_of_part(start)));
+        std::iter::successors(next(range.start), move |part| next(part.end))
+    }
 }
 
 #[cfg(test)]
@@ -143,6 +159,20 @@ mod tests {
         assert_eq!(cut(5..20), [block(1)], "a piece of the first is no block");
         assert_eq!(cut(10..24), [block(1)], "nor is a piece of the last");
         assert_eq!(cut(25..25), []);
+    }
+
+    #[test]
+    fn a_stream_is_cut_at_multiples_of_its_parts() {
+        let part = 10 * PART;
+        assert_eq!(GRID.parts(0..0).count(), 0);
+        assert!(GRID.parts(3..7).eq(std::iter::once(3..7)));
+        assert_eq!(
+            GRID.parts(5..2 * part + 1).collect::<Vec<_>>(),
+            [5..part, part..2 * part, 2 * part..2 * part + 1]
+        );
+        assert_eq!(GRID.end_of_part(part), 2 * part);
+        let large = Grid::new(u64::MAX / 2);
+        assert!(large.parts(7..u64::MAX).eq(std::iter::once(7..u64::MAX)), "no overflow");
     }
 
     /// Every range of values around the size of some blocks: the pieces of its blocks are its bytes, in order.

@@ -25,7 +25,11 @@ pub(crate) fn past_blocks() -> Result<Key> {
 
 /// The names of the blocks of one version of a value.
 #[derive(Clone, Debug)]
-pub(crate) struct Names(String);
+pub(crate) struct Names {
+    hash: u128,
+    /// What they begin with.
+    prefix: String,
+}
 
 impl Names {
     /// What all of them begin with.
@@ -42,7 +46,18 @@ impl Names {
             .with(version.to_string().as_bytes())
             .with(&[0])
             .with(&block.to_le_bytes());
-        Self(format!("{BLOCKS}{:032x}/", hash.0))
+        Self { hash: hash.0, prefix: format!("{BLOCKS}{:032x}/", hash.0) }
+    }
+
+    /// What tells them from those of other versions and values.
+    pub(crate) const fn hash(&self) -> u128 {
+        self.hash
+    }
+
+    /// The [`hash`](Self::hash) in the name of a block.
+    pub(crate) fn hash_of(name: &Key) -> Option<u128> {
+        let (hash, _) = name.as_str().strip_prefix(BLOCKS)?.split_once('/')?;
+        u128::from_str_radix(hash, 16).ok()
     }
 
     /// The name of one block.
@@ -50,7 +65,7 @@ impl Names {
     /// # Errors
     /// None: a name is a valid key.
     pub(crate) fn block(&self, index: u64) -> Result<Key> {
-        Key::new(format!("{}{index:x}", self.0))
+        Key::new(format!("{}{index:x}", self.prefix))
     }
 }
 
@@ -100,6 +115,14 @@ mod tests {
         let distinct: std::collections::BTreeSet<&String> = names.iter().collect();
         assert_eq!(distinct.len(), names.len());
         assert_eq!(name("k", 1, 10, 1), names[0]);
+    }
+
+    #[test]
+    fn a_name_tells_whose_block_it_is() {
+        let names = Names::of(&Key::new("k").expect("valid"), &Version::from_u128(1), 10);
+        assert_eq!(Names::hash_of(&names.block(77).expect("valid")), Some(names.hash()));
+        assert_eq!(Names::hash_of(&Key::new("k/1").expect("valid")), None);
+        assert_eq!(Names::hash_of(&Key::new(".tiered/block/no/1").expect("valid")), None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Large values in blocks: what is fetched, what is kept, and that no answer mixes two versions.
 
+mod streams;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -55,12 +57,21 @@ struct Watch {
     others: Mutex<Vec<(Key, Bytes)>>,
     slow: AtomicBool,
     down: AtomicBool,
+    /// Takes no writes.
+    full: AtomicBool,
     /// Ignores what a read is conditional on.
     deaf: AtomicBool,
 }
 
 #[async_trait]
 impl Interceptor for Watch {
+    async fn before_write(&self) -> Result<()> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(tiered_core::Error::new(ErrorKind::Unavailable, "no room"));
+        }
+        Ok(())
+    }
+
     async fn load(&self, inner: &dyn Store, key: &Key, options: &ReadOptions) -> Result<Read> {
         let (range, conditional) = (options.range.clone(), options.if_version.is_some());
         // Building looks for the record of a lease.
@@ -642,6 +653,49 @@ async fn a_frontend_that_outlives_the_process_uses_its_blocks_once_the_stub_is_c
             assert_eq!(range_of(&store, range.clone()).await, part(&new, &range));
         }
     }
+}
+
+/// How many blocks the frontend has.
+async fn blocks_in(front: &MemoryStore) -> usize {
+    all_in(front).await.iter().filter(|name| name.starts_with(".tiered/block/")).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn blocks_that_an_earlier_process_left_are_swept_and_those_in_use_are_not() {
+    let lasting = Lasting::new();
+    for name in ["!", "k", "other", "untouched"] {
+        lasting.back.inner().set(name, value(1, SIZE)).await.expect("written");
+    }
+    let first = lasting.open(|builder| builder).await;
+    for name in ["!", "k", "other", "untouched"] {
+        first.get_range(name, 0..4 * BLOCK).await.expect("reads");
+    }
+    first.close_tiers_stay().await;
+    // The second process meets stubs of versions that others have replaced, and knows nothing of their blocks.
+    for name in ["!", "k", "other"] {
+        lasting.back.inner().set(name, value(2, SIZE)).await.expect("written");
+    }
+    let second = lasting.open(|builder| builder).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(blocks_in(&lasting.front).await, 4 * 4, "each has its stub");
+    for name in ["!", "k"] {
+        second.get_range(name, 0..3 * BLOCK).await.expect("reads");
+    }
+    second.delete(&key("other"), Delete::new()).await.expect("deleted");
+    second.close_tiers_stay().await;
+    let third = lasting.open(|builder| builder).await;
+    // What is read while the sweep runs stays.
+    third.get_range("k", 10 * BLOCK..12 * BLOCK).await.expect("reads");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(blocks_in(&lasting.front).await, 3 + 3 + 2 + 4);
+    lasting.back.taken();
+    for (name, number, blocks) in [("!", 2, 3), ("k", 2, 3), ("untouched", 1, 4)] {
+        let part_of = part(&value(number, SIZE), &(0..blocks * BLOCK));
+        let read = third.get_range(name, 0..blocks * BLOCK).await.expect("reads").expect("found");
+        assert_eq!(*read.value(), part_of);
+    }
+    // Of each but the one that was compared above the version is compared, and nothing is fetched.
+    assert_eq!(lasting.back.taken().len(), 2);
 }
 
 /// Ends the use of a store whose tiers a test goes on using: without closing them.

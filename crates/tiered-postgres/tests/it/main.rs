@@ -1,6 +1,7 @@
 //! The Postgres tier against a real server: the conformance suite, opening and refusing, the feed.
 
 mod feed;
+mod following;
 mod lifecycle;
 mod listings;
 mod opening;
