@@ -1,5 +1,7 @@
 //! A film whose every byte is known.
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use tiered::ByteStream;
@@ -23,10 +25,16 @@ impl Film {
         self.size
     }
 
-    /// The byte at `offset`.
-    pub fn byte(self, offset: u64) -> u8 {
-        let word = (self.number << 40 | (offset / 8 + 1)).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
-        usize::try_from(offset % 8).ok().and_then(|place| word.get(place).copied()).unwrap_or_default()
+    /// The bytes of `range`.
+    pub fn bytes(self, range: Range<u64>) -> impl Iterator<Item = u8> {
+        let words = range.start / 8..range.end.div_ceil(8);
+        let skipped = usize::try_from(range.start % 8).unwrap_or_default();
+        let count = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        words.flat_map(move |word| self.word(word)).skip(skipped).take(count)
+    }
+
+    fn word(self, number: u64) -> [u8; 8] {
+        (self.number << 40 | (number + 1)).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes()
     }
 
     /// All of it.
@@ -34,14 +42,14 @@ impl Film {
         let starts = (0..self.size).step_by(usize::try_from(PIECE).unwrap_or(usize::MAX));
         let pieces = starts.map(move |start| {
             let end = (start + PIECE).min(self.size);
-            Ok((start..end).map(|offset| self.byte(offset)).collect::<BytesMut>().freeze())
-                as tiered::Result<Bytes>
+            Ok(self.bytes(start..end).collect::<BytesMut>().freeze()) as tiered::Result<Bytes>
         });
         Box::pin(stream::iter(pieces))
     }
 
     /// Where `bytes`, which begin at `offset`, are not as they should be.
     pub fn first_wrong(self, offset: u64, bytes: &[u8]) -> Option<u64> {
-        (offset..).zip(bytes).find(|(at, byte)| self.byte(*at) != **byte).map(|(at, _)| at)
+        let expected = self.bytes(offset..offset + bytes.len() as u64);
+        (offset..).zip(expected.zip(bytes)).find(|(_, (expected, byte))| expected != *byte).map(|(at, _)| at)
     }
 }

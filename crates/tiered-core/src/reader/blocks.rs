@@ -23,6 +23,14 @@ const REQUESTS: usize = 4;
 /// Blocks that are installed at a time.
 const INSTALLS: usize = 16;
 
+/// Blocks that a load of a part brought.
+#[derive(Debug)]
+pub(super) struct Brought {
+    cut: Cut,
+    blocks: Vec<(u64, Bytes)>,
+    announced: Vec<Fetching>,
+}
+
 impl Reader {
     /// The bytes of `range`, which fits the value, of the version with this metadata, and whether the backend was asked for
     /// some. `None`: the backend does not have that version any more.
@@ -144,11 +152,23 @@ impl Reader {
         Ok(Some(cut.blocks_in(entry.value(), bytes.start)))
     }
 
-    /// Installs the whole blocks in what a load brought, which begins at `start`.
-    pub(super) async fn keep_blocks_in(&self, key: &Key, entry: &Entry, start: u64, grid: Grid) {
+    /// The whole blocks in what a load brought, which begins at `start`. As long as this is held, who looks for one of them finds
+    /// it under way: a reader that meets the stub before its block does not ask again.
+    pub(super) fn brought(&self, key: &Key, entry: &Entry, start: u64, grid: Grid) -> Brought {
         let cut = Cut::new(key, entry.metadata(), grid);
         let blocks = cut.blocks_in(entry.value(), start);
-        self.keep_blocks(&cut, &blocks).await;
+        let announced = blocks.iter().filter_map(|(index, block)| {
+            let (_, leading) = self.fetches.join(&cut.name(*index).ok()?);
+            leading.inspect(|leading| leading.announce(Fetched::Block(block.clone())))
+        });
+        let announced = announced.collect();
+        Brought { cut, blocks, announced }
+    }
+
+    /// Installs blocks that a load brought.
+    pub(super) async fn keep_brought(&self, brought: Brought) {
+        self.keep_blocks(&brought.cut, &brought.blocks).await;
+        drop(brought.announced);
     }
 
     async fn keep_blocks(&self, cut: &Cut, blocks: &[(u64, Bytes)]) {

@@ -259,10 +259,11 @@ impl Reader {
         if !self.frontend.fits(key, Stub::LEN) {
             self.recorder.count(Count::BlocksRefusedBySize);
         }
+        let brought = self.brought(key, entry, asked.part.start, asked.grid);
         let fill = self.frontend.fill_with_stub(key, entry, replaces);
         match self.frontend.fill(leader, key, fill).await {
             Filled::Done if self.frontend.fits(key, Stub::LEN) => {
-                self.keep_blocks_in(key, entry, asked.part.start, asked.grid).await;
+                self.keep_brought(brought).await;
             }
             Filled::Revoked => self.recorder.count(Count::BlocksRefusedByToken),
             Filled::Done | Filled::Not => {}

@@ -857,3 +857,18 @@ async fn a_damaged_block_is_fetched_again() {
     assert_eq!(range_of(&store, 0..3 * BLOCK).await, part(&large, &(0..3 * BLOCK)));
     assert_eq!(back.taken().len(), 0);
 }
+
+/// Also where the answer comes before what is kept: a reader that meets the stub meets its block as well, or finds it under way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scan_asks_once_for_each_block_although_answers_come_before_fills() {
+    for _ in 0..20 {
+        let large = value(1, SIZE);
+        let Stack { store, back, .. } = stack_with(|builder| builder.fill(FillTiming::AfterAnswer)).await;
+        back.inner().set("k", large.clone()).await.expect("written");
+        back.slow.store(true, Ordering::Relaxed);
+        for start in (0..SIZE).step_by(512) {
+            assert_eq!(range_of(&store, start..start + 512).await, part(&large, &(start..start + 512)));
+        }
+        assert_eq!(back.taken().len(), 41);
+    }
+}

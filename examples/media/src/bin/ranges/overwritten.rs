@@ -10,7 +10,10 @@ use media::film::Film;
 use tiered::{Attributes, Entry, Key, Put, Store, StoreExt as _, TieredStore};
 
 /// Bytes of the value: several blocks.
-const SIZE: u64 = 3 << 20;
+const SIZE: u64 = 5 << 18;
+
+/// Most bytes of a range.
+const MOST: u64 = 64 << 10;
 
 /// Names which version of the value it is.
 const NUMBER: &str = "number";
@@ -81,9 +84,11 @@ async fn read(
     let mut dice = fastrand::Rng::with_seed(seed);
     while Instant::now() < until {
         let start = dice.u64(0..SIZE);
-        let range = start..start + dice.u64(1..SIZE / 2);
+        let range = start..start + dice.u64(1..MOST);
         let least = written.acknowledged.load(Ordering::SeqCst);
         let entry = store.get_range(key, range).await?;
+        // A hit waits for nothing: without this no other task would run.
+        tokio::task::yield_now().await;
         written.answers.fetch_add(1, Ordering::Relaxed);
         if entry.is_none_or(|entry| !is_right(&entry, start, least)) {
             written.wrong.fetch_add(1, Ordering::Relaxed);
