@@ -9,7 +9,7 @@ use tiered_core::adapter::{Checksum, clamp_range};
 use tiered_core::{Entry, Error, ErrorKind, Key, Metadata, Result};
 
 use crate::engine::{Table, Transaction, View};
-use crate::record::{self, Content, Outline, Owner, Record};
+use crate::record::{self, Content, Owner, Record};
 use crate::value::{self, AROUND, CONTENT, HEADER, PAIR, Place, SEAL, ValueId};
 use crate::values::Values;
 
@@ -280,23 +280,27 @@ pub(crate) fn remove_entry(transaction: &mut dyn Transaction, key: &Key, values:
 
 /// What a key had before a write.
 enum Before {
-    /// No entry.
+    /// No entry, or one whose value lies in its record.
     Nothing,
-    /// An entry with this record.
-    Entry(Outline),
+    /// A value of this size.
+    Value(Content<()>, u64),
     /// A record that cannot be read. It must not leave its chunks behind.
     Damaged,
 }
 
 impl Before {
     fn of(key: &Key, record: &[u8]) -> Self {
-        record::outline(key, record).map_or(Self::Damaged, Self::Entry)
+        match record::value_apart(key, record) {
+            Ok(None) => Self::Nothing,
+            Ok(Some((content, size))) => Self::Value(content, size),
+            Err(_) => Self::Damaged,
+        }
     }
 
     fn remove_value(self, transaction: &mut dyn Transaction, key: &Key, values: &Values) -> Result<()> {
-        let Outline { content, size, .. } = match self {
+        let (content, size) = match self {
             Self::Nothing => return Ok(()),
-            Self::Entry(outline) => outline,
+            Self::Value(content, size) => (content, size),
             Self::Damaged => {
                 remove_keyed(transaction, key)?;
                 return remove_values_of(transaction, key, values);

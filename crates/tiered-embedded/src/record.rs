@@ -77,6 +77,22 @@ pub(crate) fn decode(key: &Key, bytes: &[u8]) -> Result<Record> {
     parse(key, bytes).ok_or_else(|| damaged(key))
 }
 
+/// Where the value of the record lies, and its size; `None` where it lies in the record.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn value_apart(key: &Key, bytes: &[u8]) -> Result<Option<(Content<()>, u64)>> {
+    let value = || {
+        let (flags, mut body) = open(key, bytes)?;
+        if flags == FLAG_INLINE {
+            return Some(None);
+        }
+        let metadata = decode_metadata(&mut body)?;
+        content(flags, body, |_| None).map(|content| Some((content, metadata.size)))
+    };
+    value().ok_or_else(|| damaged(key))
+}
+
 /// What a record says of its entry, without the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outline {

@@ -22,12 +22,14 @@ pub(crate) fn store(
     carried_out: &mut CarriedOut,
 ) -> Result<()> {
     let (opening, added) = (shared.opening(), part.after.bytes - part.before.bytes);
-    let refused = if part.opening.is_some_and(|begun| begun != opening) {
-        Err(lost())
-    } else {
-        let check = |bound: &crate::bound::Bound| bound.check_staged(carried_out.staged, added);
-        shared.bound.as_ref().map_or(Ok(()), check)
-    };
+    let refused =
+        if part.opening.is_some_and(|begun| begun != opening) || !shared.values.is_live(part.place.id) {
+            // The same answer where the call was dropped: nobody reads it.
+            Err(lost())
+        } else {
+            let check = |bound: &crate::bound::Bound| bound.check_staged(carried_out.staged, added);
+            shared.bound.as_ref().map_or(Ok(()), check)
+        };
     if let Err(error) = refused {
         // A dropped call needs no answer.
         reply.send(Err(error)).ok();

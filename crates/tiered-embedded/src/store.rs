@@ -110,7 +110,11 @@ impl EmbeddedStore {
         let shared = shared.map_err(failed)?;
         let writing = match executor {
             Executor::Threads => Writing::Thread(start_writer(name, &shared).map_err(failed)?),
-            Executor::Inline => Writing::Inline(Writer::default()),
+            Executor::Inline => {
+                let writer = Writer::default();
+                writer.reclaim_all(&shared);
+                Writing::Inline(writer)
+            }
         };
         let capabilities = [
             Feature::ConditionalPut,

@@ -3,12 +3,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::stream;
 use tiered_core::adapter::clamp_range;
 use tiered_core::{ByteStream, Error, ErrorKind, Key, Metadata, Operation, ReadOptions, Result};
 
 use crate::engine::View;
-use crate::layout::{Chunks, read_record, read_value};
+use crate::inline::LARGEST;
+use crate::layout::{Chunks, read_record};
 use crate::record::{Content, Record};
 use crate::store::EmbeddedStore;
 use crate::values::Pin;
@@ -25,6 +27,23 @@ struct Reading {
     rest: Range<u64>,
     /// Keeps the value until the end.
     pin: Option<Pin>,
+}
+
+impl Reading {
+    async fn read(&self, part: Range<u64>) -> Result<Bytes> {
+        if let Content::Inline(value) = &self.record.content {
+            let at = |place: u64| usize::try_from(place).unwrap_or(usize::MAX).min(value.len());
+            return Ok(value.slice(at(part.start)..at(part.end)));
+        }
+        if part.end - part.start <= LARGEST {
+            let read = |view: &dyn View| read_part(view, &self.key, &self.record, &part).map(Some);
+            if let Some(read) = self.store.read_here(Operation::Load, read).await? {
+                return Ok(read);
+            }
+        }
+        let (key, record) = (self.key.clone(), self.record.clone());
+        self.store.read(Operation::Load, move |view| read_part(view, &key, &record, &part)).await
+    }
 }
 
 impl Drop for Reading {
@@ -70,9 +89,7 @@ impl EmbeddedStore {
             let mut reading = reading.filter(|reading| !reading.rest.is_empty())?;
             let part = reading.rest.start..reading.rest.end.min(reading.rest.start + PART);
             reading.rest.start = part.end;
-            let (key, record) = (reading.key.clone(), reading.record.clone());
-            let read = reading.store.read(Operation::Load, move |view| read_part(view, &key, &record, &part));
-            match read.await {
+            match reading.read(part).await {
                 Ok(part) => Some((Ok(part), Some(reading))),
                 Err(error) => Some((Err(error.for_key(&reading.key)), None)),
             }
@@ -82,10 +99,8 @@ impl EmbeddedStore {
 }
 
 /// A part of the value that a record referred to a moment ago.
-fn read_part(view: &dyn View, key: &Key, record: &Record, part: &Range<u64>) -> Result<bytes::Bytes> {
-    let Some(chunks) = Chunks::of(key, record) else {
-        return Ok(read_value(view, key, record.clone(), Some(part))?.into_value());
-    };
+fn read_part(view: &dyn View, key: &Key, record: &Record, part: &Range<u64>) -> Result<Bytes> {
+    let Some(chunks) = Chunks::of(key, record) else { return Ok(Bytes::new()) };
     match chunks.read(view, part) {
         // What is missing, or is another's, is no damage where the value was replaced.
         Err(error) if error.kind() == ErrorKind::Corrupt => {

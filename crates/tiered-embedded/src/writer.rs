@@ -100,6 +100,16 @@ impl CarriedOut {
         self.change(|| Change::Removed(key.clone()));
     }
 
+    /// Removes what has to leave for all this, where the store has a capacity.
+    fn keep_within(&self, transaction: &mut dyn Transaction, shared: &Shared) -> Result<()> {
+        match (&shared.bound, &self.changes) {
+            (Some(bound), Some(changes)) => {
+                bound.keep(transaction, changes, shared.stamp.now(), &shared.values)
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn change(&mut self, change: impl FnOnce() -> Change) {
         if let Some(changes) = &mut self.changes {
             changes.push(change());
@@ -111,7 +121,10 @@ impl Writer {
     /// Takes requests until the store is closed or the last sender is dropped.
     pub(crate) fn run(&self, shared: &Shared, requests: Receiver<Request>) {
         let mut gatherer = Gatherer::new(requests);
-        while let Some(group) = gatherer.next() {
+        loop {
+            // As much as there is time for: what an earlier process has left, too.
+            while !gatherer.has_next() && self.reclaim(shared, Pace::Idle) {}
+            let Some(group) = gatherer.next() else { return };
             let (ends, count, begun) = (group.ends(), group.len(), now());
             let committed = self.commit(shared, group.into_requests());
             gatherer.committed(count, begun);
@@ -119,11 +132,10 @@ impl Writer {
             if ends {
                 return;
             }
-            // A little between two groups, and as much as there is time for.
+            // A little where others wait all the time.
             if gatherer.has_next() {
                 self.reclaim(shared, Pace::Busy);
             }
-            while !gatherer.has_next() && self.reclaim(shared, Pace::Idle) {}
         }
     }
 
@@ -134,6 +146,11 @@ impl Writer {
         if !ends {
             self.reclaim(shared, Pace::Idle);
         }
+    }
+
+    /// Removes all that no record refers to. Blocks.
+    pub(crate) fn reclaim_all(&self, shared: &Shared) {
+        while self.reclaim(shared, Pace::Idle) {}
     }
 
     /// Removes a piece of what no record refers to. Returns whether there may be more. After a failure there is none until
@@ -169,15 +186,15 @@ impl Writer {
         let closing = matches!(group.last(), Some(Request::Close(_)));
         let durable = group.iter().any(|request| request.is_durable(shared.durable));
         let records = sweep::RECORDS * group.iter().filter(|request| request.puts()).count();
+        // Only the end is asked for, or nothing.
+        let idle = shared.access == Access::ReadOnly
+            || group.iter().all(|request| matches!(request, Request::Reclaim));
         let mut group = Some(group);
         let changes = shared.bound.as_ref().map(|_| Vec::new());
         let mut carried_out = CarriedOut { changes, ..CarriedOut::default() };
         let mut swept = None;
-        let read_only = shared.access == Access::ReadOnly;
-        let idle = group.iter().flatten().all(|request| matches!(request, Request::Reclaim));
         let committed = shared.with_engine(|engine| {
-            if read_only || idle {
-                // Only the end is asked for, or nothing.
+            if idle {
                 return Ok(());
             }
             if let Some(bound) = &shared.bound {
@@ -198,15 +215,9 @@ impl Writer {
                     sweep.wake();
                 }
                 let mut removed = |key: &Key| carried_out.removed(key);
-                let values = &shared.values;
-                swept =
-                    Some(sweep.clone().go_on(transaction, records, &shared.stamp, values, &mut removed)?);
-                match (&shared.bound, &carried_out.changes) {
-                    (Some(bound), Some(changes)) => {
-                        bound.keep(transaction, changes, shared.stamp.now(), values)
-                    }
-                    _ => Ok(()),
-                }
+                let (stamp, values) = (&shared.stamp, &shared.values);
+                swept = Some(sweep.clone().go_on(transaction, records, stamp, values, &mut removed)?);
+                carried_out.keep_within(transaction, shared)
             })
         });
         if let Some(bound) = &shared.bound {

@@ -176,12 +176,10 @@ async fn what_a_killed_process_leaves_goes_after_the_next_opening() {
         drop(store);
         assert!(left.pairs(Table::Chunks) > chunks, "parts of it are there");
         let store = open(&left, &clock, executor).await.expect("opens");
-        store.put(&key("any"), Put::new("v")).await.expect("written");
         chunks_become(&left, chunks).await;
         assert!(!store.contains("new").await.expect("reads"));
         assert_eq!(read(&store, "old").await.expect("reads"), Some(value(1, 2 * MEBI)));
         store.close().await.expect("closes");
-        // And with a capacity it is gone when the store is open.
     }
 }
 
@@ -348,8 +346,8 @@ async fn what_is_left_goes_although_its_mark_is_damaged() {
     drop(put);
     drop(store);
     let store = open(&left, &clock, Executor::Threads).await.expect("opens");
-    store.put(&key("any"), Put::new("v")).await.expect("written");
     chunks_become(&left, 0).await;
+    drop(store);
 }
 
 /// In a store with a capacity, parts count as entries do, and room is made for them.
@@ -377,14 +375,14 @@ async fn uploads_count_towards_the_capacity() {
         assert!((&mut put).now_or_never().is_none());
         tokio::task::yield_now().await;
     }
-    // Others would take more than half of it.
+    upload(&store, "beside", &value(9, 4 * MEBI - 9)).await.expect("there is room for two");
+    // More at a time would take more than half of it. Which of them go on is left to chance.
     let (_kept, other) = piped();
     let others = (0..3).map(|number| {
         let store = store.clone();
         async move { upload(&store, &format!("other/{number}"), &value(number, 4 * MEBI - 9)).await.map(drop) }
     });
     let ended = join_all(others).await;
-    assert!(ended.iter().any(Result::is_ok));
     for error in ended.into_iter().filter_map(Result::err) {
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::Full, Some(Outcome::NotApplied)));
     }
