@@ -16,7 +16,7 @@ use crate::writer::{Answer, CarriedOut, Refusal, judge_one};
 /// Stores a part. The value stays loose: its mark says how much of it there is.
 pub(crate) fn store(
     transaction: &mut dyn Transaction,
-    part: Part,
+    part: &Part,
     reply: oneshot::Sender<Result<u64>>,
     shared: &Shared,
     carried_out: &mut CarriedOut,

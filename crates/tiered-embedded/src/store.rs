@@ -179,8 +179,10 @@ impl EmbeddedStore {
         }
         match &self.0.writing {
             Writing::Thread(writer) => {
-                // A writer that has ended leaves it to the next opening.
-                writer.requests.as_ref().map(|requests| requests.send(Request::Reclaim));
+                if let Some(requests) = &writer.requests {
+                    // A writer that has ended leaves it to the next opening.
+                    requests.send(Request::Reclaim).ok();
+                }
             }
             Writing::Inline(writer) => writer.commit_one(&self.0.shared, Request::Reclaim),
         }

@@ -150,9 +150,9 @@ impl Values {
     }
 
     /// What is to be removed next.
-    pub(crate) fn next(&self, pace: Pace) -> Option<Part> {
+    pub(crate) fn next(&self, speed: Pace) -> Option<Part> {
         let (place, from) = self.state.lock().next()?;
-        let most = match pace {
+        let most = match speed {
             Pace::Idle => PIECE,
             Pace::Busy => LITTLE,
         };
@@ -163,7 +163,7 @@ impl Values {
     pub(crate) fn removed(&self, place: Place, next: Option<u32>) {
         let mut state = self.state.lock();
         match next {
-            Some(next) => state.loose.insert(place, next),
+            Some(chunk) => state.loose.insert(place, chunk),
             None => state.loose.remove(&place),
         };
     }

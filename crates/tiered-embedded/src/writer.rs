@@ -230,7 +230,9 @@ impl Writer {
         }
         let CarriedOut { mut answers, published, .. } = carried_out;
         shared.values.committed(&committed);
-        published.into_iter().for_each(|id| shared.values.published(id));
+        for id in published {
+            shared.values.published(id);
+        }
         // An engine that could not be used has not looked at the group.
         answers.extend(group.into_iter().flatten().filter_map(|request| unjudged(request, shared)));
         if closing {
@@ -268,7 +270,7 @@ fn carry_out(
     carried_out: &mut CarriedOut,
 ) -> Result<()> {
     match request {
-        Request::Stage(part, reply) => return staged::store(transaction, part, reply, shared, carried_out),
+        Request::Stage(part, reply) => return staged::store(transaction, &part, reply, shared, carried_out),
         Request::Publish(upload, reply) => {
             return staged::publish(transaction, upload, reply, shared, carried_out);
         }

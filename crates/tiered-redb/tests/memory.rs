@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tempfile::TempDir;
-use tiered_core::adapter::{Clock as _, SystemClock};
+use tiered_core::adapter::{Checksum, Clock as _, SystemClock};
 use tiered_core::{ByteStream, Key, MemoryStore, Put, ReadOptions, Store, TieredStore};
 use tiered_redb::{RedbConfig, RedbStore};
 use tokio::sync::Mutex;
@@ -106,7 +106,7 @@ async fn measure(name: &str, store: &dyn Store) {
     drop(parts);
     let (read, read_took) = (peak.end(), seconds(began));
     assert_eq!(seen, size);
-    assert_eq!(metadata.checksum.map(|checksum| checksum.as_u32()), Some(crc));
+    assert_eq!(metadata.checksum.map(Checksum::as_u32), Some(crc));
     let mebi = |bytes: usize| bytes / (1 << 20);
     println!(
         "{name}: {} MiB; put {} MiB of memory, {took:.1} s; read {} MiB, {read_took:.1} s",

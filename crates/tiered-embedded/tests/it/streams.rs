@@ -67,7 +67,7 @@ async fn chunks_become(disk: &Disk, pairs: usize) {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         seen = disk.pairs(Table::Chunks);
     }
-    panic!("expected {pairs} chunks and marks, saw {seen}");
+    assert_eq!(seen, pairs, "chunks and marks");
 }
 
 const BOTH: [Executor; 2] = [Executor::Threads, Executor::Inline];
