@@ -38,11 +38,17 @@ impl Reading {
         if part.end - part.start <= LARGEST {
             let read = |view: &dyn View| read_part(view, &self.key, &self.record, &part).map(Some);
             if let Some(read) = self.store.read_here(Operation::Load, read).await? {
-                return Ok(read);
+                return read.ok_or_else(|| self.replaced());
             }
         }
         let (key, record) = (self.key.clone(), self.record.clone());
-        self.store.read(Operation::Load, move |view| read_part(view, &key, &record, &part)).await
+        let read = self.store.read(Operation::Load, move |view| read_part(view, &key, &record, &part));
+        read.await?.ok_or_else(|| self.replaced())
+    }
+
+    fn replaced(&self) -> Error {
+        let message = "the value was replaced while it was read; read it again";
+        self.store.failed(Operation::Load, Error::new(ErrorKind::Unavailable, message))
     }
 }
 
@@ -98,9 +104,10 @@ impl EmbeddedStore {
     }
 }
 
-/// A part of the value that a record referred to a moment ago.
-fn read_part(view: &dyn View, key: &Key, record: &Record, part: &Range<u64>) -> Result<Bytes> {
-    let Some(chunks) = Chunks::of(key, record) else { return Ok(Bytes::new()) };
+/// A part of the value that a record referred to a moment ago; `None` where it was replaced. That is no error here: an engine that
+/// reports `Unavailable` is opened anew.
+fn read_part(view: &dyn View, key: &Key, record: &Record, part: &Range<u64>) -> Result<Option<Bytes>> {
+    let Some(chunks) = Chunks::of(key, record) else { return Ok(Some(Bytes::new())) };
     match chunks.read(view, part) {
         // What is missing, or is another's, is no damage where the value was replaced.
         Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -108,12 +115,8 @@ fn read_part(view: &dyn View, key: &Key, record: &Record, part: &Range<u64>) -> 
             let same = |now: Record| {
                 now.content == record.content && now.metadata.version == record.metadata.version
             };
-            Err(if now.is_some_and(same) { error } else { replaced() })
+            if now.is_some_and(same) { Err(error) } else { Ok(None) }
         }
-        read => read,
+        read => read.map(Some),
     }
-}
-
-fn replaced() -> Error {
-    Error::new(ErrorKind::Unavailable, "the value was replaced while it was read; read it again")
 }
