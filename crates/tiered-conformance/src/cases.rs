@@ -18,6 +18,7 @@ mod preconditions;
 mod ranges;
 mod reading;
 mod reopening;
+mod stream_large;
 mod stream_races;
 mod streaming;
 mod tiers;
@@ -50,6 +51,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         claims::CASES,
         streaming::CASES,
         stream_races::CASES,
+        stream_large::CASES,
         concurrency::CASES,
         life::CASES,
         reopening::CASES,

@@ -170,6 +170,7 @@ macro_rules! __catalogue {
             stream_put_parts stream_put_hidden_until_complete stream_put_condition_at_end stream_read_replaced
             stream_put_expiry
             stream_put_expired
+            stream_put_large stream_put_large_broken stream_puts_together
             race_create race_replace race_counter race_delete race_batches race_values race_versions
             race_acknowledged_visible race_peek race_list race_reads
             life_flush life_close life_close_busy life_reopen life_reopen_marks life_locked cancel_reads

@@ -215,6 +215,11 @@ impl Plan {
         matches!(self.route, WriteRoute::Through(_)) && self.revalidates()
     }
 
+    /// The largest value that may be streamed into the journal, where it is kept as a whole: as much as may be pending.
+    pub(crate) fn largest_journaled_stream(&self) -> u64 {
+        self.settings.max_pending_bytes
+    }
+
     /// Whether a refused precondition shows that the frontend's copy is old: another process wrote.
     pub(crate) fn refusal_shows_staleness(&self) -> bool {
         self.sharing == Sharing::Shared && self.revalidates()

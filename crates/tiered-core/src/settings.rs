@@ -419,7 +419,8 @@ pub struct TieredSettings {
     /// At most so many acknowledged writes wait for the backend (write-behind). 10,000 by default: a few seconds
     /// of a fast writer, in memory that a process can spare.
     pub max_pending_operations: usize,
-    /// At most so many bytes of values wait for the backend (write-behind). 64 MiB by default.
+    /// At most so many bytes of values wait for the backend (write-behind). 64 MiB by default. A streamed value of more is
+    /// refused with [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge), since it is collected in memory for the journal.
     #[serde(with = "quantity")]
     pub max_pending_bytes: u64,
     /// What happens to a write for which there is no room.

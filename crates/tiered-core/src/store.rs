@@ -97,7 +97,9 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 ///   of one version, the one whose metadata it carries. Conditions and freshness hold for all of them together;
 ///   [`ReadOptions::range`] is ignored. One range that does not fit is [`ErrorKind::InvalidRange`]. Without any range the
 ///   answer has metadata alone. A value that is replaced faster than it is read is [`ErrorKind::Unavailable`].
-/// * **`[read.stream]`** [`read_stream`](Store::read_stream) gives the metadata and then the same bytes, in parts.
+/// * **`[read.stream]`** [`read_stream`](Store::read_stream) gives the metadata and then the same bytes, in parts. All parts
+///   are of the version that the metadata name. Where the entry is replaced or removed before the end, the stream goes on with
+///   the same value or ends with an error that [is retryable](Error::is_retryable); it never goes on with another one.
 ///
 /// # Writing
 /// * **`[put.replace]`** [`put`](Store::put) stores the whole entry: nothing of an earlier one survives. It is stamped
@@ -116,7 +118,10 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 /// * **`[put.limits]`** A key longer than [`Capabilities::max_key`] is [`ErrorKind::InvalidKey`], a value larger
 ///   than [`Capabilities::max_value`] is [`ErrorKind::TooLarge`], and nothing was written. Empty values are values.
 /// * **`[put.stream]`** [`put_stream`](Store::put_stream) is a put whose value arrives in parts. A stream that
-///   ends in an error, or is dropped before its end, is [`Outcome::NotApplied`]; the limit holds while it streams.
+///   ends in an error, or is dropped before its end, is [`Outcome::NotApplied`]; the limit holds while it streams. Nothing of
+///   it is visible before the end, to no read and no listing, and its precondition is judged then. What arrived of a put that
+///   did not take effect takes no room for long. Streams of one key do not disturb each other: each is a put of its own, and
+///   the last that ends stays.
 /// * **`[delete.existed]`** [`delete`](Store::delete) removes the entry. Where the caller
 ///   [asks](Delete::report_existed) it tells whether a *live* one existed; where not, it may answer
 ///   [`Existed::Unknown`](crate::Existed::Unknown), and does not wait for anything in order to know.

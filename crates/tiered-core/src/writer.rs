@@ -7,6 +7,7 @@ mod through;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 
 use crate::batch::{Action, Applied, Atomicity, Batch, BatchOutcomes};
 use crate::capability::{Capabilities, Feature};
@@ -23,6 +24,23 @@ use crate::write_behind::WriteBehind;
 
 pub(crate) use local::Local;
 pub(crate) use through::Through;
+
+/// A body that ends in an error where it has more than so many bytes.
+fn within(limit: u64, body: ByteStream) -> ByteStream {
+    Box::pin(body.scan(0, move |seen: &mut u64, part| {
+        let part = part.and_then(|part| {
+            *seen += part.len() as u64;
+            if *seen <= limit {
+                return Ok(part);
+            }
+            let message = format!(
+                "under write-behind a streamed value is held in memory until it is in the journal, and this one has more than the {limit} bytes of max-pending-bytes; raise max-pending-bytes, or use write-through for such values"
+            );
+            Err(Error::new(ErrorKind::TooLarge, message).outcome_is(Outcome::NotApplied))
+        });
+        std::future::ready(Some(part))
+    }))
+}
 
 /// Where writes go. Chosen once, from the plan.
 #[derive(Debug)]
@@ -119,11 +137,16 @@ impl Writes {
                 self.check_put(key, &put)?;
                 through.put_stream(self.stamp_put(key.clone(), put.value(Bytes::new())), body).await
             }
-            Writer::Through(_) | Writer::Behind(_) | Writer::Local(_) => {
-                let value = self.turns.collect(collect(self.capabilities(), body)).await?;
-                self.put(key, put.value(value)).await
+            Writer::Through(_) | Writer::Local(_) => self.put_collected(key, put, body).await,
+            Writer::Behind(_) => {
+                self.put_collected(key, put, within(self.plan.largest_journaled_stream(), body)).await
             }
         }
+    }
+
+    async fn put_collected(&self, key: &Key, put: Put, body: ByteStream) -> Result<Written> {
+        let value = self.turns.collect(collect(self.capabilities(), body)).await?;
+        self.put(key, put.value(value)).await
     }
 
     fn capabilities(&self) -> &Capabilities {

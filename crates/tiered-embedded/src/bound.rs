@@ -16,8 +16,10 @@ use crate::engine::{Engine, Table, Transaction};
 use crate::layout::{footprint, remove_entry};
 use crate::list::key_of;
 use crate::policy::{Policy, Victim};
-use crate::record::{self, Outline};
+use crate::record::{self, Content, Outline};
 use crate::unused::is_unused;
+use crate::value::{END_OF_LOOSE, Loose};
+use crate::values::Values;
 
 /// Says that the entries of a database may vanish. No mark of a user has such a name.
 const EVICTS: &[u8] = b"!evicts";
@@ -32,14 +34,25 @@ const BATCH_BYTES: u64 = 1 << 20;
 /// A value takes at most this part of the capacity, so that one does not push out all others.
 const LARGEST: u64 = 4;
 
+/// All uploads under way take at most this part of the capacity together: the largest value and what came of another one.
+const UPLOADS: u64 = 2;
+
 /// Entries that leave in one transaction where a store is opened with a smaller capacity than before.
 const TRIMMED: usize = 1_024;
 
 /// What is written or removed by a transaction.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
-    Written { key: Key, bytes: u64, expires: Option<Timestamp> },
+    Written {
+        key: Key,
+        bytes: u64,
+        expires: Option<Timestamp>,
+    },
     Removed(Key),
+    /// Parts of values that are not entries yet.
+    Staged(u64),
+    /// They are entries now, or gone.
+    Unstaged(u64),
 }
 
 /// What a store with a capacity holds, and what has left it since it was opened.
@@ -57,7 +70,8 @@ pub(crate) enum Change {
 pub struct Usage {
     /// Bytes that it may hold.
     pub capacity: u64,
-    /// Bytes that it holds, as they are counted: keys, records, chunks, and 64 for each pair in a table.
+    /// Bytes that it holds, as they are counted: keys, records, chunks, and 64 for each pair in a table. What was uploaded of
+    /// values that are no entries yet is among them.
     pub bytes: u64,
     /// Entries that it holds.
     pub entries: u64,
@@ -80,6 +94,8 @@ pub(crate) struct Bound {
 
 struct State {
     policy: Policy,
+    /// Bytes of values that are no entries: of uploads, and of what is left of some.
+    staged: u64,
     /// Entries leave until a part of the capacity is free.
     draining: bool,
     usage: Usage,
@@ -112,7 +128,12 @@ pub(crate) fn check(capacity: Option<u64>, access: Access) -> Result<()> {
 }
 
 /// Finds out whether the database evicts, and counts it where it has a capacity. Blocks.
-pub(crate) fn open(engine: &dyn Engine, capacity: Option<u64>, stamp: &Stamp) -> Result<Bounded> {
+pub(crate) fn open(
+    engine: &dyn Engine,
+    capacity: Option<u64>,
+    stamp: &Stamp,
+    values: &Values,
+) -> Result<Bounded> {
     let mut evicts = false;
     engine.read(&mut |view| {
         evicts = view.get(Table::Marks, EVICTS, &mut |_| Ok(()))?;
@@ -131,7 +152,7 @@ pub(crate) fn open(engine: &dyn Engine, capacity: Option<u64>, stamp: &Stamp) ->
     let seed = u64::try_from((id ^ (id >> 64)) & u128::from(u64::MAX)).unwrap_or_default();
     let bound = Bound::new(capacity, seed);
     bound.ensure_counted(engine)?;
-    bound.trim(engine, stamp.now())?;
+    bound.trim(engine, stamp.now(), values)?;
     Ok(Bounded { evicts: true, bound: Some(bound) })
 }
 
@@ -143,7 +164,8 @@ pub(crate) fn is_mark(name: &[u8]) -> bool {
 impl Bound {
     fn new(capacity: u64, seed: u64) -> Self {
         let usage = Usage { capacity, ..Usage::default() };
-        let state = State { policy: Policy::new(seed), draining: false, usage, leaving: Usage::default() };
+        let state =
+            State { policy: Policy::new(seed), staged: 0, draining: false, usage, leaving: Usage::default() };
         Self { capacity, seed, state: RwLock::new(state), doubtful: AtomicBool::new(true) }
     }
 
@@ -156,7 +178,7 @@ impl Bound {
 
     pub(crate) fn usage(&self) -> Usage {
         let state = self.state.read();
-        let (bytes, entries) = (state.policy.bytes(), state.policy.len() as u64);
+        let (bytes, entries) = (state.held(), state.policy.len() as u64);
         Usage { bytes, entries, ..state.usage }
     }
 
@@ -170,37 +192,45 @@ impl Bound {
         if !self.doubtful.load(Ordering::Acquire) {
             return Ok(());
         }
-        let mut policy = Policy::new(self.seed);
+        let (mut policy, mut staged) = (Policy::new(self.seed), 0);
         engine
             .read(&mut |view| {
+                (policy, staged) = (Policy::new(self.seed), 0);
+                view.scan(Table::Chunks, End::Unbounded, Some(END_OF_LOOSE), &mut |name, mark| {
+                    staged += Loose::decode(name, mark).unwrap_or_default().bytes;
+                    Ok(ControlFlow::Continue(()))
+                })?;
                 view.scan(Table::Meta, End::Unbounded, None, &mut |name, bytes| {
                     // What has no key cannot be named, and so it cannot leave.
                     if let Ok(key) = key_of(name) {
                         // The chunks of a damaged record are not known. They leave with it.
-                        let unknown = Outline { chunked: None, expires: None };
-                        let outline = record::outline(&key, bytes).unwrap_or(unknown);
-                        policy.restore(&key, footprint(&key, bytes.len(), outline.chunked), outline.expires);
+                        let unknown = Outline { content: Content::Inline(()), size: 0, expires: None };
+                        let Outline { content, size, expires } =
+                            record::outline(&key, bytes).unwrap_or(unknown);
+                        policy.restore(&key, footprint(&key, bytes.len(), &content, size), expires);
                     }
                     Ok(ControlFlow::Continue(()))
                 })
             })
             .map_err(|error| error.outcome_is(Outcome::NotApplied))?;
-        self.state.write().policy = policy;
+        let mut state = self.state.write();
+        (state.policy, state.staged) = (policy, staged);
+        drop(state);
         self.doubtful.store(false, Ordering::Release);
         Ok(())
     }
 
     /// Removes what is beyond the capacity, in transactions of a bounded size. Blocks.
-    fn trim(&self, engine: &dyn Engine, now: Timestamp) -> Result<()> {
-        while self.state.read().policy.bytes() > self.capacity {
+    fn trim(&self, engine: &dyn Engine, now: Timestamp, values: &Values) -> Result<()> {
+        while self.state.read().held() > self.capacity {
             let written = engine.write(true, &mut |transaction| {
                 let mut state = self.state.write();
                 for _ in 0..TRIMMED {
-                    if state.policy.bytes() <= self.capacity {
+                    if state.held() <= self.capacity {
                         break;
                     }
                     let Some(victim) = state.evict(now) else { break };
-                    remove_entry(transaction, &victim.key)?;
+                    remove_entry(transaction, &victim.key, values)?;
                 }
                 Ok(())
             });
@@ -216,10 +246,28 @@ impl Bound {
         transaction: &mut dyn Transaction,
         changes: &[Change],
         now: Timestamp,
+        values: &Values,
     ) -> Result<()> {
         // Readers do not wait for the engine.
         let leaving = self.state.write().leave(self.capacity, changes, now);
-        leaving.iter().try_for_each(|victim| remove_entry(transaction, &victim.key))
+        leaving.iter().try_for_each(|victim| remove_entry(transaction, &victim.key, values))
+    }
+
+    /// Refuses so many more bytes of uploads where they would leave too little for entries. `staged` are those of the
+    /// transaction under way.
+    pub(crate) fn check_staged(&self, staged: u64, bytes: u64) -> Result<()> {
+        let held = self.state.read().staged;
+        if held.saturating_add(staged).saturating_add(bytes) <= self.capacity / UPLOADS {
+            return Ok(());
+        }
+        let message = "values that are being uploaded take half of the capacity; try again when some of them have ended, or open the store with a larger capacity";
+        Err(Error::new(ErrorKind::Full, message).outcome_is(Outcome::NotApplied))
+    }
+
+    /// So many bytes of uploads were removed.
+    pub(crate) fn unstaged(&self, bytes: u64) {
+        let mut state = self.state.write();
+        state.staged = state.staged.saturating_sub(bytes);
     }
 
     /// A transaction has ended. Where it failed, what is on disk is not known.
@@ -237,18 +285,25 @@ impl Bound {
 }
 
 impl State {
+    /// Everything that is counted.
+    fn held(&self) -> u64 {
+        self.policy.bytes().saturating_add(self.staged)
+    }
+
     /// Takes out what makes room for `changes`.
     fn leave(&mut self, capacity: u64, changes: &[Change], now: Timestamp) -> Vec<Victim> {
         for change in changes {
             match change {
                 Change::Written { key, bytes, expires } => self.policy.insert(key, *bytes, *expires),
                 Change::Removed(key) => self.policy.remove(key),
+                Change::Staged(bytes) => self.staged = self.staged.saturating_add(*bytes),
+                Change::Unstaged(bytes) => self.staged = self.staged.saturating_sub(*bytes),
             }
         }
         let free_from = capacity - capacity / FREE;
         let (mut leaving, mut beyond, mut beyond_bytes) = (Vec::new(), 0, 0);
         loop {
-            let held = self.policy.bytes();
+            let held = self.held();
             self.draining = held > capacity || (self.draining && held > free_from);
             if !self.draining || changes.is_empty() {
                 break;

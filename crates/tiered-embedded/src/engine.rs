@@ -9,7 +9,7 @@ use tiered_core::Result;
 pub enum Table {
     /// Key → record.
     Meta,
-    /// Key, a zero byte, number of the chunk (big-endian) → chunk. Keys contain no zero byte.
+    /// The id of a value and the number of a chunk → chunk; the id of a value without a record → what there is of it.
     Chunks,
     /// Name → mark.
     Marks,

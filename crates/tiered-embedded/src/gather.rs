@@ -1,6 +1,6 @@
 //! Gathering requests for one commit.
 
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use crate::request::Request;
@@ -99,6 +99,18 @@ impl Gatherer {
             self.wait(&mut group);
         }
         Some(group)
+    }
+
+    /// Whether a request waits, or no more can come.
+    pub(crate) fn has_next(&mut self) -> bool {
+        if self.next.is_none() {
+            match self.requests.try_recv() {
+                Ok(first) => self.next = Some(Group::new(first)),
+                Err(TryRecvError::Empty) => return false,
+                Err(TryRecvError::Disconnected) => {}
+            }
+        }
+        true
     }
 
     /// A group of so many requests was committed, since `begun`. Nobody is answered yet.

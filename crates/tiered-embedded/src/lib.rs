@@ -5,9 +5,13 @@
 //! [`Store`](tiered_core::Store) of it:
 //!
 //! * **Layout.** Table [`Meta`](Table::Meta) has one record a key (metadata, and a value up to 1 KiB inline);
-//!   [`Chunks`](Table::Chunks) has larger values in pieces just under 64 KiB; [`Marks`](Table::Marks) has the store's
-//!   marks. A listing never reads values of chunks, and a range read only the chunks that it needs.
-//! * **Damage.** Records and chunks carry a CRC-32C over key, version, position and content: neither a flipped bit nor
+//!   [`Chunks`](Table::Chunks) has larger values in pieces just under 64 KiB, each value under an id of its own;
+//!   [`Marks`](Table::Marks) has the store's marks. A listing never reads values of chunks, and a range read only the chunks
+//!   that it needs.
+//! * **Streams.** A streamed put stores its parts as they come, without a sync, where nobody sees them. One small transaction
+//!   makes an entry of them. What is replaced is removed later, by parts; a reader that streams it reads it to its end. What a
+//!   put that did not end has left is removed at once, or after the next opening.
+//! * **Damage.** Records and chunks carry a CRC-32C over key, value, position and content: neither a flipped bit nor
 //!   a record that strayed to another key is returned as data.
 //! * **Group commit.** One writer takes what has queued into one transaction, and judges preconditions in it.
 //! * **Expiry.** Each commit looks at a few records behind a cursor and removes those that have expired; a store
@@ -34,14 +38,20 @@ mod list;
 mod many;
 mod policy;
 mod reading;
+mod reclaim;
 mod record;
 mod request;
 mod settings;
 mod shared;
+mod staged;
 mod store;
+mod stream;
 mod sweep;
 mod time;
 mod unused;
+mod upload;
+mod value;
+mod values;
 mod writer;
 
 pub use access::Access;

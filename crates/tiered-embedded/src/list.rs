@@ -9,7 +9,7 @@ use tiered_core::adapter::prefix_end;
 use tiered_core::{ErrorKind, Key, ListOptions, ListStream, Listed, Operation, Result, Timestamp};
 
 use crate::engine::{Table, View};
-use crate::record::{self, Record};
+use crate::record::{self, Content, Record};
 use crate::store::EmbeddedStore;
 
 /// Keys of one page: a few hundred microseconds of reading.
@@ -71,9 +71,12 @@ fn read_page(view: &dyn View, options: &ListOptions, now: Timestamp) -> Result<P
         seen += 1;
         let key = key_of(key)?;
         match record::decode(&key, bytes) {
-            Ok(Record { metadata, inline }) if metadata.is_visible(now, options.tombstones) => {
+            Ok(Record { metadata, content }) if metadata.is_visible(now, options.tombstones) => {
                 // What lies in the record has been read already.
-                let value = inline.filter(|_| options.wants_value(metadata.size));
+                let value = match content {
+                    Content::Inline(value) if options.wants_value(metadata.size) => Some(value),
+                    _ => None,
+                };
                 let listed = Listed::with_metadata(key.clone(), Arc::new(metadata));
                 page.listed.push_back(Ok(listed.with_value(value)));
             }

@@ -1,7 +1,8 @@
 //! The open engine, which readers and the writer share, and which is reopened after a failure.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -12,7 +13,9 @@ use tiered_core::{Durability, Error, ErrorKind, Outcome, Result};
 use crate::access::Access;
 use crate::bound::{self, Bound, Bounded};
 use crate::engine::{Engine, Opening};
+use crate::reclaim;
 use crate::settings::Settings;
+use crate::values::{Removal, Values};
 
 /// How the engine is opened.
 pub(crate) type Open = dyn Fn(Opening) -> Result<Box<dyn Engine>> + Send + Sync;
@@ -28,10 +31,14 @@ pub(crate) struct Shared {
     pub(crate) evicts: bool,
     /// What the entries are kept within, if anything.
     pub(crate) bound: Option<Bound>,
+    /// The values that no record refers to.
+    pub(crate) values: Arc<Values>,
     /// The file or folder that the engine locks, if any.
     path: Option<PathBuf>,
     open: Box<Open>,
     current: RwLock<Current>,
+    /// How often it was reopened; it changes only while nobody uses the engine.
+    openings: AtomicU64,
     /// Listed for as long as the engine is open; released after it.
     held: Mutex<Option<Held>>,
     closed: AtomicBool,
@@ -56,7 +63,19 @@ impl Shared {
             Some(path) => open_patiently(path, || open(Opening::First))?,
             None => open(Opening::First)?,
         };
-        let Bounded { evicts, bound } = match bound::open(&*engine, capacity, &stamp) {
+        let removal = if capacity.is_some() { Removal::AtOnce } else { Removal::Later };
+        let values = Values::new(removal);
+        let opened = || {
+            if access == Access::ReadWrite {
+                values.learn(&*engine)?;
+                if capacity.is_some() {
+                    // They are not counted then.
+                    reclaim::all(&*engine, &values)?;
+                }
+            }
+            bound::open(&*engine, capacity, &stamp, &values)
+        };
+        let Bounded { evicts, bound } = match opened() {
             Ok(bounded) => bounded,
             Err(error) => {
                 // The refusal matters more than how the engine ended.
@@ -71,9 +90,11 @@ impl Shared {
             access,
             evicts,
             bound,
+            values: Arc::new(values),
             path,
             open,
             current: RwLock::new(Current { engine: Some(engine), reopened: 0 }),
+            openings: AtomicU64::new(0),
             held: Mutex::new(None),
             closed: AtomicBool::new(false),
             ended: Mutex::new(false),
@@ -107,6 +128,11 @@ impl Shared {
             self.leave();
         }
         first
+    }
+
+    /// Which opening of the engine it is, within a use of it.
+    pub(crate) fn opening(&self) -> u64 {
+        self.openings.load(Ordering::Acquire)
     }
 
     /// Runs `use_it` on the open engine; reopens it first if a failure has closed it. Blocks.
@@ -153,6 +179,8 @@ impl Shared {
         current.engine =
             Some((self.open)(Opening::Again).map_err(|error| error.outcome_is(Outcome::NotApplied))?);
         current.reopened += 1;
+        self.openings.store(current.reopened, Ordering::Release);
+        self.values.doubt();
         if let Some(bound) = &self.bound {
             bound.doubt();
         }

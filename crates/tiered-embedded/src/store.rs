@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tiered_core::adapter::{BatchOutcomes, Claim, Claims, Reads, Scope, Tombstones, check_mark, closed};
+use tiered_core::adapter::{BatchOutcomes, Claim, Claims, Reads, Scope, check_mark, closed};
 use tiered_core::{
     Action, Applied, Atomicity, Batch, ByteStream, Capabilities, Delete, Deleted, Error, ErrorKind, Feature,
     Key, ListOptions, ListStream, Lookup, Metadata, Operation, Outcome, Put, Read, ReadOptions, Result,
@@ -110,7 +110,11 @@ impl EmbeddedStore {
         let shared = shared.map_err(failed)?;
         let writing = match executor {
             Executor::Threads => Writing::Thread(start_writer(name, &shared).map_err(failed)?),
-            Executor::Inline => Writing::Inline(Writer::default()),
+            Executor::Inline => {
+                let writer = Writer::default();
+                writer.reclaim_all(&shared);
+                Writing::Inline(writer)
+            }
         };
         let capabilities = [
             Feature::ConditionalPut,
@@ -156,10 +160,31 @@ impl EmbeddedStore {
 
     /// An entry was used, if this read found it.
     pub(crate) fn note_use<T>(&self, key: &Key, read: &Read<T>) {
-        if let Some(bound) = &self.0.shared.bound
-            && matches!(read.lookup, Lookup::Found(_) | Lookup::Unchanged)
-        {
+        if matches!(read.lookup, Lookup::Found(_) | Lookup::Unchanged) {
+            self.touch(key);
+        }
+    }
+
+    /// An entry was used.
+    pub(crate) fn touch(&self, key: &Key) {
+        if let Some(bound) = &self.0.shared.bound {
             bound.touch(key);
+        }
+    }
+
+    /// Lets the writer remove what can go, if there is something. Waits for nothing.
+    pub(crate) fn reclaim_soon(&self) {
+        if self.0.shared.access == Access::ReadOnly || !self.0.shared.values.has_work() {
+            return;
+        }
+        match &self.0.writing {
+            Writing::Thread(writer) => {
+                if let Some(requests) = &writer.requests {
+                    // A writer that has ended leaves it to the next opening.
+                    requests.send(Request::Reclaim).ok();
+                }
+            }
+            Writing::Inline(writer) => writer.commit_one(&self.0.shared, Request::Reclaim),
         }
     }
 
@@ -201,7 +226,7 @@ impl EmbeddedStore {
         Ok(())
     }
 
-    async fn ask<T>(
+    pub(crate) async fn ask<T>(
         &self,
         operation: Operation,
         make: impl FnOnce(oneshot::Sender<Result<T>>) -> Request,
@@ -395,49 +420,19 @@ impl Store for EmbeddedStore {
         Ok(refused.among(outcomes))
     }
 
-    /// Part by part, each read on its own: the value must not be replaced meanwhile.
+    /// Part by part. A value that is replaced meanwhile is read to its end; in a store with a capacity, where it makes room at
+    /// once, the stream ends with [`ErrorKind::Unavailable`].
     async fn read_stream(
         &self,
         key: &Key,
         options: &ReadOptions,
     ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
-        /// Bytes of a part: what is in memory at a time.
-        const PART: u64 = 1 << 20;
-        let name = self.0.name;
-        let Some(metadata) = self.head(key, options).await? else { return Ok(None) };
-        if let Some(bound) = &self.0.shared.bound {
-            bound.touch(key);
-        }
-        let range = match &options.range {
-            Some(range) => tiered_core::adapter::clamp_range(range, metadata.size)
-                .map_err(|error| error.during(Operation::Load).in_tier(name).for_key(key))?,
-            None => 0..metadata.size,
-        };
-        let state = (self.clone(), key.clone(), Arc::clone(&metadata), range, false);
-        let body =
-            futures_util::stream::unfold(state, move |(store, key, metadata, range, failed)| async move {
-                if range.is_empty() || failed {
-                    return None;
-                }
-                let part = range.start..range.end.min(range.start + PART);
-                let rest = part.end..range.end;
-                let options = ReadOptions::new().range(part).tombstones(Tombstones::Show);
-                // The stream is one use, whatever its length.
-                let read = match store.load_unnoted(&key, &options).await.map(Read::into_entry) {
-                    Ok(Some(entry)) if *entry.version() == metadata.version => Ok(entry.into_value()),
-                    Ok(_) => Err(Error::new(
-                        ErrorKind::Unavailable,
-                        "the value was replaced while it was read; read it again",
-                    )
-                    .during(Operation::Load)
-                    .in_tier(name)
-                    .for_key(&key)),
-                    Err(error) => Err(error),
-                };
-                let failed = read.is_err();
-                Some((read, (store, key, metadata, rest, failed)))
-            });
-        Ok(Some((metadata, Box::pin(body))))
+        self.read_streamed(key, options).await
+    }
+
+    /// Part by part, without a sync; a small commit at the end makes an entry of them.
+    async fn put_stream(&self, key: &Key, put: Put, body: ByteStream) -> Result<Written> {
+        self.put_streamed(key, put, body).await
     }
 
     async fn claim(&self, scope: &Scope) -> Result<Claim> {

@@ -9,6 +9,7 @@ use crate::engine::{Table, Transaction};
 use crate::layout::{read_record, remove_entry};
 use crate::list::key_of;
 use crate::record;
+use crate::values::Values;
 
 /// Records that a commit looks at, for each of its requests that put something: two are enough that dead
 /// entries never outnumber the writes of one round. Deletes add none, and a scan over many of them is slow in some engines.
@@ -41,6 +42,7 @@ impl Sweep {
         transaction: &mut dyn Transaction,
         most: usize,
         stamp: &Stamp,
+        values: &Values,
         removed: &mut dyn FnMut(&Key),
     ) -> Result<Self> {
         if most == 0 || self.rests {
@@ -69,7 +71,7 @@ impl Sweep {
             let has_expired = |at| now >= at;
             let record = read_record(transaction, &key)?;
             if record.and_then(|record| record.metadata.expires_at).is_some_and(has_expired) {
-                remove_entry(transaction, &key)?;
+                remove_entry(transaction, &key, values)?;
                 removed(&key);
             }
         }
@@ -95,6 +97,11 @@ mod tests {
     use super::*;
     use crate::engine::{View, Visit};
     use crate::layout::write_entry;
+    use crate::values::Removal;
+
+    fn values() -> Values {
+        Values::new(Removal::AtOnce)
+    }
 
     /// Records in a map, and how many a scan has shown.
     #[derive(Default)]
@@ -134,14 +141,18 @@ mod tests {
     impl Records {
         fn write(&mut self, number: usize, stamp: &Stamp, put: &Put) {
             let key = Key::new(format!("k{number:02}")).expect("valid");
-            write_entry(self, &key, &stamp.entry(put)).expect("a map takes all");
+            write_entry(self, &key, &stamp.entry(put), &values(), &mut || unreachable!("small"))
+                .expect("a map takes all");
         }
 
         /// The records that the sweep shows in so many commits of one put each.
         fn shown(&mut self, sweep: &mut Sweep, commits: usize, stamp: &Stamp) -> usize {
             self.shown.set(0);
             for _ in 0..commits {
-                *sweep = sweep.clone().go_on(self, RECORDS, stamp, &mut |_| ()).expect("a map fails never");
+                *sweep = sweep
+                    .clone()
+                    .go_on(self, RECORDS, stamp, &values(), &mut |_| ())
+                    .expect("a map fails never");
             }
             self.shown.get()
         }

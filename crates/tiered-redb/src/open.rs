@@ -19,7 +19,10 @@ use crate::system::Os;
 /// What says that a database is ours.
 const MARKER: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("tiered");
 const FORMAT: &str = "format";
-const FORMAT_VERSION: &[u8] = b"2";
+const FORMAT_VERSION: &[u8] = b"3";
+
+/// A format that is read as well: its values lie under their keys. What is written to it is of the present format.
+const FORMAT_BEFORE: &[u8] = b"2";
 
 /// The largest file that [`Verify::Auto`] checks: about a second of reading.
 const VERIFY_UP_TO: u64 = 256 << 20;
@@ -50,7 +53,7 @@ pub(crate) fn open_on(config: &RedbConfig, backend: impl StorageBackend) -> Resu
         if is_new {
             initialise_tables(&database)?;
         } else {
-            check_marker(&database)?;
+            claim_format(&database)?;
         }
         Ok(database)
     });
@@ -113,7 +116,7 @@ pub(crate) fn check_ours(config: &RedbConfig) -> Result<()> {
     // Damage elsewhere in the file does not matter here.
     let builder = builder(config, false);
     contained(|| match builder.open_read_only(&config.path) {
-        Ok(database) => check_marker(&database),
+        Ok(database) => check_marker(&database).map(drop),
         Err(error) => Err(unrepaired(error)),
     })
 }
@@ -121,7 +124,7 @@ pub(crate) fn check_ours(config: &RedbConfig) -> Result<()> {
 /// Refuses a database that is not ours, and repairs one that was not closed cleanly.
 pub(crate) fn check_ours_and_repair(config: &RedbConfig) -> Result<()> {
     let builder = builder(config, false);
-    contained(|| check_marker(&builder.open(&config.path).map_err(map)?))
+    contained(|| check_marker(&builder.open(&config.path).map_err(map)?).map(drop))
 }
 
 fn open_existing(config: &RedbConfig, check: bool) -> Result<Box<dyn Engine>> {
@@ -129,7 +132,7 @@ fn open_existing(config: &RedbConfig, check: bool) -> Result<Box<dyn Engine>> {
     match config.access {
         Access::ReadWrite => {
             let database = builder.open(&config.path).map_err(map)?;
-            check_marker(&database)?;
+            claim_format(&database)?;
             Ok(Box::new(RedbEngine::new(database, config.capacity)))
         }
         Access::ReadOnly => {
@@ -167,13 +170,34 @@ pub(crate) fn contained<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
+/// A format that can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Present,
+    Before,
+}
+
+/// As [`check_marker`], for a database that will be written to: from then on older versions of tiered refuse it.
+fn claim_format(database: &Database) -> Result<()> {
+    match check_marker(database)? {
+        Format::Present => Ok(()),
+        Format::Before => {
+            let mut transaction = database.begin_write().map_err(map)?;
+            transaction.set_durability(Durability::Immediate).map_err(map)?;
+            transaction.open_table(MARKER).map_err(map)?.insert(FORMAT, FORMAT_VERSION).map_err(map)?;
+            transaction.commit().map_err(map)
+        }
+    }
+}
+
 /// Refuses a redb file of another program, before anything is written to it.
-fn check_marker(database: &impl ReadableDatabase) -> Result<()> {
+fn check_marker(database: &impl ReadableDatabase) -> Result<Format> {
     let transaction = database.begin_read().map_err(map)?;
     let marker = transaction.open_table(MARKER).map_err(map)?;
     let format = marker.get(FORMAT).map_err(map)?;
     match format.as_ref().map(redb::AccessGuard::value) {
-        Some(FORMAT_VERSION) => Ok(()),
+        Some(FORMAT_VERSION) => Ok(Format::Present),
+        Some(FORMAT_BEFORE) => Ok(Format::Before),
         Some(_) => Err(foreign(
             "the file has the format of another version of tiered; open it with that version and sync it to a new store",
         )),

@@ -19,7 +19,11 @@ use crate::{marker, seal};
 
 /// In the default column family: which format the others have.
 const FORMAT: &[u8] = b"tiered";
-const FORMAT_VERSION: &[u8] = b"2";
+const FORMAT_VERSION: &[u8] = b"3";
+
+/// A format that is read as well: its values lie under their keys. What is written to it is of the present format, and older
+/// versions of tiered refuse it from then on.
+const FORMAT_BEFORE: &[u8] = b"2";
 const DEFAULT: &str = "default";
 
 /// What lies at the path.
@@ -218,18 +222,22 @@ fn make_folder(path: &Path) -> Result<bool> {
 fn check_format(database: &DB, access: Access) -> Result<()> {
     match database.get(FORMAT).map_err(map)?.as_deref() {
         Some(FORMAT_VERSION) => Ok(()),
+        Some(FORMAT_BEFORE) if access == Access::ReadOnly => Ok(()),
+        Some(FORMAT_BEFORE) => write_format(database),
         Some(_) => Err(foreign(
             "the database has the format of another version of tiered; open it with that version and sync it to a new store",
         )),
         None if access == Access::ReadOnly => {
             Err(foreign("the folder holds no database yet; write to it first"))
         }
-        None => {
-            let mut durable = WriteOptions::default();
-            durable.set_sync(true);
-            database.put_opt(FORMAT, FORMAT_VERSION, &durable).map_err(map)
-        }
+        None => write_format(database),
     }
+}
+
+fn write_format(database: &DB) -> Result<()> {
+    let mut durable = WriteOptions::default();
+    durable.set_sync(true);
+    database.put_opt(FORMAT, FORMAT_VERSION, &durable).map_err(map)
 }
 
 #[cfg(test)]

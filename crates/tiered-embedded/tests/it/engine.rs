@@ -50,6 +50,11 @@ impl Disk {
         }
     }
 
+    /// What a process that is killed now leaves.
+    pub(crate) fn copy(&self) -> Self {
+        Self { tables: Mutex::new(self.tables.lock().clone()), ..Self::default() }
+    }
+
     /// Whether no engine has it open.
     pub(crate) fn is_free(&self) -> bool {
         !self.locked.load(Ordering::Acquire)

@@ -3,6 +3,7 @@
 mod capacity;
 mod engine;
 mod reads;
+mod streams;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

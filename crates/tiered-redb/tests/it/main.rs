@@ -3,6 +3,7 @@
 mod capacity;
 mod damage;
 mod disk;
+mod format;
 mod letting_go;
 mod lifecycle;
 mod opening;

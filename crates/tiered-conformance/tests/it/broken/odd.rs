@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tiered_core::adapter::Stamp;
 use tiered_core::{
@@ -52,12 +53,14 @@ pub(super) enum Odd {
     ModifiedSeconds,
     PeekOlder,
     PeekTorn,
+    StreamBrokenKept,
     StreamDropsAttributes,
     StreamDropsCondition,
     StreamDropsExpiry,
     StreamExpiredBlocks,
     StreamJudgedEarly,
     StreamLargePartsCut,
+    StreamPartsShared,
     StreamReadMixed,
     StreamSmallPartsDropped,
     StreamVisibleEarly,
@@ -68,7 +71,7 @@ pub(super) enum Odd {
 }
 
 /// Each with the case that must name it.
-pub(super) const TABLE: [(Odd, &str); 48] = [
+pub(super) const TABLE: [(Odd, &str); 50] = [
     (Odd::BatchDropsAttributes, "batch_metadata"),
     (Odd::BatchDropsExpiry, "batch_metadata"),
     (Odd::BatchDropsVersions, "batch_metadata"),
@@ -104,12 +107,14 @@ pub(super) const TABLE: [(Odd, &str); 48] = [
     (Odd::ModifiedSeconds, "put_times_to_the_millisecond"),
     (Odd::PeekOlder, "race_peek"),
     (Odd::PeekTorn, "race_peek"),
+    (Odd::StreamBrokenKept, "stream_put_large_broken"),
     (Odd::StreamDropsAttributes, "stream_put_metadata"),
     (Odd::StreamDropsCondition, "stream_put_conditional"),
     (Odd::StreamDropsExpiry, "stream_put_expiry"),
     (Odd::StreamExpiredBlocks, "stream_put_expired"),
     (Odd::StreamJudgedEarly, "stream_put_condition_at_end"),
     (Odd::StreamLargePartsCut, "stream_put_parts"),
+    (Odd::StreamPartsShared, "stream_puts_together"),
     (Odd::StreamReadMixed, "stream_read_replaced"),
     (Odd::StreamSmallPartsDropped, "stream_put_parts"),
     (Odd::StreamVisibleEarly, "stream_put_hidden_until_complete"),
@@ -123,6 +128,8 @@ pub(super) const TABLE: [(Odd, &str); 48] = [
 #[derive(Debug)]
 pub(super) struct OddStore {
     pub(super) inner: MemoryStore,
+    /// Parts of streams that have not ended, by key and not by stream.
+    pub(super) parts: Mutex<BTreeMap<Key, Vec<Bytes>>>,
     pub(super) capabilities: Capabilities,
     pub(super) odd: Odd,
     pub(super) stamp: Stamp,
@@ -150,6 +157,7 @@ impl OddStore {
         };
         Self {
             inner,
+            parts: Mutex::default(),
             capabilities,
             odd,
             stamp: stamp.clone(),

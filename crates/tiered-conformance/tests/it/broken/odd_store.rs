@@ -111,12 +111,33 @@ impl OddStore {
         batch.into_operations().into_iter().map(bend).collect()
     }
 
+    /// The parts of the streams of `key` so far, of which this one has brought the next.
+    fn share(&self, key: &Key, index: usize, part: Bytes) -> BytesMut {
+        let mut parts = self.parts.lock();
+        let parts = parts.entry(key.clone()).or_default();
+        match parts.get_mut(index) {
+            Some(place) => *place = part,
+            None => parts.push(part),
+        }
+        parts.iter().take(index + 1).flatten().copied().collect()
+    }
+
     /// A stream of which parts are lost, or seen before its end.
     async fn collected(&self, key: &Key, put: &Put, mut body: ByteStream) -> Result<Bytes> {
         let mut value = BytesMut::new();
+        let mut index = 0;
         while let Some(part) = body.next().await {
+            if self.is(Odd::StreamBrokenKept) && part.is_err() && value.len() > 1 << 20 {
+                self.inner.put(key, put.clone().value(value.clone().freeze())).await?;
+            }
             let part = part.map_err(|error| error.outcome_is(Outcome::NotApplied))?;
             self.capabilities.check_value((value.len() + part.len()) as u64)?;
+            if self.is(Odd::StreamPartsShared) {
+                value = self.share(key, index, part);
+                index += 1;
+                super::store::others_go_first().await;
+                continue;
+            }
             match self.odd {
                 Odd::StreamSmallPartsDropped if part.len() == 1 && value.len() > 8 => {}
                 Odd::StreamLargePartsCut => value.extend(part.iter().take((1 << 20) - 1)),
