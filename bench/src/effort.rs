@@ -17,21 +17,21 @@ impl Effort {
 
     /// Rounds that count, of sides that take turns.
     pub fn rounds(self) -> usize {
-        self.pick(5, 21)
+        self.pick(5, 7)
     }
 
     /// Rounds of what takes seconds each.
     pub fn long_rounds(self) -> usize {
-        self.pick(1, 5)
+        self.pick(3, 7)
     }
 
     /// How long one side is measured in one round.
     pub fn slice(self) -> Duration {
-        self.pick(Duration::from_millis(25), Duration::from_millis(200))
+        self.pick(Duration::from_millis(25), Duration::from_millis(50))
     }
 
     /// The same for what waits for a disk.
     pub fn disk_slice(self) -> Duration {
-        self.pick(Duration::from_millis(300), Duration::from_secs(2))
+        self.pick(Duration::from_millis(250), Duration::from_millis(500))
     }
 }

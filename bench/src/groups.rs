@@ -96,11 +96,19 @@ pub const GROUPS: &[Group] = &[
     restart::GROUP,
 ];
 
-/// The sides of a case in which every contender does the same work.
+/// The sides of a case in which every contender does the same work. What a side does in the background ends before the next
+/// one has its turn, and is not measured.
 pub fn sides<'a>(contenders: &[Contender], work: &Work) -> Vec<Side<'a>> {
     let side = |contender: &Contender| {
         let (peer, work) = (contender.peer.clone(), work.clone());
-        Side::new(contender.name.clone(), contender.is_ours, move || Box::pin(peer.turn(work.clone())))
+        Side::new(contender.name.clone(), contender.is_ours, move || {
+            let (peer, turn) = (peer.clone(), peer.turn(work.clone()));
+            Box::pin(async move {
+                let sample = turn.await?;
+                peer.settle().await?;
+                Ok(sample)
+            })
+        })
     };
     contenders.iter().map(side).collect()
 }
@@ -114,6 +122,21 @@ pub fn source_in_memory() -> Source {
 pub async fn source_in_redb(bench: &Bench, folder: &str) -> Result<Source> {
     let path = bench.room(folder)?.join("source.redb");
     Ok(Source::new("redb", tiered_peer::redb(&path).await?))
+}
+
+/// Copies a folder and what is in it.
+pub fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for item in std::fs::read_dir(from)? {
+        let item = item?;
+        let target = to.join(item.file_name());
+        if item.file_type()?.is_dir() {
+            copy_folder(&item.path(), &target)?;
+        } else {
+            std::fs::copy(item.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 /// A folder for the files of a run: beside the output, so on the same disk.

@@ -1,7 +1,9 @@
 //! What is compared: stores of tiered, and the peers, each behind one small trait.
 
+pub mod away;
 pub mod behind;
 pub mod cachet;
+pub mod copiers;
 pub mod drive;
 pub mod evicting;
 pub mod foyer;
@@ -50,6 +52,12 @@ pub trait Peer: Clone + Send + Sync + 'static {
             }
             Ok(found)
         }
+    }
+
+    /// Waits until nothing of what was done goes on in the background, so that the next side is not disturbed. Here: nothing
+    /// does.
+    fn settle(&self) -> impl Future<Output = Result<()>> + Send {
+        async { Ok(()) }
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         return succeed(&mut bench);
     }
     // They end with this function.
-    let services = Services::start(Stdio::inherit())?;
+    let services = Services::start_durable(Stdio::inherit())?;
     services.announce(&mut bench);
     succeed(&mut bench)
 }

@@ -31,14 +31,27 @@ pub(crate) struct Services {
 impl Services {
     /// Starts what is not given by URL, and waits until it serves. What the program does goes to `errors`.
     pub(crate) fn start(errors: Stdio) -> Result<Self, String> {
-        let mut services = Self::begin(errors)?;
-        services.wait_until_ready()?;
-        Ok(services)
+        Self::begin_with(Command::new(build()?), errors)?.ready()
+    }
+
+    /// The same for measurements: what a server acknowledges survives a loss of power.
+    pub(crate) fn start_durable(errors: Stdio) -> Result<Self, String> {
+        let mut command = Command::new(build()?);
+        command.env("TIERED_SERVICES_SYNC", "1");
+        Self::begin_with(command, errors)?.ready()
+    }
+
+    fn ready(mut self) -> Result<Self, String> {
+        self.wait_until_ready()?;
+        Ok(self)
     }
 
     /// Begins to start what is not given by URL, which goes on beside other work.
     pub(crate) fn begin(errors: Stdio) -> Result<Self, String> {
-        let mut command = Command::new(build()?);
+        Self::begin_with(Command::new(build()?), errors)
+    }
+
+    fn begin_with(mut command: Command, errors: Stdio) -> Result<Self, String> {
         command.arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
         let mut program = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
         let (lifeline, output) = (program.stdin.take(), program.stdout.take());

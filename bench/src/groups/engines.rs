@@ -119,7 +119,7 @@ async fn in_rocksdb(bench: &Bench, findings: &mut Findings) -> Result<()> {
 
     use crate::peers::group_commit::GroupCommit;
     use crate::peers::raw_rocksdb::RawRocksdb;
-    use crate::peers::tiered::{DEFAULT, Stack};
+    use crate::peers::tiered::{DEFAULT, Stack, rocksdb};
 
     let (folder, workload) = (bench.room("engines-rocksdb")?, values());
     let store = rocksdb(&folder.join("ours")).await?;
@@ -157,11 +157,6 @@ async fn in_rocksdb(bench: &Bench, findings: &mut Findings) -> Result<()> {
     plain.close().await?;
     stack.close().await?;
     Ok(())
-}
-
-#[cfg(feature = "rocksdb")]
-async fn rocksdb(path: &std::path::Path) -> Result<std::sync::Arc<dyn tiered::Store>> {
-    Ok(std::sync::Arc::new(tiered::rocksdb::RocksdbConfig::new(path).open().await?))
 }
 
 #[cfg(not(feature = "servers"))]
@@ -202,13 +197,14 @@ mod servers {
     use anyhow::Result;
     use tiered::postgres::PostgresConfig;
     use tiered::s3::S3Config;
-    use tiered::{Delete, Put, Store, TieredStore, VolatileJournal, WritePolicy};
+    use tiered::{Batch, Delete, Put, Store, TieredStore, VolatileJournal, WritePolicy};
     use tiered_services::{S3_BUCKET, S3_CREDENTIALS};
 
     use super::{Panel, TASKS, values};
     use crate::groups::{Bench, Findings};
     use crate::measure::{self, Sample, Side};
     use crate::peers::Contender;
+    use crate::peers::away::{Away, Presence};
     use crate::peers::drive::Operation;
     use crate::peers::raw_postgres::{CONNECTIONS, RawPostgres, SCHEMA};
     use crate::peers::raw_s3::RawS3;
@@ -216,7 +212,7 @@ mod servers {
     use crate::peers::tiered::{DEFAULT, Plain, Stack};
     use crate::report::Case;
     use crate::targets;
-    use crate::workload::{Skew, Workload};
+    use crate::workload::{Name, Skew, Workload};
 
     /// Bytes of a frontend.
     const FRONTEND: u64 = 1 << 30;
@@ -232,6 +228,7 @@ mod servers {
         let workload = values();
         by_hand.write_all(&workload, 1000, 1).await?;
         Source::new("postgres", store.clone()).fill(&workload).await?;
+        by_hand.analyze().await?;
         let mut contenders = vec![
             Contender::theirs("sqlx by hand", by_hand.clone()),
             Contender::ours("tiered postgres", Plain(store.clone())),
@@ -249,41 +246,77 @@ mod servers {
         }
         store.close().await?;
         stack.close().await?;
+        by_hand.analyze().await?;
         drained(bench, url, &by_hand, findings).await?;
         findings.notes.push(format!("Postgres: {}.", by_hand.settings().await?));
         by_hand.remove().await
     }
 
-    /// How fast what was acknowledged reaches Postgres, from the first write on.
+    /// How fast what was acknowledged reaches Postgres: from a backlog, and from the first write on.
     async fn drained(bench: &Bench, url: &str, by_hand: &RawPostgres, findings: &mut Findings) -> Result<()> {
-        /// Keys of one statement, and statements at a time, by hand.
-        const BY_HAND: (usize, usize) = (500, 4);
+        /// Keys of one statement, by hand.
+        const TOGETHER: usize = 500;
         const REFERENCE: &str = "sqlx, unnest by hand";
         let keys = bench.effort.pick(10_000, 50_000);
         let workload = Workload::new(keys, 100, Skew::InOrder);
-        let beneath = postgres(url, "behind").await?;
-        let stack = TieredStore::builder((DEFAULT.open)(FRONTEND)?, beneath)
+        let backend = Away::new(postgres(url, "behind").await?);
+        let stack = TieredStore::builder((DEFAULT.open)(FRONTEND)?, backend.clone())
             .write_policy(WritePolicy::WriteBehind)
+            .max_pending_operations(keys + 1)
+            .max_pending_bytes(1 << 30)
             .declare_sole_writer()
             .journal(VolatileJournal::new());
         let stack = stack.build().await?;
         let rate = |begun: Instant| Sample::of(keys as f64 / begun.elapsed().as_secs_f64());
-        let (behind, rows) = (&stack, &workload);
-        let mut sides = vec![
-            Side::new(REFERENCE, false, move || {
+        let (stack, rows, backend) = (&stack, &workload, &backend);
+        let write_all = move || async move {
+            for name in rows.names.iter() {
+                stack.put(&name.key, Put::new(rows.value.clone())).await?;
+            }
+            anyhow::Ok(())
+        };
+        let unnest = |name: &'static str, at_a_time: usize| {
+            Side::new(name, false, move || {
                 Box::pin(async move {
                     let begun = Instant::now();
-                    by_hand.write_all(rows, BY_HAND.0, BY_HAND.1).await?;
+                    by_hand.write_columns(rows, TOGETHER, at_a_time).await?;
+                    Ok(rate(begun))
+                })
+            })
+        };
+        let ours = format!("{}, write-behind", DEFAULT.stack("postgres"));
+        let mut sides = vec![
+            unnest(REFERENCE, 1),
+            unnest("sqlx, unnest by hand, 4 at a time and in no order", 4),
+            Side::new("tiered postgres, batches by hand", true, move || {
+                Box::pin(async move {
+                    let begun = Instant::now();
+                    for names in rows.names.chunks(TOGETHER) {
+                        let put = |batch: Batch, name: &Name| {
+                            batch.put(name.key.clone(), Put::new(rows.value.clone()))
+                        };
+                        for outcome in backend.apply(names.iter().fold(Batch::new(), put)).await? {
+                            outcome?;
+                        }
+                    }
                     Ok(rate(begun))
                 })
             }),
-            Side::new(format!("{}, write-behind", DEFAULT.stack("postgres")), true, move || {
+            Side::new(format!("{ours}, a backlog"), true, move || {
+                Box::pin(async move {
+                    backend.set(Presence::Busy);
+                    write_all().await?;
+                    let begun = Instant::now();
+                    backend.set(Presence::There);
+                    stack.flush().await?;
+                    Ok(rate(begun))
+                })
+            }),
+            Side::new(format!("{ours}, from the first write on"), true, move || {
                 Box::pin(async move {
                     let begun = Instant::now();
-                    for name in rows.names.iter() {
-                        behind.put(&name.key, Put::new(rows.value.clone())).await?;
-                    }
-                    behind.flush().await?;
+                    write_all().await?;
+                    stack.flush().await?;
                     Ok(rate(begun))
                 })
             }),
@@ -298,6 +331,10 @@ mod servers {
             target: targets::DRAIN,
         };
         findings.rows.extend(case.rows(&measured));
+        findings.notes.push(format!(
+            "By hand, {TOGETHER} keys go by one statement, and the next one follows its answer: a flush keeps the order of \
+             writes as well. The table has the columns and the index of the adapter's."
+        ));
         stack.close().await?;
         Ok(())
     }

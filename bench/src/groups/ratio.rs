@@ -28,7 +28,7 @@ const CAPACITIES: [(usize, &str); 5] =
 const LEAST: usize = 64;
 
 async fn run(bench: &Bench) -> Result<Findings> {
-    let length = bench.effort.pick(300_000, 3_000_000);
+    let length = bench.effort.pick(300_000, 1_000_000);
     let mut findings = Findings { missing: missing(bench), ..Findings::default() };
     let mut traces = synthetic::all(length).to_vec();
     for path in &bench.traces {

@@ -1,24 +1,20 @@
-//! Recovery: how long a store takes to serve again that has many records. A part of the group `durable`.
+//! Recovery: how long a store takes to serve again, with many records.
+//!
+//! What is recovered is written once. Each round opens it again, or a copy of it where opening changes it.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use async_trait::async_trait;
-use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use tiered::adapter::{BatchOutcomes, Claim, Scope};
-use tiered::{
-    Batch, Capabilities, Delete, Deleted, Error, ErrorKind, Key, ListOptions, ListStream, Outcome, Put, Read,
-    ReadOptions, Store, Written,
-};
+use anyhow::{Context as _, Result, ensure};
+use tiered::Store as _;
 
 use super::durable::{redis_name, seconds};
-use super::{Bench, Findings};
+use super::{Bench, Findings, copy_folder};
 use crate::measure::{self, Sample, Side};
 use crate::peers::Peer as _;
+use crate::peers::away::{Away, Presence};
 use crate::peers::behind::{self, Log};
 use crate::peers::raw_redb::RawRedb;
 use crate::peers::redis::{self, AppendFsync, Server};
@@ -34,23 +30,11 @@ pub async fn run(bench: &Bench, findings: &mut Findings) -> Result<Vec<Row>> {
     let workload = Workload::new(records, 100, Skew::InOrder);
     let mut sides = Vec::new();
     if redis::why_missing().is_none() {
-        sides.push(side(
-            bench,
-            redis_name(AppendFsync::EverySecond),
-            false,
-            &workload,
-            |folder, workload| Box::pin(of_redis(folder, workload)),
-        ));
+        sides.push(of_redis(&bench.room("recovery-redis")?, &workload).await?);
     }
-    sides.push(side(bench, "raw redb".to_owned(), false, &workload, |folder, workload| {
-        Box::pin(of_raw_redb(folder, workload))
-    }));
-    sides.push(side(bench, Log::Through.stack(), true, &workload, |folder, workload| {
-        Box::pin(of_backend(folder, workload))
-    }));
-    sides.push(side(bench, Log::Synced.stack(), true, &workload, |folder, workload| {
-        Box::pin(of_journal(folder, workload))
-    }));
+    sides.push(of_raw_redb(&bench.room("recovery-raw")?, &workload)?);
+    sides.push(of_backend(&bench.room("recovery-backend")?, &workload).await?);
+    sides.push(of_journal(bench, &bench.room("recovery-journal")?, &workload).await?);
     let measured = measure::in_cold_turns(&mut sides, bench.effort.long_rounds()).await?;
     let case = Case {
         panel: "until it serves again",
@@ -68,69 +52,79 @@ pub async fn run(bench: &Bench, findings: &mut Findings) -> Result<Vec<Row>> {
     Ok(case.rows(&measured))
 }
 
-type Recover = fn(PathBuf, Workload) -> BoxFuture<'static, Result<f64>>;
-
-fn side<'a>(
-    bench: &'a Bench,
-    name: String,
-    is_ours: bool,
-    workload: &Workload,
-    recover: Recover,
-) -> Side<'a> {
-    let workload = workload.clone();
-    Side::new(name, is_ours, move || {
-        let (folder, workload) = (bench.room("recovery"), workload.clone());
-        Box::pin(async move { Ok(Sample::of(recover(folder?, workload).await?)) })
-    })
+async fn of_redis<'a>(folder: &Path, workload: &Workload) -> Result<Side<'a>> {
+    let server = Server::start(folder, AppendFsync::EverySecond).await?;
+    server.client().await?.fill(workload).await?;
+    // Its log is written out before it is killed for the first time.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (server, last) = (Rc::new(RefCell::new(Some(server))), last(workload)?);
+    Ok(Side::new(redis_name(AppendFsync::EverySecond), false, move || {
+        let (server, last) = (Rc::clone(&server), last.clone());
+        Box::pin(async move {
+            let running = server.borrow_mut().take().context("the server of the last round is gone")?;
+            let (running, time) = running.restart().await?;
+            ensure!(running.client().await?.get(&last).await?.is_some(), "the last record is not there");
+            server.replace(Some(running));
+            Ok(Sample::of(time.as_secs_f64()))
+        })
+    }))
 }
 
-async fn of_redis(folder: PathBuf, workload: Workload) -> Result<f64> {
-    let server = Server::start(&folder, AppendFsync::EverySecond).await?;
-    server.client().await?.fill(&workload).await?;
-    let (server, time) = server.restart().await?;
-    let client = server.client().await?;
-    if let Some(name) = workload.names.last() {
-        ensure!(client.get(name).await?.is_some(), "the last record is not there");
-    }
-    Ok(time.as_secs_f64())
-}
-
-async fn of_raw_redb(folder: PathBuf, workload: Workload) -> Result<f64> {
+fn of_raw_redb<'a>(folder: &Path, workload: &Workload) -> Result<Side<'a>> {
     let path = folder.join("raw.redb");
-    RawRedb::open(&path)?.fill(&workload)?;
-    let begun = Instant::now();
-    let again = RawRedb::reopen(&path)?;
-    if let Some(name) = workload.names.last() {
-        ensure!(again.get(name).await?.is_some(), "the last record is not there");
-    }
-    Ok(seconds(begun))
+    RawRedb::open(&path)?.fill(workload)?;
+    let last = last(workload)?;
+    Ok(Side::new("raw redb", false, move || {
+        let (path, last) = (path.clone(), last.clone());
+        Box::pin(async move {
+            let begun = Instant::now();
+            let again = RawRedb::reopen(&path)?;
+            ensure!(again.get(&last).await?.is_some(), "the last record is not there");
+            Ok(Sample::of(seconds(begun)))
+        })
+    }))
 }
 
-async fn of_backend(folder: PathBuf, workload: Workload) -> Result<f64> {
+async fn of_backend<'a>(folder: &Path, workload: &Workload) -> Result<Side<'a>> {
     let source = Source::new("redb", redb(&folder.join("data.redb")).await?);
-    source.fill(&workload).await?;
+    source.fill(workload).await?;
     source.store().close().await?;
-    drop(source);
-    serves(&folder, Log::Through, &workload).await
+    let (folder, workload) = (folder.to_owned(), workload.clone());
+    Ok(Side::new(Log::Through.stack(), true, move || {
+        let (folder, workload) = (folder.clone(), workload.clone());
+        Box::pin(async move { Ok(Sample::of(serves(&folder, Log::Through, &workload).await?)) })
+    }))
 }
 
 /// Every record is in the journal, and the backend has been away all the time.
-async fn of_journal(folder: PathBuf, workload: Workload) -> Result<f64> {
+async fn of_journal<'a>(bench: &'a Bench, folder: &Path, workload: &Workload) -> Result<Side<'a>> {
     let records = workload.names.len();
-    let away = Away { inner: redb(&folder.join("data.redb")).await?, is_away: AtomicBool::new(false) };
-    let away = Arc::new(away);
-    let backend: Arc<dyn Store> = away.clone();
-    let stack = behind::open_over(&folder, Log::Unsynced, backend, |builder| {
+    let away = Away::new(redb(&folder.join("data.redb")).await?);
+    let backend = std::sync::Arc::new(away.clone());
+    let stack = behind::open_over(folder, Log::Unsynced, backend, |builder| {
         let room = (records as u64 + 1) * 4096;
         let builder = builder.max_pending_operations(records + 1).max_pending_bytes(room);
         builder.max_pending_age(None).close_deadline(Duration::from_millis(1))
     });
     let stack = stack.await?;
-    away.is_away.store(true, Ordering::Relaxed);
-    write_all(&stack, &workload).await?;
+    away.set(Presence::Away);
+    write_all(&stack, workload).await?;
     stack.0.close().await?;
     drop((stack, away));
-    serves(&folder, Log::Synced, &workload).await
+    let (folder, workload) = (folder.to_owned(), workload.clone());
+    Ok(Side::new(Log::Synced.stack(), true, move || {
+        let (from, to, workload) = (folder.clone(), bench.room("recovery"), workload.clone());
+        Box::pin(async move {
+            // The flush that follows changes the journal.
+            let to = to?;
+            copy_folder(&from, &to)?;
+            Ok(Sample::of(serves(&to, Log::Synced, &workload).await?))
+        })
+    }))
+}
+
+fn last(workload: &Workload) -> Result<crate::workload::Name> {
+    workload.names.last().cloned().context("the workload has no keys")
 }
 
 /// Writes every key once, by several writers.
@@ -155,78 +149,18 @@ async fn write_all(stack: &Stack, workload: &Workload) -> Result<()> {
 /// Opens the stack and reads one key; the time of both.
 async fn serves(folder: &Path, log: Log, workload: &Workload) -> Result<f64> {
     let begun = Instant::now();
-    let backend = redb(&folder.join("data.redb")).await?;
+    let backend = Away::new(redb(&folder.join("data.redb")).await?);
     let records = workload.names.len();
     let room = (records as u64 + 1) * 4096;
-    let stack = behind::open_over(folder, log, backend, |builder| {
-        builder.max_pending_operations(records + 1).max_pending_bytes(room)
+    let stack = behind::open_over(folder, log, std::sync::Arc::new(backend.clone()), |builder| {
+        let builder = builder.max_pending_operations(records + 1).max_pending_bytes(room);
+        builder.max_pending_age(None).close_deadline(Duration::from_millis(1))
     });
     let stack = stack.await?;
-    if let Some(name) = workload.names.last() {
-        ensure!(stack.get(name).await?.is_some(), "the last record is not there");
-    }
+    ensure!(stack.get(&last(workload)?).await?.is_some(), "the last record is not there");
     let time = seconds(begun);
+    // What is left stays in the journal.
+    backend.set(Presence::Away);
     stack.0.close().await?;
     Ok(time)
-}
-
-/// A backend that can be away.
-#[derive(Debug)]
-struct Away {
-    inner: Arc<dyn Store>,
-    is_away: AtomicBool,
-}
-
-impl Away {
-    fn check(&self) -> tiered::Result<()> {
-        if self.is_away.load(Ordering::Relaxed) {
-            return Err(
-                Error::new(ErrorKind::Unavailable, "the backend is away").outcome_is(Outcome::NotApplied)
-            );
-        }
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl Store for Away {
-    fn capabilities(&self) -> &Capabilities {
-        self.inner.capabilities()
-    }
-    async fn load(&self, key: &Key, options: &ReadOptions) -> tiered::Result<Read> {
-        self.inner.load(key, options).await
-    }
-    async fn put(&self, key: &Key, put: Put) -> tiered::Result<Written> {
-        self.check()?;
-        self.inner.put(key, put).await
-    }
-    async fn delete(&self, key: &Key, delete: Delete) -> tiered::Result<Deleted> {
-        self.check()?;
-        self.inner.delete(key, delete).await
-    }
-    async fn apply(&self, batch: Batch) -> tiered::Result<BatchOutcomes> {
-        self.check()?;
-        self.inner.apply(batch).await
-    }
-    fn list(&self, options: ListOptions) -> ListStream {
-        self.inner.list(options)
-    }
-    async fn claim(&self, scope: &Scope) -> tiered::Result<Claim> {
-        self.inner.claim(scope).await
-    }
-    async fn mark(&self, name: &str) -> tiered::Result<Option<Bytes>> {
-        self.inner.mark(name).await
-    }
-    async fn set_mark(&self, name: &str, value: Option<Bytes>) -> tiered::Result<()> {
-        self.inner.set_mark(name, value).await
-    }
-    async fn mark_names(&self, prefix: &str) -> tiered::Result<Vec<String>> {
-        self.inner.mark_names(prefix).await
-    }
-    async fn flush(&self) -> tiered::Result<()> {
-        self.inner.flush().await
-    }
-    async fn close(&self) -> tiered::Result<()> {
-        self.inner.close().await
-    }
 }

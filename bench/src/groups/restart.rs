@@ -1,6 +1,6 @@
 //! Restarts: how soon a store that was closed serves from its disk tier again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,14 +9,14 @@ use futures_util::future::try_join_all;
 use tiered::settings::Reopen;
 use tiered::{Store as _, TieredStore};
 
-use super::{Bench, Findings, Group};
+use super::{Bench, Findings, Group, copy_folder};
 use crate::measure::{self, Measured, Sample, Side};
 use crate::peers::Room;
 use crate::peers::drive::Drive;
 use crate::peers::foyer::Hybrid;
 use crate::peers::source::Source;
 use crate::peers::tiered::{Stack, redb};
-use crate::report::{Case, Row};
+use crate::report::{Case, Row, markdown};
 use crate::targets;
 use crate::workload::{Skew, Workload};
 
@@ -30,7 +30,6 @@ pub const GROUP: Group = Group {
     run: |bench| Box::pin(run(bench)),
 };
 
-const KEYS: usize = 10_000;
 const REFERENCE: &str = "foyer hybrid";
 
 /// Look-ups at once, after opening.
@@ -44,23 +43,59 @@ const FULL: f64 = 0.9;
 
 /// The backends: in words, and how far away they are.
 const BACKENDS: [(&str, Duration); 2] =
-    [("redb before redb", Duration::ZERO), ("redb before a backend 1 ms away", Duration::from_millis(1))];
+    [("redb behind it", Duration::ZERO), ("a backend 1 ms away behind it", Duration::from_millis(1))];
 
 /// Look-ups at once that fill a disk tier.
 const AT_ONCE: usize = 256;
 
-/// Who is opened again.
+/// A disk tier.
 #[derive(Clone, Copy, Debug)]
-enum Who {
-    Tiered(Reopen),
+enum Disk {
+    Redb,
+    #[cfg(feature = "rocksdb")]
+    Rocksdb,
     Foyer,
 }
 
-const SIDES: [(Who, &str, bool); 3] = [
-    (Who::Tiered(Reopen::Revalidate), "tiered redb/redb, revalidate", true),
-    (Who::Tiered(Reopen::Trust), "tiered redb/redb, trust", true),
-    (Who::Foyer, REFERENCE, false),
-];
+impl Disk {
+    const ALL: &[Self] = &[
+        Self::Redb,
+        #[cfg(feature = "rocksdb")]
+        Self::Rocksdb,
+        Self::Foyer,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Redb => "tiered redb/redb",
+            #[cfg(feature = "rocksdb")]
+            Self::Rocksdb => "tiered rocksdb/redb",
+            Self::Foyer => REFERENCE,
+        }
+    }
+
+    fn is_ours(self) -> bool {
+        !matches!(self, Self::Foyer)
+    }
+
+    /// How it is opened again: the ends of the names of its sides.
+    fn sides(self) -> &'static [(Reopen, &'static str)] {
+        match self {
+            Self::Foyer => &[(Reopen::Trust, "")],
+            _ => &[(Reopen::Revalidate, ", revalidate"), (Reopen::Trust, ", trust")],
+        }
+    }
+}
+
+/// Who is opened again.
+#[derive(Clone, Debug)]
+struct Who {
+    disk: Disk,
+    reopen: Reopen,
+    name: String,
+    /// Where its disk tier is.
+    folder: PathBuf,
+}
 
 /// What is looked at after opening.
 #[derive(Clone, Copy, Debug)]
@@ -71,23 +106,51 @@ enum Until {
 
 async fn run(bench: &Bench) -> Result<Findings> {
     let mut findings = Findings::default();
-    let workload = Workload::new(KEYS, 1000, Skew::Uniform);
+    let keys = bench.effort.pick(10_000, 1_000_000);
+    let workload = Workload::new(keys, 1000, Skew::Uniform);
+    let folder = bench.room("restart")?;
+    let backend = folder.join("backend.redb");
+    let store = redb(&backend).await?;
+    Source::new("redb", store.clone()).fill(&workload).await?;
+    store.close().await?;
+    let all = warmed(&folder, &backend, &workload).await?;
     for (name, wait) in BACKENDS {
-        let folder = bench.room("restart")?;
-        let path = folder.join("backend.redb");
-        let store = redb(&path).await?;
-        Source::new("redb", store.clone()).fill(&workload).await?;
-        store.close().await?;
-        for (who, side, _) in SIDES {
-            let folder = folder.join(side.replace([' ', '/', ','], "-"));
-            warm(who, &folder, &path, &workload).await?;
-        }
         for (until, panel) in [(Until::FirstHit, "first hit"), (Until::FullRate, "full rate")] {
-            let measured = one(bench, &folder, (wait, until), &workload).await?;
+            let measured = one(bench, &all, &backend, (wait, until), &workload).await?;
             findings.rows.extend(rows(panel, name, &measured));
         }
     }
+    findings.notes.push(format!(
+        "Each disk tier holds {} values of 1,000 B. What it wrote is still in the page cache, and the caches of its engine are \
+         empty.",
+        markdown::figure(keys as f64)
+    ));
+    #[cfg(not(feature = "rocksdb"))]
+    findings.missing.push(crate::report::Missing {
+        what: "RocksDB as a disk tier".to_owned(),
+        why: "not built: `cargo xtask bench --with rocksdb` has it".to_owned(),
+    });
     Ok(findings)
+}
+
+/// Fills every disk tier once. Sides that open the same one in different ways have a copy each.
+async fn warmed(folder: &Path, backend: &Path, workload: &Workload) -> Result<Vec<Who>> {
+    let mut all = Vec::new();
+    for disk in Disk::ALL {
+        let mut first: Option<PathBuf> = None;
+        for (reopen, end) in disk.sides() {
+            let name = format!("{}{end}", disk.name());
+            let own = folder.join(name.replace([' ', '/', ','], "-"));
+            let who = Who { disk: *disk, reopen: *reopen, name, folder: own.clone() };
+            match &first {
+                Some(first) => copy_folder(first, &own)?,
+                None => warm(&who, backend, workload).await?,
+            }
+            first.get_or_insert(own);
+            all.push(who);
+        }
+    }
+    Ok(all)
 }
 
 fn rows(panel: &str, name: &str, measured: &[Measured]) -> Vec<Row> {
@@ -97,20 +160,19 @@ fn rows(panel: &str, name: &str, measured: &[Measured]) -> Vec<Row> {
 
 async fn one(
     bench: &Bench,
-    folder: &Path,
+    all: &[Who],
+    backend: &Path,
     (wait, until): (Duration, Until),
     workload: &Workload,
 ) -> Result<Vec<Measured>> {
-    let window = bench.effort.pick(Duration::from_millis(600), Duration::from_secs(3));
-    let side = |(who, name, is_ours): (Who, &str, bool)| {
-        let own = folder.join(name.replace([' ', '/', ','], "-"));
-        let path = folder.join("backend.redb");
-        let workload = workload.clone();
-        Side::new(name, is_ours, move || {
-            let (own, path, workload) = (own.clone(), path.clone(), workload.clone());
+    let window = bench.effort.pick(Duration::from_millis(600), Duration::from_millis(1500));
+    let side = |who: &Who| {
+        let (who, path, workload) = (who.clone(), backend.to_owned(), workload.clone());
+        Side::new(who.name.clone(), who.disk.is_ours(), move || {
+            let (who, path, workload) = (who.clone(), path.clone(), workload.clone());
             Box::pin(async move {
                 let begun = Instant::now();
-                let (open, source) = open(who, &own, &path, wait).await?;
+                let (open, source) = open(&who, &path, wait).await?;
                 if let Some(name) = workload.names.first() {
                     ensure!(open.peer().find(name).await?.is_some(), "the first key is not there");
                 }
@@ -124,8 +186,8 @@ async fn one(
             })
         })
     };
-    let mut sides: Vec<Side<'_>> = SIDES.into_iter().map(side).collect();
-    let rounds = bench.effort.pick(3, 15);
+    let mut sides: Vec<Side<'_>> = all.iter().map(side).collect();
+    let rounds = bench.effort.pick(3, 7);
     measure::in_cold_turns(&mut sides, rounds).await
 }
 
@@ -151,29 +213,28 @@ impl Open {
     }
 }
 
-async fn open(who: Who, own: &Path, backend: &Path, wait: Duration) -> Result<(Open, Source)> {
-    std::fs::create_dir_all(own)?;
+async fn open(who: &Who, backend: &Path, wait: Duration) -> Result<(Open, Source)> {
+    std::fs::create_dir_all(&who.folder)?;
     let source = Source::new("redb", redb(backend).await?).waiting(wait);
-    let open = match who {
-        Who::Tiered(reopen) => {
-            let frontend = redb(&own.join("frontend.redb")).await?;
-            let store = TieredStore::builder(frontend, source.clone()).reopen(reopen).build().await?;
-            Open::Tiered(Arc::new(Stack(store)))
-        }
-        Who::Foyer => {
+    let frontend = match who.disk {
+        Disk::Redb => redb(&who.folder.join("frontend.redb")).await?,
+        #[cfg(feature = "rocksdb")]
+        Disk::Rocksdb => crate::peers::tiered::rocksdb(&who.folder.join("frontend")).await?,
+        Disk::Foyer => {
             // Little memory: it is the disk tier that is asked.
             let room = Room { entries: 100, each: 1024 };
-            Open::Foyer(Arc::new(Hybrid::open(room, own, Some(source.clone())).await?))
+            let hybrid = Hybrid::open(room, &who.folder, Some(source.clone())).await?;
+            return Ok((Open::Foyer(Arc::new(hybrid)), source));
         }
     };
-    Ok((open, source))
+    let store = TieredStore::builder(frontend, source.clone()).reopen(who.reopen).build().await?;
+    Ok((Open::Tiered(Arc::new(Stack(store))), source))
 }
 
 /// Fills a disk tier from the backend, and closes it.
-async fn warm(who: Who, own: &Path, backend: &Path, workload: &Workload) -> Result<()> {
-    let (open, source) = open(who, own, backend, Duration::ZERO).await?;
+async fn warm(who: &Who, backend: &Path, workload: &Workload) -> Result<()> {
+    let (open, source) = open(who, backend, Duration::ZERO).await?;
     let peer = open.peer();
-    // Several at once, so that their fills share commits.
     for names in workload.names.chunks(AT_ONCE) {
         try_join_all(names.iter().map(|name| peer.find(name))).await?;
     }

@@ -64,6 +64,9 @@ pub trait Drive: Send + Sync {
 
     /// One look-up; the length of the value.
     fn find<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Option<usize>>>;
+
+    /// Waits until nothing goes on in the background.
+    fn settle(&self) -> BoxFuture<'_, Result<()>>;
 }
 
 impl<P: Peer> Drive for P {
@@ -93,6 +96,10 @@ impl<P: Peer> Drive for P {
 
     fn find<'a>(&'a self, name: &'a Name) -> BoxFuture<'a, Result<Option<usize>>> {
         Box::pin(Peer::get(self, name))
+    }
+
+    fn settle(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(Peer::settle(self))
     }
 }
 

@@ -15,7 +15,7 @@ use super::{Peer, Room};
 use crate::workload::Name;
 
 /// Bytes of the disk tier of a hybrid cache.
-const DISK: usize = 512 << 20;
+const DISK: usize = 2 << 30;
 
 #[expect(clippy::ptr_arg, reason = "a weigher is handed the key as it is stored")]
 fn weigh(key: &String, value: &Bytes) -> usize {

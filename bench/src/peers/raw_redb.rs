@@ -129,50 +129,55 @@ impl Records {
 
     /// Copies every entry into `other`, in transactions of 1,000 keys: what is read is checked, and written as a record anew.
     pub fn copy_to(&self, other: &Self) -> Result<u64> {
+        let mut writer = other.writer();
+        self.batches(|entries| writer.write(entries))
+    }
+
+    /// Hands every entry over, checked, 1,000 at a time; the sum of the answers.
+    pub fn batches(
+        &self,
+        mut take: impl FnMut(&mut dyn Iterator<Item = Result<(String, Bytes)>>) -> Result<u64>,
+    ) -> Result<u64> {
         let read = self.0.begin_read()?;
         let table = read.open_table(TABLE)?;
         let mut entries = table.iter()?.peekable();
-        let mut writer = other.writer();
+        let mut count = 0;
         while entries.peek().is_some() {
-            let some = entries.by_ref().take(1000).map(|entry| {
+            count += take(&mut entries.by_ref().take(1000).map(|entry| {
                 let (key, record) = entry?;
                 Ok((key.value().to_owned(), record::read(key.value(), record.value())?))
-            });
-            writer.write(some)?;
+            }))?;
         }
-        Ok(writer.count)
+        Ok(count)
     }
 
     /// Writes records in transactions.
     pub fn writer(&self) -> RecordWriter {
-        RecordWriter { database: Arc::clone(&self.0), count: 0 }
+        RecordWriter(Arc::clone(&self.0))
     }
 }
 
-/// Writes records, and counts them.
+/// Writes records.
 #[derive(Debug)]
-pub struct RecordWriter {
-    database: Arc<Database>,
-    /// Records that were written.
-    pub count: u64,
-}
+pub struct RecordWriter(Arc<Database>);
 
 impl RecordWriter {
-    /// Writes some in one transaction, as durable as the adapter of tiered writes a batch.
-    pub fn write(&mut self, entries: impl IntoIterator<Item = Result<(String, Bytes)>>) -> Result<()> {
-        let mut write = self.database.begin_write()?;
+    /// Writes some in one transaction, as durable as the adapter of tiered writes a batch; how many they were.
+    pub fn write(&mut self, entries: impl IntoIterator<Item = Result<(String, Bytes)>>) -> Result<u64> {
+        let mut write = self.0.begin_write()?;
         write.set_durability(Durability::Immediate)?;
         write.set_two_phase_commit(true);
+        let mut count = 0;
         {
             let mut table = write.open_table(TABLE)?;
             for entry in entries {
                 let (key, value) = entry?;
                 table.insert(key.as_str(), &*record::write(&key, &value)?)?;
-                self.count += 1;
+                count += 1;
             }
         }
         write.commit()?;
-        Ok(())
+        Ok(count)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ::rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, Options, WriteBatch};
+use ::rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, Options, WriteBatch, WriteOptions};
 use anyhow::{Result, bail, ensure};
 use bytes::Bytes;
 
@@ -44,6 +44,25 @@ impl RawRocksdb {
             database.write(batch)?;
         }
         Ok(Self(Arc::new(database)))
+    }
+
+    /// An empty database.
+    pub fn create(path: &Path) -> Result<Self> {
+        Ok(Self(Arc::new(open(path)?)))
+    }
+
+    /// Writes records as one batch, and syncs the log; how many they were.
+    pub fn write(&self, entries: &mut dyn Iterator<Item = Result<(String, Bytes)>>) -> Result<u64> {
+        let (mut batch, mut count) = (WriteBatch::default(), 0);
+        for entry in entries {
+            let (key, value) = entry?;
+            batch.put(key.as_bytes(), record::write(&key, &value)?);
+            count += 1;
+        }
+        let mut options = WriteOptions::default();
+        options.set_sync(true);
+        self.0.write_opt(batch, &options)?;
+        Ok(count)
     }
 }
 

@@ -11,7 +11,7 @@ use super::Peer;
 use crate::workload::{Name, Workload};
 
 /// The prefix of what a run writes by hand.
-const PREFIX: &str = "bench-raw/";
+pub const PREFIX: &str = "bench-raw/";
 
 /// A prefix of a bucket.
 #[derive(Clone, Debug)]
@@ -38,6 +38,18 @@ impl RawS3 {
     pub async fn fill(&self, workload: &Workload) -> Result<()> {
         for names in workload.names.chunks(16) {
             try_join_all(names.iter().map(|name| self.put(name, workload.value.clone()))).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes every key of the workload.
+    pub async fn remove(&self, workload: &Workload) -> Result<()> {
+        for names in workload.names.chunks(16) {
+            let one = |name: &Name| {
+                let key = format!("{PREFIX}{}", name.text);
+                self.0.delete_object().bucket(S3_BUCKET).key(key).send()
+            };
+            try_join_all(names.iter().map(one)).await?;
         }
         Ok(())
     }

@@ -45,6 +45,12 @@ pub async fn redb(path: &Path) -> Result<Arc<dyn Store>> {
     Ok(Arc::new(RedbConfig::new(path).open().await?))
 }
 
+/// A RocksDB folder, created where it is absent.
+#[cfg(feature = "rocksdb")]
+pub async fn rocksdb(path: &Path) -> Result<Arc<dyn Store>> {
+    Ok(Arc::new(tiered::rocksdb::RocksdbConfig::new(path).open().await?))
+}
+
 /// A tiered store.
 #[derive(Clone, Debug)]
 pub struct Stack(pub TieredStore);
@@ -75,6 +81,10 @@ impl Peer for Stack {
 
     async fn get_many(&self, names: &[&Name]) -> Result<usize> {
         many(&self.0, names).await
+    }
+
+    async fn settle(&self) -> Result<()> {
+        Ok(self.0.flush().await?)
     }
 }
 

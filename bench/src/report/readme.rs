@@ -18,7 +18,7 @@ const SHOWN: [(&str, &str, &str); 6] = [
     ("mixed", "95 % reads", "8 tasks"),
     ("durable", "writes a second", "64 writers"),
     ("stampede", "time until all have an answer", "1,000 readers"),
-    ("restart", "first hit", "redb before redb"),
+    ("restart", "first hit", "redb behind it"),
 ];
 
 /// Replaces the marked section of the README at `path`.

@@ -8,7 +8,7 @@
 //! | file | |
 //! |---|---|
 //! | `request`, `append`, `appender` | acknowledging: what waits for the journal, and who appends |
-//! | `queue`, `flusher` | what waits for the backend, and the task that flushes |
+//! | `queue`, `in_flight`, `flusher` | what waits for the backend, what is on its way, and the task that flushes |
 //! | `parking`, `parked` | the list of parked writes, and what an operator does with them |
 //! | `recovery`, `late` | what an earlier session left; owning the backend, at once or when it answers |
 //! | `owner` | flushing under a lease |
@@ -18,6 +18,7 @@ mod append;
 mod appender;
 mod company;
 mod flusher;
+mod in_flight;
 mod late;
 mod owner;
 mod parked;
@@ -59,6 +60,7 @@ use crate::version::{Precondition, Version};
 use crate::write::{CommitLevel, Deleted, Existed, Receipt, Written};
 
 use appender::Appender;
+use in_flight::InFlight;
 use parking::{Parking, Why};
 use queue::Queue;
 use request::Append;
@@ -88,7 +90,7 @@ pub(crate) struct WriteBehind {
     queue: Mutex<Queue>,
     queued: Notify,
     /// The units that are being flushed.
-    in_flight: Mutex<Option<InFlight>>,
+    in_flight: Mutex<InFlight>,
     flushed: watch::Sender<Flushed>,
     /// Journaled writes that are not in the backend, parked ones included.
     backlog: AtomicU64,
@@ -105,15 +107,6 @@ pub(crate) struct WriteBehind {
     lost: OnceLock<Why>,
     /// Whether an append failed, so that the journal may hold more than was acknowledged.
     poisoned: AtomicBool,
-}
-
-/// Units that were taken out of the queue and are not in the backend yet.
-#[derive(Clone, Copy, Debug)]
-struct InFlight {
-    /// The sequence of their first write.
-    first: Sequence,
-    /// When the oldest was journaled, by uptime in milliseconds.
-    since: u64,
 }
 
 /// How far the backend is.
@@ -380,8 +373,15 @@ impl WriteBehind {
     /// When the oldest write that waits for the backend, and is not parked, was journaled.
     fn oldest(&self) -> Option<u64> {
         let queued = self.queue.lock().oldest();
-        let in_flight = self.in_flight.lock().map(|units| units.since);
+        let in_flight = self.in_flight.lock().since();
         in_flight.into_iter().chain(queued).min()
+    }
+
+    /// The first write that waits for the backend, or is on its way there, or has just reached it.
+    fn first_waiting(&self) -> Option<Sequence> {
+        let queue = self.queue.lock();
+        let in_flight = self.in_flight.lock().first();
+        in_flight.into_iter().chain(queue.first()).min()
     }
 
     /// Says how far the backend is. Whatever takes writes out of line or puts them back calls it afterwards. Under the lock
@@ -390,7 +390,7 @@ impl WriteBehind {
         let parking = self.parking.lock();
         let halted = self.plan.halts_when_parked() && parking.holds_up();
         let queue = self.queue.lock();
-        let in_flight = self.in_flight.lock().map(|units| units.first);
+        let in_flight = self.in_flight.lock().first();
         self.flushed.send_modify(|flushed| {
             let waiting = in_flight.into_iter().chain(queue.first()).min();
             flushed.before = waiting.unwrap_or(flushed.journaled);

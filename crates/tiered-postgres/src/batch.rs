@@ -36,6 +36,8 @@ struct Step {
 /// A batch, stamped: what is judged, and what is written in the end.
 struct Plan {
     steps: Vec<Step>,
+    /// The places of the last step of each key, in the order of the keys.
+    last: Vec<usize>,
     /// Whether a refused operation fails alone.
     alone: bool,
     now: i64,
@@ -51,13 +53,19 @@ struct Writes<'p> {
 }
 
 impl Plan {
-    /// The last step of each key, in the order of the keys.
-    fn last_steps(&self) -> Vec<&Step> {
-        let mut last: Vec<&Step> = self.steps.iter().rev().collect();
+    fn new(steps: Vec<Step>, alone: bool, now: i64, channel: Option<String>) -> Self {
+        let mut last: Vec<(usize, &Key)> =
+            steps.iter().enumerate().rev().map(|(place, step)| (place, &step.key)).collect();
         // Stable: of several steps on a key the last one stays the first here.
-        last.sort_by(|one, other| one.key.cmp(&other.key));
-        last.dedup_by(|later, kept| later.key == kept.key);
-        last
+        last.sort_by_key(|(_, key)| *key);
+        last.dedup_by_key(|(_, key)| *key);
+        let last = last.into_iter().map(|(place, _)| place).collect();
+        Self { steps, last, alone, now, channel }
+    }
+
+    /// The last step of each key, in the order of the keys.
+    fn last_steps(&self) -> impl Iterator<Item = &Step> {
+        self.last.iter().filter_map(|place| self.steps.get(*place))
     }
 
     fn writes(&self) -> Writes<'_> {
@@ -79,7 +87,7 @@ impl Plan {
     fn without(&self, refused: &BTreeSet<usize>) -> Self {
         let kept = self.steps.iter().enumerate().filter(|(index, _)| !refused.contains(index));
         let steps = kept.map(|(_, step)| step.clone()).collect();
-        Self { steps, alone: self.alone, now: self.now, channel: self.channel.clone() }
+        Self::new(steps, self.alone, self.now, self.channel.clone())
     }
 
     fn is_conditional(&self) -> bool {
@@ -122,7 +130,7 @@ impl PostgresStore {
         }
         let steps: Vec<Step> = batch.into_operations().into_iter().map(|op| self.step(op)).collect();
         let (now, channel) = (now(self.0.stamp.now()), self.0.channel.clone());
-        let plan = Arc::new(Plan { steps, alone, now, channel });
+        let plan = Arc::new(Plan::new(steps, alone, now, channel));
         let (existed, failed) = if plan.is_one_statement() {
             (self.apply_at_once(Arc::clone(&plan)).await?, BTreeSet::new())
         } else {
@@ -212,7 +220,7 @@ async fn transact(
     deadline: f64,
 ) -> Result<Ended, sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    let keys_of_all = plan.last_steps().into_iter().map(|step| &step.key);
+    let keys_of_all = plan.last_steps().map(|step| &step.key);
     let locks = statements.lock.query().bind(deadline).bind("").bind(Vec::<String>::new());
     let locked = locks.bind(bytes(keys_of_all)).fetch_one(&mut *transaction).await?;
     if !locked.try_get(0)? {

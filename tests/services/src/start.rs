@@ -17,8 +17,15 @@ use tokio::net::TcpStream;
 pub(crate) use owner::Owner;
 pub(crate) use pooler::Upstream;
 
-/// A setting of Postgres. Tests kill its processes, which lose nothing by it; none cuts the power of the machine.
-const WITHOUT_SYNCS: &str = "fsync=off";
+/// A setting of Postgres. Tests kill its processes, which lose nothing without syncs; none cuts the power of the machine.
+/// Benchmarks set `TIERED_SERVICES_SYNC=1`: what they measure is to survive that.
+fn syncs() -> &'static str {
+    if std::env::var("TIERED_SERVICES_SYNC").is_ok_and(|value| value == "1") {
+        "fsync=on"
+    } else {
+        "fsync=off"
+    }
+}
 
 /// How servers are had, by `TIERED_TEST_SERVICES`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

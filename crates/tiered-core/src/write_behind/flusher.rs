@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join;
 use futures_util::{StreamExt as _, stream};
 
+use super::WriteBehind;
 use super::parking::Why;
 use super::queue::{Queued, Unit};
-use super::{InFlight, WriteBehind};
 use crate::backoff::Backoff;
 use crate::batch::Batch;
 use crate::capability::Feature;
@@ -30,14 +31,14 @@ const EXACT: usize = 1024;
 
 /// How the flush of a prefix ended.
 enum Flush {
-    /// The backend has it.
-    Done,
+    /// The backend has it. It was sent then.
+    Done(Sent),
     /// The store was left first.
     Left,
     /// The backend refuses something in it, and has nothing of it.
     Refused(Error),
     /// The backend refuses these writes, and has the rest.
-    Partly(Vec<(Sequence, Error)>),
+    Partly(Vec<(Sequence, Error)>, Sent),
     /// Another store owns the backend, which has nothing of it.
     Fenced,
 }
@@ -50,6 +51,14 @@ pub(super) enum Attempted {
     Fenced,
 }
 
+/// A prefix that the backend has, and that the frontend is yet to be brought in step with.
+#[derive(Debug)]
+struct Applied {
+    prefix: Vec<Unit>,
+    /// When it was sent to the backend.
+    sent: Sent,
+}
+
 /// How many units to take, while a refused one is looked for.
 #[derive(Debug, Default)]
 struct Search {
@@ -59,24 +68,26 @@ struct Search {
 }
 
 impl WriteBehind {
-    /// Flushes until the store is left and nothing is queued, or the backend fails while it is being left.
+    /// Flushes until the store is left and nothing is queued, or the backend fails while it is being left. While the backend
+    /// works on a prefix, the frontend is brought in step with the one before.
     pub(super) async fn flush_loop(self: Arc<Self>) {
         if !self.enter_mark_late().await {
             return;
         }
-        let mut search = Search::default();
+        let (mut search, mut applied) = (Search::default(), None);
         loop {
             if let Some(why) = self.lost.get().filter(|_| self.oldest().is_some()) {
                 // It was being appended when the backend became another store's, or was retried since.
+                self.land(applied.take()).await;
                 self.park_rest(why).await;
             }
             let prefix = self.take_prefix(search.limit);
-            if !prefix.is_empty() {
-                let flush = self.flush_prefix(&prefix).await;
-                if matches!(flush, Flush::Left) {
-                    return;
+            if !prefix.is_empty() || applied.is_some() {
+                let (flush, ()) = join(self.flush_prefix(&prefix), self.land(applied.take())).await;
+                match flush {
+                    Flush::Left => return,
+                    flush => applied = self.after_flush(flush, prefix, &mut search).await,
                 }
-                self.after_flush(flush, prefix, &mut search).await;
                 continue;
             }
             if self.tasks.are_leaving() {
@@ -90,19 +101,17 @@ impl WriteBehind {
         }
     }
 
-    async fn after_flush(&self, flush: Flush, prefix: Vec<Unit>, search: &mut Search) {
+    /// Handles how the flush of a prefix ended. What the backend has now, if all of it is there.
+    async fn after_flush(&self, flush: Flush, prefix: Vec<Unit>, search: &mut Search) -> Option<Applied> {
         match flush {
             Flush::Left => {}
-            Flush::Done => {
+            Flush::Done(sent) => {
                 if prefix.last().is_some_and(|last| last.first() + 1 >= search.refused_before) {
                     // All that was refused together has been taken in parts.
                     search.limit = None;
                 }
-                self.unpark(&prefix);
-                for unit in &prefix {
-                    self.complete(unit);
-                }
-                self.landed(prefix).await;
+                self.in_flight.lock().applied();
+                return Some(Applied { prefix, sent }).filter(|applied| !applied.prefix.is_empty());
             }
             Flush::Refused(error) if prefix.len() > 1 => {
                 let recovered = self.queue.lock().recovered_of(&prefix);
@@ -115,44 +124,66 @@ impl WriteBehind {
                 for unit in prefix {
                     self.park(unit, Why::refused(error.clone()));
                 }
-                self.landed(Vec::new()).await;
+                self.parked_all().await;
             }
-            Flush::Partly(refused) => {
+            Flush::Partly(refused, sent) => {
+                let is_refused =
+                    |step: &Queued| refused.iter().any(|(sequence, _)| *sequence == step.sequence());
+                let steps = coalesce(&prefix).into_iter().filter(|step| !is_refused(step));
+                self.update_frontend_of(steps, sent).await;
                 self.park_part(prefix, &refused);
-                self.landed(Vec::new()).await;
+                self.parked_all().await;
             }
             Flush::Fenced => {
                 self.put_back(prefix);
                 self.fence().await;
             }
         }
+        None
+    }
+
+    /// The backend has a prefix: brings the frontend in step with it, tells those who wait, and lets the journal forget it.
+    async fn land(&self, applied: Option<Applied>) {
+        let Some(Applied { prefix, sent }) = applied else { return };
+        self.update_frontend_of(coalesce(&prefix).into_iter(), sent).await;
+        self.unpark(&prefix);
+        for unit in &prefix {
+            self.complete(unit);
+        }
+        self.in_flight.lock().landed();
+        self.advance().await;
+        drop(prefix);
     }
 
     async fn flush_prefix(&self, prefix: &[Unit]) -> Flush {
-        let steps = coalesce(prefix);
         let sent = self.frontend.sent();
-        let mut refused = Vec::new();
-        if self.backend.capabilities().has(Feature::AtomicBatch) {
-            match self.apply_together(prefix, &steps).await {
-                Attempted::Applied => {}
-                Attempted::Left => return Flush::Left,
-                Attempted::Refused(error) => return Flush::Refused(error),
-                Attempted::Fenced => return Flush::Fenced,
-            }
-        } else {
-            let singles: Vec<_> = steps.iter().map(|step| self.apply_single(prefix, step)).collect();
-            let applied: Vec<Option<Vec<(Sequence, Error)>>> =
-                stream::iter(singles).buffered(CONCURRENCY).collect().await;
-            for applied in applied {
-                let Some(of_key) = applied else { return Flush::Left };
-                refused.extend(of_key);
-            }
+        if prefix.is_empty() {
+            return Flush::Done(sent);
         }
-        let is_refused = |step: &Queued| refused.iter().any(|(sequence, _)| *sequence == step.sequence());
-        let flushed = steps.into_iter().filter(|step| !is_refused(step));
-        let updates: Vec<_> = flushed.map(|step| self.update_frontend(step, sent)).collect();
+        let steps = coalesce(prefix);
+        if self.backend.capabilities().has(Feature::AtomicBatch) {
+            return match self.apply_together(prefix, &steps).await {
+                Attempted::Applied => Flush::Done(sent),
+                Attempted::Left => Flush::Left,
+                Attempted::Refused(error) => Flush::Refused(error),
+                Attempted::Fenced => Flush::Fenced,
+            };
+        }
+        let mut refused = Vec::new();
+        let singles: Vec<_> = steps.iter().map(|step| self.apply_single(prefix, step)).collect();
+        let applied: Vec<Option<Vec<(Sequence, Error)>>> =
+            stream::iter(singles).buffered(CONCURRENCY).collect().await;
+        for applied in applied {
+            let Some(of_key) = applied else { return Flush::Left };
+            refused.extend(of_key);
+        }
+        if refused.is_empty() { Flush::Done(sent) } else { Flush::Partly(refused, sent) }
+    }
+
+    /// Brings the frontend in step with flushed writes, each the last of its key.
+    async fn update_frontend_of<'q>(&self, steps: impl Iterator<Item = &'q Queued> + Send, sent: Sent) {
+        let updates: Vec<_> = steps.map(|step| self.update_frontend(step, sent)).collect();
         stream::iter(updates).buffer_unordered(CONCURRENCY).collect::<Vec<()>>().await;
-        if refused.is_empty() { Flush::Done } else { Flush::Partly(refused) }
     }
 
     async fn apply_together(&self, prefix: &[Unit], steps: &[&Queued]) -> Attempted {
@@ -284,11 +315,10 @@ impl WriteBehind {
         self.backlog.fetch_sub(unit.len() as u64, Ordering::Relaxed);
     }
 
-    /// The units that were taken last are in the backend, or parked: gives their room back and trims the journal.
-    async fn landed(&self, units: Vec<Unit>) {
-        *self.in_flight.lock() = None;
+    /// Nothing of the units that were taken last is under way: they are parked.
+    async fn parked_all(&self) {
+        self.in_flight.lock().ended();
         self.advance().await;
-        drop(units);
     }
 
     /// Trims the journal and moves the barrier.
@@ -301,7 +331,7 @@ impl WriteBehind {
     /// Trims the journal up to what is queued, once what is parked is in its list; `false` where that failed.
     pub(super) async fn trim(&self) -> bool {
         let journaled = self.flushed.borrow().journaled;
-        let before = self.queue.lock().first().unwrap_or(journaled);
+        let before = self.first_waiting().unwrap_or(journaled);
         let Some(last) = before.checked_sub(1) else { return true };
         if !self.write_list().await {
             return false;
@@ -331,8 +361,7 @@ impl WriteBehind {
         let mut queue = self.queue.lock();
         let prefix = queue.take_prefix(limit);
         // Under the queue's lock: the barrier never sees units that are in neither.
-        *self.in_flight.lock() =
-            prefix.first().map(|unit| InFlight { first: unit.first(), since: unit.since() });
+        self.in_flight.lock().begin(&prefix);
         prefix
     }
 
@@ -340,7 +369,7 @@ impl WriteBehind {
     fn put_back(&self, prefix: Vec<Unit>) {
         let mut queue = self.queue.lock();
         queue.put_back(prefix);
-        *self.in_flight.lock() = None;
+        self.in_flight.lock().ended();
     }
 }
 

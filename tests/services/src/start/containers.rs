@@ -93,7 +93,7 @@ fn request(service: Service, image: GenericImage) -> ContainerRequest<GenericIma
         Service::Postgres => image.with_env_var("POSTGRES_HOST_AUTH_METHOD", "trust").with_cmd([
             "postgres",
             "-c",
-            super::WITHOUT_SYNCS,
+            super::syncs(),
         ]),
         Service::PgBouncer => image.with_entrypoint("sh").into(),
         Service::S3 => image.with_entrypoint("python3").with_cmd([

@@ -151,6 +151,6 @@ async fn postgres(folder: &Path, port: &str) -> Result<Command, String> {
     }
     let mut server = program("postgres");
     server.arg("-D").arg(&data).arg("-k").arg(folder);
-    server.args(["-p", port, "-c", "listen_addresses=127.0.0.1", "-c", super::WITHOUT_SYNCS]);
+    server.args(["-p", port, "-c", "listen_addresses=127.0.0.1", "-c", super::syncs()]);
     Ok(server)
 }
