@@ -27,9 +27,10 @@ fn held(store: &MemoryStore) -> BTreeMap<Key, Bytes> {
 
 /// Waits until the copy is what it should be.
 async fn arrives(copy: &MemoryStore, expected: &BTreeMap<Key, Bytes>) {
-    let begun = SystemClock.uptime();
+    let clock = SystemClock::new();
+    let begun = clock.uptime();
     while held(copy) != *expected {
-        let waited = SystemClock.uptime().saturating_sub(begun);
+        let waited = clock.uptime().saturating_sub(begun);
         assert!(waited < PATIENCE, "{} keys of {} after {waited:?}", held(copy).len(), expected.len());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
