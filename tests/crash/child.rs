@@ -244,6 +244,10 @@ impl Shared<'_> {
                     let batch = Batch::new().put(one.clone(), put()).put(two, put());
                     (store.apply(batch).await.map(drop), Some(id))
                 }
+                _ if value::is_streamed(id) => {
+                    say(&format!("put {id} {one}"));
+                    (store.put_stream(&one, Put::new(""), value::parts(id)).await.map(drop), Some(id))
+                }
                 _ => {
                     say(&format!("put {id} {one}"));
                     (store.put(&one, Put::new(value::of(id))).await.map(drop), Some(id))

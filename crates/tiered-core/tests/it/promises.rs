@@ -311,6 +311,37 @@ async fn a_streamed_put_ends_at_its_deadline() {
     }
 }
 
+/// What is streamed under write-behind must fit what may be pending, since the journal has it as a whole.
+#[tokio::test]
+async fn a_stream_into_a_journal_has_a_limit_and_one_through_it_has_none() {
+    const LIMIT: usize = 100_000;
+    let (front, back) = (moody(), moody());
+    let through = over(&front, &back);
+    let (front, back) = (moody(), moody());
+    for (builder, is_limited) in [(through, false), (behind(&front, &back), true)] {
+        let store = builder.max_pending_bytes(LIMIT as u64).build().await.expect("builds");
+        for (size, fits) in [(LIMIT, true), (LIMIT + 1, !is_limited)] {
+            let parts: Vec<_> = vec![7; size].chunks(999).map(|part| Ok(part.to_vec().into())).collect();
+            let body = Box::pin(futures_util::stream::iter(parts));
+            match store.put_stream(&key("k"), Put::new(""), body).await {
+                Ok(_) => assert!(fits, "{size}"),
+                Err(error) => {
+                    assert!(!fits, "{size}: {}", error.chain());
+                    assert_eq!(
+                        (error.kind(), error.outcome()),
+                        (ErrorKind::TooLarge, Some(Outcome::NotApplied))
+                    );
+                    assert!(error.to_string().contains("max-pending-bytes"), "{error}");
+                }
+            }
+            let held = store.get(&key("k")).await.expect("reads").expect("found").size();
+            assert_eq!(held, if fits { size } else { LIMIT } as u64);
+        }
+        // A value that is at hand may be larger.
+        store.put(&key("k"), Put::new(vec![7; LIMIT + 1])).await.expect("written");
+    }
+}
+
 /// A store that panics has failed: no old value is served, no call waits forever, and its message is passed on.
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_a_tier_is_an_error_of_that_tier() {

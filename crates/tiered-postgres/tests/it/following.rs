@@ -15,7 +15,7 @@ use crate::place::Schema;
 const KEYS: u64 = 200;
 
 /// How long the copy may take to arrive: the feed looks after a silent connection every few seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn key(number: u64) -> Key {
     Key::new(format!("k{number:03}")).expect("valid")
