@@ -13,7 +13,8 @@ use futures_util::{StreamExt as _, stream};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tempfile::TempDir;
 use tiered_core::adapter::{Checksum, Clock as _, SystemClock};
-use tiered_core::{ByteStream, Key, MemoryStore, Put, ReadOptions, Store, TieredStore};
+use tiered_core::{ByteStream, Key, Put, ReadOptions, Store, TieredStore};
+use tiered_quick::QuickConfig;
 use tiered_redb::{RedbConfig, RedbStore};
 use tokio::sync::Mutex;
 
@@ -133,13 +134,13 @@ async fn a_stream_through_redb_takes_the_same_memory_at_any_size() {
     store.close().await.expect("closes");
 }
 
-/// The frontend in memory never has it.
+/// The frontend in memory has as many blocks of it as it has room for.
 #[tokio::test]
 async fn a_stream_through_a_stack_over_redb_takes_the_same_memory_at_any_size() {
     let _alone = ALONE.lock().await;
     let folder = tempfile::tempdir().expect("a folder");
-    let builder = TieredStore::builder(MemoryStore::new(), open(&folder).await).max_fill(16 << 20);
-    let store = builder.build().await.expect("built");
-    measure("memory over redb", &store).await;
+    let frontend = QuickConfig::new(16 << 20).build().expect("made");
+    let store = TieredStore::builder(frontend, open(&folder).await).build().await.expect("built");
+    measure("quick_cache of 16 MiB over redb", &store).await;
     store.close().await.expect("closes");
 }
