@@ -23,18 +23,23 @@ pub struct Server {
 impl Server {
     /// The bucket, which is made where it is not there.
     pub async fn bucket(&self) -> anyhow::Result<S3Config> {
+        self.bucket_at(&self.endpoint).await
+    }
+
+    /// The bucket of the same name on another server.
+    pub async fn bucket_at(&self, endpoint: &str) -> anyhow::Result<S3Config> {
         let credentials = Credentials::new(&self.access_key, &self.secret_key, None, None, "media");
         let config = Builder::new()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))
-            .endpoint_url(&self.endpoint)
+            .endpoint_url(endpoint)
             .force_path_style(true)
             .credentials_provider(credentials);
         let client = Client::from_conf(config.build());
         if client.head_bucket().bucket(&self.bucket).send().await.is_err() {
             client.create_bucket().bucket(&self.bucket).send().await?;
         }
-        let config = S3Config::new(&self.bucket).endpoint(&self.endpoint);
+        let config = S3Config::new(&self.bucket).endpoint(endpoint);
         Ok(config.credentials(&self.access_key, &self.secret_key, None))
     }
 }

@@ -56,10 +56,14 @@ pub(crate) fn hit(kind: &str, number: usize) {
     while runtime.wait(hits.hit(kind)).expect("reads") != Source::Frontend {
         std::thread::yield_now();
     }
+    // A look at a frontend has a limit of time, which is of some runtime.
+    let clock = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("starts");
+    let entered = clock.enter();
     counted(|| {
         for _ in 0..number {
             black_box(ready(hits.hit(kind))).expect("reads");
         }
     });
+    drop(entered);
     runtime.wait(hits.store.close()).expect("closes");
 }

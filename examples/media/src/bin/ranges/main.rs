@@ -32,6 +32,10 @@ const BLOCK: u64 = 256 << 10;
 struct Arguments {
     #[command(flatten)]
     server: Server,
+    /// A server that replaces an object at once, as S3 does, for the value that is overwritten. The other one is s3s-fs, which
+    /// replaces the bytes and then the metadata, so that a read in between gets those of two versions.
+    #[arg(long, env = "TIERED_TEST_S3")]
+    overwritten_at: String,
     /// Size of all values, in MiB.
     #[arg(long, default_value_t = 2048)]
     mebibytes: u64,
@@ -190,7 +194,9 @@ impl Run {
 
     /// A value that is overwritten all the time while many read ranges of it.
     async fn overwritten(&self, table: &mut Table) -> anyhow::Result<()> {
-        let store = self.stack(HOUR).await?;
+        let s3 = self.arguments.server.bucket_at(&self.arguments.overwritten_at).await?.prefix("ranges/");
+        let frontend = QuickConfig::new(64 << 20).build()?;
+        let store = TieredStore::builder(frontend, s3.open().await?).build().await?;
         let (key, seconds) = (Key::new("overwritten")?, Duration::from_secs(self.arguments.seconds));
         let seen = overwritten::run(&store, &key, self.arguments.readers, seconds).await?;
         table.note("overwritten while it was read: versions", seen.versions);
