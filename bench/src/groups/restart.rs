@@ -82,7 +82,9 @@ impl Disk {
     fn sides(self) -> &'static [(Reopen, &'static str)] {
         match self {
             Self::Foyer => &[(Reopen::Trust, "")],
-            _ => &[(Reopen::Revalidate, ", revalidate"), (Reopen::Trust, ", trust")],
+            #[cfg(feature = "rocksdb")]
+            Self::Rocksdb => Self::Redb.sides(),
+            Self::Redb => &[(Reopen::Revalidate, ", revalidate"), (Reopen::Trust, ", trust")],
         }
     }
 }
