@@ -68,6 +68,11 @@ impl Store for Through {
         self.0.peek(key)
     }
 
+    fn peek_hidden(&self, _key: &Key) -> Option<Entry> {
+        // What is hidden is for engines, which do not block.
+        None
+    }
+
     async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
         let (key, options) = (key.clone(), options.clone());
         self.call(move |store| store.head(&key, &options)).await

@@ -110,6 +110,13 @@ impl Places {
         self.sql("DROP SCHEMA {schema} CASCADE").await;
     }
 
+    /// Rows that were written so far.
+    async fn written(&self) -> i64 {
+        let mut connection = PgConnection::connect(&self.server).await.expect("connects");
+        let text = "SELECT count(*) FROM {schema}.written".replace("{schema}", &self.schema);
+        query(AssertSqlSafe(text)).fetch_one(&mut connection).await.expect("counts").get(0)
+    }
+
     /// Keys that two transactions have written. One may write a row in two steps.
     async fn written_twice(&self) -> i64 {
         let mut connection = PgConnection::connect(&self.server).await.expect("connects");

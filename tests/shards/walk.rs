@@ -128,13 +128,23 @@ fn begin(places: &Places, shard: usize, rate: &str) -> Child {
     ])
 }
 
-/// Runs a shard, kills it at random moments, and then lets it end.
+/// How long a shard may take to write something, however busy the machine is.
+const PATIENCE: u32 = 60_000;
+
+/// Runs a shard, kills it at random moments, and then lets it end. Every other time something is written before it dies.
 fn carry_out(places: &Places, graph: &Graph, shard: usize, runtime: &Handle) -> Done {
     let mut dice = fastrand::Rng::with_seed(u64::try_from(shard).unwrap_or_default());
     let mut killed = 0;
-    for _ in 0..KILLS {
+    for kill in 0..KILLS {
+        let before = runtime.block_on(places.written());
         let mut child = begin(places, shard, RATE);
         thread::sleep(Duration::from_millis(dice.u64(100..1_500)));
+        for _ in 0..PATIENCE / 50 {
+            if kill % 2 == 0 || runtime.block_on(places.written()) > before {
+                break;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
         killed += usize::from(child.try_wait().expect("looks").is_none());
         child.kill().expect("killed");
         child.wait().expect("ended");

@@ -482,6 +482,10 @@ impl Store for FaultStore {
         if self.faults.without_power.load(Ordering::Relaxed) { None } else { self.inner.peek(key) }
     }
 
+    fn peek_hidden(&self, key: &Key) -> Option<Entry> {
+        if self.faults.without_power.load(Ordering::Relaxed) { None } else { self.inner.peek_hidden(key) }
+    }
+
     async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
         self.evict(key).await;
         self.reading("head", key.as_str(), self.inner.head(key, options)).await

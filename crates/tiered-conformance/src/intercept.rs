@@ -114,6 +114,11 @@ pub trait Interceptor: fmt::Debug + Send + Sync + 'static {
         inner.peek(key)
     }
 
+    /// [`Store::peek_hidden`].
+    fn peek_hidden(&self, inner: &dyn Store, key: &Key) -> Option<Entry> {
+        inner.peek_hidden(key)
+    }
+
     /// [`Store::head`].
     async fn head(
         &self,
@@ -285,6 +290,10 @@ impl<I: Interceptor, S: AsStore + fmt::Debug> Store for Intercept<I, S> {
 
     fn peek(&self, key: &Key) -> Option<Entry> {
         self.by.peek(self.inner.as_store(), key)
+    }
+
+    fn peek_hidden(&self, key: &Key) -> Option<Entry> {
+        self.by.peek_hidden(self.inner.as_store(), key)
     }
 
     async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {

@@ -14,6 +14,7 @@ mod change;
 mod fill;
 mod kept;
 mod local;
+mod patience;
 mod quarantine;
 mod session;
 mod sweep;
@@ -37,11 +38,11 @@ use crate::sent::Sent;
 use crate::settings::FrontendFailure;
 use crate::slot::{Glance, Slots};
 use crate::store::Store as _;
-use crate::sync_primitives::time;
 use crate::tasks::Tasks;
 use crate::tier::Tier;
 
 use kept::Kept;
+use patience::within;
 
 pub(crate) use session::{Sessions, fresh_seed};
 
@@ -207,7 +208,10 @@ impl Frontend {
                 Some(range) => entry.slice(range).map(Some),
                 None => Ok(Some(entry)),
             },
-            None => self.load(key, options).await,
+            None => match self.known_stub(key, options).await {
+                Some(stub) => return Ok(self.judge_stub(stub, options.freshness)),
+                None => self.load(key, options).await,
+            },
         };
         if let Some(stub) = self.stub_in(key, options, &asked).await {
             return Ok(self.judge_stub(stub, options.freshness));
@@ -328,13 +332,8 @@ impl Frontend {
     /// Loads from the frontend, tombstones included, for as long as patience lasts.
     async fn load(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
         let options = asking(options);
-        let patient = time::timeout(self.plan.settings().frontend_patience, async {
-            self.tier.load(key, &options).await
-        });
-        match patient.await {
-            Ok(read) => Ok(read?.into_entry()),
-            Err(_) => Err(self.learn_late()),
-        }
+        let patience = self.plan.settings().frontend_patience;
+        Ok(self.wait_for(patience, self.tier.load(key, &options)).await?.into_entry())
     }
 
     /// As [`load`](Self::load), of many keys in one call. Patience grows with their number.
@@ -344,15 +343,16 @@ impl Frontend {
         let options = asking(options);
         let calls = u32::try_from(keys.len().div_ceil(KEYS)).unwrap_or(u32::MAX);
         let patience = self.plan.settings().frontend_patience.saturating_mul(calls);
-        let patient = time::timeout(patience, async { self.tier.get_many(keys, &options).await });
-        let reads = patient.await.unwrap_or_else(|_| Err(self.learn_late()));
+        let reads = self.wait_for(patience, self.tier.get_many(keys, &options)).await;
         reads.unwrap_or_else(|error| all_failed(keys, &error))
     }
 
-    fn learn_late(&self) -> Error {
-        let late = self.late();
-        self.tier.learn(Some(&late));
-        late
+    async fn wait_for<T>(&self, patience: Duration, call: impl Future<Output = Result<T>>) -> Result<T> {
+        within(patience, call).await.unwrap_or_else(|| {
+            let late = self.late();
+            self.tier.learn(Some(&late));
+            Err(late)
+        })
     }
 
     /// Ends the session of a frontend that outlives the process: after this it may be trusted.

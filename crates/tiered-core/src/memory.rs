@@ -15,7 +15,7 @@ use crate::batch::{Action, Applied, Batch, BatchOutcomes};
 use crate::capability::{Capabilities, Durability, Feature, Sharing};
 use crate::claim::{Claim, Claims, Scope};
 use crate::clock::{Stamp, Timestamp};
-use crate::entry::{Entry, Metadata};
+use crate::entry::{Entry, Metadata, Tombstones};
 use crate::error::{Operation, Result};
 use crate::key::Key;
 use crate::list::{ListOptions, ListStream, Listed};
@@ -100,6 +100,14 @@ impl MemoryStore {
         self
     }
 
+    fn at_hand(&self, key: &Key, tombstones: Tombstones) -> Option<Entry> {
+        let state = self.state.lock();
+        if state.closed || !self.capabilities.has(Feature::Peeks) {
+            return None;
+        }
+        state.visible(key, self.stamp.now(), tombstones).cloned()
+    }
+
     fn one(&self, key: &Key, action: &Action, operation: Operation) -> Result<Applied> {
         let run = || {
             self.capabilities.check_action(key, action)?;
@@ -178,7 +186,11 @@ impl Default for MemoryStore {
 
 impl State {
     fn live(&self, key: &Key, now: Timestamp) -> Option<&Entry> {
-        self.entries.get(key).filter(|entry| entry.metadata().is_live(now))
+        self.visible(key, now, Tombstones::Hide)
+    }
+
+    fn visible(&self, key: &Key, now: Timestamp, tombstones: Tombstones) -> Option<&Entry> {
+        self.entries.get(key).filter(|entry| entry.metadata().is_visible(now, tombstones))
     }
 
     fn judge(&self, key: &Key, action: &Action, now: Timestamp) -> Result<()> {
@@ -285,11 +297,11 @@ impl Store for MemoryStore {
     }
 
     fn peek(&self, key: &Key) -> Option<Entry> {
-        let state = self.state.lock();
-        if state.closed || !self.capabilities.has(Feature::Peeks) {
-            return None;
-        }
-        state.live(key, self.stamp.now()).cloned()
+        self.at_hand(key, Tombstones::Hide)
+    }
+
+    fn peek_hidden(&self, key: &Key) -> Option<Entry> {
+        self.at_hand(key, Tombstones::Show)
     }
 
     async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {

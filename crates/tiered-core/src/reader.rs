@@ -119,7 +119,10 @@ impl Reader {
             }
             Found::Fresh(entry) => return Ok(Some(self.answer_hit(entry, options))),
             // The value is not there.
-            Found::Stub(stub) => Replaceable::Stub(stub),
+            Found::Stub(stub) => match self.answer_no_bytes(&stub, options) {
+                Some(read) => return Ok(Some(read)),
+                None => Replaceable::Stub(stub),
+            },
             Found::Stale(replaces) => replaces,
         };
         self.recorder.count(Count::Miss);

@@ -1,6 +1,7 @@
 //! The [`Store`] trait: the contract between adapters and the tiering engine.
 
 mod answers;
+mod changes;
 mod convenience;
 mod one_by_one;
 mod shared;
@@ -30,34 +31,16 @@ use crate::ranges::{NEAR, Slices, load_ranges};
 #[cfg(doc)]
 use crate::read::Lookup;
 use crate::read::{Read, ReadOptions, Reads};
-use crate::version::Version;
 use crate::write::{Delete, Deleted, Put, Written};
 
 pub use answers::{answer, check_mark, closed, collect, precondition_failed};
+pub use changes::{Change, ChangeStream};
 pub use convenience::StoreExt;
 use one_by_one::apply_one_by_one;
 pub use shared::AsStore;
 
 /// A value as a stream of parts, in order. An error ends it.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
-
-/// What writers of others changed, as far as the backend tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Change {
-    /// This key was written or deleted.
-    Key {
-        /// The key.
-        key: Key,
-        /// The version that it was written under, where the backend tells; none for a delete.
-        version: Option<Version>,
-    },
-    /// Changes may have been missed: whatever was learnt before is to be compared again.
-    Resync,
-}
-
-/// A feed of changes. It never ends by itself while the store is open.
-pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 
 /// A key-value store: one tier, or a stack of them.
 ///
@@ -88,6 +71,8 @@ pub type ChangeStream = Pin<Box<dyn Stream<Item = Change> + Send>>;
 ///   never forgets one.
 /// * **`[read.peek]`** [`peek`](Store::peek) never blocks, does no I/O, allocates nothing; it answers the whole
 ///   live entry as `load` would, or `None`, which says nothing. Only a store with [`Feature::Peeks`] answers.
+///   [`peek_hidden`](Store::peek_hidden) is the same for reads with
+///   [`Tombstones::Show`](crate::adapter::Tombstones::Show).
 /// * **`[read.head]`** [`head`](Store::head) returns the metadata that `load` would, without the value.
 ///   **`[read.checksum]`** Where the store would have to read the whole value to know its checksum, metadata that come
 ///   without it (of `head`, ranges, streams, listings) have none, and the value is not read. One that is given is right.
@@ -309,6 +294,29 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
     /// ```
     fn peek(&self, _key: &Key) -> Option<Entry> {
+        None
+    }
+
+    /// As [`peek`](Self::peek), entries included that are hidden from users: what the tiering engine keeps in a tier besides
+    /// their values.
+    ///
+    /// A memory tier that has it answers ranges of large values without a call that waits. Without it they are as right, and
+    /// slower.
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// use tiered_core::adapter::{self, Note, Origin, Stamp};
+    /// use tiered_core::{Key, MemoryStore, Put, Store};
+    ///
+    /// let (store, key) = (MemoryStore::new(), Key::new("users/42")?);
+    /// let tombstone = Note::default().with_origin(Origin::Tombstone);
+    /// let entry = Stamp::system().entry(&Put::new("")).with_note(tombstone);
+    /// store.put(&key, adapter::verbatim(&entry)).await?;
+    /// assert!(store.peek(&key).is_none() && store.peek_hidden(&key).is_some());
+    /// # Ok::<(), tiered_core::Error>(()) }).unwrap();
+    /// ```
+    fn peek_hidden(&self, _key: &Key) -> Option<Entry> {
         None
     }
 

@@ -75,6 +75,10 @@ impl Tier {
         self.store.peek(key)
     }
 
+    pub(crate) fn peek_hidden(&self, key: &Key) -> Option<Entry> {
+        self.store.peek_hidden(key)
+    }
+
     pub(crate) fn changes(&self) -> Option<ChangeStream> {
         self.store.changes()
     }

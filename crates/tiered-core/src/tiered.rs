@@ -419,8 +419,7 @@ impl Store for TieredStore {
 
     async fn put(&self, key: &Key, put: Put) -> Result<Written> {
         self.open(Operation::Put, key)?;
-        let written = self.rooms.writes.put(key, put).await;
-        written.map_err(|error| error.during(Operation::Put).for_key(key))
+        self.rooms.writes.put(key, put).await.map_err(|error| error.during(Operation::Put).for_key(key))
     }
 
     async fn delete(&self, key: &Key, delete: Delete) -> Result<Deleted> {
@@ -442,10 +441,11 @@ impl Store for TieredStore {
     }
 
     fn peek(&self, key: &Key) -> Option<Entry> {
-        if !self.rooms.door.is_open() {
-            return None;
-        }
-        self.rooms.reader.peek(key)
+        if self.rooms.door.is_open() { self.rooms.reader.peek(key) } else { None }
+    }
+
+    fn peek_hidden(&self, key: &Key) -> Option<Entry> {
+        self.peek(key)
     }
 
     async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {

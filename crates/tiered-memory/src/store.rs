@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream;
 use parking_lot::Mutex;
-use tiered_core::adapter::own_buffer;
 use tiered_core::adapter::{Claim, Claims, Scope, Stamp};
+use tiered_core::adapter::{Tombstones, own_buffer};
 use tiered_core::adapter::{answer, check_mark, closed, precondition_failed};
 use tiered_core::{
     Capabilities, Delete, Deleted, Durability, Entry, Feature, Key, ListOptions, ListStream, Listed,
@@ -280,6 +280,13 @@ impl<C: Cache> Store for CacheStore<C> {
             Some(found) if !self.0.is_served(found.metadata()) => None,
             _ => entry,
         }
+    }
+
+    fn peek_hidden(&self, key: &Key) -> Option<Entry> {
+        let entry = self.0.cache.get(key)?;
+        let expires = entry.metadata().expires_at.is_some();
+        let visible = !expires || entry.metadata().is_visible(self.0.stamp.now(), Tombstones::Show);
+        visible.then_some(entry)
     }
 
     async fn get_ranges(

@@ -155,6 +155,10 @@ impl Store for PostgresStore {
         None
     }
 
+    fn peek_hidden(&self, _key: &Key) -> Option<tiered_core::Entry> {
+        None
+    }
+
     async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
         self.head_entry(key, options).await.map_err(|error| self.failed(error, Operation::Load).for_key(key))
     }

@@ -230,6 +230,10 @@ impl Store for S3Store {
         None
     }
 
+    fn peek_hidden(&self, _key: &Key) -> Option<tiered_core::Entry> {
+        None
+    }
+
     async fn head(&self, key: &Key, _options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
         self.head_entry(key).await.map_err(|error| self.failed(error, Operation::Load).for_key(key))
     }

@@ -43,6 +43,10 @@ macro_rules! delegate {
                 None
             }
 
+            fn peek_hidden(&self, _key: &tiered_core::Key) -> Option<tiered_core::Entry> {
+                None
+            }
+
             async fn head(
                 &self,
                 key: &tiered_core::Key,

@@ -148,6 +148,16 @@ impl Shared {
         Key::new(key.as_str().strip_prefix(&self.prefix)?).ok()
     }
 
+    /// The key inside, where it takes no allocation.
+    fn inline(&self, key: &Key) -> Option<Key> {
+        let mut buffer = [0; Key::INLINE];
+        let (before, rest) = buffer.split_at_mut_checked(self.prefix.len())?;
+        before.copy_from_slice(self.prefix.as_bytes());
+        rest.get_mut(..key.len())?.copy_from_slice(key.as_str().as_bytes());
+        let text = std::str::from_utf8(buffer.get(..self.prefix.len() + key.len())?).ok()?;
+        Key::new(text).ok()
+    }
+
     fn check_open(&self, operation: Operation) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
             return Err(adapter::closed(operation).in_tier(self.capabilities.name()));
@@ -249,12 +259,12 @@ impl Store for Prefix {
 
     fn peek(&self, key: &Key) -> Option<Entry> {
         self.0.check_open(Operation::Load).ok()?;
-        let mut buffer = [0; Key::INLINE];
-        let (before, rest) = buffer.split_at_mut_checked(self.0.prefix.len())?;
-        before.copy_from_slice(self.0.prefix.as_bytes());
-        rest.get_mut(..key.len())?.copy_from_slice(key.as_str().as_bytes());
-        let text = std::str::from_utf8(buffer.get(..self.0.prefix.len() + key.len())?).ok()?;
-        self.0.inner.peek(&Key::new(text).ok()?)
+        self.0.inner.peek(&self.0.inline(key)?)
+    }
+
+    fn peek_hidden(&self, key: &Key) -> Option<Entry> {
+        self.0.check_open(Operation::Load).ok()?;
+        self.0.inner.peek_hidden(&self.0.inline(key)?)
     }
 
     async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {

@@ -77,6 +77,10 @@ impl Store for ReadOnly {
         self.0.peek(key)
     }
 
+    fn peek_hidden(&self, key: &Key) -> Option<Entry> {
+        self.0.peek_hidden(key)
+    }
+
     async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
         self.0.head(key, options).await
     }

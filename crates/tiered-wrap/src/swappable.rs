@@ -207,6 +207,13 @@ impl Store for Swappable {
         self.0.calls.inside().store.peek(key)
     }
 
+    fn peek_hidden(&self, key: &Key) -> Option<Entry> {
+        if !self.0.capabilities.has(Feature::Peeks) {
+            return None;
+        }
+        self.0.calls.inside().store.peek_hidden(key)
+    }
+
     async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
         self.0.calls.begin().await.store.head(key, options).await
     }

@@ -12,7 +12,7 @@ use crate::case::{Need, Verdict, check, check_equal, declare};
 
 declare! {
     tombstone_hidden ["tombstone.hidden"] needs [Need::Has(Feature::KeepsNotes)] else put_note_refused;
-    tombstone_shown ["tombstone.hidden"] needs [Need::Has(Feature::KeepsNotes)] else put_note_refused;
+    tombstone_shown ["tombstone.hidden", "read.peek"] needs [Need::Has(Feature::KeepsNotes)] else put_note_refused;
     tombstone_absent ["tombstone.hidden", "put.absent"] needs [Need::Has(Feature::KeepsNotes), Need::Has(Feature::ConditionalPut)] else tombstone_refused;
     tombstone_deleted ["tombstone.hidden", "delete.existed"] needs [Need::Has(Feature::KeepsNotes)] else put_note_refused;
 }
@@ -38,6 +38,8 @@ async fn is_hidden(bench: &Bench, origin: Origin) -> Verdict {
     bench.put(&key, "old").await?;
     let version = bench.put(&key, hidden(origin)).await?.version;
     bench.expect_absent("tombstone.hidden", &key).await?;
+    let peeked = bench.store.peek(&key);
+    check("tombstone.hidden", peeked.is_none(), || format!("expected no peek of it, saw {peeked:?}"))?;
     bench.expect_names("tombstone.hidden", bench.everything(), &["a"]).await?;
     let (store, options) = (&bench.store, ReadOptions::new());
     let known = Known::from(version);
@@ -71,8 +73,25 @@ async fn tombstone_shown(bench: Bench) -> Verdict {
     check("tombstone.hidden", seen == expected || (bench.evicts && seen.is_none()), || {
         format!("shown: expected {expected:?}, saw {seen:?}")
     })?;
+    peeked_hidden(&bench, &key).await?;
     bench.expect_names("tombstone.hidden", bench.everything().tombstones(Tombstones::Show), &["k"]).await?;
     remove(&bench, &key).await
+}
+
+/// A peek that shows what is hidden has what such a load has, or says nothing.
+async fn peeked_hidden(bench: &Bench, key: &Key) -> Verdict {
+    let show = ReadOptions::new().tombstones(Tombstones::Show);
+    for put in [tombstone(), Put::new("live"), hidden(Origin::Part), tombstone()] {
+        bench.put(key, put).await?;
+        let loaded = bench.store.load(key, &show).await?.into_entry();
+        let Some(peeked) = bench.store.peek_hidden(key) else { continue };
+        let peeks = bench.has(Feature::Peeks) && loaded.as_ref() == Some(&peeked);
+        check("read.peek", peeks || bench.evicts, || format!("expected {loaded:?} of {peeked:?}"))?;
+    }
+    bench.store.delete(key, Delete::new()).await?;
+    let peeked = bench.store.peek_hidden(key);
+    check("read.peek", peeked.is_none(), || format!("after the delete: saw {peeked:?}"))?;
+    bench.put(key, tombstone()).await.map(drop)
 }
 
 async fn tombstone_absent(bench: Bench) -> Verdict {

@@ -24,8 +24,16 @@ pub(crate) struct Cut {
 impl Cut {
     /// The value of `key` with this metadata.
     pub(crate) fn new(key: &Key, metadata: &Arc<Metadata>, grid: Grid) -> Self {
-        let names = Names::of(key, &metadata.version, grid.block());
+        Self::named(key, metadata, grid, Names::of(key, &metadata.version, grid.block()))
+    }
+
+    /// The same, where the names of its blocks are known.
+    pub(crate) fn named(key: &Key, metadata: &Arc<Metadata>, grid: Grid, names: Names) -> Self {
         Self { key: key.clone(), metadata: Arc::clone(metadata), grid, names }
+    }
+
+    pub(crate) const fn names(&self) -> Names {
+        self.names
     }
 
     pub(crate) const fn key(&self) -> &Key {

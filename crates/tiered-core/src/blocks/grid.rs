@@ -34,6 +34,12 @@ impl Grid {
         if range.start >= range.end { first..first } else { first..range.end.div_ceil(self.block) }
     }
 
+    /// The block that holds all bytes of `range`, if it is one.
+    pub(crate) const fn only(self, range: &Range<u64>) -> Option<u64> {
+        let indexes = self.indexes(range);
+        if indexes.end - indexes.start == 1 { Some(indexes.start) } else { None }
+    }
+
     /// The bytes of a block of a value of `size` bytes.
     pub(crate) fn bytes(self, index: u64, size: u64) -> Range<u64> {
         let start = index.saturating_mul(self.block).min(size);

@@ -10,8 +10,11 @@ const BLOCKS: &str = ".tiered/block/";
 /// Greater than each name: they go on with a hexadecimal digit.
 const AFTER: &str = ".tiered/block/~";
 
+/// Bytes that the names of all blocks of a value begin with.
+const STEM: usize = BLOCKS.len() + 32 + 1;
+
 /// Bytes of the longest name.
-pub(crate) const LONGEST: usize = BLOCKS.len() + 32 + 1 + 16;
+pub(crate) const LONGEST: usize = STEM + 16;
 
 /// Whether this is the name of a block, which no user may write.
 pub(crate) fn is_block(key: &Key) -> bool {
@@ -24,11 +27,10 @@ pub(crate) fn past_blocks() -> Result<Key> {
 }
 
 /// The names of the blocks of one version of a value.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Names {
-    hash: u128,
-    /// What they begin with.
-    prefix: String,
+    /// What they begin with: that of all blocks, the hash as 32 digits, and `/`.
+    stem: [u8; STEM],
 }
 
 impl Names {
@@ -40,18 +42,23 @@ impl Names {
     /// The hash is part of what is on disk. It need not resist an adversary: a block is used only if its version is the
     /// value's, so that two values with one hash are a miss to each other.
     pub(crate) fn of(key: &Key, version: &Version, block: u64) -> Self {
-        let hash = Fnv::new()
-            .with(key.as_str().as_bytes())
-            .with(&[0])
-            .with(version.to_string().as_bytes())
-            .with(&[0])
-            .with(&block.to_le_bytes());
-        Self { hash: hash.0, prefix: format!("{BLOCKS}{:032x}/", hash.0) }
+        let hash = Fnv::new().with(key.as_str().as_bytes()).with(&[0]);
+        let hash = match version.as_u128() {
+            Some(id) => hash.with(&id.to_le_bytes()),
+            None => hash.with(version.as_token().unwrap_or_default().as_bytes()),
+        };
+        let digits = digits(hash.with(&[0]).with(&block.to_le_bytes()).0);
+        let mut stem = [b'/'; STEM];
+        for (room, byte) in stem.iter_mut().zip(BLOCKS.bytes().chain(digits)) {
+            *room = byte;
+        }
+        Self { stem }
     }
 
     /// What tells them from those of other versions and values.
-    pub(crate) const fn hash(&self) -> u128 {
-        self.hash
+    pub(crate) fn hash(&self) -> u128 {
+        let digits = self.stem.get(BLOCKS.len()..STEM - 1).and_then(|digits| str::from_utf8(digits).ok());
+        digits.and_then(|digits| u128::from_str_radix(digits, 16).ok()).unwrap_or_default()
     }
 
     /// The [`hash`](Self::hash) in the name of a block.
@@ -60,13 +67,36 @@ impl Names {
         u128::from_str_radix(hash, 16).ok()
     }
 
-    /// The name of one block.
+    /// The name of one block: what they begin with, and its index in hexadecimal.
     ///
     /// # Errors
     /// None: a name is a valid key.
     pub(crate) fn block(&self, index: u64) -> Result<Key> {
-        Key::new(format!("{}{index:x}", self.prefix))
+        // Made on the stack: a hit makes one.
+        let mut name = [0; LONGEST];
+        let (stem, rest) = name.split_at_mut(STEM);
+        stem.copy_from_slice(&self.stem);
+        let count = (u64::BITS - index.leading_zeros()).div_ceil(4).max(1);
+        let mut len = STEM;
+        for (room, at) in rest.iter_mut().zip((0..count).rev()) {
+            *room = digit((index >> (4 * at)).to_le_bytes()[0] & 15);
+            len += 1;
+        }
+        Key::new(name.get(..len).and_then(|name| str::from_utf8(name).ok()).unwrap_or_default())
     }
+}
+
+/// The 32 hexadecimal digits of a number.
+fn digits(number: u128) -> [u8; 32] {
+    let mut digits = [b'0'; 32];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    }
+    digits
+}
+
+const fn digit(nibble: u8) -> u8 {
+    if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble }
 }
 
 /// FNV-1a of 128 bits.
@@ -115,6 +145,28 @@ mod tests {
         let distinct: std::collections::BTreeSet<&String> = names.iter().collect();
         assert_eq!(distinct.len(), names.len());
         assert_eq!(name("k", 1, 10, 1), names[0]);
+    }
+
+    #[test]
+    fn a_name_is_made_of_hexadecimal_digits() {
+        let names = Names::of(&Key::new("k").expect("valid"), &Version::from_u128(1), 10);
+        for index in [0, 1, 15, 16, 0x0bad_cafe, u64::MAX] {
+            let expected = format!("{BLOCKS}{:032x}/{index:x}", names.hash());
+            assert_eq!(names.block(index).expect("valid").as_str(), expected);
+        }
+        assert_eq!(digits(0xfedc_ba98), *b"000000000000000000000000fedcba98");
+    }
+
+    /// Disks have them.
+    #[test]
+    fn a_name_does_not_change_between_releases() {
+        assert_eq!(name("films/42", 7, 256 << 10, 26), ".tiered/block/5b1d2162a2417a8422b5d941080df9e6/1a");
+        let token = Version::from_token("\"etag\"").expect("valid");
+        let names = Names::of(&Key::new("films/42").expect("valid"), &token, 256 << 10);
+        assert_eq!(
+            names.block(0).expect("valid").as_str(),
+            ".tiered/block/8c70dd10b7c70078fe3fb062d30dd35a/0"
+        );
     }
 
     #[test]

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
 use super::kept::Gone;
+use super::patience::within;
 use super::{Found, Frontend, Replaceable};
-use crate::blocks::{Cut, Names, Stub, is_block};
-use crate::entry::{Entry, Origin, Tombstones};
+use crate::blocks::{Cut, Grid, Names, Stub, is_block};
+use crate::entry::{Entry, Metadata, Origin, Tombstones};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
 use crate::list::ListOptions;
@@ -20,7 +21,6 @@ use crate::observe::Count;
 use crate::policy::Freshness;
 use crate::read::ReadOptions;
 use crate::store::Store as _;
-use crate::sync_primitives::time;
 use crate::version::Version;
 
 /// Blocks that are asked for in one call: 16 MiB of the usual size.
@@ -30,6 +30,48 @@ const TOGETHER: usize = 64;
 const REMOVED: usize = 16;
 
 impl Frontend {
+    /// The bytes of `range` and the metadata of the value, where stub and blocks are in memory and may be served. As a hit it waits
+    /// for nothing.
+    pub(crate) fn peek_range(
+        &self,
+        key: &Key,
+        range: &Range<u64>,
+        freshness: Freshness,
+        grid: Grid,
+    ) -> Option<(Bytes, Arc<Metadata>)> {
+        let met = self.tier.peek_hidden(key).filter(|entry| entry.metadata().note.origin == Origin::Part)?;
+        let (cut, range) = self.kept.look(key, &met, range, grid)?;
+        if !self.is_fresh(cut.metadata(), self.plan.max_stale_millis(freshness)) {
+            return None;
+        }
+        let piece = |index| {
+            let block = self.tier.peek_hidden(&cut.name(index).ok()?)?;
+            let right = cut.has(index, &block) && block.is_whole();
+            right.then(|| slice(block.value(), &grid.piece(index, &range)))?
+        };
+        let bytes = match grid.only(&range) {
+            Some(index) => piece(index)?,
+            None => joined(range.end - range.start, grid.indexes(&range).map(piece))?,
+        };
+        let indexes = grid.indexes(&range);
+        self.recorder.add(Count::BlockHit, indexes.end - indexes.start);
+        Some((bytes, Arc::clone(cut.metadata())))
+    }
+
+    /// The stub of a value of which blocks are known to be here, for a read of a range: a stub has no such range, and would have
+    /// to be asked for after that.
+    pub(super) async fn known_stub(&self, key: &Key, options: &ReadOptions) -> Option<Stub> {
+        options.range.as_ref()?;
+        if self.plan.grid().is_none() || !self.kept.has(key) {
+            return None;
+        }
+        let met = match self.tier.peek_hidden(key) {
+            Some(entry) => entry,
+            None => self.load(key, &ReadOptions::new().range(0..Stub::LEN)).await.ok()??,
+        };
+        Stub::read(&met)
+    }
+
     /// The stub that a look at the frontend met, where it keeps some. A range of one says nothing, and may not fit it.
     pub(super) async fn stub_in(
         &self,
@@ -58,19 +100,13 @@ impl Frontend {
         if fresh { Found::Stub(stub) } else { Found::Stale(Replaceable::Stub(stub)) }
     }
 
-    /// What the frontend has of `range` of a value: for each of its blocks the piece that is asked for. Of a single block the
-    /// piece alone is read.
+    /// What the frontend has of `range` of a value: for each of its blocks the piece that is asked for.
     pub(crate) async fn look_at_pieces(
         self: &Arc<Self>,
         cut: &Cut,
         range: &Range<u64>,
     ) -> Vec<(u64, Option<Bytes>)> {
-        let indexes = cut.grid().indexes(range);
-        if indexes.end - indexes.start == 1 {
-            let index = indexes.start;
-            return vec![(index, self.look_at_piece(cut, index, cut.grid().piece(index, range)).await)];
-        }
-        let indexes: Vec<u64> = indexes.collect();
+        let indexes: Vec<u64> = cut.grid().indexes(range).collect();
         let blocks = self.look_at_blocks(cut, &indexes).await;
         let piece = |(index, block): (u64, Option<Bytes>)| {
             let piece = cut.grid().piece(index, range);
@@ -79,7 +115,13 @@ impl Frontend {
         indexes.into_iter().zip(blocks).map(piece).collect()
     }
 
-    async fn look_at_piece(self: &Arc<Self>, cut: &Cut, index: u64, piece: Range<u64>) -> Option<Bytes> {
+    /// A piece of one block. No more than that is read.
+    pub(crate) async fn look_at_piece(
+        self: &Arc<Self>,
+        cut: &Cut,
+        index: u64,
+        piece: Range<u64>,
+    ) -> Option<Bytes> {
         let name = cut.name(index).ok()?;
         let wanted = piece.end - piece.start;
         let entry = match self.load(&name, &ReadOptions::new().range(piece)).await {
@@ -113,7 +155,7 @@ impl Frontend {
 
     /// The bytes of a block that the frontend turned out to have.
     fn known(self: &Arc<Self>, cut: &Cut, index: u64, entry: Entry) -> Bytes {
-        self.remove_blocks(cut.key(), self.kept.remember(cut.key(), cut.version(), index));
+        self.remove_blocks(cut.key(), self.kept.remember(cut, index));
         entry.into_value()
     }
 
@@ -139,17 +181,17 @@ impl Frontend {
         }
         let (frontend, entry) = (Arc::clone(self), cut.entry(block));
         let mut running = Box::pin(async move { frontend.tier.replace(&name, Some(&entry)).await });
-        match time::timeout(self.plan.settings().frontend_patience, running.as_mut()).await {
-            Ok(Ok(())) => {
+        match within(self.plan.settings().frontend_patience, running.as_mut()).await {
+            Some(Ok(())) => {
                 self.tier.learn(None);
                 self.recorder.count(Count::BlockFill);
-                self.remove_blocks(cut.key(), self.kept.remember(cut.key(), cut.version(), index));
+                self.remove_blocks(cut.key(), self.kept.remember(cut, index));
             }
-            Ok(Err(error)) => {
+            Some(Err(error)) => {
                 self.tier.learn(Some(&error));
                 self.count_failure();
             }
-            Err(_) => {
+            None => {
                 self.tier.learn(Some(&self.late()));
                 self.count_failure();
                 // No call of a frontend is dropped half-way.
@@ -199,6 +241,15 @@ impl Frontend {
         }
         Ok(())
     }
+}
+
+/// Pieces as one of `len` bytes, if all are there.
+fn joined(len: u64, pieces: impl Iterator<Item = Option<Bytes>>) -> Option<Bytes> {
+    let mut bytes = Vec::with_capacity(usize::try_from(len).ok()?);
+    for piece in pieces {
+        bytes.extend_from_slice(&piece?);
+    }
+    Some(Bytes::from(bytes))
 }
 
 /// A piece of a block.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::patience::within;
 use super::{Changed, Frontend};
 use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Outcome, Result};
@@ -34,7 +35,7 @@ impl Frontend {
                 }
             }
         };
-        let call = time::timeout(self.plan.settings().frontend_patience, turn).await.ok();
+        let call = within(self.plan.settings().frontend_patience, turn).await;
         if call.is_none() {
             self.quarantine(key);
         }
@@ -96,19 +97,19 @@ impl Frontend {
             }
             (result, call)
         });
-        match time::timeout(self.plan.settings().frontend_patience, running.as_mut()).await {
-            Ok((Ok(()), _call)) => {
+        match within(self.plan.settings().frontend_patience, running.as_mut()).await {
+            Some((Ok(()), _call)) => {
                 self.tier.learn(None);
                 Changed::Done
             }
-            Ok((Err(error), call)) => {
+            Some((Err(error), call)) => {
                 self.tier.learn(Some(&error));
                 tracing::warn!(key = %key, error = %error.chain(), "the frontend failed; the key is quarantined");
                 self.quarantine(key);
                 self.keep_registered(std::future::ready((Err(error), call)));
                 Changed::Quarantined
             }
-            Err(_) => {
+            None => {
                 self.tier.learn(Some(&self.late()));
                 tracing::warn!(key = %key, "the frontend does not answer; the key is quarantined");
                 self.quarantine(key);

@@ -48,7 +48,7 @@ impl Frontend {
                     Names::hash_of(&name).filter(|hash| !stubs.contains(hash)).map(|hash| (hash, name)),
                 );
             }
-            let known = if strangers.is_empty() { HashSet::new() } else { self.kept.hashes(grid) };
+            let known = if strangers.is_empty() { HashSet::new() } else { self.kept.hashes() };
             for (_, name) in strangers.iter().filter(|(hash, _)| !known.contains(hash)) {
                 if self.tasks.are_leaving() {
                     return Ok(removed);

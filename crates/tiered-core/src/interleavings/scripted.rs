@@ -419,6 +419,10 @@ impl Store for Scripted {
         self.inner.store.peek(key)
     }
 
+    fn peek_hidden(&self, key: &Key) -> Option<Entry> {
+        self.inner.store.peek_hidden(key)
+    }
+
     async fn claim(&self, scope: &Scope) -> Result<Claim> {
         self.inner.store.claim(scope).await
     }

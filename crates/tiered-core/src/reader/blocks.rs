@@ -41,8 +41,17 @@ impl Reader {
         range: &Range<u64>,
         grid: Grid,
     ) -> Result<Option<(Bytes, Source)>> {
-        let cut = Arc::new(Cut::new(key, metadata, grid));
-        let looked = self.frontend.look_at_pieces(&cut, range).await;
+        let cut = Cut::new(key, metadata, grid);
+        let looked = match grid.only(range) {
+            Some(index) => match self.frontend.look_at_piece(&cut, index, grid.piece(index, range)).await {
+                Some(piece) => {
+                    self.recorder.count(Count::BlockHit);
+                    return Ok(Some((piece, Source::Frontend)));
+                }
+                None => vec![(index, None)],
+            },
+            None => self.frontend.look_at_pieces(&cut, range).await,
+        };
         let (mut pieces, mut fetches, mut led) = (BTreeMap::new(), Vec::new(), Vec::new());
         for (index, piece) in looked {
             if let Some(piece) = piece {
@@ -56,7 +65,7 @@ impl Reader {
         }
         let source = if fetches.is_empty() { Source::Frontend } else { Source::Backend };
         if !led.is_empty() {
-            let (reader, cut) = (Arc::clone(self), Arc::clone(&cut));
+            let reader = Arc::clone(self);
             // Others may follow them, and this reader may be dropped.
             self.tasks.begin(async move { reader.fetch(&cut, led).await });
         }

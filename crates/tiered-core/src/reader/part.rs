@@ -61,6 +61,9 @@ impl Reader {
         grid: Grid,
     ) -> Result<Option<Read>> {
         let range = options.range.clone().unwrap_or_default();
+        if let Some(read) = self.answer_at_hand(key, options, &range, grid) {
+            return Ok(Some(read));
+        }
         for _ in 0..ATTEMPTS {
             let replaces = match self.frontend.look(key, options).await? {
                 Found::Fresh(entry) if options.excludes(entry.version()) && !self.is_last_word(&entry) => {
@@ -120,6 +123,34 @@ impl Reader {
         };
         self.recorder.count(if source == Source::Frontend { Count::Hit } else { Count::Miss });
         Ok(First::Answer(Read { lookup, source, age, stale: false }))
+    }
+
+    /// Answers a range that is in memory, stub and blocks.
+    fn answer_at_hand(
+        self: &Arc<Self>,
+        key: &Key,
+        options: &ReadOptions,
+        range: &Range<u64>,
+        grid: Grid,
+    ) -> Option<Read> {
+        if options.unless.is_some() || options.if_version.is_some() {
+            return None;
+        }
+        let (bytes, metadata) = self.frontend.peek_range(key, range, options.freshness, grid)?;
+        self.recorder.count(Count::Hit);
+        let age = self.frontend.age(&metadata);
+        let lookup = Lookup::Found(Entry::from_parts(bytes, metadata));
+        Some(Read { lookup, source: Source::Frontend, age, stale: false })
+    }
+
+    /// Answers a range without bytes by a stub that may be served: it takes no block.
+    pub(super) fn answer_no_bytes(&self, stub: &Stub, options: &ReadOptions) -> Option<Read> {
+        let (range, metadata) = (options.range.as_ref()?, stub.metadata());
+        let fits = range.start == range.end && range.end <= metadata.size;
+        if !fits || options.excludes(&metadata.version) {
+            return None;
+        }
+        Some(self.answer_hit(Entry::from_parts(Bytes::new(), Arc::clone(metadata)), options))
     }
 
     /// Joins a load of a part of the value, or leads one: its answer names version and size.

@@ -101,6 +101,9 @@ impl Store for Arc<dyn Store> {
     fn peek(&self, key: &Key) -> Option<Entry> {
         (**self).peek(key)
     }
+    fn peek_hidden(&self, key: &Key) -> Option<Entry> {
+        (**self).peek_hidden(key)
+    }
     async fn head(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
         (**self).head(key, options).await
     }

@@ -44,6 +44,7 @@ pub(super) enum Fault {
     NoteDropped,
     OutcomeUnstated,
     PageLost,
+    PeekHiddenStale,
     PeekStale,
     PrefixLeaks,
     RangeOffByOne,
@@ -67,7 +68,7 @@ pub(super) enum Fault {
 }
 
 /// Each fault with a case that must notice it.
-pub(super) const TABLE: [(Fault, &str); 59] = [
+pub(super) const TABLE: [(Fault, &str); 60] = [
     (Fault::AbsentIsEmpty, "read_absent"),
     (Fault::AbsentRemembered, "tier_absent_then_written"),
     (Fault::AtomicityIgnored, "batch_atomic"),
@@ -107,6 +108,7 @@ pub(super) const TABLE: [(Fault, &str); 59] = [
     (Fault::NoteDropped, "put_note"),
     (Fault::OutcomeUnstated, "put_if_absent_present"),
     (Fault::PageLost, "list_pages"),
+    (Fault::PeekHiddenStale, "tombstone_shown"),
     (Fault::PeekStale, "read_peek"),
     (Fault::PrefixLeaks, "list_prefix"),
     (Fault::RangeOffByOne, "range_half_open"),

@@ -37,7 +37,7 @@ pub(super) struct Broken {
 impl Broken {
     pub(super) fn new(fault: Fault, stamp: Stamp) -> Self {
         let declare = |all: Capabilities| match fault {
-            Fault::PeekStale => all,
+            Fault::PeekHiddenStale | Fault::PeekStale => all,
             // `get` would go round the faults of `load`.
             _ => all.without(Feature::Peeks),
         };
@@ -264,8 +264,8 @@ impl Interceptor for Broken {
             self.memory.lock().insert(key.clone(), Some(entry));
         }
         let written = inner.put(key, put).await;
-        if self.has(Fault::PeekStale)
-            && let Some(entry) = inner.peek(key)
+        if (self.has(Fault::PeekStale) || self.has(Fault::PeekHiddenStale))
+            && let Some(entry) = inner.peek_hidden(key)
         {
             self.memory.lock().entry(key.clone()).or_insert(Some(entry));
         }
@@ -347,6 +347,13 @@ impl Interceptor for Broken {
             return self.memory.lock().get(key).cloned().flatten();
         }
         inner.peek(key)
+    }
+
+    fn peek_hidden(&self, inner: &dyn Store, key: &Key) -> Option<Entry> {
+        if self.has(Fault::PeekHiddenStale) {
+            return self.memory.lock().get(key).cloned().flatten();
+        }
+        inner.peek_hidden(key)
     }
 
     async fn head(
