@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use tiered::{
     Action, Batch, Delete, Entry, Error, ErrorKind, Key, ListOptions, Outcome, Parked, Put, Store,
@@ -24,6 +26,9 @@ const KEYS: u64 = 4;
 
 /// Writes of each writer where the process is to end at a step: enough to begin segments and to remove some.
 const WRITES: u64 = 16;
+
+/// The most bytes of a range: they lie in several blocks.
+const LONGEST: u64 = 700_000;
 
 /// Why the child ends with an error; the parent prints it.
 type Ended<T> = Result<T, String>;
@@ -74,6 +79,33 @@ async fn read(store: &dyn Store, key: &Key) -> Ended<Option<u64>> {
     entry.as_ref().map(id_of).transpose()
 }
 
+/// Some bytes of what a key has, and where they are; `None` if it has nothing there.
+async fn part(store: &dyn Store, key: &Key, dice: &mut Dice) -> Ended<(Range<u64>, Option<Bytes>)> {
+    let start = dice.below(value::STREAMED as u64);
+    let range = start..start + dice.below(LONGEST);
+    let part = match store.get_range(key, range.clone()).await {
+        Ok(entry) => entry.map(Entry::into_value),
+        Err(error) if error.kind() == ErrorKind::InvalidRange => None,
+        Err(error) => return Err(told(&error)),
+    };
+    Ok((range, part))
+}
+
+/// Whether a part of what a key had is of the value of this operation.
+fn check_part(key: &Key, (range, part): &(Range<u64>, Option<Bytes>), id: Option<u64>) -> Ended<()> {
+    let value = id.map(value::of).unwrap_or_default();
+    let at = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(value.len());
+    let expected = value.get(at(range.start)..at(range.end)).unwrap_or_default();
+    if part.as_deref().unwrap_or_default() == expected {
+        return Ok(());
+    }
+    let found = part.as_ref().map(Bytes::len);
+    Err(format!(
+        "{range:?} of {key} is not of operation {id:?}: {found:?} bytes, {} expected",
+        expected.len()
+    ))
+}
+
 fn keys() -> impl Iterator<Item = Key> {
     (0..WRITERS).flat_map(|writer| (0..KEYS).map(move |index| key(writer, index)))
 }
@@ -86,8 +118,12 @@ fn key(writer: u64, index: u64) -> Key {
 async fn look(store: &dyn Store) -> Ended<()> {
     let listing = store.list(ListOptions::new()).map_ok(|listed| listed.key);
     let listed: Vec<Key> = listing.try_collect().await.map_err(|error| told(&error))?;
+    let mut dice = Dice::new(u64::from(std::process::id()));
     for key in keys() {
+        // Where an earlier process left blocks, of them.
+        let part = part(store, &key, &mut dice).await?;
         let found = read(store, &key).await?;
+        check_part(&key, &part, found)?;
         if found.is_some() != listed.contains(&key) {
             return Err(format!("{key} is listed: {}, is there: {}", listed.contains(&key), found.is_some()));
         }
@@ -148,6 +184,7 @@ async fn work(stack: &Stack, place: &str, first: u64, doom: &Doom, rounds: u64) 
     }
     let shared = Shared {
         opened: &opened,
+        refuses: stack.refuses,
         next: AtomicU64::new(first),
         given_up: Mutex::default(),
         writing: AtomicUsize::new(usize::try_from(WRITERS).unwrap_or(0)),
@@ -219,6 +256,8 @@ fn retry(opened: &Opened, parked: &Parked) -> Ended<()> {
 /// What the writers share with the one who decides on parked writes.
 struct Shared<'s> {
     opened: &'s Opened,
+    /// Whether a write may be dropped after it was acknowledged.
+    refuses: bool,
     next: AtomicU64,
     /// Operations whose drop has begun.
     given_up: Mutex<BTreeSet<u64>>,
@@ -259,6 +298,11 @@ impl Shared<'_> {
                 Err(error) => return Err(format!("write {id}: {}", told(&error))),
             }
             // A read returns what was acknowledged: no other writer uses the key.
+            if !self.refuses && dice.below(3) == 0 {
+                for _ in 0..1 + dice.below(4) {
+                    check_part(&one, &part(store, &one, &mut dice).await?, expected)?;
+                }
+            }
             let found = read(store, &one).await?;
             let given_up = expected.is_some_and(|id| self.is_given_up(id));
             if found != expected && !given_up {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tiered::adapter::url::StoreUrl;
+use tiered::adapter::url::{StoreUrl, parse_bytes};
 use tiered::journal::{JournalConfig, OsFolder};
 use tiered::ownership::Lease;
 use tiered::redb::RedbConfig;
@@ -120,6 +120,16 @@ pub(crate) const ALL: &[Stack] = &[
         policy: "reopen = 'trust'",
         refuses: false,
         never: &[BY_KEY, NOT_LISTED, NO_HEADS, NOT_FLUSHED, NO_JOURNAL[0], NO_JOURNAL[1], NO_JOURNAL[2]],
+    },
+    Stack {
+        name: "bounded/redb",
+        // Room for a few large values, in blocks.
+        frontend: "redb:PLACE/front.redb?durability=buffer&capacity=4MiB",
+        backend: "redb:PLACE/back.redb",
+        behind: false,
+        policy: "max-fill = '1MiB'",
+        refuses: false,
+        never: &[BY_KEY, NO_HEADS, NOT_FLUSHED, NO_JOURNAL[0], NO_JOURNAL[1], NO_JOURNAL[2]],
     },
     Stack {
         name: "moka/redb",
@@ -331,7 +341,11 @@ async fn open_by_adapter(url: &str) -> Result<Arc<dyn Store>> {
                 Some("buffer") => WriteDurability::Buffer,
                 _ => WriteDurability::Sync,
             };
-            Arc::new(RedbConfig::new(parsed.path()).durability(durability).open().await?)
+            let mut config = RedbConfig::new(parsed.path()).durability(durability);
+            if let Some(capacity) = parsed.take("capacity") {
+                config = config.capacity(parse_bytes(&capacity)?);
+            }
+            Arc::new(config.open().await?)
         }
         #[cfg(feature = "rocksdb")]
         "rocksdb" => Arc::new(tiered::rocksdb::RocksdbConfig::new(parsed.path()).open().await?),

@@ -3,7 +3,7 @@
 use tiered::ByteStream;
 
 /// Bytes of a value that is streamed: a disk tier stores them in several commits.
-const STREAMED: usize = 2_300_000;
+pub(crate) const STREAMED: usize = 2_300_000;
 
 /// Bytes of a part of it.
 const PART: usize = 100_000;
