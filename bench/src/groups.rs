@@ -93,6 +93,7 @@ pub const GROUPS: &[Group] = &[
     stampede::GROUP,
     listing::GROUP,
     sync::GROUP,
+    sync::FROM_SERVERS,
     restart::GROUP,
 ];
 

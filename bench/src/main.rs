@@ -103,7 +103,9 @@ fn command(arguments: &Arguments, group: &str) -> String {
     words.extend(arguments.quick.then(|| "--quick".to_owned()));
     let features = [("rocksdb", cfg!(feature = "rocksdb")), ("servers", cfg!(feature = "servers"))];
     let built = features.iter().filter(|(_, built)| *built).map(|(feature, _)| *feature);
-    if ["engines", "sync", "restart"].contains(&group) && features.iter().any(|(_, built)| *built) {
+    if ["engines", "sync", "sync-servers", "restart"].contains(&group)
+        && features.iter().any(|(_, built)| *built)
+    {
         words.push(format!("--with {}", built.collect::<Vec<_>>().join(",")));
     }
     if group == "ratio" {

@@ -19,42 +19,53 @@ use super::{Bench, Findings, Group};
 use crate::measure::Sample;
 use crate::peers::tiered::redb;
 
-/// The group.
+/// Between files of this disk.
 pub const GROUP: Group = Group {
     name: "sync",
     title: "Syncs and walks",
     about: "A store with values of 100 B is copied into an empty one on this disk: by a sync, by a walk from one root over a \
             tree in which each key names up to ten others, and by hand. By hand means a loop that reads records, checks \
             them, and writes records with checksums in batches of 1,000 keys, as durable as a sync writes them. redb \
-            itself copies bytes as they are. From S3, objects of 4 KiB come from a server on this machine into redb, and \
-            by rclone and s5cmd into files, which they do not sync to the disk. The caches among the peers cannot do it.",
-    run: |bench| Box::pin(run(bench)),
+            itself copies bytes as they are. The caches among the peers cannot do it.",
+    run: |bench| Box::pin(between_files(bench)),
 };
 
-async fn run(bench: &Bench) -> Result<Findings> {
+/// From servers of this machine.
+pub const FROM_SERVERS: Group = Group {
+    name: "sync-servers",
+    title: "Syncs from servers",
+    about: "Rows of a Postgres are copied into an empty redb file: by a sync, and by hand with a cursor, in batches of 1,000 \
+            keys with checksums, as durable. Objects of 4 KiB come from an S3 server into redb, and by rclone and s5cmd \
+            into files, which they do not sync to the disk. The servers are on this machine.",
+    run: |bench| Box::pin(from_servers(bench)),
+};
+
+async fn between_files(bench: &Bench) -> Result<Findings> {
     let mut findings = Findings::default();
     embedded::redb_to_redb(bench, &mut findings).await?;
     embedded::walks(bench, &mut findings).await?;
     embedded::redb_to_rocksdb(bench, &mut findings).await?;
-    from_servers(bench, &mut findings).await?;
     findings.notes.push("What a sync holds in memory is bounded by `tests/memory.rs`.".to_owned());
     Ok(findings)
 }
 
 #[cfg(not(feature = "servers"))]
 #[expect(clippy::unused_async, reason = "it is called as where it is built")]
-async fn from_servers(_: &Bench, findings: &mut Findings) -> Result<()> {
+async fn from_servers(_: &Bench) -> Result<Findings> {
+    let mut findings = Findings::default();
     for what in ["Postgres to redb", "S3 to redb"] {
         let why = "not built: `cargo xtask bench --with servers` has it".to_owned();
         findings.missing.push(crate::report::Missing { what: what.to_owned(), why });
     }
-    Ok(())
+    Ok(findings)
 }
 
 #[cfg(feature = "servers")]
-async fn from_servers(bench: &Bench, findings: &mut Findings) -> Result<()> {
-    postgres::run(bench, findings).await?;
-    s3::run(bench, findings).await
+async fn from_servers(bench: &Bench) -> Result<Findings> {
+    let mut findings = Findings::default();
+    postgres::run(bench, &mut findings).await?;
+    s3::run(bench, &mut findings).await?;
+    Ok(findings)
 }
 
 /// Keys a second since `begun`.
