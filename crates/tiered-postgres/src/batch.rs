@@ -7,8 +7,8 @@ use sqlx::{Connection as _, PgConnection, Row as _};
 use tiered_core::adapter::BatchOutcomes;
 use tiered_core::adapter::precondition_failed;
 use tiered_core::{
-    Action, Applied, Atomicity, Batch, Deleted, Entry, Key, Operation, Precondition, Result, Version,
-    Written, adapter,
+    Action, Applied, Atomicity, Batch, Deleted, Entry, Error, ErrorKind, Key, Operation, Outcome,
+    Precondition, Result, Version, Written, adapter,
 };
 
 use crate::client::Purpose;
@@ -18,9 +18,13 @@ use crate::store::PostgresStore;
 use crate::write::{announcement, too_late};
 
 /// A statement takes at most so many bytes of values and so many operations; a larger batch is a transaction of
-/// several. Postgres takes a message of 1 GiB at most, and holds it in memory.
-const STATEMENT_BYTES: usize = 32 << 20;
+/// several, and the larger value of a put is sent in chunks. Postgres takes a message of 1 GiB at most, and holds it in
+/// memory.
+pub(crate) const STATEMENT_BYTES: usize = 32 << 20;
 const STATEMENT_OPERATIONS: usize = 10_000;
+
+/// The largest value in a batch, in bytes: it is one parameter of one statement.
+const ROW: u64 = 900 << 20;
 
 /// One operation, stamped.
 #[derive(Clone)]
@@ -124,7 +128,10 @@ impl PostgresStore {
     pub(crate) async fn apply_batch(&self, batch: Batch) -> Result<BatchOutcomes> {
         self.check_open(Operation::Apply)?;
         let alone = batch.atomicity() == Atomicity::PerItem;
-        let (batch, refused) = batch.checked(|key, action| self.0.capabilities.check_action(key, action))?;
+        let (batch, refused) = batch.checked(|key, action| {
+            self.0.capabilities.check_action(key, action)?;
+            check_row(action)
+        })?;
         if batch.is_empty() {
             return Ok(refused.among(Vec::new()));
         }
@@ -193,6 +200,19 @@ impl PostgresStore {
             }
         }
         Err(too_late())
+    }
+}
+
+fn check_row(action: &Action) -> Result<()> {
+    match action {
+        Action::Put(put) if put.value.len() as u64 > ROW => {
+            let message = format!(
+                "the value has {} bytes; a batch in postgres takes values of {ROW} at most; put it alone, or split it",
+                put.value.len()
+            );
+            Err(Error::new(ErrorKind::TooLarge, message).outcome_is(Outcome::NotApplied))
+        }
+        Action::Put(_) | Action::Delete(_) => Ok(()),
     }
 }
 

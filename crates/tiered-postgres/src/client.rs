@@ -35,6 +35,8 @@ const BROKEN: u32 = 3;
 pub(crate) enum Purpose {
     Read,
     Write,
+    /// A write that is the same however often it is carried out, and overtakes none.
+    Repeatable,
 }
 
 /// How the pool makes a connection, and tries one that has rested.
@@ -155,10 +157,10 @@ impl Client {
                     tokio::time::sleep(Duration::from_millis(1 << conflicts)).await;
                 }
                 Attempt::Failed(error)
-                    if purpose == Purpose::Read && error::is_lost(&error) && broken < BROKEN =>
+                    if purpose != Purpose::Write && error::is_lost(&error) && broken < BROKEN =>
                 {
                     broken += 1;
-                    tracing::debug!(%error, "a read is tried again on another connection");
+                    tracing::debug!(%error, "a statement is sent again on another connection");
                 }
                 Attempt::Failed(error) => return Err(error::sent(error)),
             }

@@ -61,9 +61,9 @@ pub struct PostgresConfig {
 impl PostgresConfig {
     /// The timeouts that are taken: a key whose write has an unknown outcome stays closed for two of them.
     const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(24);
-    /// Largest [`max_value`](Self::max_value): Postgres moves a row in messages of less than 1 GiB.
-    pub const MAX_VALUE: u64 = 900 << 20;
-    /// The default `max_value`: the server holds a whole row in memory, more than once.
+    /// Largest [`max_value`](Self::max_value), 1 TiB: a table of Postgres takes 32 TiB.
+    pub const MAX_VALUE: u64 = 1 << 40;
+    /// The default `max_value`, 256 MiB: a value that is read whole is held in memory.
     pub const DEFAULT_MAX_VALUE: u64 = 256 << 20;
 
     /// From a URL in libpq's format, `postgres://user:password@host:port/database`, with the driver's parameters
@@ -159,14 +159,15 @@ impl PostgresConfig {
         self
     }
 
-    /// How often expired rows are removed; a minute by default, `None` for never; longer than zero. Reads hide them anyway.
+    /// How often expired rows are removed, and the chunks of values that were replaced, deleted, or given up while they
+    /// were uploaded; a minute by default, `None` for never; longer than zero. Reads hide them anyway.
     #[must_use]
     pub fn sweep(mut self, every: Option<Duration>) -> Self {
         self.sweep = every;
         self
     }
 
-    /// The largest value, in bytes; at most [`Self::MAX_VALUE`].
+    /// The largest value, in bytes; at most [`Self::MAX_VALUE`]. In a batch a value has at most 900 MiB.
     #[must_use]
     pub fn max_value(mut self, bytes: u64) -> Self {
         self.max_value = bytes;

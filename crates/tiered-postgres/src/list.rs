@@ -1,13 +1,15 @@
 //! Listings: page by page, each by a statement of its own, so that the server keeps nothing between them.
 
+use std::sync::Arc;
+
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use sqlx::postgres::PgRow;
 use tiered_core::adapter::{Tombstones, prefix_end};
-use tiered_core::{ListOptions, ListStream, Listed, Operation, Result};
+use tiered_core::{Entry, ListOptions, ListStream, Listed, Operation, Result};
 use tokio::task::JoinHandle;
 
 use crate::client::{Purpose, gone};
-use crate::row::{self, now};
+use crate::row::{self, Found, Stored, now};
 use crate::store::PostgresStore;
 
 /// Keys in a page: some hundred kilobytes, one round trip.
@@ -128,9 +130,15 @@ fn bounds(options: &ListOptions) -> (Vec<u8>, Vec<u8>) {
 }
 
 fn listed(row: &PgRow) -> Result<Listed> {
-    let (key, entry, metadata) = row::entry(row)?;
-    let value = entry.map(|entry| entry.verify().map(|()| entry.into_value())).transpose();
-    let value = value.map_err(|error| error.for_key(&key))?;
+    let (key, Found { metadata, stored }) = row::entry(row)?;
+    let value = match stored {
+        Stored::Here(value) => {
+            let entry = Entry::from_parts(value, Arc::clone(&metadata));
+            entry.verify().map_err(|error| error.for_key(&key))?;
+            Some(entry.into_value())
+        }
+        Stored::Apart(_) | Stored::Unread => None,
+    };
     Ok(Listed::with_metadata(key, metadata).with_value(value))
 }
 

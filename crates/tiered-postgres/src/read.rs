@@ -4,21 +4,21 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::TryStreamExt as _;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use tiered_core::adapter::{Reads, clamp_range};
-use tiered_core::{
-    ByteStream, Entry, Error, ErrorKind, Key, Lookup, Metadata, Operation, Read, ReadOptions, Result, Slices,
-};
+use tiered_core::{Entry, Key, Lookup, Metadata, Operation, Read, ReadOptions, Result, Slices, Version};
 
+use crate::chunks::missing;
 use crate::client::Purpose;
-use crate::row::{self, now};
+use crate::row::{self, Content, Found, Stored, now};
 use crate::sql::Statement;
 use crate::store::PostgresStore;
+use crate::stream::replaced;
 
-/// A larger value is streamed in parts of this size, each a statement of its own.
-const PART: usize = 4 << 20;
+/// Times that a value is looked for whose chunks were gone: each time its entry was replaced.
+const ATTEMPTS: usize = 8;
 
 /// A position or a length in a value, as `substr` takes it.
 fn position(bytes: u64) -> i32 {
@@ -39,25 +39,42 @@ impl PostgresStore {
 
     pub(crate) async fn load_entry(&self, key: &Key, options: &ReadOptions) -> Result<Read> {
         self.check_open(Operation::Load)?;
-        let query = Query::Load {
-            statement: match options.range {
-                Some(_) => self.0.statements.load_range.clone(),
-                None => self.0.statements.load.clone(),
-            },
-            key: key.clone(),
-            now: now(self.0.stamp.now()),
-            known: options.unless.as_ref().map(|known| known.version.to_string()),
-            wanted: options.if_version.as_ref().map(|known| known.version.to_string()),
-            range: options.range.as_ref().map(|range| {
-                let length = range.end.saturating_sub(range.start);
-                (position(range.start.saturating_add(1)), position(length))
-            }),
+        let statement = match options.range {
+            Some(_) => &self.0.statements.load_range,
+            None => &self.0.statements.load,
         };
-        let Some(row) = self.row(Purpose::Read, query).await? else {
-            return Ok(Read::from_store(Lookup::Absent));
-        };
-        let (_, entry, metadata) = row::entry(&row)?;
-        self.answer(entry, &metadata, options)
+        let range = options.range.as_ref().map(|range| {
+            let length = range.end.saturating_sub(range.start);
+            (position(range.start.saturating_add(1)), position(length))
+        });
+        let mut gone = None;
+        for _ in 0..ATTEMPTS {
+            let part = Part::Range(range);
+            let Some(row) = self.row(Purpose::Read, self.conditional(statement, key, options, part)).await?
+            else {
+                return Ok(Read::from_store(Lookup::Absent));
+            };
+            let (_, Found { metadata, stored }) = row::entry(&row)?;
+            if let Some(read) = self.judge_read(&metadata, options) {
+                return Ok(read);
+            }
+            let all = 0..metadata.size;
+            let range = clamp_range(options.range.as_ref().unwrap_or(&all), metadata.size)?;
+            let value = match stored {
+                Stored::Here(value) => Some(value),
+                Stored::Unread => return Ok(Read::from_store(Lookup::Unchanged)),
+                Stored::Apart(content) => {
+                    look_again(&mut gone, content, self.assembled(content, &range).await?)?
+                }
+            };
+            let Some(value) = value else { continue };
+            let entry = Entry::from_parts(value, metadata);
+            if options.range.is_none() {
+                entry.verify()?;
+            }
+            return Ok(Read::from_store(Lookup::Found(entry)));
+        }
+        Err(replaced())
     }
 
     /// All ranges of one row.
@@ -68,59 +85,95 @@ impl PostgresStore {
         options: &ReadOptions,
     ) -> Result<Read<Slices>> {
         self.check_open(Operation::Load)?;
-        let query = Query::Slices {
-            statement: self.0.statements.load_slices.clone(),
+        let starts: Vec<i32> = ranges.iter().map(|range| position(range.start.saturating_add(1))).collect();
+        let lengths: Vec<i32> =
+            ranges.iter().map(|range| position(range.end.saturating_sub(range.start))).collect();
+        let mut gone = None;
+        for _ in 0..ATTEMPTS {
+            let part = Part::Slices(starts.clone(), lengths.clone());
+            let query = self.conditional(&self.0.statements.load_slices, key, options, part);
+            let Some(row) = self.row(Purpose::Read, query).await? else {
+                return Ok(Read::from_store(Lookup::Absent));
+            };
+            let (_, Found { metadata, stored }) = row::metadata(&row)?;
+            if let Some(read) = self.judge_read(&metadata, options) {
+                return read.try_map(|_| Ok(Slices::new(metadata, Vec::new())));
+            }
+            let clamped =
+                ranges.iter().map(|range| clamp_range(range, metadata.size)).collect::<Result<Vec<_>>>()?;
+            let values = match stored {
+                Stored::Apart(content) => {
+                    look_again(&mut gone, content, self.pieces(content, &clamped).await?)?
+                }
+                Stored::Here(_) | Stored::Unread => {
+                    let values: Vec<Vec<u8>> = row.try_get(row::VALUE).map_err(|_| row::damaged("value"))?;
+                    Some(values.into_iter().map(Bytes::from).collect())
+                }
+            };
+            let Some(values) = values else { continue };
+            return Ok(Read::from_store(Lookup::Found(Slices::new(metadata, values))));
+        }
+        Err(replaced())
+    }
+
+    /// The answer of a read for whose conditions the value does not matter; `None` where it does.
+    fn judge_read(&self, metadata: &Metadata, options: &ReadOptions) -> Option<Read> {
+        let answer = if !metadata.is_visible(self.0.stamp.now(), options.tombstones) {
+            Lookup::Absent
+        } else if options.excludes(&metadata.version) {
+            Lookup::Changed
+        } else if options.unless.as_ref().is_some_and(|known| known.version == metadata.version) {
+            Lookup::Unchanged
+        } else {
+            return None;
+        };
+        Some(Read::from_store(answer))
+    }
+
+    fn conditional(&self, statement: &Statement, key: &Key, options: &ReadOptions, part: Part) -> Query {
+        Query::Load {
+            statement: statement.clone(),
             key: key.clone(),
             now: now(self.0.stamp.now()),
             known: options.unless.as_ref().map(|known| known.version.to_string()),
             wanted: options.if_version.as_ref().map(|known| known.version.to_string()),
-            starts: ranges.iter().map(|range| position(range.start.saturating_add(1))).collect(),
-            lengths: ranges.iter().map(|range| position(range.end.saturating_sub(range.start))).collect(),
-        };
-        let Some(row) = self.row(Purpose::Read, query).await? else {
-            return Ok(Read::from_store(Lookup::Absent));
-        };
-        let (_, metadata) = row::metadata(&row)?;
-        let metadata = Arc::new(metadata);
-        let values: Option<Vec<Vec<u8>>> = row.try_get(11).map_err(|_| row::damaged("value"))?;
-        // Conditions and visibility are judged as for any read.
-        let empty = values.is_some().then(|| Entry::from_parts(Bytes::new(), Arc::clone(&metadata)));
-        let options = options.clone().range(0..0);
-        self.answer(empty, &metadata, &options)?.try_map(|_| {
-            ranges.iter().try_for_each(|range| clamp_range(range, metadata.size).map(drop))?;
-            let values = values.unwrap_or_default().into_iter().map(Bytes::from).collect();
-            Ok(Slices::new(Arc::clone(&metadata), values))
-        })
+            part,
+        }
     }
 
-    /// The answer for a row; no entry is one of another version, or an unchanged one.
-    fn answer(&self, entry: Option<Entry>, metadata: &Arc<Metadata>, options: &ReadOptions) -> Result<Read> {
-        if !metadata.is_visible(self.0.stamp.now(), options.tombstones) {
-            return Ok(Read::from_store(Lookup::Absent));
-        }
-        if options.excludes(&metadata.version) {
-            return Ok(Read::from_store(Lookup::Changed));
-        }
-        let Some(entry) = entry else { return Ok(Read::from_store(Lookup::Unchanged)) };
-        if let Some(range) = &options.range {
-            clamp_range(range, metadata.size)?;
-        } else {
-            entry.verify()?;
-        }
-        Ok(Read::from_store(Lookup::Found(entry)))
-    }
-
-    pub(crate) async fn head_entry(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
-        self.check_open(Operation::Load)?;
+    /// What the row of a key says, without its value.
+    pub(crate) async fn look(&self, key: &Key) -> Result<Option<Found>> {
         let query = Query::Head {
             statement: self.0.statements.head.clone(),
             key: key.clone(),
             now: now(self.0.stamp.now()),
         };
-        let Some(row) = self.row(Purpose::Read, query).await? else { return Ok(None) };
-        let (_, metadata) = row::metadata(&row)?;
-        let visible = metadata.is_visible(self.0.stamp.now(), options.tombstones);
-        Ok(visible.then(|| Arc::new(metadata)))
+        let row = self.row(Purpose::Read, query).await?;
+        row.map(|row| row::metadata(&row).map(|(_, found)| found)).transpose()
+    }
+
+    pub(crate) async fn head_entry(&self, key: &Key, options: &ReadOptions) -> Result<Option<Arc<Metadata>>> {
+        self.check_open(Operation::Load)?;
+        let found = self.look(key).await?.map(|found| found.metadata);
+        Ok(found.filter(|metadata| metadata.is_visible(self.0.stamp.now(), options.tombstones)))
+    }
+
+    /// A part of a value that lies in its row; `None` where it is not there any longer.
+    pub(crate) async fn part_of_row(
+        &self,
+        key: &Key,
+        version: &Version,
+        part: &Range<u64>,
+    ) -> Result<Option<Bytes>> {
+        let query = Query::Part {
+            statement: self.0.statements.part.clone(),
+            key: key.clone(),
+            version: version.to_string(),
+            from: position(part.start + 1),
+            length: position(part.end - part.start),
+        };
+        let row = self.row(Purpose::Read, query).await?;
+        Ok(row.and_then(|row| row.try_get::<Vec<u8>, _>(0).ok()).map(Bytes::from))
     }
 
     pub(crate) async fn load_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Reads> {
@@ -130,27 +183,33 @@ impl PostgresStore {
         wanted.dedup();
         let wanted = Arc::new(wanted);
         let found = self.find(Arc::clone(&wanted)).await?;
-        let answer = |key: &Key| {
-            let entry = match wanted.binary_search(key).ok().and_then(|place| found.get(place)) {
-                Some(Ok(entry)) => entry.clone(),
-                Some(Err(error)) => return Err(error.clone().for_key(key)),
-                None => None,
+        let mut reads = Vec::with_capacity(keys.len());
+        for key in keys {
+            let read = match wanted.binary_search(key).ok().and_then(|place| found.get(place)) {
+                Some(Ok(Some(Found { metadata, stored }))) => match stored {
+                    Stored::Here(value) => {
+                        let entry = Entry::from_parts(value.clone(), Arc::clone(metadata));
+                        tiered_core::adapter::answer(Some(entry), self.0.stamp.now(), options)
+                    }
+                    Stored::Apart(_) | Stored::Unread => self.load_entry(key, options).await,
+                },
+                Some(Err(error)) => Err(error.clone()),
+                Some(Ok(None)) | None => Ok(Read::from_store(Lookup::Absent)),
             };
-            let read = tiered_core::adapter::answer(entry, self.0.stamp.now(), options);
-            read.map_err(|error| error.for_key(key))
-        };
-        Ok(keys.iter().map(answer).collect())
+            reads.push(read.map_err(|error| error.for_key(key)));
+        }
+        Ok(reads)
     }
 
-    /// The entries of keys that are all different, in their order. A row is read and checked while the server sends the next
+    /// The rows of keys that are all different, in their order. A row is read and checked while the server sends the next
     /// ones.
-    async fn find(&self, wanted: Arc<Vec<Key>>) -> Result<Vec<Result<Option<Entry>>>> {
+    async fn find(&self, wanted: Arc<Vec<Key>>) -> Result<Vec<Result<Option<Found>>>> {
         let (statement, now) = (self.0.statements.load_many.clone(), now(self.0.stamp.now()));
         let found = self.0.client.run(Purpose::Read, move |connection| {
             let (statement, wanted) = (statement.clone(), Arc::clone(&wanted));
             Box::pin(async move {
                 let keys: Vec<&[u8]> = wanted.iter().map(|key| key.as_str().as_bytes()).collect();
-                let mut found: Vec<Result<Option<Entry>>> = wanted.iter().map(|_| Ok(None)).collect();
+                let mut found: Vec<Result<Option<Found>>> = wanted.iter().map(|_| Ok(None)).collect();
                 let mut rows = statement.query().bind(keys).bind(now).fetch(connection);
                 while let Some(row) = rows.try_next().await? {
                     // Places are counted from 1.
@@ -163,38 +222,6 @@ impl PostgresStore {
             })
         });
         found.await
-    }
-
-    pub(crate) async fn stream_entry(
-        &self,
-        key: &Key,
-        options: &ReadOptions,
-    ) -> Result<Option<(Arc<Metadata>, ByteStream)>> {
-        let Some(metadata) = self.head_entry(key, options).await? else { return Ok(None) };
-        let all = 0..metadata.size;
-        let range = clamp_range(options.range.as_ref().unwrap_or(&all), metadata.size)?;
-        let (store, key, version) = (self.clone(), key.clone(), metadata.version.to_string());
-        let parts = range.clone().step_by(PART).map(move |start| start..range.end.min(start + PART as u64));
-        let body = stream::iter(parts).then(move |part| {
-            let (store, key, version) = (store.clone(), key.clone(), version.clone());
-            async move {
-                let query = Query::Part {
-                    statement: store.0.statements.part.clone(),
-                    key: key.clone(),
-                    version,
-                    from: position(part.start + 1),
-                    length: position(part.end - part.start),
-                };
-                let failed = |error: Error| store.failed(error, Operation::Load).for_key(&key);
-                let row = store.row(Purpose::Read, query).await.map_err(failed)?;
-                let part = row.and_then(|row| row.try_get::<Vec<u8>, _>(0).ok()).map(Bytes::from);
-                part.ok_or_else(|| {
-                    let message = "the entry was replaced while it was read in parts; read it again";
-                    failed(Error::new(ErrorKind::Unavailable, message))
-                })
-            }
-        });
-        Ok(Some((metadata, Box::pin(body))))
     }
 
     pub(crate) async fn list_marks(&self, prefix: &str) -> Result<Vec<String>> {
@@ -221,17 +248,34 @@ impl PostgresStore {
     }
 }
 
-/// An entry whose value is as its checksum says.
-fn verified((entry, _): (Option<Entry>, Arc<Metadata>)) -> Result<Option<Entry>> {
-    if let Some(entry) = &entry {
-        entry.verify()?;
+/// What was read of a value in chunks. Where nothing was, its entry was replaced and is to be read again. One that is
+/// still there, and whose value is gone for the second time, is damaged.
+fn look_again<T>(gone: &mut Option<Content>, content: Content, read: Option<T>) -> Result<Option<T>> {
+    if read.is_none() && gone.replace(content) == Some(content) {
+        return Err(missing());
     }
-    Ok(entry)
+    Ok(read)
+}
+
+/// What a row says, where its value is as its checksum says.
+fn verified(found: Found) -> Result<Option<Found>> {
+    if let Stored::Here(value) = &found.stored {
+        Entry::from_parts(value.clone(), Arc::clone(&found.metadata)).verify()?;
+    }
+    Ok(Some(found))
 }
 
 /// The row of a mark. A mark's name has no colon, so it is never the schema's.
 pub(crate) fn mark_row(name: &str) -> String {
     format!("mark:{name}")
+}
+
+/// What is read of a value, where it lies in its row.
+enum Part {
+    /// The whole, or where a range begins and its length.
+    Range(Option<(i32, i32)>),
+    /// Where ranges begin, and their lengths.
+    Slices(Vec<i32>, Vec<i32>),
 }
 
 /// A statement that answers in one row at most, and its parameters.
@@ -243,16 +287,7 @@ enum Query {
         /// The version whose value is not wanted, and the only one whose value is.
         known: Option<String>,
         wanted: Option<String>,
-        range: Option<(i32, i32)>,
-    },
-    Slices {
-        statement: Statement,
-        key: Key,
-        now: i64,
-        known: Option<String>,
-        wanted: Option<String>,
-        starts: Vec<i32>,
-        lengths: Vec<i32>,
+        part: Part,
     },
     Head {
         statement: Statement,
@@ -275,18 +310,14 @@ enum Query {
 impl Query {
     fn build(&self) -> crate::sql::Query<'_> {
         match self {
-            Self::Load { statement, key, now, known, wanted, range } => {
+            Self::Load { statement, key, now, known, wanted, part } => {
                 let query =
                     statement.query().bind(key.as_str().as_bytes()).bind(now).bind(known).bind(wanted);
-                match range {
-                    Some((from, length)) => query.bind(from).bind(length),
-                    None => query,
+                match part {
+                    Part::Range(Some((from, length))) => query.bind(from).bind(length),
+                    Part::Range(None) => query,
+                    Part::Slices(starts, lengths) => query.bind(starts).bind(lengths),
                 }
-            }
-            Self::Slices { statement, key, now, known, wanted, starts, lengths } => {
-                let query =
-                    statement.query().bind(key.as_str().as_bytes()).bind(now).bind(known).bind(wanted);
-                query.bind(starts).bind(lengths)
             }
             Self::Head { statement, key, now } => statement.query().bind(key.as_str().as_bytes()).bind(now),
             Self::Part { statement, key, version, from, length } => {

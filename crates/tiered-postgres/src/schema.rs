@@ -11,8 +11,9 @@ use crate::config::{Limits, PostgresConfig};
 use crate::sql::Query;
 
 /// What brings the tables from one version to the next: entry `n` makes version `n + 1`. They are never changed once
-/// published, only added to. `{table}` and `{meta}` are the quoted names, `{index}` the quoted name of an index.
-const MIGRATIONS: [&str; 2] = [
+/// published, only added to. `{table}`, `{meta}`, `{chunks}` and `{loose}` are the quoted names of tables, `{index}` that of
+/// an index, `{release}` that of a function.
+const MIGRATIONS: [&str; 3] = [
     "CREATE TABLE {meta} (name text COLLATE \"C\" PRIMARY KEY, value bytea NOT NULL);
      CREATE TABLE {table} (
          key bytea PRIMARY KEY,
@@ -29,35 +30,94 @@ const MIGRATIONS: [&str; 2] = [
      );
      ALTER TABLE {table} ALTER COLUMN value SET STORAGE EXTERNAL",
     "CREATE INDEX {index} ON {table} (expires_at) WHERE expires_at IS NOT NULL",
+    // A row without a value has it in chunks. A program from before this version that still runs writes rows with values,
+    // and cannot read one without: it reports it as damaged.
+    //
+    // Whatever removes or replaces such a row marks its chunks in the same transaction. They stay for another 60 s, for
+    // those who are reading them.
+    "ALTER TABLE {table} ALTER COLUMN value DROP NOT NULL, ADD COLUMN content bytea, ADD COLUMN size bigint;
+     CREATE TABLE {chunks} (
+         content bytea NOT NULL,
+         start bigint NOT NULL,
+         data bytea NOT NULL,
+         PRIMARY KEY (content, start)
+     );
+     ALTER TABLE {chunks} ALTER COLUMN data SET STORAGE EXTERNAL;
+     CREATE TABLE {loose} (
+         content bytea PRIMARY KEY,
+         bytes bigint NOT NULL,
+         ends double precision NOT NULL,
+         doomed boolean NOT NULL DEFAULT false
+     );
+     CREATE FUNCTION {release}() RETURNS trigger LANGUAGE plpgsql AS $release$
+     BEGIN
+         INSERT INTO {loose} (content, bytes, ends)
+             VALUES (OLD.content, coalesce(OLD.size, 0), extract(epoch FROM clock_timestamp())::float8 + 60)
+             ON CONFLICT (content) DO NOTHING;
+         RETURN NULL;
+     END
+     $release$;
+     CREATE TRIGGER tiered_deleted AFTER DELETE ON {table} FOR EACH ROW
+         WHEN (OLD.value IS NULL AND OLD.content IS NOT NULL) EXECUTE FUNCTION {release}();
+     CREATE TRIGGER tiered_replaced AFTER UPDATE ON {table} FOR EACH ROW
+         WHEN (OLD.value IS NULL AND OLD.content IS NOT NULL
+             AND (NEW.value IS NOT NULL OR NEW.content IS DISTINCT FROM OLD.content))
+         EXECUTE FUNCTION {release}()",
 ];
+
+/// The version from which on there are chunks.
+const CHUNKED: usize = 3;
 
 /// The row of the meta table that holds the schema's version. Marks have other names: theirs have no colon.
 const VERSION: &str = "tiered:schema";
 
-/// The tables' quoted names.
+/// The quoted names of the tables, and of what belongs to them.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     pub(crate) schema: String,
+    /// The entries.
     pub(crate) table: String,
+    /// The schema's version, and marks.
     pub(crate) meta: String,
+    /// The chunks of large values.
+    pub(crate) chunks: String,
+    /// The values in chunks that no row refers to.
+    pub(crate) loose: String,
     index: String,
+    release: String,
 }
 
 impl Names {
     /// The configuration's names, which were checked.
     pub(crate) fn of(config: &PostgresConfig) -> Self {
-        let (schema, table) = (&config.schema, &config.table);
+        Self::new(&config.schema, &config.table)
+    }
+
+    pub(crate) fn new(schema: &str, table: &str) -> Self {
+        let within = |suffix: &str| format!("\"{schema}\".\"{table}{suffix}\"");
         Self {
             schema: format!("\"{schema}\""),
-            table: format!("\"{schema}\".\"{table}\""),
-            meta: format!("\"{schema}\".\"{table}_meta\""),
+            table: within(""),
+            meta: within("_meta"),
+            chunks: within("_chunks"),
+            loose: within("_loose"),
             index: format!("\"{table}_expiry\""),
+            release: within("_release"),
         }
     }
 
     fn fill(&self, template: &str) -> AssertSqlSafe<String> {
-        let filled = template.replace("{table}", &self.table).replace("{meta}", &self.meta);
-        AssertSqlSafe(filled.replace("{index}", &self.index).replace("{schema}", &self.schema))
+        let names = [
+            ("{table}", &self.table),
+            ("{meta}", &self.meta),
+            ("{chunks}", &self.chunks),
+            ("{loose}", &self.loose),
+            ("{index}", &self.index),
+            ("{release}", &self.release),
+            ("{schema}", &self.schema),
+        ];
+        let fill = |text: String, (name, is): (&str, &String)| text.replace(name, is);
+        AssertSqlSafe(names.into_iter().fold(template.to_owned(), fill))
     }
 }
 
@@ -138,7 +198,13 @@ async fn drop_tables(connection: &mut PgConnection, names: &Names) -> Result<Res
         return Ok(Err(error));
     }
     // Views and tables of others that depend on them are a reason to fail, and the server names them.
-    once(names.fill("DROP TABLE {table}, {meta}")).execute(&mut *transaction).await?;
+    let drop = match found {
+        Found::Version(version) if version >= CHUNKED => {
+            "DROP TABLE {table}, {meta}, {chunks}, {loose}; DROP FUNCTION {release}()"
+        }
+        _ => "DROP TABLE {table}, {meta}",
+    };
+    sqlx::raw_sql(names.fill(drop)).execute(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(Ok(()))
 }

@@ -1,8 +1,10 @@
-//! The statements, made once for a table whose name was checked.
+//! The statements, made once for tables whose names were checked.
 //!
 //! Every write carries a deadline of the server's clock and does nothing when it arrives after it: a request that
 //! the network delayed cannot overtake a later one. Each answers in one row: whether it was in time, how many rows it
 //! changed, and the server's clock.
+
+mod values;
 
 use std::sync::Arc;
 
@@ -10,6 +12,8 @@ use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgArguments;
 
 use crate::row::METADATA;
+use crate::schema::Names;
+pub(crate) use values::Values;
 
 /// A query that parameters are bound to.
 pub(crate) type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, PgArguments>;
@@ -60,16 +64,18 @@ pub(crate) struct Statements {
     pub(crate) set_mark: Statement,
     pub(crate) remove_mark: Statement,
     pub(crate) sweep: Statement,
+    /// For values in chunks.
+    pub(crate) values: Values,
 }
 
 const ENTRY: &str =
     "key, version, modified, expires_at, attributes, checksum, value, session, validated, origin, validator";
 
-/// What an upsert replaces: everything but the key.
+/// What an upsert replaces: everything but the key. A column that is not written gets its default.
 const REPLACE: &str = "version = EXCLUDED.version, modified = EXCLUDED.modified, expires_at = EXCLUDED.expires_at, \
     attributes = EXCLUDED.attributes, checksum = EXCLUDED.checksum, value = EXCLUDED.value, \
     session = EXCLUDED.session, validated = EXCLUDED.validated, origin = EXCLUDED.origin, \
-    validator = EXCLUDED.validator";
+    validator = EXCLUDED.validator, content = EXCLUDED.content, size = EXCLUDED.size";
 
 /// Whether the row `old` is unexpired at the parameter `now`. A time beyond the column's range is negative.
 fn unexpired(now: &str) -> String {
@@ -103,11 +109,12 @@ fn guarded(changes: &str, existed: &str, feed: bool) -> String {
     )
 }
 
-/// Whether the row `old` is what a put of this version, checksum and value has written: a writer whose answer was lost
+/// Whether the row `old` is what a put of this version, checksum and size has written: a writer whose answer was lost
 /// recognises its own write. The version alone does not tell: copies of another value may carry it.
-fn own(version: &str, checksum: &str, value: &str) -> String {
+fn own(version: &str, checksum: &str, size: &str) -> String {
     format!(
-        "(old.version = {version} AND old.checksum = {checksum} AND octet_length(old.value) = octet_length({value}))"
+        "(old.version = {version} AND old.checksum = {checksum} \
+         AND coalesce(octet_length(old.value)::bigint, old.size) = {size})"
     )
 }
 
@@ -116,11 +123,11 @@ fn update(table: &str) -> String {
     format!(
         "done AS (UPDATE {table} AS old SET version = $5::text, modified = $6::bigint, \
          expires_at = $7::bigint, attributes = $8::text::jsonb, checksum = $9::bigint, value = $10::bytea, \
-         session = $11::bigint, validated = $12::bigint, origin = $13::smallint, validator = $14::text \
-         FROM guard WHERE guard.ok AND old.key = $4::bytea AND {} AND (old.version = $16::text OR {}) \
+         session = $11::bigint, validated = $12::bigint, origin = $13::smallint, validator = $14::text, \
+         content = NULL, size = NULL FROM guard WHERE guard.ok AND old.key = $4::bytea AND {} AND (old.version = $16::text OR {}) \
          RETURNING 1)",
         live("$15"),
-        own("$5::text", "$9::bigint", "$10::bytea")
+        own("$5::text", "$9::bigint", "octet_length($10::bytea)")
     )
 }
 
@@ -165,9 +172,27 @@ fn lock(table: &str) -> String {
     guarded(&changes, "true", false)
 }
 
+/// Parameter 4 is the mark's name, 5 its value.
+fn set_mark(meta: &str) -> String {
+    let changes = format!(
+        "done AS (INSERT INTO {meta} AS old (name, value) SELECT $4::text, $5::bytea FROM guard \
+         WHERE guard.ok ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value RETURNING 1)"
+    );
+    guarded(&changes, "true", false)
+}
+
+/// As [`set_mark`], without a value.
+fn remove_mark(meta: &str) -> String {
+    let changes = format!(
+        "done AS (DELETE FROM {meta} AS old USING guard WHERE guard.ok AND old.name = $4::text \
+         AND $5::bytea IS NULL RETURNING 1)"
+    );
+    guarded(&changes, "true", false)
+}
+
 impl Statements {
-    /// The statements for `table`, both names quoted.
-    pub(crate) fn new(table: &str, meta: &str, feed: bool, prepared: Prepared) -> Self {
+    pub(crate) fn new(names: &Names, feed: bool, prepared: Prepared) -> Self {
+        let (table, meta) = (names.table.as_str(), names.meta.as_str());
         let text = |text: String| Statement { text: Arc::from(text), prepared };
         let metadata = METADATA;
         let insert = format!(
@@ -191,7 +216,10 @@ impl Statements {
         let delete_matches = format!(" AND {} AND old.version = $6::text", live("$5"));
         let unexpired = unexpired("$2");
         let value = |part: &str| {
-            format!("CASE WHEN old.version = $3::text OR old.version <> $4::text THEN NULL ELSE {part} END")
+            format!(
+                "CASE WHEN old.value IS NULL OR old.version = $3::text OR old.version <> $4::text THEN NULL \
+                 ELSE {part} END"
+            )
         };
         // Each part in its place.
         let parts = value(
@@ -231,7 +259,7 @@ impl Statements {
             put_absent: put(format!(
                 " WHERE NOT {} OR {}",
                 live("$15"),
-                own("EXCLUDED.version", "EXCLUDED.checksum", "EXCLUDED.value")
+                own("EXCLUDED.version", "EXCLUDED.checksum", "octet_length(EXCLUDED.value)")
             )),
             put_matches: text(guarded(&update(table), "true", feed)),
             delete: delete(""),
@@ -239,7 +267,7 @@ impl Statements {
             apply: text(apply(table, feed)),
             lock: text(lock(table)),
             judge: text(format!(
-                "SELECT key, version, {}, checksum, octet_length(value)::bigint FROM {table} AS old \
+                "SELECT key, version, {}, checksum, coalesce(octet_length(value)::bigint, size) FROM {table} AS old \
                  WHERE key IN {} ORDER BY key",
                 live("$2"),
                 given("$1")
@@ -248,26 +276,13 @@ impl Statements {
             list_marks: text(format!(
                 "SELECT name FROM {meta} WHERE left(name, length($1::text)) = $1::text ORDER BY name COLLATE \"C\""
             )),
-            set_mark: text(guarded(
-                &format!(
-                    "done AS (INSERT INTO {meta} AS old (name, value) SELECT $4::text, $5::bytea FROM guard \
-                     WHERE guard.ok ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value RETURNING 1)"
-                ),
-                "true",
-                false,
-            )),
-            remove_mark: text(guarded(
-                &format!(
-                    "done AS (DELETE FROM {meta} AS old USING guard WHERE guard.ok AND old.name = $4::text \
-                     AND $5::bytea IS NULL RETURNING 1)"
-                ),
-                "true",
-                false,
-            )),
+            set_mark: text(set_mark(meta)),
+            remove_mark: text(remove_mark(meta)),
             sweep: text(format!(
                 "DELETE FROM {table} WHERE key IN (SELECT key FROM {table} WHERE expires_at BETWEEN 0 AND $1::bigint \
                  ORDER BY expires_at LIMIT $2::bigint FOR UPDATE SKIP LOCKED)"
             )),
+            values: Values::new(names, feed, prepared),
         }
     }
 }
@@ -281,7 +296,7 @@ mod tests {
     #[test]
     fn no_statement_compares_each_row_with_each_key() {
         for feed in [false, true] {
-            let statements = Statements::new("t", "m", feed, Prepared::Kept);
+            let statements = Statements::new(&Names::new("s", "t"), feed, Prepared::Kept);
             let text = format!("{statements:?}");
             assert!(text.contains("IN (SELECT unnest("), "{text}");
             assert!(!text.contains("ANY("), "{text}");
@@ -291,7 +306,7 @@ mod tests {
     /// A plan for any parameters cannot go by the index where a bound may be missing: each page would read all rows before it.
     #[test]
     fn a_page_of_a_listing_is_between_two_keys_that_are_always_given() {
-        let statements = Statements::new("t", "m", true, Prepared::Kept);
+        let statements = Statements::new(&Names::new("s", "t"), true, Prepared::Kept);
         let list = &statements.list.text;
         assert!(list.contains("WHERE key >= $1::bytea AND key < $3::bytea AND"), "{list}");
         assert!(!list.contains("OR key"), "{list}");

@@ -88,7 +88,7 @@ impl PostgresStore {
         let prepared = if config.is_pooled() { Prepared::Unnamed } else { Prepared::Kept };
         let inner = Arc::new(Inner {
             client,
-            statements: Statements::new(&names.table, &names.meta, config.has_feed(), prepared),
+            statements: Statements::new(&names, config.has_feed(), prepared),
             capabilities,
             stamp: config.stamp.clone(),
             channel: config.has_feed().then(|| config.channel()),
@@ -102,7 +102,9 @@ impl PostgresStore {
         Ok(Self(inner))
     }
 
-    /// Removes expired rows now, as the background task does periodically; returns their number.
+    /// Removes expired rows now, as the background task does periodically; returns their number. Values in chunks are
+    /// removed as well that were replaced or deleted a minute ago, or whose upload has given no sign for longer than it
+    /// may.
     ///
     /// # Errors
     /// The server's.
@@ -194,15 +196,9 @@ impl Store for PostgresStore {
     }
 
     async fn put_stream(&self, key: &Key, put: Put, body: ByteStream) -> Result<Written> {
-        self.0
-            .capabilities
-            .check_key(key)
-            .map_err(|error| self.failed(error, Operation::Put).for_key(key))?;
-        let value = tiered_core::adapter::collect(&self.0.capabilities, body).await;
-        let value = value.map_err(|error| self.failed(error, Operation::Put).for_key(key))?;
-        let mut put = put;
-        put.value = value;
-        self.put(key, put).await
+        self.put_streamed(key, put, body)
+            .await
+            .map_err(|error| self.failed(error, Operation::Put).for_key(key))
     }
 
     async fn claim(&self, _scope: &Scope) -> Result<Claim> {

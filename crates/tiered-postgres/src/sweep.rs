@@ -1,4 +1,4 @@
-//! Removing what has expired.
+//! Removing what has expired, and values that no row refers to.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -6,13 +6,14 @@ use std::time::Duration;
 use tiered_core::Result;
 
 use crate::client::Purpose;
+use crate::reclaim;
 use crate::row::now;
 use crate::store::Inner;
 
 /// Rows in one statement: few enough that its locks are held for milliseconds.
 const BATCH: i64 = 1_000;
 
-/// Removes expired rows periodically until the store is closed or dropped.
+/// Removes expired rows, and values that no row refers to, periodically until the store is closed or dropped.
 pub(crate) fn start(inner: &Arc<Inner>, every: Duration) {
     let leaving = inner.leaving.clone();
     let runtime = inner.client.runtime().clone();
@@ -29,15 +30,21 @@ pub(crate) fn start(inner: &Arc<Inner>, every: Duration) {
                 Ok(0) => {}
                 Ok(rows) => tracing::debug!(rows, "expired rows were removed"),
                 Err(error) => {
-                    tracing::warn!(error = %error.chain(), "removing expired rows failed; it is retried");
+                    tracing::warn!(error = %error.chain(), "removing what is not needed any longer failed; it is retried");
                 }
             }
         }
     });
 }
 
-/// Removes expired rows; returns how many.
+/// Removes expired rows, and values that no row refers to; returns how many rows.
 pub(crate) async fn sweep(inner: &Inner) -> Result<u64> {
+    let removed = expired(inner).await?;
+    reclaim::sweep(inner).await?;
+    Ok(removed)
+}
+
+async fn expired(inner: &Inner) -> Result<u64> {
     let mut removed = 0;
     loop {
         let (statement, now) = (inner.statements.sweep.clone(), now(inner.stamp.now()));

@@ -11,6 +11,7 @@ use tiered_core::{
     Written,
 };
 
+use crate::batch::STATEMENT_BYTES;
 use crate::client::Purpose;
 use crate::read::mark_row;
 use crate::row::{Record, now};
@@ -37,10 +38,21 @@ pub(crate) fn announcement(key: &Key, version: Option<&Version>) -> String {
 }
 
 impl PostgresStore {
-    /// Runs a write that carries its deadline. The server's clock may have been set since it was last seen: a
-    /// statement that it refused is sent once more with what it says now.
+    /// Runs a write that carries its deadline, and is never repeated.
     pub(crate) async fn write(
         &self,
+        statement: &Statement,
+        announcements: Announcements,
+        bind: impl for<'q> Fn(Query<'q>) -> Query<'q> + Clone + Send + Sync + 'static,
+    ) -> Result<Answer> {
+        self.send(Purpose::Write, statement, announcements, bind).await
+    }
+
+    /// Runs a write that carries its deadline. The server's clock may have been set since it was last seen: a
+    /// statement that it refused is sent once more with what it says now.
+    pub(crate) async fn send(
+        &self,
+        purpose: Purpose,
         statement: &Statement,
         announcements: Announcements,
         bind: impl for<'q> Fn(Query<'q>) -> Query<'q> + Clone + Send + Sync + 'static,
@@ -52,7 +64,7 @@ impl PostgresStore {
             let row = self
                 .0
                 .client
-                .run(Purpose::Write, move |connection| {
+                .run(purpose, move |connection| {
                     let (statement, bind) = (statement.clone(), bind.clone());
                     let (announcements, channel) = (Arc::clone(&announcements), channel.clone());
                     Box::pin(async move {
@@ -93,6 +105,9 @@ impl PostgresStore {
         self.0.capabilities.check_value(put.value.len() as u64)?;
         self.0.capabilities.check_precondition(&put.precondition, Feature::ConditionalPut)?;
         let entry = self.0.stamp.entry(put);
+        if entry.value().len() > STATEMENT_BYTES {
+            return self.put_apart(key, put.precondition.clone(), &entry).await;
+        }
         let version = entry.version().clone();
         let record = Arc::new(Record::of(key, &entry));
         let statements = &self.0.statements;
@@ -106,12 +121,7 @@ impl PostgresStore {
         let (precondition, now) = (put.precondition.clone(), now(self.0.stamp.now()));
         let announcements = self.announce([announcement(key, Some(&version))]);
         let answer = self.write(statement, announcements, move |query| {
-            let query = bind_record(query, &record);
-            match &precondition {
-                Precondition::None | Precondition::Damaged => query,
-                Precondition::Absent => query.bind(now),
-                Precondition::Matches(version) => query.bind(now).bind(version.to_string()),
-            }
+            bind_condition(bind_row(query, &record, &record.value), &precondition, now)
         });
         match answer.await?.done {
             0 => Err(precondition_failed(key)),
@@ -171,7 +181,8 @@ pub(crate) fn too_late() -> Error {
     .outcome_is(Outcome::NotApplied)
 }
 
-fn bind_record<'q>(query: Query<'q>, record: &Record) -> Query<'q> {
+/// Binds the columns of a row. `value` is the value, or its id where it lies in chunks.
+pub(crate) fn bind_row<'q>(query: Query<'q>, record: &Record, value: &[u8]) -> Query<'q> {
     query
         .bind(record.key.as_str().as_bytes())
         .bind(&record.version)
@@ -179,9 +190,18 @@ fn bind_record<'q>(query: Query<'q>, record: &Record) -> Query<'q> {
         .bind(record.expires_at)
         .bind(&record.attributes)
         .bind(record.checksum)
-        .bind(&record.value[..])
+        .bind(value)
         .bind(record.session)
         .bind(record.validated)
         .bind(record.origin)
         .bind(&record.validator)
+}
+
+/// Binds what a precondition is judged by.
+pub(crate) fn bind_condition<'q>(query: Query<'q>, precondition: &Precondition, now: i64) -> Query<'q> {
+    match precondition {
+        Precondition::None | Precondition::Damaged => query,
+        Precondition::Absent => query.bind(now),
+        Precondition::Matches(version) => query.bind(now).bind(version.to_string()),
+    }
 }

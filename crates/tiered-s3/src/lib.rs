@@ -18,6 +18,7 @@
 
 mod batch;
 mod client;
+mod completion;
 mod config;
 mod error;
 mod head;

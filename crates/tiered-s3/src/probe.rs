@@ -40,7 +40,7 @@ pub(crate) async fn probe(client: &Client, mint: &VersionMint) -> Result<Abiliti
 
 /// Whether a request whose condition does not hold was refused for that. Another refusal says that the server does not
 /// know conditions.
-fn refused<T>(answer: Result<T, Failed>) -> Result<bool> {
+pub(crate) fn refused<T>(answer: Result<T, Failed>) -> Result<bool> {
     match answer {
         Ok(_) => Ok(false),
         Err(Failed::Condition | Failed::Missing) => Ok(true),

@@ -16,8 +16,10 @@ use tiered_core::{
     Written, adapter,
 };
 use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
 
 use crate::client::Client;
+use crate::completion::Completion;
 use crate::config::{BulkDelete, Conditional, Layout, S3Config};
 use crate::error::{Failed, late, torn};
 use crate::probe::{self, Abilities};
@@ -51,6 +53,8 @@ pub(crate) struct Inner {
     pub(crate) config_bulk: BulkDelete,
     /// The way of deleting in bulk that the server turned out to know.
     pub(crate) bulk: AtomicU8,
+    /// What the server keeps of conditions of uploads, once that was probed.
+    pub(crate) completion: OnceCell<Completion>,
     place: String,
     closed: AtomicBool,
 }
@@ -115,6 +119,7 @@ impl S3Store {
             runtime: Handle::current(),
             config_bulk: config.bulk_delete,
             bulk: AtomicU8::new(config.bulk_delete as u8),
+            completion: OnceCell::new(),
             place,
             closed: AtomicBool::new(false),
         })))

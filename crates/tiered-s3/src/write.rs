@@ -11,20 +11,52 @@ use tiered_core::adapter::Checksum;
 use tiered_core::adapter::precondition_failed;
 use tiered_core::{
     Delete, Deleted, Entry, Error, ErrorKind, Existed, Feature, Key, Operation, Outcome, Precondition, Put,
-    Result, Written, adapter,
+    Result, Version, Written, adapter,
 };
 
 use crate::client::{ATTEMPTS, CONFLICTS, is_transient, is_undone, pause};
 use crate::error::Failed;
 use crate::head::{Head, headers};
+use crate::multipart::Staged;
 use crate::store::S3Store;
 
 /// The condition that a server judges.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Guard {
+pub(crate) enum Guard {
     None,
     Absent,
     Etag(String),
+}
+
+/// What a put sends.
+pub(crate) enum Sending<'s> {
+    /// The object as a whole.
+    Whole(&'s Entry),
+    /// The completion of an object whose parts were sent.
+    Parts(&'s Staged),
+}
+
+impl Sending<'_> {
+    fn version(&self) -> &Version {
+        match self {
+            Self::Whole(entry) => entry.version(),
+            Self::Parts(staged) => &staged.version,
+        }
+    }
+
+    fn size(&self) -> u64 {
+        match self {
+            Self::Whole(entry) => entry.size(),
+            Self::Parts(staged) => staged.size,
+        }
+    }
+
+    fn checksum(&self) -> Checksum {
+        match self {
+            Self::Whole(entry) => adapter::checksum_of(entry),
+            Self::Parts(staged) => staged.checksum,
+        }
+    }
 }
 
 impl S3Store {
@@ -40,7 +72,7 @@ impl S3Store {
             Precondition::None => self.put_plainly(key, &entry).await?,
             condition => {
                 self.0.capabilities.require(Feature::ConditionalPut)?;
-                self.put_under(key, &entry, condition).await?;
+                self.put_under(key, &Sending::Whole(&entry), condition).await?;
             }
         }
         Ok(Written::committed(entry.version().clone()))
@@ -92,7 +124,12 @@ impl S3Store {
     }
 
     /// A put under a precondition, repeated until its outcome is known.
-    async fn put_under(&self, key: &Key, entry: &Entry, condition: &Precondition) -> Result<()> {
+    pub(crate) async fn put_under(
+        &self,
+        key: &Key,
+        sending: &Sending<'_>,
+        condition: &Precondition,
+    ) -> Result<()> {
         let mut doubt = Doubt::default();
         let mut guard = match condition {
             Precondition::Absent => Some(Guard::Absent),
@@ -103,7 +140,7 @@ impl S3Store {
         loop {
             let guard = match guard.take() {
                 Some(guard) => guard,
-                None => match self.decide(key, entry, condition).await {
+                None => match self.decide(key, sending, condition).await {
                     Ok(Decision::Send(guard)) => {
                         let twice = |(lost, _): &mut (Guard, Error)| *lost != guard || !self.is_fence(&guard);
                         if let Some((_, error)) = unheard.take_if(twice) {
@@ -117,11 +154,18 @@ impl S3Store {
                     Err(error) => return Err(doubt.error(error)),
                 },
             };
-            match self.send(key, entry, &guard).await {
+            let sent = match sending {
+                Sending::Whole(entry) => self.send(key, entry, &guard).await,
+                Sending::Parts(staged) => self.complete_under(staged, &guard).await,
+            };
+            match sent {
                 Ok(()) => return Ok(()),
                 // Another client was faster, or the answer to our own request was lost: read again.
                 Err(Failed::Condition | Failed::Missing) if doubt.may_meet_others() => {}
-                Err(Failed::Conflict(error)) if doubt.may_meet_others() => {
+                // S3 wants the parts of an upload again after that, and they are gone.
+                Err(Failed::Conflict(error))
+                    if matches!(sending, Sending::Whole(_)) && doubt.may_meet_others() =>
+                {
                     tracing::debug!(error = %error.chain(), "a conditional write is sent again");
                 }
                 Err(Failed::Error(error)) if is_transient(&error) && doubt.may_fail_again() => {
@@ -141,7 +185,7 @@ impl S3Store {
     }
 
     /// Decides what a conditional put does, given the current object.
-    async fn decide(&self, key: &Key, entry: &Entry, condition: &Precondition) -> Result<Decision> {
+    async fn decide(&self, key: &Key, sending: &Sending<'_>, condition: &Precondition) -> Result<Decision> {
         let Some(head) = self.look(key).await? else {
             return Ok(match condition {
                 Precondition::Matches(_) => Decision::Refused,
@@ -149,27 +193,27 @@ impl S3Store {
             });
         };
         let live = head.is_live(self.0.stamp.now());
-        if live && self.is_own(key, &head, entry).await? {
+        if live && self.is_own(key, &head, sending).await? {
             return Ok(Decision::Done);
         }
         let version = Some(&head.version).filter(|_| live);
         Ok(if condition.holds(version) { Decision::Send(Guard::Etag(head.etag)) } else { Decision::Refused })
     }
 
-    /// Whether an object is what a put of `entry` has written: a writer whose answer was lost recognises its own write.
+    /// Whether an object is what a put has written that sends this: a writer whose answer was lost recognises its own write.
     /// The version alone does not tell: copies of another value may carry it.
-    async fn is_own(&self, key: &Key, head: &Head, entry: &Entry) -> Result<bool> {
-        if head.version != *entry.version() || head.size != entry.size() {
+    async fn is_own(&self, key: &Key, head: &Head, sending: &Sending<'_>) -> Result<bool> {
+        if head.version != *sending.version() || head.size != sending.size() {
             return Ok(false);
         }
         let name = self.0.client.name(key);
         let checksum =
             self.0.client.repeat(|| self.checksum(&name, head)).await.map_err(Failed::into_error)?;
-        Ok(checksum == adapter::checksum_of(entry))
+        Ok(checksum == sending.checksum())
     }
 
     /// Deletes whatever is there: one request, sent again only where the server surely did nothing.
-    async fn delete_plainly(&self, key: &Key) -> Result<Deleted> {
+    pub(crate) async fn delete_plainly(&self, key: &Key) -> Result<Deleted> {
         let client = &self.0.client;
         let mut attempt = 0;
         loop {

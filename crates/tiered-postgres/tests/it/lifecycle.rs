@@ -21,6 +21,9 @@ async fn new_tables_are_new_and_destroyed_ones_gone() {
     assert_eq!(again.kind(), ErrorKind::AlreadyExists, "{again}");
     schema.config().destroy().await.expect("destroyed");
     assert_eq!(schema.number(TABLES).await, 0);
+    let functions =
+        "SELECT count(*) FROM pg_proc JOIN pg_namespace AS of ON of.oid = pronamespace WHERE nspname = '{}'";
+    assert_eq!(schema.number(functions).await, 0);
     assert!(!schema.config().exists().await.expect("tells"));
     let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname = '{}'";
     assert_eq!(schema.number(schemas).await, 1, "the schema stays");
@@ -54,6 +57,16 @@ async fn tables_of_others_stay() {
     config().open().await.expect("opens").close().await.expect("closes");
     config().destroy().await.expect("destroyed");
     assert_eq!(schema.number(TABLES).await, 1);
+    // From before there were chunks, beside tables of others that have such names now.
+    schema
+        .execute(
+            "CREATE TABLE {}.old (key bytea); CREATE TABLE {}.old_meta (name text, value bytea);
+             INSERT INTO {}.old_meta VALUES ('tiered:schema', '2');
+             CREATE TABLE {}.old_chunks (mine text)",
+        )
+        .await;
+    schema.config().table("old").destroy().await.expect("destroyed");
+    assert_eq!(schema.number(TABLES).await, 2);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod opening;
 mod place;
 mod pooler;
 mod rows;
+mod streams;
 mod wire;
 
 /// The suite on a server. Every case runs.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tiered_core::{ErrorKind, Key, Outcome, Put, Store as _, StoreExt as _};
+use tiered_core::adapter::Checksum;
+use tiered_core::{Delete, ErrorKind, Key, Outcome, Put, Store as _, StoreExt as _, Version};
 use tiered_postgres::sqlx::{self, AssertSqlSafe};
 use tiered_postgres::{Create, Feed, PostgresConfig};
 use tiered_services::Service;
@@ -34,25 +35,51 @@ async fn create_never_makes_no_table() {
     schema.config().create(Create::Never).open().await.expect("is there now");
 }
 
+/// The tables of the first version of the schema, with an entry.
+async fn make_first_version(schema: &Schema) {
+    let checksum = Checksum::of(b"kept").as_u32();
+    schema
+        .execute(&format!(
+            "CREATE SCHEMA {{}};
+             CREATE TABLE {{}}.tiered_meta (name text COLLATE \"C\" PRIMARY KEY, value bytea NOT NULL);
+             CREATE TABLE {{}}.tiered (key bytea PRIMARY KEY, version text COLLATE \"C\" NOT NULL,
+                 modified bigint NOT NULL, expires_at bigint, attributes jsonb, checksum bigint NOT NULL,
+                 value bytea NOT NULL, session bigint, validated bigint, origin smallint NOT NULL DEFAULT 0,
+                 validator text);
+             ALTER TABLE {{}}.tiered ALTER COLUMN value SET STORAGE EXTERNAL;
+             INSERT INTO {{}}.tiered_meta VALUES ('tiered:schema', '1');
+             INSERT INTO {{}}.tiered (key, version, modified, checksum, value)
+                 VALUES ('k', lpad('1', 32, '0'), 1, {checksum}, 'kept')"
+        ))
+        .await;
+}
+
 #[tokio::test]
 async fn older_tables_are_brought_up_to_date_and_newer_ones_refused() {
-    let schema = Schema::new();
-    let store = schema.open().await;
-    store.put(&key(), Put::new("kept")).await.expect("written");
-    store.close().await.expect("closes");
-    schema
-        .execute(
-            "DROP INDEX {}.tiered_expiry; UPDATE {}.tiered_meta SET value = '1' WHERE name = 'tiered:schema'",
-        )
-        .await;
-    let store = schema.open().await;
-    assert_eq!(store.get(&key()).await.expect("reads").expect("kept").value(), "kept");
-    let index = "SELECT count(*) FROM pg_indexes WHERE schemaname = '{}' AND indexname = 'tiered_expiry'";
-    assert_eq!(schema.number(index).await, 1);
-    schema.execute("UPDATE {}.tiered_meta SET value = '99' WHERE name = 'tiered:schema'").await;
-    let error = schema.config().open().await.expect_err("newer");
-    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
-    assert!(error.to_string().contains("99"), "{error}");
+    for version in [1, 2] {
+        let schema = Schema::new();
+        make_first_version(&schema).await;
+        if version == 2 {
+            schema
+                .execute(
+                    "CREATE INDEX tiered_expiry ON {}.tiered (expires_at) WHERE expires_at IS NOT NULL;
+                     UPDATE {}.tiered_meta SET value = '2' WHERE name = 'tiered:schema'",
+                )
+                .await;
+        }
+        let store = schema.open().await;
+        let entry = store.get(&key()).await.expect("reads").expect("kept");
+        assert_eq!((entry.value().as_ref(), entry.version()), (&b"kept"[..], &Version::from_u128(1)));
+        let index = "SELECT count(*) FROM pg_indexes WHERE schemaname = '{}' AND indexname = 'tiered_expiry'";
+        assert_eq!(schema.number(index).await, 1);
+        let body = futures_util::stream::iter((0..3).map(|part| Ok(vec![part; 1 << 20].into())));
+        store.put_stream(&key(), Put::new(""), Box::pin(body)).await.expect("written");
+        assert_eq!(store.get(&key()).await.expect("reads").expect("there").value().len(), 3 << 20);
+        schema.execute("UPDATE {}.tiered_meta SET value = '99' WHERE name = 'tiered:schema'").await;
+        let error = schema.config().open().await.expect_err("newer");
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        assert!(error.to_string().contains("99"), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -81,7 +108,8 @@ async fn a_role_needs_only_the_documented_privileges() {
     schema
         .execute(&format!(
             "CREATE ROLE {role} LOGIN PASSWORD 'a password'; GRANT USAGE ON SCHEMA {{}} TO {role}; \
-             GRANT SELECT, INSERT, UPDATE, DELETE ON {{}}.tiered, {{}}.tiered_meta TO {role}"
+             GRANT SELECT, INSERT, UPDATE, DELETE ON {{}}.tiered, {{}}.tiered_meta, {{}}.tiered_chunks, \
+             {{}}.tiered_loose TO {role}"
         ))
         .await;
     let url = Service::Postgres.required();
@@ -92,7 +120,12 @@ async fn a_role_needs_only_the_documented_privileges() {
     let version = store.put(&key(), Put::new("v")).await.expect("written").version;
     store.put(&key(), Put::new("w").if_version(version)).await.expect("replaced");
     store.set_mark("m", Some("x".into())).await.expect("marked");
+    let body = futures_util::stream::iter((0..3).map(|part| Ok(vec![part; 1 << 20].into())));
+    store.put_stream(&key(), Put::new(""), Box::pin(body)).await.expect("streamed");
+    store.delete(&key(), Delete::new()).await.expect("deleted");
+    schema.execute("UPDATE {}.tiered_loose SET ends = 0").await;
     assert_eq!(store.sweep().await.expect("swept"), 0);
+    assert_eq!(schema.number("SELECT count(*) FROM {}.tiered_chunks").await, 0);
     store.close().await.expect("closes");
     schema.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }

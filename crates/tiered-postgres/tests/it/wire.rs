@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use tiered_core::{Batch, ErrorKind, Key, Outcome, Put, Store as _, StoreExt as _};
 use tiered_postgres::{Feed, PostgresConfig, PostgresStore};
 use tiered_services::{Mode, Proxy, Service};
@@ -179,7 +180,6 @@ async fn a_call_blocked_by_a_lock_ends_at_the_statement_timeout() {
 
 #[tokio::test]
 async fn a_feed_that_lost_its_connection_reconnects() {
-    use futures_util::StreamExt as _;
     use tiered_core::adapter::Change;
     let schema = Schema::new();
     let beside = schema.config().feed(Feed::On).open().await.expect("opens");
@@ -260,4 +260,59 @@ async fn behind_a_pooler_calls_after_a_reset_or_an_ended_session_succeed() {
     wire.schema.number(ended).await;
     assert_eq!(wire.store.get(&key("k")).await.expect("reads").expect("there").value(), "y");
     wire.is_clean().await;
+}
+
+/// A body in parts of a MiB, between which something happens to the connection.
+fn disturbed(parts: u8, between: impl Fn(u8) + Send + 'static) -> tiered_core::ByteStream {
+    Box::pin(futures_util::stream::iter(0..parts).map(move |part| {
+        between(part);
+        Ok(vec![part; 1 << 20].into())
+    }))
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_over_another_connection_where_one_breaks() {
+    let wire = Wire::new().await;
+    let proxy = std::sync::Arc::new(wire.proxy);
+    let cut = std::sync::Arc::clone(&proxy);
+    let body = disturbed(6, move |part| {
+        if part % 2 == 1 {
+            cut.cut();
+        }
+    });
+    wire.store.put_stream(&key("k"), Put::new("").if_absent(), body).await.expect("written");
+    let entry = wire.beside.get(&key("k")).await.expect("reads").expect("there");
+    assert!(entry.value().iter().enumerate().all(|(at, byte)| at >> 20 == usize::from(*byte)));
+    assert_eq!(entry.size(), 6 << 20);
+    assert_eq!(wire.schema.number("SELECT count(*) FROM {}.tiered_chunks").await, 6);
+}
+
+#[tokio::test]
+async fn a_publication_whose_answer_is_lost_has_an_unknown_outcome() {
+    let wire = Wire::new().await;
+    let proxy = std::sync::Arc::new(wire.proxy);
+    // Before it is published nothing is in doubt.
+    let swallow = std::sync::Arc::clone(&proxy);
+    let body = disturbed(4, move |part| {
+        if part == 2 {
+            swallow.set(Mode::SwallowAnswers);
+        }
+    });
+    let error = wire.store.put_stream(&key("k"), Put::new(""), body).await.expect_err("no answer");
+    assert_eq!(error.write_outcome(), Outcome::NotApplied, "{error}");
+    assert!(wire.beside.get(&key("k")).await.expect("reads").is_none());
+    proxy.set(Mode::Pass);
+    // From then on the connection has the statement prepared, and sends it with its parameters alone. Only the publication
+    // has the key.
+    wire.store.put_stream(&key("k"), Put::new(""), disturbed(4, drop)).await.expect("written");
+    let swallow = std::sync::Arc::clone(&proxy);
+    let body = disturbed(4, move |part| {
+        if part == 2 {
+            swallow.set(Mode::SwallowAfter("published"));
+        }
+    });
+    let error = wire.store.put_stream(&key("published"), Put::new(""), body).await.expect_err("no answer");
+    assert_eq!((error.kind(), error.write_outcome()), (ErrorKind::TimedOut, Outcome::Unknown), "{error}");
+    let entry = wire.beside.get(&key("published")).await.expect("reads").expect("it took effect");
+    assert_eq!(entry.size(), 4 << 20);
 }

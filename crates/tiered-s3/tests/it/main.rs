@@ -1,12 +1,14 @@
 //! The S3 tier against real servers: the conformance suite, other clients, opening and refusing, a stub for what no
 //! server does on demand.
 
+mod completion;
 mod deletes;
 mod fs;
 mod lifecycle;
 mod opening;
 mod others;
 mod place;
+mod shelf;
 mod stub;
 mod torn;
 mod wire;

@@ -7,11 +7,13 @@ use tiered_s3::{Conditional, Layout, S3Config, S3Store};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What is asked for: a method, a path, and headers in lower case.
+/// What is asked for: a method, a path, what stands behind it, and headers in lower case.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) body: Vec<u8>,
     headers: Vec<(String, String)>,
 }
 
@@ -19,13 +21,24 @@ impl Request {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
+
+    /// The headers that an object keeps.
+    pub(crate) fn metadata(&self) -> Vec<(String, String)> {
+        self.headers.iter().filter(|(name, _)| name.starts_with("x-amz-meta-")).cloned().collect()
+    }
+
+    /// A parameter behind the path; empty where it has no value.
+    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
+        let pairs = self.query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        pairs.into_iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
 }
 
 /// What is answered. The connection is closed behind it.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
     /// Bytes of the body that are sent, where it is cut short.
     pub(crate) cut: Option<usize>,
@@ -36,8 +49,8 @@ impl Answer {
         Self { status, headers: Vec::new(), body: Vec::new(), cut: None }
     }
 
-    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
+    pub(crate) fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
         self
     }
 
@@ -54,7 +67,7 @@ impl Answer {
     async fn send(self, stream: &mut TcpStream, head: bool) -> std::io::Result<()> {
         let mut lines = vec![format!("HTTP/1.1 {} x", self.status), "connection: close".to_owned()];
         lines.extend(self.headers.iter().map(|(name, value)| format!("{name}: {value}")));
-        if !self.headers.iter().any(|(name, _)| *name == "content-length") {
+        if !self.headers.iter().any(|(name, _)| name == "content-length") {
             lines.push(format!("content-length: {}", self.body.len()));
         }
         let text = lines.join("\r\n") + "\r\n\r\n";
@@ -124,14 +137,15 @@ impl Stub {
 
 async fn read(stream: &mut TcpStream) -> Option<Request> {
     let (mut bytes, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
-    let head = loop {
+    let end = loop {
         let length = stream.read(&mut buffer).await.ok().filter(|length| *length > 0)?;
         bytes.extend_from_slice(buffer.get(..length)?);
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        if let Some((head, _)) = text.split_once("\r\n\r\n") {
-            break head.to_owned();
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end;
         }
     };
+    let mut body = bytes.split_off(end + 4);
+    let head = String::from_utf8_lossy(&bytes).into_owned();
     let mut lines = head.lines();
     let mut first = lines.next()?.split(' ');
     let (method, path) = (first.next()?.to_owned(), first.next()?.to_owned());
@@ -139,5 +153,14 @@ async fn read(stream: &mut TcpStream) -> Option<Request> {
         let (name, value) = line.split_once(':')?;
         Some((name.to_ascii_lowercase(), value.trim().to_owned()))
     });
-    Some(Request { method, path: path.split('?').next()?.to_owned(), headers: headers.collect() })
+    let (path, query) = path.split_once('?').unwrap_or((&path, ""));
+    let (path, query) = (path.to_owned(), query.to_owned());
+    let mut request = Request { method, path, query, body: Vec::new(), headers: headers.collect() };
+    let length = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    while body.len() < length {
+        let more = stream.read(&mut buffer).await.ok().filter(|length| *length > 0)?;
+        body.extend_from_slice(buffer.get(..more)?);
+    }
+    request.body = body;
+    Some(request)
 }

@@ -1,6 +1,4 @@
-//! A streamed value of any size takes the same memory, written and read, in a tier on disk and in a stack over one.
-//!
-//! `TIERED_STREAM_BYTES` takes another size of the value. With `--nocapture` the figures are printed.
+//! What a streamed put and a streamed read of one value take in memory. The tests of several adapters use it.
 #![allow(clippy::print_stdout, reason = "the figures of a long run are of interest")]
 
 use std::alloc::System;
@@ -11,26 +9,20 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use tempfile::TempDir;
 use tiered_core::adapter::{Checksum, Clock as _, SystemClock};
-use tiered_core::{ByteStream, Key, Put, ReadOptions, Store, TieredStore};
-use tiered_quick::QuickConfig;
-use tiered_redb::{RedbConfig, RedbStore};
+use tiered_core::{ByteStream, Key, Put, ReadOptions, Store};
 use tokio::sync::Mutex;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// What the process holds is what one test holds.
-static ALONE: Mutex<()> = Mutex::const_new(());
-
-/// Bytes of the value, unless a variable says otherwise: more than the bound in any case.
-const SIZE: u64 = 256 << 20;
+pub(crate) static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// Bytes of a part of the source. No divisor of what a store keeps together.
 const PART: usize = 300_000;
 
-/// Bytes that a put or a read may take at most, the engine's cache of 64 MiB included.
+/// Bytes that a put or a read may take at most, the cache of an engine (64 MiB) included.
 const MOST: usize = 96 << 20;
 
 fn held() -> usize {
@@ -68,8 +60,8 @@ impl Peak {
     }
 }
 
-fn size() -> u64 {
-    std::env::var("TIERED_STREAM_BYTES").ok().and_then(|size| size.parse().ok()).unwrap_or(SIZE)
+fn size(usual: u64) -> u64 {
+    std::env::var("TIERED_STREAM_BYTES").ok().and_then(|size| size.parse().ok()).unwrap_or(usual)
 }
 
 /// A value whose parts differ from one another, and which no compression makes smaller.
@@ -86,9 +78,13 @@ fn body(size: u64) -> ByteStream {
     }))
 }
 
-/// Writes the value and reads it, and prints what that takes.
-async fn measure(name: &str, store: &dyn Store) {
-    let (size, key) = (size(), Key::new("film").expect("valid"));
+/// Writes a value and reads it, and prints what that takes. `usual` are the bytes of the value, unless
+/// `TIERED_STREAM_BYTES` says otherwise; they are more than the bound in any case.
+pub(crate) async fn measure(name: &str, store: &dyn Store, usual: u64) {
+    let (size, key) = (size(usual), Key::new("film").expect("valid"));
+    assert!(size > MOST as u64, "a value that fits the bound shows nothing");
+    let expected =
+        body(size).fold(0, async |crc, part| crc32c::crc32c_append(crc, &part.expect("a part"))).await;
     let clock = SystemClock::new();
     let seconds = |began: Duration| clock.uptime().saturating_sub(began).as_secs_f64();
     let (began, peak) = (clock.uptime(), Peak::begin());
@@ -107,7 +103,8 @@ async fn measure(name: &str, store: &dyn Store) {
     drop(parts);
     let (read, read_took) = (peak.end(), seconds(began));
     assert_eq!(seen, size);
-    assert_eq!(metadata.checksum.map(Checksum::as_u32), Some(crc));
+    assert_eq!(crc, expected, "the value is the one that was written");
+    assert!(metadata.checksum.is_none_or(|checksum| checksum == Checksum::from_u32(expected)));
     let mebi = |bytes: usize| bytes / (1 << 20);
     println!(
         "{name}: {} MiB; put {} MiB of memory, {took:.1} s; read {} MiB, {read_took:.1} s",
@@ -117,30 +114,4 @@ async fn measure(name: &str, store: &dyn Store) {
     );
     assert!(put < MOST, "{name}: the put took {put} bytes");
     assert!(read < MOST, "{name}: the read took {read} bytes");
-}
-
-/// A database for values of any size, with the default cache.
-async fn open(folder: &TempDir) -> RedbStore {
-    let config = RedbConfig::new(folder.path().join("data.redb")).max_value(64 << 30);
-    config.open().await.expect("made")
-}
-
-#[tokio::test]
-async fn a_stream_through_redb_takes_the_same_memory_at_any_size() {
-    let _alone = ALONE.lock().await;
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = open(&folder).await;
-    measure("redb", &store).await;
-    store.close().await.expect("closes");
-}
-
-/// The frontend in memory has as many blocks of it as it has room for.
-#[tokio::test]
-async fn a_stream_through_a_stack_over_redb_takes_the_same_memory_at_any_size() {
-    let _alone = ALONE.lock().await;
-    let folder = tempfile::tempdir().expect("a folder");
-    let frontend = QuickConfig::new(16 << 20).build().expect("made");
-    let store = TieredStore::builder(frontend, open(&folder).await).build().await.expect("built");
-    measure("quick_cache of 16 MiB over redb", &store).await;
-    store.close().await.expect("closes");
 }
