@@ -124,7 +124,8 @@ impl RocksdbConfig {
         self
     }
 
-    /// The largest value, in bytes; the engine supports at most 3 GiB.
+    /// The largest value, in bytes, [`Capabilities::DEFAULT_MAX_VALUE`] unless it is set. A value lies in pieces, so the engine sets no
+    /// limit; what is not put as a stream is in memory as a whole.
     #[must_use]
     pub fn max_value(mut self, bytes: u64) -> Self {
         self.max_value = bytes;
