@@ -35,6 +35,9 @@ static ALONE: Mutex<()> = Mutex::const_new(());
 /// Bytes that a sync may take at most: its window of values, and the report.
 const MOST: usize = 1 << 20;
 
+/// Bytes that a walk of up to ten million keys may take at most.
+const MOST_OF_A_WALK: usize = 256 << 20;
+
 fn held() -> usize {
     let stats = ALLOCATOR.stats();
     stats.bytes_allocated.saturating_sub(stats.bytes_deallocated)
@@ -186,6 +189,7 @@ async fn a_walk_with_a_workspace_takes_some_bytes_a_key() {
         "walk: {many} keys, {more} bytes at the peak, {:.1} s",
         clock.uptime().saturating_sub(began).as_secs_f64()
     );
+    assert!(more < MOST_OF_A_WALK || many > 10_000_000, "{many} keys took {more} bytes");
     let each = more.saturating_sub(less) / usize::try_from(many - few).expect("fits");
     assert!(each < 16, "{few} keys took {less} bytes, and {many} keys {more}: {each} each");
 }

@@ -36,7 +36,7 @@ pub use walk::{Present, Walk, WalkOptions, WalkReport, walk_sync};
 pub(crate) use past_blocks::{list_past_blocks, without_parts};
 pub(crate) use plain::PlainTarget;
 pub(crate) use run::{run, run_keys};
-pub(crate) use target::{Attempt, Batched, Copied, Done, Removed, Target, Task, Theirs};
+pub(crate) use target::{Attempt, Batched, Copied, Done, Over, Removed, Target, Task, Theirs};
 pub(crate) use walk::run_walk;
 
 /// Brings `target` in step with `source`, under the prefix of the options.

@@ -26,6 +26,7 @@ pub mod ledger;
 pub mod oracle;
 mod ranges;
 mod run;
+mod seam;
 pub mod server;
 mod shared;
 mod trace;

@@ -43,6 +43,9 @@ const COVERAGE: u64 = 5;
 /// Blocks of large values that the frontends of a seed must have for its readers, on average.
 const BLOCKS: u64 = 20;
 
+/// Tiers that must be attached, detached or moved beneath the service of a seed, on average.
+const EXCHANGES: u64 = 10;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match simulate(&arguments) {
@@ -102,6 +105,7 @@ fn simulate(arguments: &Arguments) -> Result<(), String> {
         let mut sum = sum.lock();
         sum.epochs += outcome.epochs;
         sum.crashes += outcome.crashes;
+        sum.exchanges += outcome.exchanges;
         for (sum, blocks) in sum.blocks.iter_mut().zip(outcome.blocks) {
             *sum += blocks;
         }
@@ -125,6 +129,13 @@ fn simulate(arguments: &Arguments) -> Result<(), String> {
     }
     let [hits, fills] = sum.blocks;
     println!("blocks of large values: {hits} found, {fills} copied to the frontend");
+    println!("beneath a service: {} tiers attached, detached or moved", sum.exchanges);
+    if arguments.seeds >= 100 && sum.exchanges < EXCHANGES * arguments.seeds {
+        return Err(format!(
+            "{} tiers were exchanged beneath a service; {EXCHANGES} for each seed is the least",
+            sum.exchanges
+        ));
+    }
     if arguments.seeds >= 100 && hits < BLOCKS * arguments.seeds {
         return Err(format!("{hits} blocks were found; {BLOCKS} for each seed is the least"));
     }

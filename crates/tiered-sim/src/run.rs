@@ -9,6 +9,7 @@ use crate::client::Clients;
 use crate::config::{Config, Ending, Sim};
 use crate::epoch;
 use crate::ranges;
+use crate::seam;
 use crate::shared;
 use crate::transfer;
 use crate::world::{Life, World};
@@ -28,6 +29,8 @@ pub struct Outcome {
     pub operations: u64,
     /// Blocks of large values that the frontend had, and those that were copied to it.
     pub blocks: [u64; 2],
+    /// Tiers that were attached, detached or moved beneath a service.
+    pub exchanges: u64,
 }
 
 impl Outcome {
@@ -102,6 +105,10 @@ async fn simulate(sim: Sim) -> Result<Outcome, Box<Violation>> {
     };
     let ended = match ended {
         Ok(()) => ranges::run(sim, &world.trace).await.map(|stats| outcome.add_blocks(&stats)),
+        Err(why) => Err(why),
+    };
+    let ended = match ended {
+        Ok(()) => seam::run(sim, &world.trace).await.map(|exchanges| outcome.exchanges = exchanges.all()),
         Err(why) => Err(why),
     };
     outcome.trace = world.trace.hash();

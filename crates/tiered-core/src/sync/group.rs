@@ -128,12 +128,7 @@ pub(super) struct Bounds {
 
 impl Bounds {
     pub(super) fn of(target: &dyn Target, options: &SyncOptions) -> Self {
-        // Where bytes are slowed down, a batch goes at least four times a second.
-        let paced = options.bytes_per_second.map_or(u64::MAX, |rate| (rate / 4).max(1));
-        Self {
-            keys: if target.batches() { options.in_a_batch() } else { 1 },
-            bytes: options.share().min(paced),
-        }
+        Self { keys: if target.batches() { options.in_a_batch() } else { 1 }, bytes: options.paced_share() }
     }
 }
 

@@ -317,6 +317,12 @@ impl SyncOptions {
         (self.byte_budget / self.at_a_time() as u64).max(1)
     }
 
+    /// The bytes of a batch that is copied: where bytes are slowed down, one goes at least four times a second.
+    pub(super) fn paced_share(&self) -> u64 {
+        let paced = self.bytes_per_second.map_or(u64::MAX, |rate| (rate / 4).max(1));
+        self.share().min(paced)
+    }
+
     /// The key behind which the listings begin.
     pub(super) fn starts_after(&self) -> Option<&Key> {
         let settled = self.resume.as_ref().and_then(|checkpoint| checkpoint.after.as_ref());

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use super::options::{Races, SyncOptions};
 use super::past_blocks::without_parts;
 use super::strategy::Changes;
-use super::target::{Attempt, Batched, Copied, Removed, Target, Task, Theirs};
+use super::target::{Attempt, Batched, Copied, Over, Removed, Target, Task, Theirs};
 use crate::capability::Feature;
 use crate::entry::{Entry, Note, Tombstones};
 use crate::error::{Error, ErrorKind, Result};
@@ -146,8 +146,8 @@ impl Target for PlainTarget<'_> {
         heads.into_iter().map(|head| Some(head.ok()?.entry()?.version().clone())).collect()
     }
 
-    async fn add_together(&self, entries: Vec<(Key, Entry)>) -> Option<Vec<Copied>> {
-        self.copy_together(entries).await
+    async fn add_together(&self, entries: Vec<(Key, Entry)>, over: Over) -> Option<Vec<Copied>> {
+        self.copy_together(entries, over).await
     }
 
     async fn lacks(&self, keys: &[Key]) -> Vec<bool> {

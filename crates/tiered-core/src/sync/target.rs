@@ -58,6 +58,14 @@ pub(crate) enum Attempt {
     Again,
 }
 
+/// What a copy may replace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    Anything,
+    /// The target has nothing under the key, or the same.
+    Nothing,
+}
+
 /// What is to be done about a key.
 #[derive(Debug)]
 pub(crate) enum Task {
@@ -167,9 +175,9 @@ pub(crate) trait Target: Send + Sync {
     fn takes_entries(&self) -> bool;
     /// The version that the target has of each key; `None` where that is not known.
     async fn versions(&self, keys: &[Key]) -> Vec<Option<Version>>;
-    /// Copies entries over what the target has, all or nothing. `None` where it cannot, or where it is not known whether it
+    /// Copies entries, all or nothing, over what may be replaced. `None` where it cannot, or where it is not known whether it
     /// did: each is to be copied by itself.
-    async fn add_together(&self, entries: Vec<(Key, Entry)>) -> Option<Vec<Copied>>;
+    async fn add_together(&self, entries: Vec<(Key, Entry)>, over: Over) -> Option<Vec<Copied>>;
     /// Of each key, whether it surely has nothing under it, a tombstone included.
     async fn lacks(&self, keys: &[Key]) -> Vec<bool>;
     /// Carries out what it can at once; one answer for each task.

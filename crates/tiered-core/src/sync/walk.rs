@@ -3,10 +3,13 @@
 mod discover;
 mod group;
 mod header;
+mod kept;
 mod ledger;
 mod marks;
+mod node;
 mod options;
 mod order;
+mod pages;
 mod publish;
 mod references;
 mod report;
@@ -15,8 +18,9 @@ mod workspace;
 use std::collections::BTreeSet;
 
 use discover::{Sides, discover, recall};
-use ledger::{Id, Ledger};
+use ledger::Ledger;
 use marks::Marks;
+use node::Id;
 use publish::Publisher;
 
 use super::plain::PlainTarget;
@@ -39,9 +43,10 @@ pub use report::WalkReport;
 /// publication waits for that of what they refer to. Where the target takes atomic batches, a batch has parents and
 /// children, and the keys of a cycle become visible together. Elsewhere those of a cycle are copied one after the other.
 ///
-/// Values that others change while they are walked are looked at again when they are copied: one that then refers to keys which
-/// were not walked is not copied, and is counted in [`WalkReport::changed`]. The frontend of a live store is the exception: it
-/// reads its backend itself.
+/// Values that were read for their references are copied as they were then, as long as half of the
+/// [`byte_budget`](WalkOptions::byte_budget) has room for them and the target has nothing under their key. All others are read again
+/// when they are copied. One that others changed meanwhile, and that then refers to keys which were not walked, is not copied, and is
+/// counted in [`WalkReport::changed`]. The frontend of a live store is the exception: it reads its backend itself.
 ///
 /// Memory grows with the number of reachable keys, about 200 bytes each, not with their values.
 /// [`WalkOptions::workspace`] keeps what is known of them in a store: then it is 6 bytes a key. With [`WalkOptions::resumable`] a later
@@ -110,9 +115,11 @@ pub(crate) async fn run_walk(
     report.resumed = recall(&ledger, &mut marks).await?;
     let roots: BTreeSet<Id> = ledger.reach(roots).await?.into_iter().collect();
     report.roots = roots.len() as u64;
-    discover(sides, &mut ledger, &mut marks, &mut report).await?;
+    let mut kept = sides.kept();
+    discover(sides, &mut ledger, &mut marks, &mut kept, &mut report).await?;
+    ledger.write().await?;
     ledger.keep().await?;
-    Publisher::new(sides, &ledger, marks).run(&mut report).await?;
+    Publisher::new(sides, &ledger, marks, kept).run(&mut report).await?;
     ledger.end().await?;
     Ok(report)
 }

@@ -21,7 +21,7 @@ use crate::settings::OnConnectFailure;
 use crate::slot::{Gate, Glance};
 use crate::store::Store;
 use crate::sync::{
-    self, Attempt, Batched, Copied, Done, Removed, SyncOptions, SyncReport, SyncStrategy, Target, Task,
+    self, Attempt, Batched, Copied, Done, Over, Removed, SyncOptions, SyncReport, SyncStrategy, Target, Task,
     Theirs, Walk, WalkOptions, WalkReport, list_past_blocks, without_parts,
 };
 use crate::version::Version;
@@ -201,7 +201,7 @@ impl Target for Frontend {
         heads.into_iter().map(|head| Some(head.ok()?.entry()?.version().clone())).collect()
     }
 
-    async fn add_together(&self, _: Vec<(Key, Entry)>) -> Option<Vec<Copied>> {
+    async fn add_together(&self, _: Vec<(Key, Entry)>, _: Over) -> Option<Vec<Copied>> {
         None
     }
 

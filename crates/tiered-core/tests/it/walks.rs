@@ -180,7 +180,7 @@ async fn a_walk_keeps_within_its_bytes_where_small_values_come_before_large_ones
     assert!((20 << 10..=40 << 10).contains(&most), "{most} bytes at once");
 }
 
-/// A source whose entry under a key is replaced once its values were read for the `n`th time.
+/// A source whose entry under a key is replaced once it was read.
 #[derive(Debug)]
 struct Replaced {
     key: Key,
@@ -192,8 +192,8 @@ struct Replaced {
 impl Interceptor for Replaced {
     async fn get_many(&self, inner: &dyn Store, keys: &[Key], options: &ReadOptions) -> Reads {
         let reads = inner.get_many(keys, options).await;
-        let is_whole = options.range.is_none() && keys.contains(&self.key);
-        if is_whole && self.reads.fetch_add(1, Ordering::Relaxed) == 0 {
+        let is_read = options.range != Some(0..0) && keys.contains(&self.key);
+        if is_read && self.reads.fetch_add(1, Ordering::Relaxed) == 0 {
             inner.put(&self.key, Put::new(self.by)).await.expect("written");
         }
         reads
@@ -201,27 +201,48 @@ impl Interceptor for Replaced {
 }
 
 /// The root is replaced after it was walked.
-async fn replaced(by: &'static str) -> (WalkReport, BTreeMap<Key, Entry>) {
+async fn replaced(
+    by: &'static str,
+    options: &WalkOptions,
+    target: MemoryStore,
+) -> (WalkReport, BTreeMap<Key, Entry>) {
     let source = MemoryStore::new();
     for (name, value) in [("root", "left right"), ("left", ""), ("right", ""), ("new", "")] {
         source.put(&key(name), Put::new(value)).await.expect("written");
     }
     let source = Intercept::new(source, Replaced { key: key("root"), by, reads: AtomicU64::new(0) });
-    let target = MemoryStore::new();
     // Two roots: they are read together.
     let roots = [key("root"), key("left")];
-    let report = walk_sync(&source, &target, &roots, &references, &WalkOptions::new()).await.expect("walks");
+    let report = walk_sync(&source, &target, &roots, &references, options).await.expect("walks");
     (report, target.snapshot())
 }
 
 #[tokio::test]
 async fn a_value_that_changes_while_it_is_walked_is_copied_only_if_all_that_it_then_refers_to_was_walked() {
-    let (report, there) = replaced("left new").await;
+    // For a target that takes one key after the other each value is read twice.
+    let options = WalkOptions::new();
+    let (report, there) = replaced("left new", &options, without_batches()).await;
     assert_eq!((report.changed, report.held_back, report.sync.copied), (1, 1, 2));
     assert!(!there.contains_key(&key("root")), "it refers to what was not walked");
-    let (report, there) = replaced("right").await;
+    let (report, there) = replaced("right", &options, without_batches()).await;
     assert_eq!((report.changed, report.held_back, report.sync.copied), (0, 0, 3));
     assert_eq!(there.get(&key("root")).expect("there").value(), "right");
+}
+
+/// What is still in memory is copied as it was walked, but over nothing else: what the target has may be newer.
+#[tokio::test]
+async fn a_value_that_is_still_in_memory_is_copied_as_it_was_walked_where_the_target_has_none() {
+    let options = WalkOptions::new();
+    let (report, there) = replaced("left new", &options, MemoryStore::new()).await;
+    assert_eq!((report.changed, report.held_back, report.sync.copied), (0, 0, 3));
+    assert_eq!(there.get(&key("root")).expect("there").value(), "left right");
+    for (by, changed, copied, value) in [("left new", 1, 2, "other"), ("right", 0, 3, "right")] {
+        let target = MemoryStore::new();
+        target.put(&key("root"), Put::new("other")).await.expect("written");
+        let (report, there) = replaced(by, &options, target).await;
+        assert_eq!((report.changed, report.sync.copied), (changed, copied));
+        assert_eq!(there.get(&key("root")).expect("there").value(), value);
+    }
 }
 
 #[tokio::test]
@@ -389,6 +410,47 @@ async fn parents_and_children_of_a_chain_are_one_batch() {
     let batches = target.batches.lock().clone();
     let sizes: Vec<usize> = batches.iter().map(|(_, keys)| keys.len()).collect();
     assert_eq!((sizes, target.singles.load(Ordering::Relaxed)), (vec![25; 4], 0));
+}
+
+/// Otherwise each key would cost the workspace a commit or two, and a look-up.
+#[tokio::test]
+async fn a_workspace_is_asked_and_written_many_entries_at_a_time() {
+    let source = without_batches();
+    for index in 0..5_000 {
+        let children: Vec<String> = (10 * index + 1..=10 * index + 10)
+            .filter(|child| *child < 5_000)
+            .map(|child| node(child).as_str().to_owned())
+            .collect();
+        source.put(&node(index), Put::new(children.join(" "))).await.expect("written");
+    }
+    let workspace = Intercept::new(MemoryStore::new(), Noted::default());
+    let options = WalkOptions::new().workspace(workspace.clone());
+    let report =
+        walk_sync(&source, &without_batches(), &[node(0)], &references, &options).await.expect("walks");
+    assert_eq!(report.sync.copied, 5_000);
+    // A number, a name and a node for each key.
+    let sizes: Vec<usize> = workspace.batches.lock().iter().map(|(_, keys)| keys.len()).collect();
+    assert_eq!(sizes.iter().sum::<usize>(), 15_000, "{sizes:?}");
+    assert!(sizes.len() <= 2, "{sizes:?}");
+}
+
+/// A batch of more than a second's bytes would come at once, and then nothing for long.
+#[tokio::test(start_paused = true)]
+async fn a_walk_that_is_slowed_down_copies_four_batches_a_second() {
+    let source = MemoryStore::new();
+    let roots: Vec<Key> = (0..200).map(node).collect();
+    for root in &roots {
+        source.put(root, Put::new("          ")).await.expect("written");
+    }
+    let target = Intercept::new(MemoryStore::new(), Noted::default());
+    let options = WalkOptions::new().bytes_per_second(1_000);
+    let begun = tokio::time::Instant::now();
+    let report = walk_sync(&source, &target, &roots, &references, &options).await.expect("walks");
+    assert_eq!(report.sync.copied, 200);
+    let sizes: Vec<usize> = target.batches.lock().iter().map(|(_, keys)| keys.len()).collect();
+    assert_eq!(sizes, [25; 8]);
+    // The last batch is waited for by none.
+    assert_eq!(begun.elapsed().as_millis().div_ceil(10), 175);
 }
 
 #[tokio::test(start_paused = true)]

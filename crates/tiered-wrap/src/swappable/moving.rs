@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use tiered_core::sync::{FullSync, SyncReport, sync, sync_keys};
+use tiered_core::sync::{FullSync, SyncOptions, SyncReport, sync, sync_keys};
 use tiered_core::{
     AsStore, Delete, Error, ErrorKind, Feature, Key, ListOptions, ReadOptions, Result, Sharing, Store,
     ownership,
@@ -86,7 +86,7 @@ struct Move<'m> {
     from: Arc<dyn Store>,
     /// The store to move to, in a form that is claimed for this move.
     to: &'m Swappable,
-    options: &'m MoveOptions,
+    sync: SyncOptions,
     noting: Noting<'m>,
     copied: u64,
     copied_again: u64,
@@ -110,8 +110,9 @@ impl Shared {
             noting = self.writes.note(&quiet);
         }
         drop(streams);
+        let sync = options.sync.clone();
         let mut moving =
-            Move { shared: self, from, to: &to, options, noting, copied: 0, copied_again: 0, bytes: 0 };
+            Move { shared: self, from, to: &to, sync, noting, copied: 0, copied_again: 0, bytes: 0 };
         moving.whole().await?;
         let mut rest = moving.rounds().await?;
         let streams = self.calls.without_streams().await?;
@@ -169,8 +170,11 @@ async fn begin_at(from: Option<&Arc<dyn Store>>, target: &Arc<dyn Store>) -> Res
         return Ok(());
     }
     if let Some(first) = target.list(ListOptions::new().limit(1)).next().await {
-        let what =
-            first.map_or_else(|error| error.chain(), |listed| format!("it has the key {:?}", listed.key));
+        let what = match first {
+            Ok(listed) => format!("it has the key {:?}", listed.key),
+            Err(error) if error.damaged_key().is_some() => error.chain(),
+            Err(error) => return Err(error),
+        };
         return Err(refused(
             ErrorKind::Config,
             format!("{} is not empty: {what}; move to an empty store", target.capabilities().name()),
@@ -185,7 +189,7 @@ async fn begin_at(from: Option<&Arc<dyn Store>>, target: &Arc<dyn Store>) -> Res
 impl Move<'_> {
     /// Copies everything.
     async fn whole(&mut self) -> Result<()> {
-        let report = sync(&self.from, self.to, &FullSync, &self.options.sync).await.map_err(stopped)?;
+        let report = sync(&self.from, self.to, &FullSync, &self.sync).await.map_err(stopped)?;
         self.count(&report)?;
         self.settle().await;
         Ok(())
@@ -203,23 +207,30 @@ impl Move<'_> {
             match self.noting.take() {
                 Written::TooMany => self.whole().await?,
                 Written::These(keys) if keys.len() <= LAST => return Ok(keys.into_iter().collect()),
-                Written::These(keys) => self.again(&keys.into_iter().collect::<Vec<_>>()).await?,
+                Written::These(keys) => {
+                    let mut keys: Vec<Key> = keys.into_iter().collect();
+                    keys.sort_unstable();
+                    self.again(&keys).await?;
+                }
             }
         }
         Ok(Vec::new())
     }
 
-    /// Copies the rest, and gives the target what makes it stand in.
+    /// Copies the rest, and gives the target what makes it stand in. Calls wait meanwhile, so it is as fast as the stores are.
     async fn finish(mut self, mut rest: Vec<Key>, target: &Arc<dyn Store>, quiet: &Quiet) -> Result<Moved> {
+        self.sync.bytes_per_second = None;
         match self.noting.take_all(quiet) {
             Written::TooMany => self.whole().await?,
             Written::These(keys) => {
                 rest.extend(keys);
+                rest.sort_unstable();
+                rest.dedup();
                 self.again(&rest).await?;
             }
         }
         if self.shared.capabilities.has(Feature::KeepsMarks) {
-            ownership::hand_over(&self.from, target).await?;
+            self.hand_over(target).await?;
         } else {
             target.flush().await?;
         }
@@ -232,10 +243,20 @@ impl Move<'_> {
         })
     }
 
+    /// Gives the target the id and the marks. The last write of that, which gives the store before a new id, may take effect after it has
+    /// failed: then the target is the store to go on with.
+    async fn hand_over(&self, target: &Arc<dyn Store>) -> Result<()> {
+        let id = ownership::id(&self.from).await?;
+        let Err(error) = ownership::hand_over(&self.from, target).await else { return Ok(()) };
+        sleep(self.from.capabilities().request_lifetime()).await;
+        let is_done = ownership::id(target).await? == id && ownership::id(&self.from).await? != id;
+        if is_done { Ok(()) } else { Err(error) }
+    }
+
     /// Brings these keys in step.
     async fn again(&mut self, keys: &[Key]) -> Result<()> {
-        for some in keys.chunks(self.options.sync.batch.max(1)) {
-            let report = sync_keys(&self.from, self.to, some, &self.options.sync).await.map_err(stopped)?;
+        for some in keys.chunks(self.sync.batch.max(1)) {
+            let report = sync_keys(&self.from, self.to, some, &self.sync).await.map_err(stopped)?;
             self.copied_again += report.copied;
             self.count(&report)?;
             if report.vanished > 0 {

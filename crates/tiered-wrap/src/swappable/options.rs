@@ -63,7 +63,8 @@ impl MoveOptions {
         self
     }
 
-    /// So many bytes of values in a second at most, so that the callers' share of the stores stays large.
+    /// So many bytes of values in a second at most, so that the callers' share of the stores stays large. The last round, for which they
+    /// wait, is not slowed down.
     #[must_use]
     pub fn bytes_per_second(mut self, bytes: u64) -> Self {
         self.sync = self.sync.bytes_per_second(bytes);

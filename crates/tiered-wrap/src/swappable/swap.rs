@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tiered_core::{AsStore, Capabilities, ErrorKind, Feature, Result, Store, TieredStore, ownership};
+use tiered_core::{AsStore, Capabilities, Error, ErrorKind, Feature, Result, Store, TieredStore, ownership};
 use tokio::time::{sleep, timeout};
 
 use super::calls::{Quiet, WithoutStreams};
@@ -26,7 +26,8 @@ impl Swappable {
     /// The store inside is the one before after any of them: that of `make`; [`ErrorKind::Config`] where the new store lacks what this
     /// one declares, or is another store by its id; [`ErrorKind::TimedOut`] where streams under way did not end, or writes
     /// could still take effect, within [`patience`](Self::patience); [`ErrorKind::Locked`] where the new store is claimed by
-    /// someone else, or another exchange is under way.
+    /// someone else, another exchange is under way, or a store above this one has a durable journal: it counts the stacks beneath it,
+    /// so none is attached while it is open.
     ///
     /// # Cancel safety
     /// Dropped half-way it goes on to its end, in a task of the runtime that it was called in.
@@ -126,7 +127,13 @@ impl Shared {
         let attempt = AssertUnwindSafe(async { make(Arc::clone(&before)).await }).catch_unwind().await;
         let panicked = |_| Err(refused(ErrorKind::Other, "making the new store panicked"));
         let exchanged = async {
-            let new = attempt.unwrap_or_else(panicked)?;
+            let made = attempt.unwrap_or_else(panicked);
+            let new = match made {
+                Err(error) if error.kind() == ErrorKind::Locked => {
+                    return Err(above_a_journal(&before, error).await);
+                }
+                made => made?,
+            };
             let store = new.clone().into_store();
             check_capabilities(store.capabilities(), &self.capabilities)?;
             self.check_id(&store, id.as_deref()).await?;
@@ -229,6 +236,18 @@ impl Shared {
             ),
         ))
     }
+}
+
+/// A stack could not be made over a store because a journal holds writes for it. Giving that up, as the error itself advises, would be
+/// wrong where a service above has it open.
+async fn above_a_journal(before: &Arc<dyn Store>, error: Error) -> Error {
+    let Some(journal) = ownership::journals(before).await.ok().and_then(|all| all.into_iter().next()) else {
+        return error;
+    };
+    let message = format!(
+        "a stack cannot be attached beneath the journal {journal}: a durable journal counts the stacks between it and its backend. Close the store above that has it open, attach, and open it again"
+    );
+    refused(ErrorKind::Locked, message).with_source(error)
 }
 
 /// Refuses a store that has less than what is declared.

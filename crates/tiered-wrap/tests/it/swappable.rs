@@ -2,6 +2,7 @@
 
 mod exchanges;
 mod feeds;
+mod journals;
 mod moves;
 mod refusals;
 mod traffic;

@@ -13,7 +13,7 @@ use crate::entry::{Entry, Origin, Tombstones};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::key::Key;
 use crate::read::{Read, ReadOptions, Reads};
-use crate::sync::target::{Attempt, Batched, Copied, Done, Removed, Task};
+use crate::sync::target::{Attempt, Batched, Copied, Done, Over, Removed, Task};
 use crate::version::Precondition;
 use crate::write::Delete;
 
@@ -200,8 +200,9 @@ impl PlainTarget<'_> {
         reads.collect().await
     }
 
-    /// Copies entries, all or nothing. `None` where one of them is to be looked at by itself, or the batch failed.
-    pub(super) async fn copy_together(&self, entries: Vec<(Key, Entry)>) -> Option<Vec<Copied>> {
+    /// Copies entries, all or nothing, over what may be replaced. `None` where one of them is to be looked at by itself, or the
+    /// batch failed.
+    pub(super) async fn copy_together(&self, entries: Vec<(Key, Entry)>, over: Over) -> Option<Vec<Copied>> {
         let keys: Vec<Key> = entries.iter().map(|(key, _)| key.clone()).collect();
         let shown = ReadOptions::new().authoritative().range(0..0).tombstones(Tombstones::Show);
         let heads = self.target.get_many(&keys, &shown).await;
@@ -215,6 +216,9 @@ impl PlainTarget<'_> {
             if is_of(&condition, entry.version()) {
                 copied.push(Copied::Same);
                 continue;
+            }
+            if over == Over::Nothing && condition != Precondition::Absent {
+                return None;
             }
             copied.push(Copied::Done(entry.size()));
             batch.push(key, copy_of(entry).precondition(condition).into());

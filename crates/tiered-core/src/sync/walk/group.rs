@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::discover::{Sides, read};
-use super::ledger::{Id, Ledger, Node};
+use super::ledger::Ledger;
+use super::node::{Id, Node};
 use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::key::Key;
@@ -11,7 +12,7 @@ use crate::list::Listed;
 use crate::read::{Read, ReadOptions};
 use crate::sync::options::DryRun;
 use crate::sync::run::copy_named;
-use crate::sync::target::{Copied, Target, add_lacking};
+use crate::sync::target::{Copied, Over, Target, add_lacking};
 use crate::version::Version;
 
 /// How a target takes keys.
@@ -72,6 +73,8 @@ impl Item {
 #[derive(Debug)]
 pub(super) enum Fetched {
     Entry(Entry),
+    /// What was walked, which was read earlier. It is copied only where the target has nothing: otherwise the source is asked again.
+    Kept(Entry),
     /// The target reads it itself, or it is a leaf, which may be large.
     Unread,
     /// The target has what was walked.
@@ -126,32 +129,40 @@ impl Group<Item> {
         self.components.iter().map(within).sum()
     }
 
-    /// Reads the values. One of another version than was walked must not refer to more. With [`Look::First`], those that the
-    /// target has are not read.
-    pub(super) async fn fetch(self, sides: Sides<'_>, ledger: &Ledger, look: Look) -> Result<Group<Parcel>> {
+    /// Reads the values that are not in `kept`. One of another version than was walked must not refer to more. With
+    /// [`Look::First`], those that the target has are not read.
+    pub(super) async fn fetch(
+        self,
+        sides: Sides<'_>,
+        ledger: &Ledger,
+        look: Look,
+        mut kept: HashMap<Id, Entry>,
+    ) -> Result<Group<Parcel>> {
         let present = match look {
             Look::First => self.present(sides, ledger).await,
             Look::No => HashSet::new(),
         };
-        let is_read = |item: &Item| {
+        kept.retain(|id, _| !present.contains(id));
+        let is_read = |item: &Item, kept: &HashMap<Id, Entry>| {
             !present.contains(&item.id)
+                && !kept.contains_key(&item.id)
                 && sides.options().sync().dry_run == DryRun::No
                 && sides.target().takes_entries()
                 && !(sides.walk().is_leaf(&item.key) && item.size() >= sides.options().sync().share())
         };
-        let asked: Vec<Key> = self.iter().filter(|item| is_read(item)).map(|item| item.key.clone()).collect();
+        let asked = self.iter().filter(|item| is_read(item, &kept)).map(|item| item.key.clone());
+        let asked: Vec<Key> = asked.collect();
         let mut reads = read(sides.source(), &asked).await.into_iter();
         let mut components = Vec::with_capacity(self.components.len());
         for component in self.components {
             let mut parcels = Vec::with_capacity(component.len());
             for item in component {
-                let read = if is_read(&item) { reads.next() } else { None };
-                let fetched = match read.map(|read| read.map(Read::into_entry)) {
-                    None if present.contains(&item.id) => Fetched::Present,
-                    None => Fetched::Unread,
-                    Some(Ok(None)) => Fetched::Vanished,
-                    Some(Err(error)) => Fetched::Failed(error),
-                    Some(Ok(Some(entry))) => as_walked(sides, ledger, &item, entry).await?,
+                let read = if is_read(&item, &kept) { reads.next() } else { None };
+                let fetched = match (read, kept.remove(&item.id)) {
+                    (Some(read), _) => as_read(sides, ledger, &item, read).await?,
+                    (None, Some(entry)) => Fetched::Kept(entry),
+                    (None, None) if present.contains(&item.id) => Fetched::Present,
+                    (None, None) => Fetched::Unread,
                 };
                 parcels.push(Parcel { item, fetched });
             }
@@ -173,7 +184,13 @@ impl Group<Item> {
     }
 }
 
-async fn as_walked(sides: Sides<'_>, ledger: &Ledger, item: &Item, entry: Entry) -> Result<Fetched> {
+/// What a read told. An entry of another version than was walked must not refer to more.
+async fn as_read(sides: Sides<'_>, ledger: &Ledger, item: &Item, read: Result<Read>) -> Result<Fetched> {
+    let entry = match read.map(Read::into_entry) {
+        Ok(Some(entry)) => entry,
+        Ok(None) => return Ok(Fetched::Vanished),
+        Err(error) => return Ok(Fetched::Failed(error)),
+    };
     if ledger.fingerprint(entry.version()) == item.node.version() || sides.walk().is_leaf(&item.key) {
         return Ok(Fetched::Entry(entry));
     }
@@ -198,7 +215,7 @@ impl Parcel {
 
     fn listed(&self) -> Listed {
         match &self.fetched {
-            Fetched::Entry(entry) => {
+            Fetched::Entry(entry) | Fetched::Kept(entry) => {
                 let listed = Listed::with_metadata(self.item.key.clone(), entry.metadata().clone());
                 listed.with_value(Some(entry.value().clone()))
             }
@@ -222,24 +239,63 @@ impl Group<Parcel> {
     pub(super) async fn publish(
         self,
         sides: Sides<'_>,
+        ledger: &Ledger,
         taking: Taking,
         lost: HashSet<Id>,
-    ) -> Vec<(Id, Key, Ended)> {
+    ) -> Result<Vec<(Id, Key, Ended)>> {
         let (mut lost, mut ended) = (Lost(lost), Vec::new());
-        let mut components = Vec::with_capacity(self.components.len());
-        for component in self.components {
-            components.extend(unbroken(component, &mut lost, &mut ended));
+        let mut whole = self.without_broken(&mut lost, &mut ended);
+        let mut done = None;
+        if whole.has_kept() {
+            done = whole.as_kept(sides.target()).await;
+            if done.is_none() {
+                whole = whole.read_again(sides, ledger).await?.without_broken(&mut lost, &mut ended);
+            }
         }
-        let whole = Group { components };
-        let done = if sides.options().sync().dry_run == DryRun::Yes {
-            whole.pretend(sides).await
-        } else {
-            whole.at_once(sides.target(), taking).await.unwrap_or_default()
+        let done = match done {
+            Some(done) => done,
+            None if sides.options().sync().dry_run == DryRun::Yes => whole.pretend(sides).await,
+            None => whole.at_once(sides.target(), taking).await.unwrap_or_default(),
         };
         for component in whole.components {
             publish_rest(component, sides.target(), taking, &done, &mut lost, &mut ended).await;
         }
-        ended
+        Ok(ended)
+    }
+
+    /// The components of which everything can be copied.
+    fn without_broken(self, lost: &mut Lost, ended: &mut Vec<(Id, Key, Ended)>) -> Self {
+        let mut components = Vec::with_capacity(self.components.len());
+        for component in self.components {
+            components.extend(unbroken(component, lost, ended));
+        }
+        Self { components }
+    }
+
+    fn has_kept(&self) -> bool {
+        self.iter().any(|parcel| matches!(parcel.fetched, Fetched::Kept(_)))
+    }
+
+    /// Copies all as one where the target has nothing, or the same: how they ended, if so.
+    async fn as_kept(&self, target: &dyn Target) -> Option<HashMap<Id, Result<Copied>>> {
+        let absent: Vec<&Parcel> = self.iter().filter(|parcel| !parcel.is_present()).collect();
+        add_together(&absent, target, Over::Nothing, 1).await
+    }
+
+    /// Asks the source for what it has now of the values that were kept.
+    async fn read_again(self, sides: Sides<'_>, ledger: &Ledger) -> Result<Self> {
+        let is_kept = |parcel: &&Parcel| matches!(parcel.fetched, Fetched::Kept(_));
+        let asked: Vec<Key> = self.iter().filter(is_kept).map(|parcel| parcel.item.key.clone()).collect();
+        let mut reads = read(sides.source(), &asked).await.into_iter();
+        let mut components = self.components;
+        for parcel in components.iter_mut().flatten() {
+            if matches!(parcel.fetched, Fetched::Kept(_))
+                && let Some(read) = reads.next()
+            {
+                parcel.fetched = as_read(sides, ledger, &parcel.item, read).await?;
+            }
+        }
+        Ok(Self { components })
     }
 
     /// Copies many as one, if the target can: how they ended, as far as they did.
@@ -251,7 +307,7 @@ impl Group<Parcel> {
             Taking::Singly => None,
             Taking::Together => {
                 let absent: Vec<&Parcel> = self.iter().filter(is_absent).collect();
-                add_together(&absent, target, GROUP_ATTEMPTS).await
+                add_together(&absent, target, Over::Anything, GROUP_ATTEMPTS).await
             }
             Taking::Apart => {
                 let (ids, entries): (Vec<Id>, Vec<Listed>) =
@@ -285,8 +341,9 @@ fn unbroken(
     lost: &mut Lost,
     ended: &mut Vec<(Id, Key, Ended)>,
 ) -> Option<Vec<Parcel>> {
-    let is_there =
-        |parcel: &Parcel| matches!(parcel.fetched, Fetched::Entry(_) | Fetched::Unread | Fetched::Present);
+    let is_there = |parcel: &Parcel| {
+        !matches!(parcel.fetched, Fetched::Vanished | Fetched::Changed | Fetched::Failed(_))
+    };
     let is_whole = component.iter().all(|parcel| is_there(parcel) && !lost.has_any(parcel.item.children()));
     if is_whole {
         return Some(component);
@@ -294,7 +351,7 @@ fn unbroken(
     for Parcel { item, fetched } in component {
         lost.0.insert(item.id);
         let how = match fetched {
-            Fetched::Entry(_) | Fetched::Unread | Fetched::Present => Ended::HeldBack,
+            Fetched::Entry(_) | Fetched::Kept(_) | Fetched::Unread | Fetched::Present => Ended::HeldBack,
             Fetched::Vanished => Ended::Copied(Copied::Vanished),
             Fetched::Changed => Ended::Changed,
             Fetched::Failed(error) => Ended::Failed(error),
@@ -313,15 +370,16 @@ const CYCLE_ATTEMPTS: usize = 5;
 async fn add_together(
     parcels: &[&Parcel],
     target: &dyn Target,
+    over: Over,
     attempts: usize,
 ) -> Option<HashMap<Id, Result<Copied>>> {
     let entry = |parcel: &&Parcel| match &parcel.fetched {
-        Fetched::Entry(entry) => Some((parcel.item.key.clone(), entry.clone())),
+        Fetched::Entry(entry) | Fetched::Kept(entry) => Some((parcel.item.key.clone(), entry.clone())),
         _ => None,
     };
     for _ in 0..attempts {
         let entries: Option<Vec<(Key, Entry)>> = parcels.iter().map(entry).collect();
-        if let Some(copied) = target.add_together(entries?).await {
+        if let Some(copied) = target.add_together(entries?, over).await {
             let ids = parcels.iter().map(|parcel| parcel.item.id);
             return Some(ids.zip(copied.into_iter().map(Ok)).collect());
         }
@@ -345,7 +403,7 @@ async fn publish_rest(
     let mut together = HashMap::new();
     if is_cycle && !is_done && !is_held {
         let absent: Vec<&Parcel> = component.iter().filter(|parcel| !parcel.is_present()).collect();
-        together = add_together(&absent, target, CYCLE_ATTEMPTS).await.unwrap_or_default();
+        together = add_together(&absent, target, Over::Anything, CYCLE_ATTEMPTS).await.unwrap_or_default();
     }
     for parcel in component {
         let how = match done.get(&parcel.item.id).or_else(|| together.get(&parcel.item.id)) {

@@ -1,6 +1,6 @@
 //! A byte for each key that was reached: what is known of it without asking the ledger.
 
-use super::ledger::Id;
+use super::node::Id;
 
 /// It refers to nothing.
 const LEAF: u8 = 1;

@@ -84,8 +84,8 @@ impl WalkOptions {
 
     /// Keeps what is known of the keys that were reached in `store`: an empty one on local disk, such as a redb file in a
     /// temporary folder, which nothing else uses and which does not evict. It takes about 200 bytes a key and 4 a
-    /// reference there, and 6 bytes a key in memory; without it, about 200 and 4 in memory. Remove it after the walk: a later one
-    /// cannot use it.
+    /// reference there, and 6 bytes a key in memory, beside a few megabytes that are to be written; without it, about 200 and 4 in
+    /// memory. Remove it after the walk: a later one cannot use it.
     ///
     /// # Examples
     /// ```
@@ -178,14 +178,16 @@ impl WalkOptions {
         self
     }
 
-    /// At most so many bytes of values at a time, of which each batch has an equal share. A single larger value moves alone.
+    /// At most so many bytes of values at a time, of which each batch has an equal share. A single larger value moves alone. Half of
+    /// them may be values that were read for their references and wait to be copied.
     #[must_use]
     pub fn byte_budget(mut self, bytes: u64) -> Self {
         self.sync = self.sync.byte_budget(bytes);
         self
     }
 
-    /// Copies at most so many bytes of values in a second, on average. Reads for references count nothing.
+    /// Copies at most so many bytes of values in a second, on average, in at least four batches. Reads for references count
+    /// nothing.
     #[must_use]
     pub fn bytes_per_second(mut self, bytes: u64) -> Self {
         self.sync = self.sync.bytes_per_second(bytes);

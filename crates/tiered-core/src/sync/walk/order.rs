@@ -2,8 +2,9 @@
 //! components of the graph in the order in which Tarjan's algorithm closes them ("Depth-first search and linear graph
 //! algorithms", 1972), without recursion, and with the references in the ledger.
 
-use super::ledger::{Id, Ledger};
+use super::ledger::Ledger;
 use super::marks::Marks;
+use super::node::Id;
 use crate::error::Result;
 
 /// A key that the search has not seen.
@@ -116,7 +117,7 @@ impl Order {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ledger::Node;
+    use super::super::node::Node;
     use super::*;
     use crate::key::Key;
 

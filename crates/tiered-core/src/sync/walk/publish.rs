@@ -9,18 +9,21 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
 use super::discover::Sides;
 use super::group::{Ended, Group, Item, Look, Parcel, Taking};
-use super::ledger::{Id, Ledger};
+use super::kept::Kept;
+use super::ledger::Ledger;
 use super::marks::Marks;
+use super::node::Id;
 use super::order::Order;
 use super::report::WalkReport;
+use crate::entry::Entry;
 use crate::error::Result;
 use crate::key::Key;
 use crate::sync::options::DryRun;
 use crate::sync::pace::Pace;
 use crate::sync::target::Copied;
 
-/// Keys that are asked of the ledger together.
-const TOGETHER: usize = 1_000;
+/// Keys that are taken from the order together. The more they are, the fewer groups wait for others.
+const TOGETHER: usize = 8_192;
 /// Keys that wait for others or for their turn: at most about so many. Of keys that are copied singly, many wait so that
 /// some of them can go.
 const WAITING: usize = 16_384;
@@ -43,7 +46,7 @@ enum Stage {
 
 enum Step {
     Fetched(u64, Result<Group<Parcel>>),
-    Published(u64, Vec<(Id, Key, Ended)>),
+    Published(u64, Result<Vec<(Id, Key, Ended)>>),
 }
 
 /// Bytes of the values. A size may be anything that a source says.
@@ -55,6 +58,19 @@ fn total<'i>(items: impl IntoIterator<Item = &'i Item>) -> u64 {
 fn look(sides: Sides<'_>) -> Look {
     let is_of_use = sides.target().takes_entries() && sides.options().sync().dry_run == DryRun::No;
     if is_of_use { Look::First } else { Look::No }
+}
+
+/// Sorts components, each of which comes after what it refers to, so that it does so still, and those come first that refer to
+/// nothing else of them.
+fn sort_by_height(components: &mut [Vec<Item>]) {
+    let mut heights: HashMap<Id, u32> = HashMap::with_capacity(components.len());
+    for component in components.iter() {
+        let below = component.iter().flat_map(Item::children).filter_map(|child| heights.get(child));
+        let height = below.max().map_or(0, |below| below + 1);
+        heights.extend(component.iter().map(|item| (item.id(), height)));
+    }
+    let height = |component: &Vec<Item>| component.first().and_then(|item| heights.get(&item.id()).copied());
+    components.sort_by_key(height);
 }
 
 /// Waits for the end of a pause.
@@ -72,6 +88,7 @@ pub(super) struct Publisher<'a> {
     marks: Marks,
     order: Order,
     taking: Taking,
+    kept: Kept,
     /// First, while the last group that ended had keys which the target has: so it is where a walk goes on, or is one of several.
     look: Look,
     pace: Pace,
@@ -92,7 +109,7 @@ pub(super) struct Publisher<'a> {
 }
 
 impl<'a> Publisher<'a> {
-    pub(super) fn new(sides: Sides<'a>, ledger: &'a Ledger, marks: Marks) -> Self {
+    pub(super) fn new(sides: Sides<'a>, ledger: &'a Ledger, marks: Marks, kept: Kept) -> Self {
         let options = sides.options().sync();
         Self {
             look: look(sides),
@@ -101,6 +118,7 @@ impl<'a> Publisher<'a> {
             marks,
             order: Order::new(ledger.reached()),
             taking: Taking::of(sides.target(), options.dry_run),
+            kept,
             pace: Pace::new(options.bytes_per_second),
             upcoming: VecDeque::new(),
             has_more: true,
@@ -133,7 +151,7 @@ impl<'a> Publisher<'a> {
                 None => {}
                 Some(Step::Fetched(number, group)) => self.fetched(number, group?),
                 Some(Step::Published(number, ended)) => {
-                    self.ended(number, ended, report)?;
+                    self.ended(number, ended?, report)?;
                     self.sides.options().report_progress(report);
                 }
             }
@@ -142,7 +160,8 @@ impl<'a> Publisher<'a> {
         Ok(())
     }
 
-    /// Takes more components from the order.
+    /// Takes more components from the order. They come by their height above those that refer to nothing else of these, so that most
+    /// groups need not wait for one another.
     async fn refill(&mut self) -> Result<()> {
         let (mut sizes, mut ids) = (Vec::new(), Vec::new());
         while self.has_more && ids.len() < TOGETHER {
@@ -158,6 +177,7 @@ impl<'a> Publisher<'a> {
         let mut items =
             ids.into_iter().zip(keys).zip(nodes).map(|((id, key), node)| Item::new(id, key, node));
         self.upcoming.extend(sizes.into_iter().map(|size| items.by_ref().take(size).collect()));
+        sort_by_height(self.upcoming.make_contiguous());
         Ok(())
     }
 
@@ -174,7 +194,7 @@ impl<'a> Publisher<'a> {
             let refers = |item: &Item| item.children().iter().any(|child| keys.contains(child));
             let is_apart = component.len() == 1 && !component.iter().any(refers);
             let fits = keys.len() + component.len() <= most
-                && bytes.saturating_add(weight) <= options.share()
+                && bytes.saturating_add(weight) <= options.paced_share()
                 && (self.taking == Taking::Together || is_apart);
             if !components.is_empty() && !fits {
                 break;
@@ -223,7 +243,8 @@ impl<'a> Publisher<'a> {
             let Some(number) = self.to_fetch.front().copied() else { return };
             let Some(waiting) = self.groups.get_mut(&number) else { return };
             let bytes = waiting.bytes;
-            if self.bytes > 0 && self.bytes.saturating_add(bytes) > options.byte_budget {
+            let others = self.bytes.saturating_add(self.kept.bytes());
+            if self.bytes > 0 && others.saturating_add(bytes) > options.byte_budget {
                 return;
             }
             if let Some(waits) = self.pace.waits() {
@@ -235,7 +256,10 @@ impl<'a> Publisher<'a> {
             self.to_fetch.pop_front();
             if let Stage::Formed(group) = std::mem::replace(&mut waiting.stage, Stage::Fetching) {
                 let (sides, ledger, look) = (self.sides, self.ledger, self.look);
-                let fetch = async move { Step::Fetched(number, group.fetch(sides, ledger, look).await) };
+                let kept = group.iter().filter_map(|item| Some((item.id(), self.kept.take(item.id())?)));
+                let kept: HashMap<Id, Entry> = kept.collect();
+                let fetch =
+                    async move { Step::Fetched(number, group.fetch(sides, ledger, look, kept).await) };
                 self.running.push(fetch.boxed());
             }
         }
@@ -263,8 +287,9 @@ impl Publisher<'_> {
         let Stage::Fetched(group) = std::mem::replace(&mut waiting.stage, Stage::Publishing) else { return };
         let lost = group.iter().flat_map(|parcel| parcel.item().children()).copied();
         let lost = lost.filter(|child| self.marks.is_broken(*child)).collect();
-        let (sides, taking) = (self.sides, self.taking);
-        let publish = async move { Step::Published(number, group.publish(sides, taking, lost).await) };
+        let (sides, ledger, taking) = (self.sides, self.ledger, self.taking);
+        let publish =
+            async move { Step::Published(number, group.publish(sides, ledger, taking, lost).await) };
         self.running.push(publish.boxed());
     }
 

@@ -156,6 +156,33 @@ async fn what_is_written_and_deleted_meanwhile_moves_as_well() {
 }
 
 /// A write that is under way while its key is copied takes effect afterwards, before calls wait.
+#[tokio::test(start_paused = true)]
+async fn calls_do_not_wait_for_the_rate_at_which_data_move() {
+    let from = MemoryStore::new();
+    for index in 0..20 {
+        from.put(&key(&format!("k{index:05}")), Put::new(vec![1; 100])).await.expect("stored");
+    }
+    let to = MemoryStore::new();
+    let store = Swappable::new(from);
+    let options = MoveOptions::new().bytes_per_second(100);
+    let begun = tokio::time::Instant::now();
+    let moving = Handle::current().spawn({
+        let (store, to) = (store.clone(), to.clone());
+        async move { store.move_to(to, &options).await }
+    });
+    // A third of it is copied.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert!(to.contains("k00000").await.expect("reads") && !to.contains("k00019").await.expect("reads"));
+    for index in 0..3 {
+        store.put(&key(&format!("late/{index}")), Put::new(vec![2; 1_000])).await.expect("stored");
+    }
+    let moved = moving.await.expect("runs").expect("moved");
+    // 2,000 bytes while calls go on, and 3,000 while they wait.
+    assert!(begun.elapsed() >= Duration::from_secs(19), "{:?}", begun.elapsed());
+    assert!(moved.paused < Duration::from_secs(1), "calls waited {:?}", moved.paused);
+    assert_eq!((moved.copied_again, to.keys("").await.expect("lists").len()), (3, 23));
+}
+
 #[tokio::test]
 async fn a_write_that_takes_effect_after_its_key_was_copied_is_copied_again() {
     for is_dropped in [false, true] {
