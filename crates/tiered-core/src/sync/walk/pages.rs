@@ -89,14 +89,13 @@ impl Pages {
             for (key, digest) in keys.iter().zip(digests) {
                 // It may be there twice.
                 let id = known.next().flatten().or_else(|| self.ids.get(&digest).copied());
-                let id = match id {
-                    Some(id) => id,
-                    None => {
-                        let id = next()?;
-                        self.ids.insert(digest, id);
-                        self.keys.push(key.clone());
-                        id
-                    }
+                let id = if let Some(id) = id {
+                    id
+                } else {
+                    let id = next()?;
+                    self.ids.insert(digest, id);
+                    self.keys.push(key.clone());
+                    id
                 };
                 found.push(id);
             }
