@@ -108,7 +108,9 @@ async fn simulate(sim: Sim) -> Result<Outcome, Box<Violation>> {
         Err(why) => Err(why),
     };
     let ended = match ended {
-        Ok(()) => seam::run(sim, &world.trace).await.map(|exchanges| outcome.exchanges = exchanges.all()),
+        Ok(()) => {
+            Box::pin(seam::run(sim, &world.trace)).await.map(|exchanges| outcome.exchanges = exchanges.all())
+        }
         Err(why) => Err(why),
     };
     outcome.trace = world.trace.hash();

@@ -93,7 +93,7 @@ pub(crate) async fn run(sim: Sim, trace: &Arc<Trace>) -> Checked<Exchanges> {
     let config = choose(&mut dice);
     trace.note(&format!("a seam of seed {}", sim.seed));
     let world = World::open(config, &mut dice, Arc::clone(trace)).await.map_err(|error| error.chain())?;
-    let lived = world.live(sim.operations / SHARE).await;
+    let lived = Box::pin(world.live(sim.operations / SHARE)).await;
     lived.map_err(|why| format!("{why}; over a seam: {:?}", world.clients.config))
 }
 
@@ -179,7 +179,7 @@ impl World {
             self.clients.allow(some);
             self.of_fronts.resume();
             self.of_backends.resume();
-            within(ENDURANCE, "over a seam: the clients' work", self.work()).await??;
+            Box::pin(within(ENDURANCE, "over a seam: the clients' work", self.work())).await??;
             self.clients.wrong().map_or(Ok(()), Err)?;
             self.of_fronts.heal();
             self.of_backends.heal();
@@ -350,7 +350,7 @@ mod tests {
                 tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
             let some = runtime.expect("a runtime").block_on(async {
                 let sim = Sim { seed, operations: 2_000, careless: None, show: false };
-                run(sim, &Arc::new(Trace::new(false)))
+                Box::pin(run(sim, &Arc::new(Trace::new(false))))
                     .await
                     .unwrap_or_else(|why| panic!("seed {seed}: {why}"))
             });
