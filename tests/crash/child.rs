@@ -299,7 +299,7 @@ impl Shared<'_> {
             }
             // A read returns what was acknowledged: no other writer uses the key.
             if !self.refuses && dice.below(3) == 0 {
-                for _ in 0..1 + dice.below(4) {
+                for _ in 0..=dice.below(4) {
                     check_part(&one, &part(store, &one, &mut dice).await?, expected)?;
                 }
             }
