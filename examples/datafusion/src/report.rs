@@ -19,16 +19,17 @@ pub(crate) struct Run {
 /// Prints runs, each with what is saved beside `bare`.
 pub(crate) fn print(runs: &[Run], bare: &Run) {
     println!(
-        "| | GET | HEAD | LIST | MiB of objects | blocks from memory | from disk | wrong answers | seconds | \
-         $ saved in 1,000 runs |\n|---|---|---|---|---|---|---|---|---|---|"
+        "| | GET | HEAD | LIST | MiB of objects | blocks from memory | from disk | late calls of caches | wrong answers | seconds | \
+         $ saved in 1,000 runs |\n|---|---|---|---|---|---|---|---|---|---|---|"
     );
     for run in runs {
         let Asked { gets, heads, lists, .. } = run.asked;
-        let (memory, disk) = run
-            .hits
-            .map_or((String::new(), String::new()), |hits| (hits.memory.to_string(), hits.disk.to_string()));
+        let hits = run.hits.map_or_else(
+            || " | | ".to_owned(),
+            |hits| format!("{} | {} | {}", hits.memory, hits.disk, hits.late),
+        );
         println!(
-            "| {} | {gets} | {heads} | {lists} | {:.1} | {memory} | {disk} | {} | {:.1} | {:.3} |",
+            "| {} | {gets} | {heads} | {lists} | {:.1} | {hits} | {} | {:.1} | {:.3} |",
             run.name,
             run.asked.read as f64 / f64::from(1 << 20),
             run.wrong,

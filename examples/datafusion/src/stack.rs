@@ -28,12 +28,13 @@ pub(crate) struct Stack {
     disk: TieredStore,
 }
 
-/// Blocks that each tier had, and that it was brought.
+/// Blocks that each tier had.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Hits {
     pub(crate) memory: u64,
     pub(crate) disk: u64,
-    pub(crate) fills: u64,
+    /// Calls of the caches that failed, or were late: what they were to keep is asked for again.
+    pub(crate) late: u64,
 }
 
 impl Sub for Hits {
@@ -43,7 +44,7 @@ impl Sub for Hits {
         Self {
             memory: self.memory - earlier.memory,
             disk: self.disk - earlier.disk,
-            fills: self.fills - earlier.fills,
+            late: self.late - earlier.late,
         }
     }
 }
@@ -77,7 +78,11 @@ impl Stack {
 
     pub(crate) fn hits(&self) -> Hits {
         let (memory, disk) = (self.memory.stats(), self.disk.stats());
-        Hits { memory: memory.block_hits, disk: disk.block_hits, fills: disk.block_fills }
+        Hits {
+            memory: memory.block_hits,
+            disk: disk.block_hits,
+            late: memory.frontend_errors + disk.frontend_errors,
+        }
     }
 
     /// Forgets what lies under `key`, which another program has replaced. The tier below goes first: what is above would fetch the
