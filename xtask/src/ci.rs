@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::consumers;
 use crate::instructions;
 use crate::pipeline::{Estimate, Pipeline, Stage};
 use crate::session::Session;
@@ -46,9 +47,10 @@ const FEATURES: [(&str, &str); 29] = [
 const CARGO_DENY: &str = "0.20.2";
 
 /// What `ci` leaves to other commands.
-const ELSEWHERE: [(&str, &str); 2] = [
+const ELSEWHERE: [(&str, &str); 3] = [
     ("longer runs, with other seeds", "cargo xtask crash | sim | interleavings | planted"),
     ("new inputs for the fuzz targets", "cargo xtask fuzz"),
+    ("DataFusion and SlateDB over a stack, and longer runs of other consumers", "cargo xtask consumers"),
 ];
 
 pub(crate) fn run() -> Result<(), String> {
@@ -172,8 +174,15 @@ fn dependencies() -> Stage {
 }
 
 /// What `test` leaves out because it takes long.
-fn long() -> [Stage; 6] {
+fn long() -> [Stage; 7] {
     [
+        Stage {
+            name: "consumers",
+            what: "a short run of a program over S3: requests counted, every byte checked",
+            estimate: Estimate { compiled: 40, nothing: 40 },
+            vital: false,
+            run: consumers::short,
+        },
         Stage {
             name: "object stores",
             what: "the tests of the crate object_store over real stacks, and the suite over its S3 client",

@@ -31,7 +31,7 @@ commands
   ci     the same, and formatting, lints, features, documentation, dependencies, and the long tests
   services up|down   the servers for tests, for work by hand
   bench  tiered beside its peers, into docs/benchmarks: [--quick] [--with rocksdb,servers] [--trace FILE] [--output DIR] [--list] [GROUP…]
-  consumers  programs that use tiered, over real servers: [--quick] [NAME…]
+  consumers  programs that use tiered, over real servers: [--quick] [NAME…] [-- ARGUMENT…]
   images the images of those servers, where no registry can be reached
   crash  processes that are killed, over real engines: [--cycles N] [--stack NAME] [--seed S] [--step NAME]
   sim    the simulation: [--seeds N] [--ops N] [--seed S] [--careless NAME] [--trace]

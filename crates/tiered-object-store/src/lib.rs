@@ -48,4 +48,5 @@ pub use options::{Conditional, Keys, Order};
 /// The programs of the book.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/src/object-store.md")]
+#[doc = include_str!("../../../docs/src/engines.md")]
 struct Book;

@@ -1,6 +1,5 @@
 //! A media server over tiered: films, read by ranges over HTTP, and players that check what they get.
 
-pub mod bucket;
 pub mod film;
 pub mod memory;
 pub mod player;

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
+use measure::bucket::Server;
 use tiered::quick::QuickConfig;
 use tiered::{Key, Put, Store, TieredStore};
 use tiered_conformance::Intercept;
 
-use media::bucket::Server;
 use media::film::Film;
 use media::memory;
 use media::player::{self, Played};

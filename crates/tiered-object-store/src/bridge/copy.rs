@@ -47,7 +47,7 @@ impl ObjectView {
 
     pub(super) async fn copy_object(&self, from: &Path, to: &Path, options: &CopyOptions) -> Result<()> {
         let moving = self.moving(from, to, options.mode)?;
-        self.copy(&moving, &self.options(&options.extensions)).await.map(drop)
+        self.copy(&moving, &self.options(from, &options.extensions)).await.map(drop)
     }
 
     /// The version that was copied.
@@ -87,7 +87,7 @@ impl ObjectView {
         self.require(Feature::ConditionalDelete, "a rename")?;
         let moving = self.moving(from, to, mode)?;
         // What a cache still has, and the backend has not, is not to be moved.
-        let asked = self.options(&options.extensions).authoritative();
+        let asked = self.options(from, &options.extensions).authoritative();
         if from == to {
             // Copied onto itself it would then be removed.
             self.entry(&moving, &asked).await?;

@@ -46,7 +46,7 @@ impl ObjectView {
         if options.version.is_some() {
             return Err(error::unsupported("the store keeps no older versions of an object"));
         }
-        let asked = self.options(&options.extensions);
+        let asked = self.options(location, &options.extensions);
         if options.head {
             let metadata =
                 self.store().head(&key, &asked).await.map_err(|failed| error::of(failed, location))?;
@@ -172,7 +172,7 @@ impl ObjectView {
         for range in ranges {
             resolved(&GetRange::Bounded(range.clone()), u64::MAX)?;
         }
-        let options = self.options(&Extensions::new());
+        let options = self.options(location, &Extensions::new());
         let read = self.store().get_ranges(&key, ranges, &options).await;
         match read.map_err(|failed| error::of(failed, location))?.lookup {
             Lookup::Found(slices) => {

@@ -65,7 +65,7 @@ impl ObjectView {
         if let Some(metadata) = &listed.metadata {
             return Ok(Some(get::meta(path, metadata)));
         }
-        let options = self.options(&Extensions::new());
+        let options = self.options(&path, &Extensions::new());
         let metadata = self.store().head(&listed.key, &options).await;
         let metadata = metadata.map_err(|failed| error::of(failed, &path))?;
         Ok(metadata.map(|metadata| get::meta(path, &metadata)))

@@ -65,11 +65,18 @@ const UPLOADS_LAST: Duration = Duration::from_hours(7 * 24);
 #[derive(Clone)]
 pub struct ObjectView(Arc<Inner>);
 
+/// How fresh a read of a path must be.
+#[derive(Clone)]
+enum Rule {
+    All(Freshness),
+    ByPath(Arc<dyn Fn(&Path) -> Freshness + Send + Sync>),
+}
+
 #[derive(Clone)]
 struct Inner {
     store: Arc<dyn Store>,
     name: String,
-    freshness: Freshness,
+    freshness: Rule,
     whole: u64,
     held: u64,
     uploads_last: Duration,
@@ -98,7 +105,7 @@ impl ObjectView {
         Self(Arc::new(Inner {
             store,
             name,
-            freshness: Freshness::Cached,
+            freshness: Rule::All(Freshness::Cached),
             whole: WHOLE,
             held: HELD,
             uploads_last: UPLOADS_LAST,
@@ -125,7 +132,27 @@ impl ObjectView {
     /// ```
     #[must_use]
     pub fn freshness(self, freshness: Freshness) -> Self {
-        self.with(|inner| inner.freshness = freshness)
+        self.with(|inner| inner.freshness = Rule::All(freshness))
+    }
+
+    /// How fresh reads of each path must be that do not say it themselves: for programs that keep files which they write once
+    /// beside others which they replace. The last call of this and of [`freshness`](Self::freshness) counts.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[cfg(feature = "v0_14")] {
+    /// use tiered_core::{Freshness, MemoryStore};
+    /// use tiered_object_store::v0_14::ObjectView;
+    ///
+    /// // Tables are never replaced. What says which of them count is.
+    /// let objects = ObjectView::new(MemoryStore::new()).freshness_of(|path| {
+    ///     if path.as_ref().ends_with(".sst") { Freshness::Cached } else { Freshness::Authoritative }
+    /// });
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn freshness_of(self, rule: impl Fn(&Path) -> Freshness + Send + Sync + 'static) -> Self {
+        self.with(|inner| inner.freshness = Rule::ByPath(Arc::new(rule)))
     }
 
     /// Values, and parts of values, of up to so many bytes are read in one piece; larger ones are streamed. 8 MiB by
@@ -173,8 +200,9 @@ impl ObjectView {
     }
 
     /// The options of a read; a request may say itself how fresh it must be.
-    pub(super) fn options(&self, extensions: &Extensions) -> ReadOptions {
-        ReadOptions::new().freshness(extensions.get::<Freshness>().copied().unwrap_or(self.0.freshness))
+    pub(super) fn options(&self, location: &Path, extensions: &Extensions) -> ReadOptions {
+        let asked = extensions.get::<Freshness>().copied();
+        ReadOptions::new().freshness(asked.unwrap_or_else(|| self.0.freshness.of(location)))
     }
 
     /// The key of a path.
@@ -194,6 +222,24 @@ impl ObjectView {
             return Ok(());
         }
         Err(error::unsupported(&format!("{what} needs {feature:?}, which {} lacks", capabilities.name())))
+    }
+}
+
+impl Rule {
+    fn of(&self, path: &Path) -> Freshness {
+        match self {
+            Self::All(freshness) => *freshness,
+            Self::ByPath(rule) => rule(path),
+        }
+    }
+}
+
+impl fmt::Debug for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All(freshness) => freshness.fmt(f),
+            Self::ByPath(_) => f.write_str("by path"),
+        }
     }
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use tiered_core::{
-    Capabilities, Error as StoreError, ErrorKind, Feature, ListOptions, MemoryStore, Store, StoreExt as _,
-    TieredStore,
+    Capabilities, Error as StoreError, ErrorKind, Feature, Freshness, ListOptions, MemoryStore, Store,
+    StoreExt as _, TieredStore,
 };
 
 use super::bridge::ObjectView;
@@ -107,6 +107,34 @@ async fn a_rename_loses_no_write_of_its_source() {
             assert_eq!(moved, expected);
         }
     }
+}
+
+/// Some files of a program are replaced and others are not: each is read as fresh as its path says.
+#[tokio::test]
+async fn paths_say_how_fresh_a_read_must_be() {
+    let backend = MemoryStore::new();
+    let stack = TieredStore::builder(MemoryStore::new(), backend.clone()).build().await.expect("builds");
+    let view = ObjectView::new(stack).freshness_of(|path| match path.as_ref().ends_with(".sst") {
+        true => Freshness::Cached,
+        false => Freshness::Authoritative,
+    });
+    for name in ["1.sst", "manifest"] {
+        view.put(&path(name), "old".into()).await.expect("puts");
+        backend.set(name, "newer").await.expect("puts");
+    }
+    assert_eq!((text(&view, "1.sst").await, text(&view, "manifest").await), ("old".into(), "newer".into()));
+    let ranges = [0..1, 1..3];
+    let ranges_of = async |name| view.get_ranges(&path(name), &ranges).await.expect("reads").concat();
+    assert_eq!((ranges_of("1.sst").await, ranges_of("manifest").await), (b"old".into(), b"new".into()));
+    let size_of = async |name| view.head(&path(name)).await.expect("is there").size;
+    assert_eq!((size_of("1.sst").await, size_of("manifest").await), (3, 5));
+    for name in ["1.sst", "manifest"] {
+        view.copy(&path(name), &path("copy")).await.expect("copies");
+        assert_eq!(text(&view, "copy").await, text(&view, name).await);
+    }
+    // What a view says of all paths replaces what it said of each.
+    let view = view.freshness(Freshness::Authoritative);
+    assert_eq!(text(&view, "1.sst").await, "newer");
 }
 
 /// A cache may be behind its backend: what it has is not what is moved.

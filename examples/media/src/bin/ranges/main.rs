@@ -5,7 +5,6 @@
 
 mod overwritten;
 mod reads;
-mod table;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,8 @@ use std::time::Duration;
 use anyhow::ensure;
 use clap::Parser;
 use futures_util::future::try_join_all;
-use media::bucket::Server;
+use measure::bucket::Server;
+use measure::table::Table;
 use media::requests::{Counted, Requests};
 use tiered::quick::QuickConfig;
 use tiered::redb::RedbConfig;
@@ -22,7 +22,6 @@ use tiered::{Key, Put, Store, TieredStore};
 use tiered_conformance::Intercept;
 
 use crate::reads::Values;
-use crate::table::Table;
 
 /// Bytes of a block.
 const BLOCK: u64 = 256 << 10;

@@ -3,30 +3,33 @@
 use anyhow::ensure;
 
 /// Lines of a table that is printed as it grows.
-pub(crate) struct Table {
-    exceeded: Vec<&'static str>,
+#[derive(Debug)]
+pub struct Table {
+    exceeded: Vec<String>,
 }
 
 impl Table {
-    pub(crate) fn begin() -> Self {
+    #[must_use]
+    pub fn begin() -> Self {
         println!("| | measured | at most |\n|---|---|---|");
         Self { exceeded: Vec::new() }
     }
 
     /// What may be no more than `most`.
-    pub(crate) fn at_most(&mut self, what: &'static str, measured: u64, most: u64) {
+    pub fn at_most(&mut self, what: impl Into<String>, measured: u64, most: u64) {
+        let what = what.into();
         println!("| {what} | {measured} | {most} |");
         if measured > most {
             self.exceeded.push(what);
         }
     }
 
-    pub(crate) fn note(&mut self, what: &'static str, measured: u64) {
+    pub fn note(&mut self, what: &str, measured: u64) {
         println!("| {what} | {measured} | |");
     }
 
     /// Fails where something was more than it may be.
-    pub(crate) fn end(self) -> anyhow::Result<()> {
+    pub fn end(self) -> anyhow::Result<()> {
         ensure!(self.exceeded.is_empty(), "more than it may be: {}", self.exceeded.join("; "));
         Ok(())
     }
