@@ -114,9 +114,8 @@ async fn a_rename_loses_no_write_of_its_source() {
 async fn paths_say_how_fresh_a_read_must_be() {
     let backend = MemoryStore::new();
     let stack = TieredStore::builder(MemoryStore::new(), backend.clone()).build().await.expect("builds");
-    let view = ObjectView::new(stack).freshness_of(|path| match path.as_ref().ends_with(".sst") {
-        true => Freshness::Cached,
-        false => Freshness::Authoritative,
+    let view = ObjectView::new(stack).freshness_of(|path| {
+        if path.extension() == Some("sst") { Freshness::Cached } else { Freshness::Authoritative }
     });
     for name in ["1.sst", "manifest"] {
         view.put(&path(name), "old".into()).await.expect("puts");
