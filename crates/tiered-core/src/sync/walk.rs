@@ -116,9 +116,12 @@ pub(crate) async fn run_walk(
     let roots: BTreeSet<Id> = ledger.reach(roots).await?.into_iter().collect();
     report.roots = roots.len() as u64;
     let mut kept = sides.kept();
-    discover(sides, &mut ledger, &mut marks, &mut kept, &mut report).await?;
+    let found = discover(sides, &mut ledger, &mut marks, &mut kept, &mut report).await;
+    // What was found before an error is there for a later walk.
+    let is_kept = ledger.keep().await;
+    found?;
+    is_kept?;
     ledger.write().await?;
-    ledger.keep().await?;
     Publisher::new(sides, &ledger, marks, kept).run(&mut report).await?;
     ledger.end().await?;
     Ok(report)

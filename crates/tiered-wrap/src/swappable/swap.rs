@@ -127,12 +127,12 @@ impl Shared {
         let attempt = AssertUnwindSafe(async { make(Arc::clone(&before)).await }).catch_unwind().await;
         let panicked = |_| Err(refused(ErrorKind::Other, "making the new store panicked"));
         let exchanged = async {
-            let made = attempt.unwrap_or_else(panicked);
-            let new = match made {
+            let new = match attempt.unwrap_or_else(panicked) {
+                Ok(new) => new,
                 Err(error) if error.kind() == ErrorKind::Locked => {
                     return Err(above_a_journal(&before, error).await);
                 }
-                made => made?,
+                Err(error) => return Err(error),
             };
             let store = new.clone().into_store();
             check_capabilities(store.capabilities(), &self.capabilities)?;

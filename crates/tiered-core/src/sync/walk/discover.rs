@@ -255,7 +255,7 @@ struct Head {
 }
 
 impl Head {
-    fn new(id: Id, key: Key) -> Self {
+    const fn new(id: Id, key: Key) -> Self {
         Self { id, key, size: 0, found: None }
     }
 }

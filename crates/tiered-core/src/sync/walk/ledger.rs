@@ -161,6 +161,7 @@ mod tests {
     use super::*;
     use crate::memory::MemoryStore;
     use crate::store::Store as _;
+    use crate::write::Put;
 
     fn of(store: MemoryStore, label: Option<&str>) -> Workspace {
         Workspace::new(Arc::new(store), label.map(str::to_owned))

@@ -89,15 +89,13 @@ impl Pages {
             for (key, digest) in keys.iter().zip(digests) {
                 // It may be there twice.
                 let id = known.next().flatten().or_else(|| self.ids.get(&digest).copied());
-                let id = match id {
-                    Some(id) => id,
-                    None => {
-                        let id = next()?;
-                        self.ids.insert(digest, id);
-                        self.keys.push(key.clone());
-                        id
-                    }
-                };
+                if let Some(id) = id {
+                    found.push(id);
+                    continue;
+                }
+                let id = next()?;
+                self.ids.insert(digest, id);
+                self.keys.push(key.clone());
                 found.push(id);
             }
             self.write_if_many().await?;
