@@ -195,7 +195,7 @@ mod tests {
             ("postgres://u:hunter2@localhost/d?feed=yes", "on, off"),
             ("postgres://u:hunter2@localhost/d?connections=many", "not a number"),
             ("postgres://u:hunter2@localhost/d?timeout=10", "not a duration"),
-            ("postgres://u:hunter2@localhost/d?max_value=2GiB", "at most"),
+            ("postgres://u:hunter2@localhost/d?max_value=2048GiB", "at most"),
             ("postgres://u:hunter2@local host/d", "percent-encoded"),
         ] {
             let text = refused(url).await;
