@@ -31,7 +31,7 @@ pub(crate) struct Walk {
     /// interrupted walk goes on. For targets that only walks write to.
     #[arg(long)]
     pub(crate) trust_present: bool,
-    /// An empty store for what is known of the keys, about 200 bytes each; memory: for none. Without it a temporary file, which is
+    /// An empty store for what is known of the keys, about 600 bytes each; memory: for none. Without it a temporary file, which is
     /// removed afterwards.
     #[arg(long, value_name = "URL")]
     pub(crate) workspace: Option<String>,

@@ -387,8 +387,8 @@ async fn add_together(
     None
 }
 
-/// Copies what is not done: the keys of a cycle together where the target can, otherwise key by key. Once one has failed, those that refer to it are held back, and so is the rest of its
-/// cycle.
+/// Copies what is not done: the keys of a cycle together where the target can, otherwise key by key. Once one has failed, those that
+/// refer to it are held back, and so is the rest of its cycle.
 async fn publish_rest(
     component: Vec<Parcel>,
     target: &dyn Target,

@@ -83,7 +83,7 @@ impl WalkOptions {
     }
 
     /// Keeps what is known of the keys that were reached in `store`: an empty one on local disk, such as a redb file in a
-    /// temporary folder, which nothing else uses and which does not evict. It takes about 200 bytes a key and 4 a
+    /// temporary folder, which nothing else uses and which does not evict. It takes about 600 bytes a key and 4 a
     /// reference there, and 6 bytes a key in memory, beside a few megabytes that are to be written; without it, about 200 and 4 in
     /// memory. Remove it after the walk: a later one cannot use it.
     ///
