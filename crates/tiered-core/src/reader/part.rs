@@ -75,8 +75,13 @@ impl Reader {
                     First::Replaced => Replaceable::Damaged,
                     First::Alone | First::LookAgain => break,
                 },
-                // An entry that is there as a whole: what a part of the backend's says of it is not kept.
-                Found::Stale(Replaceable::Doubtful(_)) => break,
+                Found::Stale(Replaceable::Doubtful(_)) if options.if_version.is_some() => break,
+                Found::Stale(Replaceable::Doubtful(entry)) => {
+                    if !self.is_replaced(key, &entry, options).await? {
+                        return self.compare_whole(key, options).await;
+                    }
+                    Replaceable::Damaged
+                }
                 Found::Stale(replaces) => replaces,
             };
             if options.if_version.is_some() {
@@ -93,6 +98,30 @@ impl Reader {
         }
         self.recorder.count(Count::Miss);
         self.load_alone(key, options).await.map(Some)
+    }
+
+    /// Whether the backend has another version than the frontend. Of a small entry that is left to the comparison of the whole, which
+    /// fetches the value where it has changed.
+    async fn is_replaced(&self, key: &Key, entry: &Entry, options: &ReadOptions) -> Result<bool> {
+        if entry.size() <= self.plan.fill_whole() {
+            return Ok(false);
+        }
+        let head = ReadOptions::new().freshness(options.freshness);
+        let head = self.head_of_backend(key, &head).await?;
+        Ok(head.is_none_or(|metadata| metadata.version != *entry.version()))
+    }
+
+    /// Compares what the frontend has as a whole, for all readers, as for a reader of the whole: nothing is moved where it is the
+    /// same. `None`: the key's state changed.
+    async fn compare_whole(self: &Arc<Self>, key: &Key, options: &ReadOptions) -> Result<Option<Read>> {
+        let whole = ReadOptions { range: None, ..options.clone() };
+        match self.frontend.look(key, &whole).await? {
+            Found::Stale(replaces) => {
+                self.recorder.count(Count::Miss);
+                self.load_shared(key, options, replaces).await
+            }
+            Found::Fresh(_) | Found::Stub(_) => Ok(None),
+        }
     }
 
     /// Answers by a stub that may be served.

@@ -756,6 +756,42 @@ async fn a_stub_is_compared_again_once_it_is_older_than_it_may_be() {
     assert!(store.get_range("k", 5..9).await.expect("reads").is_none());
 }
 
+/// A small value is kept as a whole by reads of ranges, a large one by a read of the whole.
+#[tokio::test]
+async fn a_whole_value_that_is_read_by_ranges_is_compared_once() {
+    for size in [BLOCK, SIZE] {
+        let (lasting, old, new) = (Lasting::new(), value(1, size), value(2, size + 7));
+        lasting.back.inner().set("k", old.clone()).await.expect("written");
+        let stale = |builder: TieredBuilder| builder.max_stale(Duration::from_mins(1));
+        let mut store = lasting.open(stale).await;
+        store.get("k").await.expect("reads").expect("found");
+        for reopened in [false, true, false] {
+            lasting.back.taken();
+            if reopened {
+                store.close_tiers_stay().await;
+                store = lasting.open(stale).await;
+            } else {
+                lasting.clock.advance(Duration::from_secs(61));
+            }
+            for start in (0..size).step_by(100) {
+                let range = start..start + 100;
+                assert_eq!(range_of(&store, range.clone()).await, part(&old, &range));
+            }
+            assert_eq!(lasting.back.taken().len(), 1, "asked for nothing but the version");
+        }
+        assert_eq!(store.stats().revalidated, 2);
+        // Replaced by another process, then deleted.
+        lasting.back.inner().set("k", new.clone()).await.expect("written");
+        lasting.clock.advance(Duration::from_secs(61));
+        for range in [0..10, size..size + 5] {
+            assert_eq!(range_of(&store, range.clone()).await, part(&new, &range));
+        }
+        lasting.back.inner().delete(&key("k"), Delete::new()).await.expect("deleted");
+        lasting.clock.advance(Duration::from_secs(61));
+        assert!(store.get_range("k", 5..9).await.expect("reads").is_none());
+    }
+}
+
 #[tokio::test]
 async fn a_stale_range_is_served_from_complete_blocks_alone() {
     let (lasting, large) = (Lasting::new(), value(1, SIZE));
