@@ -116,11 +116,12 @@ impl Reader {
     async fn compare_whole(self: &Arc<Self>, key: &Key, options: &ReadOptions) -> Result<Option<Read>> {
         let whole = ReadOptions { range: None, ..options.clone() };
         match self.frontend.look(key, &whole).await? {
-            Found::Stale(replaces) => {
+            Found::Stale(replaces @ Replaceable::Doubtful(_)) => {
                 self.recorder.count(Count::Miss);
                 self.load_shared(key, options, replaces).await
             }
-            Found::Fresh(_) | Found::Stub(_) => Ok(None),
+            // It has left, or changed: the range is looked for anew, so that no more than it is read.
+            Found::Stale(_) | Found::Fresh(_) | Found::Stub(_) => Ok(None),
         }
     }
 
